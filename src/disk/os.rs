@@ -1,0 +1,151 @@
+//! The operating system's files: the only place in the crate that names `std::fs`.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Access, Disk, DiskFile, DiskLock, Mapping};
+
+/// The operating system's file system.
+///
+/// What it creates is for its owner alone: files have mode 0600 and directories 0700, where there are modes. On macOS
+/// a sync is `F_FULLFSYNC`. On Windows [`Disk::sync_dir`] does nothing: NTFS journals names, and cannot be asked to.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct OsDisk;
+
+impl Disk for OsDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(here_if_empty(path))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        std::fs::read_dir(here_if_empty(dir))?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = private();
+        options.read(true);
+        match access {
+            Access::Read => {}
+            Access::Write => _ = options.write(true),
+            // O_EXCL: neither truncates a file nor follows a symbolic link.
+            Access::Create => _ = options.write(true).create_new(true),
+        }
+        // Opening a FIFO would wait for its other end.
+        if access != Access::Create && !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(Arc::new(OsFile(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    #[cfg(not(windows))]
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(here_if_empty(dir))?.sync_all()
+    }
+
+    #[cfg(windows)]
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        // The file is never removed: whoever holds it open would lock one file, and whoever comes next another.
+        let file = private().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(OsLock { _file: file }))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// Options for files that only their owner may use.
+fn private() -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// The parent of a bare relative name is the empty path, which no system call takes.
+fn here_if_empty(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+/// The lock is the open file's, and goes with it.
+#[derive(Debug)]
+struct OsLock {
+    _file: File,
+}
+
+impl DiskLock for OsLock {}
+
+#[derive(Debug)]
+struct OsFile(File);
+
+impl DiskFile for OsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_at(&self.0, buffer, offset);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_read(&self.0, buffer, offset);
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::write_at(&self.0, bytes, offset);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset);
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {
+        // SAFETY: the mapping is only read, through `copy_to`. Nobody cuts or writes the file while it is mapped: the
+        // caller promises it for this process (`DiskFile::map`), assumption A7 for the others. Bytes that change
+        // nevertheless are copied before they are checked.
+        #[expect(unsafe_code, reason = "a mapping is only as constant as its file, which no type can say")]
+        let map = unsafe { memmap2::Mmap::map(&self.0)? };
+        Ok(Some(Arc::new(OsMapping(map))))
+    }
+}
+
+#[derive(Debug)]
+struct OsMapping(memmap2::Mmap);
+
+impl Mapping for OsMapping {
+    fn copy_to(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let Ok(start) = usize::try_from(offset) else { return false };
+        let bytes = start.checked_add(buffer.len()).and_then(|end| self.0.get(start..end));
+        bytes.inspect(|bytes| buffer.copy_from_slice(bytes)).is_some()
+    }
+}

@@ -1,0 +1,245 @@
+//! Operations, how to watch them, and how to make them fail.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+/// What a caller asked the disk for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum OpKind {
+    /// Opening a file that exists.
+    Open,
+    /// Creating a file.
+    Create,
+    /// Creating a directory.
+    CreateDir,
+    /// Listing a directory.
+    List,
+    /// Locking, which creates the file if it is missing.
+    Lock,
+    /// Reading from a file.
+    Read,
+    /// Writing to a file.
+    Write,
+    /// Changing a file's length.
+    SetLen,
+    /// Syncing a file, by either call.
+    Sync,
+    /// Syncing a directory.
+    SyncDir,
+    /// Renaming a file.
+    Rename,
+    /// Removing a file.
+    Remove,
+}
+
+impl OpKind {
+    /// Whether it may change what the disk holds, or how much of it is durable.
+    pub fn mutates(self) -> bool {
+        !matches!(self, OpKind::Open | OpKind::List | OpKind::Read)
+    }
+}
+
+/// Where an operation stands when its observer is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Phase {
+    /// It takes effect next.
+    Before,
+    /// It is a sync that has begun and not ended: others may have written meanwhile.
+    InFlight,
+}
+
+/// An operation, as told to an observer.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct OpEvent<'a> {
+    /// The operation's number on this disk, from 0; reads and the like are counted too.
+    pub number: u64,
+    /// What it does.
+    pub kind: OpKind,
+    /// Its file or directory, as it was called when it was opened; the old name for a rename.
+    pub path: &'a Path,
+    /// Where a read or write begins, or the new length for [`OpKind::SetLen`]; otherwise 0.
+    pub offset: u64,
+    /// How many bytes a read or write asks for; otherwise 0.
+    pub length: u64,
+    /// Where it stands.
+    pub phase: Phase,
+}
+
+/// Which operation a fault hits: of those that match, one after `skip` others.
+#[derive(Clone, Debug, Default)]
+pub struct OpSelector {
+    kind: Option<OpKind>,
+    suffix: String,
+    bytes: Option<Range<u64>>,
+    skip: u64,
+}
+
+impl OpSelector {
+    /// The next operation of any kind.
+    pub fn any() -> Self {
+        OpSelector::default()
+    }
+
+    /// The next operation of this kind.
+    pub fn of(kind: OpKind) -> Self {
+        OpSelector { kind: Some(kind), ..OpSelector::default() }
+    }
+
+    /// Lets `count` matching operations pass first.
+    #[must_use]
+    pub fn skip(self, count: u64) -> Self {
+        OpSelector { skip: count, ..self }
+    }
+
+    /// Only operations on paths that end like this.
+    #[must_use]
+    pub fn on(self, suffix: impl Into<String>) -> Self {
+        OpSelector { suffix: suffix.into(), ..self }
+    }
+
+    /// Only reads and writes that touch some of these bytes: a bad sector, if the fault is persistent.
+    #[must_use]
+    pub fn touching(self, bytes: Range<u64>) -> Self {
+        OpSelector { bytes: Some(bytes), ..self }
+    }
+
+    fn matches(&self, op: &OpEvent<'_>) -> bool {
+        let touches = |bytes: &Range<u64>| op.offset < bytes.end && bytes.start < op.offset.saturating_add(op.length);
+        self.kind.is_none_or(|kind| kind == op.kind)
+            && op.path.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
+            && self.bytes.as_ref().is_none_or(touches)
+    }
+}
+
+/// What a failed sync leaves in the cache of the changes that it should have made durable, and did not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Pages {
+    /// They stay readable and count as clean: later syncs succeed without writing them (ext4, XFS).
+    KeepNew,
+    /// Reads show what the medium has (Btrfs).
+    RevertOld,
+}
+
+/// What goes wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// The call fails with this kind of error and does nothing. A sync that fails so loses nothing.
+    Error(io::ErrorKind),
+    /// The same, with a code of the operating system: 5 is EIO, 28 is ENOSPC.
+    Errno(i32),
+    /// A write takes this many bytes at most, and says so.
+    ShortWrite(usize),
+    /// A write takes this many bytes at most, and fails with EIO.
+    FailedWrite(usize),
+    /// A read gives this many bytes at most.
+    ShortRead(usize),
+    /// A sync fails with EIO, and what it covered will not become durable unless it is written again.
+    SyncFails {
+        /// What reads show from then on.
+        pages: Pages,
+    },
+    /// The operation takes this much simulated time longer. Outside a simulation it does not.
+    Stall(Duration),
+}
+
+impl FaultKind {
+    fn can_hit(&self, kind: OpKind) -> bool {
+        match self {
+            FaultKind::Error(_) | FaultKind::Errno(_) | FaultKind::Stall(_) => true,
+            FaultKind::ShortWrite(_) | FaultKind::FailedWrite(_) => kind == OpKind::Write,
+            FaultKind::ShortRead(_) => kind == OpKind::Read,
+            FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::SyncDir),
+        }
+    }
+}
+
+/// A fault to come.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Which operation it hits. Operations that this kind of fault cannot hit are not counted.
+    pub at: OpSelector,
+    /// What it does to it.
+    pub kind: FaultKind,
+    /// Whether it hits every matching operation after that one too.
+    pub persistent: bool,
+}
+
+impl Fault {
+    /// A fault that happens once.
+    pub fn once(at: OpSelector, kind: FaultKind) -> Self {
+        Fault { at, kind, persistent: false }
+    }
+
+    /// A fault that stays.
+    pub fn lasting(at: OpSelector, kind: FaultKind) -> Self {
+        Fault { at, kind, persistent: true }
+    }
+}
+
+pub(super) fn eio() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
+
+/// What the faults do to one operation.
+#[derive(Default)]
+pub(super) struct Harm {
+    pub(super) stall: Duration,
+    /// Never a stall.
+    pub(super) kind: Option<FaultKind>,
+}
+
+impl Harm {
+    /// The failure of an operation that does nothing but fail.
+    pub(super) fn error(&self) -> io::Result<()> {
+        match self.kind {
+            Some(FaultKind::Error(kind)) => Err(kind.into()),
+            Some(FaultKind::Errno(code)) => Err(io::Error::from_raw_os_error(code)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The faults to come, in the order in which they were injected.
+#[derive(Default)]
+pub(super) struct Faults {
+    armed: Vec<Fault>,
+    pub(super) hits: u64,
+}
+
+impl Faults {
+    pub(super) fn inject(&mut self, fault: Fault) {
+        self.armed.push(fault);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.armed.clear();
+    }
+
+    /// What `op` suffers. Stalls add up; of the others the first one hits and the rest wait for the next operation.
+    pub(super) fn strike(&mut self, op: &OpEvent<'_>) -> Harm {
+        let mut harm = Harm::default();
+        let hits = &mut self.hits;
+        self.armed.retain_mut(|fault| {
+            if !fault.kind.can_hit(op.kind) || !fault.at.matches(op) {
+                return true;
+            }
+            if fault.at.skip > 0 {
+                fault.at.skip -= 1;
+                return true;
+            }
+            match fault.kind {
+                FaultKind::Stall(duration) => harm.stall = harm.stall.saturating_add(duration),
+                _ if harm.kind.is_some() => return true,
+                _ => harm.kind = Some(fault.kind.clone()),
+            }
+            *hits += 1;
+            fault.persistent
+        });
+        harm
+    }
+}

@@ -1,0 +1,374 @@
+//! A disk in memory that keeps apart what is written and what is durable, and loses the difference on demand.
+//!
+//! A [`SimDisk`] is used through [`Disk`] like any other. Take a [`CrashPoint`] at any moment, also in the middle of an
+//! operation ([`SimDisk::on_op`]), and ask it what the medium may look like after a power loss, or after the death of
+//! the process alone. Make operations fail with [`SimDisk::inject`], and damage the medium with
+//! [`SimDisk::flip_bit`] and its siblings. The disk knows nothing of what is stored on it.
+//!
+//! Inside a simulation every operation is a place where another thread may get its turn, and syncs and stalls take
+//! simulated time. Outside it works all the same, and nothing takes time.
+//!
+//! ```
+//! use forelog::disk::{Access, Disk};
+//! use forelog::sim::{Granularity, Loss, SimDisk};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let disk = SimDisk::new();
+//! let file = disk.open("notes".as_ref(), Access::Create)?;
+//! disk.sync_dir("".as_ref())?;
+//! file.write_at(b"kept", 0)?;
+//! file.sync_data()?;
+//! file.write_at(b", or not", 4)?;
+//!
+//! let crash = disk.crash_point();
+//! assert_eq!(crash.process_kill().read_file("notes")?, b"kept, or not");
+//! assert_eq!(crash.power_loss(&Loss::Everything, Granularity::Sector).read_file("notes")?, b"kept");
+//! # Ok(()) }
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Access, Disk, DiskFile, DiskLock};
+use crate::words::schedule;
+
+mod crash;
+mod faults;
+mod media;
+mod state;
+
+pub use crash::{CrashPoint, Granularity, Loss};
+pub use faults::{Fault, FaultKind, OpEvent, OpKind, OpSelector, Pages, Phase};
+
+use faults::{Faults, Harm, eio};
+use state::{Fate, Image, Ino, tidy};
+
+type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
+
+/// A simulated disk. Clones are the same disk.
+///
+/// - A write, a new length, a new name is visible at once and *pending* until a sync makes it durable.
+/// - A sync covers what was pending on that file when it began, and nothing that is written while it runs. Both syncs
+///   of a file do the same, and neither makes its name durable.
+/// - [`Disk::sync_dir`] covers the names in that directory. Directories themselves are durable at once.
+/// - Symbolic links, permissions and moving directories are not simulated.
+#[derive(Clone)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+/// Never locked while a turn is given away or an observer runs.
+#[derive(Default)]
+struct State {
+    image: Arc<Image>,
+    ops: u64,
+    faults: Faults,
+    observer: Option<Observer>,
+    sync_latency: Duration,
+    /// How often each inode is open.
+    open: BTreeMap<Ino, usize>,
+    locked: BTreeSet<Arc<Path>>,
+}
+
+impl State {
+    fn image_mut(&mut self) -> &mut Image {
+        Arc::make_mut(&mut self.image)
+    }
+
+    fn sweep(&mut self) {
+        let State { image, open, .. } = self;
+        Arc::make_mut(image).sweep(|ino| open.contains_key(&ino));
+    }
+}
+
+impl Default for SimDisk {
+    fn default() -> Self {
+        SimDisk::new()
+    }
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.lock();
+        let names: Vec<_> = state.image.visible.keys().collect();
+        f.debug_struct("SimDisk").field("ops", &state.ops).field("files", &names).finish_non_exhaustive()
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        SimDisk::holding(Arc::default())
+    }
+
+    fn holding(image: Arc<Image>) -> Self {
+        SimDisk(Arc::new(Mutex::new(State { image, ..State::default() })))
+    }
+
+    /// The disk as it is now, to be crashed. Not an operation.
+    pub fn crash_point(&self) -> CrashPoint {
+        CrashPoint(Arc::clone(&self.0.lock().image))
+    }
+
+    /// How many operations have begun.
+    pub fn ops(&self) -> u64 {
+        self.0.lock().ops
+    }
+
+    /// Adds a fault to come.
+    pub fn inject(&self, fault: Fault) {
+        self.0.lock().faults.inject(fault);
+    }
+
+    /// Takes back all faults to come, and ends those that last.
+    pub fn clear_faults(&self) {
+        self.0.lock().faults.clear();
+    }
+
+    /// How many operations' worth of faults have hit; when a sweep over the n-th operation sees it stay 0, it is done.
+    pub fn fault_hits(&self) -> u64 {
+        self.0.lock().faults.hits
+    }
+
+    /// How much simulated time a sync takes, of a file or directory. At first none, but others get their turn.
+    pub fn set_sync_latency(&self, latency: Duration) {
+        self.0.lock().sync_latency = latency;
+    }
+
+    /// Calls `observer` right before each operation that [mutates](OpKind::mutates) takes effect, and once more while
+    /// a sync is in flight, on the thread that does it. It gets the disk, so as not to own it: an observer that did
+    /// would keep it for ever. It may take crash points and use other disks. Replaces the observer before it.
+    pub fn on_op(&self, observer: impl Fn(&SimDisk, &OpEvent<'_>) + Send + Sync + 'static) {
+        self.0.lock().observer = Some(Arc::new(observer));
+    }
+
+    /// Removes the observer.
+    pub fn clear_on_op(&self) {
+        self.0.lock().observer = None;
+    }
+
+    fn with_image<T>(&self, action: impl FnOnce(&mut Image) -> T) -> T {
+        action(self.0.lock().image_mut())
+    }
+
+    /// Counts an operation and finds out what it will suffer.
+    fn begin(&self, op: &mut OpEvent<'_>) -> Harm {
+        schedule::yield_point();
+        let mut state = self.0.lock();
+        op.number = state.ops;
+        state.ops += 1;
+        state.faults.strike(op)
+    }
+
+    fn tell(&self, op: &OpEvent<'_>) {
+        let observer = if op.kind.mutates() { self.0.lock().observer.clone() } else { None };
+        if let Some(observer) = observer {
+            observer(self, op);
+        }
+    }
+
+    /// Everything before an operation takes effect: what it returns is left to suffer.
+    fn admit(&self, mut op: OpEvent<'_>) -> io::Result<Option<FaultKind>> {
+        let harm = self.begin(&mut op);
+        if !harm.stall.is_zero() {
+            schedule::sleep(harm.stall);
+        }
+        self.tell(&op);
+        harm.error()?;
+        Ok(harm.kind)
+    }
+
+    /// A sync: `settle` is told the moment up to which it covers changes, and what becomes of them.
+    fn sync(&self, mut op: OpEvent<'_>, settle: impl FnOnce(&mut Image, u64, Fate)) -> io::Result<()> {
+        let harm = self.begin(&mut op);
+        self.tell(&op);
+        let (moment, latency) = {
+            let state = self.0.lock();
+            (state.image.moment, state.sync_latency)
+        };
+        pass(latency.saturating_add(harm.stall));
+        self.tell(&OpEvent { phase: Phase::InFlight, ..op });
+        harm.error()?;
+        if let Some(FaultKind::SyncFails { pages }) = harm.kind {
+            self.with_image(|image| settle(image, moment, Fate::Dropped(pages)));
+            return Err(eio());
+        }
+        self.with_image(|image| settle(image, moment, Fate::Landed));
+        Ok(())
+    }
+}
+
+/// Lets simulated time go by. A wait for no time is only a turn given away, which a panicking thread may do.
+fn pass(time: Duration) {
+    if time.is_zero() { schedule::yield_point() } else { schedule::sleep(time) }
+}
+
+/// An operation that is about a path as a whole.
+fn op(kind: OpKind, path: &Path) -> OpEvent<'_> {
+    OpEvent { number: 0, kind, path, offset: 0, length: 0, phase: Phase::Before }
+}
+
+impl Disk for SimDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let path = tidy(path);
+        self.admit(op(OpKind::CreateDir, &path))?;
+        self.with_image(|image| image.create_dir(&path))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let dir = tidy(dir);
+        self.admit(op(OpKind::List, &dir))?;
+        self.0.lock().image.list(&dir)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let path = tidy(path);
+        let create = access == Access::Create;
+        self.admit(op(if create { OpKind::Create } else { OpKind::Open }, &path))?;
+        let mut state = self.0.lock();
+        let ino = if create { state.image_mut().create(&path)? } else { state.image.find(&path)? };
+        *state.open.entry(ino).or_default() += 1;
+        drop(state);
+        Ok(Arc::new(SimFile { disk: self.clone(), path, ino, writable: access != Access::Read }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let from = tidy(from);
+        self.admit(op(OpKind::Rename, &from))?;
+        self.with_image(|image| image.rename(&from, &tidy(to)))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = tidy(path);
+        self.admit(op(OpKind::Remove, &path))?;
+        self.with_image(|image| image.remove(&path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let dir = tidy(dir);
+        if !self.0.lock().image.is_dir(&dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.sync(op(OpKind::SyncDir, &dir), |image, moment, fate| image.settle_dir(&dir, moment, fate))?;
+        self.0.lock().sweep();
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        let path = tidy(path);
+        self.admit(op(OpKind::Lock, &path))?;
+        let mut state = self.0.lock();
+        if !state.image.visible.contains_key(&path) {
+            state.image_mut().create(&path)?;
+        }
+        if !state.locked.insert(Arc::clone(&path)) {
+            return Ok(None);
+        }
+        drop(state);
+        Ok(Some(Box::new(SimLock { disk: self.clone(), path })))
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: SimDisk,
+    path: Arc<Path>,
+}
+
+impl DiskLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.0.lock().locked.remove(&self.path);
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    path: Arc<Path>,
+    ino: Ino,
+    writable: bool,
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.0.lock();
+        if let Some(count) = state.open.get_mut(&self.ino) {
+            *count -= 1;
+            if *count == 0 {
+                state.open.remove(&self.ino);
+                state.sweep();
+            }
+        }
+    }
+}
+
+impl SimFile {
+    fn op(&self, kind: OpKind) -> OpEvent<'_> {
+        op(kind, &self.path)
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync(self.op(OpKind::Sync), |image, moment, fate| image.settle_file(self.ino, moment, fate))
+    }
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.disk.0.lock();
+        Ok(state.image.inodes.get(&self.ino).map_or(0, |inode| inode.visible.len() as u64))
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let length = buffer.len() as u64;
+        let harm = self.disk.admit(OpEvent { offset, length, ..self.op(OpKind::Read) })?;
+        let wanted = match harm {
+            Some(FaultKind::ShortRead(most)) => most.min(buffer.len()),
+            _ => buffer.len(),
+        };
+        let state = self.disk.0.lock();
+        let inode = state.image.inodes.get(&self.ino);
+        let bytes = inode.and_then(|inode| inode.visible.get(usize::try_from(offset).ok()?..)).unwrap_or_default();
+        let read = wanted.min(bytes.len());
+        buffer[..read].copy_from_slice(&bytes[..read]);
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.check_writable()?;
+        let length = bytes.len() as u64;
+        let harm = self.disk.admit(OpEvent { offset, length, ..self.op(OpKind::Write) })?;
+        let taken = match harm {
+            Some(FaultKind::ShortWrite(most) | FaultKind::FailedWrite(most)) => &bytes[..most.min(bytes.len())],
+            _ => bytes,
+        };
+        if !taken.is_empty() {
+            self.disk.with_image(|image| image.write(self.ino, offset, taken))?;
+        }
+        if matches!(harm, Some(FaultKind::FailedWrite(_))) { Err(eio()) } else { Ok(taken.len()) }
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.disk.admit(OpEvent { offset: length, ..self.op(OpKind::SetLen) })?;
+        self.disk.with_image(|image| image.set_len(self.ino, length))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync()
+    }
+}

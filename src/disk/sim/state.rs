@@ -1,0 +1,361 @@
+//! What a disk holds: bytes and names, each as the medium has them, as the kernel shows them, and the changes between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use super::faults::Pages;
+
+/// Names an inode.
+pub(super) type Ino = u64;
+/// Contents, shared between a disk and its crash points until one of them writes.
+pub(super) type Bytes = Arc<Vec<u8>>;
+pub(super) type Names = BTreeMap<Arc<Path>, Ino>;
+
+/// A write makes a file grow in steps of this, each of which may reach the medium without the next.
+const GROWTH: usize = 4096;
+
+/// Longer files are refused: they live in memory, twice.
+const LONGEST: u64 = 1 << 32;
+
+/// What becomes of the changes that a sync covers.
+#[derive(Clone, Copy)]
+pub(super) enum Fate {
+    Landed,
+    Dropped(Pages),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Write { offset: usize, data: Arc<[u8]> },
+    Length(usize),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Change::Write { offset, data } => put(bytes, *offset, data),
+            Change::Length(length) => bytes.resize(*length, 0),
+        }
+    }
+}
+
+/// Writes `data`, beyond the end if need be.
+fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    let end = offset + data.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(data);
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inode {
+    pub(super) durable: Bytes,
+    pub(super) visible: Bytes,
+    /// In the order of submission, each with the moment of it. Applied to `durable` in this order, every write lies
+    /// within the length, unless a test has cut the file.
+    pub(super) pending: Vec<(u64, Change)>,
+}
+
+impl Inode {
+    /// Contents of which nothing is pending.
+    pub(super) fn settled(bytes: Bytes) -> Self {
+        Inode { durable: Arc::clone(&bytes), visible: bytes, pending: Vec::new() }
+    }
+
+    fn write(&mut self, moment: u64, offset: usize, data: &[u8]) {
+        put(Arc::make_mut(&mut self.visible), offset, data);
+        self.queue(moment, Change::Write { offset, data: data.into() });
+    }
+
+    fn set_len(&mut self, moment: u64, length: usize) {
+        Arc::make_mut(&mut self.visible).resize(length, 0);
+        self.queue(moment, Change::Length(length));
+    }
+
+    /// Adds a pending change, after the growth that it needs.
+    fn queue(&mut self, moment: u64, change: Change) {
+        if let Change::Write { offset, data } = &change {
+            let end = offset + data.len();
+            let mut length = self.pending_len();
+            while length < end {
+                length = (length / GROWTH + 1).saturating_mul(GROWTH).min(end);
+                self.pending.push((moment, Change::Length(length)));
+            }
+        }
+        self.pending.push((moment, change));
+    }
+
+    /// The length that the medium will have once everything pending has landed.
+    fn pending_len(&self) -> usize {
+        let last = self.pending.iter().rev().find_map(|(_, change)| match change {
+            Change::Length(length) => Some(*length),
+            Change::Write { .. } => None,
+        });
+        last.unwrap_or(self.durable.len())
+    }
+
+    /// Ends a sync that began after `moment`.
+    fn settle(&mut self, moment: u64, fate: Fate) {
+        let later = self.pending.split_off(self.pending.partition_point(|(at, _)| *at <= moment));
+        let covered = std::mem::take(&mut self.pending);
+        if matches!(fate, Fate::Landed) && !covered.is_empty() {
+            let durable = Arc::make_mut(&mut self.durable);
+            covered.iter().for_each(|(_, change)| change.apply(durable));
+        }
+        // Queued again because the growth that they counted on may have been dropped.
+        for (at, change) in later {
+            self.queue(at, change);
+        }
+        if matches!(fate, Fate::Dropped(Pages::RevertOld)) {
+            self.drop_cache();
+        }
+    }
+
+    /// Forgets what is in the cache alone and no longer pending.
+    fn drop_cache(&mut self) {
+        self.visible = Arc::clone(&self.durable);
+        if !self.pending.is_empty() {
+            let visible = Arc::make_mut(&mut self.visible);
+            self.pending.iter().for_each(|(_, change)| change.apply(visible));
+        }
+    }
+}
+
+/// A change of names; a rename does both.
+#[derive(Clone, Debug)]
+pub(super) struct NameChange {
+    removes: Option<Arc<Path>>,
+    pub(super) adds: Option<(Arc<Path>, Ino)>,
+}
+
+impl NameChange {
+    fn paths(&self) -> impl Iterator<Item = &Arc<Path>> {
+        self.removes.iter().chain(self.adds.iter().map(|(path, _)| path))
+    }
+
+    fn names(&self, path: &Path) -> bool {
+        self.paths().any(|own| **own == *path)
+    }
+
+    pub(super) fn apply(&self, names: &mut Names) {
+        if let Some(path) = &self.removes {
+            names.remove(path);
+        }
+        if let Some((path, ino)) = &self.adds {
+            names.insert(Arc::clone(path), *ino);
+        }
+    }
+}
+
+/// Adds to the chosen changes the earlier ones that they build on: those of the same names.
+pub(super) fn close_names(changes: &[(u64, NameChange)], landed: &mut [bool]) {
+    for later in (0..changes.len()).rev() {
+        if landed[later] {
+            for earlier in 0..later {
+                landed[earlier] |= changes[earlier].1.paths().any(|path| changes[later].1.names(path));
+            }
+        }
+    }
+}
+
+/// All that a disk holds. Directories are durable at once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Image {
+    pub(super) inodes: BTreeMap<Ino, Arc<Inode>>,
+    pub(super) durable: Names,
+    pub(super) visible: Names,
+    pub(super) pending: Vec<(u64, NameChange)>,
+    pub(super) dirs: BTreeSet<Arc<Path>>,
+    /// Counts the changes, and the inodes among them: the time of this image.
+    pub(super) moment: u64,
+}
+
+impl Image {
+    fn tick(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    fn inode_mut(&mut self, ino: Ino) -> &mut Inode {
+        Arc::make_mut(self.inodes.entry(ino).or_default())
+    }
+
+    pub(super) fn is_dir(&self, path: &Path) -> bool {
+        path.parent().is_none() || self.dirs.contains(path)
+    }
+
+    pub(super) fn create_dir(&mut self, path: &Arc<Path>) -> io::Result<()> {
+        if path.ancestors().any(|ancestor| self.visible.contains_key(ancestor)) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.dirs.extend(path.ancestors().filter(|ancestor| ancestor.parent().is_some()).map(Arc::from));
+        Ok(())
+    }
+
+    pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+        if !self.is_dir(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = self.visible.keys().chain(&self.dirs).filter(|path| path.parent() == Some(dir));
+        Ok(inside.filter_map(|path| path.file_name()).map(Into::into).collect())
+    }
+
+    pub(super) fn find(&self, path: &Path) -> io::Result<Ino> {
+        match self.visible.get(path) {
+            Some(ino) => Ok(*ino),
+            None if self.is_dir(path) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Whether a file may be called `path`.
+    fn check_name(&self, path: &Path) -> io::Result<()> {
+        if self.is_dir(path) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if path.parent().is_some_and(|parent| self.is_dir(parent)) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        change.apply(&mut self.visible);
+        let moment = self.tick();
+        self.pending.push((moment, change));
+    }
+
+    pub(super) fn create(&mut self, path: &Arc<Path>) -> io::Result<Ino> {
+        if self.visible.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.check_name(path)?;
+        let ino = self.tick();
+        self.inodes.insert(ino, Arc::default());
+        self.change_names(NameChange { removes: None, adds: Some((Arc::clone(path), ino)) });
+        Ok(ino)
+    }
+
+    pub(super) fn rename(&mut self, from: &Arc<Path>, to: &Arc<Path>) -> io::Result<()> {
+        let ino = self.find(from)?;
+        self.check_name(to)?;
+        if from != to {
+            self.change_names(NameChange { removes: Some(Arc::clone(from)), adds: Some((Arc::clone(to), ino)) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, path: &Arc<Path>) -> io::Result<()> {
+        self.find(path)?;
+        self.change_names(NameChange { removes: Some(Arc::clone(path)), adds: None });
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> io::Result<()> {
+        let start = length_in_memory(offset)?;
+        length_in_memory(offset.saturating_add(data.len() as u64))?;
+        let moment = self.tick();
+        self.inode_mut(ino).write(moment, start, data);
+        Ok(())
+    }
+
+    pub(super) fn set_len(&mut self, ino: Ino, length: u64) -> io::Result<()> {
+        let length = length_in_memory(length)?;
+        let moment = self.tick();
+        self.inode_mut(ino).set_len(moment, length);
+        Ok(())
+    }
+
+    /// Ends a file's sync that began at `moment`.
+    pub(super) fn settle_file(&mut self, ino: Ino, moment: u64, fate: Fate) {
+        if self.inodes.get(&ino).is_some_and(|inode| !inode.pending.is_empty()) {
+            self.inode_mut(ino).settle(moment, fate);
+        }
+    }
+
+    /// Ends a directory's sync that began at `moment`.
+    pub(super) fn settle_dir(&mut self, dir: &Path, moment: u64, fate: Fate) {
+        let covers =
+            |(at, change): &(u64, NameChange)| *at <= moment && change.paths().any(|path| path.parent() == Some(dir));
+        let mut covered: Vec<bool> = self.pending.iter().map(covers).collect();
+        close_names(&self.pending, &mut covered);
+        let mut covered = covered.into_iter();
+        let durable = &mut self.durable;
+        self.pending.retain(|(_, change)| {
+            let covered = covered.next() == Some(true);
+            if covered && matches!(fate, Fate::Landed) {
+                change.apply(durable);
+            }
+            !covered
+        });
+        if matches!(fate, Fate::Dropped(Pages::RevertOld)) {
+            self.drop_names();
+        }
+    }
+
+    fn drop_names(&mut self) {
+        self.visible = self.durable.clone();
+        self.pending.iter().for_each(|(_, change)| change.apply(&mut self.visible));
+    }
+
+    /// Forgets what is in the cache alone and no longer pending.
+    pub(super) fn drop_caches(&mut self) {
+        self.drop_names();
+        self.inodes.values_mut().for_each(|inode| Arc::make_mut(inode).drop_cache());
+    }
+
+    /// The inodes that have a durable name, or could get one.
+    pub(super) fn rooted(&self) -> BTreeSet<Ino> {
+        let pending = self.pending.iter().filter_map(|(_, change)| change.adds.as_ref()).map(|(_, ino)| *ino);
+        self.durable.values().copied().chain(pending).collect()
+    }
+
+    /// Frees the inodes that no name leads to and nobody has open.
+    pub(super) fn sweep(&mut self, is_open: impl Fn(Ino) -> bool) {
+        let mut reachable = self.rooted();
+        reachable.extend(self.visible.values());
+        self.inodes.retain(|ino, _| reachable.contains(ino) || is_open(*ino));
+    }
+
+    /// Takes the name out of the cache, the medium, and what is pending.
+    pub(super) fn forget(&mut self, path: &Path) {
+        self.pending.retain(|(_, change)| !change.names(path));
+        self.durable.remove(path);
+        self.visible.remove(path);
+    }
+
+    /// The file as a test may damage it: it need not be visible.
+    pub(super) fn damage(&mut self, path: &Path) -> io::Result<&mut Inode> {
+        let ino = self.visible.get(path).or_else(|| self.durable.get(path)).copied();
+        Ok(self.inode_mut(ino.ok_or(io::ErrorKind::NotFound)?))
+    }
+
+    /// Puts a file there as if it had always been.
+    pub(super) fn plant(&mut self, path: &Arc<Path>, bytes: &[u8]) -> io::Result<()> {
+        if let Some(parent) = path.parent() {
+            self.create_dir(&parent.into())?;
+        }
+        self.check_name(path)?;
+        self.forget(path);
+        let ino = self.tick();
+        self.inodes.insert(ino, Arc::new(Inode::settled(Arc::new(bytes.to_vec()))));
+        self.durable.insert(Arc::clone(path), ino);
+        self.visible.insert(Arc::clone(path), ino);
+        Ok(())
+    }
+}
+
+fn length_in_memory(length: u64) -> io::Result<usize> {
+    let usable = if length <= LONGEST { usize::try_from(length).ok() } else { None };
+    usable.ok_or_else(|| io::ErrorKind::FileTooLarge.into())
+}
+
+/// One spelling for one path.
+pub(super) fn tidy(path: &Path) -> Arc<Path> {
+    let parts = path.components().filter(|part| !matches!(part, Component::CurDir));
+    Arc::from(parts.collect::<std::path::PathBuf>())
+}

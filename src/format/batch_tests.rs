@@ -1,0 +1,167 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const GOLDEN: &[u8] = &[
+    1, // version
+    3, 1, 3, b'a', b'c', b'c', // create keyspace 1 "acc"
+    1, 1, 5, b'a', b'l', b'i', b'c', b'e', 2, b'9', b'0', // put alice = 90
+    2, 0xAC, 0x02, 1, b'x', // delete x in keyspace 300
+    1, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0, 0, // put "" = "" in the last keyspace
+    4, 1, // drop keyspace 1
+];
+
+fn golden_ops() -> Vec<Op<'static>> {
+    vec![
+        Op::CreateKeyspace { keyspace: 1, name: "acc" },
+        Op::Put { keyspace: 1, key: b"alice", value: b"90" },
+        Op::Delete { keyspace: 300, key: b"x" },
+        Op::Put { keyspace: u32::MAX, key: b"", value: b"" },
+        Op::DropKeyspace { keyspace: 1 },
+    ]
+}
+
+fn encode(ops: &[Op<'_>]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new();
+    for op in ops {
+        let before = builder.len();
+        builder.push(op).unwrap();
+        assert_eq!(builder.len() - before, encoded_len(op), "{op:?}");
+    }
+    builder.finish()
+}
+
+fn refused(bytes: &[u8]) -> (usize, Reason) {
+    let malformed = Batch::parse(bytes).unwrap_err();
+    (malformed.offset, malformed.reason)
+}
+
+#[test]
+fn the_golden_bytes_are_written_and_read() {
+    assert_eq!(encode(&golden_ops()), GOLDEN);
+    let batch = Batch::parse(GOLDEN).unwrap();
+    assert_eq!(batch.len(), 5);
+    assert_eq!(batch.iter().collect::<Vec<_>>(), golden_ops());
+}
+
+#[test]
+fn a_batch_may_be_empty() {
+    assert_eq!(BatchBuilder::new().finish(), [1]);
+    let batch = Batch::parse(&[1]).unwrap();
+    assert!(batch.is_empty());
+    assert_eq!(batch.iter().next(), None);
+}
+
+#[test]
+fn each_way_to_be_malformed_is_named_with_its_place() {
+    assert_eq!(refused(&[]), (0, Reason::Truncated));
+    assert_eq!(refused(&[2, 4, 1]), (0, Reason::Version(2)));
+    assert_eq!(refused(&[1, 0]), (1, Reason::Tag(0)));
+    assert_eq!(refused(&[1, 4, 1, 5]), (3, Reason::Tag(5)));
+    assert_eq!(refused(&[1, 4]), (2, Reason::Truncated));
+    assert_eq!(refused(&[1, 4, 0x80]), (3, Reason::Truncated));
+    assert_eq!(refused(&[1, 4, 0x80, 0]), (2, Reason::NotMinimal));
+    assert_eq!(refused(&[1, 4, 0x80, 0x80, 0x80, 0x80, 0]), (2, Reason::NotMinimal));
+    assert_eq!(refused(&[1, 4, 0x80, 0x80, 0x80, 0x80, 0x10]), (2, Reason::TooLarge));
+    assert_eq!(refused(&[1, 4, 0x80, 0x80, 0x80, 0x80, 0x80, 0]), (2, Reason::TooLarge));
+    assert_eq!(refused(&[1, 2, 1, 2, b'x']), (3, Reason::Truncated));
+    assert_eq!(refused(&[1, 1, 1, 1, b'x', 1]), (5, Reason::Truncated));
+    assert_eq!(refused(&[1, 3, 1, 0]), (3, Reason::NameLength(0)));
+    assert_eq!(refused(&[1, 3, 1, 2, 0xC3, 0x28]), (3, Reason::NameEncoding));
+}
+
+#[test]
+fn a_length_over_its_limit_is_refused_whatever_follows() {
+    assert_eq!(refused(&[1, 2, 1, 0x80, 0x80, 0x04]), (3, Reason::KeyLength(65_536)));
+    assert_eq!(refused(&[1, 1, 1, 0, 0x81, 0x80, 0x80, 0x20]), (4, Reason::ValueLength((64 << 20) + 1)));
+    assert_eq!(refused(&[1, 3, 1, 0x80, 0x02]), (3, Reason::NameLength(256)));
+    assert_eq!(refused(&[1, 2, 1, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F]), (3, Reason::KeyLength(0xFFFF_FFFF)));
+}
+
+#[test]
+fn every_cut_of_a_batch_is_whole_operations_or_refused() {
+    let whole = [1, 7, 18, 23, 31, GOLDEN.len()];
+    for end in 0..=GOLDEN.len() {
+        assert_eq!(Batch::parse(&GOLDEN[..end]).is_ok(), whole.contains(&end), "cut at {end}");
+    }
+}
+
+#[test]
+fn the_limits_can_be_reached_and_not_passed() {
+    let longest_key = vec![7; MAX_KEY_LEN];
+    let longest_name = "n".repeat(MAX_KEYSPACE_NAME_LEN);
+    let ops = [
+        Op::Put { keyspace: 1, key: &longest_key, value: &vec![8; MAX_VALUE_LEN] },
+        Op::CreateKeyspace { keyspace: 2, name: &longest_name },
+    ];
+    assert!(Batch::parse(&encode(&ops)).unwrap().iter().eq(ops));
+
+    let mut builder = BatchBuilder::new();
+    assert_eq!(builder.delete(1, &vec![7; MAX_KEY_LEN + 1]), Err(Reason::KeyLength(MAX_KEY_LEN + 1)));
+    assert_eq!(builder.put(1, b"k", &vec![8; MAX_VALUE_LEN + 1]), Err(Reason::ValueLength(MAX_VALUE_LEN + 1)));
+    assert_eq!(builder.create_keyspace(1, ""), Err(Reason::NameLength(0)));
+    assert_eq!(builder.create_keyspace(1, &"n".repeat(256)), Err(Reason::NameLength(256)));
+    assert_eq!(builder.finish(), [1], "what was refused left nothing behind");
+}
+
+#[derive(Clone, Debug)]
+enum OwnedOp {
+    Put(u32, Vec<u8>, Vec<u8>),
+    Delete(u32, Vec<u8>),
+    Create(u32, String),
+    Drop(u32),
+}
+
+impl OwnedOp {
+    fn borrow(&self) -> Op<'_> {
+        match self {
+            OwnedOp::Put(keyspace, key, value) => Op::Put { keyspace: *keyspace, key, value },
+            OwnedOp::Delete(keyspace, key) => Op::Delete { keyspace: *keyspace, key },
+            OwnedOp::Create(keyspace, name) => Op::CreateKeyspace { keyspace: *keyspace, name },
+            OwnedOp::Drop(keyspace) => Op::DropKeyspace { keyspace: *keyspace },
+        }
+    }
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..300)
+}
+
+fn any_op() -> impl Strategy<Value = OwnedOp> {
+    prop_oneof![
+        (any::<u32>(), bytes(), bytes()).prop_map(|(id, key, value)| OwnedOp::Put(id, key, value)),
+        (0..200_u32, bytes()).prop_map(|(id, key)| OwnedOp::Delete(id, key)),
+        (any::<u32>(), proptest::collection::vec(any::<char>(), 1..60))
+            .prop_map(|(id, name)| OwnedOp::Create(id, name.into_iter().collect())),
+        any::<u32>().prop_map(OwnedOp::Drop),
+    ]
+}
+
+/// Bytes that get past the first checks more often than random ones do.
+fn nearly_a_batch() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![3 => 0..6_u8, 1 => any::<u8>(), 1 => Just(0x80_u8)];
+    proptest::collection::vec(byte, 0..60).prop_map(|mut bytes| {
+        bytes.insert(0, BATCH_VERSION);
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_read(ops in proptest::collection::vec(any_op(), 0..20)) {
+        let ops: Vec<Op<'_>> = ops.iter().map(OwnedOp::borrow).collect();
+        let bytes = encode(&ops);
+        let batch = Batch::parse(&bytes).unwrap();
+        prop_assert_eq!(batch.len(), ops.len());
+        prop_assert_eq!(batch.iter().collect::<Vec<_>>(), ops);
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic(bytes in prop_oneof![bytes(), nearly_a_batch()]) {
+        match Batch::parse(&bytes) {
+            // There is one encoding only, so what was accepted comes out again byte for byte.
+            Ok(batch) => prop_assert_eq!(encode(&batch.iter().collect::<Vec<_>>()), bytes),
+            Err(malformed) => prop_assert!(malformed.offset <= bytes.len()),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! HISTORY: the log's identity and the begin and end of its incarnations (specification, section 2.4).
+
+use super::fields::{array_at, put, u32_at, u64_at};
+use super::{FORMAT_VERSION, KNOWN_FEATURES, Refusal};
+use crate::words::types::{Incarnation, LogId, Lsn};
+
+/// The file's name in the log's directory.
+pub(crate) const FILE_NAME: &str = "HISTORY";
+/// The name under which its next content is prepared.
+pub(crate) const TEMPORARY_NAME: &str = "HISTORY.tmp";
+
+const MAGIC: [u8; 8] = *b"forehist";
+const CRC: usize = 8;
+const VERSION: usize = 12;
+const INCOMPATIBLE: usize = 24;
+const LOG_ID: usize = 32;
+const OLDEST: usize = 48;
+const FIRST_NUMBER: usize = 56;
+const COUNT: usize = 64;
+const HEADER: usize = 72;
+const LIFE: usize = 56;
+const OPEN: u64 = u64::MAX;
+const CLEAN: u64 = 1;
+
+/// How an incarnation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct End {
+    /// Everything up to here is durable, everything above is lost.
+    pub(crate) lsn: Lsn,
+    /// No LSN above this was ever handed out.
+    pub(crate) prepared: Lsn,
+    /// Closed, rather than ended by recovery.
+    pub(crate) clean: bool,
+}
+
+/// One incarnation in the history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Life {
+    pub(crate) incarnation: Incarnation,
+    /// The secret part of its segments' identity.
+    pub(crate) key: u64,
+    /// Base of its first segment.
+    pub(crate) begin: Lsn,
+    /// `None` while it is open.
+    pub(crate) end: Option<End>,
+}
+
+/// The content of HISTORY.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct History {
+    pub(crate) log_id: LogId,
+    /// Segments that end at or below this were retired.
+    pub(crate) oldest: Lsn,
+    /// The number of the first incarnation in `lives`, or of the next one if there is none.
+    pub(crate) first_number: u64,
+    pub(crate) lives: Vec<Life>,
+}
+
+impl History {
+    pub(crate) fn new(log_id: LogId) -> Self {
+        History { log_id, oldest: Lsn::ZERO, first_number: 1, lives: Vec::new() }
+    }
+
+    /// The number that the next incarnation gets.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.first_number + self.lives.len() as u64
+    }
+
+    /// Where the next incarnation begins; only asked when none is open.
+    pub(crate) fn next_begin(&self) -> Lsn {
+        self.lives.last().and_then(|life| life.end).map_or(Lsn::ZERO, |end| end.prepared)
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER];
+        put(&mut bytes, 0, &MAGIC);
+        put(&mut bytes, VERSION, &FORMAT_VERSION.to_le_bytes());
+        put(&mut bytes, LOG_ID, &self.log_id.0);
+        put(&mut bytes, OLDEST, &self.oldest.get().to_le_bytes());
+        put(&mut bytes, FIRST_NUMBER, &self.first_number.to_le_bytes());
+        put(&mut bytes, COUNT, &(self.lives.len() as u64).to_le_bytes());
+        for life in &self.lives {
+            let (end, prepared, flags) = match life.end {
+                Some(end) => (end.lsn.get(), end.prepared.get(), if end.clean { CLEAN } else { 0 }),
+                None => (OPEN, 0, 0),
+            };
+            let Incarnation { number, nonce } = life.incarnation;
+            for field in [number, nonce, life.key, life.begin.get(), end, prepared, flags] {
+                bytes.extend_from_slice(&field.to_le_bytes());
+            }
+        }
+        let crc = crc32fast::hash(&bytes[VERSION..]);
+        put(&mut bytes, CRC, &crc.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+        if bytes.len() < HEADER {
+            return Err(if bytes.starts_with(&MAGIC) { Refusal::Checksum } else { Refusal::Magic });
+        }
+        if bytes[..8] != MAGIC {
+            return Err(Refusal::Magic);
+        }
+        if u32_at(bytes, CRC) != crc32fast::hash(&bytes[VERSION..]) {
+            return Err(Refusal::Checksum);
+        }
+        if u32_at(bytes, VERSION) > FORMAT_VERSION {
+            return Err(Refusal::Version(u32_at(bytes, VERSION)));
+        }
+        let unknown = u64_at(bytes, INCOMPATIBLE) & !KNOWN_FEATURES;
+        if unknown != 0 {
+            return Err(Refusal::Features(unknown));
+        }
+        let (records, rest) = bytes[HEADER..].as_chunks::<LIFE>();
+        let history = History {
+            log_id: LogId(array_at(bytes, LOG_ID)),
+            oldest: Lsn::new(u64_at(bytes, OLDEST)),
+            first_number: u64_at(bytes, FIRST_NUMBER),
+            lives: records.iter().map(decode_life).collect(),
+        };
+        let complete = rest.is_empty() && u64_at(bytes, COUNT) == records.len() as u64;
+        if complete && history.is_consistent() { Ok(history) } else { Err(Refusal::Impossible) }
+    }
+
+    fn is_consistent(&self) -> bool {
+        let mut begin = Lsn::ZERO;
+        let last = self.lives.len().wrapping_sub(1);
+        self.lives.iter().enumerate().all(|(index, life)| {
+            let numbered = Some(life.incarnation.number) == self.first_number.checked_add(index as u64);
+            let ordered = life.begin >= begin;
+            match life.end {
+                Some(end) => {
+                    begin = end.prepared;
+                    numbered && ordered && life.begin <= end.lsn && end.lsn <= end.prepared
+                }
+                None => numbered && ordered && index == last,
+            }
+        })
+    }
+}
+
+fn decode_life(record: &[u8; LIFE]) -> Life {
+    let end = match u64_at(record, 32) {
+        OPEN => None,
+        lsn => Some(End {
+            lsn: Lsn::new(lsn),
+            prepared: Lsn::new(u64_at(record, 40)),
+            clean: u64_at(record, 48) & CLEAN != 0,
+        }),
+    };
+    Life {
+        incarnation: Incarnation { number: u64_at(record, 0), nonce: u64_at(record, 8) },
+        key: u64_at(record, 16),
+        begin: Lsn::new(u64_at(record, 24)),
+        end,
+    }
+}

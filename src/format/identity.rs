@@ -1,0 +1,37 @@
+//! The identity of a segment: what every checksum and the fill begin with.
+
+use crc32fast::Hasher;
+
+use crate::words::types::{Incarnation, LogId};
+
+/// Length of the identity on disk.
+pub(crate) const IDENTITY_LEN: usize = 48;
+
+/// Log, incarnation and base of one segment (specification, section 2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    pub(crate) log_id: LogId,
+    pub(crate) incarnation: Incarnation,
+    /// Random, of the incarnation; it never leaves the files, so that no client can make a frame from its tokens.
+    pub(crate) key: u64,
+    pub(crate) base: u64,
+}
+
+impl Identity {
+    pub(crate) fn to_bytes(self) -> [u8; IDENTITY_LEN] {
+        let mut bytes = [0; IDENTITY_LEN];
+        bytes[..16].copy_from_slice(&self.log_id.0);
+        bytes[16..24].copy_from_slice(&self.incarnation.number.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.incarnation.nonce.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.key.to_le_bytes());
+        bytes[40..].copy_from_slice(&self.base.to_le_bytes());
+        bytes
+    }
+
+    /// The checksum state after the identity, to go on from.
+    pub(crate) fn checksum(self) -> Hasher {
+        let mut hasher = Hasher::new();
+        hasher.update(&self.to_bytes());
+        hasher
+    }
+}

@@ -1,0 +1,43 @@
+#![doc = include_str!("SPECIFICATION.md")]
+
+pub mod batch;
+pub(crate) mod fill;
+pub(crate) mod frame;
+pub(crate) mod history;
+pub(crate) mod identity;
+pub(crate) mod segment;
+pub mod verdict;
+
+mod fields;
+
+#[cfg(test)]
+mod tests;
+
+/// The format version that this crate writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The must-understand feature bits that this crate knows: none yet.
+pub(crate) const KNOWN_FEATURES: u64 = 0;
+
+/// Everything in a segment is aligned to this: the unit that lands whole (A1).
+pub(crate) const WORD: u64 = 8;
+
+/// `length` rounded up to whole words.
+pub(crate) const fn pad8(length: u64) -> u64 {
+    length.next_multiple_of(WORD)
+}
+
+/// Why a header was not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    /// Not this kind of file at all.
+    Magic,
+    /// Damaged.
+    Checksum,
+    /// Checksums match, but the fields cannot be.
+    Impossible,
+    /// Written by a newer version (its number).
+    Version(u32),
+    /// Uses features that this version does not know (their bits).
+    Features(u64),
+}

@@ -1,0 +1,95 @@
+//! The segment's header: its first sector (specification, section 2.1).
+
+use super::fields::{array_at, put, u32_at, u64_at};
+use super::identity::{IDENTITY_LEN, Identity};
+use super::{FORMAT_VERSION, KNOWN_FEATURES, Refusal};
+use crate::words::options::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
+use crate::words::types::{Incarnation, LogId};
+
+/// Length of the header: one sector, so that it is written whole or not at all.
+pub(crate) const SEGMENT_HEADER: u64 = 512;
+/// The same, for slices.
+pub(crate) const SEGMENT_HEADER_LEN: usize = 512;
+
+const MAGIC: [u8; 8] = *b"forelog\x1a";
+const CRC: usize = 8;
+const VERSION: usize = 12;
+const INCOMPATIBLE: usize = 24;
+const IDENTITY: usize = 32;
+const SIZE: usize = 80;
+const PREVIOUS: usize = 88;
+const END: usize = 96;
+
+/// A segment's header, as its fields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentHeader {
+    pub(crate) identity: Identity,
+    pub(crate) size: u64,
+    /// Base of the previous segment of the incarnation; its own in the first.
+    pub(crate) previous: u64,
+}
+
+impl SegmentHeader {
+    pub(crate) fn to_bytes(self) -> [u8; SEGMENT_HEADER_LEN] {
+        let mut bytes = [0; SEGMENT_HEADER_LEN];
+        put(&mut bytes, 0, &MAGIC);
+        put(&mut bytes, VERSION, &FORMAT_VERSION.to_le_bytes());
+        put(&mut bytes, IDENTITY, &self.identity.to_bytes());
+        put(&mut bytes, SIZE, &self.size.to_le_bytes());
+        put(&mut bytes, PREVIOUS, &self.previous.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[VERSION..]);
+        put(&mut bytes, CRC, &crc.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_LEN]) -> Result<Self, Refusal> {
+        if bytes[..8] != MAGIC {
+            return Err(Refusal::Magic);
+        }
+        if u32_at(bytes, CRC) != crc32fast::hash(&bytes[VERSION..]) {
+            return Err(Refusal::Checksum);
+        }
+        if u32_at(bytes, VERSION) > FORMAT_VERSION {
+            return Err(Refusal::Version(u32_at(bytes, VERSION)));
+        }
+        let unknown = u64_at(bytes, INCOMPATIBLE) & !KNOWN_FEATURES;
+        if unknown != 0 {
+            return Err(Refusal::Features(unknown));
+        }
+        let identity: [u8; IDENTITY_LEN] = array_at(bytes, IDENTITY);
+        let identity = Identity {
+            log_id: LogId(array_at(&identity, 0)),
+            incarnation: Incarnation { number: u64_at(&identity, 16), nonce: u64_at(&identity, 24) },
+            key: u64_at(&identity, 32),
+            base: u64_at(&identity, 40),
+        };
+        let header = SegmentHeader { identity, size: u64_at(bytes, SIZE), previous: u64_at(bytes, PREVIOUS) };
+        let sane = (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&header.size)
+            && header.size.is_multiple_of(512)
+            && identity.base.is_multiple_of(512)
+            && identity.base.checked_add(header.size).is_some()
+            && header.previous <= identity.base
+            && bytes[END..].iter().all(|&b| b == 0);
+        if sane { Ok(header) } else { Err(Refusal::Impossible) }
+    }
+
+    /// Where the segment ends.
+    pub(crate) fn limit(&self) -> u64 {
+        self.identity.base + self.size
+    }
+}
+
+/// Appended to a segment's name until the file is complete and durable.
+pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// The name of the segment's file.
+pub(crate) fn file_name(base: u64) -> String {
+    format!("{base:016x}.log")
+}
+
+/// The base of the segment whose file has this name, if it is a segment's name.
+pub(crate) fn base_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    let base = (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())??;
+    (file_name(base) == name).then_some(base)
+}

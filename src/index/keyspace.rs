@@ -1,0 +1,146 @@
+//! The catalogue: which keyspaces there are, at every LSN that somebody may still ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::format::batch::{Batch, Op};
+use crate::words::types::Lsn;
+
+use super::ApplyError;
+use super::tree::Tree;
+
+/// All keyspaces that somebody may still see, dropped ones included.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    by_id: BTreeMap<u32, Arc<Tree>>,
+    /// The keyspaces of one name, oldest first.
+    by_name: BTreeMap<Box<str>, Vec<Arc<Tree>>>,
+    next_id: u32,
+}
+
+impl Catalogue {
+    /// The id of the first keyspace.
+    const FIRST_ID: u32 = 1;
+
+    pub(super) fn new() -> Self {
+        Catalogue { by_id: BTreeMap::new(), by_name: BTreeMap::new(), next_id: Self::FIRST_ID }
+    }
+
+    /// An id that was never used.
+    pub(super) fn next_id(&self) -> u32 {
+        self.next_id
+    }
+
+    /// The keyspace called `name` at `at`.
+    pub(super) fn by_name(&self, name: &str, at: Lsn) -> Option<Arc<Tree>> {
+        self.by_name.get(name)?.iter().rev().find(|tree| tree.is_visible(at)).cloned()
+    }
+
+    /// The keyspaces at `at`, by name.
+    pub(super) fn all(&self, at: Lsn) -> Vec<Arc<Tree>> {
+        self.by_name.values().flatten().filter(|tree| tree.is_visible(at)).cloned().collect()
+    }
+
+    /// Every keyspace, dropped ones included.
+    pub(super) fn trees(&self) -> impl Iterator<Item = &Arc<Tree>> {
+        self.by_id.values()
+    }
+
+    /// The keyspace `id`, if it was not dropped.
+    pub(super) fn alive(&self, id: u32) -> Option<&Arc<Tree>> {
+        self.by_id.get(&id).filter(|tree| tree.dropped().is_none())
+    }
+
+    fn is_name_taken(&self, name: &str) -> bool {
+        self.by_name.get(name).and_then(|trees| trees.last()).is_some_and(|tree| tree.dropped().is_none())
+    }
+
+    /// Refuses a batch that cannot be applied as a whole.
+    pub(super) fn check(&self, batch: &Batch<'_>) -> Result<(), ApplyError> {
+        let mut changes = Changes::new(self);
+        let mut known = None;
+        for op in batch {
+            let id = op.keyspace();
+            match op {
+                Op::Put { .. } | Op::Delete { .. } if known == Some(id) => {}
+                Op::Put { .. } | Op::Delete { .. } => {
+                    changes.alive(id)?;
+                    known = Some(id);
+                }
+                Op::CreateKeyspace { name, .. } => changes.create(id, name)?,
+                Op::DropKeyspace { .. } => {
+                    changes.drop(id)?;
+                    known = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn create(&mut self, id: u32, name: &str, lsn: Lsn) {
+        let tree = Arc::new(Tree::new(id, name, lsn));
+        self.by_id.insert(id, Arc::clone(&tree));
+        self.by_name.entry(name.into()).or_default().push(tree);
+        self.next_id = self.next_id.max(id.saturating_add(1));
+    }
+
+    /// Forgets a keyspace that nobody can see.
+    pub(super) fn forget(&mut self, tree: &Tree) {
+        self.by_id.remove(&tree.id());
+        if let Some(trees) = self.by_name.get_mut(tree.name()) {
+            trees.retain(|other| other.id() != tree.id());
+            if trees.is_empty() {
+                self.by_name.remove(tree.name());
+            }
+        }
+    }
+}
+
+/// What the operations of a batch so far would make of the catalogue.
+struct Changes<'a> {
+    catalogue: &'a Catalogue,
+    next_id: u32,
+    /// Created by the batch and not dropped by it.
+    created: BTreeMap<u32, &'a str>,
+    dropped: BTreeSet<u32>,
+    /// Whether each name that the batch created or dropped is taken now.
+    names: BTreeMap<&'a str, bool>,
+}
+
+impl<'a> Changes<'a> {
+    fn new(catalogue: &'a Catalogue) -> Self {
+        let (created, dropped, names) = Default::default();
+        Changes { catalogue, next_id: catalogue.next_id, created, dropped, names }
+    }
+
+    /// The name of the keyspace `id`.
+    fn alive(&self, id: u32) -> Result<&'a str, ApplyError> {
+        if let Some(name) = self.created.get(&id) {
+            return Ok(name);
+        }
+        let tree = self.catalogue.alive(id).filter(|_| !self.dropped.contains(&id));
+        tree.map(|tree| tree.name()).ok_or(ApplyError::NoSuchKeyspace(id))
+    }
+
+    fn create(&mut self, id: u32, name: &'a str) -> Result<(), ApplyError> {
+        // The last id stays unused, so that there is always a next one.
+        if id < self.next_id || id == u32::MAX {
+            return Err(ApplyError::IdNotRising { id, next: self.next_id });
+        }
+        if self.names.get(name).copied().unwrap_or_else(|| self.catalogue.is_name_taken(name)) {
+            return Err(ApplyError::NameTaken(name.into()));
+        }
+        self.next_id = id + 1;
+        self.created.insert(id, name);
+        self.names.insert(name, true);
+        Ok(())
+    }
+
+    fn drop(&mut self, id: u32) -> Result<(), ApplyError> {
+        let name = self.alive(id)?;
+        self.created.remove(&id);
+        self.dropped.insert(id);
+        self.names.insert(name, false);
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The ordered map under a keyspace: a `BTreeMap` for now, behind the few calls that a replacement must have.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::{Entry, VacantEntry};
+use std::ops::Bound;
+
+use super::value::Key;
+use super::versions::Chain;
+
+/// A range of keys.
+pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// Keys in order, each with its versions.
+#[derive(Debug, Default)]
+pub(super) struct Map(BTreeMap<Key, Chain>);
+
+/// The place of a key in the map, found by one search.
+pub(super) enum Slot<'a> {
+    /// The key is there: as the map holds it, so that it can be shared.
+    Taken(Key, &'a mut Chain),
+    /// The key is not there.
+    Free(FreeSlot<'a>),
+}
+
+/// The place where a key would be.
+pub(super) struct FreeSlot<'a>(VacantEntry<'a, Key, Chain>);
+
+impl FreeSlot<'_> {
+    pub(super) fn fill(self, chain: Chain) {
+        self.0.insert(chain);
+    }
+}
+
+impl Map {
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Chain> {
+        self.0.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Chain> {
+        self.0.get_mut(key)
+    }
+
+    pub(super) fn slot(&mut self, key: Key) -> Slot<'_> {
+        match self.0.entry(key) {
+            Entry::Occupied(entry) => Slot::Taken(entry.key().clone(), entry.into_mut()),
+            Entry::Vacant(entry) => Slot::Free(FreeSlot(entry)),
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        self.0.remove(key);
+    }
+
+    /// Removes some key; `None` if there is none.
+    pub(super) fn remove_any(&mut self) -> Option<Chain> {
+        self.0.pop_first().map(|(_, chain)| chain)
+    }
+
+    /// The keys of `range` in order; none if it ends before it begins.
+    pub(super) fn range(&self, range: KeyRange<'_>) -> impl DoubleEndedIterator<Item = (&Key, &Chain)> {
+        let range = (!ends_before_it_begins(range)).then(|| self.0.range::<[u8], _>(range));
+        range.into_iter().flatten()
+    }
+}
+
+/// Whether `range` is one that a `BTreeMap` panics on. A caller may ask for it, and a cursor that has nothing left does.
+fn ends_before_it_begins(range: KeyRange<'_>) -> bool {
+    match range {
+        (Bound::Excluded(low), Bound::Excluded(high)) => low >= high,
+        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => low > high,
+        _ => false,
+    }
+}

@@ -1,0 +1,217 @@
+//! The index: every key of every keyspace with its versions, in memory and in order. It knows keys, never files.
+//!
+//! Each write carries the LSN of its transaction, and becomes readable when that LSN is published: applying and
+//! publishing are two steps. A reader holds an LSN ([`Hold`]) and sees the newest version at or below it, for as long
+//! as it likes. A version goes once nobody can read it (`garbage`); until then it is kept for
+//! - every snapshot that is held, for exactly the versions it sees;
+//! - every LSN from `prune_to` on, so that a snapshot at the durable LSN can still be taken, and in any case from the
+//!   visible one on.
+//!
+//! Commit and replay both come through [`Index::apply`]. Locks here are held for the length of one key's change or
+//! one piece of a scan, and never across a wait; their order is writer, catalogue, tree, with the registry of
+//! snapshots below all of them.
+
+mod cursor;
+mod garbage;
+mod keyspace;
+mod map;
+mod snapshot;
+mod tree;
+mod value;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::format::batch::{Batch, Op};
+use crate::words::types::Lsn;
+
+use garbage::Garbage;
+use keyspace::Catalogue;
+use snapshot::{Horizon, Snapshots};
+
+pub(crate) use cursor::Cursor;
+pub(crate) use map::KeyRange;
+pub(crate) use snapshot::Hold;
+pub(crate) use tree::Tree;
+pub(crate) use value::Key;
+pub use value::Value;
+
+/// Why a batch was not applied. Nothing of it was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ApplyError {
+    /// The LSN is not above the last one.
+    LsnNotRising {
+        /// The LSN given.
+        lsn: Lsn,
+        /// The last one applied.
+        applied: Lsn,
+    },
+    /// It writes to, or drops, a keyspace that is not there.
+    NoSuchKeyspace(u32),
+    /// It creates a keyspace under an id that was or may have been used.
+    IdNotRising {
+        /// The id given.
+        id: u32,
+        /// The lowest that was never used.
+        next: u32,
+    },
+    /// It creates a keyspace under the name of another.
+    NameTaken(Box<str>),
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApplyError::LsnNotRising { lsn, applied } => write!(f, "LSN {lsn} does not come after LSN {applied}"),
+            ApplyError::NoSuchKeyspace(id) => write!(f, "there is no keyspace with id {id}"),
+            ApplyError::IdNotRising { id, next } => write!(f, "keyspace id {id} cannot be new: the next one is {next}"),
+            ApplyError::NameTaken(name) => write!(f, "there is a keyspace called '{name}' already"),
+        }
+    }
+}
+
+impl std::error::Error for ApplyError {}
+
+/// All keyspaces, the visible LSN, and the snapshots held.
+#[derive(Debug)]
+pub(crate) struct Index {
+    snapshots: Snapshots,
+    catalogue: RwLock<Catalogue>,
+    writer: Mutex<Writer>,
+}
+
+/// What only whoever applies or prunes needs.
+#[derive(Debug, Default)]
+struct Writer {
+    applied: Lsn,
+    garbage: Garbage,
+    /// Kept for its memory; set anew each time.
+    horizon: Horizon,
+}
+
+impl Index {
+    /// The keys that an apply looks at for pruning: these, and two for each operation, so that it removes garbage
+    /// faster than it makes any.
+    const MIN_PRUNED: usize = 8;
+
+    /// An index without keyspaces.
+    pub(crate) fn new() -> Self {
+        Index {
+            snapshots: Snapshots::default(),
+            catalogue: RwLock::new(Catalogue::new()),
+            writer: Mutex::new(Writer::default()),
+        }
+    }
+
+    /// Everything at or below this LSN can be read.
+    pub(crate) fn visible(&self) -> Lsn {
+        self.snapshots.visible()
+    }
+
+    /// Gives every operation of `batch` the LSN `lsn`. Nothing of it can be read before [`Index::publish`].
+    ///
+    /// Calls come one at a time, with rising LSNs. `prune_to` is the LSN (the durable one) below which no snapshot
+    /// will be taken any more. After an error nothing was changed.
+    pub(crate) fn apply(&self, lsn: Lsn, batch: &Batch<'_>, prune_to: Lsn) -> Result<(), ApplyError> {
+        let mut writer = self.writer.lock();
+        if lsn <= writer.applied {
+            return Err(ApplyError::LsnNotRising { lsn, applied: writer.applied });
+        }
+        self.catalogue.read().check(batch)?;
+        let writer = &mut *writer;
+        writer.applied = lsn;
+        self.snapshots.observe(prune_to, &mut writer.horizon);
+        let mut last: Option<Arc<Tree>> = None;
+        for op in batch {
+            let (key, value) = match op {
+                Op::Put { key, value, .. } => (key, Some(value)),
+                Op::Delete { key, .. } => (key, None),
+                Op::CreateKeyspace { keyspace, name } => {
+                    self.catalogue.write().create(keyspace, name, lsn);
+                    continue;
+                }
+                Op::DropKeyspace { keyspace } => {
+                    let tree = self.alive(keyspace)?;
+                    tree.drop_at(lsn);
+                    writer.garbage.drop_keyspace(tree);
+                    last = None;
+                    continue;
+                }
+            };
+            let tree = match last.take() {
+                Some(tree) if tree.id() == op.keyspace() => tree,
+                _ => self.alive(op.keyspace())?,
+            };
+            if let Some(key) = tree.write(key, value, lsn, &writer.horizon) {
+                writer.garbage.wait(lsn, &tree, key);
+            }
+            last = Some(tree);
+        }
+        self.collect(writer, batch.len().saturating_mul(2).saturating_add(Self::MIN_PRUNED));
+        Ok(())
+    }
+
+    /// Makes everything up to `lsn`, the LSN of the last apply, visible.
+    pub(crate) fn publish(&self, lsn: Lsn) {
+        self.snapshots.publish(lsn);
+    }
+
+    /// Prunes what became garbage since: looks at up to `budget` keys. Returns at how many; fewer than `budget` means
+    /// that nothing more is due.
+    ///
+    /// Applies prune along the way; this is for a time without any.
+    pub(crate) fn prune(&self, prune_to: Lsn, budget: usize) -> usize {
+        let mut writer = self.writer.lock();
+        self.snapshots.observe(prune_to, &mut writer.horizon);
+        self.collect(&mut writer, budget)
+    }
+
+    fn collect(&self, writer: &mut Writer, budget: usize) -> usize {
+        while let Some(tree) = writer.garbage.next_unseen(&writer.horizon) {
+            self.catalogue.write().forget(&tree);
+        }
+        writer.garbage.prune(writer.applied, budget, &writer.horizon)
+    }
+
+    fn alive(&self, keyspace: u32) -> Result<Arc<Tree>, ApplyError> {
+        self.catalogue.read().alive(keyspace).cloned().ok_or(ApplyError::NoSuchKeyspace(keyspace))
+    }
+
+    /// Holds a snapshot at the visible LSN.
+    pub(crate) fn hold(&self) -> Hold {
+        self.snapshots.hold_at(|visible| visible)
+    }
+
+    /// Holds a snapshot at the LSN that `choose` picks, given the visible one: for a durable snapshot, the durable
+    /// LSN, to be read within `choose`. What is above the visible LSN, or below what was pruned, is brought into
+    /// that range. `choose` runs under the registry's lock: it must not wait, nor come back to this index.
+    pub(crate) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> Hold {
+        self.snapshots.hold_at(choose)
+    }
+
+    /// The keyspace called `name` at `at`; at the largest LSN, as the last apply left it, visible or not.
+    pub(crate) fn keyspace_by_name(&self, name: &str, at: Lsn) -> Option<Arc<Tree>> {
+        self.catalogue.read().by_name(name, at)
+    }
+
+    /// The keyspaces at `at`, by name.
+    pub(crate) fn keyspaces(&self, at: Lsn) -> Vec<Arc<Tree>> {
+        self.catalogue.read().all(at)
+    }
+
+    /// The id for the next keyspace: above every id applied so far.
+    pub(crate) fn next_keyspace_id(&self) -> u32 {
+        self.catalogue.read().next_id()
+    }
+
+    /// How many versions are in memory, tombstones included, in all keyspaces that somebody may still see.
+    pub(crate) fn version_count(&self) -> usize {
+        self.catalogue.read().trees().map(|tree| tree.version_count()).sum()
+    }
+}

@@ -1,0 +1,75 @@
+mod cursors;
+mod keyspaces;
+mod model;
+mod pruning;
+mod snapshots;
+mod values;
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::format::batch::{Batch, BatchBuilder};
+use crate::words::types::Lsn;
+
+use super::*;
+
+const ALL: KeyRange<'static> = (Bound::Unbounded, Bound::Unbounded);
+
+/// An index with its one committer, whose commits are durable at once unless a test says otherwise.
+struct Fixture {
+    index: Index,
+    last: u64,
+    durable: Option<Lsn>,
+}
+
+impl Fixture {
+    /// An empty index.
+    fn new() -> Self {
+        Fixture { index: Index::new(), last: 0, durable: None }
+    }
+
+    /// An index with one keyspace, `1`.
+    fn with_keyspace() -> (Self, Arc<Tree>) {
+        let mut fixture = Fixture::new();
+        let lsn = fixture.commit(|batch| batch.create_keyspace(1, "one").unwrap());
+        let tree = fixture.index.keyspace_by_name("one", lsn).unwrap();
+        (fixture, tree)
+    }
+
+    fn prune_to(&self) -> Lsn {
+        self.durable.unwrap_or(Lsn::new(u64::MAX))
+    }
+
+    fn try_apply(&mut self, fill: impl FnOnce(&mut BatchBuilder)) -> Result<Lsn, ApplyError> {
+        let mut batch = BatchBuilder::new();
+        fill(&mut batch);
+        let bytes = batch.finish();
+        let lsn = Lsn::new(self.last + 8);
+        self.index.apply(lsn, &Batch::parse(&bytes).unwrap(), self.prune_to())?;
+        self.last += 8;
+        Ok(lsn)
+    }
+
+    /// Applies and publishes.
+    fn commit(&mut self, fill: impl FnOnce(&mut BatchBuilder)) -> Lsn {
+        let lsn = self.try_apply(fill).unwrap();
+        self.index.publish(lsn);
+        lsn
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Lsn {
+        self.commit(|batch| batch.put(1, key, value).unwrap())
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Lsn {
+        self.commit(|batch| batch.delete(1, key).unwrap())
+    }
+
+    fn prune(&self) {
+        while self.index.prune(self.prune_to(), 100) == 100 {}
+    }
+}
+
+fn scan(tree: &Arc<Tree>, range: KeyRange<'_>, at: Lsn) -> Vec<(Key, Value)> {
+    Cursor::new(Arc::clone(tree), range, at).collect()
+}

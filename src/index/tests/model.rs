@@ -1,0 +1,223 @@
+//! The index against the simplest thing that could be right: one whole map for each LSN.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+type State = BTreeMap<u8, u8>;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Puts (`Some`) and deletes of one transaction.
+    Commit(Vec<(u8, Option<u8>)>),
+    Hold,
+    HoldDurable,
+    /// Drops one of the held snapshots.
+    Release(usize),
+    /// Everything visible becomes durable.
+    Flush,
+    /// Prunes some of what is due.
+    Prune(usize),
+    /// Prunes all that is due, and counts.
+    PruneAll,
+    Scan {
+        held: usize,
+        low: Bound<u8>,
+        high: Bound<u8>,
+        turns: u64,
+    },
+}
+
+fn bound() -> impl Strategy<Value = Bound<u8>> {
+    prop_oneof![Just(Bound::Unbounded), (0..KEYS).prop_map(Bound::Included), (0..KEYS).prop_map(Bound::Excluded)]
+}
+
+const KEYS: u8 = 24;
+
+fn step() -> impl Strategy<Value = Step> {
+    let write = (0..KEYS, proptest::option::weighted(0.6, any::<u8>()));
+    prop_oneof![
+        8 => proptest::collection::vec(write, 0..6).prop_map(Step::Commit),
+        2 => Just(Step::Hold),
+        1 => Just(Step::HoldDurable),
+        2 => any::<usize>().prop_map(Step::Release),
+        2 => Just(Step::Flush),
+        1 => (0..20_usize).prop_map(Step::Prune),
+        1 => Just(Step::PruneAll),
+        2 => (any::<usize>(), bound(), bound(), any::<u64>())
+            .prop_map(|(held, low, high, turns)| Step::Scan { held, low, high, turns }),
+    ]
+}
+
+struct Model {
+    fixture: Fixture,
+    tree: Arc<Tree>,
+    /// The state at each LSN, from the first.
+    states: BTreeMap<Lsn, State>,
+    /// Each LSN at which a key was put (`true`), or deleted while it was there.
+    versions: BTreeMap<u8, Vec<(Lsn, bool)>>,
+    holds: Vec<Hold>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let (mut fixture, tree) = Fixture::with_keyspace();
+        let first = fixture.index.visible();
+        fixture.durable = Some(first);
+        let states = BTreeMap::from([(first, State::new())]);
+        Model { fixture, tree, states, versions: BTreeMap::new(), holds: Vec::new() }
+    }
+
+    fn state(&self, at: Lsn) -> &State {
+        self.states.range(..=at).next_back().expect("held LSNs are not before the first").1
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Commit(writes) => self.commit(&writes),
+            Step::Hold => self.holds.push(self.fixture.index.hold()),
+            Step::HoldDurable => {
+                let durable = self.fixture.prune_to();
+                let hold = self.fixture.index.hold_at(|_| durable);
+                assert_eq!(hold.lsn(), durable);
+                self.holds.push(hold);
+            }
+            Step::Release(index) => {
+                if !self.holds.is_empty() {
+                    self.holds.swap_remove(index % self.holds.len());
+                }
+            }
+            Step::Flush => self.fixture.durable = Some(self.fixture.index.visible()),
+            Step::Prune(budget) => {
+                self.fixture.index.prune(self.fixture.prune_to(), budget);
+            }
+            Step::PruneAll => self.check_memory(),
+            Step::Scan { held, low, high, turns } => {
+                if !self.holds.is_empty() {
+                    self.scan(self.holds[held % self.holds.len()].lsn(), low, high, turns);
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, writes: &[(u8, Option<u8>)]) {
+        let mut state = self.state(self.fixture.index.visible()).clone();
+        let lsn = self.fixture.try_apply(|batch| {
+            for (key, value) in writes {
+                match value {
+                    Some(value) => batch.put(1, &[*key], &[*value]).unwrap(),
+                    None => batch.delete(1, &[*key]).unwrap(),
+                }
+            }
+        });
+        let lsn = lsn.unwrap();
+        for (key, value) in writes {
+            let before = match value {
+                Some(value) => state.insert(*key, *value),
+                None => state.remove(key),
+            };
+            if before.is_some() || value.is_some() {
+                let versions = self.versions.entry(*key).or_default();
+                versions.pop_if(|(last, _)| *last == lsn);
+                versions.push((lsn, value.is_some()));
+            }
+        }
+        self.states.insert(lsn, state);
+        self.check();
+        self.fixture.index.publish(lsn);
+    }
+
+    fn changed_since(&self, key: u8, lsn: Lsn) -> bool {
+        self.versions.get(&key).and_then(|versions| versions.last()).is_some_and(|(last, _)| *last > lsn)
+    }
+
+    /// Takes from the two ends in the order that the bits of `turns` say.
+    fn scan(&self, at: Lsn, low: Bound<u8>, high: Bound<u8>, turns: u64) {
+        let within = |key: u8| {
+            let above = match low {
+                Bound::Included(low) => key >= low,
+                Bound::Excluded(low) => key > low,
+                Bound::Unbounded => true,
+            };
+            above
+                && match high {
+                    Bound::Included(high) => key <= high,
+                    Bound::Excluded(high) => key < high,
+                    Bound::Unbounded => true,
+                }
+        };
+        let (low_key, high_key) = (low.map(|key| [key]), high.map(|key| [key]));
+        let range = (low_key.as_ref().map(|key| &key[..]), high_key.as_ref().map(|key| &key[..]));
+        let mut expected = self.state(at).iter().filter(|(key, _)| within(**key));
+        let mut cursor = Cursor::new(Arc::clone(&self.tree), range, at);
+        for turn in 0..=u32::from(KEYS) {
+            let (got, expected) = if turns >> turn & 1 == 0 {
+                (cursor.next(), expected.next())
+            } else {
+                (cursor.next_back(), expected.next_back())
+            };
+            assert_eq!(got.map(|(key, value)| (key[0], value[0])), expected.map(|(key, value)| (*key, *value)));
+        }
+        let changed = (0..KEYS).any(|key| within(key) && self.changed_since(key, at));
+        assert_eq!(self.tree.range_changed_since(range, at), changed);
+    }
+
+    /// Everything that can be asked for has the right answer.
+    fn check(&self) {
+        let held = self.holds.iter().map(Hold::lsn);
+        let readable = self.states.range(self.fixture.prune_to()..).map(|(&lsn, _)| lsn);
+        for at in held.clone().chain(readable) {
+            let entries = scan(&self.tree, ALL, at);
+            assert!(entries.iter().map(|(key, value)| (&key[0], &value[0])).eq(self.state(at)), "at {at}");
+        }
+        for at in held.chain([self.fixture.index.visible()]) {
+            for key in 0..KEYS {
+                assert_eq!(self.tree.get(&[key], at).map(|value| value[0]), self.state(at).get(&key).copied());
+                assert_eq!(self.tree.changed_since(&[key], at), self.changed_since(key, at), "key {key} since {at}");
+            }
+        }
+        assert_eq!(self.tree.len_estimate(), self.state(Lsn::new(u64::MAX)).len());
+    }
+
+    /// Once all that is due was pruned, exactly the versions that somebody can tell apart are in memory.
+    fn check_memory(&self) {
+        self.fixture.prune();
+        let needed: usize = self.versions.values().map(|versions| self.needed(versions)).sum();
+        assert_eq!(self.tree.version_count(), needed);
+    }
+
+    /// How many of a key's versions are needed by a held snapshot, or by one that could still be taken.
+    fn needed(&self, versions: &[(Lsn, bool)]) -> usize {
+        let durable = self.fixture.prune_to();
+        let is_read = |from: Lsn, until: Lsn| {
+            until > durable || self.holds.iter().any(|hold| (from..until).contains(&hold.lsn()))
+        };
+        let older = versions.windows(2).filter(|pair| is_read(pair[0].0, pair[1].0)).map(|pair| pair[0]);
+        // What reads a leading tombstone finds nothing without it too.
+        let older = older.skip_while(|(_, is_put)| !is_put).count();
+        let (newest, is_put) = versions[versions.len() - 1];
+        // A newest tombstone is for the transactions that began before it.
+        let is_kept = is_put || older > 0 || newest > durable || self.holds.iter().any(|hold| hold.lsn() < newest);
+        older + usize::from(is_kept)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_answers_as_the_model_does(steps in proptest::collection::vec(step(), 1..120)) {
+        let mut model = Model::new();
+        for step in steps {
+            model.run(step);
+            model.check();
+        }
+        model.holds.clear();
+        model.run(Step::Flush);
+        model.fixture.prune();
+        model.check();
+        prop_assert_eq!(model.tree.version_count(), model.tree.len_estimate());
+    }
+}

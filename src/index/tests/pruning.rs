@@ -1,0 +1,186 @@
+use super::*;
+
+#[test]
+fn versions_that_nobody_needs_go_with_the_next_commits() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    for round in 0..1000_u32 {
+        fixture.put(&(round % 10).to_be_bytes(), &round.to_le_bytes());
+        assert!(tree.version_count() <= 10 + 3, "{} versions", tree.version_count());
+    }
+    fixture.prune();
+    assert_eq!(tree.version_count(), 10);
+}
+
+#[test]
+fn one_commit_of_many_writes_is_pruned_by_the_next() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let overwrite = |batch: &mut BatchBuilder| {
+        for key in 0..500_u32 {
+            batch.put(1, &key.to_be_bytes(), b"value").unwrap();
+        }
+    };
+    for _ in 0..5 {
+        fixture.commit(overwrite);
+    }
+    assert!(tree.version_count() <= 1000);
+    // Small commits have a small budget, and get there too.
+    for _ in 0..60 {
+        fixture.put(b"other", b"value");
+    }
+    assert!(tree.version_count() <= 502);
+}
+
+#[test]
+fn deleted_keys_vanish() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    for key in 0..100_u32 {
+        fixture.put(&key.to_be_bytes(), b"value");
+    }
+    for key in 0..100_u32 {
+        fixture.delete(&key.to_be_bytes());
+    }
+    assert_eq!(tree.len_estimate(), 0);
+    fixture.prune();
+    assert_eq!(tree.version_count(), 0);
+    let lsn = fixture.put(&7_u32.to_be_bytes(), b"again");
+    assert_eq!(scan(&tree, ALL, lsn).len(), 1);
+}
+
+#[test]
+fn a_tombstone_stays_while_a_snapshot_could_conflict_with_it() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.put(b"z", b"unrelated");
+    let hold = fixture.index.hold();
+    fixture.put(b"a", b"after the snapshot");
+    fixture.delete(b"a");
+    fixture.prune();
+    assert!(tree.changed_since(b"a", hold.lsn()));
+    drop(hold);
+    fixture.prune();
+    assert_eq!(tree.version_count(), 1);
+}
+
+/// Promise 16: snapshots are stable for as long as they are held.
+#[test]
+fn a_long_held_snapshot_is_stable_and_costs_only_what_it_sees() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    for key in 0..100_u32 {
+        fixture.put(&key.to_be_bytes(), b"before");
+    }
+    let hold = fixture.index.hold();
+    let seen = scan(&tree, ALL, hold.lsn());
+    for round in 0..10_000_u32 {
+        let key = (round * 31 % 130).to_be_bytes();
+        if round % 7 == 0 {
+            fixture.delete(&key)
+        } else {
+            fixture.put(&key, &round.to_le_bytes())
+        };
+        assert!(tree.version_count() <= 100 + 130 + 40, "{} versions", tree.version_count());
+        if round % 500 == 0 {
+            assert_eq!(scan(&tree, ALL, hold.lsn()), seen);
+        }
+    }
+    assert_eq!(scan(&tree, ALL, hold.lsn()), seen);
+    drop(hold);
+    fixture.prune();
+    assert_eq!(tree.version_count(), tree.len_estimate());
+    assert_eq!(scan(&tree, ALL, fixture.index.visible()).len(), tree.len_estimate());
+}
+
+#[test]
+fn each_held_snapshot_keeps_its_own_version_and_no_other() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let mut holds = Vec::new();
+    for round in 0..1000_u32 {
+        fixture.put(b"key", &round.to_le_bytes());
+        if round % 100 == 0 {
+            holds.push((round, fixture.index.hold()));
+        }
+    }
+    fixture.prune();
+    assert_eq!(tree.version_count(), 1 + holds.len());
+    // Neither the oldest nor the newest first.
+    while !holds.is_empty() {
+        holds.swap_remove(holds.len() / 2);
+        fixture.prune();
+        assert_eq!(tree.version_count(), 1 + holds.len());
+        for (round, hold) in &holds {
+            assert_eq!(tree.get(b"key", hold.lsn()).unwrap(), round.to_le_bytes());
+        }
+    }
+}
+
+#[test]
+fn more_snapshots_than_are_told_apart_are_stable_too() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let mut holds = Vec::new();
+    for round in 0..300_u32 {
+        fixture.put(b"key", &round.to_le_bytes());
+        fixture.put(b"key", b"seen by nobody");
+        fixture.put(b"key", &round.to_le_bytes());
+        holds.push((round, fixture.index.hold()));
+    }
+    while !holds.is_empty() {
+        holds.swap_remove(holds.len() * 3 / 4);
+        fixture.prune();
+        for (round, hold) in &holds {
+            assert_eq!(tree.get(b"key", hold.lsn()).unwrap(), round.to_le_bytes());
+        }
+    }
+    assert_eq!(tree.version_count(), 1);
+}
+
+#[test]
+fn versions_from_the_durable_lsn_on_are_kept() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let durable = fixture.put(b"key", b"durable");
+    fixture.durable = Some(durable);
+    for round in 0..100_u32 {
+        fixture.put(b"key", &round.to_le_bytes());
+    }
+    fixture.prune();
+    assert_eq!(tree.version_count(), 101, "any LSN in between could become the durable one");
+    let hold = fixture.index.hold_at(|_| durable);
+    assert_eq!(tree.get(b"key", hold.lsn()).unwrap(), b"durable");
+
+    fixture.durable = Some(fixture.index.visible());
+    fixture.prune();
+    assert_eq!(tree.version_count(), 2);
+    drop(hold);
+    fixture.prune();
+    assert_eq!(tree.version_count(), 1);
+}
+
+#[test]
+fn a_long_unsettled_history_does_not_slow_down_writes() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.durable = Some(fixture.put(b"key", b"durable"));
+    // Quadratic work would be 10^10 steps here.
+    for _ in 0..100_000 {
+        fixture.put(b"key", b"value");
+    }
+    assert_eq!(tree.version_count(), 100_001);
+    fixture.durable = None;
+    fixture.put(b"key", b"value");
+    fixture.prune();
+    assert_eq!(tree.version_count(), 1);
+}
+
+#[test]
+fn pruning_looks_at_no_more_keys_than_its_budget() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let hold = fixture.index.hold();
+    for key in 0..100_u32 {
+        fixture.put(&key.to_be_bytes(), b"value");
+        fixture.delete(&key.to_be_bytes());
+    }
+    fixture.prune();
+    assert_eq!(tree.version_count(), 100);
+    drop(hold);
+    assert_eq!(fixture.index.prune(fixture.prune_to(), 30), 30);
+    assert_eq!(tree.version_count(), 70);
+    assert_eq!(fixture.index.prune(fixture.prune_to(), 100), 70);
+    assert_eq!(tree.version_count(), 0);
+    assert_eq!(fixture.index.prune(fixture.prune_to(), 100), 0);
+}

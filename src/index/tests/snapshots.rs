@@ -1,0 +1,146 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+
+#[test]
+fn what_is_applied_is_seen_once_it_is_published() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.put(b"a", b"old");
+    let applied = fixture.try_apply(|batch| batch.put(1, b"a", b"new").unwrap()).unwrap();
+    let before = fixture.index.hold();
+    assert!(before.lsn() < applied);
+    assert_eq!(tree.get(b"a", before.lsn()).unwrap(), b"old");
+
+    fixture.index.publish(applied);
+    assert_eq!(fixture.index.visible(), applied);
+    assert_eq!(tree.get(b"a", fixture.index.hold().lsn()).unwrap(), b"new");
+    assert_eq!(tree.get(b"a", before.lsn()).unwrap(), b"old");
+}
+
+#[test]
+fn the_last_write_to_a_key_in_a_batch_wins() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let lsn = fixture.commit(|batch| {
+        batch.put(1, b"a", b"1").unwrap();
+        batch.put(1, b"b", b"1").unwrap();
+        batch.delete(1, b"a").unwrap();
+        batch.put(1, b"b", b"2").unwrap();
+        batch.delete(1, b"c").unwrap();
+        batch.put(1, b"c", b"3").unwrap();
+    });
+    assert_eq!(scan(&tree, ALL, lsn), [(b"b".into(), b"2".into()), (b"c".into(), b"3".into())]);
+    assert_eq!(tree.len_estimate(), 2);
+    assert_eq!(tree.version_count(), 3, "and the tombstone of 'a'");
+    fixture.prune();
+    assert_eq!(tree.version_count(), 2);
+}
+
+#[test]
+fn a_key_changed_since_an_lsn_if_its_newest_version_is_later() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let first = fixture.put(b"a", b"1");
+    let hold = fixture.index.hold();
+    assert!(!tree.changed_since(b"a", first));
+    assert!(tree.changed_since(b"a", Lsn::new(first.get() - 1)));
+
+    fixture.delete(b"a");
+    fixture.prune();
+    assert!(tree.changed_since(b"a", hold.lsn()), "a tombstone is a change");
+    assert!(!tree.changed_since(b"b", hold.lsn()));
+    fixture.delete(b"b");
+    assert!(!tree.changed_since(b"b", hold.lsn()), "deleting nothing is none");
+}
+
+#[test]
+fn a_range_changed_since_an_lsn_if_a_key_in_it_came_changed_or_went() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.put(b"a", b"1");
+    fixture.put(b"d", b"1");
+    let hold = fixture.index.hold();
+    let changed = |range: KeyRange<'_>| tree.range_changed_since(range, hold.lsn());
+    assert!(!changed(ALL));
+    fixture.put(b"b", b"1");
+    fixture.delete(b"d");
+    fixture.prune();
+    let (a, b, d): (&[u8], &[u8], &[u8]) = (b"a", b"b", b"d");
+    assert!(changed(ALL));
+    assert!(changed((Bound::Included(b), Bound::Included(b))));
+    assert!(changed((Bound::Included(d), Bound::Unbounded)));
+    assert!(!changed((Bound::Included(a), Bound::Excluded(b))));
+    assert!(!changed((Bound::Excluded(b), Bound::Excluded(d))));
+    assert!(!changed((Bound::Included(d), Bound::Excluded(a))), "a range that ends before it begins has no keys");
+}
+
+#[test]
+fn a_snapshot_is_taken_between_what_was_pruned_and_what_is_visible() {
+    let (mut fixture, _tree) = Fixture::with_keyspace();
+    let durable = fixture.put(b"a", b"1");
+    fixture.durable = Some(durable);
+    let visible = fixture.put(b"a", b"2");
+    let hold_at = |lsn: Lsn| fixture.index.hold_at(|_| lsn).lsn();
+    assert_eq!(hold_at(durable), durable);
+    assert_eq!(hold_at(Lsn::new(durable.get() + 1)), Lsn::new(durable.get() + 1));
+    assert_eq!(hold_at(Lsn::new(u64::MAX)), visible);
+    fixture.prune();
+    assert_eq!(hold_at(Lsn::ZERO), durable);
+}
+
+#[test]
+fn a_clone_of_a_hold_goes_on_holding() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let held = fixture.put(b"a", b"1");
+    let hold = fixture.index.hold();
+    let clone = hold.clone();
+    drop(hold);
+    fixture.put(b"a", b"2");
+    fixture.put(b"a", b"3");
+    fixture.prune();
+    assert_eq!(clone.lsn(), held);
+    assert_eq!(tree.get(b"a", held).unwrap(), b"1");
+}
+
+/// Every commit moves an amount between two accounts; every snapshot, taken at any moment, has the same sum.
+#[test]
+fn snapshots_are_whole_while_commits_go_on() {
+    const ACCOUNTS: u32 = 40;
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let key = |account: u32| account.to_be_bytes();
+    fixture.commit(|batch| {
+        for account in 0..ACCOUNTS {
+            batch.put(1, &key(account), &100_i64.to_le_bytes()).unwrap();
+        }
+    });
+    let balance = |value: &Value| i64::from_le_bytes(value.as_ref().try_into().unwrap());
+    let index = Arc::new(std::mem::replace(&mut fixture.index, Index::new()));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for backward in [false, true] {
+            let (index, tree, done) = (&index, &tree, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let hold = index.hold();
+                    let cursor = Cursor::new(Arc::clone(tree), ALL, hold.lsn());
+                    let entries: Vec<_> = if backward { cursor.rev().collect() } else { cursor.collect() };
+                    assert_eq!(entries.len(), 40);
+                    assert_eq!(entries.iter().map(|(_, value)| balance(value)).sum::<i64>(), 4000);
+                }
+            });
+        }
+        for round in 1..20_000_u32 {
+            let (from, to) = (key(round % ACCOUNTS), key((round * 7 + 1) % ACCOUNTS));
+            let at = index.visible();
+            let read = |key: &[u8]| balance(&tree.get(key, at).unwrap());
+            let mut batch = BatchBuilder::new();
+            if from != to {
+                batch.put(1, &from, &(read(&from) - 1).to_le_bytes()).unwrap();
+                batch.put(1, &to, &(read(&to) + 1).to_le_bytes()).unwrap();
+            }
+            let lsn = Lsn::new(at.get() + 8);
+            index.apply(lsn, &Batch::parse(&batch.finish()).unwrap(), at).unwrap();
+            index.publish(lsn);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    while index.prune(index.visible(), 100) == 100 {}
+    assert_eq!(index.version_count(), 40);
+}

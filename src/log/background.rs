@@ -1,0 +1,38 @@
+//! The background flusher: issues the flushes that `Async` and `Written` commits were promised.
+
+use super::shared::Shared;
+use crate::words::clock;
+
+impl Shared {
+    /// Sleeps until a flush is due, issues it, and sleeps again; without a commit at risk it never wakes.
+    pub(crate) fn run_flusher(&self) {
+        while let Some(target) = self.wait_until_due() {
+            // A failure has poisoned the log and told everybody; the next wait ends this thread.
+            let _ = self.flush_to(target, None);
+        }
+    }
+
+    /// The position to flush to; `None` once the log is stopped.
+    fn wait_until_due(&self) -> Option<u64> {
+        let mut core = self.core.lock();
+        loop {
+            if core.stopped {
+                return None;
+            }
+            match core.due {
+                None => self.background.wait(&mut core),
+                Some(due) if due > clock::now() => {
+                    self.background.wait_until(&mut core, Some(due));
+                }
+                Some(_) => {
+                    // Commits that come from here on set their own time.
+                    core.due = None;
+                    let appended = self.positions.appended();
+                    if self.positions.durable() < appended {
+                        return Some(appended);
+                    }
+                }
+            }
+        }
+    }
+}

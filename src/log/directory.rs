@@ -1,0 +1,142 @@
+//! What a log's directory holds, read and checked without changing anything.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use super::place::Place;
+use super::reader::SegmentInfo;
+use crate::disk::{Access, Disk, read_exact_at};
+use crate::format::history::{FILE_NAME, History};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
+use crate::format::{FORMAT_VERSION, Refusal};
+use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::types::Lsn;
+
+/// The lock file's name.
+pub(crate) const LOCK_NAME: &str = "LOCK";
+
+/// A log's directory with a HISTORY.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) history: History,
+    /// By incarnation number, each in base order.
+    pub(crate) segments: BTreeMap<u64, Vec<SegmentInfo>>,
+    /// Files that nothing depends on and that may go: retired segments whose removal was cut off.
+    pub(crate) leftovers: Vec<PathBuf>,
+    /// Files that were being prepared.
+    pub(crate) temporary: Vec<PathBuf>,
+}
+
+impl Directory {
+    /// Reads the directory; `None` if it is empty, save for what a creation that was cut off may leave.
+    pub(crate) fn load(place: &Place) -> Result<Option<Directory>> {
+        let mut bases = Vec::new();
+        let mut temporary = Vec::new();
+        let mut strangers = Vec::new();
+        let mut has_history = false;
+        for name in place.disk.list(&place.dir).map_err(|error| Error::io("list", &place.dir, error))? {
+            let known = name.to_str().map(|name| (name, base_of(name)));
+            match known {
+                Some((_, Some(base))) => bases.push(base),
+                Some((name, None)) if name == FILE_NAME => has_history = true,
+                Some((name, None)) if name == LOCK_NAME => {}
+                Some((name, None)) if is_temporary(name) => temporary.push(place.path(name)),
+                _ => strangers.push(name),
+            }
+        }
+        let history_path = place.path(FILE_NAME);
+        if !has_history {
+            if !bases.is_empty() {
+                return Err(Error::damaged(&history_path, Lsn::ZERO, DamageCause::BadHistory));
+            }
+            if let Some(stranger) = strangers.first() {
+                return Err(Error::new(
+                    ErrorKind::NotADatabase,
+                    format!(
+                        "{} holds other files ({}) and no forelog database: choose an empty directory",
+                        place.dir.display(),
+                        stranger.display()
+                    ),
+                ));
+            }
+            return Ok(None);
+        }
+        let bytes = place.read(&history_path).map_err(|error| {
+            Error::damaged(&history_path, Lsn::ZERO, DamageCause::Unreadable).with_source(error)
+        })?;
+        let history = History::decode(&bytes).map_err(|refusal| {
+            refused(refusal, &history_path, Lsn::ZERO, DamageCause::BadHistory)
+        })?;
+        let mut directory = Directory { history, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
+        bases.sort_unstable();
+        for base in bases {
+            directory.add(place, base)?;
+        }
+        Ok(Some(directory))
+    }
+
+    fn add(&mut self, place: &Place, base: u64) -> Result<()> {
+        let info = read_info(place, base)?;
+        let identity = info.header.identity;
+        let bad = |cause| Err(Error::damaged(&info.path, Lsn::new(base), cause));
+        if identity.base != base || identity.log_id != self.history.log_id {
+            return bad(DamageCause::BadHeader);
+        }
+        let number = identity.incarnation.number;
+        if number < self.history.first_number {
+            self.leftovers.push(info.path);
+            return Ok(());
+        }
+        let index = usize::try_from(number - self.history.first_number).unwrap_or(usize::MAX);
+        if let Some(life) = self.history.lives.get(index) {
+            if life.incarnation != identity.incarnation || life.key != identity.key {
+                return bad(DamageCause::BadHeader);
+            }
+            let end = life.end.map_or(info.header.limit(), |end| end.lsn.get().min(info.header.limit()));
+            if end <= self.history.oldest.get() && end > base {
+                self.leftovers.push(info.path);
+                return Ok(());
+            }
+        }
+        self.segments.entry(number).or_default().push(info);
+        Ok(())
+    }
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.strip_suffix(".tmp").is_some_and(|stem| stem == FILE_NAME || base_of(stem).is_some())
+}
+
+fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
+    let path = place.path(&crate::format::segment::file_name(base));
+    let damaged = |cause, error: io::Error| Error::damaged(&path, Lsn::new(base), cause).with_source(error);
+    let file = place.disk.open(&path, Access::Read).map_err(|error| damaged(DamageCause::Unreadable, error))?;
+    let length = file.len().map_err(|error| damaged(DamageCause::Unreadable, error))?;
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    read_exact_at(&*file, &mut bytes, 0).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => damaged(DamageCause::WrongLength, error),
+        _ => damaged(DamageCause::Unreadable, error),
+    })?;
+    let header = SegmentHeader::decode(&bytes)
+        .map_err(|refusal| refused(refusal, &path, Lsn::new(base), DamageCause::BadHeader))?;
+    Ok(SegmentInfo { end: header.limit(), header, path, length })
+}
+
+/// The error for a header that was refused.
+fn refused(refusal: Refusal, path: &std::path::Path, lsn: Lsn, cause: DamageCause) -> Error {
+    match refusal {
+        Refusal::Version(version) => Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} has format version {version}, this forelog reads up to {FORMAT_VERSION}: open it with a newer one",
+                path.display()
+            ),
+        ),
+        Refusal::Features(bits) => Error::new(
+            ErrorKind::Unsupported,
+            format!("{} uses features {bits:#x} that this forelog does not know: open it with a newer one", path.display()),
+        ),
+        Refusal::Magic | Refusal::Checksum | Refusal::Impossible => Error::damaged(path, lsn, cause),
+    }
+}

@@ -1,0 +1,289 @@
+//! The one flush path. Everybody who wants bytes written or durable comes through here: Sync committers, the
+//! background flusher, back-pressure and close.
+//!
+//! Two rights are handed out one at a time: the right to *write* (a lock, held for a write call) and the right to
+//! *sync* (a flag with a queue, held for a whole flush). A `Written` commit needs only the first, so it never waits
+//! for an fsync. No lock of the append path is held during either call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::buffer::Buffer;
+use super::poison::Stopped;
+use super::segment::Segment;
+use super::shared::Shared;
+use super::waiters::{Callback, Signal, Slot, Waiter, Waiters};
+use crate::disk::write_all_at;
+use crate::format::frame;
+use crate::words::clock::{self, Moment};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::sync;
+
+/// A leader waits this long, at most, for the committers that the last flush released to come back with their next
+/// commits, so that they share its fsync. It never waits when the last flush served nobody but itself.
+pub(crate) const GATHER: Duration = Duration::from_micros(50);
+
+/// What the right to write guards.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// Takes the log buffer's place while its bytes go to the file.
+    spare: Buffer,
+    /// Segments that hold bytes written since the last fsync took its list.
+    dirty: Vec<Arc<Segment>>,
+    /// Bytes were taken from the log buffer and are not all in the file: writing on would leave a hole.
+    unfinished: bool,
+}
+
+/// The right to sync, and those who wait for it or for its result.
+#[derive(Debug, Default)]
+pub(crate) struct SyncState {
+    taken: bool,
+    pub(crate) waiters: Waiters,
+    /// Threads that were committing around the last flush: those it released and those it left waiting.
+    crowd: usize,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waited {
+    Reached,
+    TimedOut,
+}
+
+impl Shared {
+    /// Returns once everything up to `lsn` is durable, flushing it if nobody else does.
+    pub(crate) fn flush_to(&self, lsn: u64, deadline: Option<Moment>) -> Result<Waited> {
+        loop {
+            if self.positions.durable() >= lsn {
+                return Ok(Waited::Reached);
+            }
+            let mut state = self.sync.lock();
+            if self.positions.durable() >= lsn {
+                return Ok(Waited::Reached);
+            }
+            self.refuse_if_poisoned(lsn)?;
+            if !state.taken {
+                state.taken = true;
+                drop(state);
+                self.lead();
+                continue;
+            }
+            let slot = Slot::of_this_thread();
+            let id = state.waiters.add(lsn, Waiter::Thread(Arc::clone(&slot)));
+            drop(state);
+            let signal = slot.wait(deadline).or_else(|| {
+                // Too late to leave if somebody has already counted on this thread.
+                let withdrawn = self.sync.lock().waiters.remove(id).is_some();
+                if withdrawn { None } else { slot.wait(None) }
+            });
+            match signal {
+                None => return Ok(Waited::TimedOut),
+                Some(Signal::Lead) => self.lead(),
+                Some(Signal::Look) => {}
+            }
+        }
+    }
+
+    /// Returns once everything up to `lsn` is durable, but leaves the flush to the background flusher: the device may
+    /// stall for longer than the caller wants to wait.
+    pub(crate) fn watch_to(&self, lsn: u64, deadline: Moment) -> Result<Waited> {
+        loop {
+            let slot = Slot::of_this_thread();
+            let id = {
+                let mut state = self.sync.lock();
+                if self.positions.durable() >= lsn {
+                    return Ok(Waited::Reached);
+                }
+                self.refuse_if_poisoned(lsn)?;
+                state.waiters.add(lsn, Waiter::Watcher(Arc::clone(&slot)))
+            };
+            if slot.wait(Some(deadline)).is_none() {
+                if self.sync.lock().waiters.remove(id).is_some() {
+                    return Ok(Waited::TimedOut);
+                }
+                slot.wait(None);
+            }
+        }
+    }
+
+    /// Has `callback` called with the verdict on `lsn`.
+    pub(crate) fn watch(&self, lsn: u64, callback: Callback) -> Result<()> {
+        let failed = |error| Error::io("start the callback thread for", &self.place.dir, error);
+        self.callbacks.start().map_err(failed)?;
+        let mut state = self.sync.lock();
+        if self.positions.durable() >= lsn || self.poisoned().is_some() {
+            self.queue_callback(callback, lsn);
+        } else {
+            state.waiters.add(lsn, Waiter::Callback(callback));
+        }
+        Ok(())
+    }
+
+    /// Returns once everything up to `lsn` is written. Waits for no fsync.
+    pub(crate) fn write_to(&self, lsn: u64) -> Result<()> {
+        while self.positions.written() < lsn {
+            self.refuse_if_poisoned(lsn)?;
+            let mut writer = self.writer.lock();
+            if self.positions.written() < lsn && self.write_out(&mut writer).is_err() {
+                drop(writer);
+                self.tell_of_poison();
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes everything appended so far. Called with the right to sync, which it gives on.
+    fn lead(&self) {
+        let right = SyncRight { shared: self };
+        self.gather();
+        match self.write_and_sync() {
+            Ok(()) => self.release_budget(),
+            Err(Stopped) => self.tell_of_poison(),
+        }
+        drop(right);
+    }
+
+    fn gather(&self) {
+        let crowd = self.sync.lock().crowd;
+        if crowd <= 1 {
+            return;
+        }
+        let deadline = clock::now().after(GATHER);
+        while self.sync.lock().waiters.threads() + 1 < crowd && clock::now() < deadline {
+            sync::yield_now();
+        }
+    }
+
+    fn write_and_sync(&self) -> std::result::Result<(), Stopped> {
+        let (target, dirty) = {
+            let mut writer = self.writer.lock();
+            self.write_out(&mut writer)?;
+            (self.positions.written(), std::mem::take(&mut writer.dirty))
+        };
+        for segment in &dirty {
+            self.stop_if_poisoned()?;
+            let synced = segment.file().sync_data();
+            synced.map_err(|error| self.stop(Error::io("fsync", segment.path(), error)))?;
+        }
+        self.stats.flushed(dirty.len() as u64);
+        self.positions.advance_durable(target).map_err(|step| self.stop(step.into()))
+    }
+
+    /// Writes the log buffer to its segments. Called with the right to write. On a failure the log is poisoned before
+    /// the right is given up, so that nobody writes behind the hole.
+    fn write_out(&self, writer: &mut Writer) -> std::result::Result<(), Stopped> {
+        if writer.unfinished {
+            let cause = Error::new(ErrorKind::Io, "a write to the log did not return");
+            return Err(self.stop(cause));
+        }
+        let end = {
+            let mut core = self.core.lock();
+            if core.buffer.is_empty() {
+                return Ok(());
+            }
+            std::mem::swap(&mut core.buffer, &mut writer.spare);
+            self.positions.appended()
+        };
+        writer.unfinished = true;
+        self.stop_if_poisoned()?;
+        let durable = self.positions.durable().max(self.begin_of_incarnation());
+        let Writer { spare, dirty, .. } = writer;
+        for index in 0..spare.runs.len() {
+            let until = spare.run_end(index);
+            let run = &spare.runs[index];
+            let bytes = &mut spare.bytes[run.from..until];
+            seal_all(bytes, &run.segment, durable);
+            let written = write_all_at(&**run.segment.file(), bytes, run.position - run.segment.base());
+            written.map_err(|error| self.stop(Error::io("write to", run.segment.path(), error)))?;
+            if !dirty.iter().any(|known| Arc::ptr_eq(known, &run.segment)) {
+                dirty.push(Arc::clone(&run.segment));
+            }
+        }
+        self.stats.wrote(spare.bytes.len() as u64);
+        spare.clear();
+        self.positions.advance_written(end).map_err(|step| self.stop(step.into()))?;
+        writer.unfinished = false;
+        Ok(())
+    }
+
+    /// Forgets in the loss budget what has become durable, and lets those in who waited for room.
+    fn release_budget(&self) {
+        let mut core = self.core.lock();
+        if core.ledger.release(self.positions.durable()) {
+            self.room.notify_all();
+        }
+    }
+
+    /// Wakes waiters whose position is durable, or everybody if the log is poisoned. Called without any lock.
+    pub(crate) fn wake_served(&self, hand_on: HandOn) {
+        let (served, next) = {
+            let mut state = self.sync.lock();
+            let poisoned = self.poisoned().is_some();
+            let served = state.waiters.take_up_to(if poisoned { u64::MAX } else { self.positions.durable() });
+            let mut next = None;
+            if hand_on == HandOn::Right {
+                let released = served.iter().filter(|(_, waiter)| matches!(waiter, Waiter::Thread(_))).count();
+                state.crowd = released + 1 + state.waiters.threads();
+                next = state.waiters.take_thread();
+                state.taken = next.is_some();
+            }
+            // Callbacks are queued under the lock: two flushes in a row must not swap their order.
+            let mut others = Vec::with_capacity(served.len());
+            for (lsn, waiter) in served {
+                match waiter {
+                    Waiter::Callback(callback) => self.queue_callback(callback, lsn),
+                    other => others.push(other),
+                }
+            }
+            (others, next)
+        };
+        // The next flusher first: the device is idle until it runs.
+        if let Some(slot) = next {
+            slot.signal(Signal::Lead);
+        }
+        for waiter in served {
+            match waiter {
+                Waiter::Thread(slot) | Waiter::Watcher(slot) => slot.signal(Signal::Look),
+                Waiter::Task(waker) => waker.wake(),
+                Waiter::Callback(_) => {}
+            }
+        }
+    }
+
+    fn queue_callback(&self, callback: Callback, lsn: u64) {
+        let verdict = self.verdict_on(lsn);
+        self.callbacks.queue(callback, verdict);
+    }
+}
+
+/// Whether the one who wakes also gives the right to sync on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HandOn {
+    Right,
+    Nothing,
+}
+
+/// The right to sync; given on when dropped, also by a panic, so that nobody waits for a flusher that is gone.
+struct SyncRight<'a> {
+    shared: &'a Shared,
+}
+
+impl Drop for SyncRight<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.stop(Error::new(ErrorKind::Io, "a flush panicked"));
+            self.shared.tell_of_poison();
+        }
+        self.shared.wake_served(HandOn::Right);
+    }
+}
+
+/// Seals consecutive frames of one segment.
+fn seal_all(mut bytes: &mut [u8], segment: &Segment, durable: u64) {
+    while !bytes.is_empty() {
+        let length = frame::seal(bytes, segment.checksum(), durable);
+        let length = usize::try_from(length).expect("the frame is in memory");
+        bytes = &mut bytes[length..];
+    }
+}
+

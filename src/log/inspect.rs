@@ -1,0 +1,105 @@
+//! Looking at a log without opening it: `verify` and `dump`, through the same reader as recovery. Neither changes a
+//! byte.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::directory::Directory;
+use super::open;
+use super::place::Place;
+use super::reader::FrameReader;
+use super::recover::Recovery;
+use crate::disk::{Disk, FailStop, OsDisk};
+use crate::format::verdict::FrameState;
+use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::types::{Incarnation, Lsn};
+
+/// Reads and checks everything in the log in `dir`, changing nothing; says what an open would find.
+///
+/// # Errors
+/// The first damage, by segment, LSN and cause; or why there is nothing to check.
+pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
+    verify_on(Arc::new(OsDisk), dir.as_ref(), &mut |_, _| Ok(()))
+}
+
+/// [`verify`] on a disk of your own, showing each complete record.
+///
+/// # Errors
+/// As [`verify`], and whatever `visit` returns.
+pub fn verify_on(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+) -> Result<Recovery> {
+    open::verify(disk, dir, visit)
+}
+
+/// One frame, as `dump` shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DumpedFrame {
+    /// The segment's file name.
+    pub segment: String,
+    /// The incarnation that wrote it.
+    pub incarnation: Incarnation,
+    /// Where the frame begins.
+    pub position: Lsn,
+    /// Where it ends; equal to `position` if the header is not valid.
+    pub lsn: Lsn,
+    /// The durable LSN that it carries.
+    pub durable: Lsn,
+    /// Full, First, Middle or Last; empty if the header is not valid.
+    pub kind: String,
+    /// Length of the payload.
+    pub length: u32,
+    /// What the bytes are.
+    pub state: FrameState,
+}
+
+/// Shows every frame of the log in `dir`, one after another. Behind a frame that is not valid it goes on with the
+/// next valid header, so that what lies above damage or a torn tail can be seen.
+///
+/// # Errors
+/// If the directory or a header cannot be read, and whatever `show` returns.
+pub fn dump(dir: impl AsRef<Path>, show: &mut dyn FnMut(&DumpedFrame) -> Result<()>) -> Result<()> {
+    let dir = dir.as_ref();
+    let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.to_owned() };
+    let directory = Directory::load(&place)?.ok_or_else(|| {
+        Error::new(ErrorKind::NotADatabase, format!("there is no forelog database in {}", dir.display()))
+    })?;
+    for info in directory.segments.values().flatten() {
+        let unreadable = |error| Error::damaged(&info.path, Lsn::new(info.base()), DamageCause::Unreadable).with_source(error);
+        // A segment that was cut when its incarnation ended is shorter than its header says.
+        let mut info = info.clone();
+        info.end = info.end.min(info.base() + info.length);
+        let mut reader = FrameReader::open(&*place.disk, &info).map_err(unreadable)?;
+        let mut position = info.first_frame();
+        while position < info.end
+            && let Some(start) = info.place(position)
+        {
+            let examined = reader.examine(start);
+            let header = examined.header;
+            let lsn = header.map_or(start, |header| header.lsn);
+            show(&DumpedFrame {
+                segment: info.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                incarnation: info.header.identity.incarnation,
+                position: Lsn::new(start),
+                lsn: Lsn::new(lsn),
+                durable: Lsn::new(header.map_or(0, |header| header.durable)),
+                kind: header.map_or(String::new(), |header| format!("{:?}", header.kind)),
+                length: header.map_or(0, |header| header.length),
+                state: examined.state,
+            })?;
+            if let Some(error) = examined.error {
+                return Err(unreadable(error));
+            }
+            position = lsn;
+            if examined.state != FrameState::Valid {
+                let mut next = None;
+                reader.search(start.max(lsn), |at, _| next = next.or((at > start).then_some(at))).map_err(unreadable)?;
+                position = next.unwrap_or(info.end);
+            }
+        }
+    }
+    Ok(())
+}

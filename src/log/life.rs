@@ -1,0 +1,218 @@
+//! The life of an incarnation: its begin, its segments, its end.
+
+use std::sync::Arc;
+
+use super::reader::SegmentInfo;
+use super::repair::clean_up;
+use super::segment::Segment;
+use super::shared::{Closing, Core, Lives, Shared, Threads};
+use crate::format::history::{End, Life};
+use crate::format::identity::Identity;
+use crate::words::entropy;
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::options::FIRST_SEGMENT_BYTES;
+use crate::words::sync::{self, Receiver};
+use crate::words::types::{Incarnation, Lsn};
+
+impl SegmentInfo {
+    fn of(segment: &Segment) -> Self {
+        SegmentInfo {
+            header: *segment.header(),
+            path: segment.path().clone(),
+            length: segment.size(),
+            end: segment.limit(),
+        }
+    }
+}
+
+impl Shared {
+    /// Begins this open's incarnation, durably, before its first append (O1). Does nothing if it has begun.
+    pub(crate) fn begin(&self) -> Result<()> {
+        let mut lives = self.lives.lock();
+        if self.incarnation.get().is_some() {
+            return Ok(());
+        }
+        if self.core.lock().stopped {
+            return Err(self.refusal());
+        }
+        self.start_threads()?;
+        let life = self.new_life(&lives)?;
+        let identity =
+            Identity { log_id: self.log_id, incarnation: life.incarnation, key: life.key, base: life.begin.get() };
+        let size = self.segment_size(0);
+        let created = Segment::create(&self.place, identity, size, identity.base);
+        let segment = created.map_err(|error| self.note_failure(error))?;
+        lives.history.lives.push(life);
+        if let Err(error) = self.place.save(&lives.history) {
+            lives.history.lives.pop();
+            return Err(self.note_failure(error));
+        }
+        lives.catalogue.push(SegmentInfo::of(&segment));
+        let mut core = self.core.lock();
+        core.tail.next = segment.base();
+        core.tail.segments.push_back(segment);
+        core.prepared = 1;
+        let _ = self.incarnation.set((life.incarnation, life.begin.get()));
+        self.prepare_ahead(&mut core);
+        Ok(())
+    }
+
+    fn new_life(&self, lives: &Lives) -> Result<Life> {
+        let random = || entropy::bytes::<8>().map(u64::from_le_bytes);
+        let no_random = |error| Error::io("draw random numbers for", &self.place.dir, error);
+        let number = lives.history.next_number();
+        let nonce = random().map_err(no_random)?;
+        let key = random().map_err(no_random)?;
+        Ok(Life { incarnation: Incarnation { number, nonce }, key, begin: lives.history.next_begin(), end: None })
+    }
+
+    fn segment_size(&self, prepared: u32) -> u64 {
+        let grown = FIRST_SEGMENT_BYTES.checked_shl(prepared.min(16)).unwrap_or(u64::MAX);
+        grown.min(self.settings.segment_bytes)
+    }
+
+    /// An error outside the flush path: final only if the disk's fail-stop latch has closed.
+    pub(crate) fn note_failure(&self, error: Error) -> Error {
+        if self.place.disk.failure().is_some() {
+            self.stop(error.clone());
+            self.tell_of_poison();
+        }
+        error
+    }
+
+    /// Has the next segment prepared if none is ready beyond the active one, so that a roll does not wait.
+    pub(crate) fn prepare_ahead(&self, core: &mut Core) {
+        if core.tail.segments.len() < 2 && core.prepare_error.is_none() {
+            self.prepare_more(core);
+        }
+    }
+
+    pub(crate) fn prepare_more(&self, core: &mut Core) {
+        if !core.preparing && !core.stopped {
+            core.preparing = true;
+            if let Some(requests) = &self.threads.lock().requests {
+                requests.send(());
+            }
+        }
+    }
+
+    /// The background thread that prepares segments.
+    pub(crate) fn run_preparer(&self, requests: &Receiver<()>) {
+        while requests.recv().is_some() {
+            let prepared = self.prepare_segment();
+            let info = prepared.as_ref().ok().map(|segment| SegmentInfo::of(segment));
+            if let Some(info) = info {
+                self.lives.lock().catalogue.push(info);
+            }
+            let mut core = self.core.lock();
+            core.preparing = false;
+            match prepared {
+                Ok(segment) => {
+                    core.tail.segments.push_back(segment);
+                    core.prepared += 1;
+                    self.stats.prepared();
+                }
+                Err(error) => core.prepare_error = Some(error),
+            }
+            drop(core);
+            self.room.notify_all();
+        }
+    }
+
+    fn prepare_segment(&self) -> Result<Arc<Segment>> {
+        let (last, prepared) = {
+            let core = self.core.lock();
+            let last = core.tail.segments.back().cloned();
+            (last.ok_or_else(|| self.refusal())?, core.prepared)
+        };
+        let identity = Identity { base: last.limit(), ..last.identity() };
+        Segment::create(&self.place, identity, self.segment_size(prepared), last.base())
+            .map_err(|error| self.note_failure(error))
+    }
+
+    /// Flushes, stops the background threads, and ends the incarnation durably. The first call does it; further ones
+    /// get its result.
+    pub(crate) fn close(&self) -> Result<()> {
+        {
+            let mut closing = self.closing.lock();
+            match &*closing {
+                Closing::Open => *closing = Closing::Underway,
+                // Waiting for it here could be waiting for oneself, from a waker or a callback.
+                Closing::Underway => return Err(Error::new(ErrorKind::Closed, "another call is closing the log")),
+                Closing::Closed(result) => return result.clone(),
+            }
+        }
+        let result = self.close_once();
+        *self.closing.lock() = Closing::Closed(result.clone());
+        result
+    }
+
+    fn close_once(&self) -> Result<()> {
+        let result = self.check_process().and_then(|()| {
+            self.core.lock().stopped = true;
+            let flushed = self.flush_to(self.positions.appended(), None).map(|_| ());
+            self.room.notify_all();
+            self.background.notify_all();
+            self.stop_threads();
+            flushed.and_then(|()| if self.poisoned().is_some() { Ok(()) } else { self.end() })
+        });
+        self.callbacks.close();
+        self.lock.lock().take();
+        match self.poisoned() {
+            Some(_) => Err(self.refusal()),
+            None => result,
+        }
+    }
+
+    /// Starts the background threads, which a log that is only read does not need.
+    fn start_threads(&self) -> Result<()> {
+        if self.threads.lock().requests.is_some() {
+            return Ok(());
+        }
+        let failed = |error| Error::io("start a background thread for", &self.place.dir, error);
+        let me = || self.me.upgrade().ok_or_else(|| self.refusal());
+        let (requests, receiver) = sync::channel();
+        let (flusher, preparer) = (me()?, me()?);
+        let mut threads = self.threads.lock();
+        threads.running.push(sync::spawn("forelog-flush", move || flusher.run_flusher()).map_err(failed)?);
+        threads.running.push(sync::spawn("forelog-prepare", move || preparer.run_preparer(&receiver)).map_err(failed)?);
+        threads.requests = Some(requests);
+        Ok(())
+    }
+
+    fn stop_threads(&self) {
+        let Threads { running, requests } = std::mem::take(&mut *self.threads.lock());
+        if let Some(requests) = requests {
+            requests.close();
+        }
+        for thread in running {
+            thread.join();
+        }
+    }
+
+    /// Ends the incarnation (O4). Everything is durable and nobody appends any more.
+    fn end(&self) -> Result<()> {
+        let Some(&(_, begin)) = self.incarnation.get() else { return Ok(()) };
+        let mut lives = self.lives.lock();
+        let end = self.positions.durable().max(begin);
+        let Lives { history, catalogue, temporary } = &mut *lives;
+        let prepared = Lsn::new(catalogue.last().map_or(begin, |last| last.header.limit()));
+        let Some(life) = history.lives.last_mut() else { return Ok(()) };
+        life.end = Some(End { lsn: Lsn::new(end), prepared, clean: true });
+        self.place.save(history)?;
+        let (mut to_cut, mut to_remove) = (Vec::new(), std::mem::take(temporary));
+        for mut info in std::mem::take(catalogue) {
+            if info.base() >= end {
+                to_remove.push(info.path);
+                continue;
+            }
+            info.end = info.end.min(end);
+            if info.length > info.end - info.base() {
+                to_cut.push(info.clone());
+                info.length = info.end - info.base();
+            }
+            catalogue.push(info);
+        }
+        clean_up(&self.place, &to_cut, &mut to_remove.iter())
+    }
+}

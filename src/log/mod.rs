@@ -1,0 +1,331 @@
+//! The write-ahead log: buffer -> segment -> flush -> watermark -> receipts. It knows bytes and LSNs, never keys.
+//!
+//! Down this list is a commit, up it is recovery:
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `append` | takes a place in the log order, within the loss budget; what each mode waits for |
+//! | `buffer` | frames that have their place and are not yet in a file |
+//! | `flush` | the one path to written and durable; group commit |
+//! | `background` | the flusher for those who do not wait |
+//! | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
+//! | `receipt`, `callbacks`, `outcome` | how a commit's durability is learned, now and for ever |
+//! | `life`, `segment`, `place` | incarnations, the files they write, the directory |
+//! | `poison` | fail-stop |
+//! | `scan` | reading: scans and tails |
+//! | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
+//! | `reader` | reads and checks frames, for all of the above and for `verify` and `dump` |
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::disk::{Disk, OsDisk};
+use crate::words::error::{Error, Result};
+#[cfg(doc)]
+use crate::words::error::ErrorKind;
+use crate::words::options::{Settings, setters};
+use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
+
+mod append;
+mod background;
+mod budget;
+mod buffer;
+mod callbacks;
+mod directory;
+pub mod inspect;
+mod flush;
+mod life;
+mod open;
+mod outcome;
+mod place;
+mod poison;
+mod positions;
+mod reader;
+mod receipt;
+mod recover;
+mod repair;
+mod scan;
+mod segment;
+mod shared;
+mod stats;
+mod waiters;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use append::{NoRoom, Patience};
+pub(crate) use buffer::Prepared;
+pub(crate) use shared::Shared;
+
+pub use budget::{AtRisk, LossWindow};
+pub use poison::Poison;
+pub use receipt::Receipt;
+pub use recover::Recovery;
+pub use scan::{Record, Scan, Tail};
+pub use stats::Stats;
+
+/// How a [`Log`] is opened.
+#[derive(Clone, Debug, Default)]
+pub struct LogOptions {
+    settings: Settings,
+}
+
+impl LogOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        LogOptions::default()
+    }
+
+    setters!();
+
+    /// Opens the log in directory `dir`, creating it if needed.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Log> {
+        self.open_on(Arc::new(OsDisk), dir)
+    }
+
+    /// Opens the log on a disk of your own.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Log> {
+        let shared = open::open(disk, dir.as_ref(), self.settings, &mut |_, _| Ok(()))?;
+        Ok(Log { handle: Arc::new(Handle(shared)) })
+    }
+}
+
+/// A write-ahead log on its own: for a Raft log, a queue, or a database of your own.
+///
+/// Cheap to clone and to share between threads. The last clone closes it.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-log-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// use forelog::{CommitMode, Log, Lsn};
+/// let log = Log::open(&dir)?;
+/// log.append(b"first", CommitMode::Async)?;
+/// let second = log.append(b"second", CommitMode::Sync)?;      // proves the first durable, too
+/// assert!(second.is_durable());
+/// let payloads: Vec<_> = log.scan(Lsn::ZERO)?.map(|record| record.map(|r| r.payload)).collect::<Result<_, _>>()?;
+/// assert_eq!(payloads, [b"first".to_vec(), b"second".to_vec()]);
+/// log.close()?;
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Log {
+    handle: Arc<Handle>,
+}
+
+/// Closes the log when the last clone is dropped.
+#[derive(Debug)]
+pub(crate) struct Handle(Arc<Shared>);
+
+impl Handle {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody is there to take the error; whoever wants it calls close.
+        let _ = self.0.close();
+    }
+}
+
+/// Opens a log for a layer above, which replays the records that `visit` is shown.
+pub(crate) fn open_for(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    settings: Settings,
+    visit: &mut recover::Visitor<'_>,
+) -> Result<Handle> {
+    open::open(disk, dir, settings, visit).map(Handle)
+}
+
+impl Log {
+    /// Opens the log in directory `dir` with the default options, creating it if needed.
+    ///
+    /// # Errors
+    /// A typed refusal for every bad state: [`ErrorKind::Locked`], [`ErrorKind::NotADatabase`],
+    /// [`ErrorKind::Unsupported`], [`ErrorKind::Damaged`] (which names segment, LSN and cause), [`ErrorKind::Io`],
+    /// [`ErrorKind::DiskFull`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Log> {
+        LogOptions::new().open(dir)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.handle.shared()
+    }
+
+    /// Appends a record and waits for what `mode` promises.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a record over the limit, [`ErrorKind::DiskFull`] if the next segment cannot be
+    /// prepared, [`ErrorKind::Poisoned`], [`ErrorKind::Closed`]; [`ErrorKind::Indeterminate`] with a token if a write
+    /// or fsync failed while the record was in flight.
+    pub fn append(&self, payload: &[u8], mode: CommitMode) -> Result<Receipt> {
+        self.append_within(payload, mode, Patience::Forever)
+    }
+
+    /// [`Log::append`], but waits for at most `time`, for room and for durability together.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`]: with a token if the record has its place and only its durability is pending, without
+    /// one if nothing was done. Otherwise as [`Log::append`].
+    pub fn append_timeout(&self, payload: &[u8], mode: CommitMode, time: Duration) -> Result<Receipt> {
+        self.append_within(payload, mode, Patience::lasting(time))
+    }
+
+    /// [`Log::append`] that never waits for the device: not for room, not for a segment, not for an fsync.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] if it would have to wait, [`ErrorKind::InvalidInput`] in mode `Sync`, which means
+    /// waiting. Otherwise as [`Log::append`].
+    pub fn try_append(&self, payload: &[u8], mode: CommitMode) -> Result<Receipt> {
+        if mode == CommitMode::Sync {
+            return Err(Error::invalid_input("Sync waits for the device: use Async and ask the receipt"));
+        }
+        self.append_within(payload, mode, Patience::Never)
+    }
+
+    fn append_within(&self, payload: &[u8], mode: CommitMode, patience: Patience) -> Result<Receipt> {
+        let shared = self.shared();
+        shared.check_process()?;
+        let limit = shared.settings.max_transaction_bytes;
+        if payload.len() as u64 > limit {
+            let message = format!("a record of {} bytes is over max_transaction_bytes ({limit})", payload.len());
+            return Err(Error::invalid_input(message));
+        }
+        let record = Prepared::new(payload.to_vec());
+        let lsn = loop {
+            match shared.try_place(&record, mode)? {
+                Ok(lsn) => break lsn,
+                Err(missing) => shared.wait_for_room(missing, &record, patience)?,
+            }
+        };
+        shared.fulfil(lsn, mode, patience)?;
+        Ok(Receipt::new(shared, lsn))
+    }
+
+    /// Makes everything appended so far durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Indeterminate`] if a write or fsync failed.
+    pub fn flush(&self) -> Result<Lsn> {
+        self.shared().check_process()?;
+        let target = self.shared().positions.appended();
+        self.shared().flush_to(target, None)?;
+        Ok(Lsn::new(target))
+    }
+
+    /// Makes everything up to `lsn` durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if `lsn` was not handed out yet; otherwise as [`Log::flush`].
+    pub fn flush_to(&self, lsn: Lsn) -> Result<()> {
+        self.shared().check_process()?;
+        if lsn > self.appended_lsn() {
+            return Err(Error::invalid_input(format!("LSN {lsn} was not handed out yet")));
+        }
+        self.shared().flush_to(lsn.get(), None).map(|_| ())
+    }
+
+    /// The end of the last record accepted.
+    pub fn appended_lsn(&self) -> Lsn {
+        Lsn::new(self.shared().positions.appended())
+    }
+
+    /// Everything up to here survives the death of the process.
+    pub fn written_lsn(&self) -> Lsn {
+        Lsn::new(self.shared().positions.written())
+    }
+
+    /// Everything up to here survives power loss.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.shared().durable()
+    }
+
+    /// The records after `after` that are durable now, in order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Retired`] if records after `after` were retired.
+    pub fn scan(&self, after: Lsn) -> Result<Scan> {
+        self.shared().check_process()?;
+        Scan::new(self.shared(), after)
+    }
+
+    /// Follows the log from `after` on: each record as soon as it is durable.
+    ///
+    /// # Errors
+    /// As [`Log::scan`].
+    pub fn tail(&self, after: Lsn) -> Result<Tail> {
+        self.shared().check_process()?;
+        Tail::new(self.shared(), after)
+    }
+
+    /// Gives up records at or below `up_to`, the LSN of a durable record, and removes segments that hold no others.
+    /// Readers that are inside such a segment finish it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] above the durable LSN; I/O errors.
+    pub fn retire(&self, up_to: Lsn) -> Result<()> {
+        self.shared().retire(up_to)
+    }
+
+    /// What became of the record that `token` names, after any number of crashes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`] only.
+    pub fn outcome(&self, token: &Token) -> Result<Outcome> {
+        self.shared().outcome(token)
+    }
+
+    /// Forgets how incarnations with a number below `incarnation` ended, as far as all of their segments are
+    /// retired. Tokens of theirs are answered [`Outcome::Pruned`] from then on.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn prune_history(&self, incarnation: u64) -> Result<()> {
+        self.shared().prune_history(incarnation)
+    }
+
+    /// The log's random identity.
+    pub fn id(&self) -> LogId {
+        self.shared().log_id
+    }
+
+    /// What a crash right now could take.
+    pub fn at_risk(&self) -> AtRisk {
+        self.shared().at_risk()
+    }
+
+    /// What this log has done since it was opened.
+    pub fn stats(&self) -> Stats {
+        self.shared().read_stats()
+    }
+
+    /// The account of opening it.
+    pub fn recovery(&self) -> &Recovery {
+        &self.shared().report
+    }
+
+    /// Why the log takes no more appends, if a write or fsync failed.
+    pub fn poisoned(&self) -> Option<&Poison> {
+        self.shared().poisoned()
+    }
+
+    /// Flushes, ends the incarnation cleanly and releases the lock, for all clones.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    pub fn close(&self) -> Result<()> {
+        self.shared().close()
+    }
+}
+

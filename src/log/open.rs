@@ -1,0 +1,154 @@
+//! Opening a log: lock, read, decide, settle, and only then answer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use super::budget::Ledger;
+use super::buffer::{Buffer, Tail};
+use super::directory::{Directory, LOCK_NAME};
+use super::place::Place;
+use super::positions::Positions;
+use super::recover::{self, Recovery, Verdicts, Visitor};
+use super::repair;
+use super::shared::{Core, Lives, Shared};
+use crate::disk::{Disk, DiskLock, FailStop};
+use crate::format::history::History;
+use crate::words::clock;
+use crate::words::entropy;
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::options::Settings;
+use crate::words::process;
+use crate::words::sync::{Condvar, Mutex};
+use crate::words::types::{LogId, Lsn};
+
+/// Opens the log in `dir`, showing every record to `visit`, in order.
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    settings: Settings,
+    visit: &mut Visitor<'_>,
+) -> Result<Arc<Shared>> {
+    process::watch_forks();
+    settings.check()?;
+    let started = clock::now();
+    let place = Place { disk: Arc::new(FailStop::new(disk)), dir: dir.to_owned() };
+    prepare_dir(&place, settings.create)?;
+    let lock = lock(&place)?;
+    let directory = match Directory::load(&place)? {
+        Some(directory) => directory,
+        None if settings.create => create(&place)?,
+        None => return Err(no_database(&place.dir)),
+    };
+    let mut verdicts = recover::decide(&place, directory, visit)?;
+    repair::settle(&place, &mut verdicts)?;
+    verdicts.report.duration = clock::now().since(started);
+    Ok(share(place, settings, verdicts, lock))
+}
+
+/// Reads and checks the log in `dir` without changing a byte; `visit` sees every record.
+pub(crate) fn verify(disk: Arc<dyn Disk>, dir: &Path, visit: &mut Visitor<'_>) -> Result<Recovery> {
+    let started = clock::now();
+    let place = Place { disk: Arc::new(FailStop::new(disk)), dir: dir.to_owned() };
+    prepare_dir(&place, false)?;
+    let directory = Directory::load(&place)?.ok_or_else(|| no_database(dir))?;
+    // Only now: a directory that is no database must not be given a LOCK file.
+    let _lock = match lock(&place) {
+        Err(error) if error.kind() == ErrorKind::Io => None,
+        lock => Some(lock?),
+    };
+    let verdicts = recover::decide(&place, directory, visit)?;
+    Ok(Recovery { duration: clock::now().since(started), ..verdicts.report })
+}
+
+fn no_database(dir: &Path) -> Error {
+    Error::new(ErrorKind::NotADatabase, format!("there is no forelog database in {}", dir.display()))
+}
+
+/// Makes sure that the directory is there, its name durable in its parent.
+fn prepare_dir(place: &Place, create: bool) -> Result<()> {
+    let dir = &place.dir;
+    if dir.as_os_str().is_empty() {
+        return Err(Error::invalid_input("the path of the database is empty"));
+    }
+    match place.disk.list(dir) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && create => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_database(dir).with_source(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            let message = format!("{} is a file: a database is a directory", dir.display());
+            return Err(Error::new(ErrorKind::NotADatabase, message));
+        }
+        Err(error) => return Err(Error::io("open the directory", dir, error)),
+    }
+    let missing: Vec<PathBuf> = dir
+        .ancestors()
+        .filter(|path| !path.as_os_str().is_empty())
+        .take_while(|path| matches!(place.disk.list(path), Err(error) if error.kind() == io::ErrorKind::NotFound))
+        .map(Path::to_owned)
+        .collect();
+    place.disk.create_dir(dir).map_err(|error| Error::io("create the directory", dir, error))?;
+    for path in missing {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        place.disk.sync_dir(parent).map_err(|error| Error::io("sync directory", parent, error))?;
+    }
+    Ok(())
+}
+
+fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {
+    let path = place.path(LOCK_NAME);
+    match place.disk.lock(&path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Error::new(
+            ErrorKind::Locked,
+            format!("{} is open already, in this process or another: close it there first", place.dir.display()),
+        )),
+        Err(error) => Err(Error::io("lock", &path, error)),
+    }
+}
+
+/// A new log: HISTORY, durable, before anything else (specification, section 2.4).
+fn create(place: &Place) -> Result<Directory> {
+    let id = entropy::bytes().map_err(|error| Error::io("draw random numbers for", &place.dir, error))?;
+    let history = History::new(LogId(id));
+    place.save(&history)?;
+    Ok(Directory { history, segments: Default::default(), leftovers: Vec::new(), temporary: Vec::new() })
+}
+
+fn share(place: Place, settings: Settings, verdicts: Verdicts, lock: Box<dyn DiskLock>) -> Arc<Shared> {
+    let Verdicts { history, catalogue, temporary, report, .. } = verdicts;
+    let end = history.lives.last().and_then(|life| life.end).map_or(Lsn::ZERO, |end| end.lsn);
+    Arc::new_cyclic(|me| Shared {
+        me: me.clone(),
+        place,
+        log_id: history.log_id,
+        positions: Positions::at(end.max(report.recovered_to)),
+        core: Mutex::new(Core {
+            buffer: Buffer::default(),
+            tail: Tail::default(),
+            ledger: Ledger::new(settings.loss_budget),
+            due: None,
+            stopped: false,
+            preparing: false,
+            prepare_error: None,
+            prepared: 0,
+        }),
+        settings,
+        report,
+        writer: Mutex::default(),
+        sync: Mutex::default(),
+        lives: Mutex::new(Lives { history, catalogue, temporary }),
+        threads: Mutex::default(),
+        room: Condvar::new(),
+        background: Condvar::new(),
+        callbacks: Default::default(),
+        poison: OnceLock::new(),
+        stats: Default::default(),
+        incarnation: OnceLock::new(),
+        asked: AtomicU64::new(0),
+        lock: Mutex::new(Some(lock)),
+        closing: Mutex::default(),
+        generation: process::generation(),
+    })
+}

@@ -1,0 +1,212 @@
+//! Reads frames from a segment, for recovery, scans, `verify` and `dump` alike: whatever comes from a file is checked
+//! here, each time it enters memory.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+
+use crate::disk::{Access, Disk, DiskFile, Mapping, read_exact_at};
+use crate::format::WORD;
+use crate::format::fill::Fill;
+use crate::format::frame::{self, Decoded, FRAME_HEADER, FRAME_HEADER_LEN, Header, MIN_ROOM};
+use crate::format::segment::{SEGMENT_HEADER, SegmentHeader};
+use crate::format::verdict::FrameState;
+
+/// How much is read ahead.
+const WINDOW: u64 = 1 << 20;
+
+/// A segment as it is known without opening it.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentInfo {
+    pub(crate) header: SegmentHeader,
+    pub(crate) path: PathBuf,
+    /// The file's length.
+    pub(crate) length: u64,
+    /// Where its frames end: its limit, or the end of its incarnation.
+    pub(crate) end: u64,
+}
+
+impl SegmentInfo {
+    pub(crate) fn base(&self) -> u64 {
+        self.header.identity.base
+    }
+
+    pub(crate) fn first_frame(&self) -> u64 {
+        self.base() + SEGMENT_HEADER
+    }
+
+    /// No LSN past this is handed out before the next segment is durable (O2).
+    pub(crate) fn midpoint(&self) -> u64 {
+        self.base() + self.header.size / 2
+    }
+
+    /// Where a frame that follows `position` begins in this segment; `None` if it begins in the next one.
+    pub(crate) fn place(&self, position: u64) -> Option<u64> {
+        let start = position.max(self.first_frame());
+        (start + MIN_ROOM <= self.header.limit()).then_some(start)
+    }
+}
+
+/// What was found where a frame must be.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub(crate) state: FrameState,
+    /// Set if the header is valid.
+    pub(crate) header: Option<Header>,
+    /// Set if the state is `Unreadable`.
+    pub(crate) error: Option<io::Error>,
+}
+
+impl Examined {
+    fn just(state: FrameState) -> Self {
+        Examined { state, header: None, error: None }
+    }
+
+    fn with(state: FrameState, header: Header) -> Self {
+        Examined { state, header: Some(header), error: None }
+    }
+}
+
+/// Reads one segment through a window.
+#[derive(Debug)]
+pub(crate) struct FrameReader {
+    file: Arc<dyn DiskFile>,
+    map: Option<Arc<dyn Mapping>>,
+    base: u64,
+    limit: u64,
+    /// No byte at or above this is read.
+    end: u64,
+    checksum: Hasher,
+    fill: Fill,
+    window: Vec<u8>,
+    window_start: u64,
+}
+
+impl FrameReader {
+    /// Opens the segment's file for reads with pread.
+    pub(crate) fn open(disk: &dyn Disk, info: &SegmentInfo) -> io::Result<Self> {
+        Ok(FrameReader::new(disk.open(&info.path, Access::Read)?, &info.header, info.end))
+    }
+
+    pub(crate) fn new(file: Arc<dyn DiskFile>, header: &SegmentHeader, end: u64) -> Self {
+        FrameReader {
+            file,
+            map: None,
+            base: header.identity.base,
+            limit: header.limit(),
+            end,
+            checksum: header.identity.checksum(),
+            fill: Fill::new(header.identity),
+            window: Vec::new(),
+            window_start: 0,
+        }
+    }
+
+    /// Reads through a memory mapping from now on, if the disk has one to offer.
+    pub(crate) fn use_mapping(&mut self) -> io::Result<()> {
+        self.map = self.file.map()?;
+        Ok(())
+    }
+
+    /// Forgets what was read ahead: the file may have grown.
+    pub(crate) fn forget(&mut self) {
+        self.window.clear();
+    }
+
+    /// Where the window holds `range`, after reading it if needed.
+    fn load(&mut self, range: Range<u64>) -> io::Result<Range<usize>> {
+        let loaded = self.window_start..self.window_start + self.window.len() as u64;
+        if range.start < loaded.start || range.end > loaded.end {
+            if range.end > self.end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let length = (range.end - range.start).max(WINDOW).min(self.end - range.start);
+            self.window.clear();
+            self.window.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
+            self.window_start = range.start;
+            let offset = range.start - self.base;
+            let copied = self.map.as_ref().is_some_and(|map| map.copy_to(&mut self.window, offset));
+            if !copied && let Err(error) = read_exact_at(&*self.file, &mut self.window, offset) {
+                self.window.clear();
+                return Err(error);
+            }
+        }
+        let index = |position: u64| usize::try_from(position - self.window_start).expect("inside the window");
+        Ok(index(range.start)..index(range.end))
+    }
+
+    /// What stands at `position`, a possible place of a frame.
+    pub(crate) fn examine(&mut self, position: u64) -> Examined {
+        self.try_examine(position).unwrap_or_else(|error| Examined {
+            state: FrameState::Unreadable,
+            header: None,
+            error: Some(error),
+        })
+    }
+
+    fn try_examine(&mut self, position: u64) -> io::Result<Examined> {
+        let range = self.load(position..position + FRAME_HEADER)?;
+        let bytes = &self.window[range];
+        let header = match frame::decode(bytes, position, self.limit, &self.checksum) {
+            Decoded::Valid(header) => header,
+            Decoded::Impossible => return Ok(Examined::just(FrameState::Impossible)),
+            Decoded::Invalid => {
+                let state = match self.fill.count(bytes, position) {
+                    0 => FrameState::HeaderRotten,
+                    n if n == FRAME_HEADER_LEN / 8 => FrameState::Unwritten,
+                    _ => FrameState::HeaderTorn,
+                };
+                return Ok(Examined::just(state));
+            }
+        };
+        if header.lsn > self.end {
+            return Ok(Examined::with(FrameState::Impossible, header));
+        }
+        let start = position + FRAME_HEADER;
+        let range = self.load(start..header.lsn)?;
+        let padded = &self.window[range];
+        let state = if frame::payload_is_valid(&header, padded) {
+            FrameState::Valid
+        } else if self.fill.count(padded, start) > 0 {
+            FrameState::PayloadTorn
+        } else {
+            FrameState::PayloadRotten
+        };
+        Ok(Examined::with(state, header))
+    }
+
+    /// The payload of the frame that [`FrameReader::examine`] just found valid.
+    pub(crate) fn payload(&mut self, header: &Header) -> io::Result<&[u8]> {
+        let start = header.lsn - header.frame_len() + FRAME_HEADER;
+        let range = self.load(start..start + u64::from(header.length))?;
+        Ok(&self.window[range])
+    }
+
+    /// All bytes of the frame that [`FrameReader::examine`] just found valid.
+    pub(crate) fn frame(&mut self, header: &Header) -> io::Result<&[u8]> {
+        let range = self.load(header.lsn - header.frame_len()..header.lsn)?;
+        Ok(&self.window[range])
+    }
+
+    /// Tries every possible header position from `position` up, trusting no length, and reports each valid header.
+    pub(crate) fn search(&mut self, position: u64, mut found: impl FnMut(u64, &Header)) -> io::Result<()> {
+        let mut at = position;
+        while at + FRAME_HEADER <= self.end {
+            let range = self.load(at..at + FRAME_HEADER)?;
+            let mut index = range.start;
+            while let Some(bytes) = self.window.get(index..index + FRAME_HEADER_LEN) {
+                if frame::may_be_header(bytes, at)
+                    && let Decoded::Valid(header) = frame::decode(bytes, at, self.limit, &self.checksum)
+                {
+                    found(at, &header);
+                }
+                at += WORD;
+                index += FRAME_HEADER_LEN / 4;
+            }
+        }
+        Ok(())
+    }
+}

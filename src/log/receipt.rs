@@ -1,0 +1,157 @@
+//! The receipt: what a commit hands back, and every way to learn that it became durable.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::flush::Waited;
+use super::shared::Shared;
+use super::waiters::{Waiter, WaiterId};
+use crate::words::clock;
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::types::{Lsn, Token};
+
+/// A commit's position in the log, and every way to learn that it became durable.
+///
+/// [`wait`](Receipt::wait), [`wait_timeout`](Receipt::wait_timeout) and `.await` make a flush due at once;
+/// [`is_durable`](Receipt::is_durable) and [`on_durable`](Receipt::on_durable) only watch. There is no thread and no
+/// timer per receipt, and dropping one costs nothing and changes nothing about its commit. A receipt does not keep
+/// the database open; after a close it is durable.
+///
+/// As a future it completes once the commit is durable, on any executor:
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-receipt-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// use forelog::{CommitMode, Engine};
+/// let engine = Engine::open(&dir)?;
+/// let events = engine.keyspace("events")?;
+/// let mut tx = engine.begin()?;
+/// tx.put(&events, b"1", b"started")?;
+/// let receipt = tx.commit_with(CommitMode::Async)?;
+/// let durable = async { receipt.await };      // hand it to your executor
+/// # drop(durable);
+/// # drop(engine); std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
+pub struct Receipt {
+    shared: Arc<Shared>,
+    lsn: Lsn,
+    token: Token,
+    /// Set while a task waits.
+    waiting: Option<WaiterId>,
+}
+
+impl Receipt {
+    pub(crate) fn new(shared: &Arc<Shared>, lsn: Lsn) -> Self {
+        Receipt { shared: Arc::clone(shared), lsn, token: shared.token(lsn), waiting: None }
+    }
+
+    /// The commit's position.
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// The commit's name for ever, to be stored, sent, and asked about after a crash.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Whether the commit is durable by now.
+    pub fn is_durable(&self) -> bool {
+        self.shared.positions.durable() >= self.lsn.get()
+    }
+
+    /// Waits until the commit is durable, flushing it if nobody else does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Indeterminate`] if a write or fsync failed while the commit was in flight.
+    pub fn wait(&self) -> Result<()> {
+        self.shared.check_process()?;
+        self.shared.flush_to(self.lsn.get(), None).map(|_| ())
+    }
+
+    /// Waits for at most `time`, also while the device stalls: the background flusher issues the flush.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if the commit is not durable by then; otherwise as [`Receipt::wait`].
+    pub fn wait_timeout(&self, time: Duration) -> Result<()> {
+        self.shared.check_process()?;
+        self.shared.ask_for_flush(self.lsn.get());
+        let deadline = clock::now().after(time);
+        match self.shared.watch_to(self.lsn.get(), deadline)? {
+            Waited::Reached => Ok(()),
+            Waited::TimedOut => {
+                let message = format!("the commit at LSN {} is not durable yet", self.lsn);
+                Err(Error::new(ErrorKind::TimedOut, message).with_token(self.token))
+            }
+        }
+    }
+
+    /// Has `callback` called once the commit is durable, or once it is clear that this engine cannot tell
+    /// ([`ErrorKind::Indeterminate`]).
+    ///
+    /// Callbacks run one after another in LSN order on one thread that belongs to the log, never inside this call
+    /// and never on a committing thread; a slow one delays only other callbacks. A callback may use the engine in any
+    /// way, commit included, and may drop its last handle. A panic inside is caught; the others still run.
+    /// It does not make a flush due. Callbacks whose commit became durable by [`close`](crate::Engine::close) may run
+    /// after it returned.
+    ///
+    /// # Errors
+    /// If the callback thread cannot be started.
+    pub fn on_durable(&self, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
+        self.shared.check_process()?;
+        self.shared.watch(self.lsn.get(), Box::new(callback))
+    }
+}
+
+impl Future for Receipt {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let lsn = self.lsn.get();
+        let shared = Arc::clone(&self.shared);
+        {
+            let mut state = shared.sync.lock();
+            // Decided under the lock: whoever moves the durable LSN takes it afterwards to look for waiters.
+            if shared.positions.durable() >= lsn || shared.poisoned().is_some() {
+                if let Some(id) = self.waiting.take() {
+                    state.waiters.remove(id);
+                }
+                return Poll::Ready(shared.verdict_on(lsn));
+            }
+            let waits = self.waiting.is_some_and(|id| state.waiters.replace_waker(id, context.waker()));
+            if !waits {
+                self.waiting = Some(state.waiters.add(lsn, Waiter::Task(context.waker().clone())));
+            }
+        }
+        shared.ask_for_flush(lsn);
+        Poll::Pending
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(id) = self.waiting.take() {
+            // The waker is dropped after the lock is released: it is a user's code.
+            let waiter = self.shared.sync.lock().waiters.remove(id);
+            drop(waiter);
+        }
+    }
+}
+
+impl Clone for Receipt {
+    fn clone(&self) -> Self {
+        Receipt { shared: Arc::clone(&self.shared), lsn: self.lsn, token: self.token, waiting: None }
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").field("lsn", &self.lsn).field("durable", &self.is_durable()).finish()
+    }
+}

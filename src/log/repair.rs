@@ -1,0 +1,93 @@
+//! Recovery, the doing half: makes the verdict durable before anybody hears of it (promise 5).
+
+use super::place::Place;
+use super::reader::{FrameReader, SegmentInfo};
+use super::recover::{Unfinished, Verdicts};
+use crate::disk::{Access, Disk, write_all_at};
+use crate::format::history::End;
+use crate::format::verdict::FrameState;
+use crate::words::error::{DamageCause, Error, Result};
+use crate::words::types::Lsn;
+
+/// Bytes written again per call, at most.
+const PIECE: usize = 1 << 20;
+
+/// Makes the verdict durable: rewrite, HISTORY, cut, remove, in this order. Writes nothing after a clean close.
+pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
+    if let Some(unfinished) = verdicts.unfinished.take() {
+        for info in &verdicts.catalogue {
+            verdicts.report.rewritten_bytes += rewrite(place, info, &unfinished)?;
+        }
+        let life = verdicts.history.lives.last_mut().expect("the open incarnation is listed");
+        let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
+        life.end = Some(End { lsn, prepared, clean: false });
+    } else if verdicts.to_cut.is_empty() && verdicts.to_remove.is_empty() {
+        return Ok(());
+    }
+    place.save(&verdicts.history)?;
+    clean_up(place, &verdicts.to_cut, &mut verdicts.to_remove.iter().chain(&verdicts.temporary))?;
+    for info in &mut verdicts.catalogue {
+        info.length = info.length.min(info.end - info.base());
+    }
+    Ok(())
+}
+
+/// Cuts segments to their end and removes files. HISTORY must say durably that nothing above is log.
+pub(crate) fn clean_up(
+    place: &Place,
+    to_cut: &[SegmentInfo],
+    to_remove: &mut dyn Iterator<Item = &std::path::PathBuf>,
+) -> Result<()> {
+    for info in to_cut {
+        let cut = || {
+            let file = place.disk.open(&info.path, Access::Write)?;
+            file.set_len(info.end - info.base())?;
+            file.sync_all()
+        };
+        cut().map_err(|error| Error::io("cut", &info.path, error))?;
+    }
+    for path in to_remove {
+        match place.disk.remove(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", path, error));
+            }
+            _ => {}
+        }
+    }
+    place.sync_dir()
+}
+
+/// Writes the accepted frames of a segment again from the proven durable LSN on, and fsyncs them: what reads well may
+/// be in the cache alone, after a write-back that failed, and an fsync by itself would not notice (A9).
+fn rewrite(place: &Place, info: &SegmentInfo, unfinished: &Unfinished) -> Result<u64> {
+    // Incarnations that ended before lie wholly below the open one's begin, and so below `durable`.
+    let from = unfinished.durable.max(info.first_frame());
+    let to = unfinished.end.min(info.header.limit());
+    if from >= to {
+        return Ok(0);
+    }
+    let changed = || Error::damaged(&info.path, Lsn::new(from), DamageCause::Unreadable);
+    let file = place.disk.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
+    let mut reader = FrameReader::new(file.clone(), &info.header, info.end);
+    let (mut position, mut written) = (from, from);
+    let mut piece = Vec::new();
+    while position < to
+        && let Some(start) = info.place(position)
+    {
+        let examined = reader.examine(start);
+        let header = match (examined.state, examined.header) {
+            (FrameState::Valid, Some(header)) => header,
+            _ => return Err(changed()),
+        };
+        piece.extend_from_slice(reader.frame(&header).map_err(|error| changed().with_source(error))?);
+        position = header.lsn;
+        if piece.len() >= PIECE || position >= to || info.place(position).is_none() {
+            write_all_at(&*file, &piece, written - info.base())
+                .map_err(|error| Error::io("write again to", &info.path, error))?;
+            written = position;
+            piece.clear();
+        }
+    }
+    file.sync_data().map_err(|error| Error::io("fsync", &info.path, error))?;
+    Ok(written - from)
+}

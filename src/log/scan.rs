@@ -1,0 +1,212 @@
+//! Reading the log: a scan of what is durable, and a tail that follows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flush::Waited;
+use super::reader::{FrameReader, SegmentInfo};
+use super::shared::Shared;
+use crate::format::frame::{Header, Kind};
+use crate::format::verdict::FrameState;
+use crate::words::clock;
+use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::types::Lsn;
+
+/// One record of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Record {
+    /// Where it ends.
+    pub lsn: Lsn,
+    /// What was appended.
+    pub payload: Vec<u8>,
+}
+
+/// A position in the records of a log, moving forward.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    shared: Arc<Shared>,
+    /// End of the last record passed.
+    position: u64,
+    /// Records up to here are skipped.
+    after: u64,
+    open: Option<(SegmentInfo, FrameReader)>,
+    failed: bool,
+}
+
+impl Cursor {
+    pub(crate) fn new(shared: &Arc<Shared>, after: Lsn) -> Result<Self> {
+        let oldest = shared.lives.lock().history.oldest;
+        if after < oldest && after != Lsn::ZERO {
+            let message = format!("records up to {oldest} were retired; {after} is below that");
+            return Err(Error::new(ErrorKind::Retired, message));
+        }
+        let after = after.max(oldest).get();
+        Ok(Cursor { shared: Arc::clone(shared), position: 0, after, open: None, failed: false })
+    }
+
+    /// The next record that ends at or below `bound`. An error ends the cursor: it never skips what it cannot read.
+    fn next(&mut self, bound: u64) -> Option<Result<Record>> {
+        if self.failed {
+            return None;
+        }
+        let next = self.try_next(bound);
+        self.failed = next.is_err();
+        next.transpose()
+    }
+
+    fn try_next(&mut self, bound: u64) -> Result<Option<Record>> {
+        let mut partial: Option<Vec<u8>> = None;
+        let begin = self.position;
+        loop {
+            let Some((start, header)) = self.next_frame(bound)? else {
+                // A record is durable as a whole, so half of one above the bound is looked at again later.
+                self.position = begin;
+                return Ok(None);
+            };
+            self.position = header.lsn;
+            let (info, reader) = self.open.as_mut().expect("a frame was read from it");
+            let payload = reader.payload(&header).map_err(|error| unreadable(info, start).with_source(error))?;
+            let payload = match (header.kind, partial.take()) {
+                (Kind::Full, _) => payload.to_vec(),
+                (Kind::First, _) => {
+                    partial = Some(payload.to_vec());
+                    continue;
+                }
+                (kind, Some(mut record)) => {
+                    record.extend_from_slice(payload);
+                    if kind == Kind::Middle {
+                        partial = Some(record);
+                        continue;
+                    }
+                    record
+                }
+                // The rest of a record that began in a retired segment.
+                (_, None) => continue,
+            };
+            if header.lsn > self.after {
+                return Ok(Some(Record { lsn: Lsn::new(header.lsn), payload }));
+            }
+        }
+    }
+
+    /// The frame after the current position, unless it ends above `bound`.
+    fn next_frame(&mut self, bound: u64) -> Result<Option<(u64, Header)>> {
+        loop {
+            if self.position >= bound {
+                return Ok(None);
+            }
+            if let Some((info, reader)) = &mut self.open {
+                let end = info.end.min(bound);
+                let place = info.place(self.position);
+                if let Some(start) = place
+                    && self.position < end
+                {
+                    let mut examined = reader.examine(start);
+                    if examined.state != FrameState::Valid {
+                        // What was read ahead may be older than the frame.
+                        reader.forget();
+                        examined = reader.examine(start);
+                    }
+                    return match (examined.state, examined.header) {
+                        (FrameState::Valid, Some(header)) if header.lsn <= bound => Ok(Some((start, header))),
+                        (FrameState::Valid, _) => Ok(None),
+                        _ => Err(match examined.error {
+                            Some(error) => unreadable(info, start).with_source(error),
+                            None => Error::damaged(&info.path, Lsn::new(start), DamageCause::Rotten),
+                        }),
+                    };
+                }
+            }
+            if !self.open_next(bound)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Opens the segment after the current one; `false` if there is none below `bound`.
+    fn open_next(&mut self, bound: u64) -> Result<bool> {
+        let current = self.open.as_ref().map(|(info, _)| info.base());
+        let lives = self.shared.lives.lock();
+        let after = self.after;
+        let next = match current {
+            Some(base) => lives.catalogue.iter().find(|info| info.base() > base),
+            None => lives.catalogue.iter().find(|info| info.end > after),
+        };
+        let Some(info) = next.filter(|info| info.first_frame() < bound).cloned() else { return Ok(false) };
+        drop(lives);
+        let sealed = info.end <= self.shared.positions.durable();
+        let open = || -> std::io::Result<FrameReader> {
+            let mut reader = FrameReader::open(&*self.shared.place.disk, &info)?;
+            if sealed && self.shared.settings.mapped_reads {
+                reader.use_mapping()?;
+            }
+            Ok(reader)
+        };
+        let reader = open().map_err(|error| unreadable(&info, info.base()).with_source(error))?;
+        self.position = info.first_frame();
+        self.open = Some((info, reader));
+        Ok(true)
+    }
+}
+
+fn unreadable(info: &SegmentInfo, position: u64) -> Error {
+    Error::damaged(&info.path, Lsn::new(position), DamageCause::Unreadable)
+}
+
+/// The records that were durable when the scan began, in order. After an error it ends.
+#[derive(Debug)]
+pub struct Scan {
+    cursor: Cursor,
+    bound: u64,
+}
+
+impl Scan {
+    pub(crate) fn new(shared: &Arc<Shared>, after: Lsn) -> Result<Self> {
+        Ok(Scan { cursor: Cursor::new(shared, after)?, bound: shared.positions.durable() })
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cursor.next(self.bound)
+    }
+}
+
+/// Follows the log: the records in order, each as soon as it is durable.
+#[derive(Debug)]
+pub struct Tail {
+    cursor: Cursor,
+    shared: Arc<Shared>,
+}
+
+impl Tail {
+    pub(crate) fn new(shared: &Arc<Shared>, after: Lsn) -> Result<Self> {
+        Ok(Tail { cursor: Cursor::new(shared, after)?, shared: Arc::clone(shared) })
+    }
+
+    /// The next durable record, waiting for it for at most `time`; `None` if there was none. It makes no flush due.
+    ///
+    /// # Errors
+    /// Damage, after which every call fails the same way to be read; a closed or poisoned log, once everything durable was read.
+    pub fn next_timeout(&mut self, time: Duration) -> Result<Option<Record>> {
+        let deadline = clock::now().after(time);
+        loop {
+            let durable = self.shared.positions.durable();
+            if let Some(record) = self.cursor.next(durable) {
+                return record.map(Some);
+            }
+            if self.cursor.failed {
+                return Err(Error::new(ErrorKind::Damaged, "the tail met damage before and does not skip it"));
+            }
+            if self.shared.core.lock().stopped && self.shared.positions.durable() == durable {
+                return Err(self.shared.refusal());
+            }
+            if self.shared.watch_to(durable + 1, deadline)? == Waited::TimedOut {
+                return Ok(None);
+            }
+        }
+    }
+}

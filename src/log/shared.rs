@@ -1,0 +1,164 @@
+//! What all handles, receipts and background threads of one open log share.
+//!
+//! Locks, in the order in which they may be taken together: `lives` > `writer` > `core`. `sync`, `threads` and the queue of
+//! the callbacks are taken last. None is held during an fsync; `writer` is held during a write call, which is what it is
+//! for; `lives` during the begin and the end of an incarnation.
+
+use std::sync::{OnceLock, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::budget::{AtRisk, Ledger};
+use super::buffer::{Buffer, Tail};
+use super::callbacks::Callbacks;
+use super::flush::{SyncState, Writer};
+use super::place::Place;
+use super::poison::Poison;
+use super::positions::Positions;
+use super::reader::SegmentInfo;
+use super::recover::Recovery;
+use super::stats::{Counters, Stats};
+use crate::disk::DiskLock;
+use crate::format::history::History;
+use crate::words::clock::{self, Moment};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::options::Settings;
+use crate::words::process;
+use crate::words::sync::{Condvar, Mutex, Sender, Thread};
+use crate::words::types::{Incarnation, LogId, Lsn, Token};
+
+/// What the append lock guards.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) buffer: Buffer,
+    pub(crate) tail: Tail,
+    pub(crate) ledger: Ledger,
+    /// When the background flusher must issue a flush; `None` if nothing asks for one.
+    pub(crate) due: Option<Moment>,
+    /// Closed or poisoned: no append is taken any more.
+    pub(crate) stopped: bool,
+    /// A segment is being prepared.
+    pub(crate) preparing: bool,
+    /// The preparation failed; told to the append that needs the segment.
+    pub(crate) prepare_error: Option<Error>,
+    /// Segments prepared in this incarnation: their sizes double from the first on.
+    pub(crate) prepared: u32,
+}
+
+/// HISTORY and the segments, as they are on disk now.
+#[derive(Debug)]
+pub(crate) struct Lives {
+    pub(crate) history: History,
+    /// All segments that hold or will hold log, in order.
+    pub(crate) catalogue: Vec<SegmentInfo>,
+    /// Leftovers of preparations that were cut off.
+    pub(crate) temporary: Vec<std::path::PathBuf>,
+}
+
+/// The background threads.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    pub(crate) running: Vec<Thread>,
+    /// Asks the preparer for the next segment; `None` until they run.
+    pub(crate) requests: Option<Sender<()>>,
+}
+
+/// How far closing has come.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Closing {
+    #[default]
+    Open,
+    Underway,
+    Closed(Result<()>),
+}
+
+/// One open log.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// For the background threads, which share it too.
+    pub(crate) me: Weak<Shared>,
+    pub(crate) place: Place,
+    pub(crate) settings: Settings,
+    pub(crate) log_id: LogId,
+    pub(crate) report: Recovery,
+    pub(crate) positions: Positions,
+    pub(crate) core: Mutex<Core>,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) sync: Mutex<SyncState>,
+    pub(crate) lives: Mutex<Lives>,
+    pub(crate) threads: Mutex<Threads>,
+    /// With `core`: room in the loss budget, a prepared segment, or the end.
+    pub(crate) room: Condvar,
+    /// With `core`: a flush is due, or the end.
+    pub(crate) background: Condvar,
+    pub(crate) callbacks: Callbacks,
+    pub(crate) poison: OnceLock<Poison>,
+    pub(crate) stats: Counters,
+    /// Set once this open has begun its incarnation.
+    pub(crate) incarnation: OnceLock<(Incarnation, u64)>,
+    /// Everything up to here was asked to be flushed now.
+    pub(crate) asked: AtomicU64,
+    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
+    pub(crate) closing: Mutex<Closing>,
+    pub(crate) generation: u64,
+}
+
+impl Shared {
+    /// Refuses a handle that crossed `fork()`.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.generation == process::generation() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Forked,
+            "this handle was opened before fork() and belongs to the parent: open the database in the child",
+        ))
+    }
+
+    /// Base of the first segment of this open's incarnation; zero before it begins.
+    pub(crate) fn begin_of_incarnation(&self) -> u64 {
+        self.incarnation.get().map_or(0, |&(_, begin)| begin)
+    }
+
+    /// The name for ever of the commit at `lsn`.
+    pub(crate) fn token(&self, lsn: Lsn) -> Token {
+        let none = Incarnation { number: 0, nonce: 0 };
+        match self.incarnation.get() {
+            Some(&(incarnation, begin)) if lsn.get() > begin => {
+                Token { log_id: self.log_id, incarnation, lsn }
+            }
+            _ => {
+                let lives = self.lives.lock();
+                let life = lives.history.lives.iter().rev().find(|life| life.begin < lsn);
+                let incarnation = life.map_or(none, |life| life.incarnation);
+                Token { log_id: self.log_id, incarnation, lsn }
+            }
+        }
+    }
+
+    /// Makes a flush of everything appended so far due now, if `lsn` is not durable yet.
+    pub(crate) fn ask_for_flush(&self, lsn: u64) {
+        if self.positions.durable() < lsn && self.asked.load(Ordering::Acquire) < lsn {
+            let mut core = self.core.lock();
+            self.asked.store(self.positions.appended(), Ordering::Release);
+            self.make_due(&mut core, clock::now());
+        }
+    }
+
+    /// Has the background flusher issue a flush at `moment` at the latest.
+    pub(crate) fn make_due(&self, core: &mut Core, moment: Moment) {
+        if core.due.is_none_or(|due| moment < due) {
+            core.due = Some(moment);
+            self.background.notify_one();
+        }
+    }
+
+    pub(crate) fn at_risk(&self) -> AtRisk {
+        let mut core = self.core.lock();
+        core.ledger.release(self.positions.durable());
+        core.ledger.at_risk(clock::now())
+    }
+
+    pub(crate) fn read_stats(&self) -> Stats {
+        self.stats.read(self.core.lock().ledger.largest())
+    }
+}

@@ -1,0 +1,50 @@
+//! Time enters here: monotonic only, virtual inside a simulation.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// A moment, as the time since this process first asked (or since the simulation began).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The moment `since_start` after the beginning.
+    pub const fn at(since_start: Duration) -> Self {
+        Moment(since_start)
+    }
+
+    /// How long after the beginning this is.
+    pub const fn since_start(self) -> Duration {
+        self.0
+    }
+
+    /// This moment moved by `by`; the end of time at most.
+    #[must_use]
+    pub fn after(self, by: Duration) -> Self {
+        Moment(self.0.saturating_add(by))
+    }
+
+    /// The time from `earlier` to this moment, zero if it is later.
+    pub fn since(self, earlier: Moment) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+fn start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+/// The present moment.
+pub(crate) fn now() -> Moment {
+    #[cfg(feature = "sim")]
+    if let Some(now) = super::schedule::now() {
+        return now;
+    }
+    Moment(start().elapsed())
+}
+
+/// `moment` on the operating system's clock, for waits; `None` if it is beyond that clock's end.
+pub(super) fn instant(moment: Moment) -> Option<Instant> {
+    start().checked_add(moment.0)
+}

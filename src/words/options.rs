@@ -1,0 +1,183 @@
+//! What can be set when a database is opened, with limits that are checked before anything is touched.
+
+use std::time::Duration;
+
+use super::error::{Error, Result};
+use super::types::CommitMode;
+
+/// The most that a crash may take: limits on what is acknowledged and not yet durable, at every instant.
+///
+/// Only commits that were acknowledged before they were durable count (`Async`, `Within`, `Written`). A commit that
+/// would exceed a limit waits until a flush made room; it returns `WouldBlock` or `TimedOut` where it asked to. One
+/// transaction larger than `max_bytes` is admitted when nothing else is at risk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LossBudget {
+    /// Bytes of log, at most. Default 16 MiB.
+    pub max_bytes: u64,
+    /// Commits, at most. Default 1,000,000.
+    pub max_commits: u64,
+    /// The longest time between the acknowledgements of two commits that are both at risk. Default 1 s.
+    pub max_age: Duration,
+}
+
+impl Default for LossBudget {
+    fn default() -> Self {
+        LossBudget { max_bytes: 16 << 20, max_commits: 1_000_000, max_age: Duration::from_secs(1) }
+    }
+}
+
+impl LossBudget {
+    /// Sets the limit in bytes of log.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Sets the limit in commits.
+    #[must_use]
+    pub fn max_commits(mut self, commits: u64) -> Self {
+        self.max_commits = commits;
+        self
+    }
+
+    /// Sets the limit in time between acknowledgements.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+}
+
+/// The smallest segment that can be asked for.
+pub const MIN_SEGMENT_BYTES: u64 = 4096;
+/// The largest segment that can be asked for.
+pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+/// The largest limit on one transaction's encoded size.
+pub const MAX_TRANSACTION_BYTES: u64 = 1 << 30;
+/// The first segment of an incarnation is this large at most; each further one doubles, up to the size asked for.
+pub(crate) const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+
+/// What [`Options`] holds, for the layers below the engine.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Settings {
+    pub(crate) commit_mode: CommitMode,
+    pub(crate) flush_interval: Duration,
+    pub(crate) flush_bytes: u64,
+    pub(crate) loss_budget: LossBudget,
+    pub(crate) segment_bytes: u64,
+    pub(crate) max_transaction_bytes: u64,
+    pub(crate) create: bool,
+    pub(crate) mapped_reads: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            commit_mode: CommitMode::Sync,
+            flush_interval: Duration::from_millis(10),
+            flush_bytes: 1 << 20,
+            loss_budget: LossBudget::default(),
+            segment_bytes: 64 << 20,
+            max_transaction_bytes: 256 << 20,
+            create: true,
+            mapped_reads: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses what cannot be or what contradicts itself.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |text: String| Err(Error::invalid_input(text));
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(512) {
+            return refuse(format!(
+                "segment_bytes is {}: choose a multiple of 512 from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}",
+                self.segment_bytes
+            ));
+        }
+        if !(1..=MAX_TRANSACTION_BYTES).contains(&self.max_transaction_bytes) {
+            return refuse(format!(
+                "max_transaction_bytes is {}: choose 1 to {MAX_TRANSACTION_BYTES}",
+                self.max_transaction_bytes
+            ));
+        }
+        let budget = &self.loss_budget;
+        if budget.max_bytes == 0 || budget.max_commits == 0 || budget.max_age.is_zero() {
+            return refuse("a loss budget of zero admits no commit but Sync ones: set commit_mode to Sync instead".into());
+        }
+        if self.flush_bytes == 0 || self.flush_bytes > budget.max_bytes {
+            return refuse(format!(
+                "flush_bytes is {}: choose 1 to the loss budget's max_bytes ({}), or a full budget would wait for the interval",
+                self.flush_bytes, budget.max_bytes
+            ));
+        }
+        if self.flush_interval > budget.max_age {
+            return refuse(format!(
+                "flush_interval ({:?}) is longer than the loss budget's max_age ({:?}): commits would wait for each flush",
+                self.flush_interval, budget.max_age
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The setters that [`crate::Options`] and [`crate::LogOptions`] share.
+macro_rules! setters {
+    () => {
+        /// How long an `Async` or `Written` commit may stay without a flush being issued for it. Default 10 ms.
+        #[must_use]
+        pub fn flush_interval(mut self, interval: std::time::Duration) -> Self {
+            self.settings.flush_interval = interval;
+            self
+        }
+
+        /// Issues a background flush as soon as this many bytes are not durable. Default 1 MiB.
+        #[must_use]
+        pub fn flush_bytes(mut self, bytes: u64) -> Self {
+            self.settings.flush_bytes = bytes;
+            self
+        }
+
+        /// The most that a crash may take.
+        #[must_use]
+        pub fn loss_budget(mut self, budget: $crate::LossBudget) -> Self {
+            self.settings.loss_budget = budget;
+            self
+        }
+
+        /// The size of a log segment in bytes: a multiple of 512 from 4 KiB to 1 GiB. Default 64 MiB. The first
+        /// segments after an open are smaller, so that a small database stays small.
+        #[must_use]
+        pub fn segment_bytes(mut self, bytes: u64) -> Self {
+            self.settings.segment_bytes = bytes;
+            self
+        }
+
+        /// The largest record in encoded bytes; larger ones are refused before anything is written. Default 256 MiB,
+        /// at most 1 GiB.
+        #[must_use]
+        pub fn max_transaction_bytes(mut self, bytes: u64) -> Self {
+            self.settings.max_transaction_bytes = bytes;
+            self
+        }
+
+        /// Whether to create the database if the path does not exist or is an empty directory. Default yes.
+        #[must_use]
+        pub fn create(mut self, create: bool) -> Self {
+            self.settings.create = create;
+            self
+        }
+
+        /// Reads sealed segments through a memory mapping in scans. Faster for large logs; but a medium error under a
+        /// mapping kills the process (SIGBUS) where a plain read returns an error. Default no. Recovery and `verify`
+        /// never use it.
+        #[must_use]
+        pub fn mapped_reads(mut self, mapped: bool) -> Self {
+            self.settings.mapped_reads = mapped;
+            self
+        }
+    };
+}
+pub(crate) use setters;

@@ -1,0 +1,182 @@
+//! Positions, identities, modes and verdicts.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::error::{Error, Result};
+
+/// A position in the log: where a record's last frame ends.
+///
+/// LSNs only grow, across restarts too. They are byte positions, not counts: the difference between two of them is
+/// an upper bound for the bytes between them, and an incarnation may leave a gap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(u64);
+
+impl Lsn {
+    /// Before the first record.
+    pub const ZERO: Lsn = Lsn(0);
+
+    /// The position `value` bytes into the log's endless space.
+    pub const fn new(value: u64) -> Self {
+        Lsn(value)
+    }
+
+    /// The position as a number of bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Debug for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lsn({:#x})", self.0)
+    }
+}
+
+/// The random identity of a log, drawn when it is created and part of every checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId(pub [u8; 16]);
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogId({self})")
+    }
+}
+
+/// One writing life of a log.
+///
+/// The number grows by one with each life; the nonce is random, so that two copies of a directory that are both
+/// written to do not mistake each other's lives for their own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Incarnation {
+    /// Counts the lives of this log, from 1.
+    pub number: u64,
+    /// Random, drawn when this life began.
+    pub nonce: u64,
+}
+
+/// How durable a commit must be before the call returns. Modes mix freely on one engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum CommitMode {
+    /// Returns once the commit is on the medium: it survives power loss.
+    #[default]
+    Sync,
+    /// Returns once the commit is in the operating system's hands: it survives the death of the process. A flush
+    /// that covers it is issued within the engine's flush interval.
+    Written,
+    /// Returns at once. A flush that covers it is issued within the engine's flush interval.
+    Async,
+    /// Returns at once. A flush that covers it is issued within the given time.
+    Within(Duration),
+}
+
+/// What became of the commit that a [`Token`] names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is on the medium and part of the state.
+    Durable,
+    /// A crash took it. It will never come back.
+    Lost,
+    /// It took its place in the log and is not durable yet.
+    Pending,
+    /// A write or fsync failed while it was in flight. Reopening the database settles it.
+    Indeterminate,
+    /// The token is of another log, or of another branch of a copied directory.
+    Foreign,
+    /// This log never handed out such a position.
+    Invalid,
+    /// The history that would answer was shortened by an explicit call.
+    Pruned,
+}
+
+/// Names one commit for ever: it can be stored, sent, and asked about after any number of crashes.
+///
+/// Prints as one word and parses back:
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-token-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// let engine = forelog::Engine::open(&dir)?;
+/// let accounts = engine.keyspace("accounts")?;
+/// let mut tx = engine.begin()?;
+/// tx.put(&accounts, b"alice", b"90")?;
+/// let token = tx.commit()?.token();
+/// let parsed: forelog::Token = token.to_string().parse()?;
+/// assert_eq!(engine.outcome(&parsed)?, forelog::Outcome::Durable);
+/// # drop(engine); std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Token {
+    /// The log that the commit went to.
+    pub log_id: LogId,
+    /// The life of the log that it was made in.
+    pub incarnation: Incarnation,
+    /// Its position.
+    pub lsn: Lsn,
+}
+
+impl Token {
+    fn check(&self) -> u32 {
+        let mut hash = crc32fast::Hasher::new();
+        hash.update(&self.log_id.0);
+        hash.update(&self.incarnation.number.to_le_bytes());
+        hash.update(&self.incarnation.nonce.to_le_bytes());
+        hash.update(&self.lsn.get().to_le_bytes());
+        hash.finalize()
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "forelog-{}-{:x}-{:016x}-{:x}-{:08x}",
+            self.log_id,
+            self.incarnation.number,
+            self.incarnation.nonce,
+            self.lsn.get(),
+            self.check()
+        )
+    }
+}
+
+impl FromStr for Token {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let malformed = || Error::invalid_input(format!("'{text}' is not a token: expected the text that a receipt's token prints"));
+        let mut fields = text.split('-');
+        if fields.next() != Some("forelog") {
+            return Err(malformed());
+        }
+        let mut number = |digits: usize| {
+            let field = fields.next().filter(|f| !f.is_empty() && f.len() <= digits && f.bytes().all(|b| b.is_ascii_hexdigit()));
+            field.and_then(|f| u128::from_str_radix(f, 16).ok()).ok_or_else(malformed)
+        };
+        let log_id = LogId(number(32)?.to_be_bytes());
+        let mut word = || number(16).and_then(|n| u64::try_from(n).map_err(|_| malformed()));
+        let incarnation = Incarnation { number: word()?, nonce: word()? };
+        let token = Token { log_id, incarnation, lsn: Lsn(word()?) };
+        if word()? != u64::from(token.check()) || fields.next().is_some() {
+            return Err(malformed());
+        }
+        Ok(token)
+    }
+}
