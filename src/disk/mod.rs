@@ -55,6 +55,7 @@ pub trait Disk: Send + Sync + Debug {
 pub trait DiskLock: Send + Sync + Debug {}
 
 /// An open file.
+#[expect(clippy::len_without_is_empty, reason = "an empty file is no state of its own here")]
 pub trait DiskFile: Send + Sync + Debug {
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;

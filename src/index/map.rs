@@ -63,7 +63,7 @@ impl Map {
     }
 }
 
-/// Whether `range` is one that a `BTreeMap` panics on. A caller may ask for it, and a cursor that has nothing left does.
+/// Whether a `BTreeMap` panics on `range`: callers may ask for such a one, and a cursor with nothing left does.
 fn ends_before_it_begins(range: KeyRange<'_>) -> bool {
     match range {
         (Bound::Excluded(low), Bound::Excluded(high)) => low >= high,

@@ -9,7 +9,8 @@ fn a_value_compares_with_bytes_of_every_kind() {
     assert_eq!(value, b"abc".to_vec());
     assert_eq!(value, Value::from(b"abc".to_vec()));
     assert_eq!(&value[1..], b"bc");
-    assert!(value < Value::from(b"abd"));
+    let later = Value::from(b"abd");
+    assert!(value < later);
 }
 
 #[test]

@@ -1,0 +1,300 @@
+//! The engine: owns everything; open and recover, the handles, close.
+
+mod open;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Disk, OsDisk};
+use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
+use crate::index::Tree;
+use crate::log::{self, AtRisk, Patience, Poison, Recovery, Stats};
+use crate::txn::pipeline::Pipeline;
+use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::options::{Settings, setters};
+use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
+
+/// How an [`Engine`] is opened.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-options-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// use forelog::{CommitMode, LossBudget, Options};
+/// use std::time::Duration;
+/// let engine = Options::new()
+///     .commit_mode(CommitMode::Async)
+///     .flush_interval(Duration::from_millis(2))
+///     .loss_budget(LossBudget::default().max_commits(10_000))
+///     .open(&dir)?;
+/// # drop(engine); std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    settings: Settings,
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Options::default()
+    }
+
+    /// The mode of [`Transaction::commit`] and of keyspace creation. Default [`CommitMode::Sync`].
+    #[must_use]
+    pub fn commit_mode(mut self, mode: CommitMode) -> Self {
+        self.settings.commit_mode = mode;
+        self
+    }
+
+    setters!();
+
+    /// Opens the database in directory `dir`, creating it if needed.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Engine> {
+        self.open_on(Arc::new(OsDisk), dir)
+    }
+
+    /// Opens the database on a disk of your own.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Engine> {
+        let (pipeline, log) = open::open(disk, dir.as_ref(), self.settings)?;
+        Ok(Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) })
+    }
+}
+
+/// An open database.
+///
+/// Cheap to clone and to share between threads. [`Engine::close`] closes it for all clones; dropping the last clone
+/// does the same without telling of errors, waits for the device only, and may be done anywhere, in a callback too.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pipeline: Arc<Pipeline>,
+    log: log::Handle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.pipeline.set_closed();
+    }
+}
+
+impl Engine {
+    /// Opens the database in directory `dir` with the default options, creating it if needed.
+    ///
+    /// After a crash it recovers first: what is reported then is durable, and [`Engine::recovery`] gives the account.
+    /// After a clean close nothing is written before the first commit.
+    ///
+    /// # Errors
+    /// A typed refusal for every bad state, which changes no byte: [`ErrorKind::Locked`], [`ErrorKind::NotADatabase`],
+    /// [`ErrorKind::Unsupported`], [`ErrorKind::Damaged`] (see [`Error::damage`] for segment, LSN and cause),
+    /// [`ErrorKind::InvalidInput`] for options that contradict each other, [`ErrorKind::DiskFull`], [`ErrorKind::Io`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Engine> {
+        Options::new().open(dir)
+    }
+
+    fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.inner.pipeline
+    }
+
+    fn keyspace_now(&self, name: &str) -> Result<Option<Keyspace>> {
+        self.pipeline().check_open()?;
+        if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_LEN {
+            let message =
+                format!("a keyspace name of {} bytes: names have 1 to {MAX_KEYSPACE_NAME_LEN} bytes", name.len());
+            return Err(Error::invalid_input(message));
+        }
+        let tree = self.pipeline().index.keyspace_by_name(name, self.pipeline().index.visible());
+        Ok(tree.map(|tree| Keyspace::new(self.pipeline(), tree)))
+    }
+
+    /// The keyspace called `name` (1 to 255 bytes), created in the engine's default commit mode if it is not there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for the name; what a commit may return.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        loop {
+            if let Some(keyspace) = self.keyspace_now(name)? {
+                return Ok(keyspace);
+            }
+            let id = self.pipeline().index.next_keyspace_id();
+            let mut batch = BatchBuilder::new();
+            batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+            let pipeline = self.pipeline();
+            let created = pipeline.commit(batch.finish(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
+                let free = index.next_keyspace_id() == id
+                    && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
+                if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
+            });
+            match created {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                other => drop(other?),
+            }
+        }
+    }
+
+    /// The keyspace called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchKeyspace`] if it is not there.
+    pub fn open_keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.keyspace_now(name)?.ok_or_else(|| no_such_keyspace(name))
+    }
+
+    /// The names of all keyspaces, in order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`], [`ErrorKind::Forked`].
+    pub fn keyspaces(&self) -> Result<Vec<String>> {
+        Ok(self.snapshot()?.keyspaces())
+    }
+
+    /// Drops a keyspace with everything in it, in the engine's default commit mode. Snapshots taken before go on
+    /// seeing it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchKeyspace`]; what a commit may return.
+    pub fn drop_keyspace(&self, name: &str) -> Result<log::Receipt> {
+        let keyspace = self.open_keyspace(name)?;
+        let id = keyspace.id();
+        let mut batch = BatchBuilder::new();
+        batch.drop_keyspace(id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+        let pipeline = self.pipeline();
+        pipeline.commit(batch.finish(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
+            let current = index.keyspace_by_name(name, Lsn::new(u64::MAX));
+            let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
+            if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }
+        })
+    }
+
+    /// Begins a transaction on the state as it is now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`], [`ErrorKind::Forked`]. A poisoned engine still begins transactions, which can read.
+    pub fn begin(&self) -> Result<Transaction> {
+        self.pipeline().check_open()?;
+        Ok(Transaction::new(self.pipeline(), self.pipeline().index.hold()))
+    }
+
+    /// An empty batch of blind writes.
+    ///
+    /// # Errors
+    /// As [`Engine::begin`].
+    pub fn batch(&self) -> Result<WriteBatch> {
+        self.pipeline().check_open()?;
+        Ok(WriteBatch::new(self.pipeline()))
+    }
+
+    /// The state as it is now: everything visible, durable or not.
+    ///
+    /// # Errors
+    /// As [`Engine::begin`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.pipeline().check_open()?;
+        Ok(Snapshot::new(self.pipeline(), self.pipeline().index.hold()))
+    }
+
+    /// The state at the durable LSN: no crash can take anything of it back.
+    ///
+    /// # Errors
+    /// As [`Engine::begin`].
+    pub fn durable_snapshot(&self) -> Result<Snapshot> {
+        self.pipeline().check_open()?;
+        let hold = self.pipeline().index.hold_at(|_| self.pipeline().log.durable());
+        Ok(Snapshot::new(self.pipeline(), hold))
+    }
+
+    /// Makes every commit so far durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Indeterminate`] if a write or fsync failed.
+    pub fn flush(&self) -> Result<Lsn> {
+        self.pipeline().check_open()?;
+        let target = self.pipeline().index.visible();
+        self.pipeline().log.flush_to(target.get(), None)?;
+        Ok(target)
+    }
+
+    /// Everything up to here survives power loss.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.pipeline().log.durable()
+    }
+
+    /// Everything up to here can be read.
+    pub fn visible_lsn(&self) -> Lsn {
+        self.pipeline().index.visible()
+    }
+
+    /// What a crash right now could take: within the loss budget, always.
+    pub fn at_risk(&self) -> AtRisk {
+        self.pipeline().log.at_risk()
+    }
+
+    /// What the log has done since the open.
+    pub fn stats(&self) -> Stats {
+        self.pipeline().log.read_stats()
+    }
+
+    /// Versions of keys in memory, those included that only old snapshots see.
+    pub fn versions_in_memory(&self) -> usize {
+        self.pipeline().index.version_count()
+    }
+
+    /// What became of the commit that `token` names, after any number of crashes. An answer of `Durable`, `Lost`,
+    /// `Foreign` or `Invalid` never changes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`] only.
+    pub fn outcome(&self, token: &Token) -> Result<Outcome> {
+        self.pipeline().log.outcome(token)
+    }
+
+    /// The account of the open: after a crash, what was proven, kept and dropped.
+    pub fn recovery(&self) -> &Recovery {
+        &self.pipeline().log.report
+    }
+
+    /// Why the engine takes no more commits, and which are in doubt, if a write or fsync failed.
+    pub fn poisoned(&self) -> Option<&Poison> {
+        self.pipeline().log.poisoned()
+    }
+
+    /// The random identity of the database's log.
+    pub fn log_id(&self) -> LogId {
+        self.pipeline().log.log_id
+    }
+
+    /// The mode that [`Transaction::commit`] uses.
+    pub fn commit_mode(&self) -> CommitMode {
+        self.pipeline().settings.commit_mode
+    }
+
+    /// Closes the engine for all clones: makes every commit durable, ends the log cleanly, releases the lock. Waiters
+    /// and receipts get their answer; snapshots that are held stay readable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// Further calls return the first result.
+    pub fn close(&self) -> Result<()> {
+        self.pipeline().set_closed();
+        self.inner.log.shared().close()
+    }
+}
+
+fn no_such_keyspace(name: &str) -> Error {
+    Error::new(ErrorKind::NoSuchKeyspace, format!("there is no keyspace '{name}': create it with Engine::keyspace"))
+}

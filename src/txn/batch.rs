@@ -1,0 +1,94 @@
+//! Blind write batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keyspace::Keyspace;
+use super::pipeline::Pipeline;
+use super::writes::Writes;
+use crate::log::{Patience, Receipt};
+use crate::words::error::{Error, Result};
+use crate::words::types::{CommitMode, Lsn};
+
+/// Writes that are committed together without having read anything: they never conflict.
+///
+/// Dropped without a commit, nothing of it happens.
+#[derive(Debug)]
+pub struct WriteBatch {
+    pipeline: Arc<Pipeline>,
+    writes: Writes,
+}
+
+impl WriteBatch {
+    pub(crate) fn new(pipeline: &Arc<Pipeline>) -> Self {
+        WriteBatch { pipeline: Arc::clone(pipeline), writes: Writes::default() }
+    }
+
+    /// Sets `key` to `value`.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) over the limits,
+    /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped).
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let tree = keyspace.at(&self.pipeline, Lsn::new(u64::MAX))?;
+        self.writes.put(tree, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes `key`, if it is there.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::put`].
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
+        let tree = keyspace.at(&self.pipeline, Lsn::new(u64::MAX))?;
+        self.writes.delete(tree, key.as_ref())
+    }
+
+    /// Commits in the engine's default mode.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`](crate::Transaction::commit), [`Conflict`](crate::ErrorKind::Conflict) excepted.
+    pub fn commit(&self) -> Result<Receipt> {
+        self.commit_with(self.pipeline.settings.commit_mode)
+    }
+
+    /// Commits in `mode`.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::commit`].
+    pub fn commit_with(&self, mode: CommitMode) -> Result<Receipt> {
+        self.commit_within(mode, Patience::Forever)
+    }
+
+    /// Commits without waiting for the device; the batch stays as it is if that cannot be.
+    ///
+    /// # Errors
+    /// As [`Transaction::try_commit_with`](crate::Transaction::try_commit_with).
+    pub fn try_commit_with(&self, mode: CommitMode) -> Result<Receipt> {
+        refuse_waiting_mode(mode)?;
+        self.commit_within(mode, Patience::Never)
+    }
+
+    /// Commits, waiting for at most `time`.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit_timeout`](crate::Transaction::commit_timeout).
+    pub fn commit_timeout(&self, mode: CommitMode, time: Duration) -> Result<Receipt> {
+        self.commit_within(mode, Patience::lasting(time))
+    }
+
+    fn commit_within(&self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
+        self.pipeline.check_open()?;
+        if self.writes.is_empty() {
+            return Ok(self.pipeline.receipt_of_reads(self.pipeline.index.visible()));
+        }
+        self.pipeline.commit(self.writes.encode()?, mode, patience, &|_| self.writes.check_alive())
+    }
+}
+
+/// A `Sync` commit is a wait for the device, which `try_` excludes.
+pub(super) fn refuse_waiting_mode(mode: CommitMode) -> Result<()> {
+    if mode == CommitMode::Sync {
+        return Err(Error::invalid_input("Sync waits for the device: try Async and ask the receipt"));
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The handle of a keyspace.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::pipeline::Pipeline;
+use crate::index::Tree;
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::types::Lsn;
+
+/// An ordered map of its own inside an engine: a transaction may read and write any number of them.
+///
+/// Cheap to clone. It stays valid until the keyspace is dropped; a keyspace that is created again under the same name
+/// is another one.
+#[derive(Clone)]
+pub struct Keyspace {
+    pub(super) tree: Arc<Tree>,
+    engine: u64,
+}
+
+impl Keyspace {
+    pub(crate) fn new(pipeline: &Pipeline, tree: Arc<Tree>) -> Self {
+        Keyspace { tree, engine: pipeline.id }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.tree.name()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.tree.id()
+    }
+
+    /// About how many keys it holds.
+    pub fn len_estimate(&self) -> usize {
+        self.tree.len_estimate()
+    }
+
+    /// Its map, if it can be used by someone who sees the state at `at`.
+    pub(super) fn at(&self, pipeline: &Pipeline, at: Lsn) -> Result<&Arc<Tree>> {
+        if self.engine != pipeline.id {
+            let message = format!("the keyspace '{}' was opened from another engine: open it from this one", self.name());
+            return Err(Error::invalid_input(message));
+        }
+        match self.tree.dropped() {
+            Some(dropped) if dropped <= at => Err(dropped_error(self.name())),
+            _ => Ok(&self.tree),
+        }
+    }
+}
+
+/// The error for the use of a keyspace that is gone.
+pub(super) fn dropped_error(name: &str) -> Error {
+    Error::new(ErrorKind::KeyspaceDropped, format!("the keyspace '{name}' was dropped: open or create it again"))
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyspace").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

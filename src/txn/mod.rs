@@ -1,0 +1,29 @@
+//! Transactions: what they read and write, when they conflict, and the commit pipeline.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
+//! | `transaction` | serializable transactions with read-your-writes |
+//! | `batch` | blind write batches, which never conflict |
+//! | `snapshot` | a reader's consistent view |
+//! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |
+//! | `range` | iteration over a snapshot, with a transaction's own writes laid over it |
+//! | `keyspace` | the handle of a keyspace |
+
+mod batch;
+mod keyspace;
+pub(crate) mod pipeline;
+mod range;
+mod reads;
+mod snapshot;
+mod transaction;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+pub use batch::WriteBatch;
+pub use keyspace::Keyspace;
+pub use range::Range;
+pub use snapshot::Snapshot;
+pub use transaction::Transaction;

@@ -1,0 +1,125 @@
+//! The commit pipeline: the steps of a commit, in order.
+//!
+//! 1. Outside every lock the writes are encoded and their checksum is computed.
+//! 2. Under the order lock, which makes steps 2 to 5 one:
+//!    - the reads are validated against everything that took its place before (a conflict ends it here);
+//! 3. - the record takes its place in the log, within the loss budget. Without room, the lock is given up, the room
+//!    waited for, and everything is done again from step 2;
+//! 4. - the writes are applied to the index under the record's LSN;
+//! 5. - the LSN becomes visible.
+//! 6. Without any lock, what the commit mode promises is waited for.
+//!
+//! A crash between any two steps is harmless: before 3 nothing happened, after it the log decides.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::format::batch::Batch;
+use crate::index::Index;
+use crate::log::{Patience, Prepared, Receipt, Shared};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::options::Settings;
+use crate::words::sync::Mutex;
+use crate::words::types::{CommitMode, Lsn};
+
+/// What transactions need of an engine.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    /// Tells the handles of one open engine from those of another.
+    pub(crate) id: u64,
+    pub(crate) index: Index,
+    pub(crate) log: Arc<Shared>,
+    pub(crate) settings: Settings,
+    /// Guards the order in which commits take their place, in the log and in the index alike.
+    order: Mutex<()>,
+    closed: AtomicBool,
+}
+
+/// Looks, under the order lock, whether a commit may still take its place.
+pub(crate) type Check<'a> = dyn Fn(&Index) -> Result<()> + 'a;
+
+impl Pipeline {
+    pub(crate) fn new(index: Index, log: Arc<Shared>, settings: Settings) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Pipeline { id, index, log, settings, order: Mutex::new(()), closed: AtomicBool::new(false) }
+    }
+
+    /// Refuses a handle whose engine was closed, or that crossed `fork()`.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.log.check_process()?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the engine was closed: open it again"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Commits an encoded batch in `mode`.
+    pub(crate) fn commit(
+        &self,
+        payload: Vec<u8>,
+        mode: CommitMode,
+        patience: Patience,
+        check: &Check<'_>,
+    ) -> Result<Receipt> {
+        let limit = self.settings.max_transaction_bytes;
+        if payload.len() as u64 > limit {
+            let message = format!(
+                "the transaction takes {} bytes and max_transaction_bytes is {limit}: split it, or raise the limit",
+                payload.len()
+            );
+            return Err(Error::invalid_input(message));
+        }
+        let record = Prepared::new(payload);
+        let lsn = loop {
+            let placed = {
+                let _order = self.order.lock();
+                self.take_place(&record, mode, check)?
+            };
+            match placed {
+                Ok(lsn) => break lsn,
+                Err(missing) => self.log.wait_for_room(missing, &record, patience)?,
+            }
+        };
+        self.log.fulfil(lsn, mode, patience)?;
+        Ok(Receipt::new(&self.log, lsn))
+    }
+
+    /// Steps 2 to 5. Called with the order lock.
+    fn take_place(
+        &self,
+        record: &Prepared,
+        mode: CommitMode,
+        check: &Check<'_>,
+    ) -> Result<std::result::Result<Lsn, crate::log::NoRoom>> {
+        check(&self.index)?;
+        let lsn = match self.log.try_place(record, mode)? {
+            Ok(lsn) => lsn,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let applied = Batch::parse(record.payload())
+            .map_err(|error| Error::new(ErrorKind::Io, format!("bug in forelog: {error}")))
+            .and_then(|batch| {
+                self.index
+                    .apply(lsn, &batch, self.log.durable())
+                    .map_err(|error| Error::new(ErrorKind::Io, format!("bug in forelog: {error}")))
+            });
+        if let Err(bug) = applied {
+            // It has its place in the log and not in the index: readers must not go on as if nothing had happened.
+            self.log.stop(bug.clone());
+            self.log.tell_of_poison();
+            return Err(bug);
+        }
+        self.index.publish(lsn);
+        Ok(Ok(lsn))
+    }
+
+    /// A receipt for a transaction that wrote nothing: durable as soon as everything that it could read is.
+    pub(crate) fn receipt_of_reads(&self, lsn: Lsn) -> Receipt {
+        Receipt::new(&self.log, lsn)
+    }
+}

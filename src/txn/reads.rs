@@ -1,0 +1,69 @@
+//! What a transaction read, so that the commit can tell whether any of it has changed since.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::keyspace::dropped_error;
+use crate::index::{KeyRange, Tree, Value};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::types::Lsn;
+
+#[derive(Debug)]
+struct TreeReads {
+    tree: Arc<Tree>,
+    keys: BTreeSet<Value>,
+    ranges: Vec<(Bound<Value>, Bound<Value>)>,
+}
+
+/// Keys and ranges read, by keyspace id; absent keys and empty ranges count, too.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    trees: BTreeMap<u32, TreeReads>,
+}
+
+impl Reads {
+    fn of(&mut self, tree: &Arc<Tree>) -> &mut TreeReads {
+        self.trees.entry(tree.id()).or_insert_with(|| TreeReads {
+            tree: Arc::clone(tree),
+            keys: BTreeSet::new(),
+            ranges: Vec::new(),
+        })
+    }
+
+    pub(super) fn key(&mut self, tree: &Arc<Tree>, key: &[u8]) {
+        let keys = &mut self.of(tree).keys;
+        if !keys.contains(key) {
+            keys.insert(Value::from(key));
+        }
+    }
+
+    pub(super) fn range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) {
+        let own = |bound: Bound<&[u8]>| bound.map(Value::from);
+        self.of(tree).ranges.push((own(range.0), own(range.1)));
+    }
+
+    /// Refuses if anything read has changed since `snapshot`. Called under the order lock, so that nothing can change
+    /// between this and the commit's place in the order.
+    pub(super) fn check(&self, snapshot: Lsn) -> Result<()> {
+        for reads in self.trees.values() {
+            let tree = &reads.tree;
+            if tree.dropped().is_some() {
+                return Err(dropped_error(tree.name()));
+            }
+            let range_changed = |(low, high): &(Bound<Value>, Bound<Value>)| {
+                let range = (low.as_ref().map(Value::as_slice), high.as_ref().map(Value::as_slice));
+                tree.range_changed_since(range, snapshot)
+            };
+            let changed = reads.keys.iter().any(|key| tree.changed_since(key, snapshot))
+                || reads.ranges.iter().any(range_changed);
+            if changed {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("what was read in '{}' has changed since: run the transaction again", tree.name()),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

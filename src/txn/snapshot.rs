@@ -1,0 +1,102 @@
+//! A reader's consistent view.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use super::keyspace::Keyspace;
+use super::pipeline::Pipeline;
+use super::range::{Range, end_of_prefix, prefix_range, slices};
+use crate::index::{Hold, Value};
+use crate::words::error::Result;
+use crate::words::types::Lsn;
+
+/// The state of all keyspaces at one LSN, unchanged for as long as it is held.
+///
+/// A commit is visible from the moment it takes its place in the log, which is before it is durable; the snapshot can
+/// tell the difference ([`Snapshot::is_durable`]) and wait it out ([`Snapshot::wait_durable`]).
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pipeline: Arc<Pipeline>,
+    hold: Hold,
+}
+
+/// Keys whose old versions are pruned when a snapshot goes, at most.
+const PRUNED_AT_DROP: usize = 256;
+
+impl Snapshot {
+    pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: Hold) -> Self {
+        Snapshot { pipeline: Arc::clone(pipeline), hold }
+    }
+
+    /// The LSN of the newest commit that it sees.
+    pub fn lsn(&self) -> Lsn {
+        self.hold.lsn()
+    }
+
+    /// Whether everything it sees is durable by now.
+    pub fn is_durable(&self) -> bool {
+        self.pipeline.log.durable() >= self.lsn()
+    }
+
+    /// Makes everything it sees durable: waits for the newest commit that it sees, and for none after it.
+    ///
+    /// # Errors
+    /// [`Indeterminate`](crate::ErrorKind::Indeterminate) if a write or fsync failed.
+    pub fn wait_durable(&self) -> Result<()> {
+        self.pipeline.log.check_process()?;
+        self.pipeline.log.flush_to(self.lsn().get(), None).map(|_| ())
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped) if the keyspace was dropped before this snapshot.
+    pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        Ok(keyspace.at(&self.pipeline, self.lsn())?.get(key.as_ref(), self.lsn()))
+    }
+
+    /// The entries in a range of keys, such as `"a".."b"` or `..`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Range> {
+        let tree = keyspace.at(&self.pipeline, self.lsn())?;
+        Ok(Range::new(tree, slices(&range), Vec::new(), &self.hold))
+    }
+
+    /// All entries.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn iter(&self, keyspace: &Keyspace) -> Result<Range> {
+        self.range::<&[u8]>(keyspace, ..)
+    }
+
+    /// The entries whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Result<Range> {
+        let tree = keyspace.at(&self.pipeline, self.lsn())?;
+        let end = end_of_prefix(prefix.as_ref());
+        Ok(Range::new(tree, prefix_range(prefix.as_ref(), end.as_deref()), Vec::new(), &self.hold))
+    }
+
+    /// The keyspace called `name` as this snapshot sees it.
+    pub fn keyspace(&self, name: &str) -> Option<Keyspace> {
+        self.pipeline.index.keyspace_by_name(name, self.lsn()).map(|tree| Keyspace::new(&self.pipeline, tree))
+    }
+
+    /// The names of the keyspaces that it sees, in order.
+    pub fn keyspaces(&self) -> Vec<String> {
+        self.pipeline.index.keyspaces(self.lsn()).iter().map(|tree| tree.name().to_owned()).collect()
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // Without further commits nobody else would prune what the snapshot kept; the next one to go, or the next
+        // commit, prunes the rest.
+        self.pipeline.index.prune(self.pipeline.log.durable(), PRUNED_AT_DROP);
+    }
+}

@@ -1,0 +1,208 @@
+//! Serializable transactions.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::refuse_waiting_mode;
+use super::keyspace::Keyspace;
+use super::pipeline::Pipeline;
+use super::range::{Range, end_of_prefix, prefix_range, slices};
+use super::reads::Reads;
+use super::writes::Writes;
+use crate::index::{Hold, KeyRange, Tree, Value};
+use crate::log::{Patience, Receipt};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::types::{CommitMode, Lsn};
+
+/// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit
+/// whether anything that it read has changed since. How durable the commit is, it says at commit.
+///
+/// Dropped without a commit, it is rolled back. It keeps other transactions from nothing; run it again after
+/// [`Conflict`](crate::ErrorKind::Conflict):
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-tx-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// use forelog::{Engine, ErrorKind};
+/// let engine = Engine::open(&dir)?;
+/// let counters = engine.keyspace("counters")?;
+/// let receipt = loop {
+///     let mut tx = engine.begin()?;
+///     let count = tx.get(&counters, b"visits")?.map_or(0, |value| value[0]);
+///     tx.put(&counters, b"visits", [count + 1])?;
+///     match tx.commit() {
+///         Err(error) if error.kind() == ErrorKind::Conflict => continue,
+///         other => break other?,
+///     }
+/// };
+/// assert!(receipt.is_durable());
+/// # drop(engine); std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Transaction {
+    pipeline: Arc<Pipeline>,
+    hold: Hold,
+    reads: Reads,
+    writes: Writes,
+    finished: bool,
+}
+
+impl Transaction {
+    pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: Hold) -> Self {
+        Transaction {
+            pipeline: Arc::clone(pipeline),
+            hold,
+            reads: Reads::default(),
+            writes: Writes::default(),
+            finished: false,
+        }
+    }
+
+    /// The LSN of the newest commit that it sees.
+    pub fn snapshot_lsn(&self) -> Lsn {
+        self.hold.lsn()
+    }
+
+    fn tree<'k>(&self, keyspace: &'k Keyspace) -> Result<&'k Arc<Tree>> {
+        if self.finished {
+            return Err(Error::invalid_input("the transaction has been committed: begin another one"));
+        }
+        keyspace.at(&self.pipeline, self.hold.lsn())
+    }
+
+    /// The value of `key`, own writes included.
+    ///
+    /// # Errors
+    /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a
+    /// keyspace of another engine.
+    pub fn get(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let (tree, key) = (self.tree(keyspace)?, key.as_ref());
+        if let Some(own) = self.writes.get(tree, key) {
+            return Ok(own.clone());
+        }
+        self.reads.key(tree, key);
+        Ok(tree.get(key, self.hold.lsn()))
+    }
+
+    /// The entries in a range of keys, such as `"a".."b"` or `..`, with the writes made so far. The whole range counts
+    /// as read: a key that appears in it later is a conflict.
+    ///
+    /// # Errors
+    /// As [`Transaction::get`].
+    pub fn range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Range> {
+        let tree = self.tree(keyspace)?;
+        Ok(self.read_range(tree, slices(&range)))
+    }
+
+    /// All entries, as [`Transaction::range`].
+    ///
+    /// # Errors
+    /// As [`Transaction::get`].
+    pub fn iter(&mut self, keyspace: &Keyspace) -> Result<Range> {
+        self.range::<&[u8]>(keyspace, ..)
+    }
+
+    /// The entries whose keys begin with `prefix`, as [`Transaction::range`].
+    ///
+    /// # Errors
+    /// As [`Transaction::get`].
+    pub fn prefix(&mut self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Result<Range> {
+        let tree = self.tree(keyspace)?;
+        let end = end_of_prefix(prefix.as_ref());
+        Ok(self.read_range(tree, prefix_range(prefix.as_ref(), end.as_deref())))
+    }
+
+    fn read_range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) -> Range {
+        self.reads.range(tree, range);
+        Range::new(tree, range, self.writes.range(tree, range), &self.hold)
+    }
+
+    /// Sets `key` to `value`.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) over the limits (keys 65,535 bytes, values 64 MiB);
+    /// otherwise as [`Transaction::get`].
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let tree = self.tree(keyspace)?;
+        self.writes.put(tree, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes `key`, if it is there.
+    ///
+    /// # Errors
+    /// As [`Transaction::put`].
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
+        let tree = self.tree(keyspace)?;
+        self.writes.delete(tree, key.as_ref())
+    }
+
+    /// Commits in the engine's default mode.
+    ///
+    /// A transaction that wrote nothing commits without waiting; its receipt becomes durable with the newest commit
+    /// that it could read.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict): run it again. [`KeyspaceDropped`](ErrorKind::KeyspaceDropped).
+    /// [`InvalidInput`](ErrorKind::InvalidInput) over `max_transaction_bytes`. [`DiskFull`](ErrorKind::DiskFull) if
+    /// the log cannot grow: this transaction fails, earlier ones stay, the engine goes on. [`Poisoned`](ErrorKind::Poisoned),
+    /// [`Closed`](ErrorKind::Closed). In all these nothing was done.
+    /// [`Indeterminate`](ErrorKind::Indeterminate), with a token: a write or fsync failed while the commit was in
+    /// flight, and reopening settles it.
+    pub fn commit(self) -> Result<Receipt> {
+        let mode = self.pipeline.settings.commit_mode;
+        self.commit_with(mode)
+    }
+
+    /// Commits in `mode`.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub fn commit_with(mut self, mode: CommitMode) -> Result<Receipt> {
+        self.commit_within(mode, Patience::Forever)
+    }
+
+    /// Commits without waiting for the device: neither for room in the loss budget, nor for a log segment, nor for an
+    /// fsync. After [`WouldBlock`](ErrorKind::WouldBlock) the transaction is as it was and can be tried again.
+    /// (The first commit after an open prepares the log, which takes some milliseconds, in this mode too.)
+    ///
+    /// # Errors
+    /// [`WouldBlock`](ErrorKind::WouldBlock); [`InvalidInput`](ErrorKind::InvalidInput) for the mode `Sync`; otherwise
+    /// as [`Transaction::commit`].
+    pub fn try_commit_with(&mut self, mode: CommitMode) -> Result<Receipt> {
+        refuse_waiting_mode(mode)?;
+        self.commit_within(mode, Patience::Never)
+    }
+
+    /// Commits, waiting for at most `time` for room and durability together. (A call that has become the flusher
+    /// returns when the device does.)
+    ///
+    /// # Errors
+    /// [`TimedOut`](ErrorKind::TimedOut): with a token, the commit took its place and is visible, and only its
+    /// durability is pending; without one nothing was done, and the transaction can be tried again. Otherwise as
+    /// [`Transaction::commit`].
+    pub fn commit_timeout(&mut self, mode: CommitMode, time: Duration) -> Result<Receipt> {
+        self.commit_within(mode, Patience::lasting(time))
+    }
+
+    fn commit_within(&mut self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
+        self.pipeline.check_open()?;
+        if self.finished {
+            return Err(Error::invalid_input("the transaction has been committed: begin another one"));
+        }
+        if self.writes.is_empty() {
+            self.finished = true;
+            return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));
+        }
+        let check = |_: &_| self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
+        let committed = self.pipeline.commit(self.writes.encode()?, mode, patience, &check);
+        // Without a token nothing was done, so the caller may try again.
+        self.finished = committed.as_ref().err().is_none_or(|error| error.token().is_some());
+        committed
+    }
+
+    /// Gives the transaction up. Dropping it does the same.
+    pub fn rollback(self) {}
+}

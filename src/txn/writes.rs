@@ -1,0 +1,108 @@
+//! What a transaction or batch will write, in key order, the last write to a key winning.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::keyspace::dropped_error;
+use crate::format::batch::{BatchBuilder, MAX_KEY_LEN, MAX_VALUE_LEN};
+use crate::index::{KeyRange, Tree, Value};
+use crate::words::error::{Error, Result};
+
+/// Writes to one keyspace: the new value of each key, `None` to delete it.
+#[derive(Debug)]
+struct TreeWrites {
+    tree: Arc<Tree>,
+    keys: BTreeMap<Value, Option<Value>>,
+}
+
+/// Writes by keyspace id.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    trees: BTreeMap<u32, TreeWrites>,
+    /// Bytes of the keys and values.
+    bytes: usize,
+}
+
+fn check_key(key: &[u8]) -> Result<()> {
+    if key.len() > MAX_KEY_LEN {
+        return Err(Error::invalid_input(format!("a key of {} bytes is over the limit of {MAX_KEY_LEN}", key.len())));
+    }
+    Ok(())
+}
+
+impl Writes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.trees.is_empty()
+    }
+
+    pub(super) fn put(&mut self, tree: &Arc<Tree>, key: &[u8], value: &[u8]) -> Result<()> {
+        check_key(key)?;
+        if value.len() > MAX_VALUE_LEN {
+            let message = format!("a value of {} bytes is over the limit of {MAX_VALUE_LEN}", value.len());
+            return Err(Error::invalid_input(message));
+        }
+        self.set(tree, key, Some(value));
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self, tree: &Arc<Tree>, key: &[u8]) -> Result<()> {
+        check_key(key)?;
+        self.set(tree, key, None);
+        Ok(())
+    }
+
+    fn set(&mut self, tree: &Arc<Tree>, key: &[u8], value: Option<&[u8]>) {
+        let new = || TreeWrites { tree: Arc::clone(tree), keys: BTreeMap::new() };
+        let keys = &mut self.trees.entry(tree.id()).or_insert_with(new).keys;
+        self.bytes += key.len() + value.map_or(0, <[u8]>::len) + 16;
+        keys.insert(Value::from(key), value.map(Value::from));
+    }
+
+    /// The own write to `key`, if there is one.
+    pub(super) fn get(&self, tree: &Tree, key: &[u8]) -> Option<&Option<Value>> {
+        self.trees.get(&tree.id())?.keys.get(key)
+    }
+
+    /// The own writes in a range, in order.
+    pub(super) fn range(&self, tree: &Tree, range: KeyRange<'_>) -> Vec<(Value, Option<Value>)> {
+        let Some(writes) = self.trees.get(&tree.id()) else { return Vec::new() };
+        if is_empty(range) {
+            return Vec::new();
+        }
+        writes.keys.range::<[u8], _>(range).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Refuses if a keyspace was dropped since. Called under the order lock.
+    pub(super) fn check_alive(&self) -> Result<()> {
+        match self.trees.values().find(|writes| writes.tree.dropped().is_some()) {
+            Some(writes) => Err(dropped_error(writes.tree.name())),
+            None => Ok(()),
+        }
+    }
+
+    /// The encoded batch.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        let mut batch = BatchBuilder::with_capacity(self.bytes);
+        let refused = |reason| Error::invalid_input(format!("a write cannot be encoded: {reason}"));
+        for (&id, writes) in &self.trees {
+            for (key, value) in &writes.keys {
+                match value {
+                    Some(value) => batch.put(id, key, value),
+                    None => batch.delete(id, key),
+                }
+                .map_err(refused)?;
+            }
+        }
+        Ok(batch.finish())
+    }
+}
+
+/// Whether no key can be in `range`; `BTreeMap::range` panics on some of these.
+pub(super) fn is_empty(range: KeyRange<'_>) -> bool {
+    match range {
+        (Bound::Included(low), Bound::Included(high)) => low > high,
+        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => low >= high,
+        _ => false,
+    }
+}
