@@ -1,7 +1,65 @@
-//! forelog
+//! A write-ahead-log storage engine in which **each transaction chooses how durable its commit is** before it returns.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = std::env::temp_dir().join(format!("forelog-doc-lib-{}", std::process::id()));
+//! # let _ = std::fs::remove_dir_all(&dir);
+//! use forelog::{CommitMode, Engine, Outcome};
+//!
+//! let engine = Engine::open(&dir)?;
+//! let accounts = engine.keyspace("accounts")?;
+//!
+//! let mut tx = engine.begin()?;                                   // serializable, optimistic
+//! tx.put(&accounts, b"alice", b"90")?;
+//! tx.put(&accounts, b"bob", b"110")?;
+//! tx.commit()?;                                                   // the default: Sync, survives power loss
+//!
+//! let mut tx = engine.begin()?;
+//! tx.put(&accounts, b"carol", b"5")?;
+//! let receipt = tx.commit_with(CommitMode::Async)?;               // returns at once
+//! let token = receipt.token();                                    // store it, send it, ask after a crash
+//! receipt.wait()?;                                                // or .await, or on_durable, or is_durable
+//! assert_eq!(engine.outcome(&token)?, Outcome::Durable);
+//! engine.close()?;
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What each mode promises
+//!
+//! | mode | returns when the commit | survives |
+//! |---|---|---|
+//! | [`Sync`](CommitMode::Sync) | is on the medium | power loss |
+//! | [`Written`](CommitMode::Written) | is in the operating system's hands | the death of the process |
+//! | [`Async`](CommitMode::Async), [`Within(d)`](CommitMode::Within) | has its place in the log | a crash, once its flush has come: within the flush interval, or `d` |
+//!
+//! Modes mix freely: there is one log in one order, so a durable commit proves every earlier one durable. What a crash
+//! could take is bounded at every instant by the [`LossBudget`]; what it took is told by [`Engine::recovery`] and, for
+//! each commit, by [`Engine::outcome`].
+//!
+//! # The map
+//!
+//! A commit goes down this list, recovery comes up it; a folder imports only those below it.
+//!
+//! | layer | what it knows |
+//! |---|---|
+//! | `engine` | open, handles, close |
+//! | `txn` | transactions, conflicts, the commit pipeline |
+//! | `table` | what will be on disk besides the log |
+//! | `index` | ordered keys with versions, in memory; never files |
+//! | [`log`] | bytes and LSNs; never keys. Public on its own: [`Log`] |
+//! | [`mod@format`] | the bytes on disk, and the decision table of recovery |
+//! | [`disk`] | the seam to files, real and simulated |
+//! | `words` | types, errors, options; where time, threads and randomness enter |
+//!
+//! # Features
+//!
+//! - `sim`: [`sim`], a disk in memory that loses what was not synced, and a deterministic scheduler.
+//! - `cli`: the `forelog` command.
+
 pub mod disk;
-pub mod format;
 mod engine;
+pub mod format;
 mod index;
 pub mod log;
 mod table;
@@ -9,16 +67,40 @@ mod txn;
 mod words;
 
 pub use engine::{Engine, Options};
+pub use format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
 pub use index::Value;
 pub use log::{AtRisk, Log, LogOptions, LossWindow, Poison, Receipt, Record, Recovery, Scan, Stats, Tail};
 pub use txn::{Keyspace, Range, Snapshot, Transaction, WriteBatch};
 pub use words::error::{Damage, DamageCause, Error, ErrorKind, Result};
-pub use words::options::LossBudget;
+pub use words::options::{LossBudget, MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};
 pub use words::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 
 #[cfg(feature = "sim")]
 pub mod sim {
-    //! sim
+    //! For crash tests: a simulated disk, and a scheduler under which everything follows from one seed.
+    //!
+    //! [`run`] runs a closure as the first thread of a simulation: the engine's threads and those begun with
+    //! [`start`] take turns in an order drawn from the seed, on virtual time, over a [`SimDisk`].
+    //!
+    //! ```
+    //! use forelog::sim::{self, Granularity, Loss, SimDisk};
+    //! use forelog::{CommitMode, Options};
+    //! use std::sync::Arc;
+    //!
+    //! sim::run(7, || {
+    //!     let disk = SimDisk::new();
+    //!     let engine = Options::new().segment_bytes(8192).open_on(Arc::new(disk.clone()), "db").unwrap();
+    //!     let keys = engine.keyspace("keys").unwrap();
+    //!     let mut tx = engine.begin().unwrap();
+    //!     tx.put(&keys, b"k", b"v").unwrap();
+    //!     tx.commit_with(CommitMode::Sync).unwrap();
+    //!     let after_crash = disk.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
+    //!     let engine = Options::new().open_on(Arc::new(after_crash), "db").unwrap();
+    //!     let keys = engine.keyspace("keys").unwrap();
+    //!     assert_eq!(engine.snapshot().unwrap().get(&keys, b"k").unwrap().unwrap(), b"v");
+    //! });
+    //! ```
     pub use crate::disk::sim::*;
+    pub use crate::words::clock::Moment;
     pub use crate::words::schedule::{Simulated, now, run, sleep, start, yield_point};
 }

@@ -1,1 +1,45 @@
-fn main() {}
+//! `forelog`: try the commit modes on a disk, import, scan, dump, verify.
+//!
+//! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod dump;
+mod import;
+mod output;
+mod scan;
+mod trial;
+mod verify;
+
+/// A write-ahead-log storage engine in which each transaction chooses how durable its commit is.
+#[derive(Debug, Parser)]
+#[command(name = "forelog", version, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Trial(trial::Arguments),
+    #[command(hide = true)]
+    TrialChild(trial::ChildArguments),
+    Import(import::Arguments),
+    Scan(scan::Arguments),
+    Dump(dump::Arguments),
+    Verify(verify::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match CommandLine::parse().command {
+        Command::Trial(arguments) => trial::run(&arguments),
+        Command::TrialChild(arguments) => trial::run_child(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
+        Command::Scan(arguments) => scan::run(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+    };
+    done.unwrap_or_else(|failure| failure.report().into())
+}

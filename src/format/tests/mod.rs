@@ -1,1 +1,4 @@
 //! Tests of the formats.
+
+mod golden;
+mod table;

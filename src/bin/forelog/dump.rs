@@ -1,0 +1,76 @@
+//! `dump`: the log's frames as they stand on disk, one a line, through the reader that recovery uses.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use forelog::log::inspect::{self, DumpedFrame};
+use serde_json::json;
+
+use crate::output::{Done, Failure, Lines};
+
+/// Print the log's frames, one a line, changing nothing
+///
+/// Each line: segment, first position..LSN, kind, length of the payload, the durable LSN that the frame carries, and
+/// what its bytes are. Behind a frame that is not valid it goes on with the next valid one.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The database
+    #[arg(long, value_name = "DIR")]
+    db: PathBuf,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    let mut lines = Lines::new();
+    inspect::dump(&arguments.db, &mut |frame| {
+        let shown = if arguments.json { lines.line(as_json(frame)) } else { lines.line(as_text(frame)) };
+        if let Err(failure) = shown {
+            // Only the library's own errors pass through it. Nothing is open for writing: leaving at once is clean.
+            std::process::exit(failure.report().into());
+        }
+        Ok(())
+    })
+    .map_err(|error| match lines.flush() {
+        // The frames before the one that cannot be read are the context of the error.
+        Ok(()) => Failure::from(error),
+        Err(failure) => failure,
+    })?;
+    lines.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_text(frame: &DumpedFrame) -> String {
+    let range = format!("{}..{}", frame.position, frame.lsn);
+    let kind = if frame.kind.is_empty() { "-" } else { &frame.kind };
+    let durable = frame.durable.to_string();
+    let state = words(&format!("{:?}", frame.state));
+    format!("{}  {range:<24}  {kind:<6}  {:>8} B  durable {durable:<12}  {state}", frame.segment, frame.length)
+}
+
+fn as_json(frame: &DumpedFrame) -> serde_json::Value {
+    json!({
+        "segment": frame.segment,
+        "incarnation": frame.incarnation.number,
+        "position": frame.position.get(),
+        "lsn": frame.lsn.get(),
+        "kind": frame.kind,
+        "length": frame.length,
+        "durable": frame.durable.get(),
+        "state": words(&format!("{:?}", frame.state)),
+    })
+}
+
+/// A name in the code as words: `PayloadTorn` is `payload torn`.
+fn words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 2);
+    for char in name.chars() {
+        if char.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(char.to_lowercase());
+    }
+    words
+}

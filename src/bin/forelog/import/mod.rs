@@ -1,0 +1,297 @@
+//! `import`: a CSV file into a keyspace, row by row, so that a crash at any moment leaves the first rows of the file
+//! and the next run goes on from there.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn};
+use serde_json::json;
+
+use crate::output::{Done, Failure, Lines, grouped, print, progress_bar, short};
+use progress::Progress;
+use source::{Row, Rows, Survey};
+
+mod progress;
+mod source;
+
+/// Import a CSV file, resumable after a crash
+///
+/// The file is read once to check it, and nothing is imported if a row is bad. Then each row becomes one key (the text
+/// of the key column) with the row as a JSON object. Progress is committed together with the rows: after a crash, the
+/// same command continues; once it is finished, it changes nothing.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The database; created if there is none
+    #[arg(long, value_name = "DIR")]
+    db: PathBuf,
+    /// The keyspace; created if there is none
+    #[arg(long, value_name = "NAME")]
+    keyspace: String,
+    /// The column whose text is the key
+    #[arg(long, value_name = "COLUMN")]
+    key: String,
+    /// How durable each commit is before the next begins
+    #[arg(long, value_enum, default_value_t = Mode::Sync)]
+    mode: Mode,
+    /// Rows in one transaction
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    batch: u64,
+    /// Overwrite keys that are in the keyspace already
+    #[arg(long)]
+    replace: bool,
+    /// Print the number of rows after each acknowledged commit, one a line
+    #[arg(long, conflicts_with = "json")]
+    acks: bool,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// The file: UTF-8, with a header line
+    #[arg(value_name = "FILE.csv")]
+    file: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// Survives power loss
+    Sync,
+    /// Survives the death of the process
+    Written,
+    /// Returns at once; durable soon after
+    Async,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Sync => "sync",
+            Mode::Written => "written",
+            Mode::Async => "async",
+        }
+    }
+
+    fn commit_mode(self) -> CommitMode {
+        match self {
+            Mode::Sync => CommitMode::Sync,
+            Mode::Written => CommitMode::Written,
+            Mode::Async => CommitMode::Async,
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    if arguments.keyspace == progress::KEYSPACE {
+        return Err(Failure::told(format!("the keyspace {} keeps the progress of imports: choose another", progress::KEYSPACE)));
+    }
+    let survey = source::survey(&arguments.file, &arguments.key)?;
+    let engine = Engine::open(&arguments.db)?;
+    let begun = find_progress(&engine, arguments)?;
+    let (begin, finished) = match &begun {
+        Some(begun) => {
+            check_same(arguments, &survey, begun)?;
+            (begun.rows, begun.done)
+        }
+        None => (0, false),
+    };
+    let started = Instant::now();
+    if !finished {
+        Import::new(&engine, arguments, &survey, begin)?.run()?;
+    }
+    let durable = engine.flush()?;
+    let summary = Summary { rows: survey.rows, begin, finished, durable, time: started.elapsed() };
+    engine.close()?;
+    print(if arguments.json { summary.json(arguments) } else { summary.text(arguments) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn file_name(arguments: &Arguments) -> String {
+    arguments.file.file_name().unwrap_or(arguments.file.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What an earlier run committed, if there was one. Creates nothing.
+fn find_progress(engine: &Engine, arguments: &Arguments) -> Result<Option<Progress>, Failure> {
+    let open = |name| match engine.open_keyspace(name) {
+        Ok(keyspace) => Ok(Some(keyspace)),
+        Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => Ok(None),
+        Err(error) => Err(error),
+    };
+    // Without the keyspace (dropped since), there is nothing to go on with.
+    let (Some(ledger), Some(_)) = (open(progress::KEYSPACE)?, open(&arguments.keyspace)?) else { return Ok(None) };
+    let key = Progress::key(&arguments.keyspace, &file_name(arguments));
+    let Some(bytes) = engine.snapshot()?.get(&ledger, key.as_bytes())? else { return Ok(None) };
+    let progress = Progress::parse(&bytes);
+    progress.map(Some).ok_or_else(|| {
+        Failure::told(format!("{key} in keyspace {} is not the progress of an import", progress::KEYSPACE))
+    })
+}
+
+/// Refuses to go on with another file than the one that was begun.
+fn check_same(arguments: &Arguments, survey: &Survey, begun: &Progress) -> Result<(), Failure> {
+    let file = arguments.file.display();
+    if begun.key_column != arguments.key {
+        let message = format!(
+            "{file}: this import was begun with the key column '{}', not '{}'",
+            begun.key_column, arguments.key
+        );
+        return Err(Failure::told(message));
+    }
+    if begun.file != survey.identity {
+        let message = format!(
+            "{file} has changed since {} of its rows were imported (then {} bytes, CRC-32 {:08x}; now {} bytes, {:08x}): \
+             restore it, or import the new one under another file name with --replace",
+            begun.rows, begun.file.bytes, begun.file.crc32, survey.identity.bytes, survey.identity.crc32
+        );
+        return Err(Failure::told(message));
+    }
+    Ok(())
+}
+
+/// The import of what is not imported yet.
+struct Import<'a> {
+    arguments: &'a Arguments,
+    engine: &'a Engine,
+    keyspace: Keyspace,
+    ledger: Keyspace,
+    progress_key: String,
+    progress: Progress,
+    total: u64,
+}
+
+impl<'a> Import<'a> {
+    fn new(engine: &'a Engine, arguments: &'a Arguments, survey: &Survey, begin: u64) -> Result<Self, Failure> {
+        Ok(Import {
+            arguments,
+            engine,
+            keyspace: engine.keyspace(&arguments.keyspace)?,
+            ledger: engine.keyspace(progress::KEYSPACE)?,
+            progress_key: Progress::key(&arguments.keyspace, &file_name(arguments)),
+            progress: Progress { file: survey.identity, key_column: arguments.key.clone(), rows: begin, done: false },
+            total: survey.rows,
+        })
+    }
+
+    fn run(mut self) -> Result<(), Failure> {
+        let mut rows = Rows::open(&self.arguments.file, &self.arguments.key)?;
+        rows.skip(self.progress.rows)?;
+        let bar = progress_bar(self.total, "{wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta} left");
+        bar.set_position(self.progress.rows);
+        let mut acks = self.arguments.acks.then(Lines::new);
+        while !self.progress.done {
+            let batch = self.next_batch(&mut rows)?;
+            self.commit(&batch).map_err(|failure| self.stopped(failure))?;
+            bar.set_position(self.progress.rows);
+            if let Some(acks) = &mut acks {
+                acks.line(self.progress.rows)?;
+                acks.flush()?;
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Reads the rows of the next transaction, and counts them as imported by it.
+    fn next_batch(&mut self, rows: &mut Rows) -> Result<Vec<Row>, Failure> {
+        let mut batch = Vec::new();
+        while (batch.len() as u64) < self.arguments.batch {
+            let Some(row) = rows.next()? else {
+                self.progress.done = true;
+                break;
+            };
+            batch.push(row);
+        }
+        self.progress.rows += batch.len() as u64;
+        // The file was checked as it was at the first reading: it must not become another one at the second.
+        let changed = if self.progress.done { rows.identity() != self.progress.file } else { self.progress.rows > self.total };
+        if changed {
+            let message = format!("{} was changed while it was imported", self.arguments.file.display());
+            return Err(Failure::told(message));
+        }
+        Ok(batch)
+    }
+
+    fn commit(&self, batch: &[Row]) -> Result<(), Failure> {
+        let mut transaction = self.engine.begin()?;
+        for row in batch {
+            let at_row = |failure: Failure| failure.at(format_args!("{}, row {}", self.arguments.file.display(), row.number));
+            let key = row.key.as_bytes();
+            if !self.arguments.replace && transaction.get(&self.keyspace, key)?.is_some() {
+                return Err(at_row(Failure::told(format!(
+                    "the key '{}' is in keyspace {} already, and not from this file: --replace would overwrite it",
+                    row.key, self.arguments.keyspace
+                ))));
+            }
+            transaction.put(&self.keyspace, key, row.json.as_bytes()).map_err(|error| at_row(error.into()))?;
+        }
+        transaction.put(&self.ledger, self.progress_key.as_bytes(), self.progress.to_json().as_bytes())?;
+        transaction.commit_with(self.arguments.mode.commit_mode())?;
+        Ok(())
+    }
+
+    /// Adds to a failure what stays imported: `batch` was not, and the transactions before it were.
+    fn stopped(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Told(message) => {
+                Failure::Told(format!("{message}; the transactions before it stay, and the same command goes on from there"))
+            }
+            Failure::ReaderGone => Failure::ReaderGone,
+        }
+    }
+}
+
+/// What an import did.
+struct Summary {
+    rows: u64,
+    /// Rows imported by earlier runs.
+    begin: u64,
+    /// An earlier run had finished.
+    finished: bool,
+    durable: Lsn,
+    time: Duration,
+}
+
+impl Summary {
+    fn imported(&self) -> u64 {
+        self.rows - self.begin
+    }
+
+    fn rate(&self) -> f64 {
+        self.imported() as f64 / self.time.as_secs_f64().max(1e-9)
+    }
+
+    fn text(&self, arguments: &Arguments) -> String {
+        let (file, keyspace) = (arguments.file.display(), &arguments.keyspace);
+        if self.finished {
+            return format!("already imported: {file}, {} rows in keyspace {keyspace}; nothing was changed", grouped(self.rows));
+        }
+        let earlier = match self.begin {
+            0 => String::new(),
+            begin => format!(" ({} were there from an earlier run)", grouped(begin)),
+        };
+        format!(
+            "imported {} rows of {file} into keyspace {keyspace}{earlier}: {} rows/s in {}, mode {}, durable up to LSN {}",
+            grouped(self.imported()),
+            grouped(self.rate() as u64),
+            short(self.time),
+            arguments.mode.name(),
+            self.durable
+        )
+    }
+
+    fn json(&self, arguments: &Arguments) -> String {
+        json!({
+            "file": file_name(arguments),
+            "keyspace": arguments.keyspace,
+            "rows": self.rows,
+            "imported": self.imported(),
+            "resumed_at": self.begin,
+            "already_imported": self.finished,
+            "seconds": self.time.as_secs_f64(),
+            "rows_per_second": self.rate(),
+            "mode": arguments.mode.name(),
+            "batch": arguments.batch,
+            "durable_lsn": self.durable.get(),
+        })
+        .to_string()
+    }
+}

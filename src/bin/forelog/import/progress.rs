@@ -1,0 +1,67 @@
+//! How far an import got. Written in the same transaction as the rows that it counts, so that the two never disagree.
+
+use serde_json::{Value, json};
+
+use super::source::Identity;
+
+/// The keyspace that progress is kept in.
+pub(super) const KEYSPACE: &str = "forelog.import";
+
+/// The progress of one file's import into one keyspace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Progress {
+    pub(super) file: Identity,
+    pub(super) key_column: String,
+    /// Rows imported: always the first ones of the file.
+    pub(super) rows: u64,
+    pub(super) done: bool,
+}
+
+impl Progress {
+    /// Under which key progress is kept: a JSON array, so that no two pairs of names look alike.
+    pub(super) fn key(keyspace: &str, file_name: &str) -> String {
+        json!([keyspace, file_name]).to_string()
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        json!({
+            "bytes": self.file.bytes,
+            "crc32": self.file.crc32,
+            "key": self.key_column,
+            "rows": self.rows,
+            "done": self.done,
+        })
+        .to_string()
+    }
+
+    /// Reads what [`Progress::to_json`] wrote; `None` if it is something else.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(bytes).ok()?;
+        let crc32 = u32::try_from(value["crc32"].as_u64()?).ok()?;
+        Some(Progress {
+            file: Identity { bytes: value["bytes"].as_u64()?, crc32 },
+            key_column: value["key"].as_str()?.to_owned(),
+            rows: value["rows"].as_u64()?,
+            done: value["done"].as_bool()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_reads_back_and_nothing_else_does() {
+        let file = Identity { bytes: 3_960_755, crc32: u32::MAX };
+        let progress = Progress { file, key_column: "id".into(), rows: 7, done: false };
+        assert_eq!(Progress::parse(progress.to_json().as_bytes()), Some(progress));
+        assert_eq!(Progress::parse(b"{}"), None);
+        assert_eq!(Progress::parse(b"\xff"), None);
+    }
+
+    #[test]
+    fn names_do_not_run_into_each_other() {
+        assert_ne!(Progress::key("a", "b\",\"c"), Progress::key("a\",\"b", "c"));
+    }
+}

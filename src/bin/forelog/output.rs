@@ -1,0 +1,178 @@
+//! What goes to the terminal: lines on stdout, one line on stderr when something failed, progress where it is watched.
+
+use std::fmt;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How a command ended: its exit code, or why it could not do its work.
+pub(crate) type Done = Result<ExitCode, Failure>;
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// To be told, in one line.
+    Told(String),
+    /// Nobody reads the output any more, as behind `| head`: not an error of ours.
+    ReaderGone,
+}
+
+impl Failure {
+    pub(crate) fn told(message: impl Into<String>) -> Self {
+        Failure::Told(message.into())
+    }
+
+    /// An operating-system error while doing `what`.
+    pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
+        Failure::Told(format!("cannot {what}: {error}"))
+    }
+
+    /// Puts `place` before the message.
+    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
+        match self {
+            Failure::Told(message) => Failure::Told(format!("{place}: {message}")),
+            Failure::ReaderGone => Failure::ReaderGone,
+        }
+    }
+
+    /// Prints it; returns the process's exit code.
+    pub(crate) fn report(&self) -> u8 {
+        match self {
+            Failure::Told(message) => {
+                // If stderr is gone as well, the exit code still tells.
+                let _ = writeln!(io::stderr(), "forelog: {}", message.replace('\n', " "));
+                1
+            }
+            Failure::ReaderGone => 0,
+        }
+    }
+}
+
+impl From<forelog::Error> for Failure {
+    fn from(error: forelog::Error) -> Self {
+        Failure::Told(error.to_string())
+    }
+}
+
+/// Standard output, buffered, one line at a time.
+pub(crate) struct Lines(BufWriter<StdoutLock<'static>>);
+
+impl Lines {
+    pub(crate) fn new() -> Self {
+        Lines(BufWriter::with_capacity(64 << 10, io::stdout().lock()))
+    }
+
+    pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<(), Failure> {
+        writeln!(self.0, "{line}").map_err(unwritable)
+    }
+
+    /// Hands everything written so far to whoever reads.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.0.flush().map_err(unwritable)
+    }
+}
+
+fn unwritable(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::ReaderGone,
+        _ => Failure::io("write to stdout", &error),
+    }
+}
+
+/// Prints one line and is done with stdout.
+pub(crate) fn print(line: impl fmt::Display) -> Result<(), Failure> {
+    let mut lines = Lines::new();
+    lines.line(line)?;
+    lines.flush()
+}
+
+/// A progress bar on stderr, invisible unless that is a terminal.
+pub(crate) fn progress_bar(steps: u64, template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(steps).with_style(style)
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A duration in three digits and a unit.
+pub(crate) fn short(duration: Duration) -> String {
+    let nanos = duration.as_secs_f64() * 1e9;
+    let (value, unit) = match nanos {
+        n if n < 1e3 => (n, "ns"),
+        n if n < 1e6 => (n / 1e3, "us"),
+        n if n < 1e9 => (n / 1e6, "ms"),
+        n => (n / 1e9, "s"),
+    };
+    let decimals = if unit == "ns" || value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    format!("{value:.decimals$} {unit}")
+}
+
+/// Bytes in three digits and a unit.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..0x10_0000 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+/// Bytes as text in which every line break, tab, backslash, control character and stray byte is escaped, so that a
+/// line stays a line and a column a column, and no two keys look the same.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                '\\' | '\n' | '\r' | '\t' => text.extend(char.escape_default()),
+                char if char.is_control() => text.extend(char.escape_unicode()),
+                char => text.push(char),
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1000, 12_345_678].map(grouped).each_ref().map(|s| &**s));
+    }
+
+    #[test]
+    fn durations_and_sizes_have_three_digits() {
+        let nanos = |n| short(Duration::from_nanos(n));
+        assert_eq!(
+            [nanos(850), nanos(1_250), nanos(84_000), nanos(123_400_000), nanos(2_500_000_000)],
+            ["850 ns", "1.25 us", "84.0 us", "123 ms", "2.50 s"]
+        );
+        assert_eq!([size(12), size(1536), size(16 << 20)], ["12 B", "1.5 KiB", "16.0 MiB"]);
+    }
+
+    #[test]
+    fn what_would_break_a_line_is_escaped() {
+        assert_eq!(escaped("h\u{e9}\t\n\\\u{1}".as_bytes()), "h\u{e9}\\t\\n\\\\\\u{1}");
+        assert_eq!(escaped(b"a\xffb"), "a\\xffb");
+    }
+}

@@ -1,0 +1,149 @@
+//! `trial`: what each commit mode costs on this disk, beside the disk's own limit, and what it keeps when the process
+//! is killed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use forelog::CommitMode;
+
+use crate::output::{Done, Failure, print, progress_bar};
+use measure::{Bench, RawBench};
+use report::Report;
+use workspace::Workspace;
+
+mod child;
+mod histogram;
+mod kill;
+mod measure;
+mod raw;
+mod report;
+mod workspace;
+
+pub(crate) use child::{ChildArguments, run_child};
+
+/// Measure every commit mode on this disk, and kill a writing process in each
+///
+/// First the raw limit (a preallocated file, 128 bytes written and synced again and again), in turns with each mode,
+/// so that the ratios are paired. Then a child process writes in each mode and is killed with SIGKILL; the database is
+/// reopened and compared with what was acknowledged. Exit code 1 if a promise was broken.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Where to measure: a temporary subdirectory is made there and removed afterwards
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// About how long it may take
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A mode as it is measured.
+#[derive(Clone, Copy, Debug)]
+struct Contender {
+    name: &'static str,
+    mode: CommitMode,
+    threads: usize,
+}
+
+const WITHIN: CommitMode = CommitMode::Within(Duration::from_millis(5));
+
+const CONTENDERS: [Contender; 5] = [
+    Contender { name: "Sync", mode: CommitMode::Sync, threads: 1 },
+    Contender { name: "Sync", mode: CommitMode::Sync, threads: 4 },
+    Contender { name: "Written", mode: CommitMode::Written, threads: 1 },
+    Contender { name: "Async", mode: CommitMode::Async, threads: 1 },
+    Contender { name: "Within(5 ms)", mode: WITHIN, threads: 1 },
+];
+
+/// How the time is divided.
+struct Plan {
+    rounds: u32,
+    /// How long each contender runs in each round.
+    slice: Duration,
+    /// How long each child writes before it is killed.
+    writing: Duration,
+}
+
+impl Plan {
+    /// Each round has a slice for every contender and two for the raw limits.
+    const SLICES: u32 = CONTENDERS.len() as u32 + 2;
+
+    fn new(seconds: u64) -> Self {
+        let total = Duration::from_secs(seconds);
+        let measuring = total.mul_f64(0.75);
+        let rounds = (measuring.as_millis() / (u128::from(Self::SLICES) * 100)).clamp(3, 1_000);
+        let rounds = u32::try_from(rounds).unwrap_or(3) | 1; // an odd number has a median of its own
+        let writing = total.mul_f64(0.2) / kill::SUBJECTS.len() as u32;
+        Plan {
+            rounds,
+            slice: measuring / (rounds * Self::SLICES),
+            writing: writing.clamp(Duration::from_millis(40), Duration::from_millis(500)),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    let plan = Plan::new(arguments.seconds);
+    let workspace = Workspace::create(&arguments.dir)?;
+    let steps = u64::from(plan.rounds * Plan::SLICES) + kill::SUBJECTS.len() as u64;
+    let bar = progress_bar(steps, "{wide_bar} {msg:16}");
+
+    let mut raw = RawBench::create(&workspace.path("raw"))?;
+    let mut benches = Vec::new();
+    for (index, contender) in CONTENDERS.iter().enumerate() {
+        benches.push(Bench::new(*contender, workspace.path(&format!("mode-{index}"))));
+    }
+    for round in 0..plan.rounds {
+        measure_round(round, &plan, &mut raw, &mut benches, &bar)?;
+    }
+    for bench in &mut benches {
+        bench.finish()?;
+    }
+
+    let mut kills = Vec::new();
+    for subject in &kill::SUBJECTS {
+        bar.set_message(format!("killing {}", subject.name));
+        kills.push(kill::kill(subject, &workspace.path(&format!("kill-{}", subject.argument)), plan.writing)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+
+    let report = Report { workspace: &workspace, plan: &plan, raw: &raw, benches: &benches, kills: &kills };
+    print(if arguments.json { report.json() } else { report.text() })?;
+    let broken = kills.iter().any(|kill| !kill.broken.is_empty());
+    Ok(if broken { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// One slice for everyone. Every other round runs backwards, so that nobody always follows the same neighbour.
+fn measure_round(
+    round: u32,
+    plan: &Plan,
+    raw: &mut RawBench,
+    benches: &mut [Bench],
+    bar: &indicatif::ProgressBar,
+) -> Result<(), Failure> {
+    let mut order: Vec<Option<usize>> = std::iter::once(None).chain((0..benches.len()).map(Some)).collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    for turn in order {
+        match turn {
+            None => {
+                bar.set_message("raw limit");
+                raw.slice(plan.slice)?;
+                bar.inc(2);
+            }
+            Some(index) => {
+                let bench = &mut benches[index];
+                bar.set_message(bench.contender.name);
+                bench.slice(plan.slice)?;
+                bar.inc(1);
+            }
+        }
+    }
+    Ok(())
+}

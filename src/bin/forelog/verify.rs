@@ -1,0 +1,96 @@
+//! `verify`: reads and checks everything, changes nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use forelog::log::inspect;
+use forelog::{Damage, Error, Recovery};
+use serde_json::json;
+
+use crate::output::{Done, Failure, grouped, print};
+
+/// Read and check the whole log, changing nothing
+///
+/// Exit code 0: sound. 1: damaged, with the first damage by segment, LSN and cause; or it cannot be read.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The database
+    #[arg(long, value_name = "DIR")]
+    db: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    match inspect::verify(&arguments.db) {
+        Ok(found) if arguments.json => print(sound_json(&found)).map(|()| ExitCode::SUCCESS),
+        Ok(found) => print(sound_text(&found)).map(|()| ExitCode::SUCCESS),
+        Err(error) => {
+            if arguments.json {
+                print(unsound_json(&error))?;
+            }
+            Err(match error.damage() {
+                Some(damage) => {
+                    Failure::told(format!("damaged: segment {}, LSN {}: {error}", segment(damage), damage.lsn))
+                }
+                None => error.into(),
+            })
+        }
+    }
+}
+
+/// Up to where the log is known to be on the medium: a log that was closed is so as a whole.
+fn durable(found: &Recovery) -> forelog::Lsn {
+    if found.crashed.is_some() { found.proven_durable } else { found.recovered_to }
+}
+
+fn sound_text(found: &Recovery) -> String {
+    let mut text = format!(
+        "sound: {} segments, {} frames, {} records, durable up to LSN {}",
+        grouped(found.segments),
+        grouped(found.frames),
+        grouped(found.records),
+        durable(found)
+    );
+    if found.crashed.is_some() {
+        text.push_str(&format!(
+            "\nnot closed: the next open keeps everything up to LSN {} and drops {} frames ({} bytes) of a torn tail",
+            found.recovered_to,
+            grouped(found.dropped_frames),
+            grouped(found.dropped_bytes)
+        ));
+    }
+    text
+}
+
+fn sound_json(found: &Recovery) -> serde_json::Value {
+    json!({
+        "sound": true,
+        "segments": found.segments,
+        "frames": found.frames,
+        "records": found.records,
+        "durable_lsn": durable(found).get(),
+        "closed": found.crashed.is_none(),
+        "recovered_to": found.recovered_to.get(),
+        "dropped_frames": found.dropped_frames,
+        "dropped_bytes": found.dropped_bytes,
+    })
+}
+
+fn unsound_json(error: &Error) -> serde_json::Value {
+    let damage = error.damage().map(|damage| {
+        json!({
+            "segment": segment(damage),
+            "lsn": damage.lsn.get(),
+            "cause": format!("{:?}", damage.cause),
+            "meaning": damage.cause.to_string(),
+        })
+    });
+    json!({ "sound": false, "damage": damage, "error": error.to_string() })
+}
+
+fn segment(damage: &Damage) -> String {
+    damage.file.file_name().unwrap_or(damage.file.as_os_str()).to_string_lossy().into_owned()
+}
