@@ -104,3 +104,8 @@ pub mod sim {
     pub use crate::words::clock::Moment;
     pub use crate::words::schedule::{Simulated, now, run, sleep, start, yield_point};
 }
+
+/// The program of the README, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

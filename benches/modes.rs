@@ -1,0 +1,339 @@
+//! Each commit mode beside the raw limit of the same disk, in one run.
+//!
+//! `cargo bench --bench modes [-- DIR]`. Rounds are interleaved, raw first, and ratios are taken within a round; what
+//! is printed is the median with the least and the greatest. 16-byte keys out of a million, 100-byte values.
+//!
+//! The raw limit: for one thread, 128 bytes of pwrite and fdatasync into a preallocated file; for several, the
+//! simplest group commit that gathers over such a file, without an engine; for `Written`, the pwrite alone.
+
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use forelog::{CommitMode, Engine, Keyspace, Log, Receipt};
+
+const ROUNDS: usize = 5;
+const KEYS: u64 = 1_000_000;
+const RECORD: usize = 128;
+
+/// One measurement: operations per second, and the times of single ones in nanoseconds.
+struct Measured {
+    rate: f64,
+    times: Vec<u64>,
+}
+
+fn timed(operations: usize, mut operation: impl FnMut(usize)) -> Measured {
+    let mut times = Vec::with_capacity(operations);
+    let start = Instant::now();
+    let mut before = start;
+    for number in 0..operations {
+        operation(number);
+        let now = Instant::now();
+        times.push(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
+        before = now;
+    }
+    Measured { rate: operations as f64 / start.elapsed().as_secs_f64(), times }
+}
+
+/// `threads` threads, each doing its share of `operations`.
+fn shared_out(threads: usize, operations: usize, operation: impl Fn(usize) + Sync) -> Measured {
+    let share = operations / threads;
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let operation = &operation;
+            scope.spawn(move || (0..share).for_each(|number| operation(thread * share + number)));
+        }
+    });
+    Measured { rate: (share * threads) as f64 / start.elapsed().as_secs_f64(), times: Vec::new() }
+}
+
+/// A file filled with zeros, as large as the operations need.
+fn raw_file(dir: &Path, bytes: usize) -> File {
+    let path = dir.join("raw");
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).expect("a file");
+    file.write_all_at(&vec![0; bytes], 0).expect("room");
+    file.sync_all().expect("a sync");
+    file
+}
+
+fn raw_sync(dir: &Path, operations: usize) -> Measured {
+    let file = raw_file(dir, operations * RECORD);
+    timed(operations, |number| {
+        file.write_all_at(&[7; RECORD], (number * RECORD) as u64).expect("a write");
+        file.sync_data().expect("a sync");
+    })
+}
+
+fn raw_write(dir: &Path, operations: usize) -> Measured {
+    let file = raw_file(dir, operations * RECORD);
+    timed(operations, |number| file.write_all_at(&[7; RECORD], (number * RECORD) as u64).expect("a write"))
+}
+
+/// The simplest group commit: whoever finds nobody flushing writes and syncs for all.
+struct RawGroup {
+    file: File,
+    state: Mutex<RawState>,
+    done: Condvar,
+    /// Threads that wait, for the leader to gather.
+    waiting: AtomicU64,
+}
+
+#[derive(Default)]
+struct RawState {
+    buffer: Vec<u8>,
+    appended: u64,
+    durable: u64,
+    flushing: bool,
+    last_group: u64,
+}
+
+impl RawGroup {
+    fn commit(&self) {
+        let mut state = self.state.lock().expect("no panic");
+        state.buffer.extend_from_slice(&[7; RECORD]);
+        state.appended += RECORD as u64;
+        let mine = state.appended;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        while state.durable < mine {
+            if state.flushing {
+                state = self.done.wait(state).expect("no panic");
+                continue;
+            }
+            state.flushing = true;
+            let group = state.last_group;
+            drop(state);
+            let deadline = Instant::now() + Duration::from_micros(50);
+            while self.waiting.load(Ordering::Relaxed) < group && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            state = self.state.lock().expect("no panic");
+            let bytes = std::mem::take(&mut state.buffer);
+            let (from, to) = (state.durable, state.appended);
+            state.last_group = self.waiting.load(Ordering::Relaxed);
+            drop(state);
+            self.file.write_all_at(&bytes, from).expect("a write");
+            self.file.sync_data().expect("a sync");
+            state = self.state.lock().expect("no panic");
+            state.durable = to;
+            state.flushing = false;
+            self.done.notify_all();
+        }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn raw_group(dir: &Path, threads: usize, operations: usize) -> Measured {
+    let file = raw_file(dir, operations * RECORD);
+    let group = RawGroup { file, state: Mutex::default(), done: Condvar::new(), waiting: AtomicU64::new(0) };
+    shared_out(threads, operations, |_| group.commit())
+}
+
+fn key(number: usize) -> String {
+    format!("{:016x}", (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS)
+}
+
+fn commit(engine: &Engine, keys: &Keyspace, number: usize, mode: CommitMode) -> Receipt {
+    let mut batch = engine.batch().expect("open");
+    batch.put(keys, key(number), [7; 100]).expect("a write");
+    batch.commit_with(mode).expect("a commit")
+}
+
+/// Keeps `tasks` commits in flight from one thread, each awaited.
+fn awaited(tasks: usize, operations: usize, commit: impl Fn(usize) -> Receipt) -> Measured {
+    struct Flag(Mutex<bool>, Condvar);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            *self.0.lock().expect("no panic") = true;
+            self.1.notify_one();
+        }
+    }
+    let flag = Arc::new(Flag(Mutex::new(false), Condvar::new()));
+    let waker = Waker::from(Arc::clone(&flag));
+    let mut context = Context::from_waker(&waker);
+    let mut receipts: Vec<Receipt> = (0..tasks).map(&commit).collect();
+    let (mut begun, mut done) = (tasks, 0);
+    let start = Instant::now();
+    while done < operations {
+        for receipt in &mut receipts {
+            // A new receipt is polled at once: nobody would wake this thread for one that was not.
+            while done < operations
+                && let Poll::Ready(verdict) = std::pin::Pin::new(&mut *receipt).poll(&mut context)
+            {
+                verdict.expect("durable");
+                done += 1;
+                *receipt = commit(begun);
+                begun += 1;
+            }
+        }
+
+        let mut woken = flag.0.lock().expect("no panic");
+        while !*woken && done < operations {
+            woken = flag.1.wait(woken).expect("no panic");
+        }
+        *woken = false;
+    }
+    Measured { rate: done as f64 / start.elapsed().as_secs_f64(), times: Vec::new() }
+}
+
+#[derive(Default)]
+struct Row {
+    name: &'static str,
+    raw: Vec<f64>,
+    rates: Vec<f64>,
+    times: Vec<u64>,
+    commits_per_flush: Vec<f64>,
+}
+
+impl Row {
+    fn print(&mut self) {
+        let mut ratios: Vec<f64> = self.rates.iter().zip(&self.raw).map(|(rate, raw)| rate / raw).collect();
+        let (raw, rate) = (median(&mut self.raw), median(&mut self.rates));
+        let ratio = match median(&mut ratios) {
+            ratio if raw > 0.0 => format!("{ratio:.2} ({:.2} to {:.2})", ratios[0], ratios[ratios.len() - 1]),
+            _ => "-".to_owned(),
+        };
+        self.times.sort_unstable();
+        let percentile = |per_mille: usize| match self.times.len() {
+            0 => "-".to_owned(),
+            length => format!("{:.1}", self.times[(length - 1) * per_mille / 1000] as f64 / 1000.0),
+        };
+        let raw = if raw > 0.0 { format!("{raw:.0}") } else { "-".to_owned() };
+        let (p50, p99, p999) = (percentile(500), percentile(990), percentile(999));
+        let per_flush = median(&mut self.commits_per_flush);
+        println!("| {} | {raw} | {rate:.0} | {ratio} | {p50} | {p99} | {p999} | {per_flush:.1} |", self.name);
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// One row of the table: how the raw limit and the engine are driven.
+struct Workload<'a> {
+    name: &'static str,
+    raw: Box<dyn Fn() -> Option<Measured> + 'a>,
+    engine: Box<dyn Fn() -> Measured + 'a>,
+}
+
+fn workloads<'a>(dir: &'a Path, engine: &'a Engine, keys: &'a Keyspace, log: &'a Log) -> Vec<Workload<'a>> {
+    let sync_group = |name, threads: usize, operations: usize| Workload {
+        name,
+        raw: Box::new(move || Some(raw_group(dir, threads, operations))),
+        engine: Box::new(move || {
+            shared_out(threads, operations, |number| drop(commit(engine, keys, number, CommitMode::Sync)))
+        }),
+    };
+    let alone = |name, mode, operations: usize, raw: fn(&Path, usize) -> Measured| Workload {
+        name,
+        raw: Box::new(move || Some(raw(dir, operations))),
+        engine: Box::new(move || timed(operations, |number| drop(commit(engine, keys, number, mode)))),
+    };
+    vec![
+        alone("Sync, 1 thread", CommitMode::Sync, 4000, raw_sync),
+        sync_group("Sync, 4 threads", 4, 20_000),
+        sync_group("Sync, 16 threads", 16, 48_000),
+        sync_group("Sync, 64 threads", 64, 96_000),
+        alone("Written, 1 thread", CommitMode::Written, 100_000, raw_write),
+        Workload {
+            name: "Async, 1 thread",
+            raw: Box::new(|| None),
+            engine: Box::new(|| timed(300_000, |number| drop(commit(engine, keys, number, CommitMode::Async)))),
+        },
+        Workload {
+            name: "1,024 awaited, 1 thread",
+            raw: Box::new(|| None),
+            engine: Box::new(|| awaited(1024, 200_000, |number| commit(engine, keys, number, CommitMode::Async))),
+        },
+        Workload {
+            name: "log only: 1,024 awaited",
+            raw: Box::new(|| None),
+            engine: Box::new(|| {
+                awaited(1024, 400_000, |_| log.append(&[7; 100], CommitMode::Async).expect("an append"))
+            }),
+        },
+        Workload {
+            name: "log only: Async, 1 thread",
+            raw: Box::new(|| None),
+            engine: Box::new(|| {
+                timed(1_000_000, |_| drop(log.append(&[7; 100], CommitMode::Async).expect("an append")))
+            }),
+        },
+    ]
+}
+
+/// Opens a log of a million transactions as a killed process left it.
+fn open_time(dir: &Path) {
+    let (source, copy) = (dir.join("million"), dir.join("million-killed"));
+    let engine = Engine::open(&source).expect("a new database");
+    let keys = engine.keyspace("keys").expect("a keyspace");
+    for number in 0..1_000_000 {
+        commit(&engine, &keys, number, CommitMode::Async);
+    }
+    engine.flush().expect("a flush");
+    let mut times = Vec::new();
+    let mut read_times = Vec::new();
+    for _ in 0..5 {
+        let _ = std::fs::remove_dir_all(&copy);
+        std::fs::create_dir(&copy).expect("a directory");
+        for entry in std::fs::read_dir(&source).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            std::fs::copy(&path, copy.join(path.file_name().expect("a name"))).expect("a copy");
+        }
+        let start = Instant::now();
+        let bytes: usize = std::fs::read_dir(&copy)
+            .expect("a directory")
+            .map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a file").len())
+            .sum();
+        read_times.push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        let killed = Engine::open(&copy).expect("a legal state");
+        times.push(start.elapsed().as_secs_f64());
+        assert!(killed.recovery().crashed.is_some() && bytes > 0);
+    }
+    println!(
+        "\nopen after SIGKILL, 1,000,000 transactions in the log: {:.2} s (reading the files alone: {:.2} s)",
+        median(&mut times),
+        median(&mut read_times)
+    );
+}
+
+fn main() {
+    let parent =
+        std::env::args().skip(1).find(|arg| !arg.starts_with("--")).map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = parent.join(format!("forelog-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    {
+        let engine = Engine::open(dir.join("engine")).expect("a new database");
+        let keys = engine.keyspace("keys").expect("a keyspace");
+        let log = Log::open(dir.join("log")).expect("a new log");
+        let workloads = workloads(&dir, &engine, &keys, &log);
+        let mut rows: Vec<Row> =
+            workloads.iter().map(|workload| Row { name: workload.name, ..Row::default() }).collect();
+        for _ in 0..ROUNDS {
+            for (workload, row) in workloads.iter().zip(&mut rows) {
+                row.raw.push((workload.raw)().map_or(0.0, |raw| raw.rate));
+                let flushes = |engine: &Engine, log: &Log| engine.stats().flushes + log.stats().flushes;
+                let appends = |engine: &Engine, log: &Log| engine.stats().appends + log.stats().appends;
+                let (flushes_before, appends_before) = (flushes(&engine, &log), appends(&engine, &log));
+                let measured = (workload.engine)();
+                eprintln!("{}: {:.0}/s", workload.name, measured.rate);
+                let flushed = (flushes(&engine, &log) - flushes_before).max(1);
+                row.commits_per_flush.push((appends(&engine, &log) - appends_before) as f64 / flushed as f64);
+                row.rates.push(measured.rate);
+                row.times.extend(measured.times);
+            }
+        }
+        println!("| workload | raw/s | forelog/s | ratio (spread) | p50 us | p99 us | p99.9 us | commits per flush |");
+        println!("|---|---|---|---|---|---|---|---|");
+        rows.iter_mut().for_each(Row::print);
+    }
+    open_time(&dir);
+    let _ = std::fs::remove_dir_all(&dir);
+}

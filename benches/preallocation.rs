@@ -1,0 +1,111 @@
+//! What a log file should be before it is used: one 128-byte pwrite and fdatasync after another, into a file that
+//! grows, one that was fallocated, one filled with zeros, one filled with a pattern, and one that is written over.
+//!
+//! `cargo bench --bench preallocation [-- DIR]`. Interleaved rounds, medians; ratios are to the growing file.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const RECORD: usize = 128;
+const SYNCS: usize = 2000;
+const SIZE: usize = 1 << 20;
+const ROUNDS: usize = 7;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Layout {
+    Growing,
+    Fallocated,
+    Zeros,
+    Pattern,
+    Recycled,
+}
+
+const LAYOUTS: [Layout; 5] = [Layout::Growing, Layout::Fallocated, Layout::Zeros, Layout::Pattern, Layout::Recycled];
+
+fn prepare(path: &PathBuf, layout: Layout) -> std::io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    let pattern: Vec<u8> =
+        (0..SIZE as u64 / 8).flat_map(|word| word.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect();
+    match layout {
+        Layout::Growing => {}
+        Layout::Fallocated => allocate(&file)?,
+        Layout::Zeros => file.write_all_at(&vec![0; SIZE], 0)?,
+        Layout::Pattern => file.write_all_at(&pattern, 0)?,
+        Layout::Recycled => {
+            file.write_all_at(&pattern, 0)?;
+            file.sync_all()?;
+            file.write_all_at(&vec![1; SIZE], 0)?;
+        }
+    }
+    file.sync_all()?;
+    File::open(path.parent().expect("a directory"))?.sync_all()?;
+    Ok(file)
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let size = i64::try_from(SIZE).expect("small");
+    // SAFETY: a plain system call on a descriptor that is open for the whole call.
+    #[expect(unsafe_code, reason = "fallocate has no safe binding in std")]
+    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(file: &File) -> std::io::Result<()> {
+    file.set_len(SIZE as u64)
+}
+
+/// Syncs per second, and the median time of one.
+fn run(file: &File) -> std::io::Result<(f64, Duration)> {
+    let record = [7; RECORD];
+    let mut times = Vec::with_capacity(SYNCS);
+    let start = Instant::now();
+    for number in 0..SYNCS {
+        let before = Instant::now();
+        file.write_all_at(&record, (number * RECORD) as u64)?;
+        file.sync_data()?;
+        times.push(before.elapsed());
+    }
+    let rate = SYNCS as f64 / start.elapsed().as_secs_f64();
+    times.sort();
+    Ok((rate, times[SYNCS / 2]))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> std::io::Result<()> {
+    let dir =
+        std::env::args().skip(1).find(|arg| !arg.starts_with("--")).map_or_else(std::env::temp_dir, PathBuf::from);
+    let path = dir.join(format!("forelog-preallocation-{}", std::process::id()));
+    let mut rates = vec![Vec::new(); LAYOUTS.len()];
+    let mut ratios = vec![Vec::new(); LAYOUTS.len()];
+    let mut medians = vec![Vec::new(); LAYOUTS.len()];
+    for _ in 0..ROUNDS {
+        let mut growing = 0.0;
+        for (index, layout) in LAYOUTS.into_iter().enumerate() {
+            let (rate, time) = run(&prepare(&path, layout)?)?;
+            if layout == Layout::Growing {
+                growing = rate;
+            }
+            rates[index].push(rate);
+            ratios[index].push(rate / growing);
+            medians[index].push(time.as_secs_f64() * 1e6);
+        }
+    }
+    std::fs::remove_file(&path)?;
+    println!("| layout | syncs/s | p50 us | ratio to growing |\n|---|---|---|---|");
+    for (index, layout) in LAYOUTS.into_iter().enumerate() {
+        let (rate, time, ratio) = (median(&mut rates[index]), median(&mut medians[index]), median(&mut ratios[index]));
+        println!("| {layout:?} | {rate:.0} | {time:.0} | {ratio:.2} |");
+    }
+    Ok(())
+}
