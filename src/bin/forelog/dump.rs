@@ -25,20 +25,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let mut lines = Lines::new();
-    inspect::dump(&arguments.db, &mut |frame| {
-        let shown = if arguments.json { lines.line(as_json(frame)) } else { lines.line(as_text(frame)) };
-        if let Err(failure) = shown {
-            // Only the library's own errors pass through it. Nothing is open for writing: leaving at once is clean.
-            std::process::exit(failure.report().into());
-        }
-        Ok(())
-    })
-    .map_err(|error| match lines.flush() {
-        // The frames before the one that cannot be read are the context of the error.
-        Ok(()) => Failure::from(error),
-        Err(failure) => failure,
-    })?;
+    let shown: Result<(), Failure> = inspect::dump(&arguments.db, |frame| {
+        if arguments.json { lines.line(as_json(frame)) } else { lines.line(as_text(frame)) }
+    });
+    // The frames before one that cannot be read are the context of the error.
     lines.flush()?;
+    shown?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -65,19 +65,19 @@ impl Lines {
     }
 
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<(), Failure> {
-        writeln!(self.0, "{line}").map_err(unwritable)
+        writeln!(self.0, "{line}").map_err(|error| unwritable(&error))
     }
 
     /// Hands everything written so far to whoever reads.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.0.flush().map_err(unwritable)
+        self.0.flush().map_err(|error| unwritable(&error))
     }
 }
 
-fn unwritable(error: io::Error) -> Failure {
+fn unwritable(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::ReaderGone,
-        _ => Failure::io("write to stdout", &error),
+        _ => Failure::io("write to stdout", error),
     }
 }
 
@@ -99,7 +99,15 @@ pub(crate) fn progress_bar(steps: u64, template: &str) -> ProgressBar {
 
 /// `1234567` as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
+    group(&number.to_string())
+}
+
+/// Operations per second, without a fraction.
+pub(crate) fn rate(per_second: f64) -> String {
+    group(&format!("{per_second:.0}"))
+}
+
+fn group(digits: &str) -> String {
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -119,7 +127,13 @@ pub(crate) fn short(duration: Duration) -> String {
         n if n < 1e9 => (n / 1e6, "ms"),
         n => (n / 1e9, "s"),
     };
-    let decimals = if unit == "ns" || value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    let decimals = if unit == "ns" || value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{value:.decimals$} {unit}")
 }
 
@@ -157,7 +171,10 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_three() {
-        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1000, 12_345_678].map(grouped).each_ref().map(|s| &**s));
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0, 999, 1000, 12_345_678].map(grouped).each_ref().map(|s| &**s)
+        );
     }
 
     #[test]

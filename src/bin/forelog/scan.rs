@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::Options;
+use forelog::{Engine, ErrorKind, Keyspace, Options};
 use serde_json::{Value, json};
 
-use crate::output::{Done, Lines, escaped};
+use crate::output::{Done, Failure, Lines, escaped};
 
 /// Print the keys and values of a keyspace, in key order
 ///
@@ -43,13 +43,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let engine = Options::new().create(false).open(&arguments.db)?;
-    let keyspace = engine.open_keyspace(&arguments.keyspace)?;
+    let keyspace = find(&engine, &arguments.keyspace)?;
     let snapshot = engine.snapshot()?;
     let from = arguments.from.as_ref().map_or(Bound::Unbounded, |key| Bound::Included(key.as_bytes()));
     let to = arguments.to.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
     let entries = match &arguments.prefix {
         Some(prefix) => snapshot.prefix(&keyspace, prefix.as_bytes())?,
-        None => snapshot.range(&keyspace, (from, to))?,
+        None => snapshot.range::<&[u8]>(&keyspace, (from, to))?,
     };
     let mut lines = Lines::new();
     let limit = arguments.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -67,6 +67,17 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The keyspace; or an error that says which ones there are.
+fn find(engine: &Engine, name: &str) -> Result<Keyspace, Failure> {
+    match engine.open_keyspace(name) {
+        Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => {
+            let there = engine.keyspaces()?.join(", ");
+            Err(Failure::told(format!("there is no keyspace '{name}'; there are: {there}")))
+        }
+        found => Ok(found?),
+    }
+}
+
 /// Bytes as a JSON string, or as `{"hex":...}` if they are not UTF-8.
 fn json_text(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
@@ -80,7 +91,9 @@ fn json_value(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         // The text itself, not what was parsed: numbers keep every digit. A line break in it can only stand between
         // two tokens, where a space does as well.
-        Ok(text) if matches!(serde_json::from_str(text), Ok(Value::Object(_))) => text.trim().replace(['\n', '\r'], " "),
+        Ok(text) if matches!(serde_json::from_str(text), Ok(Value::Object(_))) => {
+            text.trim().replace(['\n', '\r'], " ")
+        }
         _ => json_text(bytes).to_string(),
     }
 }

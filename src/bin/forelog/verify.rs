@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::log::inspect;
-use forelog::{Damage, Error, Recovery};
+use forelog::{Damage, Engine, Error, Recovery};
 use serde_json::json;
 
-use crate::output::{Done, Failure, grouped, print};
+use crate::output::{Done, grouped, print};
 
 /// Read and check the whole log, changing nothing
 ///
@@ -24,19 +23,15 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    match inspect::verify(&arguments.db) {
+    match Engine::verify(&arguments.db) {
         Ok(found) if arguments.json => print(sound_json(&found)).map(|()| ExitCode::SUCCESS),
         Ok(found) => print(sound_text(&found)).map(|()| ExitCode::SUCCESS),
         Err(error) => {
             if arguments.json {
                 print(unsound_json(&error))?;
             }
-            Err(match error.damage() {
-                Some(damage) => {
-                    Failure::told(format!("damaged: segment {}, LSN {}: {error}", segment(damage), damage.lsn))
-                }
-                None => error.into(),
-            })
+            // Its text names the segment's file, the LSN and the cause.
+            Err(error.into())
         }
     }
 }

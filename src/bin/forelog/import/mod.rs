@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn};
 use serde_json::json;
 
-use crate::output::{Done, Failure, Lines, grouped, print, progress_bar, short};
+use crate::output::{Done, Failure, Lines, grouped, print, progress_bar, rate, short};
 use progress::Progress;
 use source::{Row, Rows, Survey};
 
@@ -82,7 +82,10 @@ impl Mode {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     if arguments.keyspace == progress::KEYSPACE {
-        return Err(Failure::told(format!("the keyspace {} keeps the progress of imports: choose another", progress::KEYSPACE)));
+        return Err(Failure::told(format!(
+            "the keyspace {} keeps the progress of imports: choose another",
+            progress::KEYSPACE
+        )));
     }
     let survey = source::survey(&arguments.file, &arguments.key)?;
     let engine = Engine::open(&arguments.db)?;
@@ -202,7 +205,8 @@ impl<'a> Import<'a> {
         }
         self.progress.rows += batch.len() as u64;
         // The file was checked as it was at the first reading: it must not become another one at the second.
-        let changed = if self.progress.done { rows.identity() != self.progress.file } else { self.progress.rows > self.total };
+        let changed =
+            if self.progress.done { rows.identity() != self.progress.file } else { self.progress.rows > self.total };
         if changed {
             let message = format!("{} was changed while it was imported", self.arguments.file.display());
             return Err(Failure::told(message));
@@ -213,7 +217,8 @@ impl<'a> Import<'a> {
     fn commit(&self, batch: &[Row]) -> Result<(), Failure> {
         let mut transaction = self.engine.begin()?;
         for row in batch {
-            let at_row = |failure: Failure| failure.at(format_args!("{}, row {}", self.arguments.file.display(), row.number));
+            let at_row =
+                |failure: Failure| failure.at(format_args!("{}, row {}", self.arguments.file.display(), row.number));
             let key = row.key.as_bytes();
             if !self.arguments.replace && transaction.get(&self.keyspace, key)?.is_some() {
                 return Err(at_row(Failure::told(format!(
@@ -231,9 +236,9 @@ impl<'a> Import<'a> {
     /// Adds to a failure what stays imported: `batch` was not, and the transactions before it were.
     fn stopped(&self, failure: Failure) -> Failure {
         match failure {
-            Failure::Told(message) => {
-                Failure::Told(format!("{message}; the transactions before it stay, and the same command goes on from there"))
-            }
+            Failure::Told(message) => Failure::Told(format!(
+                "{message}; the transactions before it stay, and the same command goes on from there"
+            )),
             Failure::ReaderGone => Failure::ReaderGone,
         }
     }
@@ -262,7 +267,10 @@ impl Summary {
     fn text(&self, arguments: &Arguments) -> String {
         let (file, keyspace) = (arguments.file.display(), &arguments.keyspace);
         if self.finished {
-            return format!("already imported: {file}, {} rows in keyspace {keyspace}; nothing was changed", grouped(self.rows));
+            return format!(
+                "already imported: {file}, {} rows in keyspace {keyspace}; nothing was changed",
+                grouped(self.rows)
+            );
         }
         let earlier = match self.begin {
             0 => String::new(),
@@ -271,7 +279,7 @@ impl Summary {
         format!(
             "imported {} rows of {file} into keyspace {keyspace}{earlier}: {} rows/s in {}, mode {}, durable up to LSN {}",
             grouped(self.imported()),
-            grouped(self.rate() as u64),
+            rate(self.rate()),
             short(self.time),
             arguments.mode.name(),
             self.durable

@@ -45,8 +45,8 @@ fn write_for_ever(engine: &Engine, mode: CommitMode) -> Result<(), Failure> {
     for number in 0.. {
         let (key, value) = row(number);
         let mut transaction = engine.begin()?;
-        transaction.put(&rows, &key, &value)?;
-        transaction.put(&last, LAST_KEY, &key)?;
+        transaction.put(&rows, key, &value)?;
+        transaction.put(&last, LAST_KEY, key)?;
         let receipt = transaction.commit_with(mode)?;
         // Said only now: a line that the parent reads is a promise that this process was given.
         say(format_args!("acked {}", number + 1))?;

@@ -159,7 +159,10 @@ fn judge(subject: &Subject, dir: &Path, said: &Said) -> Result<Kill, Failure> {
     if !subject.outlives_process() {
         allowed = said.acknowledged.saturating_sub(said.durable).min(LossBudget::default().max_commits);
         if said.acknowledged.saturating_sub(recovered) > allowed {
-            broken.push(format!("more than the loss budget is gone: {recovered} of {} commits are left", said.acknowledged));
+            broken.push(format!(
+                "more than the loss budget is gone: {recovered} of {} commits are left",
+                said.acknowledged
+            ));
         }
     }
     for (number, token) in &said.tokens {
@@ -193,7 +196,7 @@ fn recovered(engine: &Engine, broken: &mut Vec<String>) -> Result<u64, Failure> 
     let snapshot = engine.snapshot()?;
     let mut count = 0;
     if let Some(rows) = open(ROWS)? {
-        for entry in snapshot.prefix(&rows, &[])? {
+        for entry in snapshot.iter(&rows)? {
             let (key, value) = entry?;
             let (expected_key, expected_value) = row(count);
             if *key != expected_key || *value != expected_value {
@@ -209,4 +212,62 @@ fn recovered(engine: &Engine, broken: &mut Vec<String>) -> Result<u64, Failure> 
         broken.push(format!("not whole transactions: {count} rows, but the last commit's number says otherwise"));
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A database in which a child committed `numbers`, closed; and all their tokens.
+    fn database(test: &str, numbers: &[u64]) -> (PathBuf, Vec<(u64, Token)>) {
+        let dir = std::env::temp_dir().join(format!("forelog-judge-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let engine = Engine::open(&dir).unwrap();
+        let (rows, last) = (engine.keyspace(ROWS).unwrap(), engine.keyspace(LAST).unwrap());
+        let mut tokens = Vec::new();
+        for &number in numbers {
+            let (key, value) = row(number);
+            let mut transaction = engine.begin().unwrap();
+            transaction.put(&rows, key, &value).unwrap();
+            transaction.put(&last, LAST_KEY, key).unwrap();
+            tokens.push((number, transaction.commit().unwrap().token()));
+        }
+        engine.close().unwrap();
+        (dir, tokens)
+    }
+
+    fn verdict(test: &str, subject: &'static Subject, numbers: &[u64], change: impl FnOnce(&mut Said)) -> Vec<String> {
+        let (dir, tokens) = database(test, numbers);
+        let mut said = Said { acknowledged: 3, durable: 3, tokens };
+        change(&mut said);
+        let broken = judge(subject, &dir, &said).unwrap().broken;
+        std::fs::remove_dir_all(&dir).unwrap();
+        broken
+    }
+
+    #[test]
+    fn a_kept_promise_is_not_called_broken() {
+        for subject in &SUBJECTS {
+            assert_eq!(verdict(&format!("kept-{}", subject.argument), subject, &[0, 1, 2], |_| ()), [""; 0]);
+        }
+        let tail_lost = |said: &mut Said| said.acknowledged = 9;
+        assert_eq!(verdict("tail-lost", &SUBJECTS[2], &[0, 1, 2], tail_lost), [""; 0]);
+    }
+
+    #[test]
+    fn every_broken_promise_is_noticed() {
+        let noticed = |test, subject, numbers: &[u64], change: fn(&mut Said), what| {
+            let broken = verdict(test, subject, numbers, change);
+            assert!(broken.iter().any(|line| line.contains(what)), "{test}: {broken:?}");
+        };
+        noticed("sync", &SUBJECTS[0], &[0, 1, 2], |said| said.acknowledged = 4, "4 acknowledged commits, only 3");
+        noticed("written", &SUBJECTS[1], &[0, 1, 2], |said| said.acknowledged = 4, "4 acknowledged commits, only 3");
+        noticed("async", &SUBJECTS[2], &[0, 1, 2], |said| said.durable = 4, "only 3 recovered");
+        noticed("budget", &SUBJECTS[2], &[0, 1, 2], |said| said.acknowledged = 2_000_000, "more than the loss budget");
+        noticed("hole", &SUBJECTS[2], &[0, 2], |_| (), "not a prefix");
+        noticed("halves", &SUBJECTS[2], &[0, 2, 1], |_| (), "not whole transactions");
+        noticed("token", &SUBJECTS[0], &[0, 1, 2], |said| said.tokens[0].0 = 3, "answered Durable where Lost is true");
+    }
 }

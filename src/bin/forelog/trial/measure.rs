@@ -82,7 +82,8 @@ pub(super) struct RawBench {
 
 impl RawBench {
     pub(super) fn create(path: &Path) -> Result<Self, Failure> {
-        let file = RawFile::create(path).map_err(|error| Failure::io(format_args!("prepare {}", path.display()), &error))?;
+        let file =
+            RawFile::create(path).map_err(|error| Failure::io(format_args!("prepare {}", path.display()), &error))?;
         Ok(RawBench { file, synced: Figures::new(), written: Figures::new() })
     }
 
@@ -171,7 +172,7 @@ impl Contender {
                 let (key, value) = entry(thread, next);
                 next += 1;
                 let mut transaction = engine.begin()?;
-                transaction.put(keyspace, &key, &value)?;
+                transaction.put(keyspace, key, value)?;
                 transaction.commit_with(self.mode).map(drop)
             };
             let warm = (0..WARM_UP).try_for_each(|_| commit());
@@ -182,7 +183,8 @@ impl Contender {
             vec![worker(0)]
         } else {
             std::thread::scope(|scope| {
-                let threads: Vec<_> = (0..self.threads as u64).map(|thread| scope.spawn(move || worker(thread))).collect();
+                let threads: Vec<_> =
+                    (0..self.threads as u64).map(|thread| scope.spawn(move || worker(thread))).collect();
                 threads.into_iter().map(|thread| thread.join().expect("a worker does not panic")).collect()
             })
         };

@@ -61,7 +61,7 @@ const CONTENDERS: [Contender; 5] = [
 
 /// How the time is divided.
 struct Plan {
-    rounds: u32,
+    rounds: usize,
     /// How long each contender runs in each round.
     slice: Duration,
     /// How long each child writes before it is killed.
@@ -70,17 +70,20 @@ struct Plan {
 
 impl Plan {
     /// Each round has a slice for every contender and two for the raw limits.
-    const SLICES: u32 = CONTENDERS.len() as u32 + 2;
+    const SLICES: usize = CONTENDERS.len() + 2;
+    /// Short enough for many rounds, long enough for several flush intervals.
+    const SLICE_MILLIS: u128 = 50;
 
     fn new(seconds: u64) -> Self {
         let total = Duration::from_secs(seconds);
         let measuring = total.mul_f64(0.75);
-        let rounds = (measuring.as_millis() / (u128::from(Self::SLICES) * 100)).clamp(3, 1_000);
-        let rounds = u32::try_from(rounds).unwrap_or(3) | 1; // an odd number has a median of its own
-        let writing = total.mul_f64(0.2) / kill::SUBJECTS.len() as u32;
+        let rounds = measuring.as_millis() / (Self::SLICE_MILLIS * Self::SLICES as u128);
+        // An odd number of ratios has a median of its own.
+        let rounds = usize::try_from(rounds).unwrap_or(usize::MAX).clamp(3, 1_000) | 1;
+        let writing = total.mul_f64(0.2).div_f64(kill::SUBJECTS.len() as f64);
         Plan {
             rounds,
-            slice: measuring / (rounds * Self::SLICES),
+            slice: measuring.div_f64((rounds * Self::SLICES) as f64),
             writing: writing.clamp(Duration::from_millis(40), Duration::from_millis(500)),
         }
     }
@@ -89,7 +92,7 @@ impl Plan {
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let plan = Plan::new(arguments.seconds);
     let workspace = Workspace::create(&arguments.dir)?;
-    let steps = u64::from(plan.rounds * Plan::SLICES) + kill::SUBJECTS.len() as u64;
+    let steps = (plan.rounds * Plan::SLICES + kill::SUBJECTS.len()) as u64;
     let bar = progress_bar(steps, "{wide_bar} {msg:16}");
 
     let mut raw = RawBench::create(&workspace.path("raw"))?;
@@ -120,14 +123,14 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 
 /// One slice for everyone. Every other round runs backwards, so that nobody always follows the same neighbour.
 fn measure_round(
-    round: u32,
+    round: usize,
     plan: &Plan,
     raw: &mut RawBench,
     benches: &mut [Bench],
     bar: &indicatif::ProgressBar,
 ) -> Result<(), Failure> {
     let mut order: Vec<Option<usize>> = std::iter::once(None).chain((0..benches.len()).map(Some)).collect();
-    if round % 2 == 1 {
+    if !round.is_multiple_of(2) {
         order.reverse();
     }
     for turn in order {

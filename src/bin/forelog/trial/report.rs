@@ -10,7 +10,7 @@ use super::measure::{Bench, Figures, RawBench, median};
 use super::raw::RECORD_BYTES;
 use super::workspace::Workspace;
 use super::{CommitMode, Plan};
-use crate::output::{grouped, short, size};
+use crate::output::{grouped, rate, short, size};
 
 const NO_SYNC: &str = "this file system is in memory: Sync means nothing here, and no commit survives power loss";
 
@@ -43,7 +43,7 @@ impl Report<'_> {
         text.push_str(&table(&self.mode_rows()));
         let budget = LossBudget::default();
         text.push_str(&format!(
-            "of raw: median of {} paired rounds; Sync against pwrite + fdatasync, the others against pwrite alone\n\
+            "of raw: median of {} paired rounds, and their spread; Sync against pwrite + fdatasync, the others against pwrite alone\n\
              largest window: the most that a crash could have taken; the budget is {} commits, {}, {}\n\n",
             self.plan.rounds,
             grouped(budget.max_commits),
@@ -51,7 +51,9 @@ impl Report<'_> {
             short(budget.max_age)
         ));
         text.push_str(&table(&self.kill_rows()));
-        text.push_str("a killed process is not a power cut: only Sync, or a receipt that says durable, covers that one");
+        text.push_str(
+            "a killed process is not a power cut: only Sync, or a receipt that says durable, covers that one",
+        );
         for kill in self.kills {
             for broken in &kill.broken {
                 let _ = write!(text, "\nBROKEN: {}: {broken}", kill.name);
@@ -73,17 +75,31 @@ impl Report<'_> {
     }
 
     fn mode_rows(&self) -> Vec<Vec<String>> {
-        let head = ["mode", "threads", "commits/s", "p50", "p99", "of raw", "commits/fsync", "largest window: commits", "bytes", "age"];
+        let head = [
+            "mode",
+            "threads",
+            "commits/s",
+            "p50",
+            "p99",
+            "of raw",
+            "spread",
+            "commits/fsync",
+            "largest window: commits",
+            "bytes",
+            "age",
+        ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for bench in self.benches {
             let [rate, p50, p99] = rate_cells(&bench.figures);
+            let ratios = bench.figures.ratios(self.raw_for(bench.contender.mode));
             rows.push(vec![
                 bench.contender.name.to_owned(),
                 bench.contender.threads.to_string(),
                 rate,
                 p50,
                 p99,
-                format!("{:.2}x", median(&bench.figures.ratios(self.raw_for(bench.contender.mode)))),
+                format!("{:.2}x", median(&ratios)),
+                format!("{:.2}-{:.2}", least(&ratios), most(&ratios)),
                 format!("{:.1}", per_fsync(bench)),
                 grouped(bench.largest.commits),
                 size(bench.largest.bytes),
@@ -94,7 +110,16 @@ impl Report<'_> {
     }
 
     fn kill_rows(&self) -> Vec<Vec<String>> {
-        let head = ["killed while writing", "acknowledged", "recovered", "lost", "may lose", "tokens asked", "reopened in", "promise"];
+        let head = [
+            "killed while writing",
+            "acknowledged",
+            "recovered",
+            "lost",
+            "may lose",
+            "tokens asked",
+            "reopened in",
+            "promise",
+        ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for kill in self.kills {
             rows.push(vec![
@@ -134,12 +159,11 @@ impl Report<'_> {
     }
 
     fn bench_json(&self, bench: &Bench) -> Value {
-        let mut ratios = bench.figures.ratios(self.raw_for(bench.contender.mode));
-        ratios.sort_by(f64::total_cmp);
+        let ratios = bench.figures.ratios(self.raw_for(bench.contender.mode));
         let mut value = figures_json(&bench.figures);
         value["mode"] = bench.contender.name.into();
         value["threads"] = bench.contender.threads.into();
-        value["ratio_to_raw"] = json!({ "median": median(&ratios), "least": ratios.first(), "most": ratios.last() });
+        value["ratio_to_raw"] = json!({ "median": median(&ratios), "least": least(&ratios), "most": most(&ratios) });
         value["commits_per_fsync"] = per_fsync(bench).into();
         value["largest_window"] = json!({
             "commits": bench.largest.commits,
@@ -152,7 +176,15 @@ impl Report<'_> {
 
 fn rate_cells(figures: &Figures) -> [String; 3] {
     let quantile = |of| short(figures.latencies.quantile(of));
-    [grouped(figures.rate() as u64), quantile(0.5), quantile(0.99)]
+    [rate(figures.rate()), quantile(0.5), quantile(0.99)]
+}
+
+fn least(ratios: &[f64]) -> f64 {
+    ratios.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn most(ratios: &[f64]) -> f64 {
+    ratios.iter().copied().fold(0.0, f64::max)
 }
 
 fn per_fsync(bench: &Bench) -> f64 {

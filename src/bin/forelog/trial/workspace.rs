@@ -24,7 +24,8 @@ impl Workspace {
             let root = parent.join(format!("forelog-trial-{}-{attempt}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&root) {
                 Ok(()) => {
-                    let file_system = fs::read("/proc/self/mounts").ok().and_then(|mounts| file_system_of(&mounts, &root));
+                    let file_system =
+                        fs::read("/proc/self/mounts").ok().and_then(|mounts| file_system_of(&mounts, &root));
                     return Ok(Workspace { root, file_system });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
