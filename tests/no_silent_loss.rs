@@ -117,7 +117,7 @@ fn e2_every_bit_of_the_last_durable_record_is_refused() {
     let dir = TempDir::new("last");
     let (image, expected) = durable_log(&dir.join("source"), &[CommitMode::Sync]);
     let mut last = None;
-    forelog::log::inspect::dump(dir.join("source"), &mut |frame| {
+    forelog::log::inspect::dump::<forelog::Error>(dir.join("source"), |frame| {
         if frame.length > 0 {
             last = Some(frame.clone());
         }
@@ -167,12 +167,18 @@ fn e3_every_legal_state_of_three_unsynced_groups_opens() {
             }
         }
         restore(&dir.join("copy"), &image);
-        let engine = options().open(dir.join("copy")).unwrap_or_else(|error| panic!("legal state {landed:b} refused: {error:?}"));
+        let engine = options()
+            .open(dir.join("copy"))
+            .unwrap_or_else(|error| panic!("legal state {landed:b} refused: {error:?}"));
         let found = contents(&engine);
         assert!(found.len() >= durable && all.starts_with(&found), "state {landed:b} is no prefix");
         *lengths.entry(found.len()).or_insert(0) += 1;
     }
-    println!("{} sectors, {} states opened, refused 0; commits kept: {lengths:?}", sectors.len(), 1u32 << sectors.len());
+    println!(
+        "{} sectors, {} states opened, refused 0; commits kept: {lengths:?}",
+        sectors.len(),
+        1u32 << sectors.len()
+    );
     assert!(lengths.len() > 3, "the states differ");
 }
 
@@ -197,7 +203,9 @@ fn values_made_of_the_logs_own_bytes_are_never_taken_for_frames() {
     let mut torn = contents_of(&source);
     drop(engine);
     let (file, first) = (0..durable.len())
-        .find_map(|file| durable[file].1.chunks(512).zip(torn[file].1.chunks(512)).position(|(a, b)| a != b).map(|s| (file, s)))
+        .find_map(|file| {
+            durable[file].1.chunks(512).zip(torn[file].1.chunks(512)).position(|(a, b)| a != b).map(|s| (file, s))
+        })
         .expect("something was written");
     torn[file].1[first * 512..(first + 1) * 512].copy_from_slice(&durable[file].1[first * 512..(first + 1) * 512]);
     restore(&dir.join("copy"), &torn);

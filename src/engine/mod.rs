@@ -107,6 +107,14 @@ impl Engine {
         Options::new().open(dir)
     }
 
+    /// Reads and checks everything in the database in directory `dir`, changing nothing; says what an open would find.
+    ///
+    /// # Errors
+    /// The first damage, by segment, LSN and cause; or why there is nothing to check.
+    pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
+        open::verify(Arc::new(OsDisk), dir.as_ref())
+    }
+
     fn pipeline(&self) -> &Arc<Pipeline> {
         &self.inner.pipeline
     }
@@ -136,8 +144,7 @@ impl Engine {
             batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
             let pipeline = self.pipeline();
             let created = pipeline.commit(batch.finish(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
-                let free = index.next_keyspace_id() == id
-                    && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
+                let free = index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
                 if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
             });
             match created {
@@ -296,5 +303,5 @@ impl Engine {
 }
 
 fn no_such_keyspace(name: &str) -> Error {
-    Error::new(ErrorKind::NoSuchKeyspace, format!("there is no keyspace '{name}': create it with Engine::keyspace"))
+    Error::new(ErrorKind::NoSuchKeyspace, format!("there is no keyspace '{name}': names are exact"))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::disk::Disk;
 use crate::format::batch::Batch;
 use crate::index::Index;
-use crate::log;
+use crate::log::{self, Recovery};
 use crate::txn::pipeline::Pipeline;
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
@@ -18,6 +18,12 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, settings: Settings) -> Resul
     let handle = log::open_for(disk, dir, settings.clone(), &mut |lsn, payload| replay(&index, lsn, payload))?;
     let pipeline = Pipeline::new(index, Arc::clone(handle.shared()), settings);
     Ok((pipeline, handle))
+}
+
+/// Reads and checks the database in `dir` as an open would, changing nothing.
+pub(super) fn verify(disk: Arc<dyn Disk>, dir: &Path) -> Result<Recovery> {
+    let index = Index::new();
+    log::inspect::verify_on(disk, dir, &mut |lsn, payload| replay(&index, lsn, payload))
 }
 
 /// Applies one record. The checksums held, so a record that is no batch was not written by an engine.

@@ -104,8 +104,10 @@ impl History {
         if u32_at(bytes, CRC) != crc32fast::hash(&bytes[VERSION..]) {
             return Err(Refusal::Checksum);
         }
-        if u32_at(bytes, VERSION) > FORMAT_VERSION {
-            return Err(Refusal::Version(u32_at(bytes, VERSION)));
+        match u32_at(bytes, VERSION) {
+            FORMAT_VERSION => {}
+            0 => return Err(Refusal::Impossible),
+            newer => return Err(Refusal::Version(newer)),
         }
         let unknown = u64_at(bytes, INCOMPATIBLE) & !KNOWN_FEATURES;
         if unknown != 0 {

@@ -39,7 +39,8 @@ pub(crate) use cursor::Cursor;
 pub(crate) use map::KeyRange;
 pub(crate) use snapshot::Hold;
 pub(crate) use tree::Tree;
-pub(crate) use value::Key;
+#[cfg(test)]
+use value::Key;
 pub use value::Value;
 
 /// Why a batch was not applied. Nothing of it was.

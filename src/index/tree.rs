@@ -70,6 +70,7 @@ impl Tree {
     }
 
     /// The LSN that created it.
+    #[cfg(test)]
     pub(crate) fn created(&self) -> Lsn {
         self.created
     }

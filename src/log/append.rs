@@ -99,7 +99,10 @@ impl Shared {
         }
         self.stats.stalled();
         let mut core = self.core.lock();
-        core.prepare_error = None;
+        if patience != Patience::Never {
+            // It may work by now. Who does not wait for this attempt is told of the last one.
+            core.prepare_error = None;
+        }
         loop {
             let room = core.tail.end_of(length);
             let has_room = match (missing, room) {
@@ -132,9 +135,10 @@ impl Shared {
         };
         match patience {
             Patience::Never => Err(Error::new(ErrorKind::WouldBlock, format!("{what}: try again, or wait"))),
-            Patience::Until(deadline) if clock::now() >= deadline => {
-                Err(Error::new(ErrorKind::TimedOut, format!("{what}, and the time allowed is over: nothing was committed")))
-            }
+            Patience::Until(deadline) if clock::now() >= deadline => Err(Error::new(
+                ErrorKind::TimedOut,
+                format!("{what}, and the time allowed is over: nothing was committed"),
+            )),
             Patience::Until(_) | Patience::Forever => {
                 self.room.wait_until(core, patience.deadline());
                 Ok(())
@@ -145,7 +149,10 @@ impl Shared {
     /// Waits for what `mode` promises about the record at `lsn`, which has its place.
     pub(crate) fn fulfil(&self, lsn: Lsn, mode: CommitMode, patience: Patience) -> Result<()> {
         let timed_out = || {
-            let message = format!("the commit at LSN {lsn} is visible, but not yet durable; its token tells when it is");
+            // Nobody waits for it any more, and a Sync commit has no deadline of its own.
+            self.ask_for_flush(lsn.get());
+            let message =
+                format!("the commit at LSN {lsn} is visible, but not yet durable; its token tells when it is");
             Err(Error::new(ErrorKind::TimedOut, message).with_token(self.token(lsn)))
         };
         match mode {

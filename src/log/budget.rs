@@ -79,16 +79,14 @@ impl Ledger {
         self.largest.age = self.largest.age.max(age);
     }
 
-    /// Forgets what has become durable; returns whether that made room.
-    pub(crate) fn release(&mut self, durable: u64) -> bool {
-        let before = self.entries.len();
+    /// Forgets what has become durable.
+    pub(crate) fn release(&mut self, durable: u64) {
         while let Some(oldest) = self.entries.front()
             && oldest.lsn <= durable
         {
             self.bytes -= oldest.bytes;
             self.entries.pop_front();
         }
-        self.entries.len() < before
     }
 
     pub(crate) fn at_risk(&self, now: Moment) -> AtRisk {

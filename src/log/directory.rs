@@ -62,12 +62,11 @@ impl Directory {
             }
             return Ok(None);
         }
-        let bytes = place.read(&history_path).map_err(|error| {
-            Error::damaged(&history_path, Lsn::ZERO, DamageCause::Unreadable).with_source(error)
-        })?;
-        let history = History::decode(&bytes).map_err(|refusal| {
-            refused(refusal, &history_path, Lsn::ZERO, DamageCause::BadHistory)
-        })?;
+        let bytes = place
+            .read(&history_path)
+            .map_err(|error| Error::damaged(&history_path, Lsn::ZERO, DamageCause::Unreadable).with_source(error))?;
+        let history = History::decode(&bytes)
+            .map_err(|refusal| refused(refusal, &history_path, Lsn::ZERO, DamageCause::BadHistory))?;
         let mut directory = Directory { history, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
         bases.sort_unstable();
         for base in bases {
@@ -135,7 +134,10 @@ fn refused(refusal: Refusal, path: &std::path::Path, lsn: Lsn, cause: DamageCaus
         ),
         Refusal::Features(bits) => Error::new(
             ErrorKind::Unsupported,
-            format!("{} uses features {bits:#x} that this forelog does not know: open it with a newer one", path.display()),
+            format!(
+                "{} uses features {bits:#x} that this forelog does not know: open it with a newer one",
+                path.display()
+            ),
         ),
         Refusal::Magic | Refusal::Checksum | Refusal::Impossible => Error::damaged(path, lsn, cause),
     }

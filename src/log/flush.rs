@@ -110,11 +110,10 @@ impl Shared {
     pub(crate) fn watch(&self, lsn: u64, callback: Callback) -> Result<()> {
         let failed = |error| Error::io("start the callback thread for", &self.place.dir, error);
         self.callbacks.start().map_err(failed)?;
-        let mut state = self.sync.lock();
+        self.sync.lock().waiters.add(lsn, Waiter::Callback(callback));
+        // Served here and now, but with those of lower LSNs that a flush has made durable and not come to yet.
         if self.positions.durable() >= lsn || self.poisoned().is_some() {
-            self.queue_callback(callback, lsn);
-        } else {
-            state.waiters.add(lsn, Waiter::Callback(callback));
+            self.wake_served(HandOn::Nothing);
         }
         Ok(())
     }
@@ -166,7 +165,11 @@ impl Shared {
             synced.map_err(|error| self.stop(Error::io("fsync", segment.path(), error)))?;
         }
         self.stats.flushed(dirty.len() as u64);
-        self.positions.advance_durable(target).map_err(|step| self.stop(step.into()))
+        // Under the lock under which a failure is noted: what the poison report calls in doubt stays in doubt, also if
+        // this flush was in flight when something else failed.
+        let mut core = self.core.lock();
+        self.stop_if_poisoned()?;
+        self.positions.advance_durable(target).map_err(|step| self.stop_holding(&mut core, step.into()))
     }
 
     /// Writes the log buffer to its segments. Called with the right to write. On a failure the log is poisoned before
@@ -209,9 +212,9 @@ impl Shared {
     /// Forgets in the loss budget what has become durable, and lets those in who waited for room.
     fn release_budget(&self) {
         let mut core = self.core.lock();
-        if core.ledger.release(self.positions.durable()) {
-            self.room.notify_all();
-        }
+        core.ledger.release(self.positions.durable());
+        // Whether or not this call was the one that released: a look at the ledger may have come first.
+        self.room.notify_all();
     }
 
     /// Wakes waiters whose position is durable, or everybody if the log is poisoned. Called without any lock.
@@ -286,4 +289,3 @@ fn seal_all(mut bytes: &mut [u8], segment: &Segment, durable: u64) {
         bytes = &mut bytes[length..];
     }
 }
-

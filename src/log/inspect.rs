@@ -4,14 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::directory::Directory;
 use super::open;
 use super::place::Place;
 use super::reader::FrameReader;
 use super::recover::Recovery;
 use crate::disk::{Disk, FailStop, OsDisk};
 use crate::format::verdict::FrameState;
-use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::error::{DamageCause, Error, Result};
 use crate::words::types::{Incarnation, Lsn};
 
 /// Reads and checks everything in the log in `dir`, changing nothing; says what an open would find.
@@ -26,11 +25,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
 ///
 /// # Errors
 /// As [`verify`], and whatever `visit` returns.
-pub fn verify_on(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
-    visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
-) -> Result<Recovery> {
+pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
     open::verify(disk, dir, visit)
 }
 
@@ -60,15 +55,16 @@ pub struct DumpedFrame {
 /// next valid header, so that what lies above damage or a torn tail can be seen.
 ///
 /// # Errors
-/// If the directory or a header cannot be read, and whatever `show` returns.
-pub fn dump(dir: impl AsRef<Path>, show: &mut dyn FnMut(&DumpedFrame) -> Result<()>) -> Result<()> {
-    let dir = dir.as_ref();
-    let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.to_owned() };
-    let directory = Directory::load(&place)?.ok_or_else(|| {
-        Error::new(ErrorKind::NotADatabase, format!("there is no forelog database in {}", dir.display()))
-    })?;
+/// If the directory or a header cannot be read, and whatever `show` returns, which ends it.
+pub fn dump<E: From<Error>>(
+    dir: impl AsRef<Path>,
+    mut show: impl FnMut(&DumpedFrame) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.as_ref().to_owned() };
+    let directory = open::load_existing(&place)?;
     for info in directory.segments.values().flatten() {
-        let unreadable = |error| Error::damaged(&info.path, Lsn::new(info.base()), DamageCause::Unreadable).with_source(error);
+        let unreadable =
+            |error| Error::damaged(&info.path, Lsn::new(info.base()), DamageCause::Unreadable).with_source(error);
         // A segment that was cut when its incarnation ended is shorter than its header says.
         let mut info = info.clone();
         info.end = info.end.min(info.base() + info.length);
@@ -91,12 +87,14 @@ pub fn dump(dir: impl AsRef<Path>, show: &mut dyn FnMut(&DumpedFrame) -> Result<
                 state: examined.state,
             })?;
             if let Some(error) = examined.error {
-                return Err(unreadable(error));
+                return Err(unreadable(error).into());
             }
             position = lsn;
             if examined.state != FrameState::Valid {
                 let mut next = None;
-                reader.search(start.max(lsn), |at, _| next = next.or((at > start).then_some(at))).map_err(unreadable)?;
+                reader
+                    .search(start.max(lsn), |at, _| next = next.or((at > start).then_some(at)))
+                    .map_err(unreadable)?;
                 position = next.unwrap_or(info.end);
             }
         }

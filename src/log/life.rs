@@ -28,7 +28,12 @@ impl SegmentInfo {
 impl Shared {
     /// Begins this open's incarnation, durably, before its first append (O1). Does nothing if it has begun.
     pub(crate) fn begin(&self) -> Result<()> {
-        let mut lives = self.lives.lock();
+        let begun = self.begin_holding(&mut self.lives.lock());
+        self.tell_if_poisoned();
+        begun
+    }
+
+    fn begin_holding(&self, lives: &mut Lives) -> Result<()> {
         if self.incarnation.get().is_some() {
             return Ok(());
         }
@@ -36,7 +41,11 @@ impl Shared {
             return Err(self.refusal());
         }
         self.start_threads()?;
-        let life = self.new_life(&lives)?;
+        if lives.history.lives.is_empty() {
+            // The creation may have been cut off before the name was durable, and no segment may exist without it.
+            self.place.save(&lives.history).map_err(|error| self.note_failure(error))?;
+        }
+        let life = self.new_life(lives)?;
         let identity =
             Identity { log_id: self.log_id, incarnation: life.incarnation, key: life.key, base: life.begin.get() };
         let size = self.segment_size(0);
@@ -71,13 +80,19 @@ impl Shared {
         grown.min(self.settings.segment_bytes)
     }
 
-    /// An error outside the flush path: final only if the disk's fail-stop latch has closed.
+    /// An error outside the flush path: final only if the disk's fail-stop latch has closed. Whoever calls this tells
+    /// the others as soon as it holds no lock ([`Shared::tell_if_poisoned`]).
     pub(crate) fn note_failure(&self, error: Error) -> Error {
         if self.place.disk.failure().is_some() {
             self.stop(error.clone());
-            self.tell_of_poison();
         }
         error
+    }
+
+    pub(crate) fn tell_if_poisoned(&self) {
+        if self.poisoned().is_some() {
+            self.tell_of_poison();
+        }
     }
 
     /// Has the next segment prepared if none is ready beyond the active one, so that a roll does not wait.
@@ -100,6 +115,7 @@ impl Shared {
     pub(crate) fn run_preparer(&self, requests: &Receiver<()>) {
         while requests.recv().is_some() {
             let prepared = self.prepare_segment();
+            self.tell_if_poisoned();
             let info = prepared.as_ref().ok().map(|segment| SegmentInfo::of(segment));
             if let Some(info) = info {
                 self.lives.lock().catalogue.push(info);
@@ -133,6 +149,8 @@ impl Shared {
     /// Flushes, stops the background threads, and ends the incarnation durably. The first call does it; further ones
     /// get its result.
     pub(crate) fn close(&self) -> Result<()> {
+        // In a child process every lock may be held for ever by a thread that was not copied.
+        self.check_process()?;
         {
             let mut closing = self.closing.lock();
             match &*closing {
@@ -148,14 +166,16 @@ impl Shared {
     }
 
     fn close_once(&self) -> Result<()> {
-        let result = self.check_process().and_then(|()| {
+        {
+            // Not while an incarnation begins: it would go on behind the close.
+            let _no_begin = self.lives.lock();
             self.core.lock().stopped = true;
-            let flushed = self.flush_to(self.positions.appended(), None).map(|_| ());
-            self.room.notify_all();
-            self.background.notify_all();
-            self.stop_threads();
-            flushed.and_then(|()| if self.poisoned().is_some() { Ok(()) } else { self.end() })
-        });
+        }
+        let flushed = self.flush_to(self.positions.appended(), None).map(|_| ());
+        self.room.notify_all();
+        self.background.notify_all();
+        self.stop_threads();
+        let result = flushed.and_then(|()| if self.poisoned().is_some() { Ok(()) } else { self.end() });
         self.callbacks.close();
         self.lock.lock().take();
         match self.poisoned() {
@@ -202,11 +222,11 @@ impl Shared {
         self.place.save(history)?;
         let (mut to_cut, mut to_remove) = (Vec::new(), std::mem::take(temporary));
         for mut info in std::mem::take(catalogue) {
-            if info.base() >= end {
+            info.end = info.end.min(end);
+            if info.base() >= end || info.end <= history.oldest.get() {
                 to_remove.push(info.path);
                 continue;
             }
-            info.end = info.end.min(end);
             if info.length > info.end - info.base() {
                 to_cut.push(info.clone());
                 info.length = info.end - info.base();

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::disk::{Disk, OsDisk};
-use crate::words::error::{Error, Result};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
+use crate::words::error::{Error, Result};
 use crate::words::options::{Settings, setters};
 use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
 
@@ -33,8 +33,8 @@ mod budget;
 mod buffer;
 mod callbacks;
 mod directory;
-pub mod inspect;
 mod flush;
+pub mod inspect;
 mod life;
 mod open;
 mod outcome;
@@ -328,4 +328,3 @@ impl Log {
         self.shared().close()
     }
 }
-

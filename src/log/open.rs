@@ -21,7 +21,7 @@ use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::process;
 use crate::words::sync::{Condvar, Mutex};
-use crate::words::types::{LogId, Lsn};
+use crate::words::types::LogId;
 
 /// Opens the log in `dir`, showing every record to `visit`, in order.
 pub(crate) fn open(
@@ -51,8 +51,7 @@ pub(crate) fn open(
 pub(crate) fn verify(disk: Arc<dyn Disk>, dir: &Path, visit: &mut Visitor<'_>) -> Result<Recovery> {
     let started = clock::now();
     let place = Place { disk: Arc::new(FailStop::new(disk)), dir: dir.to_owned() };
-    prepare_dir(&place, false)?;
-    let directory = Directory::load(&place)?.ok_or_else(|| no_database(dir))?;
+    let directory = load_existing(&place)?;
     // Only now: a directory that is no database must not be given a LOCK file.
     let _lock = match lock(&place) {
         Err(error) if error.kind() == ErrorKind::Io => None,
@@ -60,6 +59,12 @@ pub(crate) fn verify(disk: Arc<dyn Disk>, dir: &Path, visit: &mut Visitor<'_>) -
     };
     let verdicts = recover::decide(&place, directory, visit)?;
     Ok(Recovery { duration: clock::now().since(started), ..verdicts.report })
+}
+
+/// Reads the directory of a log that must be there.
+pub(super) fn load_existing(place: &Place) -> Result<Directory> {
+    prepare_dir(place, false)?;
+    Directory::load(place)?.ok_or_else(|| no_database(&place.dir))
 }
 
 fn no_database(dir: &Path) -> Error {
@@ -118,12 +123,11 @@ fn create(place: &Place) -> Result<Directory> {
 
 fn share(place: Place, settings: Settings, verdicts: Verdicts, lock: Box<dyn DiskLock>) -> Arc<Shared> {
     let Verdicts { history, catalogue, temporary, report, .. } = verdicts;
-    let end = history.lives.last().and_then(|life| life.end).map_or(Lsn::ZERO, |end| end.lsn);
     Arc::new_cyclic(|me| Shared {
         me: me.clone(),
         place,
         log_id: history.log_id,
-        positions: Positions::at(end.max(report.recovered_to)),
+        positions: Positions::at(report.recovered_to),
         core: Mutex::new(Core {
             buffer: Buffer::default(),
             tail: Tail::default(),

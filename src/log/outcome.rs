@@ -1,8 +1,10 @@
 //! What became of a commit: the answer to a token, for ever.
 
-use super::shared::Shared;
+use super::reader::FrameReader;
+use super::shared::{Lives, Shared};
 use crate::format::history::History;
-use crate::words::error::{Error, ErrorKind, Result};
+use crate::format::verdict::FrameState;
+use crate::words::error::{DamageCause, Error, ErrorKind, Result};
 use crate::words::types::{Lsn, Outcome, Token};
 
 impl Shared {
@@ -44,7 +46,12 @@ impl Shared {
     /// Forgets how incarnations below `number` ended; tokens of theirs are answered `Pruned` from then on.
     pub(crate) fn prune_history(&self, number: u64) -> Result<()> {
         self.check_process()?;
-        let mut lives = self.lives.lock();
+        let pruned = self.prune_holding(&mut self.lives.lock(), number);
+        self.tell_if_poisoned();
+        pruned
+    }
+
+    fn prune_holding(&self, lives: &mut Lives, number: u64) -> Result<()> {
         let history = &lives.history;
         let prunable = history
             .lives
@@ -65,7 +72,7 @@ impl Shared {
     }
 
     /// Replaces HISTORY outside the begin and end of an incarnation.
-    pub(crate) fn save_history(&self, history: &History) -> Result<()> {
+    fn save_history(&self, history: &History) -> Result<()> {
         if self.core.lock().stopped {
             return Err(self.refusal());
         }
@@ -79,7 +86,19 @@ impl Shared {
             let message = format!("cannot retire up to {up_to}: the log is durable up to {} only", self.durable());
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        let mut lives = self.lives.lock();
+        if up_to <= self.lives.lock().history.oldest {
+            return Ok(());
+        }
+        if !self.ends_record(up_to.get())? {
+            let message = format!("cannot retire up to {up_to}: no record ends there");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        let retired = self.retire_holding(&mut self.lives.lock(), up_to);
+        self.tell_if_poisoned();
+        retired
+    }
+
+    fn retire_holding(&self, lives: &mut Lives, up_to: Lsn) -> Result<()> {
         if up_to <= lives.history.oldest {
             return Ok(());
         }
@@ -93,6 +112,29 @@ impl Shared {
             self.place.remove(&info.path)?;
         }
         if gone.is_empty() { Ok(()) } else { self.place.sync_dir().map_err(|error| self.note_failure(error)) }
+    }
+
+    /// Whether a record ends at `lsn`, which is durable. Recovery skips what is left of a retired record only if it
+    /// ends at or below `oldest`: a position inside of one would make the log one that is refused.
+    fn ends_record(&self, lsn: u64) -> Result<bool> {
+        let holder = self.lives.lock().catalogue.iter().find(|info| info.base() < lsn && lsn <= info.end).cloned();
+        let Some(info) = holder else { return Ok(false) };
+        let damaged = |position, cause| Error::damaged(&info.path, Lsn::new(position), cause);
+        let mut reader = FrameReader::open(&*self.place.disk, &info)
+            .map_err(|error| damaged(info.base(), DamageCause::Unreadable).with_source(error))?;
+        let mut position = info.first_frame();
+        while position < lsn
+            && let Some(start) = info.place(position)
+        {
+            let examined = reader.examine(start);
+            position = match (examined.state, examined.header, examined.error) {
+                (FrameState::Valid, Some(header), _) if header.lsn == lsn => return Ok(header.kind.ends()),
+                (FrameState::Valid, Some(header), _) => header.lsn,
+                (_, _, Some(error)) => return Err(damaged(start, DamageCause::Unreadable).with_source(error)),
+                _ => return Err(damaged(start, DamageCause::Rotten)),
+            };
+        }
+        Ok(false)
     }
 
     pub(crate) fn durable(&self) -> Lsn {

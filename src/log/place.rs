@@ -30,7 +30,7 @@ impl Place {
     /// A new file in the place of whatever an earlier attempt left under that name.
     pub(crate) fn create(&self, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
         match self.disk.remove(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => self.disk.open(path, Access::Create),
         }
     }

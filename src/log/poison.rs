@@ -77,7 +77,10 @@ impl Shared {
             _ if self.positions.durable() >= lsn => Ok(()),
             Some(poison) => Err(Error::new(
                 ErrorKind::Indeterminate,
-                format!("the commit at LSN {} was in flight when the log failed: reopen and ask for its outcome", Lsn::new(lsn)),
+                format!(
+                    "the commit at LSN {} was in flight when the log failed: reopen and ask for its outcome",
+                    Lsn::new(lsn)
+                ),
             )
             .with_token(self.token(Lsn::new(lsn)))
             .with_source(poison.cause.clone())),

@@ -123,19 +123,29 @@ impl FrameReader {
             if range.end > self.end {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let length = (range.end - range.start).max(WINDOW).min(self.end - range.start);
-            self.window.clear();
-            self.window.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
-            self.window_start = range.start;
-            let offset = range.start - self.base;
-            let copied = self.map.as_ref().is_some_and(|map| map.copy_to(&mut self.window, offset));
-            if !copied && let Err(error) = read_exact_at(&*self.file, &mut self.window, offset) {
-                self.window.clear();
-                return Err(error);
+            let wanted = range.end - range.start;
+            let ahead = wanted.max(WINDOW).min(self.end - range.start);
+            // A bad sector among what is read ahead is the fault of the frame that it is in, not of this one.
+            if ahead == wanted || self.read(range.start, ahead).is_err() {
+                self.read(range.start, wanted)?;
             }
         }
         let index = |position: u64| usize::try_from(position - self.window_start).expect("inside the window");
         Ok(index(range.start)..index(range.end))
+    }
+
+    /// Reads `length` bytes from `start` into the window, which is empty after a failure.
+    fn read(&mut self, start: u64, length: u64) -> io::Result<()> {
+        self.window.clear();
+        self.window.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
+        self.window_start = start;
+        let offset = start - self.base;
+        let copied = self.map.as_ref().is_some_and(|map| map.copy_to(&mut self.window, offset));
+        if !copied && let Err(error) = read_exact_at(&*self.file, &mut self.window, offset) {
+            self.window.clear();
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// What stands at `position`, a possible place of a frame.

@@ -93,11 +93,12 @@ pub(crate) fn decide(place: &Place, mut directory: Directory, visit: &mut Visito
             verdicts.report.recovered_to = verdicts.report.recovered_to.max(Lsn::new(end));
         }
         for mut info in chain {
-            if info.base() >= end {
+            info.end = info.end.min(end);
+            // Above the end, or retired: now that it is known where its incarnation ends.
+            if info.base() >= end || info.end <= directory.history.oldest.get() {
                 verdicts.to_remove.push(info.path);
                 continue;
             }
-            info.end = info.end.min(end);
             if info.length > info.end - info.base() {
                 verdicts.to_cut.push(info.clone());
             }
@@ -131,6 +132,13 @@ fn chain_of(
         let path = place.path(&file_name(base));
         Err(Error::damaged(&path, Lsn::new(base), DamageCause::MissingSegment))
     };
+    // The segment that holds `oldest` is known by its successor only; without one, the directory is all that is known.
+    let missing_first = |next: Option<&SegmentInfo>| {
+        let previous = next.map(|info| info.header.previous).filter(|&base| base <= needed_from);
+        let base = if needed_from == life.begin.get() { Some(needed_from) } else { previous };
+        let path = base.map_or(place.dir.clone(), |base| place.path(&file_name(base)));
+        Err(Error::damaged(&path, Lsn::new(needed_from), DamageCause::MissingSegment))
+    };
     for mut info in found {
         if end.is_some_and(|end| info.base() >= end) {
             verdicts.to_remove.push(info.path);
@@ -141,9 +149,11 @@ fn chain_of(
             None if info.base() > life.begin.get() => (info.base(), info.header.previous),
             None => (life.begin.get(), life.begin.get()),
         };
-        let starts_late = chain.is_empty() && info.base() > needed_from;
-        if info.base() != expected || starts_late {
-            return missing(if starts_late { needed_from } else { expected });
+        if chain.is_empty() && info.base() > needed_from {
+            return missing_first(Some(&info));
+        }
+        if info.base() != expected {
+            return missing(expected);
         }
         if info.header.previous != previous {
             return Err(damaged(&info, info.base(), DamageCause::BadHeader));
@@ -162,7 +172,7 @@ fn chain_of(
         Some(end) if end <= needed_from => Ok(chain),
         Some(end) if covered.is_some_and(|covered| covered >= end) => Ok(chain),
         None if covered.is_some() => Ok(chain),
-        _ => missing(covered.unwrap_or(needed_from)),
+        _ => covered.map_or_else(|| missing_first(None), missing),
     }
 }
 
@@ -204,7 +214,8 @@ impl<'a, 'v> Walk<'a, 'v> {
     ) -> Self {
         let begin = life.begin.get();
         let skipping = chain.first().is_some_and(|first| first.base() > begin);
-        let (durable, end) = (begin.max(oldest), begin);
+        // All records of a segment that was retired to its very end are above, and `oldest` is the last of them.
+        let (durable, end) = (begin.max(oldest), begin.max(oldest));
         Walk { place, life, chain, oldest, visit, report, durable, end, partial: None, skipping }
     }
 
@@ -250,7 +261,7 @@ impl<'a, 'v> Walk<'a, 'v> {
         let in_record = self.partial.is_some() || self.skipping;
         let whole = header.kind.ends() || header.lsn == info.header.limit();
         let begins_segment = header.kind.begins() || start == info.first_frame();
-        let skippable = !(self.skipping && header.kind == Kind::Last) || header.lsn <= self.oldest;
+        let skippable = !self.skipping || header.lsn <= self.oldest;
         header.kind.begins() != in_record && whole && begins_segment && skippable
     }
 
@@ -262,9 +273,8 @@ impl<'a, 'v> Walk<'a, 'v> {
             self.end = header.lsn;
             return Ok(());
         }
-        let payload = reader
-            .payload(header)
-            .map_err(|error| damaged(info, start, DamageCause::Unreadable).with_source(error))?;
+        let payload =
+            reader.payload(header).map_err(|error| damaged(info, start, DamageCause::Unreadable).with_source(error))?;
         match header.kind {
             Kind::Full => (self.visit)(Lsn::new(header.lsn), payload)?,
             Kind::First => self.partial = Some(payload.to_vec()),
@@ -312,8 +322,7 @@ impl<'a, 'v> Walk<'a, 'v> {
                     FrameReader::open(&*self.place.disk, above)
                         .and_then(|mut reader| reader.search(above.first_frame(), &mut note))
                 };
-                searched
-                    .map_err(|error| damaged(above, above.base(), DamageCause::Unreadable).with_source(error))?;
+                searched.map_err(|error| damaged(above, above.base(), DamageCause::Unreadable).with_source(error))?;
             }
         }
         let below = self.life.end.is_some() || position < durable;

@@ -31,27 +31,27 @@ pub(crate) struct Cursor {
     /// Records up to here are skipped.
     after: u64,
     open: Option<(SegmentInfo, FrameReader)>,
-    failed: bool,
+    /// The error that ended it.
+    failed: Option<Error>,
 }
 
 impl Cursor {
     pub(crate) fn new(shared: &Arc<Shared>, after: Lsn) -> Result<Self> {
         let oldest = shared.lives.lock().history.oldest;
         if after < oldest && after != Lsn::ZERO {
-            let message = format!("records up to {oldest} were retired; {after} is below that");
-            return Err(Error::new(ErrorKind::Retired, message));
+            return Err(retired(oldest, after));
         }
         let after = after.max(oldest).get();
-        Ok(Cursor { shared: Arc::clone(shared), position: 0, after, open: None, failed: false })
+        Ok(Cursor { shared: Arc::clone(shared), position: 0, after, open: None, failed: None })
     }
 
     /// The next record that ends at or below `bound`. An error ends the cursor: it never skips what it cannot read.
     fn next(&mut self, bound: u64) -> Option<Result<Record>> {
-        if self.failed {
+        if self.failed.is_some() {
             return None;
         }
         let next = self.try_next(bound);
-        self.failed = next.is_err();
+        self.failed = next.as_ref().err().cloned();
         next.transpose()
     }
 
@@ -124,17 +124,49 @@ impl Cursor {
         }
     }
 
+    /// Where to begin: the segment that holds `after`, or an earlier one if a record that ends above `after` begins
+    /// there (`after` need not be the end of a record).
+    fn first_segment(&self, bound: u64) -> Result<Option<SegmentInfo>> {
+        let (candidates, next) = {
+            let lives = self.shared.lives.lock();
+            let index = lives.catalogue.partition_point(|info| info.end <= self.after);
+            (lives.catalogue[..index].to_vec(), lives.catalogue.get(index).cloned())
+        };
+        let Some(mut first) = next else { return Ok(None) };
+        for earlier in candidates.into_iter().rev() {
+            if first.first_frame() >= bound || first.header.previous != earlier.base() {
+                break;
+            }
+            let mut reader = FrameReader::open(&*self.shared.place.disk, &first)
+                .map_err(|error| unreadable(&first, first.base()).with_source(error))?;
+            // What is not valid is met, and reported, when it is its turn.
+            match reader.examine(first.first_frame()).header {
+                Some(header) if header.kind == Kind::Middle => first = earlier,
+                Some(header) if header.kind == Kind::Last && header.lsn > self.after => first = earlier,
+                _ => break,
+            }
+        }
+        Ok(Some(first))
+    }
+
     /// Opens the segment after the current one; `false` if there is none below `bound`.
     fn open_next(&mut self, bound: u64) -> Result<bool> {
         let current = self.open.as_ref().map(|(info, _)| info.base());
-        let lives = self.shared.lives.lock();
-        let after = self.after;
-        let next = match current {
-            Some(base) => lives.catalogue.iter().find(|info| info.base() > base),
-            None => lives.catalogue.iter().find(|info| info.end > after),
+        let passed = Lsn::new(if current.is_some() { self.position } else { self.after });
+        let next = {
+            let lives = self.shared.lives.lock();
+            let oldest = lives.history.oldest;
+            // The segments between are gone: to go on behind them would skip records without a word.
+            if oldest > passed {
+                return Err(retired(oldest, passed));
+            }
+            current.map(|base| lives.catalogue.iter().find(|info| info.base() > base).cloned())
         };
-        let Some(info) = next.filter(|info| info.first_frame() < bound).cloned() else { return Ok(false) };
-        drop(lives);
+        let next = match next {
+            Some(next) => next,
+            None => self.first_segment(bound)?,
+        };
+        let Some(info) = next.filter(|info| info.first_frame() < bound) else { return Ok(false) };
         let sealed = info.end <= self.shared.positions.durable();
         let open = || -> std::io::Result<FrameReader> {
             let mut reader = FrameReader::open(&*self.shared.place.disk, &info)?;
@@ -148,6 +180,10 @@ impl Cursor {
         self.open = Some((info, reader));
         Ok(true)
     }
+}
+
+fn retired(oldest: Lsn, after: Lsn) -> Error {
+    Error::new(ErrorKind::Retired, format!("records up to {oldest} were retired; {after} is below that"))
 }
 
 fn unreadable(info: &SegmentInfo, position: u64) -> Error {
@@ -198,15 +234,22 @@ impl Tail {
             if let Some(record) = self.cursor.next(durable) {
                 return record.map(Some);
             }
-            if self.cursor.failed {
-                return Err(Error::new(ErrorKind::Damaged, "the tail met damage before and does not skip it"));
+            if let Some(error) = &self.cursor.failed {
+                return Err(error.clone());
             }
-            if self.shared.core.lock().stopped && self.shared.positions.durable() == durable {
+            if self.is_over() && self.shared.positions.durable() == durable {
                 return Err(self.shared.refusal());
             }
             if self.shared.watch_to(durable + 1, deadline)? == Waited::TimedOut {
                 return Ok(None);
             }
         }
+    }
+
+    /// Whether nothing will become durable any more. A log that is being closed has a last flush to come.
+    fn is_over(&self) -> bool {
+        let positions = &self.shared.positions;
+        let stopped = self.shared.core.lock().stopped;
+        stopped && (self.shared.poisoned().is_some() || positions.durable() >= positions.appended())
     }
 }

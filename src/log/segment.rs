@@ -10,12 +10,16 @@ use super::place::Place;
 use crate::disk::{Disk, DiskFile, write_all_at};
 use crate::format::fill::Fill;
 use crate::format::identity::Identity;
-use crate::format::segment::{SEGMENT_HEADER, SEGMENT_HEADER_LEN, SegmentHeader, TEMPORARY_SUFFIX, file_name};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, TEMPORARY_SUFFIX, file_name};
 use crate::words::error::{Error, Result};
 
-/// The fill is written in pieces of this size, each synced on its own: one fsync of a whole large segment would make
-/// the commits' fsyncs wait behind it.
-const FILL_PIECE: u64 = 4 << 20;
+/// The fill is written in pieces of this size: after larger ones the kernel caches the file in large units, and each
+/// small write and fsync into it costs more (ext4, Linux 6.18: 36 us after pieces of 4 MiB, 22 us after 64 KiB).
+const FILL_PIECE: u64 = 64 << 10;
+
+/// The fill is synced whenever this much was written: one fsync of a whole large segment would make the commits'
+/// fsyncs wait behind it.
+const FILL_SYNC: u64 = 4 << 20;
 
 /// A segment with its open file.
 #[derive(Debug)]
@@ -65,15 +69,6 @@ impl Segment {
         &self.checksum
     }
 
-    pub(crate) fn fill(&self) -> Fill {
-        Fill::new(self.header.identity)
-    }
-
-    /// Position of the first frame.
-    pub(crate) fn first_frame(&self) -> u64 {
-        self.base() + SEGMENT_HEADER
-    }
-
     /// No position past this is handed out before the next segment is durable (O2).
     pub(crate) fn midpoint(&self) -> u64 {
         self.base() + self.header.size / 2
@@ -118,7 +113,7 @@ fn write_content(file: &dyn DiskFile, header: &SegmentHeader) -> io::Result<()> 
         }
         write_all_at(file, &piece, position - base)?;
         position += length;
-        if position < header.limit() {
+        if (position - base).is_multiple_of(FILL_SYNC) && position < header.limit() {
             file.sync_data()?;
         }
     }

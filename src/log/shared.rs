@@ -4,8 +4,8 @@
 //! the callbacks are taken last. None is held during an fsync; `writer` is held during a write call, which is what it is
 //! for; `lives` during the begin and the end of an incarnation.
 
-use std::sync::{OnceLock, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
 
 use super::budget::{AtRisk, Ledger};
 use super::buffer::{Buffer, Tail};
@@ -123,9 +123,7 @@ impl Shared {
     pub(crate) fn token(&self, lsn: Lsn) -> Token {
         let none = Incarnation { number: 0, nonce: 0 };
         match self.incarnation.get() {
-            Some(&(incarnation, begin)) if lsn.get() > begin => {
-                Token { log_id: self.log_id, incarnation, lsn }
-            }
+            Some(&(incarnation, begin)) if lsn.get() > begin => Token { log_id: self.log_id, incarnation, lsn },
             _ => {
                 let lives = self.lives.lock();
                 let life = lives.history.lives.iter().rev().find(|life| life.begin < lsn);

@@ -40,7 +40,8 @@ impl Keyspace {
     /// Its map, if it can be used by someone who sees the state at `at`.
     pub(super) fn at(&self, pipeline: &Pipeline, at: Lsn) -> Result<&Arc<Tree>> {
         if self.engine != pipeline.id {
-            let message = format!("the keyspace '{}' was opened from another engine: open it from this one", self.name());
+            let message =
+                format!("the keyspace '{}' was opened from another engine: open it from this one", self.name());
             return Err(Error::invalid_input(message));
         }
         match self.tree.dropped() {

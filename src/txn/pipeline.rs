@@ -1,12 +1,12 @@
 //! The commit pipeline: the steps of a commit, in order.
 //!
 //! 1. Outside every lock the writes are encoded and their checksum is computed.
-//! 2. Under the order lock, which makes steps 2 to 5 one:
-//!    - the reads are validated against everything that took its place before (a conflict ends it here);
-//! 3. - the record takes its place in the log, within the loss budget. Without room, the lock is given up, the room
-//!    waited for, and everything is done again from step 2;
-//! 4. - the writes are applied to the index under the record's LSN;
-//! 5. - the LSN becomes visible.
+//! 2. The order lock is taken, which makes steps 2 to 5 one. The reads are validated against everything that took its
+//!    place before; a conflict ends it here.
+//! 3. The record takes its place in the log, within the loss budget. Without room, the lock is given up, the room
+//!    waited for, and everything is done again from step 2.
+//! 4. The writes are applied to the index under the record's LSN.
+//! 5. The LSN becomes visible, and the order lock is given up.
 //! 6. Without any lock, what the commit mode promises is waited for.
 //!
 //! A crash between any two steps is harmless: before 3 nothing happened, after it the log decides.

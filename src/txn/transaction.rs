@@ -12,7 +12,9 @@ use super::reads::Reads;
 use super::writes::Writes;
 use crate::index::{Hold, KeyRange, Tree, Value};
 use crate::log::{Patience, Receipt};
-use crate::words::error::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::words::error::ErrorKind;
+use crate::words::error::{Error, Result};
 use crate::words::types::{CommitMode, Lsn};
 
 /// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit

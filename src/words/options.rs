@@ -91,7 +91,9 @@ impl Settings {
     /// Refuses what cannot be or what contradicts itself.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |text: String| Err(Error::invalid_input(text));
-        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(512) {
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes)
+            || !self.segment_bytes.is_multiple_of(512)
+        {
             return refuse(format!(
                 "segment_bytes is {}: choose a multiple of 512 from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}",
                 self.segment_bytes
@@ -105,7 +107,9 @@ impl Settings {
         }
         let budget = &self.loss_budget;
         if budget.max_bytes == 0 || budget.max_commits == 0 || budget.max_age.is_zero() {
-            return refuse("a loss budget of zero admits no commit but Sync ones: set commit_mode to Sync instead".into());
+            return refuse(
+                "a loss budget of zero admits no commit but Sync ones: set commit_mode to Sync instead".into(),
+            );
         }
         if self.flush_bytes == 0 || self.flush_bytes > budget.max_bytes {
             return refuse(format!(

@@ -23,7 +23,10 @@ const STEP: Duration = Duration::from_micros(1);
 enum Status {
     Runnable,
     /// Waits to be woken at a place (an address), or for a deadline.
-    Blocked { place: usize, deadline: Option<Moment> },
+    Blocked {
+        place: usize,
+        deadline: Option<Moment>,
+    },
     Ended,
 }
 

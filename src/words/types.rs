@@ -161,13 +161,17 @@ impl FromStr for Token {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let malformed = || Error::invalid_input(format!("'{text}' is not a token: expected the text that a receipt's token prints"));
+        let malformed = || {
+            Error::invalid_input(format!("'{text}' is not a token: expected the text that a receipt's token prints"))
+        };
         let mut fields = text.split('-');
         if fields.next() != Some("forelog") {
             return Err(malformed());
         }
         let mut number = |digits: usize| {
-            let field = fields.next().filter(|f| !f.is_empty() && f.len() <= digits && f.bytes().all(|b| b.is_ascii_hexdigit()));
+            let field = fields
+                .next()
+                .filter(|f| !f.is_empty() && f.len() <= digits && f.bytes().all(|b| b.is_ascii_hexdigit()));
             field.and_then(|f| u128::from_str_radix(f, 16).ok()).ok_or_else(malformed)
         };
         let log_id = LogId(number(32)?.to_be_bytes());

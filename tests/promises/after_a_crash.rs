@@ -137,7 +137,8 @@ fn promise_11_no_silent_loss() {
         }
         let last = engine.durable_lsn();
         let image = power_loss(disk);
-        let (segment, bytes) = image.files().into_iter().find(|(path, _)| path.extension().is_some_and(|e| e == "log")).unwrap();
+        let (segment, bytes) =
+            image.files().into_iter().find(|(path, _)| path.extension().is_some_and(|e| e == "log")).unwrap();
         let base = u64::from_str_radix(segment.file_stem().unwrap().to_str().unwrap(), 16).unwrap();
         let end = last.get() - base;
         assert!(end < bytes.len() as u64, "all in the first segment");

@@ -82,7 +82,8 @@ fn promise_15_what_is_read_from_a_file_is_checked() {
             log.append(&[number; 200], CommitMode::Sync).unwrap();
         }
         assert_eq!(log.scan(Lsn::ZERO).unwrap().filter(Result::is_ok).count(), 60);
-        let (segment, mut bytes) = support::contents_of(&path).into_iter().find(|(p, _)| p.extension().is_some()).unwrap();
+        let (segment, mut bytes) =
+            support::contents_of(&path).into_iter().find(|(p, _)| p.extension().is_some()).unwrap();
         bytes[2000] ^= 1;
         std::fs::write(&segment, bytes).unwrap();
         let read: Vec<_> = log.scan(Lsn::ZERO).unwrap().collect();

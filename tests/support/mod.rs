@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A directory that is removed at the end of the test.
-pub struct TempDir(PathBuf);
+pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("forelog-{name}-{}-{serial}", std::process::id()));
@@ -17,11 +17,11 @@ impl TempDir {
         TempDir(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -33,17 +33,17 @@ impl Drop for TempDir {
 }
 
 /// The seed of this run: `FORELOG_SEED`, or `default`. Printed, so that a failure can be replayed.
-pub fn seed(default: u64) -> u64 {
+pub(crate) fn seed(default: u64) -> u64 {
     let seed = std::env::var("FORELOG_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     println!("FORELOG_SEED={seed}");
     seed
 }
 
 /// splitmix64: a small generator, so that a seed means the same everywhere.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -51,13 +51,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).expect("below a usize")
     }
 }
 
 /// All files below `dir` with their bytes, in order; the empty LOCK, which an open may create, excepted.
-pub fn contents_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn contents_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
@@ -69,7 +69,7 @@ pub fn contents_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Writes `files` into `dir`, which then holds nothing else.
-pub fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
+pub(crate) fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
     let _ = std::fs::remove_dir_all(dir);
     std::fs::create_dir_all(dir).expect("a directory");
     for (path, bytes) in files {

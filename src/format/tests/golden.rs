@@ -106,7 +106,11 @@ fn a_matching_checksum_does_not_excuse_impossible_fields() {
     assert_eq!(reseal(&|b| b[16..24].copy_from_slice(&8705_u64.to_le_bytes())), Decoded::Impossible, "durable");
     assert!(matches!(reseal(&|b| b[16..24].copy_from_slice(&8704_u64.to_le_bytes())), Decoded::Valid(_)));
     assert_eq!(reseal(&|b| b[24..28].copy_from_slice(&[0xFF; 4])), Decoded::Impossible, "length");
-    assert_eq!(reseal(&|b| b[8..16].copy_from_slice(&[0xFF; 8])), Decoded::Impossible, "lsn at the end of all positions");
+    assert_eq!(
+        reseal(&|b| b[8..16].copy_from_slice(&[0xFF; 8])),
+        Decoded::Impossible,
+        "lsn at the end of all positions"
+    );
     for kind in [0, 5, 255] {
         assert_eq!(reseal(&|b| b[28] = kind), Decoded::Impossible, "kind {kind}");
     }
@@ -201,8 +205,7 @@ fn history() -> History {
     let end = End { lsn: Lsn::new(744), prepared: Lsn::new(8192), clean: true };
     let incarnation = Incarnation { number: 2, nonce: 0xAAAA };
     let ended = Life { incarnation, key: 0xBBBB, begin: Lsn::ZERO, end: Some(end) };
-    let open =
-        Life { incarnation: identity(0).incarnation, key: KEY, begin: Lsn::new(8192), end: None };
+    let open = Life { incarnation: identity(0).incarnation, key: KEY, begin: Lsn::new(8192), end: None };
     History { log_id: identity(0).log_id, oldest: Lsn::new(744), first_number: 2, lives: vec![ended, open] }
 }
 
@@ -250,7 +253,11 @@ fn a_history_of_the_future_is_refused_by_its_own_name() {
 #[test]
 fn a_history_that_contradicts_itself_is_refused() {
     let refused = |offset, value: u64| {
-        assert_eq!(History::decode(&history_with(offset, &value.to_le_bytes())), Err(Refusal::Impossible), "at {offset}");
+        assert_eq!(
+            History::decode(&history_with(offset, &value.to_le_bytes())),
+            Err(Refusal::Impossible),
+            "at {offset}"
+        );
     };
     refused(64, 1); // the count
     refused(64, 3);

@@ -1,1 +1,14 @@
 //! Tests of the log.
+#![cfg(feature = "sim")]
+
+mod support;
+
+mod closing;
+mod cycles;
+mod durable_first;
+mod flips;
+mod media;
+mod power;
+mod reading;
+mod required_segments;
+mod verdicts;
