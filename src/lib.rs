@@ -68,7 +68,7 @@ mod words;
 
 pub use engine::{Engine, Options};
 pub use format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
-pub use index::Value;
+pub use index::{Key, Value};
 pub use log::{AtRisk, Log, LogOptions, LossWindow, Poison, Receipt, Record, Recovery, Scan, Stats, Tail};
 pub use txn::{Keyspace, Range, Snapshot, Transaction, WriteBatch};
 pub use words::error::{Damage, DamageCause, Error, ErrorKind, Result};

@@ -7,11 +7,11 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forelog::{CommitMode, Engine, ErrorKind, LossBudget, Options, Value};
+use forelog::{CommitMode, Engine, ErrorKind, Key, LossBudget, Options, Value};
 use support::{Random, TempDir, contents_of, restore, seed};
 
 type Image = Vec<(PathBuf, Vec<u8>)>;
-type Contents = Vec<(Value, Value)>;
+type Contents = Vec<(Key, Value)>;
 
 const COMMITS: u32 = 100;
 

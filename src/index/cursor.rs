@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::words::types::Lsn;
 
+use super::key::Key;
 use super::map::KeyRange;
 use super::tree::{Direction, Piece, Tree};
-use super::value::{Key, Value};
+use super::value::Value;
 
 /// The entries of a range of keys, in order or backwards or from both ends in turn.
 ///

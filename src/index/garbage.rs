@@ -9,9 +9,9 @@ use std::sync::{Arc, Weak};
 
 use crate::words::types::Lsn;
 
+use super::key::Key;
 use super::snapshot::Horizon;
 use super::tree::Tree;
-use super::value::Key;
 use super::versions::{Due, Filing};
 
 /// What cannot be pruned yet.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::{Entry, VacantEntry};
 use std::ops::Bound;
 
-use super::value::Key;
+use super::key::Key;
 use super::versions::Chain;
 
 /// A range of keys.

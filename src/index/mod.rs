@@ -13,6 +13,7 @@
 
 mod cursor;
 mod garbage;
+mod key;
 mod keyspace;
 mod map;
 mod snapshot;
@@ -36,11 +37,10 @@ use keyspace::Catalogue;
 use snapshot::{Horizon, Snapshots};
 
 pub(crate) use cursor::Cursor;
+pub use key::Key;
 pub(crate) use map::KeyRange;
 pub(crate) use snapshot::Hold;
 pub(crate) use tree::Tree;
-#[cfg(test)]
-use value::Key;
 pub use value::Value;
 
 /// Why a batch was not applied. Nothing of it was.

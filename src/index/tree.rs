@@ -7,9 +7,10 @@ use parking_lot::RwLock;
 
 use crate::words::types::Lsn;
 
+use super::key::Key;
 use super::map::{KeyRange, Map, Slot};
 use super::snapshot::Horizon;
-use super::value::{Key, Value};
+use super::value::Value;
 use super::versions::{Chain, Due, Filing};
 
 /// A keyspace. Reads ask for an LSN, which a held snapshot must keep readable meanwhile.

@@ -11,9 +11,6 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(Arc<[u8]>);
 
-/// A key is kept the same way, so that an iterator hands it out without copying it.
-pub(crate) type Key = Value;
-
 impl Value {
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {

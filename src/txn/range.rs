@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::writes::is_empty;
-use crate::index::{Cursor, Hold, KeyRange, Tree, Value};
+use crate::index::{Cursor, Hold, Key, KeyRange, Tree, Value};
 use crate::words::error::Result;
 
 /// The entries of a range of keys in order; backwards with [`Iterator::rev`].
@@ -15,26 +15,26 @@ use crate::words::error::Result;
 /// It keeps its snapshot alive and holds no lock, so it may be kept for long and used while anything else goes on.
 pub struct Range {
     stored: Option<Cursor>,
-    stored_front: Option<(Value, Value)>,
-    stored_back: Option<(Value, Value)>,
-    own: VecDeque<(Value, Option<Value>)>,
+    stored_front: Option<(Key, Value)>,
+    stored_back: Option<(Key, Value)>,
+    own: VecDeque<(Key, Option<Value>)>,
     _hold: Hold,
 }
 
 impl Range {
-    pub(super) fn new(tree: &Arc<Tree>, range: KeyRange<'_>, own: Vec<(Value, Option<Value>)>, hold: &Hold) -> Self {
+    pub(super) fn new(tree: &Arc<Tree>, range: KeyRange<'_>, own: Vec<(Key, Option<Value>)>, hold: &Hold) -> Self {
         let stored = (!is_empty(range)).then(|| Cursor::new(Arc::clone(tree), range, hold.lsn()));
         Range { stored, stored_front: None, stored_back: None, own: own.into(), _hold: hold.clone() }
     }
 
-    fn peek_front(&mut self) -> Option<&Value> {
+    fn peek_front(&mut self) -> Option<&Key> {
         if self.stored_front.is_none() {
             self.stored_front = self.stored.as_mut().and_then(Iterator::next).or_else(|| self.stored_back.take());
         }
         self.stored_front.as_ref().map(|(key, _)| key)
     }
 
-    fn peek_back(&mut self) -> Option<&Value> {
+    fn peek_back(&mut self) -> Option<&Key> {
         if self.stored_back.is_none() {
             let next = self.stored.as_mut().and_then(DoubleEndedIterator::next_back);
             self.stored_back = next.or_else(|| self.stored_front.take());
@@ -44,7 +44,7 @@ impl Range {
 }
 
 impl Iterator for Range {
-    type Item = Result<(Value, Value)>;
+    type Item = Result<(Key, Value)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

@@ -5,15 +5,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::keyspace::dropped_error;
-use crate::index::{KeyRange, Tree, Value};
+use crate::index::{Key, KeyRange, Tree};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::types::Lsn;
 
 #[derive(Debug)]
 struct TreeReads {
     tree: Arc<Tree>,
-    keys: BTreeSet<Value>,
-    ranges: Vec<(Bound<Value>, Bound<Value>)>,
+    keys: BTreeSet<Key>,
+    ranges: Vec<(Bound<Key>, Bound<Key>)>,
 }
 
 /// Keys and ranges read, by keyspace id; absent keys and empty ranges count, too.
@@ -34,12 +34,12 @@ impl Reads {
     pub(super) fn key(&mut self, tree: &Arc<Tree>, key: &[u8]) {
         let keys = &mut self.of(tree).keys;
         if !keys.contains(key) {
-            keys.insert(Value::from(key));
+            keys.insert(Key::from(key));
         }
     }
 
     pub(super) fn range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) {
-        let own = |bound: Bound<&[u8]>| bound.map(Value::from);
+        let own = |bound: Bound<&[u8]>| bound.map(Key::from);
         self.of(tree).ranges.push((own(range.0), own(range.1)));
     }
 
@@ -51,8 +51,8 @@ impl Reads {
             if tree.dropped().is_some() {
                 return Err(dropped_error(tree.name()));
             }
-            let range_changed = |(low, high): &(Bound<Value>, Bound<Value>)| {
-                let range = (low.as_ref().map(Value::as_slice), high.as_ref().map(Value::as_slice));
+            let range_changed = |(low, high): &(Bound<Key>, Bound<Key>)| {
+                let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
                 tree.range_changed_since(range, snapshot)
             };
             let changed = reads.keys.iter().any(|key| tree.changed_since(key, snapshot))

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::keyspace::dropped_error;
 use crate::format::batch::{BatchBuilder, MAX_KEY_LEN, MAX_VALUE_LEN};
-use crate::index::{KeyRange, Tree, Value};
+use crate::index::{Key, KeyRange, Tree, Value};
 use crate::words::error::{Error, Result};
 
 /// Writes to one keyspace: the new value of each key, `None` to delete it.
 #[derive(Debug)]
 struct TreeWrites {
     tree: Arc<Tree>,
-    keys: BTreeMap<Value, Option<Value>>,
+    keys: BTreeMap<Key, Option<Value>>,
 }
 
 /// Writes by keyspace id.
@@ -56,7 +56,7 @@ impl Writes {
         let new = || TreeWrites { tree: Arc::clone(tree), keys: BTreeMap::new() };
         let keys = &mut self.trees.entry(tree.id()).or_insert_with(new).keys;
         self.bytes += key.len() + value.map_or(0, <[u8]>::len) + 16;
-        keys.insert(Value::from(key), value.map(Value::from));
+        keys.insert(Key::from(key), value.map(Value::from));
     }
 
     /// The own write to `key`, if there is one.
@@ -65,7 +65,7 @@ impl Writes {
     }
 
     /// The own writes in a range, in order.
-    pub(super) fn range(&self, tree: &Tree, range: KeyRange<'_>) -> Vec<(Value, Option<Value>)> {
+    pub(super) fn range(&self, tree: &Tree, range: KeyRange<'_>) -> Vec<(Key, Option<Value>)> {
         let Some(writes) = self.trees.get(&tree.id()) else { return Vec::new() };
         if is_empty(range) {
             return Vec::new();

@@ -1,0 +1,119 @@
+//! Keys as the index holds them: short ones in place, so that a comparison costs no jump through memory.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::value::Value;
+
+/// The longest key that is kept in place: with its length and the tag of the enum it takes three words.
+const IN_PLACE: usize = 22;
+
+/// A key as the database hands it out: immutable bytes, cheap to clone.
+///
+/// Dereferences to `[u8]`, and compares with slices, arrays and vectors of bytes.
+#[derive(Clone)]
+pub struct Key(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    InPlace { length: u8, bytes: [u8; IN_PLACE] },
+    Shared(Arc<[u8]>),
+}
+
+impl Key {
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::InPlace { length, bytes } => &bytes[..usize::from(*length)],
+            Bytes::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl From<&[u8]> for Key {
+    fn from(key: &[u8]) -> Self {
+        match u8::try_from(key.len()) {
+            Ok(length) if key.len() <= IN_PLACE => {
+                let mut bytes = [0; IN_PLACE];
+                bytes[..key.len()].copy_from_slice(key);
+                Key(Bytes::InPlace { length, bytes })
+            }
+            _ => Key(Bytes::Shared(key.into())),
+        }
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Key {
+    fn from(key: &[u8; N]) -> Self {
+        Key::from(key.as_slice())
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+// Equality, order and hash are those of the slice, as `Borrow` asks.
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
+    }
+}
+
+macro_rules! compares_with {
+    ($($other:ty $(, $parameter:ident)?;)+) => {$(
+        impl$(<const $parameter: usize>)? PartialEq<$other> for Key {
+            fn eq(&self, other: &$other) -> bool {
+                let other: &[u8] = other.as_ref();
+                self.as_slice() == other
+            }
+        }
+    )+};
+}
+compares_with!([u8]; &[u8]; [u8; N], N; &[u8; N], N; Vec<u8>; Value;);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.as_slice().escape_ascii())
+    }
+}
