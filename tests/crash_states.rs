@@ -1,0 +1,93 @@
+//! The simulated disk: crash states of the engine, opened through its front door and compared with what its clients were
+//! told.
+//!
+//! A *run* is a database on a [`SimDisk`](forelog::sim::SimDisk) that lives one to four times, each life on the disk
+//! that a crash of the one before left. In a life one to five clients commit in all modes, wait for receipts in all the
+//! ways there are, flush, create and drop keyspaces, while the scheduler hands the turn around. A *crash point* is
+//! taken before every operation that changes the disk and within every sync. A *crash state* is what a process kill or
+//! a power loss there can leave: nothing lost, everything, every subset of few changes, each one missing, random
+//! subsets of sectors and of words. It counts when its image (by hash) was not seen before, `Engine` was opened on it
+//! with [`Options::open_on`](forelog::Options::open_on), and all its contents, all tokens handed out before the crash
+//! and the account were what they must be (`crash/check.rs`). For some of them the power fails again right after open
+//! returned, or the machine or process dies again at each operation of the recovery.
+//!
+//! *Three or more threads committing in mixed modes, a flush in flight* means: at the crash point the fsync of a flush
+//! of the log had begun and not ended, and at least three clients were, in at least two different modes, inside a call
+//! to commit or had an acknowledged commit that a power loss would have taken.
+//!
+//! What is checked, by the names that a failure prints, where R is the LSN that was recovered:
+//!
+//! | name | invariant |
+//! |---|---|
+//! | I1 | the state is exactly that of the commits up to R in LSN order; what was acknowledged before another was submitted comes before it |
+//! | I2-I4 | R covers every `Sync` commit acknowledged, everything said to be durable in any way, and after a process kill every `Written` commit acknowledged |
+//! | I5 | a power loss takes no more of what was acknowledged than the loss budget allows |
+//! | I6 | transactions are whole: accounts always sum to the same |
+//! | I7 | nothing is there that nobody had submitted, or that was refused, or dropped by an earlier recovery |
+//! | I10 | a second crash, in the recovery, changes nothing of the verdict |
+//! | I11 | after a failed fsync nothing more is acknowledged as durable, and reads go on |
+//! | I14 | an open after a clean close changes nothing on the disk |
+//! | I16 | tokens are answered `Durable` if their commit is in the state, `Lost` if not, and the same for ever |
+//! | I17 | the account says R, and names the incarnation that the crash ended |
+//! | I20 | what open reported is there after a power loss right after it returned |
+//! | REFUSED | a legal state does not open |
+//!
+//! Everything follows from the seed. A failure prints one line that begins with what reproduces it:
+//!
+//! ```text
+//! FORELOG_SEED=0x666f7265 FORELOG_RUN=57 cargo test --features sim --test crash_states every_crash -- --nocapture
+//! FORELOG_STATES=10000000 cargo test --release --features sim --test crash_states every_crash -- --nocapture
+//! ```
+//!
+//! `FORELOG_STATES` (100,000) is how many states the first test must explore at least; the number of runs of the first
+//! two follows from it. A deadlock aborts the process and prints the seed of its simulation, which is
+//! `FORELOG_SEED + 16 * run + life`.
+
+mod crash;
+
+use crash::{campaign, cycles, explore, faults};
+
+fn states() -> u64 {
+    campaign::number("FORELOG_STATES").unwrap_or(100_000)
+}
+
+/// Promises 1 to 8, 12 and 13, and that no legal state is refused.
+#[test]
+fn every_crash_state_recovers_to_what_was_promised() {
+    let seed = campaign::seed();
+    let test = "every_crash_state_recovers_to_what_was_promised";
+    let tally = campaign::explore(test, seed, states() / 700 + 1, |run, tally| explore::explore_run(seed, run, tally));
+    if campaign::only_run().is_none() {
+        let (total, crowded) = (tally.total(), tally.crowded);
+        assert!(total as u64 >= states(), "only {total} states");
+        assert!(
+            crowded * 3 >= total,
+            "only {crowded} of {total} states with 3+ threads committing and a flush in flight"
+        );
+    }
+}
+
+/// Promises 5 and 14.
+#[test]
+fn a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt() {
+    let seed = campaign::seed();
+    let test = "a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt";
+    let tally =
+        campaign::explore(test, seed, states() / 500 + 1, |run, tally| faults::run_with_failure(seed, run, tally));
+    if campaign::only_run().is_none() {
+        let struck = tally.struck;
+        assert!(struck.poisoned * 4 > tally.runs, "too few failures: {struck:?}");
+        assert!(struck.settled_durable > 0 && struck.settled_lost > 0, "{struck:?}");
+    }
+}
+
+/// Promise 4: an answer once given never changes.
+#[test]
+fn tokens_get_the_same_answer_through_a_thousand_crashes() {
+    let seed = campaign::seed();
+    println!("tokens_get_the_same_answer_through_a_thousand_crashes: FORELOG_SEED={seed:#x}");
+    let journey =
+        cycles::crash_and_reopen(seed, 1_000).unwrap_or_else(|error| panic!("FORELOG_SEED={seed:#x}: {error}"));
+    println!("{journey:?}");
+    assert!(journey.durable > 0 && journey.lost > 0, "{journey:?}");
+}
