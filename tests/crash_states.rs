@@ -35,8 +35,8 @@
 //! Everything follows from the seed. A failure prints one line that begins with what reproduces it:
 //!
 //! ```text
-//! FORELOG_SEED=0x666f7265 FORELOG_RUN=57 cargo test --features sim --test crash_states every_crash -- --nocapture
-//! FORELOG_STATES=10000000 cargo test --release --features sim --test crash_states every_crash -- --nocapture
+//! FORELOG_SEED=0x666f7265 FORELOG_RUN=57 cargo test --test crash_states every_crash -- --nocapture
+//! FORELOG_STATES=10000000 cargo test --release --test crash_states every_crash -- --nocapture
 //! ```
 //!
 //! `FORELOG_STATES` (100,000) is how many states the first test must explore at least; the number of runs of the first
@@ -44,6 +44,7 @@
 //! `FORELOG_SEED + 16 * run + life`.
 
 mod crash;
+mod support;
 
 use crash::{campaign, cycles, explore, faults};
 

@@ -79,7 +79,7 @@ fn sweep(modes: &[CommitMode], stride: impl Fn(&mut Random) -> usize) {
     let seed = seed(11);
     let dir = TempDir::new("flips");
     let (image, expected) = durable_log(&dir.join("source"), modes);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut flips = Flips::default();
     for file in 0..image.len() {
         let mut bit = stride(&mut random) - 1;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Access, Disk, DiskFile, DiskLock, Mapping};
+use crate::words::process;
 
 /// The operating system's file system.
 ///
@@ -63,10 +64,11 @@ impl Disk for OsDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        process::watch_forks();
         // The file is never removed: whoever holds it open would lock one file, and whoever comes next another.
         let file = private().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(OsLock { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(OsLock { file, generation: process::generation() }))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -87,10 +89,21 @@ fn here_if_empty(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// The lock is the open file's, and goes with it.
+/// The lock is the open file's. A child that was forked meanwhile has that file open, too: closing it here would leave
+/// the lock with the child, and the child's copy of this must not give up what is its parent's.
 #[derive(Debug)]
 struct OsLock {
-    _file: File,
+    file: File,
+    generation: u64,
+}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        if self.generation == process::generation() {
+            // Closing the file does the same, unless a child has it.
+            let _ = self.file.unlock();
+        }
+    }
 }
 
 impl DiskLock for OsLock {}

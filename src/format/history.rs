@@ -1,7 +1,7 @@
 //! HISTORY: the log's identity and the begin and end of its incarnations (specification, section 2.4).
 
-use super::fields::{array_at, put, u32_at, u64_at};
-use super::{FORMAT_VERSION, KNOWN_FEATURES, Refusal};
+use super::fields::{array_at, put, u64_at};
+use super::{Refusal, preamble};
 use crate::words::types::{Incarnation, LogId, Lsn};
 
 /// The file's name in the log's directory.
@@ -10,9 +10,6 @@ pub(crate) const FILE_NAME: &str = "HISTORY";
 pub(crate) const TEMPORARY_NAME: &str = "HISTORY.tmp";
 
 const MAGIC: [u8; 8] = *b"forehist";
-const CRC: usize = 8;
-const VERSION: usize = 12;
-const INCOMPATIBLE: usize = 24;
 const LOG_ID: usize = 32;
 const OLDEST: usize = 48;
 const FIRST_NUMBER: usize = 56;
@@ -73,8 +70,6 @@ impl History {
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER];
-        put(&mut bytes, 0, &MAGIC);
-        put(&mut bytes, VERSION, &FORMAT_VERSION.to_le_bytes());
         put(&mut bytes, LOG_ID, &self.log_id.0);
         put(&mut bytes, OLDEST, &self.oldest.get().to_le_bytes());
         put(&mut bytes, FIRST_NUMBER, &self.first_number.to_le_bytes());
@@ -89,29 +84,14 @@ impl History {
                 bytes.extend_from_slice(&field.to_le_bytes());
             }
         }
-        let crc = crc32fast::hash(&bytes[VERSION..]);
-        put(&mut bytes, CRC, &crc.to_le_bytes());
+        preamble::write(&mut bytes, MAGIC);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+        preamble::check(bytes, MAGIC)?;
         if bytes.len() < HEADER {
-            return Err(if bytes.starts_with(&MAGIC) { Refusal::Checksum } else { Refusal::Magic });
-        }
-        if bytes[..8] != MAGIC {
-            return Err(Refusal::Magic);
-        }
-        if u32_at(bytes, CRC) != crc32fast::hash(&bytes[VERSION..]) {
-            return Err(Refusal::Checksum);
-        }
-        match u32_at(bytes, VERSION) {
-            FORMAT_VERSION => {}
-            0 => return Err(Refusal::Impossible),
-            newer => return Err(Refusal::Version(newer)),
-        }
-        let unknown = u64_at(bytes, INCOMPATIBLE) & !KNOWN_FEATURES;
-        if unknown != 0 {
-            return Err(Refusal::Features(unknown));
+            return Err(Refusal::Impossible);
         }
         let (records, rest) = bytes[HEADER..].as_chunks::<LIFE>();
         let history = History {

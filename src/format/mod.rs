@@ -9,6 +9,7 @@ pub(crate) mod segment;
 pub mod verdict;
 
 mod fields;
+mod preamble;
 
 #[cfg(test)]
 mod tests;

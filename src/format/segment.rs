@@ -1,8 +1,8 @@
 //! The segment's header: its first sector (specification, section 2.1).
 
-use super::fields::{array_at, put, u32_at, u64_at};
+use super::fields::{array_at, put, u64_at};
 use super::identity::{IDENTITY_LEN, Identity};
-use super::{FORMAT_VERSION, KNOWN_FEATURES, Refusal};
+use super::{Refusal, preamble};
 use crate::words::options::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use crate::words::types::{Incarnation, LogId};
 
@@ -12,9 +12,6 @@ pub(crate) const SEGMENT_HEADER: u64 = 512;
 pub(crate) const SEGMENT_HEADER_LEN: usize = 512;
 
 const MAGIC: [u8; 8] = *b"forelog\x1a";
-const CRC: usize = 8;
-const VERSION: usize = 12;
-const INCOMPATIBLE: usize = 24;
 const IDENTITY: usize = 32;
 const SIZE: usize = 80;
 const PREVIOUS: usize = 88;
@@ -32,32 +29,15 @@ pub(crate) struct SegmentHeader {
 impl SegmentHeader {
     pub(crate) fn to_bytes(self) -> [u8; SEGMENT_HEADER_LEN] {
         let mut bytes = [0; SEGMENT_HEADER_LEN];
-        put(&mut bytes, 0, &MAGIC);
-        put(&mut bytes, VERSION, &FORMAT_VERSION.to_le_bytes());
         put(&mut bytes, IDENTITY, &self.identity.to_bytes());
         put(&mut bytes, SIZE, &self.size.to_le_bytes());
         put(&mut bytes, PREVIOUS, &self.previous.to_le_bytes());
-        let crc = crc32fast::hash(&bytes[VERSION..]);
-        put(&mut bytes, CRC, &crc.to_le_bytes());
+        preamble::write(&mut bytes, MAGIC);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_LEN]) -> Result<Self, Refusal> {
-        if bytes[..8] != MAGIC {
-            return Err(Refusal::Magic);
-        }
-        if u32_at(bytes, CRC) != crc32fast::hash(&bytes[VERSION..]) {
-            return Err(Refusal::Checksum);
-        }
-        match u32_at(bytes, VERSION) {
-            FORMAT_VERSION => {}
-            0 => return Err(Refusal::Impossible),
-            newer => return Err(Refusal::Version(newer)),
-        }
-        let unknown = u64_at(bytes, INCOMPATIBLE) & !KNOWN_FEATURES;
-        if unknown != 0 {
-            return Err(Refusal::Features(unknown));
-        }
+        preamble::check(bytes, MAGIC)?;
         let identity: [u8; IDENTITY_LEN] = array_at(bytes, IDENTITY);
         let identity = Identity {
             log_id: LogId(array_at(&identity, 0)),

@@ -50,8 +50,9 @@ fn is_at_risk(mode: CommitMode) -> bool {
 impl Shared {
     /// Takes a place in the log order for `record`, if there is room: copies it to the log buffer. Never waits.
     pub(crate) fn try_place(&self, record: &Prepared, mode: CommitMode) -> Result<std::result::Result<Lsn, NoRoom>> {
-        let now = clock::now();
         let mut core = self.core.lock();
+        // Under the lock: a time from before a wait for it would make the window look shorter than it is.
+        let now = clock::now();
         if core.stopped {
             return Err(self.refusal());
         }

@@ -8,7 +8,8 @@ use crate::words::sync::{self, Mutex, Sender};
 
 type Job = (Callback, Result<()>);
 
-/// The queue to the callback thread, which starts with the first callback.
+/// The queue to the callback thread, which starts with the first callback and ends with the log's last handle or
+/// receipt.
 #[derive(Default)]
 pub(crate) struct Callbacks {
     sender: Mutex<Option<Sender<Job>>>,
@@ -43,9 +44,12 @@ impl Callbacks {
             sender.send((callback, verdict));
         }
     }
+}
 
-    /// Lets the thread end once its queue is empty.
-    pub(crate) fn close(&self) {
+/// Lets the thread end once its queue is empty. Not before the last receipt is gone: it may ask for a callback, also
+/// after a close, and those of the last flush may still be on their way.
+impl Drop for Callbacks {
+    fn drop(&mut self) {
         if let Some(sender) = self.sender.lock().take() {
             sender.close();
         }

@@ -5,6 +5,7 @@
 //! *sync* (a flag with a queue, held for a whole flush). A `Written` commit needs only the first, so it never waits
 //! for an fsync. No lock of the append path is held during either call.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) struct SyncState {
     pub(crate) waiters: Waiters,
     /// Threads that were committing around the last flush: those it released and those it left waiting.
     crowd: usize,
+    /// The last flush is over.
+    closed: bool,
 }
 
 /// How a wait ended.
@@ -95,6 +98,9 @@ impl Shared {
                     return Ok(Waited::Reached);
                 }
                 self.refuse_if_poisoned(lsn)?;
+                if state.closed {
+                    return Err(self.refusal());
+                }
                 state.waiters.add(lsn, Waiter::Watcher(Arc::clone(&slot)))
             };
             if slot.wait(Some(deadline)).is_none() {
@@ -133,13 +139,13 @@ impl Shared {
 
     /// Flushes everything appended so far. Called with the right to sync, which it gives on.
     fn lead(&self) {
-        let right = SyncRight { shared: self };
+        let mut right = SyncRight { shared: self, returned: false };
         self.gather();
         match self.write_and_sync() {
             Ok(()) => self.release_budget(),
             Err(Stopped) => self.tell_of_poison(),
         }
-        drop(right);
+        right.returned = true;
     }
 
     fn gather(&self) {
@@ -217,12 +223,18 @@ impl Shared {
         self.room.notify_all();
     }
 
-    /// Wakes waiters whose position is durable, or everybody if the log is poisoned. Called without any lock.
+    /// After the last flush: whoever waits for something beyond it is told that it will not come.
+    pub(crate) fn end_waits(&self) {
+        self.sync.lock().closed = true;
+        self.wake_served(HandOn::Nothing);
+    }
+
+    /// Wakes waiters whose position is durable, or everybody if the log is poisoned or closed. Called without any lock.
     pub(crate) fn wake_served(&self, hand_on: HandOn) {
-        let (served, next) = {
+        let (slots, wakers, next) = {
             let mut state = self.sync.lock();
-            let poisoned = self.poisoned().is_some();
-            let served = state.waiters.take_up_to(if poisoned { u64::MAX } else { self.positions.durable() });
+            let over = state.closed || self.poisoned().is_some();
+            let served = state.waiters.take_up_to(if over { u64::MAX } else { self.positions.durable() });
             let mut next = None;
             if hand_on == HandOn::Right {
                 let released = served.iter().filter(|(_, waiter)| matches!(waiter, Waiter::Thread(_))).count();
@@ -231,25 +243,27 @@ impl Shared {
                 state.taken = next.is_some();
             }
             // Callbacks are queued under the lock: two flushes in a row must not swap their order.
-            let mut others = Vec::with_capacity(served.len());
+            let (mut slots, mut wakers) = (Vec::with_capacity(served.len()), Vec::new());
             for (lsn, waiter) in served {
                 match waiter {
                     Waiter::Callback(callback) => self.queue_callback(callback, lsn),
-                    other => others.push(other),
+                    Waiter::Thread(slot) | Waiter::Watcher(slot) => slots.push(slot),
+                    Waiter::Task(waker) => wakers.push(waker),
                 }
             }
-            (others, next)
+            (slots, wakers, next)
         };
         // The next flusher first: the device is idle until it runs.
         if let Some(slot) = next {
             slot.signal(Signal::Lead);
         }
-        for waiter in served {
-            match waiter {
-                Waiter::Thread(slot) | Waiter::Watcher(slot) => slot.signal(Signal::Look),
-                Waiter::Task(waker) => waker.wake(),
-                Waiter::Callback(_) => {}
-            }
+        for slot in slots {
+            slot.signal(Signal::Look);
+        }
+        // A user's code comes last: it may wait for one of those threads, and it may panic.
+        for waker in wakers {
+            // The panic hook has reported it; it is neither the other waiters' fault nor this thread's.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 
@@ -269,11 +283,13 @@ pub(crate) enum HandOn {
 /// The right to sync; given on when dropped, also by a panic, so that nobody waits for a flusher that is gone.
 struct SyncRight<'a> {
     shared: &'a Shared,
+    /// The flush came to its end. (Whether the thread is panicking does not tell: it may flush while it unwinds.)
+    returned: bool,
 }
 
 impl Drop for SyncRight<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.returned {
             self.shared.stop(Error::new(ErrorKind::Io, "a flush panicked"));
             self.shared.tell_of_poison();
         }

@@ -41,10 +41,6 @@ impl Shared {
             return Err(self.refusal());
         }
         self.start_threads()?;
-        if lives.history.lives.is_empty() {
-            // The creation may have been cut off before the name was durable, and no segment may exist without it.
-            self.place.save(&lives.history).map_err(|error| self.note_failure(error))?;
-        }
         let life = self.new_life(lives)?;
         let identity =
             Identity { log_id: self.log_id, incarnation: life.incarnation, key: life.key, base: life.begin.get() };
@@ -113,6 +109,7 @@ impl Shared {
 
     /// The background thread that prepares segments.
     pub(crate) fn run_preparer(&self, requests: &Receiver<()>) {
+        let mut preparer = Preparer { shared: self, returned: false };
         while requests.recv().is_some() {
             let prepared = self.prepare_segment();
             self.tell_if_poisoned();
@@ -133,6 +130,7 @@ impl Shared {
             drop(core);
             self.room.notify_all();
         }
+        preparer.returned = true;
     }
 
     fn prepare_segment(&self) -> Result<Arc<Segment>> {
@@ -175,9 +173,12 @@ impl Shared {
         self.room.notify_all();
         self.background.notify_all();
         self.stop_threads();
+        // Who failed elsewhere does not wait for a write in flight. It must not land after the lock is gone.
+        drop(self.writer.lock());
         let result = flushed.and_then(|()| if self.poisoned().is_some() { Ok(()) } else { self.end() });
-        self.callbacks.close();
         self.lock.lock().take();
+        // Last, because it runs wakers, which are a user's code.
+        self.end_waits();
         match self.poisoned() {
             Some(_) => Err(self.refusal()),
             None => result,
@@ -234,5 +235,20 @@ impl Shared {
             catalogue.push(info);
         }
         clean_up(&self.place, &to_cut, &mut to_remove.iter())
+    }
+}
+
+/// The thread that prepares segments; a panic of its disk must not leave anybody waiting for one.
+struct Preparer<'a> {
+    shared: &'a Shared,
+    returned: bool,
+}
+
+impl Drop for Preparer<'_> {
+    fn drop(&mut self) {
+        if !self.returned {
+            self.shared.stop(Error::new(ErrorKind::Io, "the preparation of a segment panicked"));
+            self.shared.tell_of_poison();
+        }
     }
 }

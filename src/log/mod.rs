@@ -287,7 +287,8 @@ impl Log {
     }
 
     /// Forgets how incarnations with a number below `incarnation` ended, as far as all of their segments are
-    /// retired. Tokens of theirs are answered [`Outcome::Pruned`] from then on.
+    /// retired. Tokens of theirs are answered [`Outcome::Pruned`] from the return of this call on; a crash inside it
+    /// may leave either answer, or one and later, after a power loss, the other.
     ///
     /// # Errors
     /// I/O errors.

@@ -113,11 +113,10 @@ fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {
     }
 }
 
-/// A new log: HISTORY, durable, before anything else (specification, section 2.4).
+/// A new log. Its HISTORY becomes durable with the verdict, before anything else (specification, section 2.4).
 fn create(place: &Place) -> Result<Directory> {
     let id = entropy::bytes().map_err(|error| Error::io("draw random numbers for", &place.dir, error))?;
     let history = History::new(LogId(id));
-    place.save(&history)?;
     Ok(Directory { history, segments: Default::default(), leftovers: Vec::new(), temporary: Vec::new() })
 }
 
@@ -140,6 +139,7 @@ fn share(place: Place, settings: Settings, verdicts: Verdicts, lock: Box<dyn Dis
         }),
         settings,
         report,
+        past: history.lives.clone().into(),
         writer: Mutex::default(),
         sync: Mutex::default(),
         lives: Mutex::new(Lives { history, catalogue, temporary }),

@@ -89,7 +89,12 @@ impl Shared {
         if up_to <= self.lives.lock().history.oldest {
             return Ok(());
         }
-        if !self.ends_record(up_to.get())? {
+        let ends_record = self.ends_record(up_to.get());
+        if up_to <= self.lives.lock().history.oldest {
+            // Retired by another call meanwhile, which may have removed what this one read.
+            return Ok(());
+        }
+        if !ends_record? {
             let message = format!("cannot retire up to {up_to}: no record ends there");
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }

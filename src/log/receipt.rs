@@ -115,20 +115,20 @@ impl Future for Receipt {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let lsn = self.lsn.get();
         let shared = Arc::clone(&self.shared);
-        {
+        shared.check_process()?;
+        // Cloned before the lock is taken, and what it replaces dropped after: both are a user's code.
+        let newest = Waiter::Task(context.waker().clone());
+        let _replaced = {
             let mut state = shared.sync.lock();
+            let replaced = self.waiting.take().and_then(|id| state.waiters.remove(id));
             // Decided under the lock: whoever moves the durable LSN takes it afterwards to look for waiters.
             if shared.positions.durable() >= lsn || shared.poisoned().is_some() {
-                if let Some(id) = self.waiting.take() {
-                    state.waiters.remove(id);
-                }
+                drop(state);
                 return Poll::Ready(shared.verdict_on(lsn));
             }
-            let waits = self.waiting.is_some_and(|id| state.waiters.replace_waker(id, context.waker()));
-            if !waits {
-                self.waiting = Some(state.waiters.add(lsn, Waiter::Task(context.waker().clone())));
-            }
-        }
+            self.waiting = Some(state.waiters.add(lsn, newest));
+            replaced
+        };
         shared.ask_for_flush(lsn);
         Poll::Pending
     }

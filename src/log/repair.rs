@@ -13,6 +13,9 @@ use crate::words::types::Lsn;
 const PIECE: usize = 1 << 20;
 
 /// Makes the verdict durable: rewrite, HISTORY, cut, remove, in this order. Writes nothing after a clean close.
+///
+/// A HISTORY that lists no incarnation is written, again too: the creation may have been cut off before its name was
+/// durable, and nothing later has made it so.
 pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
     if let Some(unfinished) = verdicts.unfinished.take() {
         for info in &verdicts.catalogue {
@@ -21,7 +24,7 @@ pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
         let life = verdicts.history.lives.last_mut().expect("the open incarnation is listed");
         let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
         life.end = Some(End { lsn, prepared, clean: false });
-    } else if verdicts.to_cut.is_empty() && verdicts.to_remove.is_empty() {
+    } else if !verdicts.history.lives.is_empty() && verdicts.to_cut.is_empty() && verdicts.to_remove.is_empty() {
         return Ok(());
     }
     place.save(&verdicts.history)?;

@@ -137,8 +137,8 @@ impl Cursor {
             if first.first_frame() >= bound || first.header.previous != earlier.base() {
                 break;
             }
-            let mut reader = FrameReader::open(&*self.shared.place.disk, &first)
-                .map_err(|error| unreadable(&first, first.base()).with_source(error))?;
+            let mut reader =
+                FrameReader::open(&*self.shared.place.disk, &first).map_err(|error| self.not_open(&first, error))?;
             // What is not valid is met, and reported, when it is its turn.
             match reader.examine(first.first_frame()).header {
                 Some(header) if header.kind == Kind::Middle => first = earlier,
@@ -175,10 +175,19 @@ impl Cursor {
             }
             Ok(reader)
         };
-        let reader = open().map_err(|error| unreadable(&info, info.base()).with_source(error))?;
+        let reader = open().map_err(|error| self.not_open(&info, error))?;
         self.position = info.first_frame();
         self.open = Some((info, reader));
         Ok(true)
+    }
+
+    /// Why a segment that was in the catalogue a moment ago cannot be opened.
+    fn not_open(&self, info: &SegmentInfo, error: std::io::Error) -> Error {
+        let oldest = self.shared.lives.lock().history.oldest;
+        if oldest.get() >= info.end {
+            return retired(oldest, Lsn::new(self.position.max(self.after)));
+        }
+        unreadable(info, info.base()).with_source(error)
     }
 }
 
@@ -228,6 +237,7 @@ impl Tail {
     /// # Errors
     /// Damage, after which every call fails the same way to be read; a closed or poisoned log, once everything durable was read.
     pub fn next_timeout(&mut self, time: Duration) -> Result<Option<Record>> {
+        self.shared.check_process()?;
         let deadline = clock::now().after(time);
         loop {
             let durable = self.shared.positions.durable();
@@ -240,8 +250,10 @@ impl Tail {
             if self.is_over() && self.shared.positions.durable() == durable {
                 return Err(self.shared.refusal());
             }
-            if self.shared.watch_to(durable + 1, deadline)? == Waited::TimedOut {
-                return Ok(None);
+            match self.shared.watch_to(durable + 1, deadline) {
+                Ok(Waited::TimedOut) => return Ok(None),
+                // There is more to read, or the log is over: the next round tells.
+                Ok(Waited::Reached) | Err(_) => {}
             }
         }
     }

@@ -18,7 +18,7 @@ use super::reader::SegmentInfo;
 use super::recover::Recovery;
 use super::stats::{Counters, Stats};
 use crate::disk::DiskLock;
-use crate::format::history::History;
+use crate::format::history::{History, Life};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) log_id: LogId,
     pub(crate) report: Recovery,
+    /// The incarnations before this open: their tokens need no lock that is held during I/O.
+    pub(crate) past: Box<[Life]>,
     pub(crate) positions: Positions,
     pub(crate) core: Mutex<Core>,
     pub(crate) writer: Mutex<Writer>,
@@ -125,8 +127,7 @@ impl Shared {
         match self.incarnation.get() {
             Some(&(incarnation, begin)) if lsn.get() > begin => Token { log_id: self.log_id, incarnation, lsn },
             _ => {
-                let lives = self.lives.lock();
-                let life = lives.history.lives.iter().rev().find(|life| life.begin < lsn);
+                let life = self.past.iter().rev().find(|life| life.begin < lsn);
                 let incarnation = life.map_or(none, |life| life.incarnation);
                 Token { log_id: self.log_id, incarnation, lsn }
             }

@@ -1,6 +1,5 @@
 //! Who waits for which LSN to become durable, so that a flush wakes exactly those it served.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -30,9 +29,10 @@ impl Slot {
     /// This thread's slot. A thread waits for one thing at a time, so it can use one slot for ever.
     pub(crate) fn of_this_thread() -> Arc<Slot> {
         thread_local! {
-            static SLOT: RefCell<Arc<Slot>> = RefCell::new(Arc::new(Slot::default()));
+            static SLOT: Arc<Slot> = Arc::default();
         }
-        SLOT.with_borrow(Arc::clone)
+        // A destructor that runs as the thread ends, of a user's thread-local engine, may come after this one's.
+        SLOT.try_with(Arc::clone).unwrap_or_default()
     }
 
     /// Waits for a signal, or until `deadline`.
@@ -100,17 +100,6 @@ impl Waiters {
         self.threads += usize::from(matches!(waiter, Waiter::Thread(_)));
         self.by_lsn.insert(id, waiter);
         id
-    }
-
-    /// Gives a waiting task its newest waker; `false` if it waits no more.
-    pub(crate) fn replace_waker(&mut self, id: WaiterId, waker: &Waker) -> bool {
-        match self.by_lsn.get_mut(&id) {
-            Some(Waiter::Task(old)) => {
-                old.clone_from(waker);
-                true
-            }
-            _ => false,
-        }
     }
 
     /// `None` if it was taken already.

@@ -78,9 +78,9 @@ impl Pipeline {
         let lsn = loop {
             let placed = {
                 let _order = self.order.lock();
-                self.take_place(&record, mode, check)?
+                self.take_place(&record, mode, check)
             };
-            match placed {
+            match placed.inspect_err(|_| self.log.tell_if_poisoned())? {
                 Ok(lsn) => break lsn,
                 Err(missing) => self.log.wait_for_room(missing, &record, patience)?,
             }
@@ -111,7 +111,6 @@ impl Pipeline {
         if let Err(bug) = applied {
             // It has its place in the log and not in the index: readers must not go on as if nothing had happened.
             self.log.stop(bug.clone());
-            self.log.tell_of_poison();
             return Err(bug);
         }
         self.index.publish(lsn);

@@ -16,16 +16,26 @@ use crate::words::types::Lsn;
 /// tell the difference ([`Snapshot::is_durable`]) and wait it out ([`Snapshot::wait_durable`]).
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    pipeline: Arc<Pipeline>,
     hold: Hold,
+    /// Dropped, and so pruning, after the hold is gone.
+    pruner: Pruner,
 }
+
+/// Prunes what a snapshot kept: without further commits nobody else would. The next one to go, or the next commit,
+/// prunes what is left.
+#[derive(Clone, Debug)]
+struct Pruner(Arc<Pipeline>);
 
 /// Keys whose old versions are pruned when a snapshot goes, at most.
 const PRUNED_AT_DROP: usize = 256;
 
 impl Snapshot {
     pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: Hold) -> Self {
-        Snapshot { pipeline: Arc::clone(pipeline), hold }
+        Snapshot { hold, pruner: Pruner(Arc::clone(pipeline)) }
+    }
+
+    fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pruner.0
     }
 
     /// The LSN of the newest commit that it sees.
@@ -35,7 +45,7 @@ impl Snapshot {
 
     /// Whether everything it sees is durable by now.
     pub fn is_durable(&self) -> bool {
-        self.pipeline.log.durable() >= self.lsn()
+        self.pipeline().log.durable() >= self.lsn()
     }
 
     /// Makes everything it sees durable: waits for the newest commit that it sees, and for none after it.
@@ -43,8 +53,8 @@ impl Snapshot {
     /// # Errors
     /// [`Indeterminate`](crate::ErrorKind::Indeterminate) if a write or fsync failed.
     pub fn wait_durable(&self) -> Result<()> {
-        self.pipeline.log.check_process()?;
-        self.pipeline.log.flush_to(self.lsn().get(), None).map(|_| ())
+        self.pipeline().log.check_process()?;
+        self.pipeline().log.flush_to(self.lsn().get(), None).map(|_| ())
     }
 
     /// The value of `key`.
@@ -52,7 +62,7 @@ impl Snapshot {
     /// # Errors
     /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped) if the keyspace was dropped before this snapshot.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        Ok(keyspace.at(&self.pipeline, self.lsn())?.get(key.as_ref(), self.lsn()))
+        Ok(keyspace.at(self.pipeline(), self.lsn())?.get(key.as_ref(), self.lsn()))
     }
 
     /// The entries in a range of keys, such as `"a".."b"` or `..`.
@@ -60,7 +70,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Range> {
-        let tree = keyspace.at(&self.pipeline, self.lsn())?;
+        let tree = keyspace.at(self.pipeline(), self.lsn())?;
         Ok(Range::new(tree, slices(&range), Vec::new(), &self.hold))
     }
 
@@ -77,26 +87,24 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Result<Range> {
-        let tree = keyspace.at(&self.pipeline, self.lsn())?;
+        let tree = keyspace.at(self.pipeline(), self.lsn())?;
         let end = end_of_prefix(prefix.as_ref());
         Ok(Range::new(tree, prefix_range(prefix.as_ref(), end.as_deref()), Vec::new(), &self.hold))
     }
 
     /// The keyspace called `name` as this snapshot sees it.
     pub fn keyspace(&self, name: &str) -> Option<Keyspace> {
-        self.pipeline.index.keyspace_by_name(name, self.lsn()).map(|tree| Keyspace::new(&self.pipeline, tree))
+        self.pipeline().index.keyspace_by_name(name, self.lsn()).map(|tree| Keyspace::new(self.pipeline(), tree))
     }
 
     /// The names of the keyspaces that it sees, in order.
     pub fn keyspaces(&self) -> Vec<String> {
-        self.pipeline.index.keyspaces(self.lsn()).iter().map(|tree| tree.name().to_owned()).collect()
+        self.pipeline().index.keyspaces(self.lsn()).iter().map(|tree| tree.name().to_owned()).collect()
     }
 }
 
-impl Drop for Snapshot {
+impl Drop for Pruner {
     fn drop(&mut self) {
-        // Without further commits nobody else would prune what the snapshot kept; the next one to go, or the next
-        // commit, prunes the rest.
-        self.pipeline.index.prune(self.pipeline.log.durable(), PRUNED_AT_DROP);
+        self.0.index.prune(self.0.log.durable(), PRUNED_AT_DROP);
     }
 }

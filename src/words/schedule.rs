@@ -144,8 +144,9 @@ impl Schedule {
     }
 }
 
+/// Not in a destructor that runs as a thread ends: by then it has left the simulation.
 fn current() -> Option<(Arc<Schedule>, usize)> {
-    CURRENT.with_borrow(Clone::clone)
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
 fn wake(state: &mut State, at: usize, most: usize) {
@@ -157,7 +158,7 @@ fn wake(state: &mut State, at: usize, most: usize) {
 
 /// Whether this thread takes part in a simulation.
 pub(crate) fn is_simulated() -> bool {
-    CURRENT.with_borrow(Option::is_some)
+    CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or_default()
 }
 
 /// The simulation's time, if this thread takes part in one.

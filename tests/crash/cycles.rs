@@ -7,8 +7,8 @@ use forelog::{LossBudget, Outcome, Token};
 
 use super::explore::crash_somewhere;
 use super::life::{Faults, Past, live};
-use super::random::Random;
 use super::workload::Plan;
+use crate::support::Random;
 
 /// What happened on the way.
 #[derive(Clone, Copy, Default, Debug)]

@@ -10,9 +10,9 @@ use super::check::{Crash, Expected};
 use super::ledger::View;
 use super::life::{Cut, Faults, Life, Past, live, mode_name};
 use super::model::Write;
-use super::random::Random;
 use super::report::{Kind, Tally};
 use super::workload::Plan;
+use crate::support::Random;
 
 /// Up to this many sectors and names, every subset of them is tried.
 const EXHAUSTIVE: usize = 6;

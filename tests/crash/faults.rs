@@ -7,9 +7,9 @@ use forelog::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Page
 use super::check::{Crash, Expected};
 use super::explore::{check_reopen, crash_at, explore_life};
 use super::life::{Faults, Life, Past, live};
-use super::random::Random;
 use super::report::Tally;
 use super::workload::Plan;
+use crate::support::Random;
 
 /// A life that ends well, and one with a failed fsync, all of whose crash states are explored.
 pub(crate) fn run_with_failure(seed: u64, run: u64, tally: &mut Tally) -> Result<(), String> {

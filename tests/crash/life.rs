@@ -12,8 +12,8 @@ use forelog::{CommitMode, Engine, ErrorKind, LogOptions, Lsn, Outcome, Poison, T
 use super::check::{Expected, ask};
 use super::ledger::{Event, Ledger, Pages};
 use super::model::{History, Placed, State, Write};
-use super::random::Random;
 use super::workload::{Plan, run_clients};
+use crate::support::Random;
 
 /// The directory of the database, one below the root, so that its creation is part of the runs.
 pub(crate) const DIR: &str = "db";

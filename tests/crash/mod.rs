@@ -8,6 +8,5 @@ pub(crate) mod faults;
 pub(crate) mod ledger;
 pub(crate) mod life;
 pub(crate) mod model;
-pub(crate) mod random;
 pub(crate) mod report;
 pub(crate) mod workload;

@@ -47,7 +47,7 @@ pub(crate) fn value(life: u64, client: usize, number: usize, key: &[u8], length:
         .iter()
         .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3));
     let mut value = format!("{life:06}.{client:02}.{number:05}.{:08x}.{length:06}.", place >> 32).into_bytes();
-    let mut filler = super::random::Random::new(place ^ (life << 40) ^ (number as u64));
+    let mut filler = crate::support::Random::new(place ^ (life << 40) ^ (number as u64));
     while value.len() < length {
         value.extend_from_slice(&filler.next().to_le_bytes());
     }

@@ -10,7 +10,7 @@ use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Options, Rece
 
 use super::ledger::{Event, Ledger};
 use super::model::{ACCOUNTS, BANK, Bytes, Write, account, account_value, balance, first_balance, value};
-use super::random::Random;
+use crate::support::Random;
 
 /// Keyspaces that are always there. A run with churn creates and drops [`EXTRA`].
 const KEYSPACES: [&str; 3] = [BANK, "left", "right"];

@@ -17,11 +17,15 @@ impl Random {
         (self.0 >> 33) % bound
     }
 
+    fn one_of<T: Copy>(&mut self, from: &[T]) -> T {
+        from[usize::try_from(self.below(from.len() as u64)).expect("an index")]
+    }
+
     fn steps(&mut self) -> Vec<(usize, CommitMode)> {
         let modes = [Sync, Written, Async, Written, Within(Duration::from_secs(3600))];
         let lengths = [0, 8, 100, 513, 1500, 3552, 5000];
         let count = self.below(7);
-        (0..count).map(|_| (lengths[self.below(7) as usize], modes[self.below(5) as usize])).collect()
+        (0..count).map(|_| (self.one_of(&lengths), self.one_of(&modes))).collect()
     }
 }
 
@@ -53,7 +57,7 @@ fn two_hundred(seed: u64) {
             assert!(numbers.insert(number) && nonces.insert(nonce), "{what}");
         }
         tokens.extend(session.issued.iter().map(|issued| issued.token));
-        let granularity = [Granularity::Word, Granularity::Sector][random.below(2) as usize];
+        let granularity = random.one_of(&[Granularity::Word, Granularity::Sector]);
         disk = match random.below(4) {
             0 => session.crash.process_kill(),
             1 => session.crash.power_loss(&Loss::Everything, granularity),
@@ -63,7 +67,7 @@ fn two_hundred(seed: u64) {
             // A crash in recovery, too.
             let recovering = disk.crash_point().process_kill();
             let points = crash_points(&recovering, || drop(open(&recovering).unwrap()));
-            let point = &points[random.below(points.len() as u64) as usize];
+            let point = &points[usize::try_from(random.below(points.len() as u64)).expect("an index")];
             disk = point.power_loss(&Loss::Seeded(random.below(1 << 30)), granularity);
         }
         let opened = open(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));

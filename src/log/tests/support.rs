@@ -105,13 +105,14 @@ pub(super) fn assert_holds(disk: &SimDisk, expected: &Records, what: &str) {
     let oldest = opened.log.shared().lives.lock().history.oldest;
     let retained: Records = expected.iter().filter(|(lsn, _)| *lsn > oldest).cloned().collect();
     assert_same(&scanned.unwrap(), &retained, what);
+    let begun = !opened.log.shared().lives.lock().history.lives.is_empty();
     opened.log.close().unwrap();
     let settled = files(disk);
     let changes = count_changes(disk, || {
         assert_same(&open(disk).unwrap_or_else(|error| panic!("{what}, again: {error}")).records, expected, what);
     });
     // A HISTORY that lists nothing is written again: its creation may have been cut off.
-    assert!(changes == 0, "{what}: the second open made {changes} changes");
+    assert!(changes == 0 || !begun, "{what}: the second open made {changes} changes");
     assert!(files(disk) == settled, "{what}: the second open changed a byte");
 }
 

@@ -1,0 +1,219 @@
+//! Interleavings that once broke it: begin, close, retirement, threads that end.
+
+use super::*;
+
+/// A preparation failed while a committer's write was in flight. The owner closed the log, which gave the lock up at
+/// once, and reopened it; then the write landed in the files of the new owner.
+#[test]
+fn nothing_lands_after_the_close_of_a_poisoned_log() {
+    let in_flight = AtomicU32::new(0);
+    for seed in 0..SEEDS {
+        let closed = Arc::new(AtomicBool::new(false));
+        let late = Arc::new(Mutex::new(Vec::new()));
+        let disk = disk();
+        let (is_closed, noted) = (Arc::clone(&closed), Arc::clone(&late));
+        sim::run(seed, || {
+            let log = open_log(&disk);
+            log.append(&[0; 1500], CommitMode::Sync).unwrap();
+            sim::sleep(Duration::from_millis(100));
+            disk.on_op(move |_, op| {
+                if std::thread::current().name() == Some("writer") && op.kind == OpKind::Write {
+                    sim::sleep(STALL);
+                }
+                if is_closed.load(Ordering::SeqCst) && op.kind != OpKind::Lock {
+                    noted.lock().unwrap().push(format!("{:?} {}", op.kind, op.path.display()));
+                }
+            });
+            disk.inject(Fault::once(OpSelector::of(OpKind::Rename), FaultKind::Errno(5)));
+            let other = log.clone();
+            // It rolls, which has the next segment prepared.
+            let writer = sim::start("writer", move || drop(other.append(&[1; 3000], CommitMode::Written)));
+            while log.poisoned().is_none() {
+                sim::sleep(DEVICE);
+            }
+            in_flight.fetch_add(u32::from(log.written_lsn() < log.appended_lsn()), Ordering::Relaxed);
+            assert_eq!(kind_of(log.close()), ErrorKind::Poisoned);
+            closed.store(true, Ordering::SeqCst);
+            writer.join();
+        });
+        disk.clear_on_op();
+        assert_eq!(*late.lock().unwrap(), Vec::<String>::new(), "seed {seed}");
+    }
+    assert!(in_flight.into_inner() > 100, "a write was in flight");
+}
+
+/// A reader learned of a segment that was retired before it could open it, and called the log damaged; so did a
+/// second retirement, which looks for the end of a record there.
+#[test]
+fn a_retirement_is_not_damage() {
+    let met = AtomicU32::new(0);
+    for seed in 0..SEEDS {
+        sim::run(seed, || {
+            let log = open_log(&disk());
+            let lsns: Vec<_> = (0..30u8).map(|n| log.append(&[n; 500], CommitMode::Written).unwrap().lsn()).collect();
+            log.flush().unwrap();
+            let retirers: Vec<_> = (0..2)
+                .map(|client| {
+                    let (log, lsns) = (log.clone(), lsns.clone());
+                    sim::start("retire", move || {
+                        let mut random = seed + client;
+                        for &lsn in lsns.iter().skip(usize::try_from(client).unwrap()).step_by(5) {
+                            log.retire(lsn).unwrap();
+                            pause(&mut random, 40);
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..6 {
+                let mut next = None;
+                for record in log.scan(Lsn::ZERO).unwrap() {
+                    match record {
+                        Ok(record) => {
+                            assert!(next.is_none_or(|next| next == record.payload[0]), "skipped without a word");
+                            next = Some(record.payload[0] + 1);
+                        }
+                        Err(error) => {
+                            assert_eq!(error.kind(), ErrorKind::Retired, "{error}");
+                            met.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            }
+            retirers.into_iter().for_each(sim::Simulated::join);
+        });
+    }
+    assert!(met.into_inner() > 100, "readers and retirements met");
+}
+
+/// A transaction that wrote nothing commits without waiting; to name what it read, it waited for the lock that the
+/// first commit after an open holds while it creates a segment.
+#[test]
+fn a_reader_does_not_wait_for_the_first_commit() {
+    for seed in 0..SEEDS {
+        sim::run(seed, || {
+            let disk = disk();
+            let engine = open_on(&disk, small()).unwrap();
+            let keys = engine.keyspace("k").unwrap();
+            let token = put(&engine, &keys, "a", "1", CommitMode::Sync).unwrap().token();
+            engine.close().unwrap();
+            let engine = open_on(&disk, small()).unwrap();
+            let keys = engine.open_keyspace("k").unwrap();
+            disk.inject(Fault::lasting(OpSelector::of(OpKind::Create), FaultKind::Stall(STALL)));
+            let (other, others) = (engine.clone(), keys.clone());
+            let first = sim::start("first", move || drop(put(&other, &others, "b", "2", CommitMode::Sync).unwrap()));
+            sim::sleep(Duration::from_millis(1 + seed));
+            let start = now();
+            let mut tx = engine.begin().unwrap();
+            assert_eq!(tx.get(&keys, "a").unwrap().unwrap(), b"1");
+            let receipt = tx.commit().unwrap();
+            assert!(receipt.is_durable() && now().since(start) < Duration::from_millis(1));
+            assert_eq!(receipt.token(), token);
+            disk.clear_faults();
+            first.join();
+        });
+    }
+}
+
+/// The drop of a snapshot looked for what only it had kept, while it was still held.
+#[test]
+fn the_last_snapshot_to_go_takes_its_versions_along() {
+    simulate(&small(), |_, engine, keys| {
+        put(engine, keys, "a", "1", CommitMode::Sync).unwrap();
+        let snapshot = engine.snapshot().unwrap();
+        put(engine, keys, "a", "2", CommitMode::Sync).unwrap();
+        put(engine, keys, "b", "1", CommitMode::Sync).unwrap();
+        assert_eq!(engine.versions_in_memory(), 3);
+        let other = snapshot.clone();
+        drop(snapshot);
+        assert_eq!(engine.versions_in_memory(), 3, "somebody else still sees it");
+        drop(other);
+        assert_eq!(engine.versions_in_memory(), 2);
+    });
+}
+
+// ---- stories on plain threads: a simulated thread that panics or ends cannot wait
+
+/// A flush asked whether its thread was panicking, and took that for its own failure. A program that unwinds, and
+/// whose engine is dropped or flushed by a destructor on the way, found its log poisoned and not closed.
+#[test]
+fn a_flush_while_the_thread_unwinds_has_not_failed() {
+    let disk = SimDisk::new();
+    let engine = open_on(&disk, small()).unwrap();
+    let keys = engine.keyspace("k").unwrap();
+    let receipt = put(&engine, &keys, "a", "1", CommitMode::Async).unwrap();
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _engine = engine;
+        resume_unwind(Box::new("on purpose"));
+    }));
+    assert!(unwound.is_err() && receipt.wait().is_ok());
+    let engine = open_on(&disk, small()).unwrap();
+    assert!(engine.recovery().crashed.is_none(), "it was closed");
+    assert_eq!(common::get(&engine, &engine.open_keyspace("k").unwrap(), "a").unwrap(), "1");
+}
+
+/// The thread that prepares segments died in a panic of its disk, and every append that needed one waited for ever.
+#[test]
+fn a_panic_of_the_disk_in_a_preparation_stops_the_log() {
+    let disk = SimDisk::new();
+    let log = open_log(&disk);
+    log.append(b"first", CommitMode::Sync).unwrap();
+    common::wait_until(|| log.stats().segments_prepared > 0);
+    disk.on_op(|_, op| {
+        if std::thread::current().name() == Some("forelog-prepare") && op.kind == OpKind::Rename {
+            resume_unwind(Box::new("on purpose"));
+        }
+    });
+    let failed = (0..20).find_map(|_| log.append_timeout(&[0; 1000], CommitMode::Async, Duration::from_secs(20)).err());
+    assert_eq!(failed.expect("there is no room").kind(), ErrorKind::Poisoned);
+    assert_eq!(kind_of(log.close()), ErrorKind::Poisoned);
+}
+
+/// A thread ended with the last engine in a thread-local of its own. What it waits with is a thread-local too, and was
+/// gone by then: the process was aborted.
+#[test]
+fn the_last_engine_may_be_dropped_as_its_thread_ends() {
+    thread_local! {
+        static ENGINE: std::cell::RefCell<Option<Engine>> = const { std::cell::RefCell::new(None) };
+    }
+    let (disk, gate, engine, keys) = behind_a_gate(small());
+    gate.close();
+    let receipt = put(&engine, &keys, "a", "1", CommitMode::Async).unwrap();
+    let waiting = receipt.clone();
+    let last = std::thread::spawn(move || {
+        ENGINE.set(Some(engine));
+        // It has waited, and the flusher is inside a flush when the thread ends.
+        waiting.wait_timeout(Duration::from_millis(50)).unwrap_err();
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    gate.open();
+    last.join().unwrap();
+    assert!(receipt.is_durable());
+    drop(keys);
+    assert!(open_on(&disk, small()).unwrap().recovery().crashed.is_none(), "it was closed");
+}
+
+/// A receipt polled in a forked child waited there for a flusher that was not copied.
+#[cfg(unix)]
+#[test]
+fn a_receipt_polled_behind_a_fork_is_refused() {
+    let dir = TempDir::new();
+    let engine = Engine::open(&dir).unwrap();
+    let keys = engine.keyspace("k").unwrap();
+    let mut receipt = put(&engine, &keys, "a", "1", CommitMode::Sync).unwrap();
+    // SAFETY: the child calls into the engine, which refuses before it takes a lock, and leaves by _exit.
+    #[expect(unsafe_code, reason = "fork has no safe binding")]
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = matches!(poll(&mut receipt, Waker::noop()), Poll::Ready(Err(e)) if e.kind() == ErrorKind::Forked);
+        // SAFETY: no destructor of the parent's may run here.
+        #[expect(unsafe_code, reason = "_exit has no safe binding")]
+        unsafe {
+            libc::_exit(i32::from(!refused))
+        }
+    }
+    let mut status = 0;
+    // SAFETY: the child is ours, and the status a place to write to.
+    #[expect(unsafe_code, reason = "waitpid has no safe binding")]
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert!(waited == child && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0);
+}
