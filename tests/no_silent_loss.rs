@@ -95,8 +95,8 @@ fn sweep(modes: &[CommitMode], stride: impl Fn(&mut Random) -> usize) {
 
 #[test]
 fn e1_e2_a_sample_of_flipped_bits_is_refused_or_harmless() {
-    sweep(&[CommitMode::Sync], |random| 1 + random.below(120));
-    sweep(&[CommitMode::Sync, CommitMode::Written, CommitMode::Async], |random| 1 + random.below(120));
+    sweep(&[CommitMode::Sync], |random| 1 + random.below(300));
+    sweep(&[CommitMode::Sync, CommitMode::Written, CommitMode::Async], |random| 1 + random.below(300));
 }
 
 #[test]
