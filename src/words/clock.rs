@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 /// A moment, as the time since this process first asked (or since the simulation began).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[cfg_attr(not(feature = "sim"), expect(unreachable_pub, reason = "only a simulation shows it to users"))]
 pub struct Moment(Duration);
 
+#[cfg_attr(not(feature = "sim"), expect(unreachable_pub, dead_code, reason = "only a simulation shows it to users"))]
 impl Moment {
     /// The moment `since_start` after the beginning.
     pub const fn at(since_start: Duration) -> Self {
