@@ -371,7 +371,7 @@ fn a_try_commit_says_that_the_disk_is_full_instead_of_blocking_for_ever() {
     let mut batch = engine.batch().unwrap();
     batch.put(&keyspace, "a", "x".repeat(700)).unwrap();
     let attempt = |stop: fn(&forelog::Result<forelog::Receipt>) -> bool| {
-        for _ in 0..1_000_000 {
+        for _ in 0..100_000 {
             let result = batch.try_commit_with(CommitMode::Async);
             if stop(&result) {
                 return result;

@@ -145,6 +145,7 @@ fn the_watermarks_keep_their_order_and_never_go_back() {
         done.store(true, Ordering::SeqCst);
         watcher.join().unwrap();
     });
+    log.flush().unwrap();
     assert_eq!(scan(&log, Lsn::ZERO).len(), 1200);
 }
 
@@ -182,7 +183,7 @@ fn a_tail_follows_a_writer_across_segments_and_ends_when_the_log_is_closed() {
     let writer = {
         let log = log.clone();
         std::thread::spawn(move || {
-            let lsns = fill(&log, 300);
+            let lsns = fill(&log, 100);
             log.close().unwrap();
             lsns
         })
