@@ -11,7 +11,7 @@ use common::{MODES, TempDir, error_of, get, in_memory, kind_of, open_on, put};
 
 #[test]
 fn creating_listing_and_dropping_survive_a_reopen() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     assert_eq!(engine.keyspaces().unwrap(), Vec::<String>::new());
     for name in ["b", "c", "a"] {
@@ -76,7 +76,7 @@ fn a_crash_takes_the_creation_and_what_came_after_it_or_neither() {
 
 #[test]
 fn names_have_1_to_255_bytes() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let longest = "n".repeat(255);
     let unicode = format!("{}b", "ß".repeat(127));
@@ -185,7 +185,7 @@ fn a_snapshot_taken_before_the_drop_goes_on_seeing_the_keyspace() {
 
 #[test]
 fn a_keyspace_created_again_under_the_same_name_is_another_one() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let old = engine.keyspace("k").unwrap();
     put(&engine, &old, "a", "old", CommitMode::Sync).unwrap();

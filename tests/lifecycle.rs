@@ -62,7 +62,7 @@ fn handles_can_be_shared_and_sent() {
 
 #[test]
 fn commits_in_every_mode_from_many_threads_are_there_after_a_reopen() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Options::new().segment_bytes(64 << 10).open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     let commit = |thread: usize, number: usize| {
@@ -91,7 +91,7 @@ fn commits_in_every_mode_from_many_threads_are_there_after_a_reopen() {
 
 #[test]
 fn close_from_one_clone_closes_all() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     let other = engine.clone();
@@ -153,7 +153,7 @@ fn closing_while_another_thread_commits_acknowledges_nothing_that_is_lost() {
 
 #[test]
 fn dropping_the_last_clone_closes() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     let other = engine.clone();
@@ -168,7 +168,7 @@ fn dropping_the_last_clone_closes() {
 
 #[test]
 fn an_open_after_a_clean_close_that_appends_nothing_changes_no_file() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Options::new().segment_bytes(8192).open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     for number in 0..500 {
@@ -192,7 +192,7 @@ fn an_open_after_a_clean_close_that_appends_nothing_changes_no_file() {
 
 #[test]
 fn a_new_database_without_a_commit_opens_again() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let path = dir.join("a/b/c");
     let id = Engine::open(&path).unwrap().log_id();
     // HISTORY is written again: nothing says yet that it ever became durable.
@@ -207,7 +207,7 @@ fn a_new_database_without_a_commit_opens_again() {
 
 #[test]
 fn an_engine_may_be_dropped_while_its_handles_live() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();

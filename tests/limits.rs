@@ -60,7 +60,7 @@ fn a_key_has_65_535_bytes_at_most() {
 
 #[test]
 fn a_value_has_64_mib_at_most() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     let mut value = pattern(MAX_VALUE + 1);

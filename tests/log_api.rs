@@ -54,7 +54,7 @@ fn segments(disk: &SimDisk) -> usize {
 #[test]
 fn what_was_appended_in_any_mode_is_scanned_now_and_after_a_reopen() {
     for mapped in [false, true] {
-        let dir = TempDir::new();
+        let dir = TempDir::new("test");
         let options = || LogOptions::new().segment_bytes(8192).mapped_reads(mapped);
         let log = options().open(&dir).unwrap();
         let lsns = fill(&log, 500);
@@ -176,7 +176,7 @@ fn a_record_larger_than_many_segments_is_one_record() {
 
 #[test]
 fn a_tail_follows_a_writer_across_segments_and_ends_when_the_log_is_closed() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let log = small_segments().open(&dir).unwrap();
     let mut tail = log.tail(Lsn::ZERO).unwrap();
     assert!(tail.next_timeout(Duration::ZERO).unwrap().is_none());
@@ -359,7 +359,7 @@ fn try_append_and_append_timeout_give_up_without_a_trace_and_can_be_repeated() {
 
 #[test]
 fn verify_reads_a_closed_log_and_refuses_an_open_one() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let log = small_segments().open(&dir).unwrap();
     let lsns = fill(&log, 100);
     assert_eq!(kind_of(inspect::verify(&dir)), ErrorKind::Locked);
@@ -403,7 +403,7 @@ fn verify_says_what_an_open_after_a_crash_would_do_and_changes_nothing() {
 
 #[test]
 fn tokens_of_another_log_or_of_another_branch_are_foreign() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let (original, copy) = (dir.join("original"), dir.join("copy"));
     let append = |log: &Log| log.append(b"x", CommitMode::Sync).unwrap().token();
     let log = Log::open(&original).unwrap();

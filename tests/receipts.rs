@@ -30,7 +30,7 @@ fn lazy() -> Options {
 
 #[test]
 fn every_way_says_durable_in_every_mode() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     for mode in MODES {
@@ -72,7 +72,7 @@ fn no_way_says_durable_before_it_is() {
 
 #[test]
 fn a_thousand_futures_are_awaited_from_one_thread() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     for mode in [CommitMode::Async, CommitMode::Written] {
@@ -304,7 +304,7 @@ fn after_a_failed_fsync_every_way_says_indeterminate_with_the_token() {
 
 #[test]
 fn receipts_outlive_the_engine() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let keyspace = engine.keyspace("k").unwrap();
     let closed = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();

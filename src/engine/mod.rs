@@ -232,7 +232,7 @@ impl Engine {
     pub fn flush(&self) -> Result<Lsn> {
         self.pipeline().check_open()?;
         let target = self.pipeline().index.visible();
-        self.pipeline().log.flush_to(target.get(), None)?;
+        self.pipeline().log.flush_to(target.get())?;
         Ok(target)
     }
 

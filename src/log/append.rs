@@ -149,32 +149,30 @@ impl Shared {
 
     /// Waits for what `mode` promises about the record at `lsn`, which has its place.
     pub(crate) fn fulfil(&self, lsn: Lsn, mode: CommitMode, patience: Patience) -> Result<()> {
-        let timed_out = || {
-            // Nobody waits for it any more, and a Sync commit has no deadline of its own.
-            self.ask_for_flush(lsn.get());
-            let message =
-                format!("the commit at LSN {lsn} is visible, but not yet durable; its token tells when it is");
-            Err(Error::new(ErrorKind::TimedOut, message).with_token(self.token(lsn)))
-        };
         match mode {
-            CommitMode::Sync => match self.flush_to(lsn.get(), patience.deadline())? {
-                Waited::Reached => Ok(()),
-                Waited::TimedOut => timed_out(),
-            },
+            CommitMode::Sync => self.wait_durable(lsn, patience),
             CommitMode::Written => {
                 self.write_to(lsn.get())?;
                 // The device may have stalled the write call itself for longer than the window may last.
-                while self.is_overdue() && self.positions.durable() < lsn.get() {
-                    if patience == Patience::Never {
-                        return timed_out();
-                    }
-                    if self.flush_to(lsn.get(), patience.deadline())? == Waited::TimedOut {
-                        return timed_out();
-                    }
-                }
-                Ok(())
+                if self.is_overdue() { self.wait_durable(lsn, patience) } else { Ok(()) }
             }
             CommitMode::Async | CommitMode::Within(_) => Ok(()),
+        }
+    }
+
+    fn wait_durable(&self, lsn: Lsn, patience: Patience) -> Result<()> {
+        let waited = match patience {
+            Patience::Forever => return self.flush_to(lsn.get()),
+            Patience::Until(deadline) => self.flush_until(lsn.get(), deadline)?,
+            Patience::Never => self.flush_until(lsn.get(), clock::now())?,
+        };
+        match waited {
+            Waited::Reached => Ok(()),
+            Waited::TimedOut => {
+                let message =
+                    format!("the commit at LSN {lsn} is visible and not yet durable; its token tells when it is");
+                Err(Error::new(ErrorKind::TimedOut, message).with_token(self.token(lsn)))
+            }
         }
     }
 

@@ -8,7 +8,7 @@ impl Shared {
     pub(crate) fn run_flusher(&self) {
         while let Some(target) = self.wait_until_due() {
             // A failure has poisoned the log and told everybody; the next wait ends this thread.
-            let _ = self.flush_to(target, None);
+            let _ = self.flush_to(target);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::place::Place;
 use super::reader::SegmentInfo;
@@ -62,9 +62,7 @@ impl Directory {
             }
             return Ok(None);
         }
-        let bytes = place
-            .read(&history_path)
-            .map_err(|error| Error::damaged(&history_path, Lsn::ZERO, DamageCause::Unreadable).with_source(error))?;
+        let bytes = place.read(&history_path).map_err(|error| unreadable(&history_path, Lsn::ZERO, error))?;
         let history = History::decode(&bytes)
             .map_err(|refusal| refused(refusal, &history_path, Lsn::ZERO, DamageCause::BadHistory))?;
         let mut directory = Directory { history, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
@@ -110,20 +108,29 @@ fn is_temporary(name: &str) -> bool {
 fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
     let path = place.path(&crate::format::segment::file_name(base));
     let damaged = |cause, error: io::Error| Error::damaged(&path, Lsn::new(base), cause).with_source(error);
-    let file = place.disk.open(&path, Access::Read).map_err(|error| damaged(DamageCause::Unreadable, error))?;
-    let length = file.len().map_err(|error| damaged(DamageCause::Unreadable, error))?;
+    let unreadable = |error| unreadable(&path, Lsn::new(base), error);
+    let file = place.disk.open(&path, Access::Read).map_err(unreadable)?;
+    let length = file.len().map_err(unreadable)?;
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     read_exact_at(&*file, &mut bytes, 0).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => damaged(DamageCause::WrongLength, error),
-        _ => damaged(DamageCause::Unreadable, error),
+        _ => unreadable(error),
     })?;
     let header = SegmentHeader::decode(&bytes)
         .map_err(|refusal| refused(refusal, &path, Lsn::new(base), DamageCause::BadHeader))?;
     Ok(SegmentInfo { end: header.limit(), header, path, length })
 }
 
+/// A file that may not be read is not damaged, and restoring a copy would not help.
+fn unreadable(path: &Path, lsn: Lsn, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::io("read", path, error),
+        _ => Error::damaged(path, lsn, DamageCause::Unreadable).with_source(error),
+    }
+}
+
 /// The error for a header that was refused.
-fn refused(refusal: Refusal, path: &std::path::Path, lsn: Lsn, cause: DamageCause) -> Error {
+fn refused(refusal: Refusal, path: &Path, lsn: Lsn, cause: DamageCause) -> Error {
     match refusal {
         Refusal::Version(version) => Error::new(
             ErrorKind::Unsupported,

@@ -55,14 +55,14 @@ pub(crate) enum Waited {
 
 impl Shared {
     /// Returns once everything up to `lsn` is durable, flushing it if nobody else does.
-    pub(crate) fn flush_to(&self, lsn: u64, deadline: Option<Moment>) -> Result<Waited> {
+    pub(crate) fn flush_to(&self, lsn: u64) -> Result<()> {
         loop {
             if self.positions.durable() >= lsn {
-                return Ok(Waited::Reached);
+                return Ok(());
             }
             let mut state = self.sync.lock();
             if self.positions.durable() >= lsn {
-                return Ok(Waited::Reached);
+                return Ok(());
             }
             self.refuse_if_poisoned(lsn)?;
             if !state.taken {
@@ -72,23 +72,22 @@ impl Shared {
                 continue;
             }
             let slot = Slot::of_this_thread();
-            let id = state.waiters.add(lsn, Waiter::Thread(Arc::clone(&slot)));
+            state.waiters.add(lsn, Waiter::Thread(Arc::clone(&slot)));
             drop(state);
-            let signal = slot.wait(deadline).or_else(|| {
-                // Too late to leave if somebody has already counted on this thread.
-                let withdrawn = self.sync.lock().waiters.remove(id).is_some();
-                if withdrawn { None } else { slot.wait(None) }
-            });
-            match signal {
-                None => return Ok(Waited::TimedOut),
-                Some(Signal::Lead) => self.lead(),
-                Some(Signal::Look) => {}
+            if slot.wait(None) == Some(Signal::Lead) {
+                self.lead();
             }
         }
     }
 
-    /// Returns once everything up to `lsn` is durable, but leaves the flush to the background flusher: the device may
-    /// stall for longer than the caller wants to wait.
+    /// [`Shared::flush_to`] with a deadline. It leaves the flush to the background flusher: the device may stall for
+    /// longer than the caller wants to wait.
+    pub(crate) fn flush_until(&self, lsn: u64, deadline: Moment) -> Result<Waited> {
+        self.ask_for_flush(lsn);
+        self.watch_to(lsn, deadline)
+    }
+
+    /// Waits until everything up to `lsn` is durable, or until `deadline`; makes no flush due.
     pub(crate) fn watch_to(&self, lsn: u64, deadline: Moment) -> Result<Waited> {
         loop {
             let slot = Slot::of_this_thread();

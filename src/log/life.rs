@@ -169,7 +169,7 @@ impl Shared {
             let _no_begin = self.lives.lock();
             self.core.lock().stopped = true;
         }
-        let flushed = self.flush_to(self.positions.appended(), None).map(|_| ());
+        let flushed = self.flush_to(self.positions.appended());
         self.room.notify_all();
         self.background.notify_all();
         self.stop_threads();

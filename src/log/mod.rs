@@ -220,7 +220,7 @@ impl Log {
     pub fn flush(&self) -> Result<Lsn> {
         self.shared().check_process()?;
         let target = self.shared().positions.appended();
-        self.shared().flush_to(target, None)?;
+        self.shared().flush_to(target)?;
         Ok(Lsn::new(target))
     }
 
@@ -233,7 +233,7 @@ impl Log {
         if lsn > self.appended_lsn() {
             return Err(Error::invalid_input(format!("LSN {lsn} was not handed out yet")));
         }
-        self.shared().flush_to(lsn.get(), None).map(|_| ())
+        self.shared().flush_to(lsn.get())
     }
 
     /// The end of the last record accepted.

@@ -72,7 +72,7 @@ impl Receipt {
     /// [`ErrorKind::Indeterminate`] if a write or fsync failed while the commit was in flight.
     pub fn wait(&self) -> Result<()> {
         self.shared.check_process()?;
-        self.shared.flush_to(self.lsn.get(), None).map(|_| ())
+        self.shared.flush_to(self.lsn.get())
     }
 
     /// Waits for at most `time`, also while the device stalls: the background flusher issues the flush.
@@ -81,9 +81,8 @@ impl Receipt {
     /// [`ErrorKind::TimedOut`] if the commit is not durable by then; otherwise as [`Receipt::wait`].
     pub fn wait_timeout(&self, time: Duration) -> Result<()> {
         self.shared.check_process()?;
-        self.shared.ask_for_flush(self.lsn.get());
         let deadline = clock::now().after(time);
-        match self.shared.watch_to(self.lsn.get(), deadline)? {
+        match self.shared.flush_until(self.lsn.get(), deadline)? {
             Waited::Reached => Ok(()),
             Waited::TimedOut => {
                 let message = format!("the commit at LSN {} is not durable yet", self.lsn);

@@ -54,7 +54,7 @@ impl Snapshot {
     /// [`Indeterminate`](crate::ErrorKind::Indeterminate) if a write or fsync failed.
     pub fn wait_durable(&self) -> Result<()> {
         self.pipeline().log.check_process()?;
-        self.pipeline().log.flush_to(self.lsn().get(), None).map(|_| ())
+        self.pipeline().log.flush_to(self.lsn().get())
     }
 
     /// The value of `key`.

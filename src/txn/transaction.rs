@@ -178,8 +178,8 @@ impl Transaction {
         self.commit_within(mode, Patience::Never)
     }
 
-    /// Commits, waiting for at most `time` for room and durability together. (A call that has become the flusher
-    /// returns when the device does.)
+    /// Commits, waiting for at most `time` for room and durability together, also while the device stalls: the
+    /// background flusher issues the flush. (A `Written` commit waits for its write call, however long that takes.)
     ///
     /// # Errors
     /// [`TimedOut`](ErrorKind::TimedOut): with a token, the commit took its place and is visible, and only its

@@ -196,7 +196,7 @@ fn the_last_engine_may_be_dropped_as_its_thread_ends() {
 #[cfg(unix)]
 #[test]
 fn a_receipt_polled_behind_a_fork_is_refused() {
-    let dir = TempDir::new();
+    let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
     let keys = engine.keyspace("k").unwrap();
     let mut receipt = put(&engine, &keys, "a", "1", CommitMode::Sync).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forelog::sim::{self, Granularity, Loss, SimDisk};
+use forelog::sim;
 use forelog::{CommitMode, ErrorKind, Outcome};
 
 use super::{DIR, count, open, options, power_loss, put, random_power_loss, simulate};
@@ -11,12 +11,17 @@ use super::{DIR, count, open, options, power_loss, put, random_power_loss, simul
 fn promise_1_the_recovered_state_is_a_prefix_of_the_commit_order() {
     simulate(|disk, engine, keys| {
         for number in 0..12 {
-            let mode = [CommitMode::Async, CommitMode::Written, CommitMode::Sync][number as usize % 3];
+            // All but the first are at risk at the end.
+            let mode = match number {
+                0 => CommitMode::Sync,
+                odd if odd % 2 == 1 => CommitMode::Written,
+                _ => CommitMode::Async,
+            };
             put(engine, keys, number, mode).unwrap();
         }
         for seed in 0..20 {
             // `count` fails on a hole.
-            assert!(count(&open(&random_power_loss(disk, seed))) <= 12);
+            assert!((1..=12).contains(&count(&open(&random_power_loss(disk, seed)))));
         }
     });
 }
@@ -65,7 +70,7 @@ fn promise_4_receipts_outlive_the_crash() {
     simulate(|disk, engine, keys| {
         let mut tokens = Vec::new();
         for number in 0..10 {
-            let mode = if number % 4 == 1 { CommitMode::Sync } else { CommitMode::Async };
+            let mode = [CommitMode::Async, CommitMode::Written, CommitMode::Sync][number as usize % 5 % 3];
             tokens.push(put(engine, keys, number, mode).unwrap().token());
         }
         let mut disk = random_power_loss(disk, 5);
@@ -167,30 +172,5 @@ fn promise_12_the_account_of_a_crash() {
         assert!(account.proven_durable <= durable);
         assert!(lost.iter().all(|token| token.lsn > account.recovered_to));
         after.close().unwrap();
-    });
-}
-
-#[test]
-fn promise_13_what_recovery_dropped_never_comes_back() {
-    simulate(|disk, engine, keys| {
-        put(engine, keys, 0, CommitMode::Sync).unwrap();
-        for number in 1..9 {
-            put(engine, keys, number, CommitMode::Written).unwrap();
-        }
-        // The first unsynced sectors are lost, later ones land.
-        let point = disk.crash_point();
-        let atoms = point.atoms(Granularity::Sector);
-        let mut landed = vec![true; atoms];
-        landed[0] = false;
-        let mut disk: SimDisk = point.power_loss(&Loss::AllBut(landed), Granularity::Sector);
-        let kept = count(&open(&disk));
-        for round in 0..3 {
-            let engine = open(&disk);
-            assert_eq!(count(&engine), kept, "something came back in round {round}");
-            let others = engine.keyspace("others").unwrap();
-            put(&engine, &others, round, CommitMode::Written).unwrap();
-            disk = random_power_loss(&disk, u64::from(round));
-        }
-        assert_eq!(count(&open(&disk)), kept);
     });
 }

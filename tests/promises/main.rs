@@ -8,6 +8,7 @@ mod support;
 
 mod after_a_crash;
 mod after_a_failure;
+mod corners;
 mod loss_budget;
 mod while_it_runs;
 
