@@ -1,9 +1,9 @@
 //! Each commit mode beside the raw limit of the same disk, in one run.
 //!
-//! `cargo bench --bench modes [-- DIR]`. Rounds are interleaved, raw first, and ratios are taken within a round; what
+//! `cargo bench --bench modes [-- DIR] [only=TEXT]`, where TEXT is part of a workload's name. Rounds are interleaved, raw first, and ratios are taken within a round; what
 //! is printed is the median with the least and the greatest. 16-byte keys out of a million, 100-byte values.
 //!
-//! The raw limit: for one thread, 128 bytes of pwrite and fdatasync into a preallocated file; for several, the
+//! The raw limit, with as many bytes as a commit takes in the log: for one thread, pwrite and fdatasync into a preallocated file; for several, the
 //! simplest group commit that gathers over such a file, without an engine; for `Written`, the pwrite alone.
 
 use std::fs::{File, OpenOptions};
@@ -19,7 +19,8 @@ use forelog::{CommitMode, Engine, Keyspace, Log, Receipt};
 
 const ROUNDS: usize = 5;
 const KEYS: u64 = 1_000_000;
-const RECORD: usize = 128;
+/// Bytes of the log that one commit takes: 16 of key, 100 of value, their batch, the frame.
+const RECORD: usize = 160;
 
 /// One measurement: operations per second, and the times of single ones in nanoseconds.
 struct Measured {
@@ -53,11 +54,14 @@ fn shared_out(threads: usize, operations: usize, operation: impl Fn(usize) + Syn
     Measured { rate: (share * threads) as f64 / start.elapsed().as_secs_f64(), times: Vec::new() }
 }
 
-/// A file filled with zeros, as large as the operations need.
+/// A file filled with zeros, as large as the operations need. In pieces of 64 KiB: after larger ones some kernels cache
+/// the file in large units, and each small write and fsync costs more.
 fn raw_file(dir: &Path, bytes: usize) -> File {
     let path = dir.join("raw");
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).expect("a file");
-    file.write_all_at(&vec![0; bytes], 0).expect("room");
+    for at in (0..bytes).step_by(64 << 10) {
+        file.write_all_at(&vec![0; (64 << 10).min(bytes - at)], at as u64).expect("room");
+    }
     file.sync_all().expect("a sync");
     file
 }
@@ -134,8 +138,12 @@ fn raw_group(dir: &Path, threads: usize, operations: usize) -> Measured {
     shared_out(threads, operations, |_| group.commit())
 }
 
-fn key(number: usize) -> String {
-    format!("{:016x}", (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS)
+/// One of a million keys of 16 bytes, in no order.
+fn key(number: usize) -> [u8; 16] {
+    let number = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS;
+    let mut key = [b'k'; 16];
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
 }
 
 fn commit(engine: &Engine, keys: &Keyspace, number: usize, mode: CommitMode) -> Receipt {
@@ -252,6 +260,13 @@ fn workloads<'a>(dir: &'a Path, engine: &'a Engine, keys: &'a Keyspace, log: &'a
             engine: Box::new(|| awaited(1024, 200_000, |number| commit(engine, keys, number, CommitMode::Async))),
         },
         Workload {
+            name: "log only: Sync, 1 thread",
+            raw: Box::new(move || Some(raw_sync(dir, 4000))),
+            engine: Box::new(|| {
+                timed(4000, |_| drop(log.append(&[7; RECORD - 32], CommitMode::Sync).expect("an append")))
+            }),
+        },
+        Workload {
             name: "log only: 1,024 awaited",
             raw: Box::new(|| None),
             engine: Box::new(|| {
@@ -305,15 +320,17 @@ fn open_time(dir: &Path) {
 }
 
 fn main() {
-    let parent =
-        std::env::args().skip(1).find(|arg| !arg.starts_with("--")).map_or_else(std::env::temp_dir, PathBuf::from);
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let only = arguments.iter().find_map(|arg| arg.strip_prefix("only="));
+    let parent = arguments.iter().find(|arg| !arg.starts_with("only=")).map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = parent.join(format!("forelog-bench-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a directory");
     {
         let engine = Engine::open(dir.join("engine")).expect("a new database");
         let keys = engine.keyspace("keys").expect("a keyspace");
         let log = Log::open(dir.join("log")).expect("a new log");
-        let workloads = workloads(&dir, &engine, &keys, &log);
+        let mut workloads = workloads(&dir, &engine, &keys, &log);
+        workloads.retain(|workload| only.is_none_or(|text| workload.name.contains(text)));
         let mut rows: Vec<Row> =
             workloads.iter().map(|workload| Row { name: workload.name, ..Row::default() }).collect();
         for _ in 0..ROUNDS {
@@ -334,6 +351,8 @@ fn main() {
         println!("|---|---|---|---|---|---|---|---|");
         rows.iter_mut().for_each(Row::print);
     }
-    open_time(&dir);
+    if only.is_none_or(|text| "open".contains(text)) {
+        open_time(&dir);
+    }
     let _ = std::fs::remove_dir_all(&dir);
 }

@@ -17,31 +17,45 @@ const ROUNDS: usize = 7;
 enum Layout {
     Growing,
     Fallocated,
+    ZerosAtOnce,
     Zeros,
     Pattern,
     Recycled,
 }
 
-const LAYOUTS: [Layout; 5] = [Layout::Growing, Layout::Fallocated, Layout::Zeros, Layout::Pattern, Layout::Recycled];
+const LAYOUTS: [Layout; 6] =
+    [Layout::Growing, Layout::Fallocated, Layout::ZerosAtOnce, Layout::Zeros, Layout::Pattern, Layout::Recycled];
 
 fn prepare(path: &PathBuf, layout: Layout) -> std::io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
     let pattern: Vec<u8> =
         (0..SIZE as u64 / 8).flat_map(|word| word.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect();
+    let zeros = vec![0; SIZE];
     match layout {
         Layout::Growing => {}
         Layout::Fallocated => allocate(&file)?,
-        Layout::Zeros => file.write_all_at(&vec![0; SIZE], 0)?,
-        Layout::Pattern => file.write_all_at(&pattern, 0)?,
+        Layout::ZerosAtOnce => file.write_all_at(&zeros, 0)?,
+        Layout::Zeros => write_in_pieces(&file, &zeros)?,
+        Layout::Pattern => write_in_pieces(&file, &pattern)?,
         Layout::Recycled => {
-            file.write_all_at(&pattern, 0)?;
+            write_in_pieces(&file, &zeros)?;
             file.sync_all()?;
-            file.write_all_at(&vec![1; SIZE], 0)?;
+            write_in_pieces(&file, &pattern)?;
         }
     }
     file.sync_all()?;
     File::open(path.parent().expect("a directory"))?.sync_all()?;
     Ok(file)
+}
+
+/// In pieces of 64 KiB, as the engine does: after larger writes some kernels cache the file in large units.
+fn write_in_pieces(file: &File, bytes: &[u8]) -> std::io::Result<()> {
+    let mut at = 0;
+    for piece in bytes.chunks(64 << 10) {
+        file.write_all_at(piece, at)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]

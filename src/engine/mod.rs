@@ -271,6 +271,19 @@ impl Engine {
     }
 
     /// The account of the open: after a crash, what was proven, kept and dropped.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = std::env::temp_dir().join(format!("forelog-doc-recovery-{}", std::process::id()));
+    /// # let _ = std::fs::remove_dir_all(&dir);
+    /// let engine = forelog::Engine::open(&dir)?;
+    /// let account = engine.recovery();
+    /// if let Some(incarnation) = account.crashed {
+    ///     println!("life {} crashed; kept up to {}", incarnation.number, account.recovered_to);
+    /// }
+    /// # drop(engine); std::fs::remove_dir_all(&dir)?;
+    /// # Ok(()) }
+    /// ```
     pub fn recovery(&self) -> &Recovery {
         &self.pipeline().log.report
     }

@@ -12,7 +12,23 @@ use crate::words::types::{CommitMode, Lsn};
 
 /// Writes that are committed together without having read anything: they never conflict.
 ///
-/// Dropped without a commit, nothing of it happens.
+/// Dropped without a commit, nothing of it happens. A commit leaves it as it is: it can be committed again.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-batch-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// use forelog::{CommitMode, Engine};
+/// let engine = Engine::open(&dir)?;
+/// let users = engine.keyspace("users")?;
+/// let logins = engine.keyspace("logins")?;
+/// let mut batch = engine.batch()?;
+/// batch.put(&users, "alice", "seen")?;
+/// batch.delete(&logins, "alice")?;
+/// batch.commit_with(CommitMode::Written)?;    // both or neither, after any crash
+/// # drop(engine); std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct WriteBatch {
     pipeline: Arc<Pipeline>,

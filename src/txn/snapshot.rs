@@ -14,6 +14,29 @@ use crate::words::types::Lsn;
 ///
 /// A commit is visible from the moment it takes its place in the log, which is before it is durable; the snapshot can
 /// tell the difference ([`Snapshot::is_durable`]) and wait it out ([`Snapshot::wait_durable`]).
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-snapshot-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// use forelog::{CommitMode, Engine};
+/// let engine = Engine::open(&dir)?;
+/// let users = engine.keyspace("users")?;
+/// let mut batch = engine.batch()?;
+/// batch.put(&users, "alice", "1")?;
+/// batch.put(&users, "bob", "2")?;
+/// batch.commit_with(CommitMode::Async)?;
+///
+/// let snapshot = engine.snapshot()?;          // sees the batch, durable or not
+/// let keys: Vec<_> = snapshot.range(&users, "a".."c")?.rev().map(|entry| entry.map(|(key, _)| key)).collect::<Result<_, _>>()?;
+/// assert_eq!(keys, [b"bob".as_slice(), b"alice"]);
+/// assert_eq!(snapshot.prefix(&users, "al")?.count(), 1);
+/// snapshot.wait_durable()?;                   // from here on no crash can take back what it showed
+/// assert_eq!(engine.durable_snapshot()?.lsn(), snapshot.lsn());
+/// # drop(snapshot);
+/// # drop(engine); std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     hold: Hold,

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -145,7 +146,13 @@ impl Schedule {
 }
 
 /// Not in a destructor that runs as a thread ends: by then it has left the simulation.
+/// Whether any simulation has begun in this process: until then nobody looks further.
+static IN_USE: AtomicBool = AtomicBool::new(false);
+
 fn current() -> Option<(Arc<Schedule>, usize)> {
+    if !IN_USE.load(Ordering::Relaxed) {
+        return None;
+    }
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
@@ -158,7 +165,7 @@ fn wake(state: &mut State, at: usize, most: usize) {
 
 /// Whether this thread takes part in a simulation.
 pub(crate) fn is_simulated() -> bool {
-    CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or_default()
+    IN_USE.load(Ordering::Relaxed) && CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or_default()
 }
 
 /// The simulation's time, if this thread takes part in one.
@@ -301,6 +308,7 @@ pub fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Simulated {
 /// # Panics
 /// If `body` panics. A deadlock prints the waiting threads and aborts the process.
 pub fn run<R>(seed: u64, body: impl FnOnce() -> R) -> R {
+    IN_USE.store(true, Ordering::Relaxed);
     let baton = Arc::new(Condvar::new());
     let main = Thread { name: "main".to_owned(), status: Status::Runnable, timed_out: false, baton };
     let state = State { seed, random: seed, now: Moment::default(), current: 0, threads: vec![main] };
