@@ -1,4 +1,4 @@
-//! Isolation: the anomalies that Hermitage tests for (github.com/ept/hermitage), each with the schedule that would show
+//! Isolation: the anomalies that Hermitage tests for (M. Kleppmann), each with the schedule that would show
 //! it and what happens here instead; then what optimistic transactions promise beyond them.
 //!
 //! Every transaction reads a snapshot. Whoever commits second after reading what the first one changed gets
