@@ -1,11 +1,14 @@
 //! Each commit mode beside the raw limit of the same disk, in one run.
 //!
-//! `cargo bench --bench modes [-- DIR] [only=TEXT]`, where TEXT is part of a workload's name. Rounds are interleaved, raw first, and ratios are taken within a round; what
-//! is printed is the median with the least and the greatest. 16-byte keys out of a million, 100-byte values.
+//! `cargo bench --bench modes [-- DIR] [only=TEXT]`, where TEXT is part of a workload's name. Raw limit and engine take
+//! turns, in pairs; a ratio is taken within a pair, and what is printed is the median with the quartiles. 16-byte keys
+//! out of a million, 100-byte values.
 //!
-//! The raw limit, with as many bytes as a commit takes in the log: for one thread, pwrite and fdatasync into a preallocated file; for several, the
-//! simplest group commit that gathers over such a file, without an engine; for `Written`, the pwrite alone.
+//! The raw limit, with as many bytes as a commit takes in the log: for one thread, pwrite and fdatasync into a
+//! preallocated file; for several, the simplest group commit that gathers over such a file, without an engine; for
+//! `Written`, the pwrite alone.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::os::unix::fs::FileExt;
@@ -56,8 +59,8 @@ fn shared_out(threads: usize, operations: usize, operation: impl Fn(usize) + Syn
 
 /// A file filled with zeros, as large as the operations need. In pieces of 64 KiB: after larger ones some kernels cache
 /// the file in large units, and each small write and fsync costs more.
-fn raw_file(dir: &Path, bytes: usize) -> File {
-    let path = dir.join("raw");
+fn raw_file(dir: &Path, name: &str, bytes: usize) -> File {
+    let path = dir.join(name);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).expect("a file");
     for at in (0..bytes).step_by(64 << 10) {
         file.write_all_at(&vec![0; (64 << 10).min(bytes - at)], at as u64).expect("room");
@@ -66,17 +69,28 @@ fn raw_file(dir: &Path, bytes: usize) -> File {
     file
 }
 
-fn raw_sync(dir: &Path, operations: usize) -> Measured {
-    let file = raw_file(dir, operations * RECORD);
-    timed(operations, |number| {
-        file.write_all_at(&[7; RECORD], (number * RECORD) as u64).expect("a write");
-        file.sync_data().expect("a sync");
-    })
+/// A log without an engine: records one behind the other in a preallocated file, from the front again at its end.
+struct RawLog {
+    file: File,
+    at: Cell<u64>,
 }
 
-fn raw_write(dir: &Path, operations: usize) -> Measured {
-    let file = raw_file(dir, operations * RECORD);
-    timed(operations, |number| file.write_all_at(&[7; RECORD], (number * RECORD) as u64).expect("a write"))
+impl RawLog {
+    const RECORDS: usize = 100_000;
+
+    fn new(dir: &Path) -> Self {
+        RawLog { file: raw_file(dir, "raw-alone", Self::RECORDS * RECORD), at: Cell::new(0) }
+    }
+
+    fn write(&self) {
+        let at = self.at.replace((self.at.get() + RECORD as u64) % (Self::RECORDS * RECORD) as u64);
+        self.file.write_all_at(&[7; RECORD], at).expect("a write");
+    }
+
+    fn write_and_sync(&self) {
+        self.write();
+        self.file.sync_data().expect("a sync");
+    }
 }
 
 /// The simplest group commit: whoever finds nobody flushing writes and syncs for all.
@@ -133,7 +147,7 @@ impl RawGroup {
 }
 
 fn raw_group(dir: &Path, threads: usize, operations: usize) -> Measured {
-    let file = raw_file(dir, operations * RECORD);
+    let file = raw_file(dir, "raw", operations * RECORD);
     let group = RawGroup { file, state: Mutex::default(), done: Condvar::new(), waiting: AtomicU64::new(0) };
     shared_out(threads, operations, |_| group.commit())
 }
@@ -199,11 +213,26 @@ struct Row {
 }
 
 impl Row {
+    /// Measures one pair. `counters` gives the appends and the flushes so far.
+    fn measure(&mut self, workload: &Workload<'_>, raw_first: bool, counters: &dyn Fn() -> (u64, u64)) {
+        let raw = || (workload.raw)().map_or(0.0, |raw| raw.rate);
+        let raw_before = raw_first.then(raw);
+        let (appends, flushes) = counters();
+        let measured = (workload.engine)();
+        let (appends_after, flushes_after) = counters();
+        self.raw.push(raw_before.unwrap_or_else(raw));
+        self.commits_per_flush.push((appends_after - appends) as f64 / (flushes_after - flushes).max(1) as f64);
+        self.rates.push(measured.rate);
+        self.times.extend(measured.times);
+    }
+
     fn print(&mut self) {
         let mut ratios: Vec<f64> = self.rates.iter().zip(&self.raw).map(|(rate, raw)| rate / raw).collect();
         let (raw, rate) = (median(&mut self.raw), median(&mut self.rates));
         let ratio = match median(&mut ratios) {
-            ratio if raw > 0.0 => format!("{ratio:.2} ({:.2} to {:.2})", ratios[0], ratios[ratios.len() - 1]),
+            ratio if raw > 0.0 => {
+                format!("{ratio:.3} ({:.2} to {:.2})", ratios[ratios.len() / 4], ratios[ratios.len() * 3 / 4])
+            }
             _ => "-".to_owned(),
         };
         self.times.sort_unstable();
@@ -226,60 +255,68 @@ fn median(values: &mut [f64]) -> f64 {
 /// One row of the table: how the raw limit and the engine are driven.
 struct Workload<'a> {
     name: &'static str,
+    /// Pairs in a round: many where single operations are compared with the raw limit, so that a slow moment of the disk falls
+    /// on few of them.
+    pairs: usize,
     raw: Box<dyn Fn() -> Option<Measured> + 'a>,
     engine: Box<dyn Fn() -> Measured + 'a>,
 }
 
-fn workloads<'a>(dir: &'a Path, engine: &'a Engine, keys: &'a Keyspace, log: &'a Log) -> Vec<Workload<'a>> {
+fn workloads<'a>(
+    dir: &'a Path,
+    engine: &'a Engine,
+    keys: &'a Keyspace,
+    log: &'a Log,
+    raw_log: &'a RawLog,
+) -> Vec<Workload<'a>> {
+    const SHORT: usize = 400;
+    let alone = |name, pairs, operations: usize, raw: fn(&RawLog), commit: Box<dyn Fn(usize) + 'a>| {
+        let next = Cell::new(0);
+        Workload {
+            name,
+            pairs,
+            raw: Box::new(move || Some(timed(operations, |_| raw(raw_log)))),
+            engine: Box::new(move || timed(operations, |_| commit(next.replace(next.get() + 1)))),
+        }
+    };
+    let in_mode = |mode| Box::new(move |number| drop(commit(engine, keys, number, mode)));
+    let append = |bytes: usize, mode| move || drop(log.append(&[7; RECORD][..bytes], mode).expect("an append"));
     let sync_group = |name, threads: usize, operations: usize| Workload {
         name,
+        pairs: 1,
         raw: Box::new(move || Some(raw_group(dir, threads, operations))),
         engine: Box::new(move || {
             shared_out(threads, operations, |number| drop(commit(engine, keys, number, CommitMode::Sync)))
         }),
     };
-    let alone = |name, mode, operations: usize, raw: fn(&Path, usize) -> Measured| Workload {
+    let without_raw = |name, measure: Box<dyn Fn() -> Measured + 'a>| Workload {
         name,
-        raw: Box::new(move || Some(raw(dir, operations))),
-        engine: Box::new(move || timed(operations, |number| drop(commit(engine, keys, number, mode)))),
+        pairs: 1,
+        raw: Box::new(|| None),
+        engine: measure,
     };
+    let append_sync = append(RECORD - 32, CommitMode::Sync);
+    let append_async = append(100, CommitMode::Async);
     vec![
-        alone("Sync, 1 thread", CommitMode::Sync, 4000, raw_sync),
+        alone("Sync, 1 thread", 40, SHORT, RawLog::write_and_sync, in_mode(CommitMode::Sync)),
         sync_group("Sync, 4 threads", 4, 20_000),
         sync_group("Sync, 16 threads", 16, 48_000),
         sync_group("Sync, 64 threads", 64, 96_000),
-        alone("Written, 1 thread", CommitMode::Written, 100_000, raw_write),
-        Workload {
-            name: "Async, 1 thread",
-            raw: Box::new(|| None),
-            engine: Box::new(|| timed(300_000, |number| drop(commit(engine, keys, number, CommitMode::Async)))),
-        },
-        Workload {
-            name: "1,024 awaited, 1 thread",
-            raw: Box::new(|| None),
-            engine: Box::new(|| awaited(1024, 200_000, |number| commit(engine, keys, number, CommitMode::Async))),
-        },
-        Workload {
-            name: "log only: Sync, 1 thread",
-            raw: Box::new(move || Some(raw_sync(dir, 4000))),
-            engine: Box::new(|| {
-                timed(4000, |_| drop(log.append(&[7; RECORD - 32], CommitMode::Sync).expect("an append")))
-            }),
-        },
-        Workload {
-            name: "log only: 1,024 awaited",
-            raw: Box::new(|| None),
-            engine: Box::new(|| {
-                awaited(1024, 400_000, |_| log.append(&[7; 100], CommitMode::Async).expect("an append"))
-            }),
-        },
-        Workload {
-            name: "log only: Async, 1 thread",
-            raw: Box::new(|| None),
-            engine: Box::new(|| {
-                timed(1_000_000, |_| drop(log.append(&[7; 100], CommitMode::Async).expect("an append")))
-            }),
-        },
+        alone("Written, 1 thread", 1, 100_000, RawLog::write, in_mode(CommitMode::Written)),
+        without_raw(
+            "Async, 1 thread",
+            Box::new(|| timed(300_000, |number| drop(commit(engine, keys, number, CommitMode::Async)))),
+        ),
+        without_raw(
+            "1,024 awaited, 1 thread",
+            Box::new(|| awaited(1024, 200_000, |number| commit(engine, keys, number, CommitMode::Async))),
+        ),
+        alone("log only: Sync, 1 thread", 40, SHORT, RawLog::write_and_sync, Box::new(move |_| append_sync())),
+        without_raw(
+            "log only: 1,024 awaited",
+            Box::new(|| awaited(1024, 400_000, |_| log.append(&[7; 100], CommitMode::Async).expect("an append"))),
+        ),
+        without_raw("log only: Async, 1 thread", Box::new(move || timed(1_000_000, |_| append_async()))),
     ]
 }
 
@@ -329,25 +366,25 @@ fn main() {
         let engine = Engine::open(dir.join("engine")).expect("a new database");
         let keys = engine.keyspace("keys").expect("a keyspace");
         let log = Log::open(dir.join("log")).expect("a new log");
-        let mut workloads = workloads(&dir, &engine, &keys, &log);
+        let raw_log = RawLog::new(&dir);
+        let mut workloads = workloads(&dir, &engine, &keys, &log, &raw_log);
         workloads.retain(|workload| only.is_none_or(|text| workload.name.contains(text)));
         let mut rows: Vec<Row> =
             workloads.iter().map(|workload| Row { name: workload.name, ..Row::default() }).collect();
         for _ in 0..ROUNDS {
             for (workload, row) in workloads.iter().zip(&mut rows) {
-                row.raw.push((workload.raw)().map_or(0.0, |raw| raw.rate));
-                let flushes = |engine: &Engine, log: &Log| engine.stats().flushes + log.stats().flushes;
-                let appends = |engine: &Engine, log: &Log| engine.stats().appends + log.stats().appends;
-                let (flushes_before, appends_before) = (flushes(&engine, &log), appends(&engine, &log));
-                let measured = (workload.engine)();
-                eprintln!("{}: {:.0}/s", workload.name, measured.rate);
-                let flushed = (flushes(&engine, &log) - flushes_before).max(1);
-                row.commits_per_flush.push((appends(&engine, &log) - appends_before) as f64 / flushed as f64);
-                row.rates.push(measured.rate);
-                row.times.extend(measured.times);
+                for pair in 0..workload.pairs {
+                    row.measure(workload, pair % 2 == 0, &|| {
+                        let (engine, log) = (engine.stats(), log.stats());
+                        (engine.appends + log.appends, engine.flushes + log.flushes)
+                    });
+                }
+                eprintln!("{}: {:.0}/s", workload.name, row.rates[row.rates.len() - 1]);
             }
         }
-        println!("| workload | raw/s | forelog/s | ratio (spread) | p50 us | p99 us | p99.9 us | commits per flush |");
+        println!(
+            "| workload | raw/s | forelog/s | ratio (quartiles) | p50 us | p99 us | p99.9 us | commits per flush |"
+        );
         println!("|---|---|---|---|---|---|---|---|");
         rows.iter_mut().for_each(Row::print);
     }

@@ -143,7 +143,7 @@ impl Engine {
             let mut batch = BatchBuilder::new();
             batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
             let pipeline = self.pipeline();
-            let created = pipeline.commit(batch.finish(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
+            let created = pipeline.commit(batch.batch(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
                 let free = index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
                 if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
             });
@@ -181,7 +181,7 @@ impl Engine {
         let mut batch = BatchBuilder::new();
         batch.drop_keyspace(id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
         let pipeline = self.pipeline();
-        pipeline.commit(batch.finish(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
+        pipeline.commit(batch.batch(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
             let current = index.keyspace_by_name(name, Lsn::new(u64::MAX));
             let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
             if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }

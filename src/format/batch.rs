@@ -85,6 +85,11 @@ impl Op<'_> {
         }
     }
 
+    /// Whether it writes to a keyspace, rather than making or removing one.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Op::Put { .. } | Op::Delete { .. })
+    }
+
     /// Refuses what could be written but never read back.
     fn check(&self) -> Result<(), Reason> {
         match self {
@@ -186,6 +191,7 @@ pub fn encoded_len(op: &Op<'_>) -> usize {
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     bytes: Vec<u8>,
+    count: usize,
 }
 
 impl Default for BatchBuilder {
@@ -197,14 +203,14 @@ impl Default for BatchBuilder {
 impl BatchBuilder {
     /// A batch without operations.
     pub fn new() -> Self {
-        BatchBuilder { bytes: vec![BATCH_VERSION] }
+        Self::with_capacity(1)
     }
 
     /// The same, with room for `bytes` bytes in all.
     pub fn with_capacity(bytes: usize) -> Self {
         let mut batch = Vec::with_capacity(bytes);
         batch.push(BATCH_VERSION);
-        BatchBuilder { bytes: batch }
+        BatchBuilder { bytes: batch, count: 0 }
     }
 
     /// Adds an operation; refuses one that is over a limit and adds nothing then.
@@ -227,6 +233,7 @@ impl BatchBuilder {
             }
             Op::DropKeyspace { keyspace } => self.head(DROP_KEYSPACE, keyspace),
         }
+        self.count += 1;
         Ok(())
     }
 
@@ -256,9 +263,9 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
-    /// The batch.
-    pub fn finish(self) -> Vec<u8> {
-        self.bytes
+    /// The batch so far.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { bytes: &self.bytes, count: self.count }
     }
 
     fn head(&mut self, tag: u8, keyspace: u32) {
@@ -287,8 +294,7 @@ impl BatchBuilder {
 /// A valid batch, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// Without the version.
-    ops: &'a [u8],
+    bytes: &'a [u8],
     count: usize,
 }
 
@@ -306,7 +312,12 @@ impl<'a> Batch<'a> {
             reader.op()?;
             count += 1;
         }
-        Ok(Batch { ops: &bytes[1..], count })
+        Ok(Batch { bytes, count })
+    }
+
+    /// All of it, as it goes to the log.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// How many operations it has.
@@ -321,7 +332,7 @@ impl<'a> Batch<'a> {
 
     /// The operations in order.
     pub fn iter(&self) -> Ops<'a> {
-        Ops { reader: Reader { bytes: self.ops, at: 0 } }
+        Ops { reader: Reader { bytes: self.bytes, at: 1 } }
     }
 }
 
@@ -347,7 +358,7 @@ impl<'a> Iterator for Ops<'a> {
         if self.reader.at == self.reader.bytes.len() {
             return None;
         }
-        Some(self.reader.op().expect("parse accepted these bytes"))
+        Some(self.reader.op().expect("these bytes were checked, or built here"))
     }
 }
 

@@ -28,7 +28,7 @@ fn encode(ops: &[Op<'_>]) -> Vec<u8> {
         builder.push(op).unwrap();
         assert_eq!(builder.len() - before, encoded_len(op), "{op:?}");
     }
-    builder.finish()
+    builder.batch().bytes().to_vec()
 }
 
 fn refused(bytes: &[u8]) -> (usize, Reason) {
@@ -46,7 +46,7 @@ fn the_golden_bytes_are_written_and_read() {
 
 #[test]
 fn a_batch_may_be_empty() {
-    assert_eq!(BatchBuilder::new().finish(), [1]);
+    assert_eq!(BatchBuilder::new().batch().bytes(), [1]);
     let batch = Batch::parse(&[1]).unwrap();
     assert!(batch.is_empty());
     assert_eq!(batch.iter().next(), None);
@@ -101,7 +101,7 @@ fn the_limits_can_be_reached_and_not_passed() {
     assert_eq!(builder.put(1, b"k", &vec![8; MAX_VALUE_LEN + 1]), Err(Reason::ValueLength(MAX_VALUE_LEN + 1)));
     assert_eq!(builder.create_keyspace(1, ""), Err(Reason::NameLength(0)));
     assert_eq!(builder.create_keyspace(1, &"n".repeat(256)), Err(Reason::NameLength(256)));
-    assert_eq!(builder.finish(), [1], "what was refused left nothing behind");
+    assert_eq!(builder.batch().bytes(), [1], "what was refused left nothing behind");
 }
 
 #[derive(Clone, Debug)]

@@ -32,18 +32,19 @@ impl Key {
             Bytes::Shared(bytes) => bytes,
         }
     }
+
+    /// The key, if it is short enough to be kept in place.
+    pub(super) fn in_place(key: &[u8]) -> Option<Key> {
+        let mut bytes = [0; IN_PLACE];
+        bytes.get_mut(..key.len())?.copy_from_slice(key);
+        let length = u8::try_from(key.len()).ok()?;
+        Some(Key(Bytes::InPlace { length, bytes }))
+    }
 }
 
 impl From<&[u8]> for Key {
     fn from(key: &[u8]) -> Self {
-        match u8::try_from(key.len()) {
-            Ok(length) if key.len() <= IN_PLACE => {
-                let mut bytes = [0; IN_PLACE];
-                bytes[..key.len()].copy_from_slice(key);
-                Key(Bytes::InPlace { length, bytes })
-            }
-            _ => Key(Bytes::Shared(key.into())),
-        }
+        Key::in_place(key).unwrap_or_else(|| Key(Bytes::Shared(key.into())))
     }
 }
 
@@ -76,7 +77,7 @@ impl Borrow<[u8]> for Key {
 // Equality, order and hash are those of the slice, as `Borrow` asks.
 impl PartialEq for Key {
     fn eq(&self, other: &Key) -> bool {
-        self.as_slice() == other.as_slice()
+        self.cmp(other).is_eq()
     }
 }
 
@@ -90,8 +91,26 @@ impl PartialOrd for Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Key) -> Ordering {
-        self.as_slice().cmp(other.as_slice())
+        match (&self.0, &other.0) {
+            // Padded with zeros to one length, two keys compare as they do without the padding, unless one is the other
+            // with zeros behind it; then the shorter comes first. Whole words spare the call that slices make.
+            (Bytes::InPlace { length, bytes }, Bytes::InPlace { length: other_length, bytes: other_bytes }) => {
+                words(bytes).cmp(&words(other_bytes)).then(length.cmp(other_length))
+            }
+            _ => self.as_slice().cmp(other.as_slice()),
+        }
     }
+}
+
+/// The bytes as numbers that compare as the bytes do.
+fn words(bytes: &[u8; IN_PLACE]) -> (u64, u64, u64) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, rest @ ..] = *bytes;
+    let [q, r, s, t, u, v] = rest;
+    (
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_be_bytes([i, j, k, l, m, n, o, p]),
+        u64::from_be_bytes([q, r, s, t, u, v, 0, 0]),
+    )
 }
 
 impl Hash for Key {

@@ -33,10 +33,14 @@ impl FreeSlot<'_> {
 
 impl Map {
     pub(super) fn get(&self, key: &[u8]) -> Option<&Chain> {
-        self.0.get(key)
+        // A short key is copied for its faster comparison; a long one would have to be allocated.
+        match Key::in_place(key) {
+            Some(key) => self.0.get(&key),
+            None => self.0.get(key),
+        }
     }
 
-    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Chain> {
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Chain> {
         self.0.get_mut(key)
     }
 
@@ -47,7 +51,7 @@ impl Map {
         }
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) {
+    pub(super) fn remove(&mut self, key: &Key) {
         self.0.remove(key);
     }
 

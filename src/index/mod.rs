@@ -92,6 +92,8 @@ pub(crate) struct Index {
 struct Writer {
     applied: Lsn,
     garbage: Garbage,
+    /// The keyspace that was written to last, mostly the next one too. Let go when a keyspace is dropped.
+    last: Option<Arc<Tree>>,
     /// Kept for its memory; set anew each time.
     horizon: Horizon,
 }
@@ -124,11 +126,13 @@ impl Index {
         if lsn <= writer.applied {
             return Err(ApplyError::LsnNotRising { lsn, applied: writer.applied });
         }
-        self.catalogue.read().check(batch)?;
+        let known = writer.last.as_ref().map(|tree| tree.id());
+        if batch.iter().any(|op| !op.is_write() || Some(op.keyspace()) != known) {
+            self.catalogue.read().check(batch)?;
+        }
         let writer = &mut *writer;
         writer.applied = lsn;
         self.snapshots.observe(prune_to, &mut writer.horizon);
-        let mut last: Option<Arc<Tree>> = None;
         for op in batch {
             let (key, value) = match op {
                 Op::Put { key, value, .. } => (key, Some(value)),
@@ -141,18 +145,17 @@ impl Index {
                     let tree = self.alive(keyspace)?;
                     tree.drop_at(lsn);
                     writer.garbage.drop_keyspace(tree);
-                    last = None;
+                    writer.last = None;
                     continue;
                 }
             };
-            let tree = match last.take() {
+            let tree = match &mut writer.last {
                 Some(tree) if tree.id() == op.keyspace() => tree,
-                _ => self.alive(op.keyspace())?,
+                last => last.insert(self.alive(op.keyspace())?),
             };
             if let Some(key) = tree.write(key, value, lsn, &writer.horizon) {
-                writer.garbage.wait(lsn, &tree, key);
+                writer.garbage.wait(lsn, tree, key);
             }
-            last = Some(tree);
         }
         self.collect(writer, batch.len().saturating_mul(2).saturating_add(Self::MIN_PRUNED));
         Ok(())

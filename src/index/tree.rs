@@ -153,7 +153,7 @@ impl Tree {
 
     /// Prunes the versions of `key`, and says where what is left must be looked for again: under which snapshots
     /// (in `filings`), and whether in the garbage queue.
-    pub(super) fn settle(&self, key: &[u8], due: Due, horizon: &Horizon, filings: &mut Vec<Filing>) -> bool {
+    pub(super) fn settle(&self, key: &Key, due: Due, horizon: &Horizon, filings: &mut Vec<Filing>) -> bool {
         let mut state = self.state.write();
         let Some(chain) = state.map.get_mut(key) else { return false };
         let settled = chain.settle(due, horizon, filings);

@@ -49,10 +49,12 @@ fn is_at_risk(mode: CommitMode) -> bool {
 
 impl Shared {
     /// Takes a place in the log order for `record`, if there is room: copies it to the log buffer. Never waits.
-    pub(crate) fn try_place(&self, record: &Prepared, mode: CommitMode) -> Result<std::result::Result<Lsn, NoRoom>> {
+    pub(crate) fn try_place(
+        &self,
+        record: &Prepared<'_>,
+        mode: CommitMode,
+    ) -> Result<std::result::Result<Lsn, NoRoom>> {
         let mut core = self.core.lock();
-        // Under the lock: a time from before a wait for it would make the window look shorter than it is.
-        let now = clock::now();
         if core.stopped {
             return Err(self.refusal());
         }
@@ -62,7 +64,9 @@ impl Shared {
         let length = record.payload().len() as u64;
         let Ok(end) = core.tail.end_of(length) else { return Ok(Err(NoRoom::Segment)) };
         let bytes = end - core.tail.next;
-        if is_at_risk(mode) && !self.admits(&mut core, bytes, now) {
+        // Under the lock: a time from before a wait for it would make the window look shorter than it is.
+        let at_risk_from = is_at_risk(mode).then(clock::now);
+        if at_risk_from.is_some_and(|now| !self.admits(&mut core, bytes, now)) {
             return Ok(Err(NoRoom::Budget));
         }
         let Core { tail, buffer, .. } = &mut *core;
@@ -71,7 +75,7 @@ impl Shared {
             self.stop_holding(&mut core, step.into());
             return Err(self.refusal());
         }
-        if is_at_risk(mode) {
+        if let Some(now) = at_risk_from {
             core.ledger.acknowledge(lsn, bytes, now);
             let delay = match mode {
                 CommitMode::Within(delay) => delay,
@@ -93,7 +97,7 @@ impl Shared {
     }
 
     /// Waits until what was missing may be there; the caller tries again. Called without any lock.
-    pub(crate) fn wait_for_room(&self, missing: NoRoom, record: &Prepared, patience: Patience) -> Result<()> {
+    pub(crate) fn wait_for_room(&self, missing: NoRoom, record: &Prepared<'_>, patience: Patience) -> Result<()> {
         let length = record.payload().len() as u64;
         if missing == NoRoom::Begin {
             return self.begin();

@@ -8,20 +8,19 @@ use crate::format::pad8;
 use crate::format::segment::SEGMENT_HEADER;
 
 /// A payload with its checksum, computed before any lock is taken.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    payload: Vec<u8>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prepared<'a> {
+    payload: &'a [u8],
     crc: u32,
 }
 
-impl Prepared {
-    pub(crate) fn new(payload: Vec<u8>) -> Self {
-        let crc = frame::payload_crc(&payload);
-        Prepared { payload, crc }
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(payload: &'a [u8]) -> Self {
+        Prepared { payload, crc: frame::payload_crc(payload) }
     }
 
-    pub(crate) fn payload(&self) -> &[u8] {
-        &self.payload
+    pub(crate) fn payload(&self) -> &'a [u8] {
+        self.payload
     }
 }
 
@@ -118,7 +117,7 @@ impl Tail {
     }
 
     /// Places a record, which [`Tail::end_of`] has found room for; returns its LSN and the bytes of log it takes.
-    pub(crate) fn place(&mut self, record: &Prepared, buffer: &mut Buffer) -> (u64, u64) {
+    pub(crate) fn place(&mut self, record: &Prepared<'_>, buffer: &mut Buffer) -> (u64, u64) {
         let mut rest = record.payload();
         let mut bytes = 0;
         let mut first = true;

@@ -140,9 +140,8 @@ impl Shared {
     fn lead(&self) {
         let mut right = SyncRight { shared: self, returned: false };
         self.gather();
-        match self.write_and_sync() {
-            Ok(()) => self.release_budget(),
-            Err(Stopped) => self.tell_of_poison(),
+        if self.write_and_sync().is_err() {
+            self.tell_of_poison();
         }
         right.returned = true;
     }
@@ -174,7 +173,11 @@ impl Shared {
         // this flush was in flight when something else failed.
         let mut core = self.core.lock();
         self.stop_if_poisoned()?;
-        self.positions.advance_durable(target).map_err(|step| self.stop_holding(&mut core, step.into()))
+        self.positions.advance_durable(target).map_err(|step| self.stop_holding(&mut core, step.into()))?;
+        core.ledger.release(target);
+        // Whether or not this call was the one that released: a look at the ledger may have come first.
+        self.room.notify_all();
+        Ok(())
     }
 
     /// Writes the log buffer to its segments. Called with the right to write. On a failure the log is poisoned before
@@ -212,14 +215,6 @@ impl Shared {
         self.positions.advance_written(end).map_err(|step| self.stop(step.into()))?;
         writer.unfinished = false;
         Ok(())
-    }
-
-    /// Forgets in the loss budget what has become durable, and lets those in who waited for room.
-    fn release_budget(&self) {
-        let mut core = self.core.lock();
-        core.ledger.release(self.positions.durable());
-        // Whether or not this call was the one that released: a look at the ledger may have come first.
-        self.room.notify_all();
     }
 
     /// After the last flush: whoever waits for something beyond it is told that it will not come.

@@ -202,7 +202,7 @@ impl Log {
             let message = format!("a record of {} bytes is over max_transaction_bytes ({limit})", payload.len());
             return Err(Error::invalid_input(message));
         }
-        let record = Prepared::new(payload.to_vec());
+        let record = Prepared::new(payload);
         let lsn = loop {
             match shared.try_place(&record, mode)? {
                 Ok(lsn) => break lsn,

@@ -111,6 +111,9 @@ impl Waiters {
 
     /// Takes those whose position is at most `durable`, in LSN order.
     pub(crate) fn take_up_to(&mut self, durable: u64) -> Vec<(u64, Waiter)> {
+        if self.by_lsn.is_empty() {
+            return Vec::new();
+        }
         let rest = match durable.checked_add(1) {
             Some(lsn) => self.by_lsn.split_off(&WaiterId { lsn, serial: 0 }),
             None => BTreeMap::new(),

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use super::keyspace::Keyspace;
 use super::pipeline::Pipeline;
-use super::writes::Writes;
+use super::writes::{check_alive, check_key, check_value, refused};
+use crate::format::batch::BatchBuilder;
+use crate::index::Tree;
 use crate::log::{Patience, Receipt};
 use crate::words::error::{Error, Result};
 use crate::words::types::{CommitMode, Lsn};
 
 /// Writes that are committed together without having read anything: they never conflict.
 ///
-/// Dropped without a commit, nothing of it happens. A commit leaves it as it is: it can be committed again.
+/// It holds the writes in the order in which they were made; of several to one key the last one wins. Dropped without
+/// a commit, nothing of it happens. A commit leaves it as it is: it can be committed again.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,12 +35,24 @@ use crate::words::types::{CommitMode, Lsn};
 #[derive(Debug)]
 pub struct WriteBatch {
     pipeline: Arc<Pipeline>,
-    writes: Writes,
+    ops: BatchBuilder,
+    /// The keyspace written to first, which is mostly the only one.
+    first: Option<Arc<Tree>>,
+    /// The others.
+    others: Vec<Arc<Tree>>,
 }
 
 impl WriteBatch {
+    /// Bytes of memory for the writes to begin with: enough for some small ones.
+    const ROOM: usize = 240;
+
     pub(crate) fn new(pipeline: &Arc<Pipeline>) -> Self {
-        WriteBatch { pipeline: Arc::clone(pipeline), writes: Writes::default() }
+        WriteBatch {
+            pipeline: Arc::clone(pipeline),
+            ops: BatchBuilder::with_capacity(Self::ROOM),
+            first: None,
+            others: Vec::new(),
+        }
     }
 
     /// Sets `key` to `value`.
@@ -47,7 +62,11 @@ impl WriteBatch {
     /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped).
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let tree = keyspace.at(&self.pipeline, Lsn::new(u64::MAX))?;
-        self.writes.put(tree, key.as_ref(), value.as_ref())
+        check_key(key.as_ref())?;
+        check_value(value.as_ref())?;
+        self.ops.put(tree.id(), key.as_ref(), value.as_ref()).map_err(refused)?;
+        self.note(tree);
+        Ok(())
     }
 
     /// Removes `key`, if it is there.
@@ -56,7 +75,24 @@ impl WriteBatch {
     /// As [`WriteBatch::put`].
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
         let tree = keyspace.at(&self.pipeline, Lsn::new(u64::MAX))?;
-        self.writes.delete(tree, key.as_ref())
+        check_key(key.as_ref())?;
+        self.ops.delete(tree.id(), key.as_ref()).map_err(refused)?;
+        self.note(tree);
+        Ok(())
+    }
+
+    fn note(&mut self, tree: &Arc<Tree>) {
+        match &self.first {
+            None => self.first = Some(Arc::clone(tree)),
+            Some(first) if Arc::ptr_eq(first, tree) => {}
+            // The last one first: writes to one keyspace mostly come together.
+            Some(_) if self.others.iter().rev().any(|known| Arc::ptr_eq(known, tree)) => {}
+            Some(_) => self.others.push(Arc::clone(tree)),
+        }
+    }
+
+    fn check_alive(&self) -> Result<()> {
+        check_alive(self.first.iter().chain(&self.others).map(|tree| &**tree))
     }
 
     /// Commits in the engine's default mode.
@@ -94,10 +130,11 @@ impl WriteBatch {
 
     fn commit_within(&self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
         self.pipeline.check_open()?;
-        if self.writes.is_empty() {
+        let batch = self.ops.batch();
+        if batch.is_empty() {
             return Ok(self.pipeline.receipt_of_reads(self.pipeline.index.visible()));
         }
-        self.pipeline.commit(self.writes.encode()?, mode, patience, &|_| self.writes.check_alive())
+        self.pipeline.commit(batch, mode, patience, &|_| self.check_alive())
     }
 }
 

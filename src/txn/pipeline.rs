@@ -58,15 +58,16 @@ impl Pipeline {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Commits an encoded batch in `mode`.
+    /// Commits `batch` in `mode`.
     pub(crate) fn commit(
         &self,
-        payload: Vec<u8>,
+        batch: Batch<'_>,
         mode: CommitMode,
         patience: Patience,
         check: &Check<'_>,
     ) -> Result<Receipt> {
         let limit = self.settings.max_transaction_bytes;
+        let payload = batch.bytes();
         if payload.len() as u64 > limit {
             let message = format!(
                 "the transaction takes {} bytes and max_transaction_bytes is {limit}: split it, or raise the limit",
@@ -78,7 +79,7 @@ impl Pipeline {
         let lsn = loop {
             let placed = {
                 let _order = self.order.lock();
-                self.take_place(&record, mode, check)
+                self.take_place(&record, &batch, mode, check)
             };
             match placed.inspect_err(|_| self.log.tell_if_poisoned())? {
                 Ok(lsn) => break lsn,
@@ -92,7 +93,8 @@ impl Pipeline {
     /// Steps 2 to 5. Called with the order lock.
     fn take_place(
         &self,
-        record: &Prepared,
+        record: &Prepared<'_>,
+        batch: &Batch<'_>,
         mode: CommitMode,
         check: &Check<'_>,
     ) -> Result<std::result::Result<Lsn, crate::log::NoRoom>> {
@@ -101,15 +103,9 @@ impl Pipeline {
             Ok(lsn) => lsn,
             Err(missing) => return Ok(Err(missing)),
         };
-        let applied = Batch::parse(record.payload())
-            .map_err(|error| Error::new(ErrorKind::Io, format!("bug in forelog: {error}")))
-            .and_then(|batch| {
-                self.index
-                    .apply(lsn, &batch, self.log.durable())
-                    .map_err(|error| Error::new(ErrorKind::Io, format!("bug in forelog: {error}")))
-            });
-        if let Err(bug) = applied {
+        if let Err(error) = self.index.apply(lsn, batch, self.log.durable()) {
             // It has its place in the log and not in the index: readers must not go on as if nothing had happened.
+            let bug = Error::new(ErrorKind::Io, format!("bug in forelog: {error}"));
             self.log.stop(bug.clone());
             return Err(bug);
         }

@@ -199,7 +199,7 @@ impl Transaction {
             return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));
         }
         let check = |_: &_| self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
-        let committed = self.pipeline.commit(self.writes.encode()?, mode, patience, &check);
+        let committed = self.pipeline.commit(self.writes.encode()?.batch(), mode, patience, &check);
         // Without a token nothing was done, so the caller may try again.
         self.finished = committed.as_ref().err().is_none_or(|error| error.token().is_some());
         committed

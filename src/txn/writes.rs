@@ -1,11 +1,11 @@
-//! What a transaction or batch will write, in key order, the last write to a key winning.
+//! What a transaction will write, in key order, the last write to a key winning.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::keyspace::dropped_error;
-use crate::format::batch::{BatchBuilder, MAX_KEY_LEN, MAX_VALUE_LEN};
+use crate::format::batch::{BatchBuilder, MAX_KEY_LEN, MAX_VALUE_LEN, Reason};
 use crate::index::{Key, KeyRange, Tree, Value};
 use crate::words::error::{Error, Result};
 
@@ -24,9 +24,17 @@ pub(super) struct Writes {
     bytes: usize,
 }
 
-fn check_key(key: &[u8]) -> Result<()> {
+pub(super) fn check_key(key: &[u8]) -> Result<()> {
     if key.len() > MAX_KEY_LEN {
         return Err(Error::invalid_input(format!("a key of {} bytes is over the limit of {MAX_KEY_LEN}", key.len())));
+    }
+    Ok(())
+}
+
+pub(super) fn check_value(value: &[u8]) -> Result<()> {
+    if value.len() > MAX_VALUE_LEN {
+        let message = format!("a value of {} bytes is over the limit of {MAX_VALUE_LEN}", value.len());
+        return Err(Error::invalid_input(message));
     }
     Ok(())
 }
@@ -38,10 +46,7 @@ impl Writes {
 
     pub(super) fn put(&mut self, tree: &Arc<Tree>, key: &[u8], value: &[u8]) -> Result<()> {
         check_key(key)?;
-        if value.len() > MAX_VALUE_LEN {
-            let message = format!("a value of {} bytes is over the limit of {MAX_VALUE_LEN}", value.len());
-            return Err(Error::invalid_input(message));
-        }
+        check_value(value)?;
         self.set(tree, key, Some(value));
         Ok(())
     }
@@ -75,16 +80,12 @@ impl Writes {
 
     /// Refuses if a keyspace was dropped since. Called under the order lock.
     pub(super) fn check_alive(&self) -> Result<()> {
-        match self.trees.values().find(|writes| writes.tree.dropped().is_some()) {
-            Some(writes) => Err(dropped_error(writes.tree.name())),
-            None => Ok(()),
-        }
+        check_alive(self.trees.values().map(|writes| &*writes.tree))
     }
 
     /// The encoded batch.
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+    pub(super) fn encode(&self) -> Result<BatchBuilder> {
         let mut batch = BatchBuilder::with_capacity(self.bytes);
-        let refused = |reason| Error::invalid_input(format!("a write cannot be encoded: {reason}"));
         for (&id, writes) in &self.trees {
             for (key, value) in &writes.keys {
                 match value {
@@ -94,7 +95,19 @@ impl Writes {
                 .map_err(refused)?;
             }
         }
-        Ok(batch.finish())
+        Ok(batch)
+    }
+}
+
+pub(super) fn refused(reason: Reason) -> Error {
+    Error::invalid_input(format!("a write cannot be encoded: {reason}"))
+}
+
+/// Refuses if one of the keyspaces was dropped. Called under the order lock.
+pub(super) fn check_alive<'a>(mut trees: impl Iterator<Item = &'a Tree>) -> Result<()> {
+    match trees.find(|tree| tree.dropped().is_some()) {
+        Some(tree) => Err(dropped_error(tree.name())),
+        None => Ok(()),
     }
 }
 

@@ -43,7 +43,7 @@ impl Fixture {
     fn try_apply(&mut self, fill: impl FnOnce(&mut BatchBuilder)) -> Result<Lsn, ApplyError> {
         let mut batch = BatchBuilder::new();
         fill(&mut batch);
-        let bytes = batch.finish();
+        let bytes = batch.batch().bytes().to_vec();
         let lsn = Lsn::new(self.last + 8);
         self.index.apply(lsn, &Batch::parse(&bytes).unwrap(), self.prune_to())?;
         self.last += 8;

@@ -136,7 +136,7 @@ fn snapshots_are_whole_while_commits_go_on() {
                 batch.put(1, &to, &(read(&to) + 1).to_le_bytes()).unwrap();
             }
             let lsn = Lsn::new(at.get() + 8);
-            index.apply(lsn, &Batch::parse(&batch.finish()).unwrap(), at).unwrap();
+            index.apply(lsn, &batch.batch(), at).unwrap();
             index.publish(lsn);
         }
         done.store(true, Ordering::Relaxed);
