@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod entropy;
 pub(crate) mod error;
 pub(crate) mod options;
+pub(crate) mod plant;
 pub(crate) mod process;
 #[cfg(feature = "sim")]
 pub(crate) mod schedule;
