@@ -46,35 +46,67 @@
 mod crash;
 mod support;
 
-use crash::{campaign, cycles, explore, faults};
+use crash::campaign::{self, Until, explore_or_replay};
+use crash::{cycles, explore, faults, paranoid, sequences};
 
-fn states() -> u64 {
-    campaign::number("FORELOG_STATES").unwrap_or(100_000)
+fn states() -> usize {
+    usize::try_from(campaign::number("FORELOG_STATES").unwrap_or(100_000)).expect("64 bits")
+}
+
+fn until(images: usize) -> Until {
+    Until { runs: u64::MAX, images, full: None }
 }
 
 /// Promises 1 to 8, 12 and 13, and that no legal state is refused.
 #[test]
 fn every_crash_state_recovers_to_what_was_promised() {
-    let seed = campaign::seed();
-    let test = "every_crash_state_recovers_to_what_was_promised";
-    let tally = campaign::explore(test, seed, states() / 700 + 1, |run, tally| explore::explore_run(seed, run, tally));
+    let tally = explore_or_replay(
+        "every_crash_state_recovers_to_what_was_promised",
+        Until { full: Some(100), ..until(states()) },
+        &explore::explore_run,
+    );
     if campaign::only_run().is_none() {
         let (total, crowded) = (tally.total(), tally.crowded);
-        assert!(total as u64 >= states(), "only {total} states");
+        assert!(total >= states(), "only {total} states");
         assert!(
             crowded * 3 >= total,
             "only {crowded} of {total} states with 3+ threads committing and a flush in flight"
         );
+        assert_eq!(tally.cuts, tally.boundaries, "every operation is a crash point");
     }
+}
+
+/// The same for every sequence of up to two operations of one client.
+#[test]
+fn every_short_sequence_of_operations_recovers_from_every_crash() {
+    let runs = sequences::count(2);
+    let tally = explore_or_replay(
+        "every_short_sequence_of_operations_recovers_from_every_crash",
+        Until { runs, ..until(usize::MAX) },
+        &sequences::run_sequence,
+    );
+    assert!(campaign::only_run().is_some() || tally.runs as u64 == runs);
+}
+
+/// A disk that lies or tears words: the log is refused, or what is recovered is a prefix.
+#[test]
+fn a_medium_that_breaks_its_promises_never_makes_wrong_data() {
+    let tally = explore_or_replay(
+        "a_medium_that_breaks_its_promises_never_makes_wrong_data",
+        until(states() / 10),
+        &paranoid::run_on_a_bad_medium,
+    );
+    assert!(campaign::only_run().is_some() || tally.detected > 0 && tally.detected * 2 < tally.opened);
 }
 
 /// Promises 5 and 14.
 #[test]
 fn a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt() {
-    let seed = campaign::seed();
-    let test = "a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt";
-    let tally =
-        campaign::explore(test, seed, states() / 500 + 1, |run, tally| faults::run_with_failure(seed, run, tally));
+    let tally = explore_or_replay(
+        "a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt",
+        Until { runs: states() as u64 / 500 + 1, ..until(usize::MAX) },
+        &faults::run_with_failure,
+    );
     if campaign::only_run().is_none() {
         let struck = tally.struck;
         assert!(struck.poisoned * 4 > tally.runs, "too few failures: {struck:?}");

@@ -41,6 +41,9 @@ pub(crate) fn open(
         None if settings.create => create(&place)?,
         None => return Err(no_database(&place.dir)),
     };
+    if directory.history.lives.is_empty() {
+        make_name_durable(&place)?;
+    }
     let mut verdicts = recover::decide(&place, directory, visit)?;
     repair::settle(&place, &mut verdicts)?;
     verdicts.report.duration = clock::now().since(started);
@@ -71,7 +74,7 @@ fn no_database(dir: &Path) -> Error {
     Error::new(ErrorKind::NotADatabase, format!("there is no forelog database in {}", dir.display()))
 }
 
-/// Makes sure that the directory is there, its name durable in its parent.
+/// Makes sure that the directory is there, the names of those above it durable.
 fn prepare_dir(place: &Place, create: bool) -> Result<()> {
     let dir = &place.dir;
     if dir.as_os_str().is_empty() {
@@ -93,12 +96,34 @@ fn prepare_dir(place: &Place, create: bool) -> Result<()> {
         .take_while(|path| matches!(place.disk.list(path), Err(error) if error.kind() == io::ErrorKind::NotFound))
         .map(Path::to_owned)
         .collect();
-    place.disk.create_dir(dir).map_err(|error| Error::io("create the directory", dir, error))?;
-    for path in missing {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        place.disk.sync_dir(parent).map_err(|error| Error::io("sync directory", parent, error))?;
+    // From the top, each durable before the next one is made: after a process kill in between, the one name that may
+    // not be durable is that of the lowest directory.
+    for path in missing.iter().rev() {
+        place.disk.create_dir(path).map_err(|error| Error::io("create the directory", path, error))?;
+        if path != dir {
+            sync_parent(place, path)?;
+        }
     }
     Ok(())
+}
+
+/// Makes the directory's own name durable. At every open before the first incarnation: its creation may have been cut
+/// off, by the death of that process, before the name was durable, and nothing later makes it so.
+fn make_name_durable(place: &Place) -> Result<()> {
+    // What may not be read cannot be synced: then whoever made the directory there answers for its name.
+    match place.disk.list(parent_of(&place.dir)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        _ => sync_parent(place, &place.dir),
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync_parent(place: &Place, path: &Path) -> Result<()> {
+    let parent = parent_of(path);
+    place.disk.sync_dir(parent).map_err(|error| Error::io("sync directory", parent, error))
 }
 
 fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {

@@ -3,11 +3,13 @@
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::case::{Case, Depth};
 use super::report::Tally;
+use super::shrink::{Run, shrink};
 
 /// A number from the environment; hexadecimal after 0x.
 pub(crate) fn number(name: &str) -> Option<u64> {
@@ -25,30 +27,45 @@ pub(crate) fn only_run() -> Option<u64> {
     number("FORELOG_RUN")
 }
 
-/// Calls `run` with the numbers below `count`, or with the one that was asked for. Prints one line for each run that
-/// fails, which is all it takes to see it again, and panics at the end if there was one.
-pub(crate) fn explore(
-    test: &str,
-    seed: u64,
-    count: u64,
-    run: impl Fn(u64, &mut Tally) -> Result<(), String> + Sync,
-) -> Tally {
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Until {
+    /// So many runs.
+    pub(crate) runs: u64,
+    /// So many distinct images, counted with those that the tally shares.
+    pub(crate) images: usize,
+    /// Of so many runs one is looked at in full, after the first so many.
+    pub(crate) full: Option<u64>,
+}
+
+/// What came of it.
+pub(crate) struct Explored {
+    pub(crate) tally: Tally,
+    /// The first failure, as the line that shows it again.
+    pub(crate) failure: Option<String>,
+    pub(crate) time: Duration,
+}
+
+/// Explores until there is enough, or one run fails. `test` is what reproduces it.
+pub(crate) fn explore(test: &str, until: Until, sharing: &Tally, run: Run<'_>) -> Explored {
     let started = Instant::now();
-    let (first, end) = only_run().map_or((0, count), |only| (only, only + 1));
-    println!("{test}: FORELOG_SEED={seed:#x}, runs {first} to {}", end - 1);
-    let (next, total, failures) = (AtomicU64::new(first), Mutex::new(Tally::default()), Mutex::new(Vec::new()));
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (total, failure) = (Mutex::new(sharing.sharing()), Mutex::new(None));
     let work = || {
-        let mut tally = total.lock().expect("nobody panics with the tally in hand").sharing();
-        loop {
+        let mut tally = sharing.sharing();
+        while !stop.load(Ordering::Relaxed) && tally.images() < until.images {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= end {
+            if number >= until.runs {
                 break;
             }
-            let result = catch_unwind(AssertUnwindSafe(|| run(number, &mut tally)));
-            if let Err(error) = result.unwrap_or_else(|_| Err("panicked".to_owned())) {
-                let line = format!("FORELOG_SEED={seed:#x} FORELOG_RUN={number} {test}: {error}");
-                println!("{line}");
-                failures.lock().expect("nobody panics with the failures in hand").push(line);
+            let full = until.full.is_some_and(|every| number > every && number % every == 0);
+            let depth = if full { Depth::Full } else { Depth::Sampled };
+            let case = Case { depth, ..Case::new(seed(), number) };
+            if let Err(error) = run_one(run, &case, &mut tally)
+                && !stop.swap(true, Ordering::Relaxed)
+            {
+                *failure.lock().expect("nobody panics with the failure in hand") =
+                    Some((case, error, tally.failure.take()));
             }
         }
         total.lock().expect("nobody panics with the tally in hand").merge(&tally);
@@ -58,13 +75,36 @@ pub(crate) fn explore(
             scope.spawn(work);
         }
     });
+    let failure = failure.into_inner().expect("nobody panics with the failure in hand");
+    let failure = failure.map(|(case, error, focus)| {
+        println!("{case} {test}: {error}");
+        let (smallest, error) = shrink(&case, error, focus, run);
+        format!("{smallest} {test}: {error}")
+    });
     let tally = total.into_inner().expect("nobody panics with the tally in hand");
-    let failures = failures.into_inner().expect("nobody panics with the failures in hand");
-    let refused = failures.iter().filter(|line| line.contains("REFUSED")).count();
+    Explored { tally, failure, time: started.elapsed() }
+}
+
+fn run_one(run: Run<'_>, case: &Case, tally: &mut Tally) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| run(case, tally))).unwrap_or_else(|_| Err("I12: panicked".to_owned()))
+}
+
+/// For a test: explores, or runs the one case that the environment asks for; prints what was found and panics if
+/// something failed.
+pub(crate) fn explore_or_replay(test: &str, until: Until, run: Run<'_>) -> Tally {
+    let command = format!("cargo test --test crash_states {test} -- --nocapture");
+    if let Some(case) = Case::asked_for() {
+        let mut tally = Tally::default();
+        run_one(run, &case, &mut tally).unwrap_or_else(|error| panic!("{case} {command}: {error}"));
+        print!("{tally}");
+        return tally;
+    }
+    println!("{test}: FORELOG_SEED={:#x}", seed());
+    let Explored { tally, failure, time } = explore(&command, until, &Tally::default(), run);
     print!("{tally}");
-    println!("  {:<52} {:>16}", "legal states refused", refused);
-    println!("  {:<52} {:>16}", "other violations", failures.len() - refused);
-    println!("  {:<52} {:>16.1?}", "time", started.elapsed());
-    assert!(failures.is_empty(), "{} of {} runs failed, the first: {}", failures.len(), end - first, failures[0]);
+    println!("  {:<60} {:>16.1?}", "time", time);
+    if let Some(failure) = failure {
+        panic!("the smallest that fails:\n{failure}");
+    }
     tally
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use forelog::{CommitMode, Error, ErrorKind, Lsn, Receipt, Result, Token, sim};
 
-use super::model::{Placed, Write};
+use super::model::{Placed, State, Write};
 
 /// One attempt to commit.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub(crate) enum Event {
 struct Book {
     commits: Vec<Commit>,
     events: Vec<Event>,
+    /// What snapshots showed.
+    seen: Vec<(Lsn, State)>,
     wrong: Option<String>,
 }
 
@@ -84,6 +86,15 @@ impl Ledger {
     /// Something that must not be; the first of them is kept.
     pub(crate) fn wrong(&self, what: impl FnOnce() -> String) {
         self.book().wrong.get_or_insert_with(what);
+    }
+
+    /// A snapshot at `lsn` showed this.
+    pub(crate) fn saw(&self, lsn: Lsn, state: State) {
+        self.book().seen.push((lsn, state));
+    }
+
+    pub(crate) fn take_seen(&self) -> Vec<(Lsn, State)> {
+        std::mem::take(&mut self.book().seen)
     }
 
     pub(crate) fn take_wrong(&self) -> Option<String> {

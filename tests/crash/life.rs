@@ -17,6 +17,8 @@ use crate::support::Random;
 
 /// The directory of the database, one below the root, so that its creation is part of the runs.
 pub(crate) const DIR: &str = "db";
+/// What every segment begins with, before its first frame.
+const SEGMENT_HEADER: usize = 512;
 
 /// What a life begins with, and what is known about it.
 #[derive(Clone, Default)]
@@ -49,7 +51,8 @@ impl Past {
         let (floor, ceiling) = (self.readable(), self.readable());
         let crashed = self.clean.then_some(None);
         let (tokens, lost): ([&[Token]; 2], _) = ([&self.tokens, &[]], &self.lost);
-        let expected = Expected { history: &history, floor, ceiling, tokens, lost, exists: self.exists, crashed };
+        let exists = self.exists;
+        let expected = Expected { history: &history, floor, ceiling, tokens, lost, exists, crashed, lenient: false };
         expected.compare(engine).map(drop)
     }
 }
@@ -74,6 +77,10 @@ pub(crate) struct Cut {
 pub(crate) struct Life {
     pub(crate) plan: Plan,
     pub(crate) cuts: Vec<Cut>,
+    /// Places where it could have been cut, besides its ends.
+    pub(crate) boundaries: usize,
+    /// Snapshots that were compared with the commit order.
+    pub(crate) snapshots: usize,
     pub(crate) pages: Pages,
     pub(crate) history: History,
     pub(crate) poison: Option<Poison>,
@@ -104,6 +111,8 @@ struct Recording {
     dirty: bool,
     /// Changes made before open returned, the lock excepted.
     changes_by_open: u64,
+    /// Operations that change the disk, and syncs in flight.
+    boundaries: usize,
 }
 
 #[derive(Clone)]
@@ -130,6 +139,7 @@ impl Recorder {
     fn observe(&self, disk: &SimDisk, op: &OpEvent<'_>, opened: bool) {
         let of_the_log = self.recording().segments.contains(op.path);
         let when = if op.phase == Phase::InFlight { "within" } else { "before" };
+        self.recording().boundaries += 1;
         if op.number.is_multiple_of(self.cut_every) {
             self.cut(disk, format!("{when} op {} ({:?} of {})", op.number, op.kind, op.path.display()));
         }
@@ -174,7 +184,7 @@ pub(crate) fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: F
         }
         past.check(&engine).unwrap_or_else(|error| ledger.wrong(|| error));
         ledger.note(Event::Opened);
-        run_clients(&engine, &ledger, &plan, &mut random);
+        run_clients(&engine, &ledger, &plan);
         recorder.cut(disk, "at rest".to_owned());
         ledger.note(Event::Closing);
         let poison = engine.poisoned().cloned();
@@ -191,6 +201,7 @@ pub(crate) fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: F
         drop(engine);
         if !may_fail {
             ledger.note(Event::Closed);
+            check_files(disk).unwrap_or_else(|error| ledger.wrong(|| error));
         }
         recorder.cut(disk, "after the close".to_owned());
         poison
@@ -206,8 +217,32 @@ pub(crate) fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: F
     if let Some(index) = history.states.iter().position(|state| !state.bank_adds_up()) {
         return Err(format!("I6: the accounts do not add up after the commit at {}", history.lsns[index]));
     }
-    let cuts = std::mem::take(&mut recorder.recording().cuts);
-    Ok(Life { plan, cuts, pages, history, poison })
+    let seen = ledger.take_seen();
+    for (lsn, state) in &seen {
+        let index = history.index_of(*lsn);
+        if history.lsns[index] != *lsn || history.states[index] != *state {
+            return Err(format!("I15: a snapshot at {lsn} did not show the commits up to there"));
+        }
+    }
+    let mut recording = recorder.recording();
+    let (cuts, boundaries) = (std::mem::take(&mut recording.cuts), recording.boundaries);
+    drop(recording);
+    Ok(Life { plan, cuts, boundaries, snapshots: seen.len(), pages, history, poison })
+}
+
+/// I13: after a clean close nothing is left over: no file under preparation, no segment without log.
+fn check_files(disk: &SimDisk) -> Result<(), String> {
+    for (path, bytes) in disk.files() {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let belongs = match name {
+            "LOCK" | "HISTORY" => true,
+            segment => segment.ends_with(".log") && bytes.len() > SEGMENT_HEADER,
+        };
+        if !belongs {
+            return Err(format!("I13: {} of {} bytes is left after a clean close", path.display(), bytes.len()));
+        }
+    }
+    Ok(())
 }
 
 /// I11, I18: after a failure nothing more is acknowledged as durable, nothing more gets a place, reads go on, and every

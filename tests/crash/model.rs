@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use forelog::{Engine, Lsn};
+use forelog::{Engine, Lsn, Snapshot};
 
 pub(crate) type Bytes = Arc<[u8]>;
 type Name = Arc<str>;
@@ -77,7 +77,7 @@ pub(crate) fn first_balance() -> i64 {
 }
 
 /// The contents of a database. Clones share what they have in common.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct State(BTreeMap<Name, Arc<BTreeMap<Bytes, Bytes>>>);
 
 impl State {
@@ -104,6 +104,24 @@ impl State {
             None | Some((0, _)) => true,
             Some((accounts, sum)) => accounts == ACCOUNTS && sum == BALANCE * 4,
         }
+    }
+
+    /// What a snapshot shows.
+    pub(crate) fn read(snapshot: &Snapshot) -> forelog::Result<Self> {
+        let mut state = State::default();
+        for name in snapshot.keyspaces() {
+            let Some(keyspace) = snapshot.keyspace(&name) else { continue };
+            let entries =
+                snapshot.iter(&keyspace)?.map(|entry| entry.map(|(k, v)| (Bytes::from(&*k), Bytes::from(&*v))));
+            let entries = entries.collect::<forelog::Result<BTreeMap<_, _>>>()?;
+            state.0.insert(name.into(), Arc::new(entries));
+        }
+        Ok(state)
+    }
+
+    /// The keys of a keyspace.
+    pub(crate) fn keys(&self, name: &str) -> impl Iterator<Item = &Bytes> {
+        self.0.get(name).into_iter().flat_map(|entries| entries.keys())
     }
 
     /// Compares everything that the engine shows, the names of its keyspaces included; the first difference otherwise.

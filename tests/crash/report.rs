@@ -2,44 +2,60 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forelog::LossBudget;
 use forelog::sim::Granularity;
 
+use super::case::Focus;
 use super::check::Crash;
 
 /// The kinds of crash states in the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
     Kill,
-    PowerBySector,
-    PowerByWord,
+    Power(Granularity),
     AfterOpen,
-    InRecovery,
+    /// The second or third crash.
+    InRecovery(usize),
+    /// The medium broke its assumptions.
+    Paranoid,
 }
 
 impl Kind {
-    pub(crate) fn of(crash: &Crash) -> Self {
+    pub(crate) fn of(crash: &Crash, lenient: bool) -> Self {
         match crash {
+            _ if lenient => Kind::Paranoid,
             Crash::Kill => Kind::Kill,
-            Crash::Power(_, Granularity::Word) => Kind::PowerByWord,
-            Crash::Power(..) => Kind::PowerBySector,
+            Crash::Power(power) => Kind::Power(power.persona.unit(power.unit)),
         }
     }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Kill => "process kill",
-            Kind::PowerBySector => "power loss, by sector",
-            Kind::PowerByWord => "power loss, by word",
-            Kind::AfterOpen => "power loss right after open",
-            Kind::InRecovery => "a second crash, within the recovery",
-        })
+        match self {
+            Kind::Kill => f.write_str("process kill"),
+            Kind::Power(unit) => write!(f, "power loss by {}", format!("{unit:?}").to_lowercase()),
+            Kind::AfterOpen => f.write_str("power loss right after open"),
+            Kind::InRecovery(depth) => write!(f, "crash within recovery, depth {depth}"),
+            Kind::Paranoid => f.write_str("paranoid: a lying sync, tears at any byte"),
+        }
     }
+}
+
+/// What else is counted of a state.
+#[derive(Debug)]
+pub(crate) struct Trait<'a> {
+    /// Three or more clients were committing in mixed modes, and a flush was in flight.
+    pub(crate) crowded: bool,
+    /// An open was under way.
+    pub(crate) recovering: bool,
+    /// The modes of the commits that were not durable.
+    pub(crate) modes: &'a BTreeSet<&'static str>,
 }
 
 /// The value that came nearest to its limit.
@@ -88,6 +104,12 @@ impl Window {
         }
     }
 
+    /// What was seen of each limit, and the limit that it came nearest to.
+    pub(crate) fn shares(&self) -> [(&'static str, u64, u64); 3] {
+        let of = |name, fullest: Fullest| (name, fullest.seen, fullest.limit);
+        [of("commits", self.commits), of("bytes", self.bytes), of("microseconds", self.micros)]
+    }
+
     fn merge(&mut self, other: &Window) {
         self.commits.merge(other.commits);
         self.bytes.merge(other.bytes);
@@ -116,22 +138,73 @@ impl Struck {
     }
 }
 
+/// Hashes of images, in parts with a lock each.
+#[derive(Debug)]
+pub(crate) struct Images {
+    parts: Vec<Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>>,
+    total: AtomicUsize,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Images { parts: (0..64).map(|_| Mutex::default()).collect(), total: AtomicUsize::new(0) }
+    }
+}
+
+impl Images {
+    fn insert(&self, hash: u64) -> bool {
+        let part = usize::try_from(hash >> 58).expect("6 bits");
+        let new = self.parts[part].lock().expect("nobody panics with the images in hand").insert(hash);
+        self.total.fetch_add(usize::from(new), Ordering::Relaxed);
+        new
+    }
+}
+
+/// Hashes of hashes are themselves.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers are hashed")
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
 /// What was explored. Images are counted once, whoever comes upon them.
 #[derive(Clone, Default)]
 pub(crate) struct Tally {
-    images: Arc<Mutex<HashSet<u64>>>,
+    images: Arc<Images>,
     pub(crate) runs: usize,
     pub(crate) lives: usize,
     pub(crate) cuts: usize,
+    /// Operations that change the disk, and syncs in flight, of the lives explored; and their ends.
+    pub(crate) boundaries: usize,
+    /// Operations of recoveries that were crash points of the second and third crash: all of those recoveries.
+    pub(crate) in_recovery: [usize; 2],
     pub(crate) repeated: usize,
     pub(crate) opened: usize,
     pub(crate) tokens: usize,
+    pub(crate) snapshots: usize,
+    /// Refused by a lenient rule.
+    pub(crate) detected: usize,
     pub(crate) states: BTreeMap<Kind, usize>,
+    /// Choices that each persona allows, images seen before included.
+    pub(crate) personas: BTreeMap<&'static str, usize>,
     pub(crate) crowded: usize,
     pub(crate) recovering: usize,
     pub(crate) modes: BTreeMap<&'static str, usize>,
     pub(crate) window: Window,
     pub(crate) struck: Struck,
+    /// Where the last failure was.
+    pub(crate) failure: Option<Focus>,
 }
 
 impl Tally {
@@ -140,23 +213,27 @@ impl Tally {
         Tally { images: Arc::clone(&self.images), ..Tally::default() }
     }
 
-    pub(crate) fn count(
-        &mut self,
-        hash: u64,
-        kind: Kind,
-        crowded: bool,
-        recovering: bool,
-        modes: &BTreeSet<&'static str>,
-    ) {
+    /// Distinct images, also of those that share them.
+    pub(crate) fn images(&self) -> usize {
+        self.images.total.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_persona(&mut self, crash: &Crash) {
+        if let Crash::Power(power) = crash {
+            *self.personas.entry(power.persona.name).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn count(&mut self, hash: u64, kind: Kind, traits: &Trait<'_>) {
         self.opened += 1;
-        if !self.images.lock().expect("nobody panics with the images in hand").insert(hash) {
+        if !self.images.insert(hash) {
             self.repeated += 1;
             return;
         }
         *self.states.entry(kind).or_default() += 1;
-        self.crowded += usize::from(crowded);
-        self.recovering += usize::from(recovering);
-        for mode in modes {
+        self.crowded += usize::from(traits.crowded);
+        self.recovering += usize::from(traits.recovering);
+        for mode in traits.modes {
             *self.modes.entry(mode).or_default() += 1;
         }
     }
@@ -169,13 +246,22 @@ impl Tally {
         self.runs += other.runs;
         self.lives += other.lives;
         self.cuts += other.cuts;
+        self.boundaries += other.boundaries;
         self.repeated += other.repeated;
         self.opened += other.opened;
         self.tokens += other.tokens;
+        self.snapshots += other.snapshots;
+        self.detected += other.detected;
         self.crowded += other.crowded;
         self.recovering += other.recovering;
+        for (ours, theirs) in self.in_recovery.iter_mut().zip(other.in_recovery) {
+            *ours += theirs;
+        }
         for (kind, count) in &other.states {
             *self.states.entry(*kind).or_default() += count;
+        }
+        for (name, count) in &other.personas {
+            *self.personas.entry(name).or_default() += count;
         }
         for (mode, count) in &other.modes {
             *self.modes.entry(mode).or_default() += count;
@@ -183,36 +269,49 @@ impl Tally {
         self.window.merge(&other.window);
         self.struck.merge(&other.struck);
     }
+
+    /// The figures, in order.
+    pub(crate) fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+        row("runs", self.runs.to_string());
+        row("lives", self.lives.to_string());
+        row("operation boundaries that were crash points", format!("{} of {}", self.cuts, self.boundaries));
+        row("operations of recoveries that were crash points, depth 2", self.in_recovery[0].to_string());
+        row("operations of recoveries that were crash points, depth 3", self.in_recovery[1].to_string());
+        row("distinct crash states, opened and compared", self.total().to_string());
+        for (kind, count) in &self.states {
+            row(&format!("  {kind}"), count.to_string());
+        }
+        row("  3+ threads committing, mixed modes, flush in flight", self.crowded.to_string());
+        row("  within a recovery", self.recovering.to_string());
+        for (mode, count) in &self.modes {
+            row(&format!("  a commit not durable yet in mode {mode}"), count.to_string());
+        }
+        for (name, count) in &self.personas {
+            row(&format!("choices on {name}, images seen before included"), count.to_string());
+        }
+        row("opens", self.opened.to_string());
+        row("refused where a medium broke its assumptions", self.detected.to_string());
+        row("images seen before", self.repeated.to_string());
+        row("tokens asked", self.tokens.to_string());
+        row("snapshots taken meanwhile, compared", self.snapshots.to_string());
+        row("fullest loss window, commits", self.window.commits.to_string());
+        row("fullest loss window, bytes", self.window.bytes.to_string());
+        row("fullest loss window, microseconds", self.window.micros.to_string());
+        let Struck { failures, poisoned, settled_durable, settled_lost } = self.struck;
+        if failures > 0 {
+            row("failed fsyncs", failures.to_string());
+            row("  that stopped the engine", poisoned.to_string());
+            row("  commits in doubt, then Durable", settled_durable.to_string());
+            row("  commits in doubt, then Lost", settled_lost.to_string());
+        }
+        rows
+    }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = |name: &str, value: String| writeln!(f, "  {name:<52} {value:>16}");
-        row("runs", self.runs.to_string())?;
-        row("lives", self.lives.to_string())?;
-        row("crash points", self.cuts.to_string())?;
-        row("distinct crash states, opened and compared", self.total().to_string())?;
-        for (kind, count) in &self.states {
-            row(&format!("  {kind}"), count.to_string())?;
-        }
-        row("  3+ threads committing, mixed modes, flush in flight", self.crowded.to_string())?;
-        row("  within a recovery", self.recovering.to_string())?;
-        for (mode, count) in &self.modes {
-            row(&format!("  a commit not durable yet in mode {mode}"), count.to_string())?;
-        }
-        row("opens", self.opened.to_string())?;
-        row("images seen before", self.repeated.to_string())?;
-        row("tokens asked", self.tokens.to_string())?;
-        row("fullest loss window, commits", self.window.commits.to_string())?;
-        row("fullest loss window, bytes", self.window.bytes.to_string())?;
-        row("fullest loss window, microseconds", self.window.micros.to_string())?;
-        let Struck { failures, poisoned, settled_durable, settled_lost } = self.struck;
-        if failures == 0 {
-            return Ok(());
-        }
-        row("failed fsyncs", failures.to_string())?;
-        row("  that stopped the engine", poisoned.to_string())?;
-        row("  commits in doubt, then Durable", settled_durable.to_string())?;
-        row("  commits in doubt, then Lost", settled_lost.to_string())
+        self.rows().into_iter().try_for_each(|(name, value)| writeln!(f, "  {name:<60} {value:>16}"))
     }
 }

@@ -3,13 +3,15 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Options, Receipt, Result, Transaction, sim};
 
+use super::case::Keep;
 use super::ledger::{Event, Ledger};
-use super::model::{ACCOUNTS, BANK, Bytes, Write, account, account_value, balance, first_balance, value};
+use super::model::{ACCOUNTS, BANK, Bytes, State, Write, account, account_value, balance, first_balance, value};
 use crate::support::Random;
 
 /// Keyspaces that are always there. A run with churn creates and drops [`EXTRA`].
@@ -23,6 +25,11 @@ const MAIN: usize = 99;
 pub(crate) struct Plan {
     /// Unique among the lives of a database.
     pub(crate) life: u64,
+    /// What the clients do follows from it.
+    pub(crate) seed: u64,
+    /// What one client does, instead of what is drawn.
+    pub(crate) script: Arc<[(Step, CommitMode)]>,
+    pub(crate) keep: Keep,
     pub(crate) clients: usize,
     pub(crate) steps: usize,
     pub(crate) modes: Vec<CommitMode>,
@@ -67,6 +74,9 @@ impl Plan {
         };
         Plan {
             life,
+            seed: random.next(),
+            script: Arc::default(),
+            keep: Keep::default(),
             clients: random.pick(&[1, 2, 3, 4, 4, 5, 5, 5]),
             steps: random.between(3, 6),
             modes,
@@ -119,17 +129,20 @@ fn set_up(engine: &Engine, ledger: &Ledger, plan: &Plan) -> Option<Vec<Keyspace>
 }
 
 /// Runs the clients, waits for them, and has everything flushed.
-pub(crate) fn run_clients(engine: &Engine, ledger: &Ledger, plan: &Plan, random: &mut Random) {
+pub(crate) fn run_clients(engine: &Engine, ledger: &Ledger, plan: &Plan) {
     let Some(keyspaces) = set_up(engine, ledger, plan) else { return };
     let clients: Vec<_> = (0..plan.clients)
         .map(|id| {
             let (engine, ledger, plan) = (engine.clone(), ledger.clone(), plan.clone());
-            let (keyspaces, random) = (keyspaces.clone(), Random::new(random.next()));
-            let mut client = Client { id, number: 0, engine, ledger, keyspaces, random, plan };
-            sim::start(&format!("client {id}"), move || (0..client.plan.steps).for_each(|_| client.step()))
+            let (keyspaces, random) = (keyspaces.clone(), Random::new(0));
+            let mut client = Client { id, number: 0, engine, ledger, keyspaces, random, plan, mode: None };
+            sim::start(&format!("client {id}"), move || client.run())
         })
         .collect();
     clients.into_iter().for_each(sim::Simulated::join);
+    if !plan.script.is_empty() {
+        return;
+    }
     match engine.flush() {
         Ok(lsn) => ledger.note(Event::Durable(lsn)),
         Err(error) => ledger.expect(&error, &[]),
@@ -185,6 +198,21 @@ fn commit(mut tx: Transaction, mode: CommitMode, way: Way) -> Result<Receipt> {
     }
 }
 
+/// What a client does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    PutOne,
+    PutMany,
+    PutBig,
+    Delete,
+    /// A keyspace, key by key, in one transaction.
+    Clear,
+    Transfer,
+    Churn,
+    Flush,
+    Observe,
+}
+
 struct Client {
     id: usize,
     /// Counts this client's values.
@@ -194,18 +222,57 @@ struct Client {
     keyspaces: Vec<Keyspace>,
     random: Random,
     plan: Plan,
+    /// Instead of one that is drawn.
+    mode: Option<CommitMode>,
 }
 
 impl Client {
-    fn step(&mut self) {
-        let done = match self.random.below(12) {
-            0..=2 => self.put_one(),
-            3..=5 => self.put_many(),
-            6..=8 => self.transfer(),
-            9 => self.delete_one(),
-            10 if self.plan.big_values => self.put_big(),
-            _ if self.plan.churn => self.churn(),
-            _ => self.put_one(),
+    /// What a step does follows from its place alone, so that others can be left out without changing it.
+    fn run(&mut self) {
+        let scripted = Arc::clone(&self.plan.script);
+        let steps = if scripted.is_empty() { self.plan.steps } else { scripted.len() };
+        for place in 0..steps {
+            if !self.plan.keep.has((self.plan.life, self.id, place)) {
+                continue;
+            }
+            self.random = Random::new(self.plan.seed ^ (self.id << 40 | place << 20) as u64);
+            self.number = place * 100;
+            let step = match scripted.get(place) {
+                Some((step, mode)) => {
+                    self.mode = Some(*mode);
+                    *step
+                }
+                None => self.draw_step(),
+            };
+            self.step(step);
+        }
+    }
+
+    fn draw_step(&mut self) -> Step {
+        match self.random.below(26) {
+            0..=5 => Step::PutOne,
+            6..=11 => Step::PutMany,
+            12..=17 => Step::Transfer,
+            18..=19 => Step::Delete,
+            20 => Step::Clear,
+            21 => Step::Observe,
+            22..=23 if self.plan.big_values => Step::PutBig,
+            _ if self.plan.churn => Step::Churn,
+            _ => Step::PutOne,
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let done = match step {
+            Step::PutOne => self.put_one(),
+            Step::PutMany => self.put_many(),
+            Step::PutBig => self.put_big(),
+            Step::Delete => self.delete_one(),
+            Step::Clear => self.clear(),
+            Step::Transfer => self.transfer(),
+            Step::Churn => self.churn(),
+            Step::Flush => self.flush(),
+            Step::Observe => self.observe(),
         };
         match done {
             Ok(Some(receipt)) => self.follow_up(receipt),
@@ -215,13 +282,46 @@ impl Client {
                 &[ErrorKind::Conflict, ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::KeyspaceDropped],
             ),
         }
-        if self.random.one_in(3) {
+        if self.plan.script.is_empty() && self.random.one_in(3) {
             sim::sleep(micros(self.random.below(300)));
         }
     }
 
+    /// The mode that is next.
+    fn next_mode(&mut self) -> CommitMode {
+        self.mode.unwrap_or_else(|| self.random.pick(&self.plan.modes))
+    }
+
+    fn flush(&mut self) -> Result<Option<Receipt>> {
+        let lsn = self.engine.flush()?;
+        self.ledger.note(Event::Durable(lsn));
+        Ok(None)
+    }
+
+    /// I15: what a snapshot shows is written down, and compared with the commit order when that is known.
+    fn observe(&mut self) -> Result<Option<Receipt>> {
+        let snapshot = if self.random.one_in(2) { self.engine.snapshot()? } else { self.engine.durable_snapshot()? };
+        let state = State::read(&snapshot)?;
+        self.ledger.saw(snapshot.lsn(), state);
+        Ok(None)
+    }
+
+    /// Deletes every key that a snapshot shows.
+    fn clear(&mut self) -> Result<Option<Receipt>> {
+        let keyspace = self.data();
+        let state = State::read(&self.engine.snapshot()?)?;
+        let mut batch = Batch::new(&self.engine)?;
+        for key in state.keys(keyspace.name()).filter(|key| !key.starts_with(b"marker")) {
+            batch.delete(&keyspace, key)?;
+        }
+        let value = self.value(b"marker", 0);
+        batch.put(&keyspace, b"marker", &value)?;
+        self.commit(batch)
+    }
+
     fn way(&mut self) -> Way {
         match self.random.below(12) {
+            _ if self.mode.is_some() => Way::Plain,
             0 => Way::Try,
             1 => Way::Timeout(micros(self.random.between(10, 500))),
             _ => Way::Plain,
@@ -229,7 +329,7 @@ impl Client {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<Option<Receipt>> {
-        let (mode, way) = (self.random.pick(&self.plan.modes), self.way());
+        let (mode, way) = (self.next_mode(), self.way());
         batch.commit(&self.ledger, self.id, mode, way).map(Some)
     }
 
@@ -249,7 +349,7 @@ impl Client {
 
     fn put_one(&mut self) -> Result<Option<Receipt>> {
         let (keyspace, key) = (self.data(), self.key());
-        let length = self.random.pick(&[0, 40, 40, 100, 300, 511, 512, 513, 1_000]);
+        let length = self.random.pick(&[0, 40, 40, 100, 300, 511, 512, 513, 1_000, 1_000, 4_095, 4_096, 4_097]);
         let value = self.value(&key, length);
         let mut batch = Batch::new(&self.engine)?;
         batch.put(&keyspace, &key, &value)?;
@@ -307,7 +407,7 @@ impl Client {
                 tx.put(&bank, &key, &new)?;
                 writes.push(Write::Put(BANK.into(), key.into(), new.into()));
             }
-            let (mode, way) = (self.random.pick(&self.plan.modes), self.way());
+            let (mode, way) = (self.next_mode(), self.way());
             let committed = self.ledger.commit(self.id, mode, writes, || commit(tx, mode, way));
             match committed {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -342,6 +442,12 @@ impl Client {
     /// Asks, in one of the ways there are, whether the commit is durable.
     fn follow_up(&mut self, receipt: Receipt) {
         let (ledger, lsn) = (self.ledger.clone(), receipt.lsn());
+        if self.engine.visible_lsn() < lsn {
+            ledger.wrong(|| format!("I15: {lsn} was acknowledged and cannot be read"));
+        }
+        if self.mode.is_some() {
+            return;
+        }
         match self.random.below(14) {
             0 => ledger.durable(lsn, &receipt.wait()),
             1 => ledger.durable(lsn, &wait_as_a_task(receipt)),

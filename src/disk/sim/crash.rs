@@ -1,15 +1,19 @@
 //! The moment of a crash, and what the medium may hold after it.
 
-use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 
 use super::SimDisk;
-use super::state::{Bytes, Change, Image, Inode, close_names};
+use super::persona::{Growth, Persona};
+use super::state::{Change, Image, Ino, Inode};
 
 /// The unit that lands whole or not at all.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 pub enum Granularity {
+    /// No unit at all: a tear anywhere. No medium that the format is made for does that.
+    Byte,
     /// 8 aligned bytes: what is left of a sector whose page changes while it is written.
     Word,
     /// 512 aligned bytes.
@@ -23,6 +27,7 @@ impl Granularity {
     /// The unit's size.
     pub const fn bytes(self) -> usize {
         match self {
+            Granularity::Byte => 1,
             Granularity::Word => 8,
             Granularity::Sector => 512,
             Granularity::Page => 4096,
@@ -44,18 +49,48 @@ pub enum Loss {
     AllBut(Vec<bool>),
 }
 
+impl Loss {
+    /// Which of so many atoms are chosen to land.
+    pub fn landed(&self, atoms: usize) -> Vec<bool> {
+        let mut chooser = Chooser::new(self);
+        (0..atoms).map(|_| chooser.lands()).collect()
+    }
+}
+
 /// A disk at one moment: what is durable, what is only in the cache, and what is pending. Cheap to take and to clone.
 ///
 /// What is pending falls into *atoms*, each of which may have landed or not whatever became of the others: every unit
 /// of every write, every change of a file's length (a write that makes a file grow has one per page of 4096 bytes),
 /// every change of a name. What cannot be without another brings it along: the later of two writes to one unit the
-/// earlier one, a length the lengths before it, a change of a name those of the same name before it. So every choice
+/// earlier one, a length the lengths before it, and what the [`Persona`] of the file system adds. So every choice
 /// of atoms is a legal state, and different choices may be the same state ([`SimDisk::image_hash`]).
 ///
-/// Where a length landed and the bytes did not, there are zeros; where the bytes landed and the length did not, nothing
-/// is seen of them.
+/// Where a length landed and the bytes did not, there are zeros or garbage; where the bytes landed and the length did
+/// not, nothing is seen of them.
 #[derive(Clone, Debug)]
 pub struct CrashPoint(pub(super) Arc<Image>);
+
+/// One of the pending changes that land or do not.
+#[derive(Clone, Debug)]
+pub struct Atom {
+    /// When it was submitted; atoms of one write share it.
+    pub moment: u64,
+    /// The file's name, the new one of a change of names.
+    pub name: Arc<OsStr>,
+    /// What it is.
+    pub kind: AtomKind,
+}
+
+/// What an [`Atom`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtomKind {
+    /// A change of a name.
+    Name,
+    /// A change of a file's length.
+    Length,
+    /// One unit of a write: which of the file, counted from 0.
+    Unit(usize),
+}
 
 impl CrashPoint {
     /// The disk as the next process finds it after this one died and the machine did not: all is there to be read,
@@ -66,63 +101,125 @@ impl CrashPoint {
         SimDisk::holding(image)
     }
 
-    /// The disk as it is found after a power loss. Nothing is pending on it.
+    /// The disk as it is found after a power loss, on a file system that keeps the changes of one name in order and
+    /// shows zeros where nothing landed. Nothing is pending on it.
     pub fn power_loss(&self, loss: &Loss, granularity: Granularity) -> SimDisk {
+        self.power_loss_on(&Persona::PLAIN, loss, granularity)
+    }
+
+    /// The disk as it is found after a power loss on a file system like this. Nothing is pending on it.
+    pub fn power_loss_on(&self, persona: &Persona, loss: &Loss, granularity: Granularity) -> SimDisk {
         let mut chooser = Chooser::new(loss);
         let image = &*self.0;
         let mut landed: Vec<bool> = image.pending.iter().map(|_| chooser.lands()).collect();
-        close_names(&image.pending, &mut landed);
-        let mut names = image.durable.clone();
+        persona.names.close(&image.pending, &mut landed);
+        let mut after = Image {
+            durable: image.durable.clone(),
+            durable_dirs: image.durable_dirs.clone(),
+            moment: image.moment,
+            ..Image::default()
+        };
         for ((_, change), _) in image.pending.iter().zip(landed).filter(|(_, landed)| *landed) {
-            change.apply(&mut names);
+            change.apply(&mut after.durable, &mut after.durable_dirs);
         }
-        let mut after = Image { dirs: image.dirs.clone(), moment: image.moment, ..Image::default() };
-        for ino in image.rooted() {
-            if let Some(inode) = image.inodes.get(&ino) {
-                let bytes = survivors(inode, granularity.bytes(), &mut chooser);
-                after.inodes.insert(ino, Arc::new(Inode::settled(bytes)));
-            }
+        if image.dirs != image.durable_dirs {
+            after.drop_unreachable();
         }
-        after.visible.clone_from(&names);
-        after.durable = names;
-        after.sweep(|_| false);
+        let unit = persona.unit(granularity).bytes();
+        for ino in self.rooted() {
+            let survivor = survivor(&image.inodes[&ino], unit, persona.growth, &mut chooser);
+            after.inodes.insert(ino, survivor);
+        }
+        after.visible.clone_from(&after.durable);
+        after.dirs.clone_from(&after.durable_dirs);
+        if !image.pending.is_empty() {
+            after.sweep(|_| false);
+        }
         SimDisk::holding(Arc::new(after))
     }
 
     /// How many atoms are pending. They are ordered: first the changes of names as they were made, then file by file,
     /// in the order of creation, the changes as they were made and the units of a write by offset.
     pub fn atoms(&self, granularity: Granularity) -> usize {
-        let rooted = self.0.rooted();
-        let inodes = rooted.iter().filter_map(|ino| self.0.inodes.get(ino));
+        let inodes = self.rooted().into_iter().map(|ino| &self.0.inodes[&ino]);
         let changes =
             inodes.flat_map(|inode| &inode.pending).map(|(_, change)| units(change, granularity.bytes()).len());
         self.0.pending.len() + changes.sum::<usize>()
     }
+
+    /// The atoms, in their order.
+    pub fn pending(&self, granularity: Granularity) -> Vec<Atom> {
+        let names = self.0.pending.iter().filter_map(|(moment, change)| {
+            let name = change.names().last().cloned()?;
+            Some(Atom { moment: *moment, name, kind: AtomKind::Name })
+        });
+        let mut atoms: Vec<Atom> = names.collect();
+        for ino in self.rooted() {
+            let pending = &self.0.inodes[&ino].pending;
+            let name = if pending.is_empty() { None } else { self.0.name_of(ino) };
+            for (moment, change) in pending {
+                let kind = |unit| match change {
+                    Change::Write { .. } => AtomKind::Unit(unit),
+                    Change::Length(_) => AtomKind::Length,
+                };
+                let name = name.as_ref().map_or_else(|| Arc::from(OsStr::new("")), Arc::clone);
+                let atom = move |unit| Atom { moment: *moment, name: Arc::clone(&name), kind: kind(unit) };
+                atoms.extend(units(change, granularity.bytes()).map(atom));
+            }
+        }
+        atoms
+    }
+
+    /// The inodes that have a durable name, or could get one, in the order of their creation.
+    fn rooted(&self) -> Vec<Ino> {
+        let mut rooted: Vec<Ino> = self.0.rooted().filter(|ino| self.0.inodes.contains_key(ino)).collect();
+        rooted.sort_unstable();
+        rooted.dedup();
+        rooted
+    }
 }
 
 /// The units that a write touches; one for a change of length.
-fn units(change: &Change, size: usize) -> std::ops::Range<usize> {
+fn units(change: &Change, size: usize) -> Range<usize> {
     match change {
         Change::Write { offset, data } => offset / size..(offset + data.len()).div_ceil(size),
         Change::Length(_) => 0..1,
     }
 }
 
-/// What the medium holds of a file after the atoms that `chooser` picks have landed.
-fn survivors(inode: &Inode, size: usize, chooser: &mut Chooser<'_>) -> Bytes {
-    let choose = |(_, change): &(u64, Change)| units(change, size).map(|_| chooser.lands()).collect();
-    let mut landed: Vec<Vec<bool>> = inode.pending.iter().map(choose).collect();
-    close(inode, size, &mut landed);
-    if !landed.iter().flatten().any(|landed| *landed) {
-        return Arc::clone(&inode.durable);
+/// The file on the medium after the atoms that `chooser` picks have landed.
+fn survivor(inode: &Arc<Inode>, size: usize, growth: Growth, chooser: &mut Chooser<'_>) -> Arc<Inode> {
+    if inode.is_settled() {
+        return Arc::clone(inode);
+    }
+    let count = inode.pending.iter().map(|(_, change)| units(change, size).len()).sum();
+    let mut landed: Vec<bool> = (0..count).map(|_| chooser.lands()).collect();
+    if !landed.contains(&true) {
+        let bare = || Arc::new(Inode::settled(Arc::clone(&inode.durable)));
+        return Arc::clone(inode.memo.bare.get_or_init(bare));
+    }
+    let mut closure = Closure::of(inode, size);
+    closure.add_earlier(&mut landed);
+    if growth == Growth::WithData {
+        closure.add_data(&mut landed);
+        closure.add_earlier(&mut landed);
     }
     let mut bytes = Vec::clone(&inode.durable);
-    for ((_, change), landed) in inode.pending.iter().zip(landed) {
+    let mut next = 0;
+    for (moment, change) in &inode.pending {
+        let flags = &landed[next..next + units(change, size).len()];
+        next += flags.len();
         match change {
-            Change::Length(length) if landed[0] => bytes.resize(*length, 0),
+            Change::Length(length) if flags[0] => {
+                let old = bytes.len();
+                bytes.resize(*length, 0);
+                if growth == Growth::Garbage && old < *length {
+                    fill_with_garbage(&mut bytes[old..], *moment);
+                }
+            }
             Change::Length(_) => {}
             Change::Write { offset, data } => {
-                for (unit, _) in units(change, size).zip(landed).filter(|(_, landed)| *landed) {
+                for (unit, _) in units(change, size).zip(flags).filter(|(_, landed)| **landed) {
                     let start = (unit * size).max(*offset);
                     let end = (unit * size + size).min(offset + data.len()).min(bytes.len());
                     if start < end {
@@ -132,23 +229,72 @@ fn survivors(inode: &Inode, size: usize, chooser: &mut Chooser<'_>) -> Bytes {
             }
         }
     }
-    Arc::new(bytes)
+    Arc::new(Inode::settled(Arc::new(bytes)))
 }
 
-/// Adds to the chosen atoms the earlier ones that they build on.
-fn close(inode: &Inode, size: usize, landed: &mut [Vec<bool>]) {
-    let mut length_landed = false;
-    let mut landed_units = HashSet::new();
-    for ((_, change), landed) in inode.pending.iter().zip(landed).rev() {
-        if let Change::Length(_) = change {
-            landed[0] |= length_landed;
-            length_landed = landed[0];
-            continue;
+/// What was on the medium before, by chance.
+fn fill_with_garbage(bytes: &mut [u8], seed: u64) {
+    let mut state = seed;
+    bytes.chunks_mut(8).for_each(|word| word.copy_from_slice(&draw(&mut state).to_le_bytes()[..word.len()]));
+}
+
+/// Adds to the chosen atoms of a file those that they cannot be without.
+struct Closure<'a> {
+    inode: &'a Inode,
+    size: usize,
+    /// Units of which a later version landed.
+    seen: Vec<bool>,
+}
+
+impl<'a> Closure<'a> {
+    fn of(inode: &'a Inode, size: usize) -> Self {
+        let end = |change: &Change| match change {
+            Change::Write { .. } => units(change, size).end,
+            Change::Length(_) => 0,
+        };
+        let units = inode.pending.iter().map(|(_, change)| end(change)).max().unwrap_or_default();
+        Closure { inode, size, seen: vec![false; units] }
+    }
+
+    /// The earlier versions of a unit that landed, the lengths before one that did.
+    fn add_earlier(&mut self, landed: &mut [bool]) {
+        self.seen.fill(false);
+        let mut length_landed = false;
+        let mut next = landed.len();
+        for (_, change) in self.inode.pending.iter().rev() {
+            let touched = units(change, self.size);
+            next -= touched.len();
+            let flags = &mut landed[next..next + touched.len()];
+            if let Change::Length(_) = change {
+                flags[0] |= length_landed;
+                length_landed = flags[0];
+                continue;
+            }
+            for (flag, seen) in flags.iter_mut().zip(&mut self.seen[touched]) {
+                *flag |= *seen;
+                *seen = *flag;
+            }
         }
-        for (unit, landed) in units(change, size).zip(landed) {
-            *landed |= landed_units.contains(&unit);
-            if *landed {
-                landed_units.insert(unit);
+    }
+
+    /// All that was written within a length that landed, beyond the one before.
+    fn add_data(&self, landed: &mut [bool]) {
+        let mut next = 0;
+        let mut grown = self.inode.durable.len();
+        for (_, change) in &self.inode.pending {
+            if let Change::Length(length) = change
+                && landed[next]
+            {
+                grown = grown.max(*length);
+            }
+            next += units(change, self.size).len();
+        }
+        next = 0;
+        for (_, change) in &self.inode.pending {
+            for unit in units(change, self.size) {
+                let inside = unit * self.size < grown && (unit + 1) * self.size > self.inode.durable.len();
+                landed[next] |= inside && matches!(change, Change::Write { .. });
+                next += 1;
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SimDisk;
-use super::state::{Bytes, Image, Inode, Names, tidy};
+use super::state::{Image, Inode, tidy};
 
 /// Looking at the contents, and damaging them. None of this is an operation: it is not counted, watched, or hit by
 /// faults. Damage is done to what is durable and to what reads see, and leaves what is pending alone.
@@ -14,7 +14,7 @@ impl SimDisk {
     pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let image = self.crash_point().0;
         let contents = |ino| image.inodes.get(ino).map(|inode| Vec::clone(&inode.visible)).unwrap_or_default();
-        image.visible.iter().map(|(path, ino)| (path.to_path_buf(), contents(ino))).collect()
+        image.visible.iter().map(|(path, ino)| (PathBuf::from(&**path), contents(ino))).collect()
     }
 
     /// A file as reads see it.
@@ -72,19 +72,6 @@ impl SimDisk {
         self.with_image(Image::drop_caches);
     }
 
-    /// A hash of the names and bytes that are durable, and of those that reads see where they differ. Equal images
-    /// have equal hashes, on every run.
-    pub fn image_hash(&self) -> u64 {
-        let image = self.crash_point().0;
-        let durable = hash_files(0, &image, &image.durable, |inode| &inode.durable);
-        let differs =
-            |inode: &Arc<Inode>| !Arc::ptr_eq(&inode.durable, &inode.visible) && inode.durable != inode.visible;
-        if image.durable == image.visible && !image.inodes.values().any(differs) {
-            return durable;
-        }
-        hash_files(durable, &image, &image.visible, |inode| &inode.visible)
-    }
-
     /// Applies `change` to both contents of a file; it says whether the place it looks for is there.
     fn damage(&self, path: &Path, change: impl Fn(&mut Vec<u8>) -> bool) -> io::Result<()> {
         self.with_image(|image| {
@@ -99,24 +86,4 @@ impl SimDisk {
             if done { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "beyond the end of the file")) }
         })
     }
-}
-
-fn hash_files(seed: u64, image: &Image, names: &Names, contents: impl Fn(&Inode) -> &Bytes) -> u64 {
-    names.iter().fold(hash(seed, b"files"), |state, (path, ino)| {
-        let state = hash(state, path.as_os_str().as_encoded_bytes());
-        image.inodes.get(ino).map_or(state, |inode| hash(state, contents(inode)))
-    })
-}
-
-/// Mixes the bytes and their number into `state`, 8 at a time by a folded multiplication: images are hashed by the
-/// hundred thousand.
-fn hash(state: u64, bytes: &[u8]) -> u64 {
-    let fold = |state: u64, word: u64| {
-        let (low, high) = (state ^ word ^ 0x2D35_8DCC_AA6C_78A5).carrying_mul(0x9E37_79B9_7F4A_7C15, 0);
-        low ^ high
-    };
-    let (words, rest) = bytes.as_chunks::<8>();
-    let state =
-        words.iter().fold(fold(state, bytes.len() as u64), |state, word| fold(state, u64::from_le_bytes(*word)));
-    rest.iter().fold(state, |state, byte| fold(state, u64::from(*byte)))
 }

@@ -27,7 +27,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -41,14 +41,17 @@ use crate::words::schedule;
 
 mod crash;
 mod faults;
+mod hash;
 mod media;
+mod persona;
 mod state;
 
-pub use crash::{CrashPoint, Granularity, Loss};
+pub use crash::{Atom, AtomKind, CrashPoint, Granularity, Loss};
 pub use faults::{Fault, FaultKind, OpEvent, OpKind, OpSelector, Pages, Phase};
+pub use persona::{Growth, NameOrder, Persona};
 
 use faults::{Faults, Harm, eio};
-use state::{Fate, Image, Ino, tidy};
+use state::{Fate, Image, Ino, Name, tidy};
 
 type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 
@@ -57,7 +60,7 @@ type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 /// - A write, a new length, a new name is visible at once and *pending* until a sync makes it durable.
 /// - A sync covers what was pending on that file when it began, and nothing that is written while it runs. Both syncs
 ///   of a file do the same, and neither makes its name durable.
-/// - [`Disk::sync_dir`] covers the names in that directory. Directories themselves are durable at once.
+/// - [`Disk::sync_dir`] covers the names in that directory, those of directories included.
 /// - Symbolic links, permissions and moving directories are not simulated.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
@@ -70,9 +73,11 @@ struct State {
     faults: Faults,
     observer: Option<Observer>,
     sync_latency: Duration,
+    /// How many more syncs are honest before one lies.
+    honest: Option<u64>,
     /// How often each inode is open.
     open: BTreeMap<Ino, usize>,
-    locked: BTreeSet<Arc<Path>>,
+    locked: BTreeSet<Name>,
 }
 
 impl State {
@@ -140,6 +145,12 @@ impl SimDisk {
         self.0.lock().sync_latency = latency;
     }
 
+    /// Lets the sync after `honest` others, of a file or directory, report success and make nothing durable: what it
+    /// should have covered stays pending. No log can promise anything on such a disk.
+    pub fn lie_once(&self, honest: u64) {
+        self.0.lock().honest = Some(honest);
+    }
+
     /// Calls `observer` right before each operation that [mutates](OpKind::mutates) takes effect, and once more while
     /// a sync is in flight, on the thread that does it. It gets the disk, so as not to own it: an observer that did
     /// would keep it for ever. It may take crash points and use other disks. Replaces the observer before it.
@@ -198,7 +209,12 @@ impl SimDisk {
             self.with_image(|image| settle(image, moment, Fate::Dropped(pages)));
             return Err(eio());
         }
-        self.with_image(|image| settle(image, moment, Fate::Landed));
+        let mut state = self.0.lock();
+        let lies = state.honest == Some(0);
+        state.honest = if lies { None } else { state.honest.map(|honest| honest - 1) };
+        if !lies {
+            settle(state.image_mut(), moment, Fate::Landed);
+        }
         Ok(())
     }
 }
@@ -209,8 +225,8 @@ fn pass(time: Duration) {
 }
 
 /// An operation that is about a path as a whole.
-fn op(kind: OpKind, path: &Path) -> OpEvent<'_> {
-    OpEvent { number: 0, kind, path, offset: 0, length: 0, phase: Phase::Before }
+fn op(kind: OpKind, path: &OsStr) -> OpEvent<'_> {
+    OpEvent { number: 0, kind, path: Path::new(path), offset: 0, length: 0, phase: Phase::Before }
 }
 
 impl Disk for SimDisk {
@@ -277,7 +293,7 @@ impl Disk for SimDisk {
 #[derive(Debug)]
 struct SimLock {
     disk: SimDisk,
-    path: Arc<Path>,
+    path: Name,
 }
 
 impl DiskLock for SimLock {}
@@ -291,7 +307,7 @@ impl Drop for SimLock {
 #[derive(Debug)]
 struct SimFile {
     disk: SimDisk,
-    path: Arc<Path>,
+    path: Name,
     ino: Ino,
     writable: bool,
 }

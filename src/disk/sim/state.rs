@@ -1,9 +1,10 @@
 //! What a disk holds: bytes and names, each as the medium has them, as the kernel shows them, and the changes between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::faults::Pages;
 
@@ -11,7 +12,10 @@ use super::faults::Pages;
 pub(super) type Ino = u64;
 /// Contents, shared between a disk and its crash points until one of them writes.
 pub(super) type Bytes = Arc<Vec<u8>>;
-pub(super) type Names = BTreeMap<Arc<Path>, Ino>;
+/// A path in its one spelling (see [`tidy`]). Compared as bytes: comparing paths part by part is slow.
+pub(super) type Name = Arc<OsStr>;
+pub(super) type Names = BTreeMap<Name, Ino>;
+pub(super) type Dirs = BTreeSet<Name>;
 
 /// A write makes a file grow in steps of this, each of which may reach the medium without the next.
 const GROWTH: usize = 4096;
@@ -57,12 +61,34 @@ pub(super) struct Inode {
     /// In the order of submission, each with the moment of it. Applied to `durable` in this order, every write lies
     /// within the length, unless a test has cut the file.
     pub(super) pending: Vec<(u64, Change)>,
+    pub(super) memo: Memo,
+}
+
+/// What follows from the contents, found once for all the images that share them. A copy begins without it, because
+/// copies are made to be changed; whoever changes in place forgets it first.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    /// The hashes of the durable and of the visible contents.
+    pub(super) hashes: OnceLock<[u64; 2]>,
+    /// The file after all that is pending was lost.
+    pub(super) bare: OnceLock<Arc<Inode>>,
+}
+
+impl Clone for Memo {
+    fn clone(&self) -> Self {
+        Memo::default()
+    }
 }
 
 impl Inode {
     /// Contents of which nothing is pending.
     pub(super) fn settled(bytes: Bytes) -> Self {
-        Inode { durable: Arc::clone(&bytes), visible: bytes, pending: Vec::new() }
+        Inode { durable: Arc::clone(&bytes), visible: bytes, ..Inode::default() }
+    }
+
+    /// Whether a power loss leaves exactly what is visible.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.is_empty() && Arc::ptr_eq(&self.durable, &self.visible)
     }
 
     fn write(&mut self, moment: u64, offset: usize, data: &[u8]) {
@@ -124,30 +150,38 @@ impl Inode {
     }
 }
 
-/// A change of names; a rename does both.
-#[derive(Clone, Debug)]
+/// A change of names: a rename removes one and adds one.
+#[derive(Clone, Debug, Default)]
 pub(super) struct NameChange {
-    removes: Option<Arc<Path>>,
-    pub(super) adds: Option<(Arc<Path>, Ino)>,
+    removes: Option<Name>,
+    pub(super) adds: Option<(Name, Ino)>,
+    /// The new name is that of a directory.
+    makes: Option<Name>,
 }
 
 impl NameChange {
-    fn paths(&self) -> impl Iterator<Item = &Arc<Path>> {
-        self.removes.iter().chain(self.adds.iter().map(|(path, _)| path))
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.removes.iter().chain(self.adds.iter().map(|(name, _)| name)).chain(&self.makes)
     }
 
-    fn names(&self, path: &Path) -> bool {
-        self.paths().any(|own| **own == *path)
+    fn is_about(&self, name: &OsStr) -> bool {
+        self.names().any(|own| **own == *name)
     }
 
-    pub(super) fn apply(&self, names: &mut Names) {
-        if let Some(path) = &self.removes {
-            names.remove(path);
+    pub(super) fn apply(&self, names: &mut Names, dirs: &mut Dirs) {
+        if let Some(name) = &self.removes {
+            names.remove(name);
         }
-        if let Some((path, ino)) = &self.adds {
-            names.insert(Arc::clone(path), *ino);
+        if let Some((name, ino)) = &self.adds {
+            names.insert(Arc::clone(name), *ino);
         }
+        dirs.extend(self.makes.clone());
     }
+}
+
+/// The directory that a name is in.
+fn parent(name: &OsStr) -> Option<&OsStr> {
+    Path::new(name).parent().map(Path::as_os_str)
 }
 
 /// Adds to the chosen changes the earlier ones that they build on: those of the same names.
@@ -155,20 +189,22 @@ pub(super) fn close_names(changes: &[(u64, NameChange)], landed: &mut [bool]) {
     for later in (0..changes.len()).rev() {
         if landed[later] {
             for earlier in 0..later {
-                landed[earlier] |= changes[earlier].1.paths().any(|path| changes[later].1.names(path));
+                landed[earlier] |= changes[earlier].1.names().any(|name| changes[later].1.is_about(name));
             }
         }
     }
 }
 
-/// All that a disk holds. Directories are durable at once.
+/// All that a disk holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Image {
     pub(super) inodes: BTreeMap<Ino, Arc<Inode>>,
     pub(super) durable: Names,
     pub(super) visible: Names,
     pub(super) pending: Vec<(u64, NameChange)>,
-    pub(super) dirs: BTreeSet<Arc<Path>>,
+    /// Directories, as reads see them and as the medium has them.
+    pub(super) dirs: Dirs,
+    pub(super) durable_dirs: Dirs,
     /// Counts the changes, and the inodes among them: the time of this image.
     pub(super) moment: u64,
 }
@@ -180,30 +216,35 @@ impl Image {
     }
 
     fn inode_mut(&mut self, ino: Ino) -> &mut Inode {
-        Arc::make_mut(self.inodes.entry(ino).or_default())
+        let inode = Arc::make_mut(self.inodes.entry(ino).or_default());
+        inode.memo = Memo::default();
+        inode
     }
 
-    pub(super) fn is_dir(&self, path: &Path) -> bool {
-        path.parent().is_none() || self.dirs.contains(path)
+    pub(super) fn is_dir(&self, path: &OsStr) -> bool {
+        parent(path).is_none() || self.dirs.contains(path)
     }
 
-    pub(super) fn create_dir(&mut self, path: &Arc<Path>) -> io::Result<()> {
-        if path.ancestors().any(|ancestor| self.visible.contains_key(ancestor)) {
+    pub(super) fn create_dir(&mut self, path: &OsStr) -> io::Result<()> {
+        let ancestors: Vec<_> = Path::new(path).ancestors().map(Path::as_os_str).collect();
+        if ancestors.iter().any(|ancestor| self.visible.contains_key(*ancestor)) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.dirs.extend(path.ancestors().filter(|ancestor| ancestor.parent().is_some()).map(Arc::from));
+        for missing in ancestors.into_iter().rev().filter(|ancestor| !self.is_dir(ancestor)).collect::<Vec<_>>() {
+            self.change_names(NameChange { makes: Some(missing.into()), ..NameChange::default() });
+        }
         Ok(())
     }
 
-    pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    pub(super) fn list(&self, dir: &OsStr) -> io::Result<Vec<std::ffi::OsString>> {
         if !self.is_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let inside = self.visible.keys().chain(&self.dirs).filter(|path| path.parent() == Some(dir));
-        Ok(inside.filter_map(|path| path.file_name()).map(Into::into).collect())
+        let inside = self.visible.keys().chain(&self.dirs).filter(|path| parent(path) == Some(dir));
+        Ok(inside.filter_map(|path| Path::new(path).file_name()).map(Into::into).collect())
     }
 
-    pub(super) fn find(&self, path: &Path) -> io::Result<Ino> {
+    pub(super) fn find(&self, path: &OsStr) -> io::Result<Ino> {
         match self.visible.get(path) {
             Some(ino) => Ok(*ino),
             None if self.is_dir(path) => Err(io::ErrorKind::IsADirectory.into()),
@@ -212,11 +253,11 @@ impl Image {
     }
 
     /// Whether a file may be called `path`.
-    fn check_name(&self, path: &Path) -> io::Result<()> {
+    fn check_name(&self, path: &OsStr) -> io::Result<()> {
         if self.is_dir(path) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        if path.parent().is_some_and(|parent| self.is_dir(parent)) {
+        if parent(path).is_some_and(|parent| self.is_dir(parent)) {
             Ok(())
         } else {
             Err(io::ErrorKind::NotFound.into())
@@ -224,34 +265,35 @@ impl Image {
     }
 
     fn change_names(&mut self, change: NameChange) {
-        change.apply(&mut self.visible);
+        change.apply(&mut self.visible, &mut self.dirs);
         let moment = self.tick();
         self.pending.push((moment, change));
     }
 
-    pub(super) fn create(&mut self, path: &Arc<Path>) -> io::Result<Ino> {
+    pub(super) fn create(&mut self, path: &Name) -> io::Result<Ino> {
         if self.visible.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.check_name(path)?;
         let ino = self.tick();
         self.inodes.insert(ino, Arc::default());
-        self.change_names(NameChange { removes: None, adds: Some((Arc::clone(path), ino)) });
+        self.change_names(NameChange { adds: Some((Arc::clone(path), ino)), ..NameChange::default() });
         Ok(ino)
     }
 
-    pub(super) fn rename(&mut self, from: &Arc<Path>, to: &Arc<Path>) -> io::Result<()> {
+    pub(super) fn rename(&mut self, from: &Name, to: &Name) -> io::Result<()> {
         let ino = self.find(from)?;
         self.check_name(to)?;
         if from != to {
-            self.change_names(NameChange { removes: Some(Arc::clone(from)), adds: Some((Arc::clone(to), ino)) });
+            let (removes, adds) = (Some(Arc::clone(from)), Some((Arc::clone(to), ino)));
+            self.change_names(NameChange { removes, adds, makes: None });
         }
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, path: &Arc<Path>) -> io::Result<()> {
+    pub(super) fn remove(&mut self, path: &Name) -> io::Result<()> {
         self.find(path)?;
-        self.change_names(NameChange { removes: Some(Arc::clone(path)), adds: None });
+        self.change_names(NameChange { removes: Some(Arc::clone(path)), ..NameChange::default() });
         Ok(())
     }
 
@@ -278,17 +320,17 @@ impl Image {
     }
 
     /// Ends a directory's sync that began at `moment`.
-    pub(super) fn settle_dir(&mut self, dir: &Path, moment: u64, fate: Fate) {
+    pub(super) fn settle_dir(&mut self, dir: &OsStr, moment: u64, fate: Fate) {
         let covers =
-            |(at, change): &(u64, NameChange)| *at <= moment && change.paths().any(|path| path.parent() == Some(dir));
+            |(at, change): &(u64, NameChange)| *at <= moment && change.names().any(|name| parent(name) == Some(dir));
         let mut covered: Vec<bool> = self.pending.iter().map(covers).collect();
         close_names(&self.pending, &mut covered);
         let mut covered = covered.into_iter();
-        let durable = &mut self.durable;
-        self.pending.retain(|(_, change)| {
+        let Image { durable, durable_dirs, pending, .. } = self;
+        pending.retain(|(_, change)| {
             let covered = covered.next() == Some(true);
             if covered && matches!(fate, Fate::Landed) {
-                change.apply(durable);
+                change.apply(durable, durable_dirs);
             }
             !covered
         });
@@ -299,46 +341,72 @@ impl Image {
 
     fn drop_names(&mut self) {
         self.visible = self.durable.clone();
-        self.pending.iter().for_each(|(_, change)| change.apply(&mut self.visible));
+        self.dirs = self.durable_dirs.clone();
+        self.pending.iter().for_each(|(_, change)| change.apply(&mut self.visible, &mut self.dirs));
+    }
+
+    /// Takes away what is durable in directories that are not: a name is reached through all those above it.
+    pub(super) fn drop_unreachable(&mut self) {
+        let reached = |dirs: &Dirs, name: &OsStr| {
+            parent(name).is_some_and(|above| parent(above).is_none() || dirs.contains(above))
+        };
+        // In order, so that a directory is decided on before what is in it.
+        for dir in std::mem::take(&mut self.durable_dirs) {
+            if reached(&self.durable_dirs, &dir) {
+                self.durable_dirs.insert(dir);
+            }
+        }
+        let Image { durable, durable_dirs, .. } = self;
+        durable.retain(|name, _| reached(durable_dirs, name));
     }
 
     /// Forgets what is in the cache alone and no longer pending.
     pub(super) fn drop_caches(&mut self) {
         self.drop_names();
-        self.inodes.values_mut().for_each(|inode| Arc::make_mut(inode).drop_cache());
+        for inode in self.inodes.values_mut() {
+            let inode = Arc::make_mut(inode);
+            inode.memo = Memo::default();
+            inode.drop_cache();
+        }
     }
 
-    /// The inodes that have a durable name, or could get one.
-    pub(super) fn rooted(&self) -> BTreeSet<Ino> {
+    /// The inodes that have a durable name, or could get one; some more than once.
+    pub(super) fn rooted(&self) -> impl Iterator<Item = Ino> {
         let pending = self.pending.iter().filter_map(|(_, change)| change.adds.as_ref()).map(|(_, ino)| *ino);
-        self.durable.values().copied().chain(pending).collect()
+        self.durable.values().copied().chain(pending)
+    }
+
+    /// What a file is called.
+    pub(super) fn name_of(&self, ino: Ino) -> Option<Name> {
+        let mut names = self.visible.iter().chain(&self.durable);
+        names.find(|(_, named)| **named == ino).map(|(name, _)| Arc::clone(name))
     }
 
     /// Frees the inodes that no name leads to and nobody has open.
     pub(super) fn sweep(&mut self, is_open: impl Fn(Ino) -> bool) {
-        let mut reachable = self.rooted();
-        reachable.extend(self.visible.values());
+        let reachable: BTreeSet<Ino> = self.rooted().chain(self.visible.values().copied()).collect();
         self.inodes.retain(|ino, _| reachable.contains(ino) || is_open(*ino));
     }
 
     /// Takes the name out of the cache, the medium, and what is pending.
-    pub(super) fn forget(&mut self, path: &Path) {
-        self.pending.retain(|(_, change)| !change.names(path));
+    pub(super) fn forget(&mut self, path: &OsStr) {
+        self.pending.retain(|(_, change)| !change.is_about(path));
         self.durable.remove(path);
         self.visible.remove(path);
     }
 
     /// The file as a test may damage it: it need not be visible.
-    pub(super) fn damage(&mut self, path: &Path) -> io::Result<&mut Inode> {
+    pub(super) fn damage(&mut self, path: &OsStr) -> io::Result<&mut Inode> {
         let ino = self.visible.get(path).or_else(|| self.durable.get(path)).copied();
         Ok(self.inode_mut(ino.ok_or(io::ErrorKind::NotFound)?))
     }
 
     /// Puts a file there as if it had always been.
-    pub(super) fn plant(&mut self, path: &Arc<Path>, bytes: &[u8]) -> io::Result<()> {
-        if let Some(parent) = path.parent() {
-            self.create_dir(&parent.into())?;
-        }
+    pub(super) fn plant(&mut self, path: &Name, bytes: &[u8]) -> io::Result<()> {
+        let above = Path::new(path).ancestors().skip(1).filter(|dir| dir.parent().is_some());
+        let above: Dirs = above.map(|dir| Name::from(dir.as_os_str())).collect();
+        self.dirs.extend(above.iter().cloned());
+        self.durable_dirs.extend(above);
         self.check_name(path)?;
         self.forget(path);
         let ino = self.tick();
@@ -355,7 +423,7 @@ fn length_in_memory(length: u64) -> io::Result<usize> {
 }
 
 /// One spelling for one path.
-pub(super) fn tidy(path: &Path) -> Arc<Path> {
+pub(super) fn tidy(path: &Path) -> Name {
     let parts = path.components().filter(|part| !matches!(part, Component::CurDir));
-    Arc::from(parts.collect::<std::path::PathBuf>())
+    Name::from(parts.collect::<std::path::PathBuf>().into_os_string())
 }

@@ -1,0 +1,94 @@
+//! What file systems add to what may be lost.
+
+use super::crash::Granularity;
+use super::state::{NameChange, close_names};
+
+/// Which changes of names that were not synced land without which.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum NameOrder {
+    /// Each lands or not, whatever became of the others: a rename without the creation before it.
+    Any,
+    /// A change lands only with the earlier ones of the same names.
+    OfEachName,
+    /// All up to some moment, by a journal.
+    Journal,
+}
+
+impl NameOrder {
+    /// Makes the choice one that may be.
+    pub(super) fn close(self, changes: &[(u64, NameChange)], landed: &mut [bool]) {
+        match self {
+            NameOrder::Any => {}
+            NameOrder::OfEachName => close_names(changes, landed),
+            NameOrder::Journal => {
+                let reached = landed.iter().filter(|landed| **landed).count();
+                landed.iter_mut().enumerate().for_each(|(at, landed)| *landed = at < reached);
+            }
+        }
+    }
+}
+
+/// What a length that landed without all the bytes below it shows in their place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Growth {
+    /// Zeros.
+    Zeros,
+    /// What was on the medium before.
+    Garbage,
+    /// It does not: the bytes land first.
+    WithData,
+}
+
+/// A file system, by what a power loss may do to changes that no sync has covered.
+///
+/// | persona | names | growth | least unit | why |
+/// |---|---|---|---|---|
+/// | `posix-min` | any | zeros | word | all that POSIX leaves open; the others are restrictions of it |
+/// | `posix-min, garbage` | any | garbage | word | the same with stale blocks |
+/// | `ext4-ordered` | journal | with data | word | `data=ordered`: blocks before the metadata that leads to them |
+/// | `ext4-writeback` | journal | garbage | word | `data=writeback`: the length may come first |
+/// | `xfs` | journal | with data | word | ordered log; the length changes when the data I/O has ended |
+/// | `btrfs` | of each name | with data | page | copy on write: a page is old or new as a whole; fsync logs one file's names |
+///
+/// All of them satisfy the assumptions A1 to A9 of the format's specification: a word is whole (A1), what a successful
+/// sync covered stays (A2), no other place is touched (A3), a rename is atomic (A4), names wait for their directory
+/// (A5), the rest lands in any order (A6). Nothing here breaks them but [`Granularity::Byte`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Persona {
+    /// What it is called.
+    pub name: &'static str,
+    /// Which changes of names land without which.
+    pub names: NameOrder,
+    /// What a length shows where no bytes landed.
+    pub growth: Growth,
+    /// No smaller unit than this is torn.
+    pub least: Granularity,
+}
+
+impl Persona {
+    /// The names of each file in order, zeros.
+    pub(super) const PLAIN: Persona =
+        Persona { name: "plain", names: NameOrder::OfEachName, growth: Growth::Zeros, least: Granularity::Byte };
+
+    /// The table above.
+    pub const ALL: [Persona; 6] = [
+        Persona::new("posix-min", NameOrder::Any, Growth::Zeros, Granularity::Word),
+        Persona::new("posix-min, garbage", NameOrder::Any, Growth::Garbage, Granularity::Word),
+        Persona::new("ext4-ordered", NameOrder::Journal, Growth::WithData, Granularity::Word),
+        Persona::new("ext4-writeback", NameOrder::Journal, Growth::Garbage, Granularity::Word),
+        Persona::new("xfs", NameOrder::Journal, Growth::WithData, Granularity::Word),
+        Persona::new("btrfs", NameOrder::OfEachName, Growth::WithData, Granularity::Page),
+    ];
+
+    /// Everything is possible, with tears inside of words: this breaks A1, so that a log on it may be refused.
+    pub const PARANOID: Persona = Persona::new("paranoid", NameOrder::Any, Growth::Garbage, Granularity::Byte);
+
+    const fn new(name: &'static str, names: NameOrder, growth: Growth, least: Granularity) -> Self {
+        Persona { name, names, growth, least }
+    }
+
+    /// The unit that is torn when this one is asked for.
+    pub fn unit(&self, asked: Granularity) -> Granularity {
+        asked.max(self.least)
+    }
+}

@@ -1,0 +1,139 @@
+//! The simulated disk: crash states by the million, each opened through the engine's own front door and compared with
+//! what its clients were told. See `tests/crash_states.rs` for what a state is and what is checked.
+
+use std::time::Duration;
+
+use crate::Request;
+use crate::crash::campaign::{Explored, Until, explore};
+use crate::crash::report::{Kind, Tally};
+use crate::crash::shrink::Run;
+use crate::crash::{cycles, explore, faults, paranoid, sequences};
+use crate::figures::{Figure, Wanted};
+
+const PART: &str = "simulated disk";
+/// The crowded share that is wanted: a third.
+const CROWDED: u64 = 3;
+
+/// One kind of run, and its share of the states.
+struct Family {
+    /// The test that replays a run of it.
+    test: &'static str,
+    run: Run<'static>,
+    /// Of a hundred.
+    share: u64,
+    /// No more runs than this.
+    runs: u64,
+    full: Option<u64>,
+}
+
+fn families() -> [Family; 4] {
+    [
+        Family {
+            test: "every_short_sequence_of_operations_recovers_from_every_crash",
+            run: &sequences::run_sequence,
+            share: 10,
+            runs: sequences::count(3),
+            full: None,
+        },
+        Family {
+            test: "a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt",
+            run: &faults::run_with_failure,
+            share: 8,
+            runs: u64::MAX,
+            full: None,
+        },
+        Family {
+            test: "a_medium_that_breaks_its_promises_never_makes_wrong_data",
+            run: &paranoid::run_on_a_bad_medium,
+            share: 6,
+            runs: u64::MAX,
+            full: None,
+        },
+        Family {
+            test: "every_crash_state_recovers_to_what_was_promised",
+            run: &explore::explore_run,
+            share: 100,
+            runs: u64::MAX,
+            full: Some(64),
+        },
+    ]
+}
+
+/// Runs until `request.states` distinct states were explored, or one fails.
+pub(crate) fn run(request: &Request) -> Vec<Figure> {
+    let wanted = usize::try_from(request.states).expect("64 bits");
+    let mut total = Tally::default();
+    let mut time = Duration::ZERO;
+    let mut failed = cycles::crash_and_reopen(crate::crash::campaign::seed(), 300).err();
+    for family in families() {
+        if failed.is_some() {
+            break;
+        }
+        let images = total.images() + usize::try_from(request.states * family.share / 100).expect("64 bits");
+        let until = Until { runs: family.runs, images: images.min(wanted), full: family.full };
+        let command = format!("cargo test --release --test crash_states {} -- --nocapture", family.test);
+        let Explored { tally, failure, time: spent } = explore(&command, until, &total, family.run);
+        println!("-- {}: {} states, {spent:.1?}", family.test, tally.total());
+        total.merge(&tally);
+        time += spent;
+        failed = failure;
+    }
+    print!("{total}");
+    if let Some(failure) = &failed {
+        println!("VIOLATION after {} states, the smallest case that fails:\n{failure}", total.total());
+    }
+    figures(&total, request.states, failed.as_deref(), time)
+}
+
+fn count(number: usize) -> u64 {
+    number as u64
+}
+
+fn figures(tally: &Tally, states: u64, failed: Option<&str>, time: Duration) -> Vec<Figure> {
+    let figure = |name: String, value, wanted| Figure::new(PART, name, value, wanted);
+    let told = |name: String, value| figure(name, value, Wanted::Any);
+    let total = count(tally.total());
+    let refused = failed.is_some_and(|failure| failure.contains("REFUSED"));
+    let mut figures = vec![
+        figure("distinct crash states, opened and compared".into(), total, Wanted::AtLeast(states)),
+        figure(
+            "with 3+ threads committing in mixed modes and a flush in flight".into(),
+            count(tally.crowded),
+            Wanted::AtLeast(total / CROWDED),
+        ),
+        figure("legal states refused".into(), u64::from(refused), Wanted::Zero),
+        figure("violations".into(), u64::from(failed.is_some() && !refused), Wanted::Zero),
+        figure(
+            "operation boundaries that were crash points".into(),
+            count(tally.cuts),
+            Wanted::All(count(tally.boundaries)),
+        ),
+    ];
+    for depth in [2, 3] {
+        let name = format!("operation boundaries of recoveries that were crash points, depth {depth}");
+        figures.push(figure(name, count(tally.in_recovery[depth - 2]), Wanted::AtLeast(1)));
+    }
+    let opened = count(tally.opened - tally.detected);
+    figures.push(told("opened".into(), opened));
+    figures.push(told("refused, the medium having broken its assumptions".into(), count(tally.detected)));
+    for (kind, number) in &tally.states {
+        figures.push(told(format!("states: {kind}"), count(*number)));
+    }
+    for (name, number) in &tally.personas {
+        figures.push(told(format!("choices on {name}, repeated images included"), count(*number)));
+    }
+    figures.push(told("tokens asked".into(), count(tally.tokens)));
+    figures.push(told("snapshots compared".into(), count(tally.snapshots)));
+    for (name, seen, limit) in tally.window.shares() {
+        figures.push(figure(format!("fullest loss window, {name} of {limit}"), seen, Wanted::AtMost(limit)));
+    }
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    figures.push(told("states per second and core".into(), total * 1_000 / millis / count(cores)));
+    let paranoid = tally.states.get(&Kind::Paranoid).copied().unwrap_or_default();
+    figures.push(told(
+        "of the states on a medium that broke its assumptions, refused, in 1/1000".into(),
+        count(tally.detected) * 1_000 / count(paranoid.max(1)),
+    ));
+    figures
+}
