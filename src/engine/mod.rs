@@ -1,5 +1,7 @@
 //! The engine: owns everything; open and recover, the handles, close.
 
+#[cfg(feature = "sim")]
+pub(crate) mod crash_test;
 mod open;
 
 #[cfg(test)]
