@@ -10,8 +10,13 @@
 #[path = "../crash/mod.rs"]
 mod crash;
 mod figures;
+mod fuzz;
+mod plants;
 #[path = "../support/mod.rs"]
 mod support;
+#[allow(dead_code, unreachable_pub, reason = "a package of its own, of which this uses a part")]
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
 mod tier1;
 
 use figures::Figure;
@@ -48,11 +53,16 @@ impl Request {
     }
 }
 
+/// The seed of everything.
+pub(crate) fn seed() -> u64 {
+    support::seed(0x666F_7265)
+}
+
 /// A part of the campaign: runs it and returns its figures.
 type Part = fn(&Request) -> Vec<Figure>;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, Part); 1] = [("tier1", tier1::run)];
+const PARTS: [(&str, Part); 3] = [("tier1", tier1::run), ("fuzz", fuzz::run), ("plants", plants::run)];
 
 fn main() {
     let request = Request::from_arguments().unwrap_or_else(|error| {
