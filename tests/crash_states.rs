@@ -47,7 +47,7 @@ mod crash;
 mod support;
 
 use crash::campaign::{self, Until, explore_or_replay};
-use crash::{cycles, explore, faults, paranoid, sequences};
+use crash::{cycles, explore, faults, paranoid, retired, sequences};
 
 fn states() -> usize {
     usize::try_from(campaign::number("FORELOG_STATES").unwrap_or(100_000)).expect("64 bits")
@@ -86,6 +86,16 @@ fn every_short_sequence_of_operations_recovers_from_every_crash() {
         &sequences::run_sequence,
     );
     assert!(campaign::only_run().is_some() || tally.runs as u64 == runs);
+}
+
+/// The log by itself, with `retire`.
+#[test]
+fn a_log_that_is_retired_while_it_is_written_recovers_what_is_left() {
+    explore_or_replay(
+        "a_log_that_is_retired_while_it_is_written_recovers_what_is_left",
+        until(states() / 10),
+        &retired::run_retired,
+    );
 }
 
 /// A disk that lies or tears words: the log is refused, or what is recovered is a prefix.

@@ -20,6 +20,9 @@ pub(crate) struct ThreadId(usize);
 /// What one step between two yield points costs, so that loops that watch the clock end.
 const STEP: Duration = Duration::from_micros(1);
 
+/// A simulation of more steps than this does not end: its threads run in circles.
+const LONGEST: u64 = 5_000_000;
+
 #[derive(Debug)]
 enum Status {
     Runnable,
@@ -44,6 +47,7 @@ struct State {
     seed: u64,
     random: u64,
     now: Moment,
+    steps: u64,
     current: usize,
     threads: Vec<Thread>,
 }
@@ -121,6 +125,10 @@ impl Schedule {
     /// Hands the baton to whoever is next and waits until it is back.
     fn pass(&self, mut state: MutexGuard<'_, State>, me: usize) {
         state.now = state.now.after(STEP);
+        state.steps += 1;
+        if state.steps > LONGEST {
+            give_up(&state, "it goes on and on");
+        }
         let next = state.choose();
         state.current = next;
         if next != me {
@@ -311,7 +319,7 @@ pub fn run<R>(seed: u64, body: impl FnOnce() -> R) -> R {
     IN_USE.store(true, Ordering::Relaxed);
     let baton = Arc::new(Condvar::new());
     let main = Thread { name: "main".to_owned(), status: Status::Runnable, timed_out: false, baton };
-    let state = State { seed, random: seed, now: Moment::default(), current: 0, threads: vec![main] };
+    let state = State { seed, random: seed, now: Moment::default(), steps: 0, current: 0, threads: vec![main] };
     let schedule = Arc::new(Schedule(Mutex::new(state)));
     let taking_part = Part::begin(&schedule, 0);
     let result = body();

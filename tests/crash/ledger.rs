@@ -45,6 +45,8 @@ struct Book {
     events: Vec<Event>,
     /// What snapshots showed.
     seen: Vec<(Lsn, State)>,
+    /// Callbacks that were promised and have not come.
+    callbacks: usize,
     wrong: Option<String>,
 }
 
@@ -91,6 +93,19 @@ impl Ledger {
     /// A snapshot at `lsn` showed this.
     pub(crate) fn saw(&self, lsn: Lsn, state: State) {
         self.book().seen.push((lsn, state));
+    }
+
+    pub(crate) fn await_callback(&self) {
+        self.book().callbacks += 1;
+    }
+
+    pub(crate) fn called_back(&self) {
+        self.book().callbacks -= 1;
+    }
+
+    /// Callbacks that never came.
+    pub(crate) fn missing_callbacks(&self) -> usize {
+        self.book().callbacks
     }
 
     pub(crate) fn take_seen(&self) -> Vec<(Lsn, State)> {

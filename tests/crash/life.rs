@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use forelog::format::batch::{Batch, Op};
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, OpEvent, OpKind, OpSelector, Phase, SimDisk};
-use forelog::{CommitMode, Engine, ErrorKind, LogOptions, Lsn, Outcome, Poison, Token};
+use forelog::{CommitMode, Engine, ErrorKind, Incarnation, LogOptions, Lsn, Outcome, Poison, Token};
 
 use super::check::{Expected, ask};
 use super::ledger::{Event, Ledger, Pages};
@@ -208,12 +208,17 @@ pub(crate) fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: F
     });
     disk.clear_on_op();
     disk.clear_faults();
+    let missing = ledger.missing_callbacks();
+    if missing > 0 {
+        ledger.wrong(|| format!("I18: {missing} callbacks never came"));
+    }
     if let Some(wrong) = ledger.take_wrong() {
         return Err(wrong);
     }
     let mut pages = ledger.pages();
     let history = if may_fail { known_history(past, &pages) } else { read_history(disk, past, &mut pages)? };
     pages.check_order(newest(past))?;
+    check_incarnations(past, &pages)?;
     if let Some(index) = history.states.iter().position(|state| !state.bank_adds_up()) {
         return Err(format!("I6: the accounts do not add up after the commit at {}", history.lsns[index]));
     }
@@ -265,6 +270,17 @@ fn check_poisoned(engine: &Engine, poison: &Poison, past: &Past, pages: &Pages) 
     match engine.keyspace("too late") {
         Err(error) if error.kind() == ErrorKind::Poisoned => Ok(()),
         other => Err(format!("I11: a commit after the failure: {other:?}")),
+    }
+}
+
+/// I8: no incarnation is begun twice, by number or by nonce.
+fn check_incarnations(past: &Past, pages: &Pages) -> Result<(), String> {
+    let own = pages.commits.iter().filter_map(|commit| commit.token).map(|token| token.incarnation).next();
+    let mut earlier = past.tokens.iter().chain(&past.lost).map(|token| token.incarnation);
+    let twice = |own: &Incarnation| earlier.find(|known| known.number == own.number || known.nonce == own.nonce);
+    match own.as_ref().and_then(twice) {
+        Some(known) => Err(format!("I8: {own:?} was begun after {known:?}")),
+        None => Ok(()),
     }
 }
 

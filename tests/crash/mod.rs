@@ -14,6 +14,7 @@ pub(crate) mod model;
 pub(crate) mod paranoid;
 pub(crate) mod recovery;
 pub(crate) mod report;
+pub(crate) mod retired;
 pub(crate) mod sequences;
 pub(crate) mod shrink;
 pub(crate) mod workload;

@@ -249,14 +249,14 @@ impl Client {
     }
 
     fn draw_step(&mut self) -> Step {
-        match self.random.below(26) {
+        match self.random.below(28) {
             0..=5 => Step::PutOne,
             6..=11 => Step::PutMany,
             12..=17 => Step::Transfer,
             18..=19 => Step::Delete,
             20 => Step::Clear,
-            21 => Step::Observe,
-            22..=23 if self.plan.big_values => Step::PutBig,
+            21..=23 => Step::Observe,
+            24..=25 if self.plan.big_values => Step::PutBig,
             _ if self.plan.churn => Step::Churn,
             _ => Step::PutOne,
         }
@@ -300,7 +300,11 @@ impl Client {
 
     /// I15: what a snapshot shows is written down, and compared with the commit order when that is known.
     fn observe(&mut self) -> Result<Option<Receipt>> {
-        let snapshot = if self.random.one_in(2) { self.engine.snapshot()? } else { self.engine.durable_snapshot()? };
+        let durable = self.random.one_in(2);
+        let snapshot = if durable { self.engine.durable_snapshot()? } else { self.engine.snapshot()? };
+        if durable {
+            self.ledger.note(Event::Durable(snapshot.lsn()));
+        }
         let state = State::read(&snapshot)?;
         self.ledger.saw(snapshot.lsn(), state);
         Ok(None)
@@ -446,6 +450,9 @@ impl Client {
             ledger.wrong(|| format!("I15: {lsn} was acknowledged and cannot be read"));
         }
         if self.mode.is_some() {
+            if receipt.is_durable() {
+                ledger.note(Event::Durable(lsn));
+            }
             return;
         }
         match self.random.below(14) {
@@ -454,8 +461,15 @@ impl Client {
             2 => ledger.durable(lsn, &receipt.wait_timeout(micros(self.random.between(10, 1_000)))),
             3..=5 => {
                 let told = ledger.clone();
-                let asked = receipt.on_durable(move |verdict| told.durable(lsn, &verdict));
-                asked.unwrap_or_else(|error| ledger.expect(&error, &[]));
+                ledger.await_callback();
+                let asked = receipt.on_durable(move |verdict| {
+                    told.called_back();
+                    told.durable(lsn, &verdict);
+                });
+                asked.unwrap_or_else(|error| {
+                    ledger.called_back();
+                    ledger.expect(&error, &[]);
+                });
             }
             6 => match self.engine.flush() {
                 Ok(lsn) => ledger.note(Event::Durable(lsn)),

@@ -4,6 +4,7 @@ mod faults;
 mod latch;
 mod loss;
 mod os;
+mod personas;
 mod watching;
 
 use std::collections::BTreeSet;

@@ -127,14 +127,15 @@ impl CrashPoint {
         }
         let unit = persona.unit(granularity).bytes();
         for ino in self.rooted() {
-            let survivor = survivor(&image.inodes[&ino], unit, persona.growth, &mut chooser);
-            after.inodes.insert(ino, survivor);
+            let inode = &image.inodes[&ino];
+            if after.durable.values().any(|named| *named == ino) {
+                after.inodes.insert(ino, survivor(inode, unit, persona.growth, &mut chooser));
+            } else {
+                chooser.pass_over(atoms_of(inode, unit));
+            }
         }
         after.visible.clone_from(&after.durable);
         after.dirs.clone_from(&after.durable_dirs);
-        if !image.pending.is_empty() {
-            after.sweep(|_| false);
-        }
         SimDisk::holding(Arc::new(after))
     }
 
@@ -142,9 +143,7 @@ impl CrashPoint {
     /// in the order of creation, the changes as they were made and the units of a write by offset.
     pub fn atoms(&self, granularity: Granularity) -> usize {
         let inodes = self.rooted().into_iter().map(|ino| &self.0.inodes[&ino]);
-        let changes =
-            inodes.flat_map(|inode| &inode.pending).map(|(_, change)| units(change, granularity.bytes()).len());
-        self.0.pending.len() + changes.sum::<usize>()
+        self.0.pending.len() + inodes.map(|inode| atoms_of(inode, granularity.bytes())).sum::<usize>()
     }
 
     /// The atoms, in their order.
@@ -187,13 +186,16 @@ fn units(change: &Change, size: usize) -> Range<usize> {
     }
 }
 
+fn atoms_of(inode: &Inode, size: usize) -> usize {
+    inode.pending.iter().map(|(_, change)| units(change, size).len()).sum()
+}
+
 /// The file on the medium after the atoms that `chooser` picks have landed.
 fn survivor(inode: &Arc<Inode>, size: usize, growth: Growth, chooser: &mut Chooser<'_>) -> Arc<Inode> {
     if inode.is_settled() {
         return Arc::clone(inode);
     }
-    let count = inode.pending.iter().map(|(_, change)| units(change, size).len()).sum();
-    let mut landed: Vec<bool> = (0..count).map(|_| chooser.lands()).collect();
+    let mut landed: Vec<bool> = (0..atoms_of(inode, size)).map(|_| chooser.lands()).collect();
     if !landed.contains(&true) {
         let bare = || Arc::new(Inode::settled(Arc::clone(&inode.durable)));
         return Arc::clone(inode.memo.bare.get_or_init(bare));
@@ -322,6 +324,13 @@ impl<'a> Chooser<'a> {
                 let share = 1 + draw(&mut state) % 15;
                 Chooser::Random { state, share }
             }
+        }
+    }
+
+    /// Decides on so many atoms that make no difference.
+    fn pass_over(&mut self, atoms: usize) {
+        for _ in 0..atoms {
+            self.lands();
         }
     }
 

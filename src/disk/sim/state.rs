@@ -240,7 +240,10 @@ impl Image {
         if !self.is_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let inside = self.visible.keys().chain(&self.dirs).filter(|path| parent(path) == Some(dir));
+        // By their bytes first: taking paths apart is slow.
+        let may_be_inside = |name: &&Name| name.as_encoded_bytes().starts_with(dir.as_encoded_bytes());
+        let names = self.visible.keys().chain(&self.dirs).filter(may_be_inside);
+        let inside = names.filter(|name| parent(name) == Some(dir));
         Ok(inside.filter_map(|path| Path::new(path).file_name()).map(Into::into).collect())
     }
 
@@ -424,6 +427,11 @@ fn length_in_memory(length: u64) -> io::Result<usize> {
 
 /// One spelling for one path.
 pub(super) fn tidy(path: &Path) -> Name {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_odd = |pair: &[u8]| pair == b"//" || pair == b"/." || pair == b"./";
+    if !bytes.ends_with(b"/") && bytes != b"." && !bytes.windows(2).any(is_odd) {
+        return Name::from(path.as_os_str());
+    }
     let parts = path.components().filter(|part| !matches!(part, Component::CurDir));
     Name::from(parts.collect::<std::path::PathBuf>().into_os_string())
 }

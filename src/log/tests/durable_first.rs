@@ -2,11 +2,12 @@
 //! writes nothing.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use super::support::*;
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, SimDisk};
 use crate::words::types::CommitMode::{Async, Sync, Written};
-use crate::words::types::Outcome;
+use crate::words::types::{Lsn, Outcome};
 
 #[test]
 fn what_a_failed_fsync_left_in_the_cache_is_durable_once_it_was_reported() {
@@ -51,6 +52,29 @@ fn what_a_failed_fsync_left_in_the_cache_is_durable_once_it_was_reported() {
             disk.drop_caches();
             drop(opened);
             assert_holds(&disk, &records, &what);
+        }
+    }
+}
+
+/// A process died between making the directory and making its name durable. The next one found the directory there,
+/// acknowledged commits, and a power loss took all of it: everything in the directory was durable but its name.
+#[test]
+fn the_directory_of_a_creation_that_was_cut_off_is_made_durable_too() {
+    for dir in ["log", "a/b/log"] {
+        let open = |disk: &SimDisk, create| options().create(create).open_on(Arc::new(disk.clone()), dir);
+        let disk = SimDisk::new();
+        let points = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&points);
+        disk.on_op(move |disk, _| seen.lock().unwrap().push(disk.crash_point()));
+        open(&disk, true).unwrap();
+        disk.clear_on_op();
+        for (number, point) in points.lock().unwrap().iter().enumerate() {
+            let disk = point.process_kill();
+            open(&disk, true).unwrap().append(b"acknowledged", Sync).unwrap();
+            let after = disk.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
+            let log =
+                open(&after, false).unwrap_or_else(|error| panic!("{dir}, killed at operation {number}: {error}"));
+            assert_eq!(log.scan(Lsn::ZERO).unwrap().count(), 1, "{dir}, killed at operation {number}");
         }
     }
 }
