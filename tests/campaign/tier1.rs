@@ -77,7 +77,8 @@ pub(crate) fn run(request: &Request) -> Vec<Figure> {
             break;
         }
         let images = total.images() + usize::try_from(request.states * family.share / 100).expect("64 bits");
-        let until = Until { runs: family.runs, images: images.min(wanted), full: family.full };
+        let crowded = family.share == 100;
+        let until = Until { runs: family.runs, images: images.min(wanted), crowded, full: family.full };
         let command = format!("cargo test --release --test crash_states {} -- --nocapture", family.test);
         let Explored { tally, failure, time: spent } = explore(&command, until, &total, family.run);
         println!("-- {}: {} states, {spent:.1?}", family.test, tally.total());

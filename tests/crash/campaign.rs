@@ -34,6 +34,8 @@ pub(crate) struct Until {
     pub(crate) runs: u64,
     /// So many distinct images, counted with those that the tally shares.
     pub(crate) images: usize,
+    /// And until a third of them is crowded.
+    pub(crate) crowded: bool,
     /// Of so many runs one is looked at in full, after the first so many.
     pub(crate) full: Option<u64>,
 }
@@ -53,7 +55,8 @@ pub(crate) fn explore(test: &str, until: Until, sharing: &Tally, run: Run<'_>) -
     let (total, failure) = (Mutex::new(sharing.sharing()), Mutex::new(None));
     let work = || {
         let mut tally = sharing.sharing();
-        while !stop.load(Ordering::Relaxed) && tally.images() < until.images {
+        let enough = |tally: &Tally| tally.images() >= until.images && (!until.crowded || tally.enough_crowded());
+        while !stop.load(Ordering::Relaxed) && !enough(&tally) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= until.runs {
                 break;

@@ -143,11 +143,16 @@ impl Struck {
 pub(crate) struct Images {
     parts: Vec<Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>>,
     total: AtomicUsize,
+    crowded: AtomicUsize,
 }
 
 impl Default for Images {
     fn default() -> Self {
-        Images { parts: (0..64).map(|_| Mutex::default()).collect(), total: AtomicUsize::new(0) }
+        Images {
+            parts: (0..64).map(|_| Mutex::default()).collect(),
+            total: AtomicUsize::new(0),
+            crowded: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -218,6 +223,11 @@ impl Tally {
         self.images.total.load(Ordering::Relaxed)
     }
 
+    /// Whether a third of them are crowded.
+    pub(crate) fn enough_crowded(&self) -> bool {
+        self.images.crowded.load(Ordering::Relaxed) * 3 >= self.images()
+    }
+
     pub(crate) fn note_persona(&mut self, crash: &Crash) {
         if let Crash::Power(power) = crash {
             *self.personas.entry(power.persona.name).or_default() += 1;
@@ -232,6 +242,7 @@ impl Tally {
         }
         *self.states.entry(kind).or_default() += 1;
         self.crowded += usize::from(traits.crowded);
+        self.images.crowded.fetch_add(usize::from(traits.crowded), Ordering::Relaxed);
         self.recovering += usize::from(traits.recovering);
         for mode in traits.modes {
             *self.modes.entry(mode).or_default() += 1;

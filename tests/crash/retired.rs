@@ -67,6 +67,10 @@ pub(crate) fn run_retired(case: &Case, tally: &mut Tally) -> Result<(), String> 
         let (kept, gone): (Vec<Token>, Vec<Token>) = book.tokens.iter().partition(|token| token.lsn <= log);
         (book.tokens, book.durable, book.written) = (kept, certain, Lsn::ZERO);
         book.lost.extend(gone);
+        // The append that had not returned may have landed: from now on it is there like any other.
+        if !book.in_call.is_empty() && book.records.last().is_none_or(|(lsn, _)| *lsn < log) {
+            book.records.push((log, book.in_call.clone()));
+        }
         book.records.retain(|(lsn, _)| *lsn <= log);
         book.in_call.clear();
     }
