@@ -25,5 +25,7 @@
 mod suite;
 mod support;
 
+#[path = "faults/media_tests.rs"]
+mod media_tests;
 #[path = "faults/plan_tests.rs"]
 mod plan_tests;

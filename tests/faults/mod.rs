@@ -2,11 +2,15 @@
 //! both together. See `faults.rs`.
 #![allow(dead_code, reason = "the tests use one part of it, the campaign another")]
 
+pub(crate) mod allocation;
+pub(crate) mod flips;
 pub(crate) mod ledger;
 pub(crate) mod log_plans;
 pub(crate) mod matrix;
+pub(crate) mod media;
 pub(crate) mod model;
 pub(crate) mod plans;
+pub(crate) mod reference;
 pub(crate) mod verdict;
 pub(crate) mod workloads;
 

@@ -42,8 +42,10 @@ impl Contents {
         let mut contents = BTreeMap::new();
         for name in snapshot.keyspaces() {
             let keyspace = engine.open_keyspace(&name)?;
-            let entries: forelog::Result<BTreeMap<_, _>> =
-                snapshot.iter(&keyspace)?.map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect();
+            let entries: forelog::Result<BTreeMap<_, _>> = snapshot
+                .iter(&keyspace)?
+                .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
+                .collect();
             contents.insert(name, entries?);
         }
         Ok(Contents(contents))

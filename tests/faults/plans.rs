@@ -11,7 +11,8 @@ use forelog::{CommitMode, Error, ErrorKind};
 use super::ledger::Call;
 use super::matrix::Matrix;
 use super::verdict::{Expected, Opened, Violation, guarded};
-use super::workloads::{Cut, SEED, Session, Start, Workload};
+use super::workloads::{self, Cut, SEED, Session, Start, Workload};
+use super::{in_parallel, log_plans};
 
 pub(crate) const EINTR: i32 = 4;
 pub(crate) const EIO: i32 = 5;
@@ -98,6 +99,8 @@ impl Strike {
         match call {
             // What cannot be read is damaged; a file that cannot be opened for a write is an I/O error.
             _ if kind == DiskFull => self.is(ENOSPC),
+            // Too many open files say nothing about the medium.
+            _ if self.is(EMFILE) => matches!(kind, Io | Poisoned),
             _ if kind == Damaged => reads && error.damage().is_some_and(|damage| !damage.file.as_os_str().is_empty()),
             Call::Open => kind == Io && !matches!(self.op, OpKind::Read),
             Call::Commit | Call::Retire => matches!(kind, Indeterminate | Poisoned | Io),
@@ -242,7 +245,8 @@ fn check_cut(cut: &Cut, strike: &Strike) -> Result<Option<&'static str>, Violati
         }
         let ceiling = cut.history.last();
         let exists = cut.exists && (!lies || floor.get() > 0);
-        let expected = Expected { history: &cut.history, floor, ceiling, tokens: &cut.tokens, exists };
+        let expected =
+            Expected { floor, ceiling, exists, may_be_foreign: lies, ..Expected::of(&cut.history, &cut.tokens) };
         let before = disk.image_hash();
         match expected.open(&disk).map_err(|violation| violation.at(&place))? {
             Opened::Holds(engine, recovered) => {
@@ -329,4 +333,31 @@ pub(crate) fn sweep(name: &str, run: &Run, strike: &Strike, first: u64, stride: 
         }
     }
     hit
+}
+
+/// All workloads by name.
+pub(crate) fn runs() -> Vec<(&'static str, Run)> {
+    let engine = workloads::all().into_iter().map(|workload| {
+        let name = workload.name;
+        let run: Run = Arc::new(move |strike, n| run_case(&workload, strike, n));
+        (name, run)
+    });
+    let log: Run = Arc::new(log_plans::run_case);
+    engine.chain([("the log alone", log)]).collect()
+}
+
+/// Every fault in every workload, at every `stride`-th operation from the one on that `first` picks.
+pub(crate) fn sweep_all(stride: u64, first: impl FnMut(usize) -> u64) -> Matrix {
+    let (runs, strikes) = (runs(), strikes());
+    let cases: Vec<_> = strikes.iter().flat_map(|strike| runs.iter().map(move |run| (strike, run))).collect();
+    let firsts: Vec<u64> = (0..cases.len()).map(first).collect();
+    let parts = in_parallel(cases.len(), |index| {
+        let mut matrix = Matrix::default();
+        let (strike, (name, run)) = cases[index];
+        sweep(name, run, strike, firsts[index], stride, &mut matrix);
+        matrix
+    });
+    let mut matrix = Matrix::default();
+    parts.into_iter().for_each(|part| matrix.merge(part));
+    matrix
 }

@@ -69,7 +69,9 @@ impl Session {
     fn with_room<T>(&self, call: impl Fn() -> forelog::Result<T>) -> forelog::Result<T> {
         for _ in 0..30 {
             match call() {
-                Err(error) if self.patient && error.kind() == ErrorKind::DiskFull => sim::sleep(Duration::from_millis(100)),
+                Err(error) if self.patient && error.kind() == ErrorKind::DiskFull => {
+                    sim::sleep(Duration::from_millis(100))
+                }
                 result => return result,
             }
         }
@@ -87,7 +89,7 @@ impl Session {
                 let floor = self.ledger.book().durable;
                 let tokens = self.ledger.book().tokens.clone();
                 let ceiling = history.last();
-                let expected = Expected { history: &history, floor, ceiling, tokens: &tokens, exists: true };
+                let expected = Expected { floor, ceiling, ..Expected::of(&history, &tokens) };
                 match expected.compare(&engine) {
                     // What an open reports is durable from then on, and what it has dropped does not come back.
                     Ok(recovered) => {
