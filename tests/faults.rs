@@ -25,6 +25,8 @@
 mod suite;
 mod support;
 
+#[path = "faults/double_tests.rs"]
+mod double_tests;
 #[path = "faults/media_tests.rs"]
 mod media_tests;
 #[path = "faults/plan_tests.rs"]

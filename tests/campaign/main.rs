@@ -7,7 +7,10 @@
 //!
 //! It ends with status 1 if a figure is not what it must be. Everything follows from `FORELOG_SEED`.
 
+mod faults;
 mod figures;
+#[path = "../support/mod.rs"]
+mod support;
 
 use figures::Figure;
 
@@ -47,7 +50,7 @@ impl Request {
 type Part = fn(&Request) -> Vec<Figure>;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, Part); 0] = [];
+const PARTS: [(&str, Part); 1] = [("faults", faults::run)];
 
 fn main() {
     let request = Request::from_arguments().unwrap_or_else(|error| {

@@ -5,8 +5,11 @@ use std::fmt;
 
 use super::verdict::Violation;
 
-/// How a case ended, of those ways in which it may.
-pub(crate) type Outcome = &'static str;
+const VIOLATIONS: [&str; 4] = ["SILENT", "WRONG", "PANIC", "HANG"];
+
+pub(crate) fn is_violation(outcome: &str) -> bool {
+    VIOLATIONS.contains(&outcome)
+}
 
 /// Rows of what was done, columns of what became of it.
 #[derive(Default)]
@@ -33,10 +36,10 @@ impl Matrix {
             Ok(outcome) => self.count(row, outcome),
             Err(violation) => {
                 let (counter, column) = match &violation {
-                    Violation::Silent(_) => (&mut self.silent, "SILENT"),
-                    Violation::Wrong(_) => (&mut self.wrong, "WRONG"),
-                    Violation::Panic(_) => (&mut self.panic, "PANIC"),
-                    Violation::Hang(_) => (&mut self.hang, "HANG"),
+                    Violation::Silent(_) => (&mut self.silent, VIOLATIONS[0]),
+                    Violation::Wrong(_) => (&mut self.wrong, VIOLATIONS[1]),
+                    Violation::Panic(_) => (&mut self.panic, VIOLATIONS[2]),
+                    Violation::Hang(_) => (&mut self.hang, VIOLATIONS[3]),
                 };
                 *counter += 1;
                 if self.violations.len() < TOLD {
@@ -73,6 +76,14 @@ impl Matrix {
 
     pub(crate) fn row_total(&self, row: &str) -> u64 {
         self.rows.get(row).map_or(0, |columns| columns.values().sum())
+    }
+
+    pub(crate) fn rows(&self) -> Vec<String> {
+        self.rows.keys().cloned().collect()
+    }
+
+    pub(crate) fn count_of(&self, row: &str, outcome: &str) -> u64 {
+        self.rows.get(row).and_then(|columns| columns.get(outcome)).copied().unwrap_or_default()
     }
 
     /// The ways in which cases ended, most frequent first.

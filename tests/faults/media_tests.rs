@@ -9,8 +9,7 @@ use crate::support::{Random, seed};
 
 #[test]
 fn damage_to_a_log_is_refused_harmless_or_of_the_residue() {
-    let references: Vec<_> =
-        ENDINGS.iter().map(|ending| Reference::new(&MODES, *ending, 1, 1)).collect();
+    let references: Vec<_> = ENDINGS.iter().map(|ending| Reference::new(&MODES, *ending, 1, 1)).collect();
     let other = Reference::new(&MODES, ENDINGS[0], 1, 2);
     let parts = in_parallel(references.len(), |index| media::sweep(&references[index], &other));
     let mut matrix = Matrix::default();

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use forelog::sim::{self, Granularity, Loss, SimDisk};
 use forelog::{CommitMode, Lsn, Token};
 
+use super::flips::ABOVE_THE_END;
 use super::model::History;
 use super::workloads::{Session, Start};
 use super::{MODES, copy, files, mode_name, name_of};
@@ -133,7 +134,7 @@ impl Reference {
         }
         let frame = self.frames.iter().find(|frame| frame.file == *path && (frame.at..frame.end).contains(&byte));
         match frame.map(|frame| byte - frame.at) {
-            None => "fill above the end of the log",
+            None => ABOVE_THE_END,
             Some(offset) if offset < FRAME => "frame header",
             Some(offset) if offset < FRAME + frame.map_or(0, |frame| frame.payload) => "payload",
             Some(_) => "padding",

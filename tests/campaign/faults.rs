@@ -1,0 +1,115 @@
+//! Faults: every fault at every operation, every bit of a reference log in every mix of modes, damage to the medium,
+//! and two of them at once.
+
+#[path = "../faults/mod.rs"]
+mod suite;
+
+use crate::Request;
+use crate::figures::{Figure, Wanted};
+use crate::support::{Random, seed};
+use suite::matrix::Matrix;
+use suite::reference::{ENDINGS, Reference, mixes};
+use suite::{MODES, double, flips, in_parallel, media, plans};
+
+const PLANS: &str = "fault plans";
+const BITS: &str = "bit flips";
+const MEDIA: &str = "media faults";
+const DOUBLE: &str = "double faults";
+
+pub(crate) fn run(_: &Request) -> Vec<Figure> {
+    let seed = seed(0xFA17);
+    let mut figures = figures_of(PLANS, &plans::sweep_all(1, |_| 0));
+    figures.extend(every_bit());
+    figures.extend(damage(seed));
+    figures.extend(two_at_once(seed));
+    figures
+}
+
+/// The table as figures: every row by its outcomes, and what must be zero.
+fn figures_of(part: &'static str, matrix: &Matrix) -> Vec<Figure> {
+    println!("{part}\n{matrix}");
+    matrix.violations.iter().for_each(|violation| println!("{violation}"));
+    let mut figures = vec![Figure::new(part, "cases", matrix.cases(), Wanted::AtLeast(1))];
+    let allowed = matrix.outcomes().into_iter().filter(|outcome| !suite::matrix::is_violation(outcome));
+    figures.extend(allowed.map(|outcome| Figure::new(part, outcome.clone(), matrix.total(&outcome), Wanted::Any)));
+    let zeros = [
+        ("silent loss", matrix.silent),
+        ("wrong contents, answer or error", matrix.wrong),
+        ("panic", matrix.panic),
+        ("hang", matrix.hang),
+    ];
+    figures.extend(zeros.map(|(name, count)| Figure::new(part, name, count, Wanted::Zero)));
+    figures
+}
+
+/// All bits of a log in every mix of modes and after every ending, and of one with two lives.
+fn every_bit() -> Vec<Figure> {
+    let mixes = mixes();
+    let mut logs: Vec<_> = mixes.iter().flat_map(|mix| ENDINGS.map(|ending| (mix.clone(), ending, 1))).collect();
+    logs.extend(ENDINGS.map(|ending| (MODES.to_vec(), ending, 2)));
+    let parts = in_parallel(logs.len(), |index| {
+        let (modes, ending, lives) = &logs[index];
+        flips::sweep(&Reference::new(modes, *ending, *lives, index as u64), || 1)
+    });
+    let mut matrix = Matrix::default();
+    let mut memory = 0;
+    for (part, most) in parts {
+        memory = memory.max(most);
+        matrix.merge(part);
+    }
+    let mut figures = vec![Figure::new(BITS, "reference logs", logs.len() as u64, Wanted::Any)];
+    figures.extend(figures_of(BITS, &matrix));
+    for region in matrix.rows() {
+        let outside = region == flips::ABOVE_THE_END;
+        let harmless = matrix.count_of(&region, "harmless");
+        let wanted = if outside { Wanted::Any } else { Wanted::Zero };
+        figures.push(Figure::new(BITS, format!("harmless in: {region}"), harmless, wanted));
+    }
+    figures.push(Figure::new(BITS, "most bytes of memory beyond the size of the files", memory, Wanted::Any));
+    figures
+}
+
+/// Damage to sectors and files of logs in all modes at once, in each mode alone, and with two lives.
+fn damage(seed: u64) -> Vec<Figure> {
+    let mut logs: Vec<_> =
+        ENDINGS.iter().flat_map(|ending| [1, 2].map(|lives| (MODES.to_vec(), *ending, lives))).collect();
+    logs.extend(MODES.iter().flat_map(|mode| ENDINGS.map(|ending| (vec![*mode], ending, 1))));
+    let parts = in_parallel(logs.len(), |index| {
+        let (modes, ending, lives) = &logs[index];
+        let other = Reference::new(modes, *ending, *lives, seed + 1);
+        media::sweep(&Reference::new(modes, *ending, *lives, seed), &other).0
+    });
+    let mut matrix = Matrix::default();
+    parts.into_iter().for_each(|part| matrix.merge(part));
+    let mut figures = figures_of(MEDIA, &matrix);
+    for row in matrix.rows() {
+        let told = matrix.row_total(&row);
+        figures.push(Figure::new(MEDIA, row, told, Wanted::AtLeast(1)));
+    }
+    figures
+}
+
+/// Crashes and faults in recovery, and rot beside a torn tail.
+fn two_at_once(seed: u64) -> Vec<Figure> {
+    let states = double::torn_states(24);
+    let parts = in_parallel(states.len(), |index| {
+        let mut matrix = Matrix::default();
+        let torn = &states[index];
+        double::crash_in_recovery(torn, 3, 11, &mut matrix);
+        double::full_in_recovery(torn, &mut matrix);
+        double::failed_sync_in_recovery(torn, &mut matrix);
+        double::failed_read_in_recovery(torn, &mut matrix);
+        let mut random = Random::new(seed + index as u64);
+        let every = index < 4;
+        double::rot_beside_a_tear(torn, || if every { 1 } else { 1 + random.below(16) }, &mut matrix);
+        matrix
+    });
+    let mut matrix = Matrix::default();
+    parts.into_iter().for_each(|part| matrix.merge(part));
+    let mut figures = figures_of(DOUBLE, &matrix);
+    figures.extend(matrix.rows().into_iter().map(|row| {
+        let cases = matrix.row_total(&row);
+        Figure::new(DOUBLE, row, cases, Wanted::AtLeast(1))
+    }));
+    figures
+}
