@@ -25,9 +25,13 @@
 mod suite;
 mod support;
 
+#[path = "faults/cases.rs"]
+mod cases;
 #[path = "faults/double_tests.rs"]
 mod double_tests;
 #[path = "faults/media_tests.rs"]
 mod media_tests;
 #[path = "faults/plan_tests.rs"]
 mod plan_tests;
+#[path = "faults/residue.rs"]
+mod residue;

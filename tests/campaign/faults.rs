@@ -4,6 +4,8 @@
 #[path = "../faults/mod.rs"]
 mod suite;
 
+use std::collections::BTreeMap;
+
 use crate::Request;
 use crate::figures::{Figure, Wanted};
 use crate::support::{Random, seed};
@@ -18,7 +20,7 @@ const DOUBLE: &str = "double faults";
 
 pub(crate) fn run(_: &Request) -> Vec<Figure> {
     let seed = seed(0xFA17);
-    let mut figures = figures_of(PLANS, &plans::sweep_all(1, |_| 0));
+    let mut figures = every_fault();
     figures.extend(every_bit());
     figures.extend(damage(seed));
     figures.extend(two_at_once(seed));
@@ -39,6 +41,25 @@ fn figures_of(part: &'static str, matrix: &Matrix) -> Vec<Figure> {
         ("hang", matrix.hang),
     ];
     figures.extend(zeros.map(|(name, count)| Figure::new(part, name, count, Wanted::Zero)));
+    figures
+}
+
+/// Every fault at every operation: the table by kind of operation.
+fn every_fault() -> Vec<Figure> {
+    let matrix = plans::sweep_all(1, |_| 0);
+    let mut figures = figures_of(PLANS, &matrix);
+    let mut by_operation: BTreeMap<String, u64> = BTreeMap::new();
+    for row in matrix.rows() {
+        let operation = row.split(':').next().unwrap_or_default();
+        for outcome in matrix.outcomes() {
+            let count = matrix.count_of(&row, &outcome);
+            if count > 0 {
+                *by_operation.entry(format!("{operation}: {outcome}")).or_default() += count;
+            }
+        }
+    }
+    figures.push(Figure::new(PLANS, "kinds of faults", matrix.rows().len() as u64, Wanted::Any));
+    figures.extend(by_operation.into_iter().map(|(name, count)| Figure::new(PLANS, name, count, Wanted::Any)));
     figures
 }
 

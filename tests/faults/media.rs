@@ -83,7 +83,7 @@ impl<'a> Judge<'a> {
             Some("R3") => Lsn::ZERO,
             Some(_) => reference.proven(damaged),
         };
-        let may_be_foreign = residue == Some("R5") || residue == Some("R3");
+        let may_be_foreign = matches!(residue, Some("R2" | "R3" | "R5"));
         let expected = Expected { floor, may_be_foreign, ..Expected::of(&reference.history, &reference.tokens) };
         let recovered = expected.compare(&engine)?;
         let same = recovered == reference.history.last() && told(engine.recovery()) == told(&self.account);
@@ -164,6 +164,7 @@ pub(crate) fn sectors(judge: &mut Judge<'_>, other: &Reference) {
                 put("lost write: the sector keeps its former content", &former, Some("R1"));
             }
             two_sectors(judge, path, bytes, at);
+            into_another_file(judge, path, bytes, at);
             bad_sector(judge, path, at);
         }
     }
@@ -185,11 +186,25 @@ fn two_sectors(judge: &mut Judge<'_>, path: &PathBuf, bytes: &[u8], at: usize) {
             damaged.overwrite(path, to as u64, own).expect("inside the file");
             judge.judge("two sectors swapped", &damaged, || place("swapped"), None);
         }
-        for old in former.iter().take(1) {
+        if let Some(old) = former.first() {
             let damaged = replaced(&reference.disk, path, at, old);
             damaged.overwrite(path, to as u64, own).expect("inside the file");
             judge.judge("misdirected write", &damaged, || place("misdirected"), Some("R1"));
         }
+    }
+}
+
+/// The newest write of a sector went to the same place of another file.
+fn into_another_file(judge: &mut Judge<'_>, path: &PathBuf, bytes: &[u8], at: usize) {
+    let reference = judge.reference;
+    let own = sector(bytes, at);
+    let former = reference.former_contents(path, at, own.len());
+    for (to, content) in files(&reference.disk).iter().filter(|(to, _)| to != path) {
+        let Some(old) = former.first().filter(|_| content.len() >= at + own.len()) else { continue };
+        let damaged = replaced(&reference.disk, path, at, old);
+        damaged.overwrite(to, at as u64, own).expect("inside the file");
+        let what = || format!("misdirected: {at} of {} to {}", name_of(path), name_of(to));
+        judge.judge("misdirected write", &damaged, what, Some("R1"));
     }
 }
 

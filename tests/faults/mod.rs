@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "the tests use one part of it, the campaign another")]
 
 pub(crate) mod allocation;
+pub(crate) mod case_checks;
 pub(crate) mod double;
 pub(crate) mod flips;
 pub(crate) mod ledger;

@@ -272,13 +272,13 @@ pub(crate) fn torn_tail() -> (CrashPoint, Start) {
     (crash, start)
 }
 
-fn create(session: &Session) {
+pub(crate) fn create(session: &Session) {
     if let Some(engine) = session.open() {
         session.finish(&engine);
     }
 }
 
-fn one_thread(session: &Session) {
+pub(crate) fn one_thread(session: &Session) {
     let Some(engine) = session.open() else { return };
     if let Some(keys) = session.keyspace(&engine, "keys") {
         for (number, mode) in MODES.into_iter().enumerate() {
@@ -318,7 +318,7 @@ fn three_threads(session: &Session) {
     session.finish(&engine);
 }
 
-fn rotation(session: &Session) {
+pub(crate) fn rotation(session: &Session) {
     let Some(engine) = session.open() else { return };
     if let Some(keys) = session.keyspace(&engine, "keys") {
         for (number, length) in [900, 1200, 1500, 6000, 700, 2500].into_iter().enumerate() {
@@ -329,7 +329,7 @@ fn rotation(session: &Session) {
     session.finish(&engine);
 }
 
-fn keyspaces(session: &Session) {
+pub(crate) fn keyspaces(session: &Session) {
     let Some(engine) = session.open() else { return };
     if let Some(other) = session.keyspace(&engine, "other") {
         session.put(&engine, &other, 1, 50, CommitMode::Async);
