@@ -9,8 +9,13 @@
 
 mod faults;
 mod figures;
+mod fuzz;
+mod plants;
 #[path = "../support/mod.rs"]
 mod support;
+#[allow(dead_code, unreachable_pub, reason = "a package of its own, of which this uses a part")]
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
 
 use figures::Figure;
 
@@ -46,11 +51,16 @@ impl Request {
     }
 }
 
+/// The seed of everything.
+pub(crate) fn seed() -> u64 {
+    support::seed(0x666F_7265)
+}
+
 /// A part of the campaign: runs it and returns its figures.
 type Part = fn(&Request) -> Vec<Figure>;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, Part); 1] = [("faults", faults::run)];
+const PARTS: [(&str, Part); 3] = [("faults", faults::run), ("fuzz", fuzz::run), ("plants", plants::run)];
 
 fn main() {
     let request = Request::from_arguments().unwrap_or_else(|error| {
