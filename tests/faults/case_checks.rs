@@ -1,5 +1,6 @@
 //! What the cases check; each is named by its bug in `cases.rs`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,12 +38,19 @@ fn cut_power(disk: &SimDisk) -> SimDisk {
 /// Runs `body` on a new database with a keyspace.
 fn with_engine(body: impl FnOnce(&SimDisk, &Engine, &Keyspace)) -> SimDisk {
     let disk = SimDisk::new();
-    sim::run(1, || {
-        let engine = open_with(options(), &disk).expect("a new database");
-        let keys = engine.keyspace("keys").expect("a keyspace");
-        body(&disk, &engine, &keys);
-    });
+    reopen(1, &disk, |engine, keys| body(&disk, engine, keys));
     disk
+}
+
+/// Opens, and runs `body` in a simulation. A check that fails in it must not unwind through the engine, whose end
+/// would have to wait for other threads.
+fn reopen(seed: u64, disk: &SimDisk, body: impl FnOnce(&Engine, &Keyspace)) {
+    let result = sim::run(seed, || {
+        let engine = open_with(options(), disk).expect("it opens");
+        let keys = engine.keyspace("keys").expect("a keyspace");
+        catch_unwind(AssertUnwindSafe(|| body(&engine, &keys)))
+    });
+    result.unwrap_or_else(|failure| resume_unwind(failure));
 }
 
 fn sync_fails() -> Fault {
@@ -223,10 +231,7 @@ pub(crate) fn nothing_is_there_twice_after_a_failure() {
         disk.inject(sync_fails());
         put(engine, keys, 2, CommitMode::Sync).unwrap_err();
     });
-    sim::run(2, || {
-        let engine = open_with(options(), &disk).unwrap();
-        put(&engine, &engine.open_keyspace("keys").unwrap(), 3, CommitMode::Sync).unwrap();
-    });
+    reopen(2, &disk, |engine, keys| drop(put(engine, keys, 3, CommitMode::Sync).unwrap()));
     let log = forelog::LogOptions::new().open_on(Arc::new(cut_power(&disk)), DIR).unwrap();
     let payloads: Vec<_> = log.scan(Lsn::ZERO).unwrap().map(|record| record.unwrap().payload).collect();
     let distinct: std::collections::BTreeSet<_> = payloads.iter().collect();
@@ -288,9 +293,8 @@ pub(crate) fn commit_after_a_torn_tail() {
     for torn in torn_states(6) {
         let disk = torn.disk.crash_point().process_kill();
         let before = keys_on(&disk.crash_point().process_kill());
-        sim::run(1, || {
-            let engine = open_with(options(), &disk).unwrap();
-            put(&engine, &engine.open_keyspace("keys").unwrap(), 1000, CommitMode::Sync).unwrap();
+        reopen(1, &disk, |engine, keys| {
+            put(engine, keys, 1000, CommitMode::Sync).unwrap();
             let after = keys_on(&cut_power(&disk));
             assert_eq!(after, [&before[..], &[1000]].concat(), "{}", torn.name);
         });
@@ -404,11 +408,9 @@ pub(crate) fn no_position_is_handed_out_again() {
     let mut highest = Lsn::ZERO;
     for life in 0..8u64 {
         let crash: Arc<Mutex<Option<CrashPoint>>> = Arc::default();
-        sim::run(life, || {
-            let engine = open_with(options(), &disk).unwrap();
-            let keys = engine.keyspace("keys").unwrap();
+        reopen(life, &disk, |engine, keys| {
             for number in 0..3 {
-                let lsn = put(&engine, &keys, number, CommitMode::Written).unwrap().lsn();
+                let lsn = put(engine, keys, number, CommitMode::Written).unwrap().lsn();
                 assert!(lsn > highest, "{lsn} after {highest}");
                 highest = lsn;
             }
@@ -445,10 +447,7 @@ pub(crate) fn first_commit_fails() {
             let _ = engine.keyspace("keys");
         });
         assert_eq!(disk.fault_hits(), 1);
-        sim::run(2, || {
-            let engine = open_with(options(), &disk).unwrap();
-            put(&engine, &engine.keyspace("keys").unwrap(), 5, CommitMode::Sync).unwrap();
-        });
+        reopen(2, &disk, |engine, keys| drop(put(engine, keys, 5, CommitMode::Sync).unwrap()));
         assert_eq!(keys_on(&cut_power(&disk)), [5]);
     }
 }

@@ -9,6 +9,9 @@ use super::reference::Reference;
 /// Where nothing of the log is, and a flip is harmless: what no frame has reached.
 pub(crate) const ABOVE_THE_END: &str = "fill above the end of the log";
 
+/// A file that was being prepared when the crash came.
+pub(crate) const NEVER_READ: &str = "temporary file";
+
 /// Flips the bits that `pick` takes, one at a time.
 pub(crate) fn sweep(reference: &Reference, mut pick: impl FnMut() -> usize) -> (Matrix, u64) {
     let mut judge = Judge::new(reference);

@@ -30,6 +30,8 @@ pub(crate) struct Book {
     /// A `Written` commit at this LSN was acknowledged.
     pub(crate) written: Lsn,
     pub(crate) opened: bool,
+    /// Callbacks that were asked for and have not come.
+    pub(crate) callbacks: usize,
     pub(crate) errors: Vec<(Call, Error)>,
     /// What must not be.
     pub(crate) wrong: Vec<String>,
@@ -123,6 +125,25 @@ impl Ledger {
                 self.failed(Call::Commit, &error);
                 Err(error)
             }
+        }
+    }
+
+    /// Has the last receipt call back.
+    pub(crate) fn ask_for_a_callback(&self) {
+        let Some(receipt) = self.book().receipts.last().cloned() else { return };
+        self.book().callbacks += 1;
+        let (lsn, ledger) = (receipt.lsn(), self.clone());
+        let asked = receipt.on_durable(move |verdict| {
+            ledger.book().callbacks -= 1;
+            match verdict {
+                Ok(()) => ledger.durable(lsn),
+                Err(error) if error.kind() == ErrorKind::Indeterminate => ledger.failed(Call::Wait, &error),
+                Err(error) => ledger.wrong(format!("a callback was told {error:?}")),
+            }
+        });
+        if let Err(error) = asked {
+            self.book().callbacks -= 1;
+            self.failed(Call::Wait, &error);
         }
     }
 

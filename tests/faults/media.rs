@@ -211,9 +211,15 @@ fn into_another_file(judge: &mut Judge<'_>, path: &PathBuf, bytes: &[u8], at: us
 /// A sector that cannot be read, once and for ever.
 fn bad_sector(judge: &mut Judge<'_>, path: &Path, at: usize) {
     let place = OpSelector::of(OpKind::Read).on(name_of(path)).touching(at as u64..(at + SECTOR) as u64);
+    let what = || format!("{at} of {} unreadable", name_of(path));
     let damaged = judge.reference.disk.crash_point().process_kill();
-    damaged.inject(Fault::lasting(place, FaultKind::Errno(EIO)));
-    judge.judge("sector that cannot be read", &damaged, || format!("{at} of {} unreadable", name_of(path)), None);
+    damaged.inject(Fault::lasting(place.clone(), FaultKind::Errno(EIO)));
+    judge.judge("sector that cannot be read", &damaged, what, None);
+    for times in 1..5 {
+        let damaged = judge.reference.disk.crash_point().process_kill();
+        (0..times).for_each(|_| damaged.inject(Fault::once(place.clone(), FaultKind::Errno(EIO))));
+        judge.judge("sector that can be read in the end", &damaged, what, None);
+    }
 }
 
 /// What happens to a whole file.
@@ -318,7 +324,8 @@ fn of(files: &Files) -> SimDisk {
 /// Versions and features of which this version knows nothing, with good checksums.
 pub(crate) fn newer_versions(judge: &mut Judge<'_>) {
     let reference = judge.reference;
-    for (path, bytes) in files(&reference.disk) {
+    let has_version = |path: &Path| name_of(path) == "HISTORY" || name_of(path).ends_with(".log");
+    for (path, bytes) in files(&reference.disk).into_iter().filter(|(path, _)| has_version(path)) {
         let covered = if name_of(&path) == "HISTORY" { bytes.len() } else { SECTOR };
         let patches: [(usize, &[u8]); 5] = [(12, &[2]), (12, &[0]), (15, &[1]), (24, &[1]), (31, &[0x80])];
         for (offset, patch) in patches {

@@ -130,6 +130,7 @@ pub(crate) fn strikes() -> Vec<Strike> {
     for op in [Write, Read, Sync, Open, Create, Rename] {
         add("EINTR", op, FaultKind::Errno(EINTR), &[Repeat::Once, Repeat::Times(3)]);
     }
+    add("EIO", Read, FaultKind::Errno(EIO), &[Repeat::Times(2), Repeat::Times(3)]);
     for op in [Write, Read, Sync] {
         add("EAGAIN", op, FaultKind::Errno(EAGAIN), &both);
     }
@@ -167,6 +168,7 @@ pub(crate) fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
         let session = Session::new(&workload.start, strike.repeat == Repeat::ForASecond);
         // First, so that it ends a loop that another fault keeps going.
         session.disk.inject(Fault::lasting(OpSelector::any().skip(MOST_OPERATIONS), FaultKind::Errno(ETIMEDOUT)));
+        session.disk.on_op(|_, op| assert!(op.number <= MOST_OPERATIONS, "it goes round in circles"));
         strike.inject(&session.disk, n);
         sim::run(SEED, || {
             let over = Arc::new(AtomicBool::new(false));
@@ -182,9 +184,13 @@ pub(crate) fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
             return Err(Violation::Hang(format!("{} operations", session.disk.ops())));
         }
         session.disk.clear_faults();
+        session.disk.clear_on_op();
         let book = session.ledger.book();
         if let Some(wrong) = book.wrong.first() {
             return Err(Violation::Wrong(wrong.clone()));
+        }
+        if book.callbacks > 0 {
+            return Err(Violation::Hang(format!("I18: {} callbacks never came", book.callbacks)));
         }
         if let Some((call, error)) = book.errors.iter().find(|(call, error)| !strike.explains(*call, error)) {
             return Err(Violation::Wrong(format!("{call:?} failed with {error:?}")));

@@ -1,16 +1,16 @@
 //! Small reference logs: written by the engine in known modes and ended in known ways, with everything that was on the
 //! disk on the way, and where each frame is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use forelog::sim::{self, Granularity, Loss, SimDisk};
 use forelog::{CommitMode, Lsn, Token};
 
-use super::flips::ABOVE_THE_END;
+use super::flips::{ABOVE_THE_END, NEVER_READ};
 use super::model::History;
 use super::workloads::{Session, Start};
-use super::{MODES, copy, files, mode_name, name_of};
+use super::{DIR, MODES, copy, files, mode_name, name_of};
 
 pub(crate) type Files = Vec<(PathBuf, Vec<u8>)>;
 
@@ -46,11 +46,13 @@ pub(crate) struct Reference {
     pub(crate) ending: Ending,
 }
 
+const LEFTOVER: &str = "HISTORY.tmp";
 const HEADER: usize = 512;
 const FRAME: usize = 32;
 
 impl Reference {
-    /// Eight commits over two or three segments, in these modes in turn; in a second life if `lives` is 2.
+    /// Eight commits over two or three segments, in these modes in turn; and again in each further life. What a cut-off
+    /// replacement of HISTORY leaves is there, too.
     pub(crate) fn new(modes: &[CommitMode], ending: Ending, lives: u32, seed: u64) -> Self {
         let session = Session::new(&Start::nothing(), false);
         let former = Arc::new(Mutex::new(Vec::<Files>::new()));
@@ -68,7 +70,8 @@ impl Reference {
                 let engine = session.open().expect("no fault");
                 let keys = session.keyspace(&engine, "keys").expect("no fault");
                 for (number, length) in [40, 700, 0, 1500, 8, 2900, 300, 90].into_iter().enumerate() {
-                    let key = u64::from(life) * 100 + number as u64;
+                    // Other logs hold other values.
+                    let key = seed * 1000 + u64::from(life) * 100 + number as u64;
                     session.put(&engine, &keys, key, length, modes[number % modes.len()]);
                 }
                 session.flush(&engine);
@@ -85,6 +88,7 @@ impl Reference {
             Ending::Killed => copy(&crash.process_kill()),
             Ending::PowerCut => copy(&crash.power_loss(&Loss::Everything, Granularity::Sector)),
         };
+        disk.write_file(Path::new(DIR).join(LEFTOVER), &[0xC0; 100]).expect("a file");
         let modes: Vec<_> = modes.iter().map(|mode| mode_name(*mode)).collect();
         let name = format!("{}, {ending:?}, {lives} lives", modes.join("+"));
         let (history, tokens) = (session.ledger.history(), session.ledger.book().tokens.clone());
@@ -128,6 +132,9 @@ impl Reference {
     pub(crate) fn region(&self, path: &PathBuf, byte: usize) -> &'static str {
         if name_of(path) == "HISTORY" {
             return "HISTORY";
+        }
+        if name_of(path) == LEFTOVER {
+            return NEVER_READ;
         }
         if byte < HEADER {
             return "segment header";

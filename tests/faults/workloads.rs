@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forelog::sim::{self, CrashPoint, Granularity, Loss, SimDisk};
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Outcome, Token};
+use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Outcome, Receipt, Token};
 
 use super::ledger::{Call, Ledger};
 use super::model::{History, Write};
@@ -124,7 +124,19 @@ impl Session {
             batch.put(keyspace, &key, &value)?;
             batch.commit_with(mode)
         };
-        self.ledger.commit(mode, &writes, || self.with_room(commit)).is_ok()
+        let committed = self.ledger.commit(mode, &writes, || self.with_room(commit)).is_ok();
+        if committed && mode == CommitMode::Async {
+            self.ledger.ask_for_a_callback();
+        }
+        self.look_at_receipts(engine);
+        committed
+    }
+
+    /// What receipts and the engine say without being waited for is a promise, too.
+    fn look_at_receipts(&self, engine: &Engine) {
+        let receipts = self.ledger.book().receipts.clone();
+        let durable = receipts.iter().filter(|receipt| receipt.is_durable()).map(Receipt::lsn);
+        self.ledger.durable(durable.max().unwrap_or_default().max(engine.durable_lsn()));
     }
 
     pub(crate) fn flush(&self, engine: &Engine) {
@@ -147,6 +159,7 @@ impl Session {
 
     /// The end of an engine: the process may be killed here or the power cut, then it is closed, and once more.
     pub(crate) fn finish(&self, engine: &Engine) {
+        self.look_at_receipts(engine);
         self.cut("at rest");
         if engine.poisoned().is_some() {
             check_poisoned(self, engine);
