@@ -249,8 +249,10 @@ pub(crate) fn whole_files(judge: &mut Judge<'_>, other: &Reference) {
         gone.delete(path).expect("it is there");
         let residue = (Some(path) == newest).then_some("R5");
         judge.judge("file missing", &gone, || format!("{name} missing"), residue);
-        gone.create_dir(path).expect("nothing is in the way");
-        judge.judge("directory in the place of a file", &gone, || format!("{name} is a directory"), None);
+        let blocked = reference.disk.crash_point().process_kill();
+        blocked.delete(path).expect("it is there");
+        blocked.create_dir(path).expect("nothing is in the way");
+        judge.judge("directory in the place of a file", &blocked, || format!("{name} is a directory"), None);
         for former in reference.former.iter().rev() {
             let Some((_, content)) = former.iter().find(|(known, _)| known == path) else { continue };
             if content != bytes {
