@@ -160,7 +160,7 @@ fn reads_give_what_is_not_there_and_writes_leave_out_their_end() {
     let (disk, file) = with_file(&[0xF0; 4]);
     disk.inject(Fault::once(OpSelector::any(), FaultKind::ZeroRead));
     disk.inject(Fault::once(OpSelector::any(), FaultKind::FlippedRead(32 + 9)));
-    let mut read = || {
+    let read = || {
         let mut buffer = [0xAA; 4];
         read_exact_at(&*file, &mut buffer, 0).unwrap();
         buffer

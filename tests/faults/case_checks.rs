@@ -144,7 +144,8 @@ pub(crate) fn roll_inside_the_sync_window() {
                 }
             })
         };
-        [syncer(0), syncer(100), syncer(200)].map(sim::Simulated::join);
+        let clients = [syncer(0), syncer(100), syncer(200)];
+        clients.into_iter().for_each(sim::Simulated::join);
     });
 }
 

@@ -224,6 +224,27 @@ fn bad_sector(judge: &mut Judge<'_>, path: &Path, at: usize) {
     }
 }
 
+/// Whole frames of a log of the same shape, each at its own place: only the identity in its checksum tells.
+fn frames_of_another_log(judge: &mut Judge<'_>, other: &Reference) {
+    let reference = judge.reference;
+    let mut all = std::collections::BTreeMap::new();
+    for frame in &reference.frames {
+        let Ok(bytes) = other.disk.read_file(&frame.file) else { continue };
+        let Some(strange) = bytes.get(frame.at..frame.end) else { continue };
+        if reference.disk.read_file(&frame.file).is_ok_and(|own| own[frame.at..frame.end] == *strange) {
+            continue;
+        }
+        let what = || format!("{} to {} of {}", frame.at, frame.end, name_of(&frame.file));
+        let damaged = replaced(&reference.disk, &frame.file, frame.at, strange);
+        judge.judge("frames of another log", &damaged, what, None);
+        let whole = all.entry(&frame.file).or_insert_with(|| reference.disk.crash_point().process_kill());
+        whole.overwrite(&frame.file, frame.at as u64, strange).expect("inside the file");
+    }
+    for (path, damaged) in all {
+        judge.judge("frames of another log", &damaged, || format!("all of {}", name_of(path)), None);
+    }
+}
+
 /// What happens to a whole file.
 pub(crate) fn whole_files(judge: &mut Judge<'_>, other: &Reference) {
     let reference = judge.reference;
@@ -281,7 +302,7 @@ fn extra_files(judge: &mut Judge<'_>) {
         Some((base, bytes))
     });
     let Some((base, bytes)) = last.max() else { return };
-    for next in [base + bytes.len() as u64, base + 4096, base + (1 << 20), u64::MAX & !511] {
+    for next in [base + bytes.len() as u64, base + 4096, base + (1 << 20), !511] {
         let path = Path::new(DIR).join(format!("{next:016x}.log"));
         if all.iter().any(|(known, _)| *known == path) {
             continue;
@@ -349,6 +370,7 @@ pub(crate) fn newer_versions(judge: &mut Judge<'_>) {
 pub(crate) fn sweep(reference: &Reference, other: &Reference) -> (Matrix, u64) {
     let mut judge = Judge::new(reference);
     sectors(&mut judge, other);
+    frames_of_another_log(&mut judge, other);
     whole_files(&mut judge, other);
     newer_versions(&mut judge);
     (judge.matrix, judge.most_memory)

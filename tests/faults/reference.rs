@@ -92,7 +92,7 @@ impl Reference {
         let modes: Vec<_> = modes.iter().map(|mode| mode_name(*mode)).collect();
         let name = format!("{}, {ending:?}, {lives} lives", modes.join("+"));
         let (history, tokens) = (session.ledger.history(), session.ledger.book().tokens.clone());
-        let frames = files(&disk).iter().flat_map(|(path, bytes)| frames_of(path.clone(), bytes)).collect();
+        let frames = files(&disk).iter().flat_map(|(path, bytes)| frames_of(path, bytes)).collect();
         let former = former.lock().expect("one thread").clone();
         Reference { name, disk, history, tokens, former, frames, ending }
     }
@@ -150,8 +150,8 @@ impl Reference {
 }
 
 /// The frames of a sound segment, one behind the other from its header on.
-fn frames_of(path: PathBuf, bytes: &[u8]) -> Vec<Frame> {
-    let name = name_of(&path);
+fn frames_of(path: &Path, bytes: &[u8]) -> Vec<Frame> {
+    let name = name_of(path);
     let Some(base) = name.strip_suffix(".log").and_then(|base| u64::from_str_radix(base, 16).ok()) else {
         return Vec::new();
     };
@@ -165,7 +165,7 @@ fn frames_of(path: PathBuf, bytes: &[u8]) -> Vec<Frame> {
         if end > bytes.len() || lsn != base + end as u64 {
             break;
         }
-        frames.push(Frame { file: path.clone(), at, end, payload, durable: Lsn::new(durable) });
+        frames.push(Frame { file: path.to_owned(), at, end, payload, durable: Lsn::new(durable) });
         at = end;
     }
     frames

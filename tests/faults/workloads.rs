@@ -70,7 +70,7 @@ impl Session {
         for _ in 0..30 {
             match call() {
                 Err(error) if self.patient && error.kind() == ErrorKind::DiskFull => {
-                    sim::sleep(Duration::from_millis(100))
+                    sim::sleep(Duration::from_millis(100));
                 }
                 result => return result,
             }
