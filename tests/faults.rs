@@ -25,8 +25,8 @@
 mod suite;
 mod support;
 
-#[path = "faults/cases.rs"]
-mod cases;
+#[path = "faults/case_tests.rs"]
+mod case_tests;
 #[path = "faults/double_tests.rs"]
 mod double_tests;
 #[path = "faults/media_tests.rs"]

@@ -11,12 +11,13 @@ use crate::figures::{Figure, Wanted};
 use crate::support::{Random, seed};
 use suite::matrix::Matrix;
 use suite::reference::{ENDINGS, Reference, mixes};
-use suite::{MODES, double, flips, in_parallel, media, plans};
+use suite::{MODES, cases, double, flips, in_parallel, log_plans, media, plans};
 
 const PLANS: &str = "fault plans";
 const BITS: &str = "bit flips";
 const MEDIA: &str = "media faults";
 const DOUBLE: &str = "double faults";
+const CASES: &str = "bugs of other engines";
 
 /// What the parts come to in full; a request for fewer states takes a sample of those that come to more.
 const ALL_BITS: u64 = 4_300_000;
@@ -29,6 +30,7 @@ pub(crate) fn run(request: &Request) -> Vec<Figure> {
     figures.extend(every_bit(stride(ALL_BITS)));
     figures.extend(damage(seed));
     figures.extend(two_at_once(seed, stride(ALL_CRASHES)));
+    figures.extend(bugs_of_others());
     figures
 }
 
@@ -141,4 +143,17 @@ fn two_at_once(seed: u64, stride: u64) -> Vec<Figure> {
         Figure::new(DOUBLE, row, cases, Wanted::AtLeast(1))
     }));
     figures
+}
+
+/// The bugs of other engines as cases.
+fn bugs_of_others() -> Vec<Figure> {
+    let checked = cases::check_all();
+    checked.violations.iter().for_each(|violation| println!("{violation}"));
+    let scan = log_plans::check_scan_is_sticky();
+    vec![
+        Figure::new(CASES, "checked here", checked.here, Wanted::Any),
+        Figure::new(CASES, "checked by other tests", checked.elsewhere, Wanted::Any),
+        Figure::new(CASES, "do not apply yet", checked.not_yet, Wanted::Any),
+        Figure::new(CASES, "found here", checked.violations.len() as u64 + u64::from(scan.is_err()), Wanted::Zero),
+    ]
 }

@@ -1,6 +1,7 @@
 //! The bugs of other engines as cases: each that applies to this engine is checked, or named with the test that does.
 
-use crate::suite::case_checks as here;
+use super::case_checks as here;
+use super::verdict::guarded;
 
 /// Where a case is checked.
 enum Check {
@@ -136,30 +137,44 @@ const CASES: [(u32, &str, Check); 48] = [
     (48, "Typhon #712, memgraph #4528, Prometheus #13152 and others", Here(here::refusal_repairs_nothing)),
 ];
 
-#[test]
-fn every_case_that_applies_is_checked() {
+/// How many are checked here, in other tests, and not at all yet; and what those checked here found.
+#[derive(Default)]
+pub(crate) struct Checked {
+    pub(crate) here: u64,
+    pub(crate) elsewhere: u64,
+    pub(crate) not_yet: u64,
+    pub(crate) violations: Vec<String>,
+}
+
+pub(crate) fn check_all() -> Checked {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut counts = [0; 3];
-    for (index, (number, story, check)) in CASES.iter().enumerate() {
-        assert_eq!(*number as usize, index + 1);
+    let mut checked = Checked::default();
+    for (number, story, check) in &CASES {
         let how = match check {
             Here(check) => {
-                check();
-                counts[0] += 1;
+                let result = guarded(|| {
+                    check();
+                    Ok(())
+                });
+                let failed = result.err().map(|violation| format!("case {number}, {story}: {violation}"));
+                checked.violations.extend(failed);
+                checked.here += 1;
                 "checked here".to_owned()
             }
             At(file, test) => {
-                let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-                assert!(text.contains(&format!("fn {test}()")), "case {number}: there is no {test} in {file}");
-                counts[1] += 1;
+                let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+                if !text.contains(&format!("fn {test}()")) {
+                    checked.violations.push(format!("case {number}: there is no {test} in {file}"));
+                }
+                checked.elsewhere += 1;
                 format!("{file}, {test}")
             }
             NotYet(why) => {
-                counts[2] += 1;
+                checked.not_yet += 1;
                 format!("does not apply yet: {why}")
             }
         };
         println!("{number:2} {story}: {how}");
     }
-    println!("{} checked here, {} elsewhere, {} do not apply yet", counts[0], counts[1], counts[2]);
+    checked
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod allocation;
 pub(crate) mod case_checks;
+pub(crate) mod cases;
 pub(crate) mod double;
 pub(crate) mod flips;
 pub(crate) mod ledger;

@@ -1,6 +1,8 @@
 //! Fault plans: one fault at the n-th operation of its kind, for every n until none is hit, over small workloads. After
-//! each the process is killed or the power cut, and the disk, sound again, is opened.
+//! each the process is killed or the power cut, and the disk, sound again, is opened. (There is no close among the
+//! operations: the disk's files have none that could fail, and nothing relies on it.)
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -172,6 +174,7 @@ pub(crate) fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
         strike.inject(&session.disk, n);
         sim::run(SEED, || {
             let over = Arc::new(AtomicBool::new(false));
+            end_a_hang(&over, format!("{}/{}/{n}", workload.name, strike.name));
             if session.patient {
                 make_room_after_a_second(&session.disk, &over);
             }
@@ -208,6 +211,25 @@ pub(crate) fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
         }
         Ok(Some(outcome))
     })
+}
+
+/// No run takes as long, in virtual time. One that never comes to an end cannot be unwound: it says where it is, and
+/// the process ends.
+const LONGEST_RUN: Duration = Duration::from_secs(60);
+
+fn end_a_hang(over: &Arc<AtomicBool>, place: String) {
+    let over = Arc::clone(over);
+    drop(sim::start("watchdog", move || {
+        let start = sim::now();
+        while !over.load(Ordering::Relaxed) {
+            sim::sleep(Duration::from_millis(100));
+            if sim::now() > start.map(|start| start.after(LONGEST_RUN)) && !over.load(Ordering::Relaxed) {
+                // The test harness captures eprintln, and would lose it in the abort.
+                let _ = writeln!(std::io::stderr(), "HANG: FORELOG_FAULT='{place}'");
+                std::process::abort();
+            }
+        }
+    }));
 }
 
 /// Somebody deletes files, one second after the disk was first found to be full.
