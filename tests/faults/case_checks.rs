@@ -1,6 +1,7 @@
 //! What the cases check; each is named by its bug in `cases.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Receipt};
 use super::double::torn_states;
 use super::media::{Judge, SECTOR};
 use super::model::Contents;
-use super::plans::{EIO, ENOSPC};
+use super::plans::{EIO, ENOSPC, end_a_hang};
 use super::reference::{ENDINGS, Ending, Reference};
 use super::verdict::{Expected, Opened};
 use super::workloads::{self, Cut, Session, Start};
@@ -48,7 +49,11 @@ fn reopen(seed: u64, disk: &SimDisk, body: impl FnOnce(&Engine, &Keyspace)) {
     let result = sim::run(seed, || {
         let engine = open_with(options(), disk).expect("it opens");
         let keys = engine.keyspace("keys").expect("a keyspace");
-        catch_unwind(AssertUnwindSafe(|| body(&engine, &keys)))
+        let over = Arc::default();
+        end_a_hang(&over, format!("a case, seed {seed}"));
+        let result = catch_unwind(AssertUnwindSafe(|| body(&engine, &keys)));
+        over.store(true, Ordering::Relaxed);
+        result
     });
     result.unwrap_or_else(|failure| resume_unwind(failure));
 }

@@ -217,7 +217,7 @@ pub(crate) fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
 /// the process ends.
 const LONGEST_RUN: Duration = Duration::from_secs(60);
 
-fn end_a_hang(over: &Arc<AtomicBool>, place: String) {
+pub(crate) fn end_a_hang(over: &Arc<AtomicBool>, place: String) {
     let over = Arc::clone(over);
     drop(sim::start("watchdog", move || {
         let start = sim::now();
