@@ -85,6 +85,28 @@ fn a_directory_that_may_not_be_read_or_written_is_refused_and_opens_once_it_may(
 }
 
 #[test]
+fn too_many_open_files_are_not_called_damage() {
+    const EMFILE: i32 = 24;
+    let disk = SimDisk::new();
+    let engine = open_on(&disk, Options::new()).unwrap();
+    put(&engine, &engine.keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
+    let crashed = disk.crash_point().process_kill();
+    drop(engine);
+    for n in 0.. {
+        let disk = crashed.crash_point().process_kill();
+        disk.inject(Fault::once(OpSelector::of(OpKind::Open).skip(n), FaultKind::Errno(EMFILE)));
+        let opened = open_on(&disk, Options::new());
+        if disk.fault_hits() == 0 {
+            assert!(n > 2 && opened.is_ok());
+            return;
+        }
+        let error = error_of(opened);
+        assert_eq!(error.kind(), ErrorKind::Io, "open {n}: {error}");
+        assert!(error.to_string().contains("os error 24") && !error.to_string().contains("damaged"), "{error}");
+    }
+}
+
+#[test]
 fn a_place_where_nothing_can_be_created_is_refused() {
     let kinds =
         [(OpKind::CreateDir, EACCES), (OpKind::CreateDir, EROFS), (OpKind::Create, EROFS), (OpKind::Lock, EROFS)];

@@ -62,7 +62,7 @@ impl Directory {
             }
             return Ok(None);
         }
-        let bytes = place.read(&history_path).map_err(|error| unreadable(&history_path, Lsn::ZERO, error))?;
+        let bytes = place.read(&history_path).map_err(|error| Error::unreadable(&history_path, Lsn::ZERO, error))?;
         let history = History::decode(&bytes)
             .map_err(|refusal| refused(refusal, &history_path, Lsn::ZERO, DamageCause::BadHistory))?;
         let mut directory = Directory { history, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
@@ -108,7 +108,7 @@ fn is_temporary(name: &str) -> bool {
 fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
     let path = place.path(&crate::format::segment::file_name(base));
     let damaged = |cause, error: io::Error| Error::damaged(&path, Lsn::new(base), cause).with_source(error);
-    let unreadable = |error| unreadable(&path, Lsn::new(base), error);
+    let unreadable = |error| Error::unreadable(&path, Lsn::new(base), error);
     let file = place.disk.open(&path, Access::Read).map_err(unreadable)?;
     let length = file.len().map_err(unreadable)?;
     let mut bytes = [0; SEGMENT_HEADER_LEN];
@@ -119,14 +119,6 @@ fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
     let header = SegmentHeader::decode(&bytes)
         .map_err(|refusal| refused(refusal, &path, Lsn::new(base), DamageCause::BadHeader))?;
     Ok(SegmentInfo { end: header.limit(), header, path, length })
-}
-
-/// A file that may not be read is not damaged, and restoring a copy would not help.
-fn unreadable(path: &Path, lsn: Lsn, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Error::io("read", path, error),
-        _ => Error::damaged(path, lsn, DamageCause::Unreadable).with_source(error),
-    }
 }
 
 /// The error for a header that was refused.

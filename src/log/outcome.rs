@@ -130,7 +130,7 @@ impl Shared {
         let Some(info) = holder else { return Ok(false) };
         let damaged = |position, cause| Error::damaged(&info.path, Lsn::new(position), cause);
         let mut reader = FrameReader::open(&*self.place.disk, &info)
-            .map_err(|error| damaged(info.base(), DamageCause::Unreadable).with_source(error))?;
+            .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
         let mut position = info.first_frame();
         while position < lsn
             && let Some(start) = info.place(position)
@@ -139,7 +139,7 @@ impl Shared {
             position = match (examined.state, examined.header, examined.error) {
                 (FrameState::Valid, Some(header), _) if header.lsn == lsn => return Ok(header.kind.ends()),
                 (FrameState::Valid, Some(header), _) => header.lsn,
-                (_, _, Some(error)) => return Err(damaged(start, DamageCause::Unreadable).with_source(error)),
+                (_, _, Some(error)) => return Err(Error::unreadable(&info.path, Lsn::new(start), error)),
                 _ => return Err(damaged(start, DamageCause::Rotten)),
             };
         }

@@ -182,7 +182,7 @@ fn refuse_if_used(place: &Place, info: &SegmentInfo) -> Result<()> {
     let mut used = false;
     FrameReader::open(&*place.disk, info)
         .and_then(|mut reader| reader.search(info.first_frame(), |_, _| used = true))
-        .map_err(|error| damaged(info, info.base(), DamageCause::Unreadable).with_source(error))?;
+        .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
     if used { Err(damaged(info, info.base(), DamageCause::BadHistory)) } else { Ok(()) }
 }
 
@@ -227,7 +227,7 @@ impl<'a, 'v> Walk<'a, 'v> {
         for index in 0..self.chain.len() {
             let info = &self.chain[index];
             let mut reader = FrameReader::open(&*self.place.disk, info)
-                .map_err(|error| damaged(info, info.base(), DamageCause::Unreadable).with_source(error))?;
+                .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
             self.report.segments += 1;
             while ended != Some(position)
                 && let Some(start) = info.place(position)
@@ -274,8 +274,7 @@ impl<'a, 'v> Walk<'a, 'v> {
             self.end = header.lsn;
             return Ok(());
         }
-        let payload =
-            reader.payload(header).map_err(|error| damaged(info, start, DamageCause::Unreadable).with_source(error))?;
+        let payload = reader.payload(header).map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
         match header.kind {
             Kind::Full => (self.visit)(Lsn::new(header.lsn), payload)?,
             Kind::First => self.partial = Some(payload.to_vec()),
@@ -323,7 +322,7 @@ impl<'a, 'v> Walk<'a, 'v> {
                     FrameReader::open(&*self.place.disk, above)
                         .and_then(|mut reader| reader.search(above.first_frame(), &mut note))
                 };
-                searched.map_err(|error| damaged(above, above.base(), DamageCause::Unreadable).with_source(error))?;
+                searched.map_err(|error| Error::unreadable(&above.path, Lsn::new(above.base()), error))?;
             }
         }
         let below = self.life.end.is_some() || position < durable;

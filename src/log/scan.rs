@@ -66,7 +66,8 @@ impl Cursor {
             };
             self.position = header.lsn;
             let (info, reader) = self.open.as_mut().expect("a frame was read from it");
-            let payload = reader.payload(&header).map_err(|error| unreadable(info, start).with_source(error))?;
+            let payload =
+                reader.payload(&header).map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
             let payload = match (header.kind, partial.take()) {
                 (Kind::Full, _) => payload.to_vec(),
                 (Kind::First, _) => {
@@ -112,7 +113,7 @@ impl Cursor {
                         (FrameState::Valid, Some(header)) if header.lsn <= bound => Ok(Some((start, header))),
                         (FrameState::Valid, _) => Ok(None),
                         _ => Err(match examined.error {
-                            Some(error) => unreadable(info, start).with_source(error),
+                            Some(error) => Error::unreadable(&info.path, Lsn::new(start), error),
                             None => Error::damaged(&info.path, Lsn::new(start), DamageCause::Rotten),
                         }),
                     };
@@ -187,16 +188,12 @@ impl Cursor {
         if oldest.get() >= info.end {
             return retired(oldest, Lsn::new(self.position.max(self.after)));
         }
-        unreadable(info, info.base()).with_source(error)
+        Error::unreadable(&info.path, Lsn::new(info.base()), error)
     }
 }
 
 fn retired(oldest: Lsn, after: Lsn) -> Error {
     Error::new(ErrorKind::Retired, format!("records up to {oldest} were retired; {after} is below that"))
-}
-
-fn unreadable(info: &SegmentInfo, position: u64) -> Error {
-    Error::damaged(&info.path, Lsn::new(position), DamageCause::Unreadable)
 }
 
 /// The records that were durable when the scan began, in order. After an error it ends.

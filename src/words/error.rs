@@ -138,6 +138,15 @@ impl Error {
         error
     }
 
+    /// A failure to read `file`, or to open it for that: damage, unless the medium cannot be to blame for it.
+    pub(crate) fn unreadable(file: &Path, lsn: Lsn, source: io::Error) -> Self {
+        if is_not_the_mediums(&source) {
+            Error::io("read", file, source)
+        } else {
+            Error::damaged(file, lsn, DamageCause::Unreadable).with_source(source)
+        }
+    }
+
     pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.inner().source = Some(Arc::new(source));
         self
@@ -171,6 +180,14 @@ impl Error {
 /// Whether an operating-system error means that there was no room for new data.
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// Whether a failed read says nothing about the medium: restoring a copy would not help.
+fn is_not_the_mediums(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let too_many_open = cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE));
+    too_many_open || matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::OutOfMemory)
 }
 
 impl fmt::Display for Error {

@@ -9,6 +9,7 @@
 
 #[path = "../crash/mod.rs"]
 mod crash;
+mod faults;
 mod figures;
 mod fuzz;
 mod plants;
@@ -62,7 +63,12 @@ pub(crate) fn seed() -> u64 {
 type Part = fn(&Request) -> Vec<Figure>;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, Part); 3] = [("tier1", tier1::run), ("fuzz", fuzz::run), ("plants", plants::run)];
+const PARTS: &[(&str, Part)] = &[
+    ("tier1", tier1::run),
+    ("faults", faults::run),
+    ("fuzz", fuzz::run),
+    ("plants", plants::run),
+];
 
 fn main() {
     let request = Request::from_arguments().unwrap_or_else(|error| {
@@ -71,7 +77,7 @@ fn main() {
         std::process::exit(2);
     });
     let mut all = Vec::new();
-    for (name, part) in PARTS {
+    for &(name, part) in PARTS {
         if request.parts.is_empty() || request.parts.iter().any(|asked| asked == name) {
             println!("== {name}");
             all.extend(part(&request));

@@ -141,3 +141,32 @@ fn every_operation_can_fail() {
         assert_eq!(result.unwrap_err().raw_os_error(), Some(EIO), "operation {n}");
     }
 }
+
+#[test]
+fn a_sync_that_fails_late_lies_once_and_then_says_so() {
+    let (disk, file) = with_file(b"old");
+    write_all_at(&*file, b"new", 0).unwrap();
+    disk.inject(Fault::once(OpSelector::of(OpKind::Sync), FaultKind::SyncFails { pages: Pages::ReportLate }));
+    file.sync_data().expect("it says nothing");
+    assert_eq!(disk.read_file("f").unwrap(), b"new");
+    assert_eq!(keep_all(&disk).read_file("f").unwrap(), b"old", "and nothing was written");
+    assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(EIO));
+    file.sync_data().unwrap();
+    assert_eq!(keep_all(&disk).read_file("f").unwrap(), b"old");
+}
+
+#[test]
+fn reads_give_what_is_not_there_and_writes_leave_out_their_end() {
+    let (disk, file) = with_file(&[0xF0; 4]);
+    disk.inject(Fault::once(OpSelector::any(), FaultKind::ZeroRead));
+    disk.inject(Fault::once(OpSelector::any(), FaultKind::FlippedRead(32 + 9)));
+    let read = || {
+        let mut buffer = [0xAA; 4];
+        read_exact_at(&*file, &mut buffer, 0).unwrap();
+        buffer
+    };
+    assert_eq!([read(), read(), read()], [[0; 4], [0xF0, 0xF2, 0xF0, 0xF0], [0xF0; 4]]);
+    disk.inject(Fault::once(OpSelector::any(), FaultKind::ShortWriteBy(1)));
+    assert_eq!(file.write_at(b"abcd", 0).unwrap(), 3);
+    assert_eq!(disk.read_file("f").unwrap(), b"abc\xF0");
+}

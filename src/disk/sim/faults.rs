@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What a caller asked the disk for.
@@ -122,6 +122,10 @@ pub enum Pages {
     KeepNew,
     /// Reads show what the medium has (Btrfs).
     RevertOld,
+    /// As with `KeepNew`, but this sync says that it succeeded and the next one on the same path fails (ext4 with
+    /// `data=journal`, where the write-back that fails comes after the sync). A disk that lies: no program can keep
+    /// what was acknowledged in between, only notice that it is gone.
+    ReportLate,
 }
 
 /// What goes wrong.
@@ -134,10 +138,16 @@ pub enum FaultKind {
     Errno(i32),
     /// A write takes this many bytes at most, and says so.
     ShortWrite(usize),
+    /// A write leaves out this many bytes at its end, and says so.
+    ShortWriteBy(usize),
     /// A write takes this many bytes at most, and fails with EIO.
     FailedWrite(usize),
     /// A read gives this many bytes at most.
     ShortRead(usize),
+    /// A read succeeds and gives zeros.
+    ZeroRead,
+    /// A read succeeds with one bit wrong: this one, modulo how many there are.
+    FlippedRead(usize),
     /// A sync fails with EIO, and what it covered will not become durable unless it is written again.
     SyncFails {
         /// What reads show from then on.
@@ -151,9 +161,35 @@ impl FaultKind {
     fn can_hit(&self, kind: OpKind) -> bool {
         match self {
             FaultKind::Error(_) | FaultKind::Errno(_) | FaultKind::Stall(_) => true,
-            FaultKind::ShortWrite(_) | FaultKind::FailedWrite(_) => kind == OpKind::Write,
-            FaultKind::ShortRead(_) => kind == OpKind::Read,
+            FaultKind::ShortWrite(_) | FaultKind::ShortWriteBy(_) | FaultKind::FailedWrite(_) => kind == OpKind::Write,
+            FaultKind::ShortRead(_) | FaultKind::ZeroRead | FaultKind::FlippedRead(_) => kind == OpKind::Read,
             FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::SyncDir),
+        }
+    }
+
+    /// How many of the `length` bytes of a write are taken.
+    pub(super) fn taken(&self, length: usize) -> usize {
+        match self {
+            FaultKind::ShortWrite(most) | FaultKind::FailedWrite(most) => length.min(*most),
+            FaultKind::ShortWriteBy(less) => length.saturating_sub(*less),
+            _ => length,
+        }
+    }
+
+    /// How many of the `length` bytes of a read are given.
+    pub(super) fn given(&self, length: usize) -> usize {
+        if let FaultKind::ShortRead(most) = self { length.min(*most) } else { length }
+    }
+
+    /// Changes what a read gives.
+    pub(super) fn garble(&self, bytes: &mut [u8]) {
+        match self {
+            FaultKind::ZeroRead => bytes.fill(0),
+            FaultKind::FlippedRead(bit) if !bytes.is_empty() => {
+                let bit = bit % (bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            _ => {}
         }
     }
 }
@@ -208,6 +244,8 @@ impl Harm {
 #[derive(Default)]
 pub(super) struct Faults {
     armed: Vec<Fault>,
+    /// Syncs that failed and said that they had not, by path, whose next one has to say it.
+    unreported: Vec<PathBuf>,
     pub(super) hits: u64,
 }
 
@@ -218,11 +256,27 @@ impl Faults {
 
     pub(super) fn clear(&mut self) {
         self.armed.clear();
+        self.unreported.clear();
+    }
+
+    /// Whether a sync that failed so says that it did.
+    pub(super) fn report(&mut self, pages: Pages, path: &Path) -> io::Result<()> {
+        if pages != Pages::ReportLate {
+            return Err(eio());
+        }
+        self.unreported.push(path.to_owned());
+        Ok(())
     }
 
     /// What `op` suffers. Stalls add up; of the others the first one hits and the rest wait for the next operation.
     pub(super) fn strike(&mut self, op: &OpEvent<'_>) -> Harm {
         let mut harm = Harm::default();
+        if matches!(op.kind, OpKind::Sync | OpKind::SyncDir)
+            && let Some(late) = self.unreported.iter().position(|path| path == op.path)
+        {
+            self.unreported.swap_remove(late);
+            harm.kind = Some(FaultKind::SyncFails { pages: Pages::KeepNew });
+        }
         let hits = &mut self.hits;
         self.armed.retain_mut(|fault| {
             if !fault.kind.can_hit(op.kind) || !fault.at.matches(op) {

@@ -207,7 +207,7 @@ impl SimDisk {
         harm.error()?;
         if let Some(FaultKind::SyncFails { pages }) = harm.kind {
             self.with_image(|image| settle(image, moment, Fate::Dropped(pages)));
-            return Err(eio());
+            return self.0.lock().faults.report(pages, op.path);
         }
         let mut state = self.0.lock();
         let lies = state.honest == Some(0);
@@ -351,15 +351,15 @@ impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let length = buffer.len() as u64;
         let harm = self.disk.admit(OpEvent { offset, length, ..self.op(OpKind::Read) })?;
-        let wanted = match harm {
-            Some(FaultKind::ShortRead(most)) => most.min(buffer.len()),
-            _ => buffer.len(),
-        };
+        let wanted = harm.as_ref().map_or(buffer.len(), |harm| harm.given(buffer.len()));
         let state = self.disk.0.lock();
         let inode = state.image.inodes.get(&self.ino);
         let bytes = inode.and_then(|inode| inode.visible.get(usize::try_from(offset).ok()?..)).unwrap_or_default();
         let read = wanted.min(bytes.len());
         buffer[..read].copy_from_slice(&bytes[..read]);
+        if let Some(harm) = harm {
+            harm.garble(&mut buffer[..read]);
+        }
         Ok(read)
     }
 
@@ -367,10 +367,7 @@ impl DiskFile for SimFile {
         self.check_writable()?;
         let length = bytes.len() as u64;
         let harm = self.disk.admit(OpEvent { offset, length, ..self.op(OpKind::Write) })?;
-        let taken = match harm {
-            Some(FaultKind::ShortWrite(most) | FaultKind::FailedWrite(most)) => &bytes[..most.min(bytes.len())],
-            _ => bytes,
-        };
+        let taken = &bytes[..harm.as_ref().map_or(bytes.len(), |harm| harm.taken(bytes.len()))];
         if !taken.is_empty() {
             self.disk.with_image(|image| image.write(self.ino, offset, taken))?;
         }
