@@ -335,4 +335,3 @@ pub(crate) fn digest(dir: &Path) -> Result<u64, String> {
     }
     Ok(digest)
 }
-
