@@ -1,7 +1,7 @@
 //! Opens what a crash left, through the engine's own front door, and compares all contents, all tokens and the account
 //! with the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -179,26 +179,32 @@ fn find(ledger: &Ledger, name: Name) -> Option<(&Life, &Commit)> {
     ledger.lives.iter().find_map(|life| life.commits.get(&name).map(|commit| (life, commit)))
 }
 
-/// Creations and drops have no row: what the contents say about them.
+/// Creations and drops have no row: what the contents say about them. A keyspace that is not there was dropped only if
+/// its creation is not lost.
 fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation> {
     for life in &mut ledger.lives {
-        let dropped: Vec<String> = life
-            .commits
-            .values()
-            .filter_map(|commit| match &commit.action {
-                Action::Drop(name) if commit.fate != Fate::Gone => Some(name.clone()),
-                _ => None,
-            })
-            .collect();
+        let mut drops = BTreeMap::new();
+        for commit in life.commits.values() {
+            if let Action::Drop(keyspace) = &commit.action {
+                drops.insert(keyspace.clone(), commit.fate);
+            }
+        }
+        let mut created = HashSet::new();
         for (name, commit) in &mut life.commits {
-            let there = match &commit.action {
+            // In the order of their names the creation comes first.
+            match commit.action.clone() {
                 Action::Create(keyspace) => {
-                    found.0.contains_key(keyspace) || (commit.fate == Fate::Kept && dropped.contains(keyspace))
+                    let dropped = drops.get(&keyspace).is_some_and(|fate| *fate != Fate::Gone);
+                    let there = found.0.contains_key(&keyspace) || (dropped && commit.fate == Fate::Kept);
+                    settle(*name, commit, there)?;
+                    created.extend((commit.fate == Fate::Kept).then_some(keyspace));
                 }
-                Action::Drop(keyspace) => !found.0.contains_key(keyspace),
-                _ => continue,
-            };
-            settle(*name, commit, there)?;
+                Action::Drop(keyspace) => {
+                    let there = created.contains(&keyspace) && !found.0.contains_key(&keyspace);
+                    settle(*name, commit, there)?;
+                }
+                _ => {}
+            }
         }
     }
     Ok(())
@@ -211,7 +217,8 @@ fn settle(name: Name, commit: &mut Commit, there: bool) -> Result<(), Violation>
             Err(Violation(format!("I1-I4: commit {name} at {lsn} is not there (promised: {:?})", commit.promise)))
         }
         (Fate::Gone, true) => Err(Violation(format!(
-            "I7, I8: commit {name} at {lsn} is there, and had been called lost, or not done at all"
+            "I7, I8: commit {name} ({}) at {lsn} is there, and had been called lost, or not done at all",
+            commit.action
         ))),
         (_, there) => {
             commit.fate = if there { Fate::Kept } else { Fate::Gone };
@@ -222,7 +229,7 @@ fn settle(name: Name, commit: &mut Commit, there: bool) -> Result<(), Violation>
 
 /// The fate of every commit, and what the crash took.
 fn settle_commits(order: &[(u64, Name)], ledger: &mut Ledger) -> Result<Summary, Violation> {
-    let there: std::collections::HashSet<Name> = order.iter().map(|(_, name)| *name).collect();
+    let there: HashSet<Name> = order.iter().map(|(_, name)| *name).collect();
     let mut summary = Summary::default();
     for life in &mut ledger.lives {
         let mut cut: Option<Name> = None;
