@@ -10,7 +10,7 @@ use crate::disk::{Access, Disk, read_exact_at};
 use crate::format::history::{FILE_NAME, History};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
 use crate::format::{FORMAT_VERSION, Refusal};
-use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::error::{DamageCause, Error, ErrorKind, Result, is_out_of_files};
 use crate::words::types::Lsn;
 
 /// The lock file's name.
@@ -121,12 +121,13 @@ fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
     Ok(SegmentInfo { end: header.limit(), header, path, length })
 }
 
-/// A file that may not be read is not damaged, and restoring a copy would not help.
-fn unreadable(path: &Path, lsn: Lsn, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Error::io("read", path, error),
-        _ => Error::damaged(path, lsn, DamageCause::Unreadable).with_source(error),
+/// A file that may not be read, or that this process has no descriptor left for, is not damaged, and restoring a copy
+/// would not help.
+pub(super) fn unreadable(path: &Path, lsn: Lsn, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::PermissionDenied || is_out_of_files(&error) {
+        return Error::io("read", path, error);
     }
+    Error::damaged(path, lsn, DamageCause::Unreadable).with_source(error)
 }
 
 /// The error for a header that was refused.

@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::directory::unreadable;
 use super::open;
 use super::place::Place;
 use super::reader::FrameReader;
 use super::recover::Recovery;
 use crate::disk::{Disk, FailStop, OsDisk};
 use crate::format::verdict::FrameState;
-use crate::words::error::{DamageCause, Error, Result};
+use crate::words::error::{Error, Result};
 use crate::words::types::{Incarnation, Lsn};
 
 /// Reads and checks everything in the log in `dir`, changing nothing; says what an open would find.
@@ -63,8 +64,7 @@ pub fn dump<E: From<Error>>(
     let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.as_ref().to_owned() };
     let directory = open::load_existing(&place)?;
     for info in directory.segments.values().flatten() {
-        let unreadable =
-            |error| Error::damaged(&info.path, Lsn::new(info.base()), DamageCause::Unreadable).with_source(error);
+        let unreadable = |error| unreadable(&info.path, Lsn::new(info.base()), error);
         // A segment that was cut when its incarnation ended is shorter than its header says.
         let mut info = info.clone();
         info.end = info.end.min(info.base() + info.length);

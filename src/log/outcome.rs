@@ -1,5 +1,6 @@
 //! What became of a commit: the answer to a token, for ever.
 
+use super::directory::unreadable;
 use super::reader::FrameReader;
 use super::shared::{Lives, Shared};
 use crate::format::history::History;
@@ -126,7 +127,7 @@ impl Shared {
         let Some(info) = holder else { return Ok(false) };
         let damaged = |position, cause| Error::damaged(&info.path, Lsn::new(position), cause);
         let mut reader = FrameReader::open(&*self.place.disk, &info)
-            .map_err(|error| damaged(info.base(), DamageCause::Unreadable).with_source(error))?;
+            .map_err(|error| unreadable(&info.path, Lsn::new(info.base()), error))?;
         let mut position = info.first_frame();
         while position < lsn
             && let Some(start) = info.place(position)

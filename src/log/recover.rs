@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::directory::Directory;
+use super::directory::{Directory, unreadable};
 use super::place::Place;
 use super::reader::{Examined, FrameReader, SegmentInfo};
 use crate::format::frame::{Header, Kind};
@@ -181,7 +181,7 @@ fn refuse_if_used(place: &Place, info: &SegmentInfo) -> Result<()> {
     let mut used = false;
     FrameReader::open(&*place.disk, info)
         .and_then(|mut reader| reader.search(info.first_frame(), |_, _| used = true))
-        .map_err(|error| damaged(info, info.base(), DamageCause::Unreadable).with_source(error))?;
+        .map_err(|error| unreadable(&info.path, Lsn::new(info.base()), error))?;
     if used { Err(damaged(info, info.base(), DamageCause::BadHistory)) } else { Ok(()) }
 }
 
@@ -226,7 +226,7 @@ impl<'a, 'v> Walk<'a, 'v> {
         for index in 0..self.chain.len() {
             let info = &self.chain[index];
             let mut reader = FrameReader::open(&*self.place.disk, info)
-                .map_err(|error| damaged(info, info.base(), DamageCause::Unreadable).with_source(error))?;
+                .map_err(|error| unreadable(&info.path, Lsn::new(info.base()), error))?;
             self.report.segments += 1;
             while ended != Some(position)
                 && let Some(start) = info.place(position)

@@ -10,6 +10,7 @@ use forelog::{Engine, Lsn, Options, Outcome, Token};
 
 use super::ledger::{Commit, Fate, Ledger, Life, Promise};
 use super::model::{Action, BANK, Name, State};
+use super::retire;
 use super::script::{MODES, mode_index};
 
 /// A promise that was broken, in words that begin with the invariant.
@@ -42,7 +43,9 @@ pub(crate) struct Summary {
 /// Opens the database in `dir`, compares it with the ledger, closes it; then once more, which must change nothing. The
 /// ledger goes on from there: what was found is settled.
 pub(crate) fn check(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violation> {
-    let checked = catch_unwind(AssertUnwindSafe(|| check_opening(dir, ledger)));
+    let of_a_log = ledger.lives.last().is_some_and(|life| life.script.retiring);
+    let check = if of_a_log { retire::check } else { check_opening };
+    let checked = catch_unwind(AssertUnwindSafe(|| check(dir, ledger)));
     checked.unwrap_or_else(|_| Err(Violation("I12: an open, or a read after it, panicked".to_owned())))
 }
 
@@ -65,7 +68,7 @@ fn check_opening(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violation> 
     if let Some(difference) = again.difference(&ledger.base) {
         return Err(Violation(format!("I10: the second open shows something else: {difference}")));
     }
-    ask_all(&engine, ledger)?;
+    ask_all(|token| engine.outcome(token), ledger)?;
     engine.close().map_err(|error| format!("I12: closing what was only read failed: {error}"))?;
     if digest(dir)? != after {
         return Err(Violation("I10: the second open changed the directory".to_owned()));
@@ -99,7 +102,7 @@ fn compare(engine: &Engine, ledger: &mut Ledger) -> Result<Summary, Violation> {
         return Err(Violation(format!("I1: not the effect of the commits that are there: {difference}")));
     }
     settle_tokens(ledger);
-    summary.tokens = ask_all(engine, ledger)?;
+    summary.tokens = ask_all(|token| engine.outcome(token), ledger)?;
     ledger.base = found;
     ledger.lives.clear();
     ledger.exists = true;
@@ -211,7 +214,7 @@ fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation>
     Ok(())
 }
 
-fn settle(name: Name, commit: &mut Commit, there: bool) -> Result<(), Violation> {
+pub(super) fn settle(name: Name, commit: &mut Commit, there: bool) -> Result<(), Violation> {
     let lsn = commit.lsn.unwrap_or_default();
     match (commit.fate, there) {
         (Fate::Kept, false) => {
@@ -280,7 +283,7 @@ fn replayed(order: &[(u64, Name)], ledger: &Ledger) -> State {
     state
 }
 
-fn settle_tokens(ledger: &mut Ledger) {
+pub(super) fn settle_tokens(ledger: &mut Ledger) {
     for commit in ledger.lives.iter().flat_map(|life| life.commits.values()) {
         let outcome = if commit.fate == Fate::Kept { Outcome::Durable } else { Outcome::Lost };
         ledger.settled.extend(commit.token.map(|token| (token, outcome)));
@@ -288,8 +291,8 @@ fn settle_tokens(ledger: &mut Ledger) {
 }
 
 /// I16: every token ever handed out is answered truthfully, now and always.
-fn ask_all(engine: &Engine, ledger: &Ledger) -> Result<u64, Violation> {
-    let ask = |(token, truth): &(Token, Outcome)| match engine.outcome(token) {
+pub(super) fn ask_all(answer: impl Fn(&Token) -> forelog::Result<Outcome>, ledger: &Ledger) -> Result<u64, Violation> {
+    let ask = |(token, truth): &(Token, Outcome)| match answer(token) {
         Ok(outcome) if outcome == *truth => Ok(()),
         other => Err(Violation(format!("I16: {token} is answered {other:?}, and {truth:?} is true"))),
     };

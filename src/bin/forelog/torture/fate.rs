@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_case_reads_back_as_it_was_written() {
-        let text = "sync-1x6-4096@before:17+written-1x0-4096@eio:fsync:2,mixed-3xever-65536@kill:1500,\
+        let text = "sync-1x6-4096@before:17+written-1x0-4096-retiring@eio:fsync:2,mixed-3xever-65536@kill:1500,\
                     async-1x3-4096@file-limit:2,within-2x9-4096@finish";
         assert_eq!(text.parse::<Case>().unwrap().to_string(), text);
         for wrong in ["", "sync-1x6-4096", "sync-1x6-4096@before", "sync-1x6@before:1", "sync-1x6-4096@before:1:2"] {

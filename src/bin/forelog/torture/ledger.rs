@@ -45,6 +45,9 @@ pub(crate) enum Line {
     },
     /// The engine takes no more commits.
     Poisoned,
+    /// A bare log is about to retire everything up to here.
+    Retire(Lsn),
+    Retired,
     Closing,
     Closed,
     /// The close failed, with this kind of error.
@@ -67,6 +70,8 @@ impl fmt::Display for Line {
             Line::Flushed(lsn) => write!(f, "flushed {}", lsn.get()),
             Line::Fail { name, kind, token } => write!(f, "fail {name} {kind} {}", word(token)),
             Line::Poisoned => f.write_str("poisoned"),
+            Line::Retire(lsn) => write!(f, "retire {}", lsn.get()),
+            Line::Retired => f.write_str("retired"),
             Line::Closing => f.write_str("closing"),
             Line::Closed => f.write_str("closed"),
             Line::NotClosed(kind) => write!(f, "not-closed {kind}"),
@@ -101,6 +106,8 @@ impl FromStr for Line {
             "flushed" => Line::Flushed(lsn(word()?)?),
             "fail" => Line::Fail { name: word()?.parse()?, kind: word()?.to_owned(), token: token(word()?)? },
             "poisoned" => Line::Poisoned,
+            "retire" => Line::Retire(lsn(word()?)?),
+            "retired" => Line::Retired,
             "closing" => Line::Closing,
             "closed" => Line::Closed,
             "not-closed" => Line::NotClosed(word()?.to_owned()),
@@ -116,6 +123,7 @@ pub(crate) enum Ending {
     /// The process died, the machine went on.
     Process,
     /// The power was cut.
+    #[allow(dead_code, reason = "said by whoever cuts the power")]
     Power,
 }
 
@@ -160,6 +168,8 @@ pub(crate) struct Life {
     pub(crate) ending: Ending,
     pub(crate) opened: Option<Lsn>,
     pub(crate) incarnation: Option<Incarnation>,
+    /// Inside a call that retires.
+    pub(crate) retiring: bool,
     pub(crate) closing: bool,
     pub(crate) closed: bool,
     pub(crate) poisoned: bool,
@@ -175,6 +185,9 @@ pub(crate) struct Ledger {
     pub(crate) base: State,
     pub(crate) settled: Vec<(Token, Outcome)>,
     pub(crate) settled_lsn: Lsn,
+    /// Of a bare log: its records, and up to where they may be gone.
+    pub(crate) records: BTreeMap<Lsn, Name>,
+    pub(crate) retired: Lsn,
     /// The lives since then.
     pub(crate) lives: Vec<Life>,
     /// An open returned, once: the database is there for good.
@@ -192,6 +205,8 @@ impl Ledger {
             base: State::default(),
             settled: Vec::new(),
             settled_lsn: Lsn::ZERO,
+            records: BTreeMap::new(),
+            retired: Lsn::ZERO,
             lives: Vec::new(),
             exists: false,
             next_life: 1,
@@ -208,6 +223,7 @@ impl Ledger {
             ending,
             opened: None,
             incarnation: None,
+            retiring: false,
             closing: false,
             closed: false,
             poisoned: false,
@@ -261,6 +277,11 @@ impl Ledger {
                 }
             }
             Line::Poisoned => life.poisoned = true,
+            Line::Retire(lsn) => {
+                life.retiring = true;
+                self.retired = *lsn;
+            }
+            Line::Retired => life.retiring = false,
             Line::Closing => life.closing = true,
             Line::Closed => {
                 life.closed = true;

@@ -80,6 +80,7 @@ pub(super) enum Phase {
     Recover,
     Commit,
     Roll,
+    Retire,
     Close,
 }
 
@@ -90,6 +91,7 @@ impl Phase {
             Phase::Recover => "recover",
             Phase::Commit => "commit",
             Phase::Roll => "roll",
+            Phase::Retire => "retire",
             Phase::Close => "close",
         }
     }
@@ -139,6 +141,7 @@ impl Subject {
         let preparing = |hit: &Hit| rolling(hit) && !matches!(hit.call, Call::Fdatasync | Call::Pwrite);
         let phase = match life {
             life if life.closing => Phase::Close,
+            life if life.retiring => Phase::Retire,
             life if life.opened.is_none() && existed => Phase::Recover,
             life if life.opened.is_none() => Phase::Create,
             _ if end.hit.as_ref().is_some_and(preparing) => Phase::Roll,

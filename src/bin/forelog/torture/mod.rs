@@ -23,6 +23,7 @@ mod ledger;
 mod life;
 mod model;
 mod report;
+mod retire;
 mod script;
 #[cfg_attr(
     not(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))),

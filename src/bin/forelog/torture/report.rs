@@ -68,7 +68,7 @@ impl Report<'_> {
 
     fn write_boundaries(&self, text: &mut String) -> std::fmt::Result {
         let tally = self.tally;
-        if tally.boundaries.is_empty() {
+        if tally.points.is_empty() {
             return Ok(());
         }
         writeln!(text, "\nkilled at system calls             before     after        of")?;
@@ -78,7 +78,9 @@ impl Report<'_> {
             writeln!(text, "  {:30} {before:>8} {after:>9} {of:>9}", covered.script)?;
         }
         for (depth, recovery) in tally.recovery.iter().enumerate().filter(|(_, recovery)| recovery.covered > 0) {
-            writeln!(text, "  {:30} {:>8}", format!("recovery no. {} in a row", depth + 1), grouped(recovery.covered))?;
+            let what = format!("recovery no. {} in a row", depth + 1);
+            let of = if recovery.cut_short { "(time over)".to_owned() } else { grouped(recovery.of) };
+            writeln!(text, "  {what:30} {:>8} {:>9} {of:>9}", grouped(recovery.covered), "")?;
         }
         for ((phase, call), [before, after]) in &tally.points {
             let place = format!("{} {}", phase.name(), call.name());
@@ -147,7 +149,9 @@ impl Report<'_> {
             "untraced": self.untraced,
             "boundaries": boundaries,
             "points": points,
-            "recovery": tally.recovery.map(|depth| depth.covered),
+            "recovery": tally.recovery.map(|depth| {
+                json!({ "before": depth.covered, "of": Some(depth.of).filter(|_| !depth.cut_short) })
+            }),
             "errors": errors,
             "deaths": tally.deaths,
             "random_kills": tally.random_kills,

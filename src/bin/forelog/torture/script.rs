@@ -37,16 +37,23 @@ pub(crate) struct Script {
     pub(crate) commits: Option<u32>,
     /// The size of a segment in bytes.
     pub(crate) segment: u64,
+    /// On a bare log, which is retired from below while it grows.
+    pub(crate) retiring: bool,
 }
 
 impl Script {
     pub(crate) fn new(modes: Modes, clients: u32, commits: Option<u32>, segment: u64) -> Self {
-        Script { modes, clients, commits, segment }
+        Script { modes, clients, commits, segment, retiring: false }
     }
 
     /// Opens and closes: a life that is nothing but recovery.
     pub(crate) fn recovery() -> Self {
         Script::new(Modes::One(CommitMode::Sync), 1, Some(0), 4096)
+    }
+
+    /// The same on a bare log.
+    pub(crate) fn retiring(self) -> Self {
+        Script { retiring: true, ..self }
     }
 
     pub(crate) fn mode(&self, number: u32) -> CommitMode {
@@ -80,7 +87,8 @@ impl fmt::Display for Script {
         match self.commits {
             Some(commits) => write!(f, "{modes}-{}x{commits}-{}", self.clients, self.segment),
             None => write!(f, "{modes}-{}xever-{}", self.clients, self.segment),
-        }
+        }?;
+        if self.retiring { f.write_str("-retiring") } else { Ok(()) }
     }
 }
 
@@ -89,6 +97,7 @@ impl FromStr for Script {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
+            let (text, retiring) = text.strip_suffix("-retiring").map_or((text, false), |text| (text, true));
             let (modes, rest) = text.split_once('-')?;
             let (work, segment) = rest.split_once('-')?;
             let (clients, commits) = work.split_once('x')?;
@@ -98,7 +107,8 @@ impl FromStr for Script {
                 None => return None,
             };
             let commits = if commits == "ever" { None } else { Some(commits.parse().ok()?) };
-            Some(Script::new(modes, clients.parse().ok()?, commits, segment.parse().ok()?))
+            let script = Script::new(modes, clients.parse().ok()?, commits, segment.parse().ok()?);
+            Some(Script { retiring, ..script })
         };
         parse().ok_or_else(|| format!("'{text}' is no script: MODE-CLIENTSxCOMMITS-SEGMENT, as sync-1x6-4096"))
     }

@@ -102,7 +102,14 @@ impl Torturer<'_> {
         self.last = subject.case.clone();
         self.tally.processes += 1;
         self.bar.tick();
-        lived
+        let lived = lived?;
+        self.tally.locked += u64::from(lived.locked);
+        match fate {
+            Fate::Before(_) => self.tally.killed(&lived, false),
+            Fate::After(_) => self.tally.killed(&lived, true),
+            _ => {}
+        }
+        Ok(lived)
     }
 
     fn check(&mut self, subject: &mut Subject) -> Result<(), Trouble> {
@@ -114,7 +121,8 @@ impl Torturer<'_> {
 
     /// A last life, undisturbed: what was lost stays lost, nothing is handed out again, and nothing is left behind.
     fn afterlife(&mut self, subject: &mut Subject) -> Result<(), Trouble> {
-        let script = Script::new(Modes::One(CommitMode::Written), 1, Some(2), PAGE);
+        let mut script = Script::new(Modes::One(CommitMode::Written), 1, Some(2), PAGE);
+        script.retiring = subject.case.0.iter().any(|step| step.script.retiring);
         self.live(subject, &script, Fate::Finish)?;
         self.check(subject)?;
         Ok(check::check_leftovers(&subject.dir)?)
@@ -143,6 +151,7 @@ impl Torturer<'_> {
             MODES.iter().map(|(_, mode)| Script::new(Modes::One(*mode), 1, commits, PAGE)).collect();
         if !self.tiny {
             scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE));
+            scripts.push(Script::new(Modes::Mixed, 1, Some(18), PAGE).retiring());
         }
         scripts
     }
@@ -158,7 +167,6 @@ impl Torturer<'_> {
             for (fate, after) in [(Fate::Before(nth), false), (Fate::After(nth), true)] {
                 let mut subject = self.fresh();
                 let lived = self.live(&mut subject, script, fate)?;
-                self.tally.killed(&lived, after);
                 hit |= lived.hit.is_some();
                 *(if after { &mut covered.after } else { &mut covered.before }) += u64::from(lived.hit.is_some());
                 self.check(&mut subject)?;
@@ -179,7 +187,7 @@ impl Torturer<'_> {
     /// Databases as crashes leave them: closed, cut off in the middle, cut off while a segment is made.
     fn crashed(&mut self, index: u64) -> Result<Subject, Trouble> {
         let modes = [Modes::Mixed, Modes::One(CommitMode::Written), Modes::One(WITHIN)][index as usize % 3];
-        let script = Script::new(modes, 1, Some(9), PAGE);
+        let script = Script { retiring: index == 5, ..Script::new(modes, 1, Some(9), PAGE) };
         let mut subject = Subject::new(self.workspace.path("crashed"), self.seed);
         life::remove(&subject.dir)?;
         self.live(&mut subject, &script, Fate::After(60 + 17 * index))?;
@@ -202,24 +210,29 @@ impl Torturer<'_> {
     }
 
     fn recoveries(&mut self, crashed: &Subject, depth: usize) -> Result<(), Trouble> {
-        let script = Script::recovery();
+        let retiring = crashed.case.0.iter().any(|step| step.script.retiring);
+        let script = Script { retiring, ..Script::recovery() };
         for nth in 1.. {
             if self.is_over() {
+                self.tally.recovery[depth].cut_short = true;
                 return Ok(());
             }
             let mut subject = crashed.copy_to(self.workspace.path(&format!("recovery-{depth}")))?;
             let lived = self.live(&mut subject, &script, Fate::Before(nth))?;
             if lived.hit.is_none() {
-                // It came to its end.
+                // It came to its end, after so many calls.
+                self.tally.recovery[depth].of += lived.calls;
                 self.check(&mut subject)?;
                 return self.remove(&subject);
             }
-            self.tally.killed(&lived, false);
             self.tally.recovery[depth].covered += 1;
-            self.tally.recovery[depth].of += 1;
-            // Of the third recoveries some: every boundary of one in eight.
-            let deeper = depth == 0 || (depth == 1 && !self.tiny && mix(self.tally.processes).is_multiple_of(8));
-            if deeper && !(self.tiny && depth == 1) {
+            // The second recovery is killed everywhere, of the third ones one in eight.
+            let deeper = match depth {
+                0 => true,
+                1 => !self.tiny && mix(self.seed ^ self.tally.processes).is_multiple_of(8),
+                _ => false,
+            };
+            if deeper {
                 self.recoveries(&subject, depth + 1)?;
             }
             self.check(&mut subject)?;
@@ -309,9 +322,8 @@ impl Torturer<'_> {
             let longest = if draw(4).is_multiple_of(4) { 100_000 } else { 15_000 };
             let moment = Duration::from_micros(draw(5) % longest);
             let fate = if draw(6).is_multiple_of(5) { Fate::Stop(moment) } else { Fate::Kill(moment) };
-            let lived = self.live(&mut subject, &Script::new(modes, clients, None, segment), fate)?;
+            self.live(&mut subject, &Script::new(modes, clients, None, segment), fate)?;
             self.tally.random_kills += 1;
-            self.tally.locked += u64::from(lived.locked);
             self.check(&mut subject)?;
             if Instant::now() > self.until && kill >= 4 {
                 break;

@@ -36,12 +36,14 @@ impl Outcomes {
     }
 }
 
-/// Crashes of recoveries, by how many recoveries in a row were killed.
+/// Kills of recoveries, by how many in a row were killed.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Depth {
     pub(super) covered: u64,
-    /// Places at which a recovery could have been killed.
+    /// Calls that the recoveries of this depth make, each counted in one that was left to come to its end.
     pub(super) of: u64,
+    /// The time ran out first.
+    pub(super) cut_short: bool,
 }
 
 #[derive(Clone, Default, Debug)]

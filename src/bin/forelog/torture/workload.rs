@@ -11,6 +11,7 @@ use forelog::{Engine, Error, ErrorKind, Keyspace, Receipt, Transaction};
 
 use super::ledger::{Line, Reporter};
 use super::model::{self, Action, BANK, BASE, DATA, LAST, Name, ORDER, ROWS, Write};
+use super::retire;
 use super::script::Script;
 
 /// A thread gives up after so many errors in a row.
@@ -41,6 +42,9 @@ pub(crate) struct Work {
 
 /// Runs a child's work on the database in `dir`.
 pub(crate) fn run(dir: &Path, work: &Work, reporter: &Arc<dyn Reporter>) {
+    if work.script.retiring {
+        return retire::run(dir, work, reporter);
+    }
     let engine = match work.script.options().open(dir) {
         Ok(engine) => engine,
         Err(error) => return reporter.say(&Line::NotOpened(kind(&error))),
