@@ -19,6 +19,7 @@ mod support;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 mod tier1;
+mod kill;
 
 use figures::Figure;
 
@@ -66,6 +67,7 @@ type Part = fn(&Request) -> Vec<Figure>;
 const PARTS: &[(&str, Part)] = &[
     ("tier1", tier1::run),
     ("faults", faults::run),
+    ("kill", kill::run),
     ("fuzz", fuzz::run),
     ("plants", plants::run),
 ];

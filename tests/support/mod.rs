@@ -17,9 +17,14 @@ pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
     pub(crate) fn new(name: &str) -> Self {
+        TempDir::inside(&std::env::temp_dir(), name)
+    }
+
+    /// In a place of the caller's choice.
+    pub(crate) fn inside(parent: &Path, name: &str) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("forelog-{name}-{}-{serial}", std::process::id()));
+        let path = parent.join(format!("forelog-{name}-{}-{serial}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a temporary directory");
         TempDir(path)

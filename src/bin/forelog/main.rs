@@ -1,4 +1,4 @@
-//! `forelog`: try the commit modes on a disk, import, scan, dump, verify.
+//! `forelog`: try the commit modes on a disk, torture them, import, scan, dump, verify.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong.
 
@@ -10,8 +10,10 @@ mod dump;
 mod import;
 mod output;
 mod scan;
+mod torture;
 mod trial;
 mod verify;
+mod workspace;
 
 /// A write-ahead-log storage engine in which each transaction chooses how durable its commit is.
 #[derive(Debug, Parser)]
@@ -26,6 +28,9 @@ enum Command {
     Trial(trial::Arguments),
     #[command(hide = true)]
     TrialChild(trial::ChildArguments),
+    Torture(torture::Arguments),
+    #[command(hide = true)]
+    TortureChild(torture::ChildArguments),
     Import(import::Arguments),
     Scan(scan::Arguments),
     Dump(dump::Arguments),
@@ -36,6 +41,8 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::TrialChild(arguments) => trial::run_child(&arguments),
+        Command::Torture(arguments) => torture::run(&arguments),
+        Command::TortureChild(arguments) => torture::run_child(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Scan(arguments) => scan::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),

@@ -1,0 +1,115 @@
+//! What a child process does with the database: one word on its command line.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use forelog::{CommitMode, LossBudget, Options};
+
+/// The mode, or the modes, in which a script commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Modes {
+    One(CommitMode),
+    /// All of them, in turns.
+    Mixed,
+}
+
+pub(crate) const WITHIN: CommitMode = CommitMode::Within(Duration::from_millis(2));
+/// Every mode, with its name in the ledger and on the command line.
+pub(crate) const MODES: [(&str, CommitMode); 4] =
+    [("sync", CommitMode::Sync), ("written", CommitMode::Written), ("async", CommitMode::Async), ("within", WITHIN)];
+
+/// The place of a mode in [`MODES`].
+pub(crate) fn mode_index(mode: CommitMode) -> usize {
+    MODES.iter().position(|(_, listed)| *listed == mode).unwrap_or(0)
+}
+
+/// What is at risk at most: small, so that a run of a second meets it.
+const BUDGET_COMMITS: u64 = 200;
+
+/// The life of one child.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Script {
+    pub(crate) modes: Modes,
+    /// Threads that commit.
+    pub(crate) clients: u32,
+    /// Transactions of each of them; `None`: until the process dies. With 0 the database is opened and closed.
+    pub(crate) commits: Option<u32>,
+    /// The size of a segment in bytes.
+    pub(crate) segment: u64,
+    /// On a bare log, which is retired from below while it grows.
+    pub(crate) retiring: bool,
+}
+
+impl Script {
+    pub(crate) fn new(modes: Modes, clients: u32, commits: Option<u32>, segment: u64) -> Self {
+        Script { modes, clients, commits, segment, retiring: false }
+    }
+
+    /// Opens and closes: a life that is nothing but recovery.
+    pub(crate) fn recovery() -> Self {
+        Script::new(Modes::One(CommitMode::Sync), 1, Some(0), 4096)
+    }
+
+    /// The same on a bare log.
+    pub(crate) fn retiring(self) -> Self {
+        Script { retiring: true, ..self }
+    }
+
+    pub(crate) fn mode(&self, number: u32) -> CommitMode {
+        match self.modes {
+            Modes::One(mode) => mode,
+            Modes::Mixed => MODES[number as usize % MODES.len()].1,
+        }
+    }
+
+    /// How a child opens the database.
+    pub(crate) fn options(&self) -> Options {
+        Options::new()
+            .segment_bytes(self.segment)
+            .flush_interval(Duration::from_millis(5))
+            .loss_budget(self.budget())
+            .commit_mode(self.mode(0))
+    }
+
+    /// No crash may take more than this.
+    pub(crate) fn budget(&self) -> LossBudget {
+        LossBudget::default().max_commits(BUDGET_COMMITS)
+    }
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let modes = match self.modes {
+            Modes::One(mode) => MODES[mode_index(mode)].0,
+            Modes::Mixed => "mixed",
+        };
+        match self.commits {
+            Some(commits) => write!(f, "{modes}-{}x{commits}-{}", self.clients, self.segment),
+            None => write!(f, "{modes}-{}xever-{}", self.clients, self.segment),
+        }?;
+        if self.retiring { f.write_str("-retiring") } else { Ok(()) }
+    }
+}
+
+impl FromStr for Script {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (text, retiring) = text.strip_suffix("-retiring").map_or((text, false), |text| (text, true));
+            let (modes, rest) = text.split_once('-')?;
+            let (work, segment) = rest.split_once('-')?;
+            let (clients, commits) = work.split_once('x')?;
+            let modes = match MODES.iter().find(|(name, _)| *name == modes) {
+                Some((_, mode)) => Modes::One(*mode),
+                None if modes == "mixed" => Modes::Mixed,
+                None => return None,
+            };
+            let commits = if commits == "ever" { None } else { Some(commits.parse().ok()?) };
+            let script = Script::new(modes, clients.parse().ok()?, commits, segment.parse().ok()?);
+            Some(Script { retiring, ..script })
+        };
+        parse().ok_or_else(|| format!("'{text}' is no script: MODE-CLIENTSxCOMMITS-SEGMENT, as sync-1x6-4096"))
+    }
+}

@@ -1,0 +1,299 @@
+//! What runs in the child: opens the database, commits as its script says, reports each thing when it is told, closes.
+//!
+//! It goes on after an error as a program would that hopes for the best: what the engine then does is under test, too.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use forelog::{Engine, Error, ErrorKind, Keyspace, Receipt, Transaction};
+
+use super::ledger::{Line, Reporter};
+use super::model::{self, Action, BANK, BASE, DATA, LAST, Name, ORDER, ROWS, Write};
+use super::retire;
+use super::script::Script;
+
+/// A thread gives up after so many errors in a row.
+const ERRORS: u32 = 3;
+
+/// How a child ends itself in the middle of its work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Death {
+    /// `abort` inside a callback that tells of a durable commit.
+    AbortInCallback,
+    /// A panic inside such a callback, which is nobody's end.
+    PanicInCallback,
+    /// A panic of a thread that holds a transaction; the others go on.
+    PanicInTransaction,
+    /// Whatever the function does, between two commits.
+    Call(fn()),
+}
+
+/// One child's work.
+pub(crate) struct Work {
+    pub(crate) seed: u64,
+    /// As the ledger numbers it.
+    pub(crate) life: u32,
+    pub(crate) script: Script,
+    /// What happens when the first thread is about to submit its n-th commit.
+    pub(crate) death: Option<(u32, Death)>,
+}
+
+/// Runs a child's work on the database in `dir`.
+pub(crate) fn run(dir: &Path, work: &Work, reporter: &Arc<dyn Reporter>) {
+    if work.script.retiring {
+        return retire::run(dir, work, reporter);
+    }
+    let engine = match work.script.options().open(dir) {
+        Ok(engine) => engine,
+        Err(error) => return reporter.say(&Line::NotOpened(kind(&error))),
+    };
+    reporter.say(&Line::Opened(engine.recovery().recovered_to));
+    if work.script.commits != Some(0) {
+        write(&engine, work, reporter);
+    }
+    reporter.say(&Line::Closing);
+    match engine.close() {
+        Ok(()) => reporter.say(&Line::Closed),
+        Err(error) => reporter.say(&Line::NotClosed(kind(&error))),
+    }
+}
+
+fn kind(error: &Error) -> String {
+    format!("{:?}", error.kind())
+}
+
+fn write(engine: &Engine, work: &Work, reporter: &Arc<dyn Reporter>) {
+    let mut first = Client::new(engine, work, reporter, 0);
+    if first.prepare().is_err() {
+        return;
+    }
+    let prepared = first.number;
+    std::thread::scope(|scope| {
+        for client in 1..work.script.clients {
+            let mut client = Client { number: prepared, ..Client::new(engine, work, reporter, client) };
+            scope.spawn(move || client.commit_all());
+        }
+        // A thread's own panic is part of the plan, and the engine's are not: those are told as lines.
+        let _ = catch_unwind(AssertUnwindSafe(|| first.commit_all()));
+    });
+}
+
+/// A thread that commits.
+struct Client<'a> {
+    engine: &'a Engine,
+    work: &'a Work,
+    reporter: &'a Arc<dyn Reporter>,
+    client: u32,
+    /// Of its next commit.
+    number: u32,
+    errors: u32,
+    pending: Vec<(Name, Receipt)>,
+    scratch: Option<String>,
+}
+
+/// The error was reported.
+struct Failed;
+
+impl<'a> Client<'a> {
+    fn new(engine: &'a Engine, work: &'a Work, reporter: &'a Arc<dyn Reporter>, client: u32) -> Self {
+        Client { engine, work, reporter, client, number: 0, errors: 0, pending: Vec::new(), scratch: None }
+    }
+
+    fn next_name(&mut self) -> Name {
+        self.number += 1;
+        Name { life: self.work.life, client: self.client, number: self.number }
+    }
+
+    fn say(&self, line: &Line) {
+        self.reporter.say(line);
+    }
+
+    /// Creates and fills what is not there yet.
+    fn prepare(&mut self) -> Result<(), Failed> {
+        for keyspace in BASE {
+            self.create(keyspace)?;
+        }
+        let empty = || Ok(self.engine.snapshot()?.get(&self.engine.open_keyspace(BANK)?, b"a0")?.is_none());
+        if empty().map_err(|error| self.wrong("reading the accounts", &error))? {
+            self.transact(&Action::Fill)?;
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, what: &str, error: &Error) -> Failed {
+        self.say(&Line::Wrong(format!("I12: {what} failed: {error:?}")));
+        Failed
+    }
+
+    fn commit_all(&mut self) {
+        let last = self.work.script.commits.map(|commits| self.number + commits);
+        while last.is_none_or(|last| self.number < last) && self.errors < ERRORS {
+            if let Some((at, death)) = self.work.death
+                && self.client == 0
+                && self.number == at
+            {
+                self.die(death);
+            }
+            let _ = self.transact(&Action::Write);
+            if self.work.script.clients == 1 && self.number.is_multiple_of(5) {
+                self.create_or_drop();
+            }
+            self.look_at_receipts();
+            if self.number.is_multiple_of(11)
+                && let Ok(lsn) = self.engine.flush()
+            {
+                self.say(&Line::Flushed(lsn));
+            }
+        }
+        for (name, receipt) in std::mem::take(&mut self.pending) {
+            if receipt.wait().is_ok() {
+                self.say(&Line::Durable(name));
+            }
+        }
+    }
+
+    /// Tells which commits became durable meanwhile.
+    fn look_at_receipts(&mut self) {
+        let (reporter, said) = (self.reporter, |receipt: &Receipt| receipt.is_durable());
+        self.pending.retain(|(name, receipt)| {
+            let durable = said(receipt);
+            if durable {
+                reporter.say(&Line::Durable(*name));
+            }
+            !durable
+        });
+    }
+
+    fn create(&mut self, keyspace: &str) -> Result<(), Failed> {
+        if self.engine.open_keyspace(keyspace).is_ok() {
+            return Ok(());
+        }
+        let name = self.next_name();
+        self.say(&Line::Submit(name, Action::Create(keyspace.to_owned())));
+        match self.engine.keyspace(keyspace) {
+            Ok(_) => {
+                // Nobody else commits meanwhile: the last visible commit is this one.
+                let lsn = self.engine.visible_lsn();
+                self.say(&Line::Ack { name, mode: self.engine.commit_mode(), lsn, token: None });
+                Ok(())
+            }
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
+    fn create_or_drop(&mut self) {
+        let Some(scratch) = self.scratch.take() else {
+            let scratch = format!("scratch-{}-{}", self.work.life, self.number);
+            if self.create(&scratch).is_ok() {
+                self.scratch = Some(scratch);
+            }
+            return;
+        };
+        let name = self.next_name();
+        self.say(&Line::Submit(name, Action::Drop(scratch.clone())));
+        match self.engine.drop_keyspace(&scratch) {
+            Ok(receipt) => self.acknowledged(name, self.engine.commit_mode(), receipt),
+            Err(error) => _ = self.failed(name, &error),
+        }
+    }
+
+    fn acknowledged(&mut self, name: Name, mode: forelog::CommitMode, receipt: Receipt) {
+        self.errors = 0;
+        self.say(&Line::Ack { name, mode, lsn: receipt.lsn(), token: Some(receipt.token()) });
+        self.pending.push((name, receipt));
+    }
+
+    fn failed(&mut self, name: Name, error: &Error) -> Failed {
+        self.errors += 1;
+        self.say(&Line::Fail { name, kind: kind(error), token: error.token() });
+        if self.engine.poisoned().is_some() {
+            self.say(&Line::Poisoned);
+        }
+        Failed
+    }
+
+    /// Commits a transaction, again and again until nobody comes in between.
+    fn transact(&mut self, action: &Action) -> Result<(), Failed> {
+        let name = self.next_name();
+        let mode = self.work.script.mode(name.number);
+        self.say(&Line::Submit(name, action.clone()));
+        loop {
+            let committed = self.fill_in(name, action).and_then(|transaction| transaction.commit_with(mode));
+            match committed {
+                Ok(receipt) => {
+                    self.acknowledged(name, mode, receipt);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(self.failed(name, &error)),
+            }
+        }
+    }
+
+    fn fill_in(&self, name: Name, action: &Action) -> Result<Transaction, Error> {
+        let [rows, order, bank, data] = [ROWS, ORDER, BANK, DATA].map(|name| self.engine.open_keyspace(name));
+        let (rows, order, bank, data) = (rows?, order?, bank?, data?);
+        let mut transaction = self.engine.begin()?;
+        let last = transaction.get(&order, LAST)?.and_then(|last| model::number(&last)).unwrap_or(0);
+        let number = (last + 1).to_be_bytes();
+        transaction.put(&order, LAST, number)?;
+        transaction.put(&rows, name.key(), number)?;
+        if *action == Action::Fill {
+            for (key, value) in model::first_accounts(name) {
+                transaction.put(&bank, key, value)?;
+            }
+            return Ok(transaction);
+        }
+        for write in model::writes(self.work.seed, name, &self.work.script) {
+            match write {
+                Write::Transfer { from, to, amount } => {
+                    move_money(&mut transaction, &bank, name, from, -amount)?;
+                    move_money(&mut transaction, &bank, name, to, amount)?;
+                }
+                Write::Put { key, length } => {
+                    transaction.put(&data, key, model::value(self.work.seed, name, &key, length))?;
+                }
+                Write::Delete { key } => transaction.delete(&data, key)?,
+            }
+        }
+        Ok(transaction)
+    }
+
+    /// The planned death, or what must not be one.
+    fn die(&mut self, death: Death) {
+        static CALLED: AtomicU64 = AtomicU64::new(0);
+        match death {
+            Death::Call(call) => call(),
+            Death::AbortInCallback | Death::PanicInCallback => {
+                let _ = self.transact(&Action::Write);
+                let Some((_, receipt)) = self.pending.last() else { return };
+                let callback = move |_| match death {
+                    Death::AbortInCallback => std::process::abort(),
+                    _ => panic!("a callback panics, call {}", CALLED.fetch_add(1, Ordering::Relaxed)),
+                };
+                if let Err(error) = receipt.on_durable(callback) {
+                    self.wrong("watching a receipt", &error);
+                }
+            }
+            Death::PanicInTransaction => {
+                let name = Name { number: u32::MAX, ..self.next_name() };
+                // Never submitted: a row of this name is one that must not be.
+                let _transaction = self.fill_in(name, &Action::Write);
+                panic!("a thread panics while it holds a transaction");
+            }
+        }
+    }
+}
+
+fn move_money(
+    transaction: &mut Transaction,
+    bank: &Keyspace,
+    name: Name,
+    key: [u8; 2],
+    change: i64,
+) -> Result<(), Error> {
+    let before = transaction.get(bank, key)?.and_then(|account| model::balance(&account)).unwrap_or(0);
+    transaction.put(bank, key, model::account(name, before + change))
+}
