@@ -1,7 +1,8 @@
 //! The three watermarks, in the one struct that may move them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
+use crate::words::sync::AtomicU64;
 use crate::words::types::Lsn;
 
 /// A watermark was asked to go backwards, or past the one that bounds it: a bug, which poisons the log.

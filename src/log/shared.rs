@@ -4,8 +4,8 @@
 //! the callbacks are taken last. None is held during an fsync; `writer` is held during a write call, which is what it is
 //! for; `lives` during the begin and the end of an incarnation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, Weak};
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
 
 use super::budget::{AtRisk, Ledger};
 use super::buffer::{Buffer, Tail};
@@ -23,7 +23,7 @@ use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::process;
-use crate::words::sync::{Condvar, Mutex, Sender, Thread};
+use crate::words::sync::{AtomicU64, Condvar, Mutex, OnceLock, Sender, Thread};
 use crate::words::types::{Incarnation, LogId, Lsn, Token};
 
 /// What the append lock guards.

@@ -12,14 +12,14 @@
 //! A crash between any two steps is harmless: before 3 nothing happened, after it the log decides.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::batch::Batch;
 use crate::index::Index;
 use crate::log::{Patience, Prepared, Receipt, Shared};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
-use crate::words::sync::Mutex;
+use crate::words::sync::{AtomicBool, Mutex};
 use crate::words::types::{CommitMode, Lsn};
 
 /// What transactions need of an engine.
