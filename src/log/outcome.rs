@@ -2,9 +2,11 @@
 
 use super::reader::FrameReader;
 use super::shared::{Lives, Shared};
+use crate::disk::{Access, Disk};
 use crate::format::history::History;
 use crate::format::verdict::FrameState;
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::plant::planted;
 use crate::words::types::{Lsn, Outcome, Token};
 
 impl Shared {
@@ -114,6 +116,9 @@ impl Shared {
         let retired = |info: &super::reader::SegmentInfo| info.end <= up_to.get();
         let gone: Vec<_> = lives.catalogue.extract_if(.., |info| retired(info)).collect();
         for info in &gone {
+            if planted!("recycled-under-a-reader") {
+                let _ = self.place.disk.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
+            }
             self.place.remove(&info.path)?;
         }
         if gone.is_empty() { Ok(()) } else { self.place.sync_dir().map_err(|error| self.note_failure(error)) }

@@ -22,6 +22,7 @@ use crate::format::history::{History, Life};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
+use crate::words::plant::planted;
 use crate::words::process;
 use crate::words::sync::{AtomicU64, Condvar, Mutex, OnceLock, Sender, Thread};
 use crate::words::types::{Incarnation, LogId, Lsn, Token};
@@ -138,7 +139,8 @@ impl Shared {
     pub(crate) fn ask_for_flush(&self, lsn: u64) {
         if self.positions.durable() < lsn && self.asked.load(Ordering::Acquire) < lsn {
             let mut core = self.core.lock();
-            self.asked.store(self.positions.appended(), Ordering::Release);
+            let asked = if planted!("asked-for-ever") { u64::MAX } else { self.positions.appended() };
+            self.asked.store(asked, Ordering::Release);
             self.make_due(&mut core, clock::now());
         }
     }
@@ -147,7 +149,9 @@ impl Shared {
     pub(crate) fn make_due(&self, core: &mut Core, moment: Moment) {
         if core.due.is_none_or(|due| moment < due) {
             core.due = Some(moment);
-            self.background.notify_one();
+            if !planted!("flusher-not-woken") {
+                self.background.notify_one();
+            }
         }
     }
 

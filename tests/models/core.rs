@@ -143,7 +143,7 @@ fn poison_broadcast() {
         let (disk, log) = begun(LogOptions::new());
         let before = log.durable_lsn();
         let receipt = log.append(b"x", CommitMode::Async).unwrap();
-        disk.fail_sync(0);
+        disk.fail_sync();
         let other = log.clone();
         let committer = start(move || other.append(b"x", CommitMode::Sync).unwrap_err());
         let watcher = start(move || receipt.wait_timeout(LONG).unwrap_err());
@@ -158,6 +158,28 @@ fn poison_broadcast() {
         }
         assert_eq!((log.durable_lsn(), poison.durable), (before, before));
         assert_eq!(log.appended_lsn(), poison.appended);
+    });
+}
+
+/// A write fails while a flush of earlier records is in flight: either the flush was first, or its records are in doubt.
+#[test]
+fn poison_under_a_flush() {
+    check("poison_under_a_flush", Some(3), || {
+        let (disk, log) = begun(LogOptions::new());
+        let lsn = append(&log, CommitMode::Written);
+        let other = log.clone();
+        let flusher = start(move || other.flush_to(lsn));
+        let other = log.clone();
+        let writer = start(move || {
+            disk.fail_write();
+            other.append(b"x", CommitMode::Written).unwrap_err()
+        });
+        let flushed = flusher.join().unwrap();
+        let error = writer.join().unwrap();
+        let poison = log.poisoned().expect("its write failed");
+        assert!(matches!(error.kind(), ErrorKind::Indeterminate | ErrorKind::Poisoned), "{error}");
+        assert_eq!(log.durable_lsn(), poison.durable, "it moved after the failure was told");
+        assert_eq!(flushed.is_ok(), poison.durable >= lsn);
     });
 }
 

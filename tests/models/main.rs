@@ -13,6 +13,7 @@
 //! | `receipt_after_sync` | 2 committers, 2 watchers | Whatever way a receipt says durable, a successful fsync that began after its write proves it. | yes | yes |
 //! | `strictest_mode_wins` | Async, Written, Sync | Whoever leads, and for whatever mode, a follower gets what its own mode promises. | yes | yes |
 //! | `poison_broadcast` | 3 committers, callbacks | A failed fsync reaches everybody who waits and everybody who comes; the durable LSN stays where it was. | yes | yes |
+//! | `poison_under_a_flush` | 1 writer, 1 flush | A write fails while a flush is in flight: the durable LSN does not move after the failure was told. | (above) | yes |
 //! | `rotate_vs_inflight` | 2 fillers, 1 Sync committer | A segment that rolls under a flush in flight stays in the list of files to sync. | yes | |
 //! | `visible_watermark` | 2 writers, 1 transaction, 1 reader | A snapshot at an LSN sees exactly the commits up to it. | yes | |
 //! | `drop_shutdown` | 3 committers, 1 closer | After a close or the last drop every receipt has its verdict and nothing touches the disk. | yes | yes |

@@ -19,8 +19,9 @@ pub(crate) struct Extent {
     pub(crate) durable: u64,
     /// Syncs in flight.
     syncing: u32,
-    /// The sync that is to fail, counted down to zero.
-    fails_in: Option<u32>,
+    /// The next sync, or the next write, fails.
+    sync_fails: bool,
+    write_fails: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,9 +43,14 @@ impl Stub {
         *self.segment().0.lock().unwrap()
     }
 
-    /// Has a sync of the segment fail: the next one, or one after it.
-    pub(crate) fn fail_sync(&self, after: u32) {
-        self.segment().0.lock().unwrap().fails_in = Some(after);
+    /// Has the next sync of the segment fail.
+    pub(crate) fn fail_sync(&self) {
+        self.segment().0.lock().unwrap().sync_fails = true;
+    }
+
+    /// Has the next write to the segment fail.
+    pub(crate) fn fail_write(&self) {
+        self.segment().0.lock().unwrap().write_fails = true;
     }
 }
 
@@ -105,6 +111,9 @@ impl DiskFile for Handle {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut extent = self.0.0.lock().unwrap();
+        if std::mem::take(&mut extent.write_fails) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         // The fill, and HISTORY, begin the file.
         if offset > 0 {
             let hole = extent.written != 0 && offset != extent.written;
@@ -127,11 +136,8 @@ impl DiskFile for Handle {
         };
         let mut extent = self.0.0.lock().unwrap();
         extent.syncing -= 1;
-        if let Some(left) = extent.fails_in {
-            extent.fails_in = left.checked_sub(1);
-            if left == 0 {
-                return Err(io::Error::from_raw_os_error(5));
-            }
+        if std::mem::take(&mut extent.sync_fails) {
+            return Err(io::Error::from_raw_os_error(5));
         }
         extent.durable = covered;
         Ok(())

@@ -34,8 +34,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-
-
 use super::{Access, Disk, DiskFile, DiskLock};
 use crate::words::schedule;
 use crate::words::sync::ShortMutex as Mutex;
