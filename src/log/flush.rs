@@ -166,7 +166,7 @@ impl Shared {
             self.write_out(&mut writer)?;
             (self.positions.written(), std::mem::take(&mut writer.dirty))
         };
-        if planted!("durable-before-sync") {
+        if planted!("race-durable-before-sync") {
             let _ = self.positions.advance_durable(target);
         }
         for segment in &dirty {
@@ -183,13 +183,13 @@ impl Shared {
         // Under the lock under which a failure is noted: what the poison report calls in doubt stays in doubt, also if
         // this flush was in flight when something else failed.
         let mut core = self.core.lock();
-        if !planted!("durable-after-poison") {
+        if !planted!("race-durable-after-poison") {
             self.stop_if_poisoned()?;
         }
         self.positions.advance_durable(target).map_err(|step| self.stop_holding(&mut core, step.into()))?;
         core.ledger.release(target);
         // Whether or not this call was the one that released: a look at the ledger may have come first.
-        if !planted!("room-not-told") {
+        if !planted!("race-room-not-told") {
             self.room.notify_all();
         }
         Ok(())
@@ -210,7 +210,7 @@ impl Shared {
             std::mem::swap(&mut core.buffer, &mut writer.spare);
             self.positions.appended()
         };
-        let end = if planted!("written-past-the-buffer") { self.positions.appended() } else { end };
+        let end = if planted!("race-written-past-the-buffer") { self.positions.appended() } else { end };
         writer.unfinished = true;
         self.stop_if_poisoned()?;
         let mut durable = self.positions.durable().max(self.begin_of_incarnation());
@@ -255,7 +255,7 @@ impl Shared {
                 state.crowd = released + 1 + state.waiters.threads();
                 next = state.waiters.take_thread();
                 state.taken = next.is_some();
-                if planted!("lead-not-handed-on") {
+                if planted!("race-lead-not-handed-on") {
                     next = None;
                 }
             }

@@ -215,7 +215,7 @@ impl Shared {
             requests.close();
         }
         for thread in running {
-            if planted!("close-does-not-join") {
+            if planted!("race-close-does-not-join") {
                 continue;
             }
             thread.join();

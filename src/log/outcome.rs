@@ -119,7 +119,7 @@ impl Shared {
         };
         let gone: Vec<_> = lives.catalogue.extract_if(.., |info| retired(info)).collect();
         for info in &gone {
-            if planted!("recycled-under-a-reader") {
+            if planted!("race-recycled-under-a-reader") {
                 let _ = self.place.disk.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
             }
             self.place.remove(&info.path)?;

@@ -66,6 +66,6 @@ fn advance(mark: &AtomicU64, name: &'static str, to: u64, bound: u64) -> Result<
     if to < from || to > bound {
         return Err(OutOfOrder { mark: name, from, to });
     }
-    mark.store(to, if planted!("relaxed-watermark") { Ordering::Relaxed } else { Ordering::Release });
+    mark.store(to, if planted!("race-relaxed-watermark") { Ordering::Relaxed } else { Ordering::Release });
     Ok(())
 }

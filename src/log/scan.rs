@@ -185,7 +185,7 @@ impl Cursor {
     /// Why a segment that was in the catalogue a moment ago cannot be opened.
     fn not_open(&self, info: &SegmentInfo, error: std::io::Error) -> Error {
         let oldest = self.shared.lives.lock().history.oldest;
-        if oldest.get() >= info.end && !planted!("retired-is-damage") {
+        if oldest.get() >= info.end && !planted!("race-retired-is-damage") {
             return retired(oldest, Lsn::new(self.position.max(self.after)));
         }
         unreadable(info, info.base()).with_source(error)

@@ -139,7 +139,7 @@ impl Shared {
     pub(crate) fn ask_for_flush(&self, lsn: u64) {
         if self.positions.durable() < lsn && self.asked.load(Ordering::Acquire) < lsn {
             let mut core = self.core.lock();
-            let asked = if planted!("asked-for-ever") { u64::MAX } else { self.positions.appended() };
+            let asked = if planted!("race-asked-for-ever") { u64::MAX } else { self.positions.appended() };
             self.asked.store(asked, Ordering::Release);
             self.make_due(&mut core, clock::now());
         }
@@ -149,7 +149,7 @@ impl Shared {
     pub(crate) fn make_due(&self, core: &mut Core, moment: Moment) {
         if core.due.is_none_or(|due| moment < due) {
             core.due = Some(moment);
-            if !planted!("flusher-not-woken") {
+            if !planted!("race-flusher-not-woken") {
                 self.background.notify_one();
             }
         }

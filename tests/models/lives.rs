@@ -186,8 +186,7 @@ fn recycle_vs_reader() {
     check("recycle_vs_reader", || {
         let disk = SimDisk::new();
         let log = open(&disk, options().segment_bytes(SEGMENT));
-        let lsns: Vec<_> =
-            (0..14u8).map(|n| log.append(&[n; 700], CommitMode::Async).unwrap().lsn()).collect();
+        let lsns: Vec<_> = (0..14u8).map(|n| log.append(&[n; 700], CommitMode::Async).unwrap().lsn()).collect();
         log.flush().unwrap();
         let retirers: Vec<_> = (0..2)
             .map(|client| {

@@ -34,10 +34,10 @@
 mod run;
 
 #[cfg(shuttle)]
+mod commits;
+#[cfg(shuttle)]
 #[path = "../common/mod.rs"]
 mod common;
-#[cfg(shuttle)]
-mod commits;
 #[cfg(shuttle)]
 mod lives;
 #[cfg(shuttle)]
