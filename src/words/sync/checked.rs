@@ -17,8 +17,6 @@ use loom::{sync, thread};
 use shuttle::{sync, thread};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64};
-#[cfg(loom)]
 pub(crate) use loom::thread_local;
 #[cfg(shuttle)]
 pub(crate) use shuttle::thread_local;
@@ -62,46 +60,70 @@ pub(crate) fn yield_now() {
     thread::yield_now();
 }
 
-#[cfg(shuttle)]
-mod atomics {
-    //! Shuttle's own atomics are sequentially consistent too, but give up the turn also under a short lock.
-    use std::sync::atomic::{self, Ordering};
+macro_rules! atomic {
+    ($name:ident, $value:ty) => {
+        /// An atomic whose every access is a place where another thread may get its turn.
+        #[derive(Debug)]
+        pub(crate) struct $name {
+            value: atomics::$name,
+            accesses: atomics::Accesses,
+        }
 
-    macro_rules! atomic {
-        ($name:ident, $value:ty) => {
-            #[derive(Debug, Default)]
-            pub(crate) struct $name(atomic::$name);
-
-            impl $name {
-                pub(crate) const fn new(value: $value) -> Self {
-                    $name(atomic::$name::new(value))
-                }
-
-                pub(crate) fn load(&self, _: Ordering) -> $value {
-                    step();
-                    self.0.load(Ordering::SeqCst)
-                }
-
-                pub(crate) fn store(&self, value: $value, _: Ordering) {
-                    step();
-                    self.0.store(value, Ordering::SeqCst);
-                }
+        impl $name {
+            pub(crate) fn new(value: $value) -> Self {
+                $name { value: atomics::$name::new(value), accesses: atomics::Accesses::default() }
             }
-        };
-    }
 
-    atomic!(AtomicBool, bool);
-    atomic!(AtomicU64, u64);
+            pub(crate) fn load(&self, order: Ordering) -> $value {
+                self.accesses.note();
+                self.value.load(order)
+            }
 
-    /// What happens under a short lock is one step with it.
-    fn step() {
-        if !super::super::short::is_held() {
-            super::point();
+            pub(crate) fn store(&self, value: $value, order: Ordering) {
+                self.accesses.note();
+                self.value.store(value, order);
+            }
+        }
+    };
+}
+
+atomic!(AtomicBool, bool);
+atomic!(AtomicU64, u64);
+
+#[cfg(loom)]
+mod atomics {
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64};
+
+    /// Loom looks for a race of each access with the one before it only, so a thread that loads before it stores hides
+    /// its store from those who loaded earlier. Here every access is a change as well, so each races with the one
+    /// before. It is a relaxed one, which orders nothing that the program does not.
+    #[derive(Debug, Default)]
+    pub(super) struct Accesses(AtomicU64);
+
+    impl Accesses {
+        pub(super) fn note(&self) {
+            self.0.fetch_add(1, super::Ordering::Relaxed);
         }
     }
 }
+
 #[cfg(shuttle)]
-pub(crate) use atomics::{AtomicBool, AtomicU64};
+mod atomics {
+    // Shuttle's own are no more than these, and give up the turn under a short lock too.
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    #[derive(Debug, Default)]
+    pub(super) struct Accesses;
+
+    impl Accesses {
+        pub(super) fn note(&self) {
+            // What happens under a short lock is one step with it.
+            if !super::super::short::is_held() {
+                super::point();
+            }
+        }
+    }
+}
 
 /// A mutual exclusion lock without poisoning.
 #[derive(Debug, Default)]
