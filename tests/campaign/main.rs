@@ -9,6 +9,7 @@
 
 mod figures;
 mod fuzz;
+mod models;
 mod plants;
 #[path = "../support/mod.rs"]
 mod support;
@@ -59,7 +60,7 @@ pub(crate) fn seed() -> u64 {
 type Part = fn(&Request) -> Vec<Figure>;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, Part); 2] = [("fuzz", fuzz::run), ("plants", plants::run)];
+const PARTS: [(&str, Part); 3] = [("fuzz", fuzz::run), ("models", models::run), ("plants", plants::run)];
 
 fn main() {
     let request = Request::from_arguments().unwrap_or_else(|error| {

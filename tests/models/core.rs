@@ -73,7 +73,7 @@ fn reserve_publish() {
 
 #[test]
 fn ring_wrap() {
-    check("ring_wrap", Some(2), || {
+    check("ring_wrap", Some(3), || {
         let (disk, log) = begun(LogOptions::new().loss_budget(LossBudget::default().max_commits(1)));
         let (flusher, other) = (log.clone(), log.clone());
         let flusher = start(move || flusher.run_flusher());
@@ -122,7 +122,7 @@ fn receipt_after_sync() {
 
 #[test]
 fn strictest_mode_wins() {
-    check("strictest_mode_wins", Some(3), || {
+    check("strictest_mode_wins", Some(2), || {
         let (disk, log) = begun(LogOptions::new());
         let (other, seen) = (log.clone(), disk.clone());
         let leader = start(move || other.append(b"x", CommitMode::Async).unwrap().wait().unwrap());
@@ -185,7 +185,7 @@ fn poison_under_a_flush() {
 
 #[test]
 fn drop_shutdown() {
-    check("drop_shutdown", Some(2), || {
+    check("drop_shutdown", Some(3), || {
         let (disk, log) = begun(LogOptions::new());
         let receipt = log.append(b"x", CommitMode::Async).unwrap();
         let (flusher, other) = (log.clone(), log.clone());

@@ -77,11 +77,11 @@ pub(crate) fn check(model: &str, body: impl Fn() + Send + Sync + 'static) {
     });
 }
 
-/// Tries every schedule with at most `preemptions` changes of threads that no wait calls for.
+/// Tries every schedule with at most `preemptions` changes of threads that no wait calls for; `None` for every one.
 #[cfg(loom)]
 pub(crate) fn check(model: &str, preemptions: Option<usize>, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(preemptions);
+    builder.preemption_bound = preemptions.map(|preemptions| builder.preemption_bound.unwrap_or(preemptions));
     builder.max_branches = 50_000;
     let bound = builder.preemption_bound.map_or("none".to_owned(), |bound| format!("{bound} preemptions"));
     measure(model, &bound, body, |body| builder.check(move || (body.0)()));
