@@ -9,7 +9,7 @@ use crate::plants::{build, is_caught, plants_in};
 
 const PART: &str = "models";
 
-/// How the names of planted bugs begin that need a certain interleaving: the rest of the crash suite need not find them.
+/// How the names of planted bugs begin that only a certain interleaving shows: the rest of the crash suite may miss them.
 pub(crate) const RACE: &str = "race-";
 
 /// Each checker with the models that it has, and what makes it look further than in a test.

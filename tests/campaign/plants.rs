@@ -73,6 +73,9 @@ pub(crate) fn build(root: &Path, test: &str, flags: &str, directory: &str) -> Pa
         .arg("--target-dir")
         .arg(target.join(directory))
         .env("RUSTFLAGS", flags)
+        // What is optimized across crates takes longer to build than it saves here.
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -161,7 +161,7 @@ fn poison_broadcast() {
     });
 }
 
-/// A write fails while a flush of earlier records is in flight: either the flush was first, or its records are in doubt.
+/// A write fails while a flush of earlier records is in flight: either the flush was first, or they are in doubt.
 #[test]
 fn poison_under_a_flush() {
     check("poison_under_a_flush", Some(3), || {
