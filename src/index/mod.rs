@@ -28,7 +28,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use crate::words::sync::{ShortMutex as Mutex, ShortRwLock as RwLock};
 
 use crate::format::batch::{Batch, Op};
 use crate::words::types::Lsn;

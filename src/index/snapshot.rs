@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
+use crate::words::sync::ShortMutex as Mutex;
 use crate::words::types::Lsn;
 
 /// The visible LSN and the LSNs that readers hold.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use crate::words::sync::ShortRwLock as RwLock;
 
 use crate::words::types::Lsn;
 

@@ -166,6 +166,9 @@ impl Shared {
             self.write_out(&mut writer)?;
             (self.positions.written(), std::mem::take(&mut writer.dirty))
         };
+        if planted!("race-durable-before-sync") {
+            let _ = self.positions.advance_durable(target);
+        }
         for segment in &dirty {
             self.stop_if_poisoned()?;
             let is_newest = dirty.last().is_some_and(|newest| Arc::ptr_eq(newest, segment));
@@ -180,11 +183,15 @@ impl Shared {
         // Under the lock under which a failure is noted: what the poison report calls in doubt stays in doubt, also if
         // this flush was in flight when something else failed.
         let mut core = self.core.lock();
-        self.stop_if_poisoned()?;
+        if !planted!("race-durable-after-poison") {
+            self.stop_if_poisoned()?;
+        }
         self.positions.advance_durable(target).map_err(|step| self.stop_holding(&mut core, step.into()))?;
         core.ledger.release(target);
         // Whether or not this call was the one that released: a look at the ledger may have come first.
-        self.room.notify_all();
+        if !planted!("race-room-not-told") {
+            self.room.notify_all();
+        }
         Ok(())
     }
 
@@ -203,6 +210,7 @@ impl Shared {
             std::mem::swap(&mut core.buffer, &mut writer.spare);
             self.positions.appended()
         };
+        let end = if planted!("race-written-past-the-buffer") { self.positions.appended() } else { end };
         writer.unfinished = true;
         self.stop_if_poisoned()?;
         let mut durable = self.positions.durable().max(self.begin_of_incarnation());
@@ -247,6 +255,9 @@ impl Shared {
                 state.crowd = released + 1 + state.waiters.threads();
                 next = state.waiters.take_thread();
                 state.taken = next.is_some();
+                if planted!("race-lead-not-handed-on") {
+                    next = None;
+                }
             }
             // Callbacks are queued under the lock: two flushes in a row must not swap their order.
             let (mut slots, mut wakers) = (Vec::with_capacity(served.len()), Vec::new());

@@ -321,6 +321,13 @@ impl Log {
         self.shared().poisoned()
     }
 
+    /// The background flusher, for a model that runs it on a thread of its own; returns once the log is closed.
+    #[cfg(loom)]
+    #[doc(hidden)]
+    pub fn run_flusher(&self) {
+        self.shared().run_flusher();
+    }
+
     /// Flushes, ends the incarnation cleanly and releases the lock, for all clones.
     ///
     /// # Errors

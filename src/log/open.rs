@@ -2,8 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::budget::Ledger;
 use super::buffer::{Buffer, Tail};
@@ -20,7 +19,7 @@ use crate::words::entropy;
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::process;
-use crate::words::sync::{Condvar, Mutex};
+use crate::words::sync::{AtomicU64, Condvar, Mutex, OnceLock};
 use crate::words::types::LogId;
 
 /// Opens the log in `dir`, showing every record to `visit`, in order.

@@ -2,6 +2,7 @@
 
 use super::reader::FrameReader;
 use super::shared::{Lives, Shared};
+use crate::disk::{Access, Disk};
 use crate::format::history::History;
 use crate::format::verdict::FrameState;
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
@@ -118,6 +119,9 @@ impl Shared {
         };
         let gone: Vec<_> = lives.catalogue.extract_if(.., |info| retired(info)).collect();
         for info in &gone {
+            if planted!("race-recycled-under-a-reader") {
+                let _ = self.place.disk.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
+            }
             self.place.remove(&info.path)?;
         }
         if gone.is_empty() { Ok(()) } else { self.place.sync_dir().map_err(|error| self.note_failure(error)) }

@@ -4,8 +4,8 @@
 //! the callbacks are taken last. None is held during an fsync; `writer` is held during a write call, which is what it is
 //! for; `lives` during the begin and the end of an incarnation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, Weak};
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
 
 use super::budget::{AtRisk, Ledger};
 use super::buffer::{Buffer, Tail};
@@ -22,8 +22,9 @@ use crate::format::history::{History, Life};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
+use crate::words::plant::planted;
 use crate::words::process;
-use crate::words::sync::{Condvar, Mutex, Sender, Thread};
+use crate::words::sync::{AtomicU64, Condvar, Mutex, OnceLock, Sender, Thread};
 use crate::words::types::{Incarnation, LogId, Lsn, Token};
 
 /// What the append lock guards.
@@ -138,7 +139,8 @@ impl Shared {
     pub(crate) fn ask_for_flush(&self, lsn: u64) {
         if self.positions.durable() < lsn && self.asked.load(Ordering::Acquire) < lsn {
             let mut core = self.core.lock();
-            self.asked.store(self.positions.appended(), Ordering::Release);
+            let asked = if planted!("race-asked-for-ever") { u64::MAX } else { self.positions.appended() };
+            self.asked.store(asked, Ordering::Release);
             self.make_due(&mut core, clock::now());
         }
     }
@@ -147,7 +149,9 @@ impl Shared {
     pub(crate) fn make_due(&self, core: &mut Core, moment: Moment) {
         if core.due.is_none_or(|due| moment < due) {
             core.due = Some(moment);
-            self.background.notify_one();
+            if !planted!("race-flusher-not-woken") {
+                self.background.notify_one();
+            }
         }
     }
 

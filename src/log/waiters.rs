@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use crate::words::clock::Moment;
 use crate::words::error::Result;
-use crate::words::sync::{Condvar, Mutex};
+use crate::words::sync::{self, Condvar, Mutex};
 
 /// What a waiting thread is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// This thread's slot. A thread waits for one thing at a time, so it can use one slot for ever.
     pub(crate) fn of_this_thread() -> Arc<Slot> {
-        thread_local! {
+        sync::thread_local! {
             static SLOT: Arc<Slot> = Arc::default();
         }
         // A destructor that runs as the thread ends, of a user's thread-local engine, may come after this one's.

@@ -12,7 +12,7 @@
 //! A crash between any two steps is harmless: before 3 nothing happened, after it the log decides.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::batch::Batch;
 use crate::index::Index;
@@ -20,7 +20,7 @@ use crate::log::{Patience, Prepared, Receipt, Shared};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::plant::planted;
-use crate::words::sync::{Mutex, yield_now};
+use crate::words::sync::{AtomicBool, Mutex, yield_now};
 use crate::words::types::{CommitMode, Lsn};
 
 /// What transactions need of an engine.

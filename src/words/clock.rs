@@ -1,7 +1,10 @@
-//! Time enters here: monotonic only, virtual inside a simulation.
+//! Time enters here: monotonic only, virtual inside a simulation and under a model checker.
 
+#[cfg(not(any(loom, shuttle)))]
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(not(any(loom, shuttle)))]
+use std::time::Instant;
 
 /// A moment, as the time since this process first asked (or since the simulation began).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -32,6 +35,7 @@ impl Moment {
     }
 }
 
+#[cfg(not(any(loom, shuttle)))]
 fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
     *START.get_or_init(Instant::now)
@@ -39,6 +43,14 @@ fn start() -> Instant {
 
 /// The present moment.
 pub(crate) fn now() -> Moment {
+    #[cfg(any(loom, shuttle))]
+    return super::sync::time();
+    #[cfg(not(any(loom, shuttle)))]
+    now_outside_models()
+}
+
+#[cfg(not(any(loom, shuttle)))]
+fn now_outside_models() -> Moment {
     #[cfg(feature = "sim")]
     if let Some(now) = super::schedule::now() {
         return now;
@@ -47,6 +59,7 @@ pub(crate) fn now() -> Moment {
 }
 
 /// `moment` on the operating system's clock, for waits; `None` if it is beyond that clock's end.
+#[cfg(not(any(loom, shuttle)))]
 pub(super) fn instant(moment: Moment) -> Option<Instant> {
     start().checked_add(moment.0)
 }

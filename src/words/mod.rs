@@ -8,6 +8,7 @@ pub(crate) mod options;
 pub(crate) mod plant;
 pub(crate) mod process;
 #[cfg(feature = "sim")]
+#[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "the model checker owns the schedule"))]
 pub(crate) mod schedule;
 pub(crate) mod sync;
 pub(crate) mod types;

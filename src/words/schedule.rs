@@ -194,6 +194,8 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> bool {
 
 /// A place where another thread may be given the turn. Does nothing outside a simulation.
 pub fn yield_point() {
+    #[cfg(any(loom, shuttle))]
+    super::sync::point();
     if let Some((schedule, me)) = current() {
         let state = schedule.lock();
         schedule.pass(state, me);
@@ -202,6 +204,8 @@ pub fn yield_point() {
 
 /// Waits for `duration` of simulated time. Does nothing outside a simulation.
 pub fn sleep(duration: Duration) {
+    #[cfg(any(loom, shuttle))]
+    super::sync::point();
     if let Some(now) = now() {
         block_on(0, Some(now.after(duration)));
     }

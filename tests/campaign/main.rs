@@ -12,6 +12,7 @@ mod crash;
 mod faults;
 mod figures;
 mod fuzz;
+mod models;
 mod plants;
 #[path = "../support/mod.rs"]
 mod support;
@@ -67,6 +68,7 @@ type Part = fn(&Request) -> Vec<Figure>;
 const PARTS: &[(&str, Part)] = &[
     ("tier1", tier1::run),
     ("faults", faults::run),
+    ("models", models::run),
     ("kill", kill::run),
     ("fuzz", fuzz::run),
     ("plants", plants::run),

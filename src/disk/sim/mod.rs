@@ -34,10 +34,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::{Access, Disk, DiskFile, DiskLock};
 use crate::words::schedule;
+use crate::words::sync::ShortMutex as Mutex;
 
 mod crash;
 mod faults;

@@ -1,11 +1,17 @@
-//! Threads enter here: every lock, wait, spawn and queue of the crate, so that a simulation (`words::schedule`) can
-//! own the schedule. Without the feature `sim` each call is the plain one of `parking_lot`, `std` or `crossbeam`.
+//! The ordinary build: each call is the plain one of `parking_lot`, `std` or `crossbeam`, unless the feature `sim` is
+//! on and the thread takes part in a simulation.
 
 use std::ops::{Deref, DerefMut};
+pub(crate) use std::sync::OnceLock;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+pub(crate) use std::thread_local;
 
-use super::clock::{self, Moment};
+/// Locks that nobody waits, locks or spawns under: what happens under one is a single step to everybody else.
+pub(crate) use parking_lot::{Mutex as ShortMutex, RwLock as ShortRwLock};
+
+use crate::words::clock::{self, Moment};
 #[cfg(feature = "sim")]
-use super::schedule;
+use crate::words::schedule;
 
 /// A mutual exclusion lock without poisoning.
 #[derive(Debug, Default)]

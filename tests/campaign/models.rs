@@ -1,0 +1,66 @@
+//! The models of the commit path (`tests/models/`), each checker in a build of its own; and the races planted for them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Request;
+use crate::figures::{Figure, Wanted};
+use crate::plants::{build, is_caught, plants_in};
+
+const PART: &str = "models";
+
+/// How the names of planted bugs begin that only a certain interleaving shows: the rest of the crash suite may miss them.
+pub(crate) const RACE: &str = "race-";
+
+/// Each checker with the models that it has, and what makes it look further than in a test.
+const CHECKERS: [(&str, u64, (&str, &str)); 2] =
+    [("shuttle", 10, ("FORELOG_EXECUTIONS", "20000")), ("loom", 10, ("LOOM_MAX_PREEMPTIONS", "3"))];
+
+pub(crate) fn run(_request: &Request) -> Vec<Figure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut figures = Vec::new();
+    let mut programs = Vec::new();
+    for (checker, models, further) in CHECKERS {
+        let flags = format!("--cfg {checker} --cfg forelog_plants");
+        let program = build(root, "models", &flags, &format!("models-{checker}"));
+        figures.extend(explore(checker, &program, models, further));
+        programs.push(program);
+    }
+    let races: Vec<_> = plants_in(&root.join("src")).into_iter().filter(|plant| plant.starts_with(RACE)).collect();
+    let mut caught = 0;
+    for race in &races {
+        let by = programs.iter().position(|program| is_caught(program, Some(race), &[]));
+        println!("  {race}: {}", by.map_or("NOT CAUGHT", |index| CHECKERS[index].0));
+        caught += u64::from(by.is_some());
+    }
+    let all = races.len() as u64;
+    figures.push(Figure::new(PART, "races planted", all, Wanted::AtLeast(10)));
+    figures.push(Figure::new(PART, "races caught", caught, Wanted::All(all)));
+    figures
+}
+
+/// Runs all models of a checker; returns what they printed, as figures.
+fn explore(checker: &str, program: &PathBuf, models: u64, (name, value): (&str, &str)) -> Vec<Figure> {
+    let output = Command::new(program)
+        .env(name, value)
+        .env_remove("FORELOG_PLANT")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the models run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut figures = Vec::new();
+    let (mut held, mut failed) = (0, u64::from(!output.status.success()));
+    for line in text.lines().filter(|line| line.starts_with("model=")) {
+        println!("  {line}");
+        let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let executions = field("executions").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let model = field("model").unwrap_or_default();
+        figures.push(Figure::new(PART, format!("{checker} {model}: executions"), executions, Wanted::AtLeast(100)));
+        held += u64::from(line.ends_with(" held"));
+        failed += u64::from(!line.ends_with(" held"));
+    }
+    figures.push(Figure::new(PART, format!("{checker}: models that held"), held, Wanted::All(models)));
+    figures.push(Figure::new(PART, format!("{checker}: failures"), failed, Wanted::Zero));
+    figures
+}

@@ -1,0 +1,149 @@
+//! A disk for loom: it remembers how far each file was written and synced, and nothing of what. Its locks are loom's,
+//! so the order of operations on a file is part of what loom explores.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use forelog::disk::{Access, Disk, DiskFile, DiskLock};
+use loom::sync::Mutex;
+
+/// How far a file is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    /// End of the bytes written; those of the fill do not count.
+    pub(crate) written: u64,
+    /// End of the bytes that a sync covered.
+    pub(crate) durable: u64,
+    /// Syncs in flight.
+    syncing: u32,
+    /// The next sync, or the next write, fails.
+    sync_fails: bool,
+    write_fails: bool,
+}
+
+#[derive(Debug, Default)]
+struct File(Mutex<Extent>);
+
+/// The disk. Names are only moved while a log is opened, begun or closed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stub(Arc<std::sync::Mutex<BTreeMap<PathBuf, Arc<File>>>>);
+
+impl Stub {
+    fn segment(&self) -> Arc<File> {
+        let files = self.0.lock().unwrap();
+        let mut segments = files.iter().filter(|(path, _)| path.extension().is_some_and(|it| it == "log"));
+        Arc::clone(segments.next().expect("the log has begun").1)
+    }
+
+    /// How far the log's one segment is.
+    pub(crate) fn extent(&self) -> Extent {
+        *self.segment().0.lock().unwrap()
+    }
+
+    /// Has the next sync of the segment fail.
+    pub(crate) fn fail_sync(&self) {
+        self.segment().0.lock().unwrap().sync_fails = true;
+    }
+
+    /// Has the next write to the segment fail.
+    pub(crate) fn fail_write(&self) {
+        self.segment().0.lock().unwrap().write_fails = true;
+    }
+}
+
+impl Disk for Stub {
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
+        Ok(Vec::new())
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let mut files = self.0.lock().unwrap();
+        if access == Access::Create {
+            files.insert(path.to_owned(), Arc::new(File::default()));
+        }
+        let file = files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(Handle(Arc::clone(file))))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut files = self.0.lock().unwrap();
+        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.lock().unwrap().remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lock(&self, _: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        Ok(Some(Box::new(Locked)))
+    }
+}
+
+#[derive(Debug)]
+struct Locked;
+
+impl DiskLock for Locked {}
+
+#[derive(Debug)]
+struct Handle(Arc<File>);
+
+impl DiskFile for Handle {
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut extent = self.0.0.lock().unwrap();
+        if std::mem::take(&mut extent.write_fails) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        // The fill, and HISTORY, begin the file.
+        if offset > 0 {
+            let hole = extent.written != 0 && offset != extent.written;
+            assert!(!hole, "a write at {offset} behind one that ended at {}", extent.written);
+            extent.written = offset + bytes.len() as u64;
+        }
+        Ok(bytes.len())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let covered = {
+            let mut extent = self.0.0.lock().unwrap();
+            extent.syncing += 1;
+            assert_eq!(extent.syncing, 1, "two leaders");
+            extent.written
+        };
+        let mut extent = self.0.0.lock().unwrap();
+        extent.syncing -= 1;
+        if std::mem::take(&mut extent.sync_fails) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        extent.durable = covered;
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
