@@ -131,7 +131,7 @@ impl Point<'_, '_> {
                 "I5: a power loss would take {} commits, {bytes} bytes, {age:?}; the budget is {budget:?}",
                 at_risk.len()
             );
-            return Err(self.failed(&Crash::everything_lost(), error));
+            return Err(self.failed(&Crash::everything_lost(), &error));
         }
         self.of.tally.window.note(at_risk.len() as u64, bytes, age, &budget);
         Ok(())
@@ -155,7 +155,7 @@ impl Point<'_, '_> {
     }
 
     fn try_crash(&mut self, crash: &Crash, known: &mut Known) -> Result<Lsn, String> {
-        self.check_crash(crash, known).map_err(|error| self.failed(crash, error))
+        self.check_crash(crash, known).map_err(|error| self.failed(crash, &error))
     }
 
     /// Opens what the crash leaves, if it was not opened before; returns the LSN it was recovered to.
@@ -209,7 +209,7 @@ impl Point<'_, '_> {
     }
 
     /// Notes where it failed, so that it can be reduced.
-    fn failed(&mut self, crash: &Crash, error: String) -> String {
+    fn failed(&mut self, crash: &Crash, error: &str) -> String {
         let crash = crash.by_atoms(&self.cut.crash);
         let text = format!("{}: {crash}: {error}", self.cut.op);
         self.of.tally.failure = Some(Focus { life: self.of.life.plan.life, cut: self.number, crash });

@@ -89,8 +89,8 @@ pub(crate) fn run_sequence(case: &Case, tally: &mut Tally) -> Result<(), String>
 fn explore(letters: &[Letter], case: &Case, tally: &mut Tally) -> Result<(), String> {
     let (mut disk, mut past) = (SimDisk::new(), Past::default());
     let mut known = Known::new();
-    let mut scripts = vec![(Vec::new(), Letter::Reopen)];
-    scripts.push((Vec::new(), Letter::Reopen));
+    // Of the first life nothing is asked but to make the database.
+    let mut scripts = vec![(Vec::new(), Letter::Reopen), (Vec::new(), Letter::Reopen)];
     for letter in letters {
         match *letter {
             Letter::Do(step, mode) => scripts.last_mut().expect("never empty").0.push((step, mode)),
@@ -102,7 +102,10 @@ fn explore(letters: &[Letter], case: &Case, tally: &mut Tally) -> Result<(), Str
     }
     for (number, (script, end)) in scripts.into_iter().enumerate() {
         let number = number as u64;
-        let life = live(case.seed.wrapping_add(number), &disk, &past, plan(number, script), Faults::None)?;
+        let life = {
+            let plan = Plan { keep: case.keep.clone(), ..plan(number, script) };
+            live(case.seed.wrapping_add(number), &disk, &past, plan, Faults::None)?
+        };
         // The first life makes the database; it is the same for all, and explored with the first sequence.
         if number > 0 || case.run == 0 {
             let crashed_again = if letters.len() <= 1 { 2 } else { 40 };
