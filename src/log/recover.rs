@@ -322,7 +322,7 @@ impl<'a, 'v> Walk<'a, 'v> {
                     FrameReader::open(&*self.place.disk, above)
                         .and_then(|mut reader| reader.search(above.first_frame(), &mut note))
                 };
-                searched.map_err(|error| damaged(above, above.base(), DamageCause::Unreadable).with_source(error))?;
+                searched.map_err(|error| unreadable(&above.path, Lsn::new(above.base()), error))?;
             }
         }
         let below = self.life.end.is_some() || position < durable;

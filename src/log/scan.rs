@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::directory;
 use super::flush::Waited;
 use super::reader::{FrameReader, SegmentInfo};
 use super::shared::Shared;
@@ -187,7 +188,7 @@ impl Cursor {
         if oldest.get() >= info.end {
             return retired(oldest, Lsn::new(self.position.max(self.after)));
         }
-        unreadable(info, info.base()).with_source(error)
+        directory::unreadable(&info.path, Lsn::new(info.base()), error)
     }
 }
 
