@@ -101,7 +101,7 @@ fn a_database_in_use_is_locked_and_free_again_after_a_kill() {
 #[test]
 fn a_recovery_without_file_descriptors_does_not_call_the_log_damaged() {
     let dir = TempDir::new("torture-emfile");
-    for nth in 1..=8 {
+    for nth in 1..=16 {
         let case = format!("written-1x9-4096@after:77+sync-1x0-4096@emfile:open:{nth}");
         if report(&dir, &["--replay", &case]).is_none() {
             return;

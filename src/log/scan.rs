@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::directory;
 use super::flush::Waited;
 use super::reader::{FrameReader, SegmentInfo};
 use super::shared::Shared;

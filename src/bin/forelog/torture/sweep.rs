@@ -76,6 +76,11 @@ pub(super) struct Torturer<'a> {
     pub(super) serial: u64,
 }
 
+/// One of `choices`, which are few.
+fn pick<T: Copy>(choices: &[T], number: u64) -> T {
+    choices[usize::try_from(number % choices.len() as u64).unwrap_or(0)]
+}
+
 impl Torturer<'_> {
     pub(super) fn run(&mut self, part: Part) -> Result<(), Trouble> {
         match part {
@@ -186,7 +191,7 @@ impl Torturer<'_> {
 
     /// Databases as crashes leave them: closed, cut off in the middle, cut off while a segment is made.
     fn crashed(&mut self, index: u64) -> Result<Subject, Trouble> {
-        let modes = [Modes::Mixed, Modes::One(CommitMode::Written), Modes::One(WITHIN)][index as usize % 3];
+        let modes = pick(&[Modes::Mixed, Modes::One(CommitMode::Written), Modes::One(WITHIN)], index);
         let script = Script { retiring: index == 5, ..Script::new(modes, 1, Some(9), PAGE) };
         let mut subject = Subject::new(self.workspace.path("crashed"), self.seed);
         life::remove(&subject.dir)?;
@@ -312,12 +317,10 @@ impl Torturer<'_> {
                 subject = self.fresh();
             }
             let draw = |salt: u64| mix(self.seed ^ mix(kill ^ (salt << 32)));
-            let modes = match draw(1) % 6 {
-                one @ 0..4 => Modes::One(MODES[one as usize].1),
-                _ => Modes::Mixed,
-            };
-            let segment = [PAGE, 4 * PAGE, 16 * PAGE][draw(2) as usize % 3];
-            let clients = [1, 1, 2, 4][draw(3) as usize % 4];
+            let [sync, written, relaxed, within] = MODES.map(|(_, mode)| Modes::One(mode));
+            let modes = pick(&[sync, written, relaxed, within, Modes::Mixed, Modes::Mixed], draw(1));
+            let segment = pick(&[PAGE, 4 * PAGE, 16 * PAGE], draw(2));
+            let clients = pick(&[1, 1, 2, 4], draw(3));
             // Mostly while it is young: creation, recovery and the first segments are where the most happens.
             let longest = if draw(4).is_multiple_of(4) { 100_000 } else { 15_000 };
             let moment = Duration::from_micros(draw(5) % longest);
