@@ -10,6 +10,7 @@ mod dump;
 mod import;
 mod output;
 mod scan;
+mod torture;
 mod trial;
 mod verify;
 
@@ -26,6 +27,9 @@ enum Command {
     Trial(trial::Arguments),
     #[command(hide = true)]
     TrialChild(trial::ChildArguments),
+    Torture(torture::Arguments),
+    #[command(hide = true)]
+    PowerWorker(torture::power::WorkerArguments),
     Import(import::Arguments),
     Scan(scan::Arguments),
     Dump(dump::Arguments),
@@ -36,6 +40,8 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::TrialChild(arguments) => trial::run_child(&arguments),
+        Command::Torture(arguments) => torture::run(&arguments),
+        Command::PowerWorker(arguments) => torture::power::run_worker(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Scan(arguments) => scan::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),

@@ -7,13 +7,12 @@ use clap::Args;
 use crate::output::{Done, Failure};
 
 mod check;
-mod child;
 mod ledger;
 mod model;
+pub(crate) mod power;
 mod script;
 mod workload;
 
-pub(crate) use child::{ChildArguments, run_child};
 
 /// Kill processes that write to a database on this disk, and check what is left
 #[derive(Debug, Args)]
@@ -30,4 +29,13 @@ pub(crate) struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Cut the power of file systems, on a recorded device, instead of killing processes
+    #[arg(long)]
+    pub(crate) power: bool,
+    #[command(flatten)]
+    pub(crate) of_power: power::PowerArguments,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    if arguments.power { power::run(arguments, &arguments.of_power) } else { Err(Failure::told("not merged")) }
 }

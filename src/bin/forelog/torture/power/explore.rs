@@ -1,0 +1,267 @@
+//! Records workloads, cuts the power in every way that is legal, and has each state judged; for some states the power
+//! is cut again while the next life begins.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::audit::{Audit, audit};
+use super::image::Image;
+use super::matrix::FileSystem;
+use super::random::Random;
+use super::recorder::Recording;
+use super::session::{Lost, Session};
+use super::states::{Epoch, Plan};
+use super::subject::Subject;
+use super::worker::Verdict;
+use crate::output::Failure;
+
+/// What is explored, and how far.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) file_system: FileSystem,
+    pub(super) subject: Subject,
+    /// The device ignores most flushes.
+    pub(super) lying: bool,
+    pub(super) seed: u64,
+    /// Distinct states after which it is enough.
+    pub(super) states: usize,
+    pub(super) time: Duration,
+    /// Enough is one broken promise: a control that is to be caught.
+    pub(super) until_broken: bool,
+    /// Where images that broke a promise are kept.
+    pub(super) keep: Option<PathBuf>,
+}
+
+/// What was found.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Tally {
+    pub(super) recordings: u64,
+    pub(super) writes: u64,
+    pub(super) flushes: u64,
+    pub(super) epochs: u64,
+    /// Epochs all of whose states were tried.
+    pub(super) exhausted: u64,
+    /// Distinct images, those of a second power cut included.
+    pub(super) states: u64,
+    /// Of these, after a second power cut.
+    pub(super) second: u64,
+    pub(super) opened: u64,
+    pub(super) refused: u64,
+    pub(super) broken: u64,
+    pub(super) file_system: u64,
+    /// See [`Audit`].
+    pub(super) log_sectors: u64,
+    pub(super) partly_written: u64,
+    pub(super) frames: u64,
+    pub(super) torn_words: u64,
+    pub(super) time: Duration,
+    /// The first of what went wrong, in words.
+    pub(super) stories: Vec<String>,
+}
+
+const STORIES: usize = 10;
+/// So many states of each recording, about.
+const STATES_PER_RECORDING: usize = 400;
+/// One in so many states gets a second power cut, which is tried in so many states.
+const SECOND_IN: usize = 20;
+const STATES_OF_SECOND: usize = 6;
+/// A device that lies completes one in so many flushes.
+const LYING: usize = 6;
+
+impl Tally {
+    fn story(&mut self, text: impl FnOnce() -> String) {
+        if self.stories.len() < STORIES {
+            self.stories.push(text());
+        }
+    }
+}
+
+/// A state on its way to be judged.
+struct State<'a> {
+    image: Image,
+    /// So many marks count.
+    marks: usize,
+    recording: u64,
+    epoch: usize,
+    plan: &'a Plan,
+}
+
+pub(super) struct Explorer<'a> {
+    job: &'a Job,
+    session: Session,
+    random: Random,
+    tally: Tally,
+    judged: HashSet<(u64, usize)>,
+    distinct: HashSet<u64>,
+    end: Instant,
+}
+
+impl<'a> Explorer<'a> {
+    /// Runs a job in `dir`, an empty directory.
+    pub(super) fn run(job: &'a Job, dir: &Path) -> Result<Tally, Failure> {
+        let begin = Instant::now();
+        let session = Session::start(dir, &job.file_system, job.subject)?;
+        let fresh = session.recorder.image();
+        let mut explorer = Explorer {
+            job,
+            session,
+            random: Random::new(job.seed),
+            tally: Tally::default(),
+            judged: HashSet::new(),
+            distinct: HashSet::new(),
+            end: begin + job.time,
+        };
+        while !explorer.is_enough() {
+            explorer.explore(&fresh)?;
+        }
+        explorer.tally.time = begin.elapsed();
+        Ok(explorer.tally)
+    }
+
+    fn is_enough(&self) -> bool {
+        self.distinct.len() >= self.job.states
+            || Instant::now() >= self.end
+            || (self.job.until_broken && self.tally.broken > 0)
+    }
+
+    /// One workload on a fresh file system, and the states in which it may leave it.
+    fn explore(&mut self, fresh: &Image) -> Result<(), Failure> {
+        let seed = self.random.next();
+        let recording = self.record(fresh.clone(), 0, seed)?;
+        let audit = audit(&recording);
+        self.count(&audit);
+        let recording = if self.job.lying { recording.lying(LYING) } else { recording };
+        let marks = recording.marks();
+        self.session.give(&marks)?;
+        let limit = (STATES_PER_RECORDING / recording.epochs(&audit.ours).count()).max(2);
+        for (number, epoch) in recording.epochs(&audit.ours).enumerate() {
+            self.tally.epochs += 1;
+            self.tally.exhausted += u64::from(epoch.is_exhausted(limit));
+            // Until something was told there is nothing to be judged.
+            for plan in epoch.plans(limit, &mut self.random).iter().filter(|_| epoch.marks > 0) {
+                if self.is_enough() {
+                    return Ok(());
+                }
+                let state = self.state(&epoch, number, plan, 0);
+                if self.judge(&state, false)? == Some(Verdict::Fine) && self.random.below(SECOND_IN) == 0 {
+                    self.cut_again(state, &marks)?;
+                    self.session.give(&marks)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn state<'p>(&self, epoch: &Epoch<'_>, number: usize, plan: &'p Plan, earlier: usize) -> State<'p> {
+        let recording = self.tally.recordings;
+        State { image: epoch.image(plan), marks: earlier + epoch.marks, recording, epoch: number, plan }
+    }
+
+    /// Lets the subject work on a device that holds `image`, after so many marks of the ledger.
+    fn record(&mut self, image: Image, marks: usize, seed: u64) -> Result<Recording, Failure> {
+        self.session.recorder.load(image);
+        self.session.recorder.start();
+        match self.session.tell(&format!("work {marks} {seed}")) {
+            Ok(Verdict::Fine) => {}
+            Ok(other) => return Err(Failure::told(format!("the workload failed: {other:?}"))),
+            Err(Lost(why)) => return Err(Failure::told(format!("{why}, seed {}", self.job.seed))),
+        }
+        self.tally.recordings += 1;
+        self.session.recorder.stop().ok_or_else(|| Failure::told("nothing was recorded"))
+    }
+
+    fn count(&mut self, audit: &Audit) {
+        self.tally.log_sectors += audit.sectors;
+        self.tally.partly_written += audit.partly_written;
+        self.tally.frames += audit.frames;
+        self.tally.torn_words += audit.torn.len() as u64;
+        for torn in &audit.torn {
+            self.tally.story(|| format!("on the device: {torn}"));
+        }
+    }
+
+    /// The next life on this state is recorded, and the power is cut in it.
+    fn cut_again(&mut self, state: State<'_>, marks: &[String]) -> Result<(), Failure> {
+        let before = state.marks;
+        let seed = self.random.next();
+        let recording = self.record(state.image, before, seed)?;
+        let marks: Vec<String> = marks[..before].iter().cloned().chain(recording.marks()).collect();
+        self.session.give(&marks)?;
+        let ours = audit(&recording).ours;
+        let epochs: Vec<Epoch<'_>> = recording.epochs(&ours).collect();
+        for _ in 0..STATES_OF_SECOND {
+            let number = self.random.below(epochs.len());
+            let plans = epochs[number].plans(16, &mut self.random);
+            let plan = &plans[self.random.below(plans.len())];
+            let state = self.state(&epochs[number], number, plan, before);
+            self.judge(&state, true)?;
+        }
+        Ok(())
+    }
+
+    /// `None` if this state was judged before.
+    fn judge(&mut self, state: &State<'_>, second: bool) -> Result<Option<Verdict>, Failure> {
+        let fingerprint = state.image.fingerprint();
+        if !self.judged.insert((fingerprint, state.marks)) {
+            return Ok(None);
+        }
+        let new = self.distinct.insert(fingerprint);
+        self.tally.states += u64::from(new);
+        self.tally.second += u64::from(new && second);
+        self.session.recorder.load(state.image.clone());
+        let verdict = match self.session.tell(&format!("check {}", state.marks)) {
+            Ok(verdict) => verdict,
+            Err(Lost(why)) => Verdict::Broken(why),
+        };
+        let told = match &verdict {
+            Verdict::Fine => {
+                self.tally.opened += 1;
+                return Ok(Some(verdict));
+            }
+            Verdict::Refused(why) => {
+                self.tally.refused += 1;
+                format!("refused: {why}")
+            }
+            Verdict::Broken(why) => {
+                self.tally.broken += 1;
+                why.clone()
+            }
+            Verdict::FileSystem(why) => {
+                self.tally.file_system += 1;
+                format!("the file system's: {why}")
+            }
+        };
+        self.tell_of(state, second, &told);
+        if told.starts_with("I12: the process") {
+            return Err(Failure::told(told));
+        }
+        Ok(Some(verdict))
+    }
+
+    fn tell_of(&mut self, state: &State<'_>, second: bool, told: &str) {
+        let which = if second { "second cut, " } else { "" };
+        let place = format!("recording {}, epoch {}, {:?}", state.recording, state.epoch, state.plan);
+        let kept = self.job.keep.as_deref().and_then(|dir| keep(&state.image, dir, &self.job.file_system));
+        let kept = kept.map_or_else(String::new, |path| format!("; kept as {}", path.display()));
+        self.tally.story(|| format!("{which}{place}: {told}{kept}"));
+    }
+}
+
+/// Writes an image that broke a promise to a sparse file.
+fn keep(image: &Image, dir: &Path, file_system: &FileSystem) -> Option<PathBuf> {
+    let name = format!("{}-{:016x}.img", file_system.name.replace([' ', '='], "-"), image.fingerprint());
+    let path = dir.join(name);
+    let file = File::create(&path).ok()?;
+    file.set_len(image.len()).ok()?;
+    let mut piece = vec![0; 1 << 16];
+    for offset in (0..image.len()).step_by(piece.len()) {
+        image.read(offset, &mut piece);
+        if piece.iter().any(|byte| *byte != 0) {
+            file.write_all_at(&piece, offset).ok()?;
+        }
+    }
+    Some(path)
+}

@@ -1,0 +1,253 @@
+//! The command: which file systems and controls are explored, two at a time, and the report.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::explore::{Explorer, Job, Tally};
+use super::matrix::{FileSystem, MATRIX, WITHOUT_BARRIERS};
+use super::reference::Sin;
+use super::subject::Subject;
+use super::system;
+use crate::output::{Done, Failure, grouped, print};
+
+/// What every message begins with that says why it does not work here.
+const NOT_HERE: &str = "cannot cut power here";
+const SLOTS: usize = 2;
+
+/// What `torture --power` is told beyond what `torture` is.
+#[derive(Debug, Args)]
+pub(crate) struct PowerArguments {
+    /// File systems to cut the power of, with all their options: ext4, xfs, btrfs
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "ext4,xfs,btrfs", requires = "power")]
+    fs: Vec<String>,
+    /// Distinct crash states for each file system with each set of options
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "power")]
+    states: usize,
+    /// One set of options for each file system, and no controls
+    #[arg(long, requires = "power")]
+    plain: bool,
+    /// Keep the images that break a promise, as sparse files in this directory
+    #[arg(long, value_name = "DIR", requires = "power")]
+    keep: Option<PathBuf>,
+}
+
+/// A subject or a device with a known fault, or with none.
+struct Control {
+    name: &'static str,
+    file_system: FileSystem,
+    subject: Subject,
+    lying: bool,
+    /// Whether the suite must find something wrong.
+    caught: bool,
+}
+
+const EXT4: FileSystem = MATRIX[0];
+
+const fn sinner(name: &'static str, sin: Sin) -> Control {
+    Control { name, file_system: EXT4, subject: Subject::Reference(sin), lying: false, caught: true }
+}
+
+fn controls() -> Vec<Control> {
+    let honest = |name, file_system| Control { caught: false, file_system, ..sinner(name, Sin::None) };
+    let find = |name| FileSystem::find(name).expect("in the matrix");
+    let forelog = |name, file_system, lying| {
+        Control { name, file_system, subject: Subject::Forelog, lying, caught: true }
+    };
+    vec![
+        honest("append and fdatasync, on ext4", EXT4),
+        honest("append and fdatasync, on xfs", find("xfs")),
+        honest("append and fdatasync, on btrfs", find("btrfs")),
+        sinner("no fsync", Sin::NoSync),
+        sinner("no fsync of the directory", Sin::NoDirectorySync),
+        sinner("no order between data and mark", Sin::NoOrder),
+        sinner("a recovery that is not safe", Sin::UnsafeRecovery),
+        forelog("forelog on a device that ignores flushes", EXT4, true),
+        forelog("forelog on ext4 with nobarrier", WITHOUT_BARRIERS, false),
+    ]
+}
+
+/// A job with what it is called, and what must come out of it.
+struct Task {
+    name: &'static str,
+    job: Job,
+    control: bool,
+    caught: bool,
+}
+
+pub(crate) fn run(common: &super::super::Arguments, arguments: &PowerArguments) -> Done {
+    may_run(&common.dir)?;
+    let (tasks, missing) = tasks(common, arguments)?;
+    let dir = private_dir(&common.dir)?;
+    let results = run_all(&tasks, &dir);
+    let mut done = Vec::new();
+    for (task, result) in tasks.iter().zip(results) {
+        let tally = result.map_err(|failure| failure.at(task.name))?;
+        done.push((task, tally));
+    }
+    print(if common.json { json_report(&done, &missing).to_string() } else { text_report(&done, &missing) })?;
+    let kept = done.iter().all(|(task, tally)| task.is_met(tally));
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn may_run(dir: &Path) -> Result<(), Failure> {
+    let lacking = [
+        (!system::is_root(), "it takes root, for mounts and loop devices"),
+        (!Path::new("/dev/fuse").exists(), "there is no /dev/fuse"),
+        (!Path::new("/dev/loop-control").exists(), "there is no /dev/loop-control"),
+        (!dir.is_dir(), "there is no such directory"),
+    ];
+    match lacking.iter().find(|(lacks, _)| *lacks) {
+        Some((_, what)) => Err(Failure::told(format!("{NOT_HERE}: {what}"))),
+        None => Ok(()),
+    }
+}
+
+/// A directory in memory in place of `dir`, which only this process and its children see: whatever is mounted in it is
+/// gone when they are.
+fn private_dir(dir: &Path) -> Result<PathBuf, Failure> {
+    let dir = dir.canonicalize().map_err(|error| Failure::io("find the directory", &error))?;
+    let made = system::own_mounts().and_then(|()| system::mount("forelog-torture", &dir, "tmpfs", 0, "size=16m"));
+    made.map_err(|error| Failure::told(format!("{NOT_HERE}: no mounts of its own: {error}")))?;
+    Ok(dir)
+}
+
+/// What is to be done, and what cannot be done here.
+fn tasks(
+    common: &super::super::Arguments,
+    arguments: &PowerArguments,
+) -> Result<(Vec<Task>, Vec<(String, String)>), Failure> {
+    let plain = |system: &FileSystem| system.name == system.kind;
+    let wanted = |system: &FileSystem| arguments.fs.iter().any(|kind| kind == system.kind);
+    let systems: Vec<_> = MATRIX.into_iter().filter(|system| wanted(system)).collect();
+    let systems = systems.into_iter().filter(|system| plain(system) || !arguments.plain);
+    let time = Duration::from_secs(common.minutes * 60);
+    let job = |file_system, subject, lying, until_broken| Job {
+        file_system,
+        subject,
+        lying,
+        seed: common.seed,
+        states: arguments.states,
+        time,
+        until_broken,
+        keep: arguments.keep.clone().filter(|_| !until_broken),
+    };
+    let mut tasks: Vec<Task> = systems
+        .map(|system| Task {
+            name: system.name,
+            job: job(system, Subject::Forelog, false, false),
+            control: false,
+            caught: false,
+        })
+        .collect();
+    for Control { name, file_system, subject, lying, caught } in controls() {
+        if wanted(&file_system) && !arguments.plain {
+            let job = job(file_system, subject, lying, caught);
+            tasks.push(Task { name, job, control: true, caught });
+        }
+    }
+    let reason = |task: &Task| task.job.file_system.missing().map(|why| (task.name.to_owned(), why));
+    let missing: Vec<_> = tasks.iter().filter_map(reason).collect();
+    tasks.retain(|task| missing.iter().all(|(name, _)| name != task.name));
+    match missing.first() {
+        Some((_, why)) if tasks.is_empty() => Err(Failure::told(format!("{NOT_HERE}: {why}"))),
+        None if tasks.is_empty() => Err(Failure::told("--fs takes ext4, xfs and btrfs, with commas between")),
+        _ => Ok((tasks, missing)),
+    }
+}
+
+/// Runs all tasks, two at a time; the results in the same order.
+fn run_all(tasks: &[Task], dir: &Path) -> Vec<Result<Tally, Failure>> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<_> = tasks.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..SLOTS.min(tasks.len()) {
+            scope.spawn(|| {
+                while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < tasks.len()) {
+                    let dir = dir.join(at.to_string());
+                    let result = Explorer::run(&tasks[at].job, &dir);
+                    *results[at].lock().expect("only this thread has this place") = Some(result);
+                }
+            });
+        }
+    });
+    let result = |result: Mutex<Option<Result<Tally, Failure>>>| result.into_inner().ok().flatten();
+    results.into_iter().filter_map(result).collect()
+}
+
+impl Task {
+    fn is_met(&self, tally: &Tally) -> bool {
+        let wrong = tally.broken + tally.refused + tally.torn_words;
+        if self.caught { wrong > 0 } else { wrong == 0 && tally.states > 0 }
+    }
+}
+
+fn json_report(done: &[(&Task, Tally)], missing: &[(String, String)]) -> Value {
+    let one = |(task, tally): &(&Task, Tally)| {
+        json!({
+            "name": task.name,
+            "file_system": task.job.file_system.name,
+            "subject": task.job.subject.name(),
+            "control": task.control,
+            "must_be_caught": task.caught,
+            "met": task.is_met(tally),
+            "recordings": tally.recordings,
+            "writes": tally.writes,
+            "flushes": tally.flushes,
+            "epochs": tally.epochs,
+            "epochs_exhausted": tally.exhausted,
+            "states": tally.states,
+            "second_cut_states": tally.second,
+            "opened": tally.opened,
+            "refused": tally.refused,
+            "violations": tally.broken,
+            "file_system_faults": tally.file_system,
+            "log_sectors_written": tally.log_sectors,
+            "partly_written_frames": tally.partly_written,
+            "frames_compared": tally.frames,
+            "torn_words": tally.torn_words,
+            "seconds": tally.time.as_secs_f64(),
+            "stories": tally.stories,
+        })
+    };
+    let missing: Vec<Value> = missing.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect();
+    json!({ "runs": done.iter().map(one).collect::<Vec<_>>(), "skipped": missing })
+}
+
+fn text_report(done: &[(&Task, Tally)], missing: &[(String, String)]) -> String {
+    let mut text = format!(
+        "{:<42} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8}\n",
+        "power cut", "states", "second", "opened", "refused", "broken", "fs", "partly", "states/s"
+    );
+    for (task, tally) in done {
+        let per_second = tally.states as f64 / tally.time.as_secs_f64().max(0.001);
+        let _ = writeln!(
+            text,
+            "{:<42} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8.0}{}",
+            task.name,
+            grouped(tally.states),
+            grouped(tally.second),
+            grouped(tally.opened),
+            grouped(tally.refused),
+            grouped(tally.broken),
+            grouped(tally.file_system),
+            grouped(tally.partly_written),
+            per_second,
+            if task.is_met(tally) { "" } else { "  NOT MET" },
+        );
+        for story in tally.stories.iter().filter(|_| !task.caught).take(3) {
+            let _ = writeln!(text, "    {story}");
+        }
+    }
+    for (name, why) in missing {
+        let _ = writeln!(text, "skipped {name}: {why}");
+    }
+    let _ = write!(text, "opened: judged by its ledger and whole. fs: did not mount, or lost what it had synced.");
+    text
+}
