@@ -48,7 +48,8 @@ struct Sector {
     written: Vec<u64>,
 }
 
-pub(super) fn audit(recording: &Recording) -> Audit {
+/// Compares only where file systems write `in_place`: elsewhere a sector that shows no fill could be of any file.
+pub(super) fn audit(recording: &Recording, in_place: bool) -> Audit {
     let mut audit = Audit::default();
     let mut segments = segments(recording);
     let mut places: HashMap<u64, (usize, u64)> = HashMap::new();
@@ -67,15 +68,14 @@ pub(super) fn audit(recording: &Recording) -> Audit {
             }
             None => {}
         }
-        if let Some((at, offset)) = places.get(&sector) {
-            audit.ours.insert(sector);
+        let Some((at, offset)) = places.get(&sector) else { continue };
+        audit.ours.insert(sector);
+        if in_place {
             audit.sectors += 1;
             segments[*at].write(*offset, &words, &mut audit.torn);
         }
     }
-    for segment in &segments {
-        segment.check_frames(&mut audit);
-    }
+    segments.iter().for_each(|segment| segment.check_frames(&mut audit));
     audit
 }
 
@@ -135,14 +135,14 @@ impl Segment {
         mix(self.fill.wrapping_add(self.base).wrapping_add(offset).wrapping_add(word as u64 * 8))
     }
 
-    /// Whether most of what the sector said is still there; otherwise the place was given to another file.
+    /// Whether most of what the sector said, if anything, is still there; otherwise the place was given to another file.
     fn goes_on(&self, offset: u64, words: &Words) -> bool {
         let Some(sector) = self.content.get(&offset) else { return false };
         let said = (0..WORDS).filter(|word| sector.words[*word] != self.fill_at(offset, *word));
         let (all, same) = said.fold((0, 0), |(all, same), word| {
             (all + 1, same + usize::from(sector.words[word] == words[word]))
         });
-        all > 0 && same * 2 > all
+        all == 0 || same * 2 > all
     }
 
     fn write(&mut self, offset: u64, words: &Words, torn: &mut Vec<String>) {
@@ -271,7 +271,7 @@ mod tests {
             seen[..end].copy_from_slice(&bytes[..end]);
             events.push(Event::Write { offset: 8192 + 512, data: seen[512..1536].into() });
         }
-        audit(&Recording { before: Image::new(1 << 16), events })
+        audit(&Recording { before: Image::new(1 << 16), events }, true)
     }
 
     #[test]

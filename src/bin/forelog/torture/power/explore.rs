@@ -11,7 +11,7 @@ use super::audit::{Audit, audit};
 use super::image::Image;
 use super::matrix::FileSystem;
 use super::random::Random;
-use super::recorder::Recording;
+use super::recorder::{Event, Recording};
 use super::session::{Lost, Session};
 use super::states::{Epoch, Plan};
 use super::subject::Subject;
@@ -63,8 +63,9 @@ pub(super) struct Tally {
 }
 
 const STORIES: usize = 10;
-/// So many states of each recording, about.
+/// So many states of each recording at most, and of so many recordings at least.
 const STATES_PER_RECORDING: usize = 400;
+const RECORDINGS: usize = 3;
 /// One in so many states gets a second power cut, which is tried in so many states.
 const SECOND_IN: usize = 20;
 const STATES_OF_SECOND: usize = 6;
@@ -131,12 +132,13 @@ impl<'a> Explorer<'a> {
     fn explore(&mut self, fresh: &Image) -> Result<(), Failure> {
         let seed = self.random.next();
         let recording = self.record(fresh.clone(), 0, seed)?;
-        let audit = audit(&recording);
-        self.count(&audit);
+        let audit = audit(&recording, self.job.file_system.in_place);
+        self.count(&recording, &audit);
         let recording = if self.job.lying { recording.lying(LYING) } else { recording };
         let marks = recording.marks();
         self.session.give(&marks)?;
-        let limit = (STATES_PER_RECORDING / recording.epochs(&audit.ours).count()).max(2);
+        let states = STATES_PER_RECORDING.min(self.job.states / RECORDINGS);
+        let limit = (states / recording.epochs(&audit.ours).count()).max(2);
         for (number, epoch) in recording.epochs(&audit.ours).enumerate() {
             self.tally.epochs += 1;
             self.tally.exhausted += u64::from(epoch.is_exhausted(limit));
@@ -173,7 +175,14 @@ impl<'a> Explorer<'a> {
         self.session.recorder.stop().ok_or_else(|| Failure::told("nothing was recorded"))
     }
 
-    fn count(&mut self, audit: &Audit) {
+    fn count(&mut self, recording: &Recording, audit: &Audit) {
+        for event in &recording.events {
+            match event {
+                Event::Write { .. } | Event::Zero { .. } => self.tally.writes += 1,
+                Event::Flush { .. } => self.tally.flushes += 1,
+                Event::Mark(_) => {}
+            }
+        }
         self.tally.log_sectors += audit.sectors;
         self.tally.partly_written += audit.partly_written;
         self.tally.frames += audit.frames;
@@ -190,7 +199,7 @@ impl<'a> Explorer<'a> {
         let recording = self.record(state.image, before, seed)?;
         let marks: Vec<String> = marks[..before].iter().cloned().chain(recording.marks()).collect();
         self.session.give(&marks)?;
-        let ours = audit(&recording).ours;
+        let ours = audit(&recording, false).ours;
         let epochs: Vec<Epoch<'_>> = recording.epochs(&ours).collect();
         for _ in 0..STATES_OF_SECOND {
             let number = self.random.below(epochs.len());

@@ -15,6 +15,8 @@ pub(super) struct FileSystem {
     pub(super) bytes: u64,
     /// Bytes in a sector of the device.
     pub(super) sector: u32,
+    /// Whether a file's bytes have one place on the device.
+    pub(super) in_place: bool,
 }
 
 const MIB: u64 = 1 << 20;
@@ -34,20 +36,25 @@ const BTRFS: &[&str] = &["mkfs.btrfs", "-q", "-f", "-K", "-m", "single"];
 
 /// ext4 with one set of mount options.
 const fn ext4(name: &'static str, options: &'static str) -> FileSystem {
-    FileSystem { name, kind: "ext4", make: EXT4, options, bytes: 16 * MIB, sector: 512 }
+    FileSystem { name, kind: "ext4", make: EXT4, options, bytes: 16 * MIB, sector: 512, in_place: true }
+}
+
+/// btrfs with one set of mount options.
+const fn btrfs(name: &'static str, options: &'static str) -> FileSystem {
+    FileSystem { kind: "btrfs", make: BTRFS, bytes: 128 * MIB, ..ext4(name, options) }
 }
 
 /// Every file system, the plain one of each kind first.
 pub(super) const MATRIX: [FileSystem; 9] = [
     ext4("ext4", ""),
     ext4("ext4 data=writeback", "data=writeback"),
-    ext4("ext4 data=journal", "data=journal"),
+    FileSystem { in_place: false, ..ext4("ext4 data=journal", "data=journal") },
     ext4("ext4 nodelalloc", "nodelalloc"),
     FileSystem { name: "ext4 fast_commit", make: EXT4_FAST_COMMIT, ..ext4("", "") },
     FileSystem { name: "ext4 4096-byte sectors", make: EXT4_PAGES, sector: 4096, bytes: 24 * MIB, ..ext4("", "") },
-    FileSystem { name: "xfs", kind: "xfs", make: XFS, options: "", bytes: 300 * MIB, sector: 512 },
-    FileSystem { name: "btrfs", kind: "btrfs", make: BTRFS, options: "", bytes: 128 * MIB, sector: 512 },
-    FileSystem { name: "btrfs nodatacow", kind: "btrfs", make: BTRFS, options: "nodatacow", bytes: 128 * MIB, sector: 512 },
+    FileSystem { name: "xfs", kind: "xfs", make: XFS, bytes: 300 * MIB, ..ext4("", "") },
+    FileSystem { in_place: false, ..btrfs("btrfs", "") },
+    btrfs("btrfs nodatacow", "nodatacow"),
 ];
 
 /// ext4 that never flushes the device: what is synced on it is not durable.
