@@ -8,6 +8,7 @@
 //! It ends with status 1 if a figure is not what it must be. Everything follows from `FORELOG_SEED`.
 
 mod figures;
+mod power;
 
 use figures::Figure;
 
@@ -47,7 +48,7 @@ impl Request {
 type Part = fn(&Request) -> Vec<Figure>;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, Part); 0] = [];
+const PARTS: [(&str, Part); 1] = [("power", power::run)];
 
 fn main() {
     let request = Request::from_arguments().unwrap_or_else(|error| {

@@ -29,10 +29,17 @@ pub(super) struct Job {
     /// Distinct states after which it is enough.
     pub(super) states: usize,
     pub(super) time: Duration,
-    /// Enough is one broken promise: a control that is to be caught.
-    pub(super) until_broken: bool,
+    /// A control that is to be caught: enough is one finding that begins so.
+    pub(super) until: Option<&'static str>,
     /// Where images that broke a promise are kept.
     pub(super) keep: Option<PathBuf>,
+}
+
+impl Job {
+    /// Why it cannot be done here, if it cannot.
+    pub(super) fn missing(&self) -> Option<String> {
+        self.file_system.missing().or_else(|| self.subject.missing())
+    }
 }
 
 /// What was found.
@@ -58,6 +65,8 @@ pub(super) struct Tally {
     pub(super) frames: u64,
     pub(super) torn_words: u64,
     pub(super) time: Duration,
+    /// What a control is to be caught for was found.
+    pub(super) caught: bool,
     /// The first of what went wrong, in words.
     pub(super) stories: Vec<String>,
 }
@@ -125,7 +134,7 @@ impl<'a> Explorer<'a> {
     fn is_enough(&self) -> bool {
         self.distinct.len() >= self.job.states
             || Instant::now() >= self.end
-            || (self.job.until_broken && self.tally.broken > 0)
+            || self.tally.caught
     }
 
     /// One workload on a fresh file system, and the states in which it may leave it.
@@ -243,6 +252,7 @@ impl<'a> Explorer<'a> {
                 format!("the file system's: {why}")
             }
         };
+        self.tally.caught |= self.job.until.is_some_and(|until| told.starts_with(until));
         self.tell_of(state, second, &told);
         if told.starts_with("I12: the process") {
             return Err(Failure::told(told));
@@ -253,7 +263,8 @@ impl<'a> Explorer<'a> {
     fn tell_of(&mut self, state: &State<'_>, second: bool, told: &str) {
         let which = if second { "second cut, " } else { "" };
         let place = format!("recording {}, epoch {}, {:?}", state.recording, state.epoch, state.plan);
-        let kept = self.job.keep.as_deref().and_then(|dir| keep(&state.image, dir, &self.job.file_system));
+        let keep_it = self.job.keep.as_deref().filter(|_| self.job.until.is_none());
+        let kept = keep_it.and_then(|dir| keep(&state.image, dir, &self.job.file_system));
         let kept = kept.map_or_else(String::new, |path| format!("; kept as {}", path.display()));
         self.tally.story(|| format!("{which}{place}: {told}{kept}"));
     }

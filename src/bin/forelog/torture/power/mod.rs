@@ -15,6 +15,7 @@ mod recorder;
 mod reference;
 mod run;
 mod session;
+mod sqlite;
 mod states;
 mod subject;
 mod system;

@@ -31,12 +31,8 @@ pub(super) enum Sin {
     UnsafeRecovery,
 }
 
-impl Sin {
-    pub(super) const ALL: [Sin; 4] = [Sin::NoSync, Sin::NoDirectorySync, Sin::NoOrder, Sin::UnsafeRecovery];
-}
-
 /// The bytes that commit `number` of life `life` wrote: from 40 bytes to two sectors, none of them zero.
-fn payload(life: u64, number: u64) -> Vec<u8> {
+pub(super) fn payload(life: u64, number: u64) -> Vec<u8> {
     let seed = mix(life << 32 | number);
     let length = 40 + usize::try_from(seed % 1000).expect("small");
     (0..length as u64).map(|at| (mix(seed ^ at) % 255) as u8 + 1).collect()
@@ -152,16 +148,16 @@ fn read(dir: &Path, segment: u64, sin: Sin, records: &mut Vec<Vec<u8>>) -> io::R
 
 /// What the clients of the log were told, read back from the marks.
 #[derive(Default)]
-struct Told {
+pub(super) struct Told {
     /// The life in which each record, by number, was submitted last.
     submitted: Vec<u64>,
     /// So many records were acknowledged, or seen after a recovery.
     durable: usize,
-    lives: u64,
+    pub(super) lives: u64,
 }
 
 impl Told {
-    fn new(marks: &[String]) -> Self {
+    pub(super) fn new(marks: &[String]) -> Self {
         let mut told = Told::default();
         for mark in marks {
             match mark.as_str() {
@@ -179,7 +175,7 @@ impl Told {
         told
     }
 
-    fn judge(&self, records: &[Vec<u8>]) -> Result<(), String> {
+    pub(super) fn judge(&self, records: &[Vec<u8>]) -> Result<(), String> {
         let found = records.len();
         if found < self.durable {
             return Err(format!("I2: {} records were durable, {found} are there", self.durable));

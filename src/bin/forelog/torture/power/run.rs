@@ -24,15 +24,16 @@ const SLOTS: usize = 2;
 /// What `torture --power` is told beyond what `torture` is.
 #[derive(Debug, Args)]
 pub(crate) struct PowerArguments {
-    /// File systems to cut the power of, with all their options: ext4, xfs, btrfs
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "ext4,xfs,btrfs", requires = "power")]
+    /// File systems to cut the power of, with all their options
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "ext4,xfs,btrfs", requires = "power",
+        value_parser = ["ext4", "xfs", "btrfs"])]
     fs: Vec<String>,
     /// Distinct crash states for each file system with each set of options
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "power")]
     states: usize,
-    /// One set of options for each file system, and no controls
-    #[arg(long, requires = "power")]
-    plain: bool,
+    /// Only what has this name in the report; may be repeated
+    #[arg(long, value_name = "NAME", requires = "power")]
+    run: Vec<String>,
     /// Keep the images that break a promise, as sparse files in this directory
     #[arg(long, value_name = "DIR", requires = "power")]
     keep: Option<PathBuf>,
@@ -44,30 +45,40 @@ struct Control {
     file_system: FileSystem,
     subject: Subject,
     lying: bool,
-    /// Whether the suite must find something wrong.
-    caught: bool,
+    /// What the suite must find, if anything.
+    caught: Option<&'static str>,
 }
 
 const EXT4: FileSystem = MATRIX[0];
 
-const fn sinner(name: &'static str, sin: Sin) -> Control {
-    Control { name, file_system: EXT4, subject: Subject::Reference(sin), lying: false, caught: true }
+/// What was durable is lost.
+const LOST: Option<&str> = Some("I2");
+/// What is there is not what was submitted.
+const WRONG: Option<&str> = Some("I1");
+/// Controls that are to be caught are searched this much longer, and the others this much less.
+const SEARCH: usize = 10;
+const PASS: usize = 4;
+
+const fn sinner(name: &'static str, sin: Sin, caught: Option<&'static str>) -> Control {
+    Control { name, file_system: EXT4, subject: Subject::Reference(sin), lying: false, caught }
 }
 
 fn controls() -> Vec<Control> {
-    let honest = |name, file_system| Control { caught: false, file_system, ..sinner(name, Sin::None) };
+    let honest = |name, file_system| Control { file_system, ..sinner(name, Sin::None, None) };
     let find = |name| FileSystem::find(name).expect("in the matrix");
     let forelog = |name, file_system, lying| {
-        Control { name, file_system, subject: Subject::Forelog, lying, caught: true }
+        Control { name, file_system, subject: Subject::Forelog, lying, caught: LOST }
     };
     vec![
         honest("append and fdatasync, on ext4", EXT4),
         honest("append and fdatasync, on xfs", find("xfs")),
         honest("append and fdatasync, on btrfs", find("btrfs")),
-        sinner("no fsync", Sin::NoSync),
-        sinner("no fsync of the directory", Sin::NoDirectorySync),
-        sinner("no order between data and mark", Sin::NoOrder),
-        sinner("a recovery that is not safe", Sin::UnsafeRecovery),
+        Control { subject: Subject::Sqlite, ..honest("SQLite, synchronous=FULL, on ext4", EXT4) },
+        Control { subject: Subject::Sqlite, ..honest("SQLite, synchronous=FULL, on xfs", find("xfs")) },
+        sinner("no fsync", Sin::NoSync, LOST),
+        sinner("no fsync of the directory", Sin::NoDirectorySync, LOST),
+        sinner("no order between data and mark", Sin::NoOrder, WRONG),
+        sinner("a recovery that is not safe", Sin::UnsafeRecovery, LOST),
         forelog("forelog on a device that ignores flushes", EXT4, true),
         forelog("forelog on ext4 with nobarrier", WITHOUT_BARRIERS, false),
     ]
@@ -78,7 +89,6 @@ struct Task {
     name: &'static str,
     job: Job,
     control: bool,
-    caught: bool,
 }
 
 pub(crate) fn run(common: &super::super::Arguments, arguments: &PowerArguments) -> Done {
@@ -123,41 +133,43 @@ fn tasks(
     common: &super::super::Arguments,
     arguments: &PowerArguments,
 ) -> Result<(Vec<Task>, Vec<(String, String)>), Failure> {
-    let plain = |system: &FileSystem| system.name == system.kind;
-    let wanted = |system: &FileSystem| arguments.fs.iter().any(|kind| kind == system.kind);
-    let systems: Vec<_> = MATRIX.into_iter().filter(|system| wanted(system)).collect();
-    let systems = systems.into_iter().filter(|system| plain(system) || !arguments.plain);
+    let wanted = |name: &str, system: &FileSystem| {
+        let named = arguments.run.is_empty() || arguments.run.iter().any(|run| run == name);
+        named && arguments.fs.iter().any(|kind| kind == system.kind)
+    };
+    let systems = MATRIX.into_iter().filter(|system| wanted(system.name, system));
     let time = Duration::from_secs(common.minutes * 60);
-    let job = |file_system, subject, lying, until_broken| Job {
+    let job = |file_system, states| Job {
         file_system,
-        subject,
-        lying,
+        subject: Subject::Forelog,
+        lying: false,
         seed: common.seed,
-        states: arguments.states,
+        states,
         time,
-        until_broken,
-        keep: arguments.keep.clone().filter(|_| !until_broken),
+        until: None,
+        keep: arguments.keep.clone(),
     };
     let mut tasks: Vec<Task> = systems
         .map(|system| Task {
             name: system.name,
-            job: job(system, Subject::Forelog, false, false),
+            job: job(system, arguments.states),
             control: false,
-            caught: false,
         })
         .collect();
     for Control { name, file_system, subject, lying, caught } in controls() {
-        if wanted(&file_system) && !arguments.plain {
-            let job = job(file_system, subject, lying, caught);
-            tasks.push(Task { name, job, control: true, caught });
+        if wanted(name, &file_system) {
+            let states = arguments.states;
+            let states = if caught.is_some() { states * SEARCH } else { states.div_ceil(PASS) };
+            let job = Job { subject, lying, until: caught, ..job(file_system, states) };
+            tasks.push(Task { name, job, control: true });
         }
     }
-    let reason = |task: &Task| task.job.file_system.missing().map(|why| (task.name.to_owned(), why));
+    let reason = |task: &Task| task.job.missing().map(|why| (task.name.to_owned(), why));
     let missing: Vec<_> = tasks.iter().filter_map(reason).collect();
     tasks.retain(|task| missing.iter().all(|(name, _)| name != task.name));
     match missing.first() {
         Some((_, why)) if tasks.is_empty() => Err(Failure::told(format!("{NOT_HERE}: {why}"))),
-        None if tasks.is_empty() => Err(Failure::told("--fs takes ext4, xfs and btrfs, with commas between")),
+        None if tasks.is_empty() => Err(Failure::told("nothing of --fs has the name that --run gives")),
         _ => Ok((tasks, missing)),
     }
 }
@@ -184,7 +196,7 @@ fn run_all(tasks: &[Task], dir: &Path) -> Vec<Result<Tally, Failure>> {
 impl Task {
     fn is_met(&self, tally: &Tally) -> bool {
         let wrong = tally.broken + tally.refused + tally.torn_words;
-        if self.caught { wrong > 0 } else { wrong == 0 && tally.states > 0 }
+        if self.job.until.is_some() { tally.caught } else { wrong == 0 && tally.states > 0 }
     }
 }
 
@@ -195,7 +207,7 @@ fn json_report(done: &[(&Task, Tally)], missing: &[(String, String)]) -> Value {
             "file_system": task.job.file_system.name,
             "subject": task.job.subject.name(),
             "control": task.control,
-            "must_be_caught": task.caught,
+            "must_be_caught": task.job.until.is_some(),
             "met": task.is_met(tally),
             "recordings": tally.recordings,
             "writes": tally.writes,
@@ -241,7 +253,7 @@ fn text_report(done: &[(&Task, Tally)], missing: &[(String, String)]) -> String 
             per_second,
             if task.is_met(tally) { "" } else { "  NOT MET" },
         );
-        for story in tally.stories.iter().filter(|_| !task.caught).take(3) {
+        for story in tally.stories.iter().filter(|_| task.job.until.is_none()).take(3) {
             let _ = writeln!(text, "    {story}");
         }
     }

@@ -135,11 +135,6 @@ impl<'a> Epoch<'a> {
         epoch
     }
 
-    /// How many sectors are there or not.
-    pub(super) fn atoms(&self) -> usize {
-        self.atoms.len()
-    }
-
     /// Whether `limit` plans are all there are.
     pub(super) fn is_exhausted(&self, limit: usize) -> bool {
         self.atoms.len() <= EXHAUSTIVE && 1 << self.atoms.len() <= limit

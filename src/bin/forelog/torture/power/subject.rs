@@ -8,6 +8,8 @@ use clap::ValueEnum;
 
 use super::random::Random;
 use super::reference::{self, Sin};
+use super::sqlite;
+use super::system::is_installed;
 use super::worker::{Marker, Verdict};
 use crate::torture::check;
 use crate::torture::ledger::{Ending, Ledger, Line, Reporter};
@@ -18,33 +20,43 @@ use crate::torture::workload::{self, Work};
 pub(super) enum Subject {
     Forelog,
     Reference(Sin),
+    Sqlite,
 }
 
 impl Subject {
     pub(super) fn name(self) -> String {
         match self {
             Subject::Forelog => "forelog".to_owned(),
+            Subject::Sqlite => "sqlite".to_owned(),
             Subject::Reference(sin) => {
                 sin.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
             }
         }
     }
 
+    /// The program that it needs, if it is not installed.
+    pub(super) fn missing(self) -> Option<String> {
+        if self != Subject::Sqlite || is_installed(sqlite::PROGRAM) {
+            return None;
+        }
+        Some(format!("{} is not installed", sqlite::PROGRAM))
+    }
+
     pub(super) fn parse(name: &str) -> Option<Self> {
         match name {
             "forelog" => Some(Subject::Forelog),
+            "sqlite" => Some(Subject::Sqlite),
             name => Sin::from_str(name, false).ok().map(Subject::Reference),
         }
     }
 
     /// Works in a directory that is empty, or is what a power cut left after these marks.
     pub(super) fn work(self, dir: &Path, seed: u64, marks: &[String], marker: &Arc<Marker>) -> io::Result<()> {
+        let count = if marks.is_empty() { 20 + seed % 10 } else { seed % 3 };
         match self {
             Subject::Forelog => work(dir, seed, marks, marker),
-            Subject::Reference(sin) => {
-                let count = if marks.is_empty() { 20 + seed % 10 } else { seed % 3 };
-                reference::work(dir, sin, count, marks, marker)
-            }
+            Subject::Reference(sin) => reference::work(dir, sin, count, marks, marker),
+            Subject::Sqlite => sqlite::work(dir, count, marks, marker),
         }
     }
 
@@ -59,6 +71,7 @@ impl Subject {
                 }
             }),
             Subject::Reference(sin) => reference::check(dir, sin, marks),
+            Subject::Sqlite => sqlite::check(dir, marks),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const LOOP_CONTROL: &str = "/dev/loop-control";
@@ -70,6 +71,13 @@ pub(super) fn is_root() -> bool {
     #[expect(unsafe_code, reason = "geteuid has no safe binding")]
     let user = unsafe { libc::geteuid() };
     user == 0
+}
+
+/// Whether there is a program of this name.
+pub(super) fn is_installed(program: &str) -> bool {
+    let mut asked = Command::new(program);
+    asked.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok()
 }
 
 /// Waits until there is something to read, or for so long.
