@@ -1,4 +1,4 @@
-//! `forelog`: try the commit modes on a disk, import, scan, dump, verify.
+//! `forelog`: try the commit modes on a disk, torture them, import, scan, dump, verify.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong.
 
@@ -13,6 +13,7 @@ mod scan;
 mod torture;
 mod trial;
 mod verify;
+mod workspace;
 
 /// A write-ahead-log storage engine in which each transaction chooses how durable its commit is.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ enum Command {
     TrialChild(trial::ChildArguments),
     Torture(torture::Arguments),
     #[command(hide = true)]
+    TortureChild(torture::ChildArguments),
+    #[command(hide = true)]
     PowerWorker(torture::power::WorkerArguments),
     Import(import::Arguments),
     Scan(scan::Arguments),
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::TrialChild(arguments) => trial::run_child(&arguments),
         Command::Torture(arguments) => torture::run(&arguments),
+        Command::TortureChild(arguments) => torture::run_child(&arguments),
         Command::PowerWorker(arguments) => torture::power::run_worker(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Scan(arguments) => scan::run(&arguments),

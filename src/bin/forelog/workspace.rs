@@ -8,49 +8,58 @@ use std::path::{Path, PathBuf};
 
 use crate::output::Failure;
 
-/// A fresh directory, removed with all that is in it when it is dropped.
-pub(super) struct Workspace {
+/// A fresh directory, removed with all that is in it when it is dropped, unless it is to be kept.
+pub(crate) struct Workspace {
     root: PathBuf,
     /// As the system calls it, where that can be learned: `ext4`, `tmpfs`.
-    pub(super) file_system: Option<String>,
+    pub(crate) file_system: Option<String>,
+    kept: bool,
 }
 
 impl Workspace {
     /// Makes a directory in `parent` that was not there before.
-    pub(super) fn create(parent: &Path) -> Result<Self, Failure> {
+    pub(crate) fn create(parent: &Path, command: &str) -> Result<Self, Failure> {
         let unusable = |error: &io::Error| Failure::io(format_args!("use the directory {}", parent.display()), error);
         let parent = fs::canonicalize(parent).map_err(|error| unusable(&error))?;
         for attempt in 0..1_000 {
-            let root = parent.join(format!("forelog-trial-{}-{attempt}", std::process::id()));
+            let root = parent.join(format!("forelog-{command}-{}-{attempt}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&root) {
                 Ok(()) => {
                     let file_system =
                         fs::read("/proc/self/mounts").ok().and_then(|mounts| file_system_of(&mounts, &root));
-                    return Ok(Workspace { root, file_system });
+                    return Ok(Workspace { root, file_system, kept: false });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(unusable(&error)),
             }
         }
-        Err(Failure::told(format!("{} is full of old forelog-trial directories: remove them", parent.display())))
+        Err(Failure::told(format!("{} is full of old forelog-{command} directories: remove them", parent.display())))
     }
 
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    /// Leaves it where it is.
+    pub(crate) fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
     /// Whether nothing here outlives the machine's memory, fsync or not.
-    pub(super) fn is_in_memory(&self) -> bool {
+    pub(crate) fn is_in_memory(&self) -> bool {
         matches!(self.file_system.as_deref(), Some("tmpfs" | "ramfs" | "devtmpfs"))
     }
 }
 
 impl Drop for Workspace {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         if let Err(error) = fs::remove_dir_all(&self.root) {
             // Not worth a failure: what was measured stands.
             let _ = writeln!(io::stderr(), "forelog: cannot remove {}: {error}", self.root.display());

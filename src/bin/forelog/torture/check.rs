@@ -347,4 +347,3 @@ pub(crate) fn digest(dir: &Path) -> Result<u64, String> {
     }
     Ok(digest)
 }
-

@@ -27,13 +27,22 @@ pub(crate) enum Line {
     /// Commit is about to be called.
     Submit(Name, Action),
     /// Commit returned. The creation of a keyspace has no token.
-    Ack { name: Name, mode: CommitMode, lsn: Lsn, token: Option<Token> },
+    Ack {
+        name: Name,
+        mode: CommitMode,
+        lsn: Lsn,
+        token: Option<Token>,
+    },
     /// The commit's receipt said that it is durable.
     Durable(Name),
     /// A flush said that everything up to here is durable.
     Flushed(Lsn),
     /// Commit returned an error of this kind; with a token if it took its place.
-    Fail { name: Name, kind: String, token: Option<Token> },
+    Fail {
+        name: Name,
+        kind: String,
+        token: Option<Token>,
+    },
     /// The engine takes no more commits.
     Poisoned,
     Closing,

@@ -111,9 +111,18 @@ impl FromStr for Action {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Write {
     /// Moves money from one account to another.
-    Transfer { from: [u8; 2], to: [u8; 2], amount: i64 },
-    Put { key: [u8; 2], length: usize },
-    Delete { key: [u8; 2] },
+    Transfer {
+        from: [u8; 2],
+        to: [u8; 2],
+        amount: i64,
+    },
+    Put {
+        key: [u8; 2],
+        length: usize,
+    },
+    Delete {
+        key: [u8; 2],
+    },
 }
 
 /// One step of splitmix64.

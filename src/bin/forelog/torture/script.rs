@@ -16,12 +16,8 @@ pub(crate) enum Modes {
 
 pub(crate) const WITHIN: CommitMode = CommitMode::Within(Duration::from_millis(2));
 /// Every mode, with its name in the ledger and on the command line.
-pub(crate) const MODES: [(&str, CommitMode); 4] = [
-    ("sync", CommitMode::Sync),
-    ("written", CommitMode::Written),
-    ("async", CommitMode::Async),
-    ("within", WITHIN),
-];
+pub(crate) const MODES: [(&str, CommitMode); 4] =
+    [("sync", CommitMode::Sync), ("written", CommitMode::Written), ("async", CommitMode::Async), ("within", WITHIN)];
 
 /// The place of a mode in [`MODES`].
 pub(crate) fn mode_index(mode: CommitMode) -> usize {

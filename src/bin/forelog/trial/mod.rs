@@ -9,9 +9,9 @@ use clap::Args;
 use forelog::CommitMode;
 
 use crate::output::{Done, Failure, print, progress_bar};
+use crate::workspace::Workspace;
 use measure::{Bench, RawBench};
 use report::Report;
-use workspace::Workspace;
 
 mod child;
 mod histogram;
@@ -19,7 +19,6 @@ mod kill;
 mod measure;
 mod raw;
 mod report;
-mod workspace;
 
 pub(crate) use child::{ChildArguments, run_child};
 
@@ -91,7 +90,7 @@ impl Plan {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let plan = Plan::new(arguments.seconds);
-    let workspace = Workspace::create(&arguments.dir)?;
+    let workspace = Workspace::create(&arguments.dir, "trial")?;
     let steps = (plan.rounds * Plan::SLICES + kill::SUBJECTS.len()) as u64;
     let bar = progress_bar(steps, "{wide_bar} {msg:16}");
 

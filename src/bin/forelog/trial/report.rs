@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::kill::Kill;
 use super::measure::{Bench, Figures, RawBench, median};
 use super::raw::RECORD_BYTES;
-use super::workspace::Workspace;
 use super::{CommitMode, Plan};
 use crate::output::{grouped, rate, short, size};
+use crate::workspace::Workspace;
 
 const NO_SYNC: &str = "this file system is in memory: Sync means nothing here, and no commit survives power loss";
 

@@ -1,0 +1,322 @@
+//! The sweeps: every place of every script, every error at every call, recovery upon recovery, and chance.
+
+use std::time::{Duration, Instant};
+
+use forelog::CommitMode;
+use indicatif::ProgressBar;
+
+use super::check;
+use super::fate::{Call, Case, Death, Fate, Fault, Step};
+use super::life::{self, Lived, Subject, Trouble};
+use super::model::mix;
+use super::script::{MODES, Modes, Script, WITHIN};
+use super::tally::{Covered, Tally};
+use crate::workspace::Workspace;
+
+const PAGE: u64 = 4096;
+/// The calls that fail, and how.
+const ERRORS: [(Call, Fault); 17] = [
+    (Call::Fdatasync, Fault::Eio),
+    (Call::Fdatasync, Fault::NoSpace),
+    (Call::Fdatasync, Fault::Interrupted),
+    (Call::Fsync, Fault::Eio),
+    (Call::Fsync, Fault::NoSpace),
+    (Call::Fsync, Fault::Interrupted),
+    (Call::Pwrite, Fault::Eio),
+    (Call::Pwrite, Fault::NoSpace),
+    (Call::Pwrite, Fault::Short),
+    (Call::Pwrite, Fault::Interrupted),
+    (Call::Open, Fault::NoFiles),
+    (Call::Open, Fault::Interrupted),
+    (Call::Rename, Fault::Eio),
+    (Call::Rename, Fault::NoSpace),
+    (Call::Unlink, Fault::Eio),
+    (Call::Ftruncate, Fault::Eio),
+    (Call::Mkdir, Fault::NoSpace),
+];
+/// A database lives so often, then a new one is begun.
+const LIVES: u64 = 12;
+
+/// The parts of a torture, each with its share of the time in percent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Boundaries,
+    Recovery,
+    Errors,
+    Deaths,
+    Random,
+}
+
+impl Part {
+    pub(super) const ALL: [(Part, &'static str, u32); 5] = [
+        (Part::Boundaries, "boundaries", 40),
+        (Part::Recovery, "recovery", 15),
+        (Part::Errors, "errors", 20),
+        (Part::Deaths, "deaths", 10),
+        (Part::Random, "random", 15),
+    ];
+
+    pub(super) fn is_traced(self) -> bool {
+        matches!(self, Part::Boundaries | Part::Recovery | Part::Errors)
+    }
+}
+
+pub(super) struct Torturer<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) seed: u64,
+    /// Whether a sweep is cut short when its time is over.
+    pub(super) in_time: bool,
+    /// The smallest set that still covers every mode.
+    pub(super) tiny: bool,
+    pub(super) until: Instant,
+    pub(super) tally: Tally,
+    /// What befell the last database, for whoever must tell of it.
+    pub(super) last: Case,
+    pub(super) bar: ProgressBar,
+    pub(super) serial: u64,
+}
+
+impl Torturer<'_> {
+    pub(super) fn run(&mut self, part: Part) -> Result<(), Trouble> {
+        match part {
+            Part::Boundaries => self.scripts().iter().try_for_each(|script| self.boundaries(script)),
+            Part::Recovery => self.recovery(),
+            Part::Errors => self.errors(),
+            Part::Deaths => self.deaths(),
+            Part::Random => self.random(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.in_time && Instant::now() > self.until
+    }
+
+    fn fresh(&mut self) -> Subject {
+        self.serial += 1;
+        Subject::new(self.workspace.path(&format!("db-{}", self.serial % 2)), self.seed)
+    }
+
+    /// One life of `subject`.
+    fn live(&mut self, subject: &mut Subject, script: &Script, fate: Fate) -> Result<Lived, Trouble> {
+        let lived = subject.live(script, fate);
+        self.last = subject.case.clone();
+        self.tally.processes += 1;
+        self.bar.tick();
+        lived
+    }
+
+    fn check(&mut self, subject: &mut Subject) -> Result<(), Trouble> {
+        let summary = subject.check(&self.workspace.path("damaged"));
+        self.last = subject.case.clone();
+        self.tally.checked(&summary?);
+        Ok(())
+    }
+
+    /// A last life, undisturbed: what was lost stays lost, nothing is handed out again, and nothing is left behind.
+    fn afterlife(&mut self, subject: &mut Subject) -> Result<(), Trouble> {
+        let script = Script::new(Modes::One(CommitMode::Written), 1, Some(2), PAGE);
+        self.live(subject, &script, Fate::Finish)?;
+        self.check(subject)?;
+        Ok(check::check_leftovers(&subject.dir)?)
+    }
+
+    fn remove(&self, subject: &Subject) -> Result<(), Trouble> {
+        Ok(life::remove(&subject.dir)?)
+    }
+
+    /// Runs a case that was told of.
+    pub(super) fn replay(&mut self, case: &Case) -> Result<(), Trouble> {
+        let mut subject = self.fresh();
+        for Step { script, fate, checked } in &case.0 {
+            self.live(&mut subject, script, *fate)?;
+            if *checked {
+                self.check(&mut subject)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One in each mode, one with all modes from three threads; each fills several segments.
+    fn scripts(&self) -> Vec<Script> {
+        let commits = Some(if self.tiny { 2 } else { 9 });
+        let mut scripts: Vec<_> =
+            MODES.iter().map(|(_, mode)| Script::new(Modes::One(*mode), 1, commits, PAGE)).collect();
+        if !self.tiny {
+            scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE));
+        }
+        scripts
+    }
+
+    /// Kills a process before and after its n-th call, for every n until it comes to its end.
+    fn boundaries(&mut self, script: &Script) -> Result<(), Trouble> {
+        let mut covered = Covered { script: script.to_string(), ..Covered::default() };
+        for nth in 1.. {
+            if self.is_over() {
+                break;
+            }
+            let mut hit = false;
+            for (fate, after) in [(Fate::Before(nth), false), (Fate::After(nth), true)] {
+                let mut subject = self.fresh();
+                let lived = self.live(&mut subject, script, fate)?;
+                self.tally.killed(&lived, after);
+                hit |= lived.hit.is_some();
+                *(if after { &mut covered.after } else { &mut covered.before }) += u64::from(lived.hit.is_some());
+                self.check(&mut subject)?;
+                if !self.tiny || nth.is_multiple_of(16) {
+                    self.afterlife(&mut subject)?;
+                }
+                self.remove(&subject)?;
+            }
+            if !hit {
+                covered.of = Some(nth - 1);
+                break;
+            }
+        }
+        self.tally.boundaries.push(covered);
+        Ok(())
+    }
+
+    /// Databases as crashes leave them: closed, cut off in the middle, cut off while a segment is made.
+    fn crashed(&mut self, index: u64) -> Result<Subject, Trouble> {
+        let modes = [Modes::Mixed, Modes::One(CommitMode::Written), Modes::One(WITHIN)][index as usize % 3];
+        let script = Script::new(modes, 1, Some(9), PAGE);
+        let mut subject = Subject::new(self.workspace.path("crashed"), self.seed);
+        life::remove(&subject.dir)?;
+        self.live(&mut subject, &script, Fate::After(60 + 17 * index))?;
+        Ok(subject)
+    }
+
+    /// Kills recovery at every boundary, then the recovery of what that left, and some of the third.
+    ///
+    /// A recovery is one thread: after a call is before the next one.
+    fn recovery(&mut self) -> Result<(), Trouble> {
+        for index in 0..if self.tiny { 1 } else { 6 } {
+            if self.is_over() {
+                return Ok(());
+            }
+            let crashed = self.crashed(index)?;
+            self.recoveries(&crashed, 0)?;
+            self.remove(&crashed)?;
+        }
+        Ok(())
+    }
+
+    fn recoveries(&mut self, crashed: &Subject, depth: usize) -> Result<(), Trouble> {
+        let script = Script::recovery();
+        for nth in 1.. {
+            if self.is_over() {
+                return Ok(());
+            }
+            let mut subject = crashed.copy_to(self.workspace.path(&format!("recovery-{depth}")))?;
+            let lived = self.live(&mut subject, &script, Fate::Before(nth))?;
+            if lived.hit.is_none() {
+                // It came to its end.
+                self.check(&mut subject)?;
+                return self.remove(&subject);
+            }
+            self.tally.killed(&lived, false);
+            self.tally.recovery[depth].covered += 1;
+            self.tally.recovery[depth].of += 1;
+            // Of the third recoveries some: every boundary of one in eight.
+            let deeper = depth == 0 || (depth == 1 && !self.tiny && mix(self.tally.processes).is_multiple_of(8));
+            if deeper && !(self.tiny && depth == 1) {
+                self.recoveries(&subject, depth + 1)?;
+            }
+            self.check(&mut subject)?;
+            self.remove(&subject)?;
+        }
+        Ok(())
+    }
+
+    /// Has the n-th call of a kind fail, for every n until the process comes to its end undisturbed.
+    fn errors(&mut self) -> Result<(), Trouble> {
+        let mut scripts = self.scripts();
+        if self.tiny {
+            scripts.truncate(1);
+        }
+        for script in scripts {
+            for &(call, fault) in if self.tiny { &ERRORS[..1] } else { &ERRORS[..] } {
+                self.failing(None, &script, call, fault)?;
+            }
+        }
+        if self.tiny {
+            return Ok(());
+        }
+        let crashed = self.crashed(1)?;
+        for (call, fault) in ERRORS {
+            self.failing(Some(&crashed), &Script::recovery(), call, fault)?;
+        }
+        self.remove(&crashed)
+    }
+
+    fn failing(&mut self, crashed: Option<&Subject>, script: &Script, call: Call, fault: Fault) -> Result<(), Trouble> {
+        for nth in 1.. {
+            if self.is_over() {
+                return Ok(());
+            }
+            let mut subject = match crashed {
+                Some(crashed) => crashed.copy_to(self.workspace.path("failing"))?,
+                None => self.fresh(),
+            };
+            let lived = self.live(&mut subject, script, Fate::Fails(call, fault, nth))?;
+            self.check(&mut subject)?;
+            self.afterlife(&mut subject)?;
+            self.remove(&subject)?;
+            if lived.hit.is_none() {
+                return Ok(());
+            }
+            self.tally.failed(call, fault, &lived);
+        }
+        Ok(())
+    }
+
+    /// Ends that a process brings upon itself.
+    fn deaths(&mut self) -> Result<(), Trouble> {
+        let modes = MODES.iter().map(|(_, mode)| Modes::One(*mode)).chain([Modes::Mixed]);
+        for modes in modes {
+            for (&death, nth) in Death::ALL.iter().flat_map(|death| [6, 9, 15, 24].map(|nth| (death, nth))) {
+                if self.is_over() {
+                    return Ok(());
+                }
+                let script = Script::new(modes, 2, Some(24), PAGE);
+                let mut subject = self.fresh();
+                self.live(&mut subject, &script, Fate::Dies(death, nth))?;
+                *self.tally.deaths.entry(death.name()).or_default() += 1;
+                self.check(&mut subject)?;
+                self.afterlife(&mut subject)?;
+                self.remove(&subject)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills at random moments until the time is over, and at least once.
+    fn random(&mut self) -> Result<(), Trouble> {
+        let mut subject = self.fresh();
+        for kill in 0.. {
+            if kill % LIVES == 0 {
+                self.remove(&subject)?;
+                subject = self.fresh();
+            }
+            let draw = |salt: u64| mix(self.seed ^ mix(kill ^ (salt << 32)));
+            let modes = match draw(1) % 6 {
+                one @ 0..4 => Modes::One(MODES[one as usize].1),
+                _ => Modes::Mixed,
+            };
+            let segment = [PAGE, 4 * PAGE, 16 * PAGE][draw(2) as usize % 3];
+            let clients = [1, 1, 2, 4][draw(3) as usize % 4];
+            // Mostly while it is young: creation, recovery and the first segments are where the most happens.
+            let longest = if draw(4).is_multiple_of(4) { 100_000 } else { 15_000 };
+            let moment = Duration::from_micros(draw(5) % longest);
+            let fate = if draw(6).is_multiple_of(5) { Fate::Stop(moment) } else { Fate::Kill(moment) };
+            let lived = self.live(&mut subject, &Script::new(modes, clients, None, segment), fate)?;
+            self.tally.random_kills += 1;
+            self.tally.locked += u64::from(lived.locked);
+            self.check(&mut subject)?;
+            if Instant::now() > self.until && kill >= 4 {
+                break;
+            }
+        }
+        self.remove(&subject)
+    }
+}
