@@ -1,12 +1,18 @@
 //! Power cuts on a real file system: a small part of the campaign, where mounts and loop devices are allowed.
 #![cfg(target_os = "linux")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use forelog::sim::{OpKind, Phase, SimDisk};
 use serde_json::Value;
+
+#[path = "../src/bin/forelog/torture/power/traced_work.rs"]
+mod traced_work;
 
 /// What every message begins with that says why it does not work here.
 const NOT_HERE: &str = "forelog: cannot cut power here";
@@ -59,6 +65,52 @@ fn a_log_that_does_not_sync_its_directory_and_a_device_that_lies_are_caught() {
     assert_eq!(runs.len(), CONTROLS.len());
     for run in runs {
         assert!(run["must_be_caught"] == true && run["met"] == true, "{run:#}");
+    }
+}
+
+/// Operations by the file that they are done to: what two threads do to two files comes in any order.
+fn by_file(operations: &[String]) -> BTreeMap<&str, Vec<&str>> {
+    let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for operation in operations {
+        let file = operation.split(' ').nth(1).expect("KIND FILE …");
+        files.entry(file).or_default().push(operation);
+    }
+    files
+}
+
+/// The operations of the traced workload on the simulated disk.
+fn simulated() -> Vec<String> {
+    let disk = SimDisk::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let operations = Arc::clone(&seen);
+    disk.on_op(move |_, op| {
+        let name = op.path.file_name().unwrap_or_default().to_string_lossy();
+        let told = match op.kind {
+            OpKind::Write => format!("Write {name} {} {}", op.offset, op.length),
+            OpKind::SetLen => format!("SetLen {name} {}", op.offset),
+            OpKind::Lock | OpKind::CreateDir => return,
+            kind => format!("{kind:?} {name}"),
+        };
+        if op.phase == Phase::Before {
+            operations.lock().unwrap().push(told);
+        }
+    });
+    traced_work::work(Arc::new(disk), "db".as_ref()).unwrap();
+    let operations = seen.lock().unwrap();
+    operations.clone()
+}
+
+#[test]
+fn the_simulated_disk_sees_what_a_real_device_gets_before_each_sync_returns() {
+    const RUNS: [&str; 3] = ["trace on ext4", "trace on xfs", "trace on btrfs"];
+    let Some(runs) = runs("trace", &["--run", RUNS[0], "--run", RUNS[1], "--run", RUNS[2]]) else { return };
+    let simulated = simulated();
+    for run in runs {
+        let told = |operation: &Value| operation.as_str().unwrap().to_owned();
+        let operations: Vec<String> = run["operations"].as_array().unwrap().iter().map(told).collect();
+        assert_eq!(by_file(&operations), by_file(&simulated), "{}", run["name"]);
+        assert_eq!(run["unflushed_sectors"], 0, "{run:#}");
+        assert!(run["synced_sectors"].as_u64().unwrap() > 300, "{run:#}");
     }
 }
 

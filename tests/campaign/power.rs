@@ -36,7 +36,9 @@ pub(crate) fn run(request: &Request) -> Vec<Figure> {
         println!("skipped {}: {}", skipped["name"], skipped["why"]);
     }
     let (controls, systems): (Vec<Value>, Vec<Value>) = list("runs").into_iter().partition(|run| run["control"] == true);
+    let (traces, systems): (Vec<Value>, Vec<Value>) = systems.into_iter().partition(|run| run["subject"] == "traced");
     let mut figures: Vec<Figure> = systems.iter().flat_map(of_file_system).collect();
+    figures.extend(traces.iter().flat_map(of_trace));
     for (name, caught) in [("controls that must pass, passed", false), ("controls that must be caught, caught", true)] {
         let these: Vec<_> = controls.iter().filter(|run| run["must_be_caught"] == caught).collect();
         these.iter().filter(|run| run["met"] == false).for_each(|run| println!("{run:#}"));
@@ -47,14 +49,23 @@ pub(crate) fn run(request: &Request) -> Vec<Figure> {
     figures
 }
 
+fn figure(run: &Value, name: &str, field: &str, wanted: Wanted) -> Figure {
+    let value = run[field].as_u64().unwrap_or_else(|| panic!("{field} in {run}"));
+    Figure::new(PART, format!("{}: {name}", run["name"].as_str().unwrap_or_default()), value, wanted)
+}
+
+fn of_trace(run: &Value) -> Vec<Figure> {
+    vec![
+        figure(run, "sectors covered by syncs", "synced_sectors", Wanted::AtLeast(1)),
+        figure(run, "of these, not flushed when the sync returned", "unflushed_sectors", Wanted::Zero),
+    ]
+}
+
 fn of_file_system(run: &Value) -> Vec<Figure> {
-    if run["met"] == false {
-        println!("{run:#}");
+    for story in run["stories"].as_array().into_iter().flatten() {
+        println!("{}: {story}", run["name"]);
     }
-    let figure = |name: &str, field: &str, wanted| {
-        let value = run[field].as_u64().unwrap_or_else(|| panic!("{field} in {run}"));
-        Figure::new(PART, format!("{}: {name}", run["name"].as_str().unwrap_or_default()), value, wanted)
-    };
+    let figure = |name: &str, field: &str, wanted| figure(run, name, field, wanted);
     vec![
         figure("distinct crash states", "states", Wanted::AtLeast(STATES)),
         figure("of these, of a second cut", "second_cut_states", Wanted::AtLeast(1)),

@@ -15,6 +15,7 @@ use super::recorder::{Event, Recording};
 use super::session::{Lost, Session};
 use super::states::{Epoch, Plan};
 use super::subject::Subject;
+use super::traced::trace;
 use super::worker::Verdict;
 use crate::output::Failure;
 
@@ -64,6 +65,10 @@ pub(super) struct Tally {
     pub(super) partly_written: u64,
     pub(super) frames: u64,
     pub(super) torn_words: u64,
+    /// Of a traced workload: its operations, the sectors that its syncs covered, and those of them not flushed then.
+    pub(super) operations: Vec<String>,
+    pub(super) synced_sectors: u64,
+    pub(super) unflushed_sectors: u64,
     pub(super) time: Duration,
     /// What a control is to be caught for was found.
     pub(super) caught: bool,
@@ -124,7 +129,10 @@ impl<'a> Explorer<'a> {
             distinct: HashSet::new(),
             end: begin + job.time,
         };
-        while !explorer.is_enough() {
+        if job.subject == Subject::Traced {
+            explorer.trace(&fresh)?;
+        }
+        while job.subject != Subject::Traced && !explorer.is_enough() {
             explorer.explore(&fresh)?;
         }
         explorer.tally.time = begin.elapsed();
@@ -135,6 +143,19 @@ impl<'a> Explorer<'a> {
         self.distinct.len() >= self.job.states
             || Instant::now() >= self.end
             || self.tally.caught
+    }
+
+    /// One traced workload: what its syncs cover is on the device.
+    fn trace(&mut self, fresh: &Image) -> Result<(), Failure> {
+        let recording = self.record(fresh.clone(), 0, 0)?;
+        let trace = trace(&recording, self.job.file_system.least_file());
+        self.tally.synced_sectors = trace.synced;
+        self.tally.unflushed_sectors = trace.missing.len() as u64;
+        for missing in &trace.missing {
+            self.tally.story(|| missing.clone());
+        }
+        self.tally.operations = trace.operations;
+        Ok(())
     }
 
     /// One workload on a fresh file system, and the states in which it may leave it.

@@ -83,7 +83,7 @@ fn place(offset: u64) -> (usize, usize) {
 }
 
 /// Spreads a sector and its number over 64 bits.
-fn hash(number: u64, bytes: &[u8]) -> u64 {
+pub(super) fn hash(number: u64, bytes: &[u8]) -> u64 {
     let (words, _) = bytes.as_chunks::<8>();
     words.iter().fold(super::mix(number), |hash, word| super::mix(hash ^ u64::from_le_bytes(*word)))
 }

@@ -61,6 +61,11 @@ pub(super) const MATRIX: [FileSystem; 9] = [
 pub(super) const WITHOUT_BARRIERS: FileSystem = ext4("ext4 nobarrier", "nobarrier");
 
 impl FileSystem {
+    /// The length of the shortest file that has sectors of its own.
+    pub(super) fn least_file(&self) -> usize {
+        if self.kind == "btrfs" { 4096 } else { 1 }
+    }
+
     pub(super) fn find(name: &str) -> Option<FileSystem> {
         MATRIX.into_iter().chain([WITHOUT_BARRIERS]).find(|system| system.name == name)
     }

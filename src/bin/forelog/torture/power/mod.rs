@@ -19,6 +19,8 @@ mod sqlite;
 mod states;
 mod subject;
 mod system;
+mod traced;
+mod traced_work;
 mod worker;
 
 pub(crate) use run::{PowerArguments, run};

@@ -84,6 +84,9 @@ fn controls() -> Vec<Control> {
     ]
 }
 
+/// File systems on which the operations of a workload are compared with what comes to the device.
+const TRACED: [(&str, &str); 3] = [("trace on ext4", "ext4"), ("trace on xfs", "xfs"), ("trace on btrfs", "btrfs")];
+
 /// A job with what it is called, and what must come out of it.
 struct Task {
     name: &'static str,
@@ -164,6 +167,13 @@ fn tasks(
             tasks.push(Task { name, job, control: true });
         }
     }
+    for (name, system) in TRACED {
+        let system = FileSystem::find(system).expect("in the matrix");
+        if wanted(name, &system) {
+            let job = Job { subject: Subject::Traced, ..job(system, 0) };
+            tasks.push(Task { name, job, control: false });
+        }
+    }
     let reason = |task: &Task| task.job.missing().map(|why| (task.name.to_owned(), why));
     let missing: Vec<_> = tasks.iter().filter_map(reason).collect();
     tasks.retain(|task| missing.iter().all(|(name, _)| name != task.name));
@@ -195,8 +205,8 @@ fn run_all(tasks: &[Task], dir: &Path) -> Vec<Result<Tally, Failure>> {
 
 impl Task {
     fn is_met(&self, tally: &Tally) -> bool {
-        let wrong = tally.broken + tally.refused + tally.torn_words;
-        if self.job.until.is_some() { tally.caught } else { wrong == 0 && tally.states > 0 }
+        let wrong = tally.broken + tally.refused + tally.torn_words + tally.unflushed_sectors;
+        if self.job.until.is_some() { tally.caught } else { wrong == 0 && tally.states + tally.synced_sectors > 0 }
     }
 }
 
@@ -224,6 +234,9 @@ fn json_report(done: &[(&Task, Tally)], missing: &[(String, String)]) -> Value {
             "partly_written_frames": tally.partly_written,
             "frames_compared": tally.frames,
             "torn_words": tally.torn_words,
+            "synced_sectors": tally.synced_sectors,
+            "unflushed_sectors": tally.unflushed_sectors,
+            "operations": tally.operations,
             "seconds": tally.time.as_secs_f64(),
             "stories": tally.stories,
         })

@@ -10,6 +10,7 @@ use super::random::Random;
 use super::reference::{self, Sin};
 use super::sqlite;
 use super::system::is_installed;
+use super::traced::{self, TracedDisk};
 use super::worker::{Marker, Verdict};
 use crate::torture::check;
 use crate::torture::ledger::{Ending, Ledger, Line, Reporter};
@@ -21,6 +22,8 @@ pub(super) enum Subject {
     Forelog,
     Reference(Sin),
     Sqlite,
+    /// forelog, with its file operations told; not judged.
+    Traced,
 }
 
 impl Subject {
@@ -28,6 +31,7 @@ impl Subject {
         match self {
             Subject::Forelog => "forelog".to_owned(),
             Subject::Sqlite => "sqlite".to_owned(),
+            Subject::Traced => "traced".to_owned(),
             Subject::Reference(sin) => {
                 sin.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
             }
@@ -46,6 +50,7 @@ impl Subject {
         match name {
             "forelog" => Some(Subject::Forelog),
             "sqlite" => Some(Subject::Sqlite),
+            "traced" => Some(Subject::Traced),
             name => Sin::from_str(name, false).ok().map(Subject::Reference),
         }
     }
@@ -57,6 +62,7 @@ impl Subject {
             Subject::Forelog => work(dir, seed, marks, marker),
             Subject::Reference(sin) => reference::work(dir, sin, count, marks, marker),
             Subject::Sqlite => sqlite::work(dir, count, marks, marker),
+            Subject::Traced => traced::work(Arc::new(TracedDisk::new(marker)), dir).map_err(io::Error::other),
         }
     }
 
@@ -72,6 +78,7 @@ impl Subject {
             }),
             Subject::Reference(sin) => reference::check(dir, sin, marks),
             Subject::Sqlite => sqlite::check(dir, marks),
+            Subject::Traced => Verdict::Fine,
         }
     }
 }
