@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use forelog::disk::Disk;
 use forelog::sim::{OpKind, Phase, SimDisk};
 use serde_json::Value;
 
@@ -81,6 +82,7 @@ fn by_file(operations: &[String]) -> BTreeMap<&str, Vec<&str>> {
 /// The operations of the traced workload on the simulated disk.
 fn simulated() -> Vec<String> {
     let disk = SimDisk::new();
+    disk.create_dir("mount/db".as_ref()).unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let operations = Arc::clone(&seen);
     disk.on_op(move |_, op| {
@@ -95,7 +97,7 @@ fn simulated() -> Vec<String> {
             operations.lock().unwrap().push(told);
         }
     });
-    traced_work::work(Arc::new(disk), "db".as_ref()).unwrap();
+    traced_work::work(Arc::new(disk), "mount/db".as_ref()).unwrap();
     let operations = seen.lock().unwrap();
     operations.clone()
 }
@@ -108,7 +110,11 @@ fn the_simulated_disk_sees_what_a_real_device_gets_before_each_sync_returns() {
     for run in runs {
         let told = |operation: &Value| operation.as_str().unwrap().to_owned();
         let operations: Vec<String> = run["operations"].as_array().unwrap().iter().map(told).collect();
-        assert_eq!(by_file(&operations), by_file(&simulated), "{}", run["name"]);
+        let (real, simulated) = (by_file(&operations), by_file(&simulated));
+        assert!(real.keys().eq(simulated.keys()), "{:?} instead of {:?}", real.keys(), simulated.keys());
+        for (file, operations) in real {
+            assert_eq!(operations, simulated[file], "{file} on {}", run["name"]);
+        }
         assert_eq!(run["unflushed_sectors"], 0, "{run:#}");
         assert!(run["synced_sectors"].as_u64().unwrap() > 300, "{run:#}");
     }

@@ -77,6 +77,8 @@ pub(super) struct Tally {
 }
 
 const STORIES: usize = 10;
+/// Faults of the file system shall not crowd out the others.
+const FILE_SYSTEM_STORIES: u64 = 3;
 /// So many states of each recording at most, and of so many recordings at least.
 const STATES_PER_RECORDING: usize = 400;
 const RECORDINGS: usize = 3;
@@ -274,7 +276,10 @@ impl<'a> Explorer<'a> {
             }
         };
         self.tally.caught |= self.job.until.is_some_and(|until| told.starts_with(until));
-        self.tell_of(state, second, &told);
+        let of_file_system = matches!(verdict, Verdict::FileSystem(_));
+        if !of_file_system || self.tally.file_system <= FILE_SYSTEM_STORIES {
+            self.tell_of(state, second, &told);
+        }
         if told.starts_with("I12: the process") {
             return Err(Failure::told(told));
         }
