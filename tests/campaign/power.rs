@@ -35,7 +35,8 @@ pub(crate) fn run(request: &Request) -> Vec<Figure> {
     for skipped in list("skipped") {
         println!("skipped {}: {}", skipped["name"], skipped["why"]);
     }
-    let (controls, systems): (Vec<Value>, Vec<Value>) = list("runs").into_iter().partition(|run| run["control"] == true);
+    let (controls, systems): (Vec<Value>, Vec<Value>) =
+        list("runs").into_iter().partition(|run| run["control"] == true);
     let (traces, systems): (Vec<Value>, Vec<Value>) = systems.into_iter().partition(|run| run["subject"] == "traced");
     let mut figures: Vec<Figure> = systems.iter().flat_map(of_file_system).collect();
     figures.extend(traces.iter().flat_map(of_trace));

@@ -182,17 +182,9 @@ fn find(ledger: &Ledger, name: Name) -> Option<(&Life, &Commit)> {
 
 /// Creations and drops have no row: what the contents say about them.
 fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation> {
-    // What a crash took of the first lives, a later life creates again: it is there because of that one.
-    let created: HashSet<String> = ledger
-        .lives
-        .iter()
-        .flat_map(|life| life.commits.values())
-        .filter_map(|commit| match &commit.action {
-            Action::Create(name) if commit.fate != Fate::Gone => Some(name.clone()),
-            _ => None,
-        })
-        .collect();
-    for life in &mut ledger.lives {
+    // A life creates only what is not there: what a later one creates again, a crash had taken.
+    let mut again: HashSet<String> = HashSet::new();
+    for life in ledger.lives.iter_mut().rev() {
         let dropped: Vec<String> = life
             .commits
             .values()
@@ -203,7 +195,7 @@ fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation>
             .collect();
         for (name, commit) in &mut life.commits {
             let there = match &commit.action {
-                Action::Create(keyspace) if commit.fate == Fate::Gone && created.contains(keyspace) => continue,
+                Action::Create(keyspace) if again.contains(keyspace) => false,
                 Action::Create(keyspace) => {
                     found.0.contains_key(keyspace) || (commit.fate == Fate::Kept && dropped.contains(keyspace))
                 }
@@ -212,6 +204,11 @@ fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation>
             };
             settle(*name, commit, there)?;
         }
+        let created = life.commits.values().filter_map(|commit| match &commit.action {
+            Action::Create(name) => Some(name.clone()),
+            _ => None,
+        });
+        again.extend(created);
     }
     Ok(())
 }

@@ -139,9 +139,8 @@ impl Segment {
     fn goes_on(&self, offset: u64, words: &Words) -> bool {
         let Some(sector) = self.content.get(&offset) else { return false };
         let said = (0..WORDS).filter(|word| sector.words[*word] != self.fill_at(offset, *word));
-        let (all, same) = said.fold((0, 0), |(all, same), word| {
-            (all + 1, same + usize::from(sector.words[word] == words[word]))
-        });
+        let (all, same) =
+            said.fold((0, 0), |(all, same), word| (all + 1, same + usize::from(sector.words[word] == words[word])));
         all == 0 || same * 2 > all
     }
 

@@ -142,9 +142,7 @@ impl<'a> Explorer<'a> {
     }
 
     fn is_enough(&self) -> bool {
-        self.distinct.len() >= self.job.states
-            || Instant::now() >= self.end
-            || self.tally.caught
+        self.distinct.len() >= self.job.states || Instant::now() >= self.end || self.tally.caught
     }
 
     /// One traced workload: what its syncs cover is on the device.

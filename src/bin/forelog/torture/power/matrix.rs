@@ -21,16 +21,23 @@ pub(super) struct FileSystem {
 
 const MIB: u64 = 1 << 20;
 /// As small as a journal may be, so that it wraps; and nothing is written later that could be written now.
-const EXT4: &[&str] = &[
-    "mkfs.ext4", "-q", "-F", "-b", "1024", "-J", "size=1", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
-];
+const EXT4: &[&str] =
+    &["mkfs.ext4", "-q", "-F", "-b", "1024", "-J", "size=1", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"];
 const EXT4_FAST_COMMIT: &[&str] = &[
-    "mkfs.ext4", "-q", "-F", "-b", "1024", "-J", "size=2", "-O", "fast_commit", "-E",
+    "mkfs.ext4",
+    "-q",
+    "-F",
+    "-b",
+    "1024",
+    "-J",
+    "size=2",
+    "-O",
+    "fast_commit",
+    "-E",
     "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
 ];
-const EXT4_PAGES: &[&str] = &[
-    "mkfs.ext4", "-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
-];
+const EXT4_PAGES: &[&str] =
+    &["mkfs.ext4", "-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"];
 const XFS: &[&str] = &["mkfs.xfs", "-q", "-f", "-K"];
 const BTRFS: &[&str] = &["mkfs.btrfs", "-q", "-f", "-K", "-m", "single"];
 

@@ -66,9 +66,8 @@ const fn sinner(name: &'static str, sin: Sin, caught: Option<&'static str>) -> C
 fn controls() -> Vec<Control> {
     let honest = |name, file_system| Control { file_system, ..sinner(name, Sin::None, None) };
     let find = |name| FileSystem::find(name).expect("in the matrix");
-    let forelog = |name, file_system, lying| {
-        Control { name, file_system, subject: Subject::Forelog, lying, caught: LOST }
-    };
+    let forelog =
+        |name, file_system, lying| Control { name, file_system, subject: Subject::Forelog, lying, caught: LOST };
     vec![
         honest("append and fdatasync, on ext4", EXT4),
         honest("append and fdatasync, on xfs", find("xfs")),
@@ -152,13 +151,8 @@ fn tasks(
         until: None,
         keep: arguments.keep.clone(),
     };
-    let mut tasks: Vec<Task> = systems
-        .map(|system| Task {
-            name: system.name,
-            job: job(system, arguments.states),
-            control: false,
-        })
-        .collect();
+    let mut tasks: Vec<Task> =
+        systems.map(|system| Task { name: system.name, job: job(system, arguments.states), control: false }).collect();
     for Control { name, file_system, subject, lying, caught } in controls() {
         if wanted(name, &file_system) {
             let states = arguments.states;

@@ -150,7 +150,9 @@ impl<'a> Epoch<'a> {
         } else {
             plans.extend((1..self.writes).flat_map(|at| [Plan::Prefix(at), Plan::Suffix(at)]));
             plans.extend((0..self.writes).flat_map(|write| [Plan::Without(write), Plan::Only(write)]));
-            plans.extend((0..atoms).flat_map(|atom| [Plan::WithoutSector(atom), Plan::OnlySector(atom), Plan::Torn(atom)]));
+            plans.extend(
+                (0..atoms).flat_map(|atom| [Plan::WithoutSector(atom), Plan::OnlySector(atom), Plan::Torn(atom)]),
+            );
             random.shuffle(&mut plans);
             // Subsets and tears of the log's own sectors find most: half of the places are theirs.
             let (ours, theirs): (Vec<_>, Vec<_>) = plans.iter().partition(|plan| self.is_of_ours(plan));
@@ -205,9 +207,16 @@ pub(super) enum Plan {
     /// Those before this one in its write, and all earlier writes.
     Torn(usize),
     /// Each with a probability of so many in 8.
-    Drawn { seed: u64, eighths: u64 },
+    Drawn {
+        seed: u64,
+        eighths: u64,
+    },
     /// The file system's all or none; the log's as drawn.
-    DrawnOfOurs { seed: u64, eighths: u64, others: bool },
+    DrawnOfOurs {
+        seed: u64,
+        eighths: u64,
+        others: bool,
+    },
 }
 
 impl Plan {
@@ -234,7 +243,13 @@ impl Plan {
                 atom.write < torn.write || atom.write == torn.write && atom.within < torn.within
             }
             Plan::Drawn { seed, eighths } => drawn(seed, eighths),
-            Plan::DrawnOfOurs { seed, eighths, others } => if atom.ours { drawn(seed, eighths) } else { others },
+            Plan::DrawnOfOurs { seed, eighths, others } => {
+                if atom.ours {
+                    drawn(seed, eighths)
+                } else {
+                    others
+                }
+            }
         }
     }
 }

@@ -69,13 +69,13 @@ impl Subject {
     /// Opens what a power cut left and judges it by what was told until then.
     pub(super) fn check(self, dir: &Path, marks: &[String]) -> Verdict {
         match self {
-            Subject::Forelog => ledger(marks).map_or_else(Verdict::Broken, |mut ledger| {
-                match check::check(dir, &mut ledger) {
+            Subject::Forelog => {
+                ledger(marks).map_or_else(Verdict::Broken, |mut ledger| match check::check(dir, &mut ledger) {
                     Ok(_) => Verdict::Fine,
                     Err(violation) if violation.0.contains("REFUSED") => Verdict::Refused(violation.0),
                     Err(violation) => Verdict::Broken(violation.0),
-                }
-            }),
+                })
+            }
             Subject::Reference(sin) => reference::check(dir, sin, marks),
             Subject::Sqlite => sqlite::check(dir, marks),
             Subject::Traced => Verdict::Fine,
@@ -92,7 +92,11 @@ fn script(seed: u64, first: bool) -> Script {
     let mut pick = |words: &[&str]| words[random.below(words.len())].to_owned();
     let text = if first {
         let modes = pick(&["mixed", "mixed", "sync", "written", "async", "within"]);
-        format!("{modes}-{}-{}", pick(&["1x20", "2x12", "3x10", "4x8"]), pick(&["4096", "4096", "8192", "16384", "65536"]))
+        format!(
+            "{modes}-{}-{}",
+            pick(&["1x20", "2x12", "3x10", "4x8"]),
+            pick(&["4096", "4096", "8192", "16384", "65536"])
+        )
     } else {
         pick(&["sync-1x0-4096", "sync-1x0-4096", "sync-1x2-4096", "mixed-2x3-4096", "written-1x4-8192"])
     };

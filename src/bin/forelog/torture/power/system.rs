@@ -14,6 +14,8 @@ use std::time::Duration;
 const LOOP_CONTROL: &str = "/dev/loop-control";
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_GET_FREE: libc::Ioctl = 0x4C82;
+/// The same number on every architecture.
+const CACHESTAT: libc::c_long = 451;
 const FLUSH_BUFFERS: libc::Ioctl = 0x1261;
 /// The driver lets go of the file when the device is closed for the last time.
 const AUTOCLEAR: u32 = 4;
@@ -119,12 +121,21 @@ impl Loop {
         Err(io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Drops what the kernel remembers of the device's content.
-    pub(super) fn forget(&self) -> io::Result<()> {
+    /// Drops what the kernel remembers of the device's content; `false` if it may still remember something. (A file
+    /// system that was mounted may have left pages that are in use for ever, as ext4 does with `fast_commit`.)
+    pub(super) fn forget(&self) -> io::Result<bool> {
         // SAFETY: this request takes no argument.
         #[expect(unsafe_code, reason = "ioctl has no safe binding")]
         let result = unsafe { libc::ioctl(self.device.as_raw_fd(), FLUSH_BUFFERS, 0) };
-        check(result).map(drop)
+        check(result)?;
+        let whole = [0_u64; 2];
+        let mut pages = [1_u64; 5];
+        // SAFETY: points to the two numbers that this call reads and the five that it writes.
+        #[expect(unsafe_code, reason = "cachestat has no safe binding")]
+        let result =
+            unsafe { libc::syscall(CACHESTAT, self.device.as_raw_fd(), whole.as_ptr(), pages.as_mut_ptr(), 0) };
+        // Kernels before 6.5 cannot tell.
+        Ok(result == 0 && pages[0] == 0)
     }
 }
 

@@ -118,11 +118,12 @@ pub(crate) fn run_worker(arguments: &WorkerArguments) -> Done {
     let subject = Subject::parse(&arguments.subject).ok_or_else(|| Failure::told("no such subject"))?;
     let io = |error: io::Error| Failure::io(format_args!("work on {}", file_system.name), &error);
     system::die_with_parent().and_then(|()| system::own_mounts()).map_err(io)?;
-    let device = Loop::attach(&arguments.device, file_system.sector)
-        .map_err(|error| Failure::io("attach a loop device", &error))?;
+    let file = arguments.device.clone();
+    let device =
+        Loop::attach(&file, file_system.sector).map_err(|error| Failure::io("attach a loop device", &error))?;
     let mount = arguments.mount.clone();
     let marker = Arc::new(Marker(Mutex::new(BufReader::new(io::stdin()))));
-    let mut worker = Worker { file_system, subject, device, mount, marker, ledger: Vec::new() };
+    let mut worker = Worker { file_system, subject, file, device, mount, marker, ledger: Vec::new() };
     while let Some(line) = worker.marker.next().map_err(io)? {
         worker.obey(&line).and_then(|verdict| say(&verdict.line())).map_err(io)?;
     }
@@ -132,6 +133,8 @@ pub(crate) fn run_worker(arguments: &WorkerArguments) -> Done {
 struct Worker {
     file_system: FileSystem,
     subject: Subject,
+    /// The file that the loop device stands on.
+    file: PathBuf,
     device: Loop,
     mount: PathBuf,
     marker: Arc<Marker>,
@@ -140,6 +143,10 @@ struct Worker {
 
 impl Worker {
     fn obey(&mut self, line: &str) -> io::Result<Verdict> {
+        // Another content may have been put on the device.
+        if !self.device.forget()? {
+            self.device = Loop::attach(&self.file, self.file_system.sector)?;
+        }
         let mut words = line.split(' ');
         let word = words.next().unwrap_or_default();
         let mut number = || words.next().and_then(|word| word.parse().ok()).ok_or(io::ErrorKind::InvalidInput);
@@ -182,7 +189,6 @@ impl Worker {
 
     /// Mounts, does something in the subject's directory, unmounts.
     fn mounted<T>(&self, act: impl FnOnce(&Self, &Path) -> T) -> io::Result<T> {
-        self.device.forget()?;
         let device = self.device.path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         system::mount(device, &self.mount, self.file_system.kind, libc::MS_NOATIME, self.file_system.options)?;
         let done = act(self, &self.mount.join("db"));
