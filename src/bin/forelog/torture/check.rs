@@ -48,8 +48,10 @@ pub(crate) fn check(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violatio
 
 fn check_opening(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violation> {
     let before = digest(dir)?;
-    // A power cut may take back what close did after everything was durable: cuts and removals.
-    let clean = ledger.lives.last().is_some_and(|life| life.closed && life.ending == Ending::Process);
+    // After an error a close may leave files that nothing depends on; and a power cut may take back what it did after
+    // everything was durable, the cuts and the removals.
+    let clean = |life: &Life| life.closed && life.errors.is_empty() && life.ending == Ending::Process;
+    let clean = ledger.lives.last().is_some_and(clean);
     let engine = open(dir, ledger)?;
     let mut summary = compare(&engine, ledger)?;
     summary.digest = before;
@@ -180,35 +182,40 @@ fn find(ledger: &Ledger, name: Name) -> Option<(&Life, &Commit)> {
     ledger.lives.iter().find_map(|life| life.commits.get(&name).map(|commit| (life, commit)))
 }
 
-/// Creations and drops have no row: what the contents say about them.
+/// Creations and drops have no row: what the contents say about them. A keyspace that is not there was dropped only if
+/// its creation is not lost.
 fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation> {
     // A life creates only what is not there: what a later one creates again, a crash had taken.
-    let mut again: HashSet<String> = HashSet::new();
+    let mut again = HashSet::new();
     for life in ledger.lives.iter_mut().rev() {
-        let dropped: Vec<String> = life
-            .commits
-            .values()
-            .filter_map(|commit| match &commit.action {
-                Action::Drop(name) if commit.fate != Fate::Gone => Some(name.clone()),
-                _ => None,
-            })
-            .collect();
-        for (name, commit) in &mut life.commits {
-            let there = match &commit.action {
-                Action::Create(keyspace) if again.contains(keyspace) => false,
-                Action::Create(keyspace) => {
-                    found.0.contains_key(keyspace) || (commit.fate == Fate::Kept && dropped.contains(keyspace))
-                }
-                Action::Drop(keyspace) => !found.0.contains_key(keyspace),
-                _ => continue,
-            };
-            settle(*name, commit, there)?;
+        let mut drops = BTreeMap::new();
+        for commit in life.commits.values() {
+            if let Action::Drop(keyspace) = &commit.action {
+                drops.insert(keyspace.clone(), commit.fate);
+            }
         }
-        let created = life.commits.values().filter_map(|commit| match &commit.action {
+        let mut created = HashSet::new();
+        for (name, commit) in &mut life.commits {
+            // In the order of their names the creation comes first.
+            match commit.action.clone() {
+                Action::Create(keyspace) => {
+                    let dropped = drops.get(&keyspace).is_some_and(|fate| *fate != Fate::Gone);
+                    let there = found.0.contains_key(&keyspace) || (dropped && commit.fate == Fate::Kept);
+                    let there = there && !again.contains(&keyspace);
+                    settle(*name, commit, there)?;
+                    created.extend((commit.fate == Fate::Kept).then_some(keyspace));
+                }
+                Action::Drop(keyspace) => {
+                    let there = created.contains(&keyspace) && !found.0.contains_key(&keyspace);
+                    settle(*name, commit, there)?;
+                }
+                _ => {}
+            }
+        }
+        again.extend(life.commits.values().filter_map(|commit| match &commit.action {
             Action::Create(name) => Some(name.clone()),
             _ => None,
-        });
-        again.extend(created);
+        }));
     }
     Ok(())
 }
@@ -220,7 +227,8 @@ fn settle(name: Name, commit: &mut Commit, there: bool) -> Result<(), Violation>
             Err(Violation(format!("I1-I4: commit {name} at {lsn} is not there (promised: {:?})", commit.promise)))
         }
         (Fate::Gone, true) => Err(Violation(format!(
-            "I7, I8: commit {name} at {lsn} is there, and had been called lost, or not done at all"
+            "I7, I8: commit {name} ({}) at {lsn} is there, and had been called lost, or not done at all",
+            commit.action
         ))),
         (_, there) => {
             commit.fate = if there { Fate::Kept } else { Fate::Gone };

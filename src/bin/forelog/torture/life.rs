@@ -254,7 +254,7 @@ fn expected_end(fate: Fate, end: &End) -> Result<(), Trouble> {
 fn expected_errors(fate: Fate, end: &End, errors: &[String]) -> Result<(), Trouble> {
     const OF_A_FAULT: [&str; 4] = ["Io", "DiskFull", "Poisoned", "Indeterminate"];
     let may_fail = match fate {
-        Fate::Fails(_, fault, _) => end.hit.is_some() && !fault.is_harmless(),
+        Fate::Fails(call, fault, _) => end.hit.is_some() && !fault.is_harmless(call),
         Fate::Dies(Death::FileLimit | Death::MemoryLimit, _) => true,
         _ => false,
     };

@@ -131,14 +131,23 @@ impl<'a> Explorer<'a> {
             distinct: HashSet::new(),
             end: begin + job.time,
         };
-        if job.subject == Subject::Traced {
-            explorer.trace(&fresh)?;
-        }
-        while job.subject != Subject::Traced && !explorer.is_enough() {
-            explorer.explore(&fresh)?;
+        if let Err(Lost(why)) = explorer.run_all(&fresh) {
+            // A hang or a death of the process that opens is a broken promise, and the end of this job.
+            explorer.tally.broken += 1;
+            explorer.tally.story(|| why);
         }
         explorer.tally.time = begin.elapsed();
         Ok(explorer.tally)
+    }
+
+    fn run_all(&mut self, fresh: &Image) -> Result<(), Lost> {
+        if self.job.subject == Subject::Traced {
+            return self.trace(fresh);
+        }
+        while !self.is_enough() {
+            self.explore(fresh)?;
+        }
+        Ok(())
     }
 
     fn is_enough(&self) -> bool {
@@ -146,7 +155,7 @@ impl<'a> Explorer<'a> {
     }
 
     /// One traced workload: what its syncs cover is on the device.
-    fn trace(&mut self, fresh: &Image) -> Result<(), Failure> {
+    fn trace(&mut self, fresh: &Image) -> Result<(), Lost> {
         let recording = self.record(fresh.clone(), 0, 0)?;
         let trace = trace(&recording, self.job.file_system.least_file());
         self.tally.synced_sectors = trace.synced;
@@ -159,7 +168,7 @@ impl<'a> Explorer<'a> {
     }
 
     /// One workload on a fresh file system, and the states in which it may leave it.
-    fn explore(&mut self, fresh: &Image) -> Result<(), Failure> {
+    fn explore(&mut self, fresh: &Image) -> Result<(), Lost> {
         let seed = self.random.next();
         let recording = self.record(fresh.clone(), 0, seed)?;
         let audit = audit(&recording, self.job.file_system.in_place);
@@ -193,16 +202,16 @@ impl<'a> Explorer<'a> {
     }
 
     /// Lets the subject work on a device that holds `image`, after so many marks of the ledger.
-    fn record(&mut self, image: Image, marks: usize, seed: u64) -> Result<Recording, Failure> {
+    fn record(&mut self, image: Image, marks: usize, seed: u64) -> Result<Recording, Lost> {
         self.session.recorder.load(image);
         self.session.recorder.start();
         match self.session.tell(&format!("work {marks} {seed}")) {
             Ok(Verdict::Fine) => {}
-            Ok(other) => return Err(Failure::told(format!("the workload failed: {other:?}"))),
-            Err(Lost(why)) => return Err(Failure::told(format!("{why}, seed {}", self.job.seed))),
+            Ok(other) => return Err(Lost(format!("the workload failed: {other:?}"))),
+            Err(Lost(why)) => return Err(Lost(format!("at work with seed {seed}: {why}"))),
         }
         self.tally.recordings += 1;
-        self.session.recorder.stop().ok_or_else(|| Failure::told("nothing was recorded"))
+        self.session.recorder.stop().ok_or_else(|| Lost("nothing was recorded".to_owned()))
     }
 
     fn count(&mut self, recording: &Recording, audit: &Audit) {
@@ -223,7 +232,7 @@ impl<'a> Explorer<'a> {
     }
 
     /// The next life on this state is recorded, and the power is cut in it.
-    fn cut_again(&mut self, state: State<'_>, marks: &[String]) -> Result<(), Failure> {
+    fn cut_again(&mut self, state: State<'_>, marks: &[String]) -> Result<(), Lost> {
         let before = state.marks;
         let seed = self.random.next();
         let recording = self.record(state.image, before, seed)?;
@@ -242,7 +251,7 @@ impl<'a> Explorer<'a> {
     }
 
     /// `None` if this state was judged before.
-    fn judge(&mut self, state: &State<'_>, second: bool) -> Result<Option<Verdict>, Failure> {
+    fn judge(&mut self, state: &State<'_>, second: bool) -> Result<Option<Verdict>, Lost> {
         let fingerprint = state.image.fingerprint();
         if !self.judged.insert((fingerprint, state.marks)) {
             return Ok(None);
@@ -253,7 +262,10 @@ impl<'a> Explorer<'a> {
         self.session.recorder.load(state.image.clone());
         let verdict = match self.session.tell(&format!("check {}", state.marks)) {
             Ok(verdict) => verdict,
-            Err(Lost(why)) => Verdict::Broken(why),
+            Err(Lost(why)) => {
+                self.tell_of(state, second, &why);
+                return Err(Lost(why));
+            }
         };
         let told = match &verdict {
             Verdict::Fine => {
@@ -277,9 +289,6 @@ impl<'a> Explorer<'a> {
         let of_file_system = matches!(verdict, Verdict::FileSystem(_));
         if !of_file_system || self.tally.file_system <= FILE_SYSTEM_STORIES {
             self.tell_of(state, second, &told);
-        }
-        if told.starts_with("I12: the process") {
-            return Err(Failure::told(told));
         }
         Ok(Some(verdict))
     }

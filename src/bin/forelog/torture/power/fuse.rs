@@ -28,7 +28,7 @@ const FILE_NODE: u64 = 2;
 const IN_HEADER: usize = 40;
 const OUT_HEADER: usize = 16;
 /// The most bytes in one write request.
-const MAX_WRITE: usize = 256 << 10;
+const MAX_WRITE: u32 = 256 << 10;
 
 const MAJOR: u32 = 7;
 const MINOR: u32 = 31;
@@ -133,7 +133,7 @@ type Reply = Result<Vec<u8>, i32>;
 
 impl Server {
     fn run(mut self) {
-        let mut buffer = vec![0; MAX_WRITE + 4096];
+        let mut buffer = vec![0; MAX_WRITE as usize + 4096];
         let mut waiting = VecDeque::new();
         while !self.stop.load(Ordering::Relaxed) {
             match self.receive(&mut buffer, &mut waiting) {
@@ -275,9 +275,9 @@ fn init(request: &Request) -> Vec<u8> {
     word(readahead);
     word(offered & wanted);
     word(32 | 24 << 16); // requests in the background: at most, and before it counts as congested
-    word(MAX_WRITE as u32);
+    word(MAX_WRITE);
     word(1); // granularity of times in nanoseconds
-    word((MAX_WRITE / 4096) as u32); // pages; no alignment of mappings
+    word(MAX_WRITE / 4096); // pages; no alignment of mappings
     body.resize(64, 0);
     body
 }

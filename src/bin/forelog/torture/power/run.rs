@@ -93,10 +93,16 @@ struct Task {
     control: bool,
 }
 
+/// What is to be done, and what cannot be done here, with the reason.
+struct Plan {
+    tasks: Vec<Task>,
+    missing: Vec<(String, String)>,
+}
+
 pub(crate) fn run(common: &super::super::Arguments, arguments: &PowerArguments) -> Done {
     may_run(&common.dir)?;
-    let (tasks, missing) = tasks(common, arguments)?;
-    let dir = private_dir(&common.dir)?;
+    let Plan { tasks, missing } = Plan::new(common, arguments)?;
+    let dir = private_dir(&common.dir, arguments.keep.as_deref())?;
     let results = run_all(&tasks, &dir);
     let mut done = Vec::new();
     for (task, result) in tasks.iter().zip(results) {
@@ -123,58 +129,63 @@ fn may_run(dir: &Path) -> Result<(), Failure> {
 
 /// A directory in memory in place of `dir`, which only this process and its children see: whatever is mounted in it is
 /// gone when they are.
-fn private_dir(dir: &Path) -> Result<PathBuf, Failure> {
-    let dir = dir.canonicalize().map_err(|error| Failure::io("find the directory", &error))?;
+fn private_dir(dir: &Path, keep: Option<&Path>) -> Result<PathBuf, Failure> {
+    let find = |dir: &Path| {
+        dir.canonicalize().map_err(|error| Failure::io(format_args!("find the directory {}", dir.display()), &error))
+    };
+    let dir = find(dir)?;
+    if keep.map(find).transpose()?.is_some_and(|keep| keep.starts_with(&dir)) {
+        return Err(Failure::told("--keep must not lie in --dir: what is in there is gone at the end"));
+    }
     let made = system::own_mounts().and_then(|()| system::mount("forelog-torture", &dir, "tmpfs", 0, "size=16m"));
     made.map_err(|error| Failure::told(format!("{NOT_HERE}: no mounts of its own: {error}")))?;
     Ok(dir)
 }
 
-/// What is to be done, and what cannot be done here.
-fn tasks(
-    common: &super::super::Arguments,
-    arguments: &PowerArguments,
-) -> Result<(Vec<Task>, Vec<(String, String)>), Failure> {
-    let wanted = |name: &str, system: &FileSystem| {
-        let named = arguments.run.is_empty() || arguments.run.iter().any(|run| run == name);
-        named && arguments.fs.iter().any(|kind| kind == system.kind)
-    };
-    let systems = MATRIX.into_iter().filter(|system| wanted(system.name, system));
-    let time = Duration::from_secs(common.minutes * 60);
-    let job = |file_system, states| Job {
-        file_system,
-        subject: Subject::Forelog,
-        lying: false,
-        seed: common.seed,
-        states,
-        time,
-        until: None,
-        keep: arguments.keep.clone(),
-    };
-    let mut tasks: Vec<Task> =
-        systems.map(|system| Task { name: system.name, job: job(system, arguments.states), control: false }).collect();
-    for Control { name, file_system, subject, lying, caught } in controls() {
-        if wanted(name, &file_system) {
-            let states = arguments.states;
-            let states = if caught.is_some() { states * SEARCH } else { states.div_ceil(PASS) };
-            let job = Job { subject, lying, until: caught, ..job(file_system, states) };
-            tasks.push(Task { name, job, control: true });
+impl Plan {
+    fn new(common: &super::super::Arguments, arguments: &PowerArguments) -> Result<Self, Failure> {
+        let wanted = |name: &str, system: &FileSystem| {
+            let named = arguments.run.is_empty() || arguments.run.iter().any(|run| run == name);
+            named && arguments.fs.iter().any(|kind| kind == system.kind)
+        };
+        let systems = MATRIX.into_iter().filter(|system| wanted(system.name, system));
+        let time = Duration::from_secs(common.minutes * 60);
+        let job = |file_system, states| Job {
+            file_system,
+            subject: Subject::Forelog,
+            lying: false,
+            seed: common.seed,
+            states,
+            time,
+            until: None,
+            keep: arguments.keep.clone(),
+        };
+        let mut tasks: Vec<Task> = systems
+            .map(|system| Task { name: system.name, job: job(system, arguments.states), control: false })
+            .collect();
+        for Control { name, file_system, subject, lying, caught } in controls() {
+            if wanted(name, &file_system) {
+                let states = arguments.states;
+                let states = if caught.is_some() { states * SEARCH } else { states.div_ceil(PASS) };
+                let job = Job { subject, lying, until: caught, ..job(file_system, states) };
+                tasks.push(Task { name, job, control: true });
+            }
         }
-    }
-    for (name, system) in TRACED {
-        let system = FileSystem::find(system).expect("in the matrix");
-        if wanted(name, &system) {
-            let job = Job { subject: Subject::Traced, ..job(system, 0) };
-            tasks.push(Task { name, job, control: false });
+        for (name, system) in TRACED {
+            let system = FileSystem::find(system).expect("in the matrix");
+            if wanted(name, &system) {
+                let job = Job { subject: Subject::Traced, ..job(system, 0) };
+                tasks.push(Task { name, job, control: false });
+            }
         }
-    }
-    let reason = |task: &Task| task.job.missing().map(|why| (task.name.to_owned(), why));
-    let missing: Vec<_> = tasks.iter().filter_map(reason).collect();
-    tasks.retain(|task| missing.iter().all(|(name, _)| name != task.name));
-    match missing.first() {
-        Some((_, why)) if tasks.is_empty() => Err(Failure::told(format!("{NOT_HERE}: {why}"))),
-        None if tasks.is_empty() => Err(Failure::told("nothing of --fs has the name that --run gives")),
-        _ => Ok((tasks, missing)),
+        let reason = |task: &Task| task.job.missing().map(|why| (task.name.to_owned(), why));
+        let missing: Vec<_> = tasks.iter().filter_map(reason).collect();
+        tasks.retain(|task| missing.iter().all(|(name, _)| name != task.name));
+        match missing.first() {
+            Some((_, why)) if tasks.is_empty() => Err(Failure::told(format!("{NOT_HERE}: {why}"))),
+            None if tasks.is_empty() => Err(Failure::told("nothing of --fs has the name that --run gives")),
+            _ => Ok(Plan { tasks, missing }),
+        }
     }
 }
 

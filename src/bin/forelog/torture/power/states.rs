@@ -157,7 +157,7 @@ impl<'a> Epoch<'a> {
             // Subsets and tears of the log's own sectors find most: half of the places are theirs.
             let (ours, theirs): (Vec<_>, Vec<_>) = plans.iter().partition(|plan| self.is_of_ours(plan));
             let drawn = (0..limit).map(|_| Plan::draw(random, self.atoms.iter().any(|atom| atom.ours)));
-            plans = interleave([ours, drawn.collect(), theirs]);
+            plans = interleave(&[ours, drawn.collect(), theirs]);
             plans.splice(0..0, [Plan::Suffix(0), Plan::Prefix(0)]);
         }
         plans.truncate(limit.max(2));
@@ -184,7 +184,7 @@ impl<'a> Epoch<'a> {
 }
 
 /// One from each in turn.
-fn interleave<const N: usize>(lists: [Vec<Plan>; N]) -> Vec<Plan> {
+fn interleave(lists: &[Vec<Plan>]) -> Vec<Plan> {
     let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
     (0..longest).flat_map(|at| lists.iter().filter_map(move |list| list.get(at).copied())).collect()
 }
