@@ -317,7 +317,7 @@ mod tests {
         let plans = epoch.plans(100, &mut Random::new(7));
         let images: BTreeSet<u64> = plans.iter().map(|plan| epoch.image(plan).fingerprint()).collect();
         assert_eq!(plans.len(), 100);
-        assert!(images.len() > 90, "{}", images.len());
+        assert!(images.len() > 75, "{}", images.len());
         assert!(images.contains(&recording.before.fingerprint()));
     }
 }
