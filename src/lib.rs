@@ -101,6 +101,7 @@ pub mod sim {
     //! });
     //! ```
     pub use crate::disk::sim::*;
+    pub use crate::engine::crash_test::{Crash, CrashTest, Explored, Told};
     pub use crate::words::clock::Moment;
     pub use crate::words::schedule::{Simulated, now, run, sleep, start, yield_point};
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{Access, Disk, DiskFile, DiskLock, Mapping};
+use crate::words::plant::planted;
 use crate::words::sync::Mutex;
 
 /// A disk that stops at the first failure.
@@ -162,6 +163,9 @@ impl DiskFile for File {
 
     fn sync_data(&self) -> io::Result<()> {
         let _one_at_a_time = self.syncing.lock();
+        if planted!("retry-fsync") {
+            return self.inner.sync_data().or_else(|_| self.inner.sync_data());
+        }
         self.change(|file| file.sync_data())
     }
 

@@ -10,6 +10,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::words::plant::planted;
+
 mod latch;
 mod os;
 #[cfg(feature = "sim")]
@@ -90,6 +92,7 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
     while !buffer.is_empty() {
         match file.read_at(buffer, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) if planted!("short-read-is-end-of-file") && n < buffer.len() => return Ok(()),
             Ok(n) => {
                 buffer = &mut buffer[n..];
                 offset += n as u64;

@@ -1,5 +1,7 @@
 //! The engine: owns everything; open and recover, the handles, close.
 
+#[cfg(feature = "sim")]
+pub(crate) mod crash_test;
 mod open;
 
 #[cfg(test)]
@@ -16,6 +18,7 @@ use crate::txn::pipeline::Pipeline;
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::{Settings, setters};
+use crate::words::plant::planted;
 use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
 
 /// How an [`Engine`] is opened.
@@ -221,7 +224,9 @@ impl Engine {
     /// As [`Engine::begin`].
     pub fn durable_snapshot(&self) -> Result<Snapshot> {
         self.pipeline().check_open()?;
-        let hold = self.pipeline().index.hold_at(|_| self.pipeline().log.durable());
+        let hold = self.pipeline().index.hold_at(|visible| {
+            if planted!("durable-snapshot-of-the-visible") { visible } else { self.pipeline().log.durable() }
+        });
         Ok(Snapshot::new(self.pipeline(), hold))
     }
 

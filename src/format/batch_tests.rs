@@ -39,6 +39,7 @@ fn refused(bytes: &[u8]) -> (usize, Reason) {
 #[test]
 fn the_golden_bytes_are_written_and_read() {
     assert_eq!(encode(&golden_ops()), GOLDEN);
+    assert_eq!(include_bytes!("../../fuzz/seeds/batch/golden"), GOLDEN, "the fuzz target begins with it");
     let batch = Batch::parse(GOLDEN).unwrap();
     assert_eq!(batch.len(), 5);
     assert_eq!(batch.iter().collect::<Vec<_>>(), golden_ops());

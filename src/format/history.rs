@@ -2,6 +2,7 @@
 
 use super::fields::{array_at, put, u64_at};
 use super::{Refusal, preamble};
+use crate::words::plant::planted;
 use crate::words::types::{Incarnation, LogId, Lsn};
 
 /// The file's name in the log's directory.
@@ -65,7 +66,8 @@ impl History {
 
     /// Where the next incarnation begins; only asked when none is open.
     pub(crate) fn next_begin(&self) -> Lsn {
-        self.lives.last().and_then(|life| life.end).map_or(Lsn::ZERO, |end| end.prepared)
+        let end = self.lives.last().and_then(|life| life.end);
+        end.map_or(Lsn::ZERO, |end| if planted!("reuse-lsns") { end.lsn } else { end.prepared })
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {

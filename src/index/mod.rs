@@ -12,6 +12,7 @@
 //! snapshots below all of them.
 
 mod cursor;
+mod few;
 mod garbage;
 mod key;
 mod keyspace;

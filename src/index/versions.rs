@@ -1,9 +1,8 @@
 //! The versions of one key.
 
-use std::collections::VecDeque;
-
 use crate::words::types::Lsn;
 
+use super::few::Few;
 use super::snapshot::Horizon;
 use super::value::Value;
 
@@ -23,7 +22,7 @@ pub(super) struct Chain {
 #[derive(Debug, Default)]
 struct History {
     /// Superseded versions, oldest first; the first is no tombstone.
-    older: VecDeque<Older>,
+    older: Few<Older>,
     /// Whether the key waits in the garbage queue.
     waits: bool,
     /// Whether the newest version, a tombstone, is filed under a snapshot.
@@ -193,10 +192,10 @@ impl History {
             }
             until = from;
         }
-        self.older.drain(..keep);
+        self.older.drop_front(keep);
         // What reads a tombstone that is the oldest version finds nothing without it too.
-        while self.older.front().is_some_and(|version| version.value.is_none()) {
-            self.older.pop_front();
+        while self.older.get(0).is_some_and(|version| version.value.is_none()) {
+            self.older.drop_front(1);
         }
         before - self.older.len()
     }
@@ -216,7 +215,8 @@ impl History {
     }
 
     fn unfile(&mut self, version: Lsn) {
-        if let Ok(index) = self.older.binary_search_by_key(&version, |older| older.lsn) {
+        let index = self.older.partition_point(|older| older.lsn < version);
+        if self.older.get(index).is_some_and(|older| older.lsn == version) {
             self.older[index].filed = false;
         }
     }

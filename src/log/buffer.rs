@@ -6,6 +6,7 @@ use super::segment::Segment;
 use crate::format::frame::{self, FRAME_HEADER, FRAME_HEADER_LEN, Header, Kind, MIN_ROOM};
 use crate::format::pad8;
 use crate::format::segment::SEGMENT_HEADER;
+use crate::words::plant::planted;
 
 /// A payload with its checksum, computed before any lock is taken.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +109,8 @@ impl Tail {
             if pad8(rest) <= room {
                 let end = start + FRAME_HEADER + pad8(rest);
                 let followed = index + 1 < self.segments.len();
-                return if end <= segment.midpoint() || followed { Ok(end) } else { Err(NeedsSegment) };
+                let may_be_last = end <= segment.midpoint() || planted!("no-segment-ahead");
+                return if may_be_last || followed { Ok(end) } else { Err(NeedsSegment) };
             }
             rest -= room;
             position = segment.limit();

@@ -11,6 +11,7 @@ use crate::format::identity::Identity;
 use crate::words::entropy;
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::FIRST_SEGMENT_BYTES;
+use crate::words::plant::planted;
 use crate::words::sync::{self, Receiver};
 use crate::words::types::{Incarnation, Lsn};
 
@@ -66,8 +67,11 @@ impl Shared {
         let random = || entropy::bytes::<8>().map(u64::from_le_bytes);
         let no_random = |error| Error::io("draw random numbers for", &self.place.dir, error);
         let number = lives.history.next_number();
-        let nonce = random().map_err(no_random)?;
-        let key = random().map_err(no_random)?;
+        let mut nonce = random().map_err(no_random)?;
+        let mut key = random().map_err(no_random)?;
+        if planted!("one-nonce-for-all-incarnations") {
+            (nonce, key) = (0, 0);
+        }
         Ok(Life { incarnation: Incarnation { number, nonce }, key, begin: lives.history.next_begin(), end: None })
     }
 
@@ -169,7 +173,7 @@ impl Shared {
             let _no_begin = self.lives.lock();
             self.core.lock().stopped = true;
         }
-        let flushed = self.flush_to(self.positions.appended());
+        let flushed = if planted!("close-without-flush") { Ok(()) } else { self.flush_to(self.positions.appended()) };
         self.room.notify_all();
         self.background.notify_all();
         self.stop_threads();

@@ -5,6 +5,7 @@ use super::shared::{Lives, Shared};
 use crate::format::history::History;
 use crate::format::verdict::FrameState;
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::plant::planted;
 use crate::words::types::{Lsn, Outcome, Token};
 
 impl Shared {
@@ -111,7 +112,10 @@ impl Shared {
         history.oldest = up_to;
         self.save_history(&history)?;
         lives.history = history;
-        let retired = |info: &super::reader::SegmentInfo| info.end <= up_to.get();
+        let retired = |info: &super::reader::SegmentInfo| {
+            let last = if planted!("retire-what-is-needed") { info.base() } else { info.end };
+            last <= up_to.get()
+        };
         let gone: Vec<_> = lives.catalogue.extract_if(.., |info| retired(info)).collect();
         for info in &gone {
             self.place.remove(&info.path)?;
@@ -158,6 +162,7 @@ fn outcome_in_history(history: &History, token: &Token) -> Outcome {
     let index = usize::try_from(number - history.first_number).unwrap_or(usize::MAX);
     match history.lives.get(index) {
         Some(life) if life.incarnation == token.incarnation => match life.end {
+            Some(end) if planted!("lost-called-durable") && token.lsn <= end.prepared => Outcome::Durable,
             Some(end) if token.lsn > life.begin && token.lsn <= end.lsn => Outcome::Durable,
             Some(end) if token.lsn > end.lsn && token.lsn <= end.prepared => Outcome::Lost,
             _ => Outcome::Invalid,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::disk::{Access, Disk, DiskFile, FailStop, read_exact_at, write_all_at};
 use crate::format::history::{FILE_NAME, History, TEMPORARY_NAME};
 use crate::words::error::{Error, Result};
+use crate::words::plant::planted;
 
 /// A directory on a disk.
 #[derive(Clone, Debug)]
@@ -20,6 +21,9 @@ impl Place {
     }
 
     pub(crate) fn sync_dir(&self) -> Result<()> {
+        if planted!("skip-dir-fsync") {
+            return Ok(());
+        }
         self.disk.sync_dir(&self.dir).map_err(|error| Error::io("sync directory", &self.dir, error))
     }
 
@@ -50,7 +54,9 @@ impl Place {
         let attempt = || {
             let file = self.create(&temporary)?;
             write_all_at(&*file, &history.to_bytes(), 0)?;
-            file.sync_all()?;
+            if !planted!("rename-history-before-fsync") {
+                file.sync_all()?;
+            }
             self.disk.rename(&temporary, &path)
         };
         attempt().map_err(|error| Error::io("replace", &path, error))?;

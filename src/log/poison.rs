@@ -4,6 +4,7 @@ use super::flush::HandOn;
 use super::positions::OutOfOrder;
 use super::shared::{Core, Shared};
 use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
 /// The log is poisoned; the cause is in [`Shared::poisoned`].
@@ -38,6 +39,9 @@ impl Shared {
 
     /// [`Shared::stop`] for who holds the append lock: no commit gets a place that the range does not tell of.
     pub(crate) fn stop_holding(&self, core: &mut Core, cause: Error) -> Stopped {
+        if planted!("forget-the-failure") {
+            return Stopped;
+        }
         core.stopped = true;
         let _ = self.poison.set(Poison {
             cause,

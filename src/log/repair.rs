@@ -7,6 +7,7 @@ use crate::disk::{Access, Disk, write_all_at};
 use crate::format::history::End;
 use crate::format::verdict::FrameState;
 use crate::words::error::{DamageCause, Error, Result};
+use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
 /// Bytes written again per call, at most.
@@ -18,7 +19,7 @@ const PIECE: usize = 1 << 20;
 /// durable, and nothing later has made it so.
 pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
     if let Some(unfinished) = verdicts.unfinished.take() {
-        for info in &verdicts.catalogue {
+        for info in verdicts.catalogue.iter().filter(|_| !planted!("recovery-writes-nothing-again")) {
             verdicts.report.rewritten_bytes += rewrite(place, info, &unfinished)?;
         }
         let life = verdicts.history.lives.last_mut().expect("the open incarnation is listed");
@@ -27,7 +28,9 @@ pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
     } else if !verdicts.history.lives.is_empty() && verdicts.to_cut.is_empty() && verdicts.to_remove.is_empty() {
         return Ok(());
     }
-    place.save(&verdicts.history)?;
+    if !planted!("recovery-keeps-its-verdict-to-itself") {
+        place.save(&verdicts.history)?;
+    }
     clean_up(place, &verdicts.to_cut, &mut verdicts.to_remove.iter().chain(&verdicts.temporary))?;
     for info in &mut verdicts.catalogue {
         info.length = info.length.min(info.end - info.base());
@@ -91,6 +94,8 @@ fn rewrite(place: &Place, info: &SegmentInfo, unfinished: &Unfinished) -> Result
             piece.clear();
         }
     }
-    file.sync_data().map_err(|error| Error::io("fsync", &info.path, error))?;
+    if !planted!("recovery-does-not-fsync") {
+        file.sync_data().map_err(|error| Error::io("fsync", &info.path, error))?;
+    }
     Ok(written - from)
 }

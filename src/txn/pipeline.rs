@@ -19,7 +19,8 @@ use crate::index::Index;
 use crate::log::{Patience, Prepared, Receipt, Shared};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
-use crate::words::sync::Mutex;
+use crate::words::plant::planted;
+use crate::words::sync::{Mutex, yield_now};
 use crate::words::types::{CommitMode, Lsn};
 
 /// What transactions need of an engine.
@@ -103,6 +104,10 @@ impl Pipeline {
             Ok(lsn) => lsn,
             Err(missing) => return Ok(Err(missing)),
         };
+        if planted!("visible-before-applied") {
+            self.index.publish(lsn);
+            yield_now();
+        }
         if let Err(error) = self.index.apply(lsn, batch, self.log.durable()) {
             // It has its place in the log and not in the index: readers must not go on as if nothing had happened.
             let bug = Error::new(ErrorKind::Io, format!("bug in forelog: {error}"));

@@ -5,15 +5,17 @@
 
 /// Whether the bug of this name is planted: `if planted!("ack-before-sync") { … }`.
 macro_rules! planted {
-    ($name:literal) => {{
-        #[cfg(forelog_plants)]
-        let planted = $crate::words::plant::is_active($name);
-        #[cfg(not(forelog_plants))]
-        let planted = false;
-        planted
-    }};
+    ($name:literal) => {
+        $crate::words::plant::is_active($name)
+    };
 }
 pub(crate) use planted;
+
+#[cfg(not(forelog_plants))]
+#[inline(always)]
+pub(crate) const fn is_active(_name: &str) -> bool {
+    false
+}
 
 #[cfg(forelog_plants)]
 pub(crate) fn is_active(name: &str) -> bool {

@@ -8,7 +8,14 @@
 //! It ends with status 1 if a figure is not what it must be. Everything follows from `FORELOG_SEED`.
 
 mod figures;
+mod fuzz;
+mod plants;
 mod power;
+#[path = "../support/mod.rs"]
+mod support;
+#[allow(dead_code, unreachable_pub, reason = "a package of its own, of which this uses a part")]
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
 
 use figures::Figure;
 
@@ -44,11 +51,16 @@ impl Request {
     }
 }
 
+/// The seed of everything.
+pub(crate) fn seed() -> u64 {
+    support::seed(0x666F_7265)
+}
+
 /// A part of the campaign: runs it and returns its figures.
 type Part = fn(&Request) -> Vec<Figure>;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, Part); 1] = [("power", power::run)];
+const PARTS: [(&str, Part); 3] = [("power", power::run), ("fuzz", fuzz::run), ("plants", plants::run)];
 
 fn main() {
     let request = Request::from_arguments().unwrap_or_else(|error| {

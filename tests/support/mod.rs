@@ -4,6 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A number from the environment; hexadecimal after 0x.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let parsed = text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
+    Some(parsed.unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
 /// A directory that is removed at the end of the test.
 #[derive(Debug)]
 pub(crate) struct TempDir(PathBuf);
@@ -41,7 +48,7 @@ impl Drop for TempDir {
 
 /// The seed of this run: `FORELOG_SEED`, or `default`. Printed, so that a failure can be replayed.
 pub(crate) fn seed(default: u64) -> u64 {
-    let seed = std::env::var("FORELOG_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let seed = number("FORELOG_SEED").unwrap_or(default);
     println!("FORELOG_SEED={seed}");
     seed
 }

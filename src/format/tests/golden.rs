@@ -269,6 +269,13 @@ fn a_history_that_contradicts_itself_is_refused() {
     refused(128 + 24, 8191); // begin below what was prepared before
 }
 
+/// The fuzz targets begin with these; the bytes before them say what to do with them.
+#[test]
+fn the_fuzz_seeds_are_the_golden_bytes() {
+    assert_eq!(include_bytes!("../../../fuzz/seeds/decode/history")[1..], hex(HISTORY));
+    assert_eq!(include_bytes!("../../../fuzz/seeds/decode/segment")[2..], segment_bytes());
+}
+
 #[test]
 fn the_fill_is_the_golden_words() {
     let fill = Fill::new(identity(8192));

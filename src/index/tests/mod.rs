@@ -1,5 +1,6 @@
 mod cursors;
 mod keyspaces;
+mod map;
 mod model;
 mod pruning;
 mod snapshots;

@@ -1,0 +1,134 @@
+//! Any bytes where something of ours is expected, with checksums that hold, so that they get past them: the rest of
+//! each decoder must refuse what cannot be, and never panic, hang, or take its word for a length.
+
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use forelog::sim::SimDisk;
+use forelog::{CommitMode, Options, Token};
+
+/// A database with three segments and two incarnations, as a killed process leaves it.
+static KILLED: LazyLock<SimDisk> = LazyLock::new(|| {
+    let disk = SimDisk::new();
+    for _ in 0..2 {
+        let engine = Options::new().segment_bytes(4096).open_on(Arc::new(disk.clone()), "db").expect("a legal state");
+        let keys = engine.keyspace("keys").expect("a keyspace");
+        for number in 0..9_u64 {
+            let mut batch = engine.batch().expect("open");
+            batch.put(&keys, number.to_be_bytes(), vec![1; 400]).expect("a write");
+            batch.commit_with(CommitMode::Sync).expect("a commit");
+        }
+        std::mem::drop(engine);
+    }
+    disk.crash_point().process_kill()
+});
+
+/// Offset of the checksum in HISTORY and in a segment's header, and of the first byte that it covers.
+const CRC: usize = 8;
+const COVERED: usize = 12;
+const SEGMENT_HEADER: usize = 512;
+const IDENTITY: std::ops::Range<usize> = 32..80;
+const FRAME_HEADER: usize = 32;
+
+pub fn target(bytes: &[u8]) {
+    let Some((&what, rest)) = bytes.split_first() else { return };
+    let disk = KILLED.crash_point().process_kill();
+    match what % 6 {
+        0 => {
+            if let Ok(token) = String::from_utf8_lossy(rest).parse::<Token>() {
+                assert_eq!(token.to_string().parse::<Token>().expect("what was printed"), token);
+            }
+            return;
+        }
+        1 => change_history(&disk, rest),
+        2 => change_segment_header(&disk, rest),
+        3 => change_frame(&disk, rest),
+        4 => {
+            let mut history = rest.to_vec();
+            seal(&mut history);
+            disk.write_file("db/HISTORY", &history).expect("a file");
+        }
+        _ => replace_segment(&disk, rest),
+    }
+    // Whether it opens or is refused is for other tests: here it must return.
+    if let Ok(engine) = Options::new().open_on(Arc::new(disk), "db") {
+        let keyspaces = engine.keyspaces().expect("open");
+        for name in keyspaces {
+            let keyspace = engine.open_keyspace(&name).expect("listed");
+            assert!(engine.snapshot().expect("open").iter(&keyspace).expect("alive").all(|entry| entry.is_ok()));
+        }
+    }
+}
+
+/// Writes pairs of (where, what) over `content` and makes the checksum hold again.
+fn change(content: &mut [u8], changes: &[u8]) {
+    for change in changes.chunks_exact(3) {
+        let at = usize::from(u16::from_le_bytes([change[0], change[1]]));
+        if let Some(byte) = content.get_mut(at) {
+            *byte = change[2];
+        }
+    }
+}
+
+fn seal(content: &mut [u8]) {
+    if content.len() > COVERED {
+        let crc = crc32fast::hash(&content[COVERED..]);
+        content[CRC..COVERED].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+fn change_history(disk: &SimDisk, rest: &[u8]) {
+    let path = "db/HISTORY";
+    let mut content = disk.read_file(path).expect("there");
+    if let Some((&length, changes)) = rest.split_first() {
+        content.resize(content.len().saturating_sub(usize::from(length) % 16 * 14), 0);
+        change(&mut content, changes);
+        seal(&mut content);
+        disk.write_file(path, &content).expect("there");
+    }
+}
+
+fn segment(disk: &SimDisk, choice: u8) -> (PathBuf, Vec<u8>) {
+    let mut segments: Vec<_> =
+        disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "log")).collect();
+    let index = usize::from(choice) % segments.len();
+    segments.swap_remove(index)
+}
+
+/// Puts any bytes in the place of a segment, with a header whose checksum holds.
+fn replace_segment(disk: &SimDisk, rest: &[u8]) {
+    let Some((&choice, content)) = rest.split_first() else { return };
+    let (path, _) = segment(disk, choice);
+    let mut content = content.to_vec();
+    let length = SEGMENT_HEADER.min(content.len());
+    seal(&mut content[..length]);
+    disk.write_file(path, &content).expect("a file");
+}
+
+fn change_segment_header(disk: &SimDisk, rest: &[u8]) {
+    let Some((&choice, changes)) = rest.split_first() else { return };
+    let (path, mut content) = segment(disk, choice);
+    let length = SEGMENT_HEADER.min(content.len());
+    change(&mut content[..length], changes);
+    seal(&mut content[..length]);
+    disk.write_file(path, &content).expect("there");
+}
+
+/// Puts a frame header of any bytes, with a checksum that holds, somewhere in a segment.
+fn change_frame(disk: &SimDisk, rest: &[u8]) {
+    let Some((head, changes)) = rest.split_at_checked(3) else { return };
+    let (path, mut content) = segment(disk, head[0]);
+    let words = (content.len().saturating_sub(SEGMENT_HEADER + FRAME_HEADER)) / 8;
+    if words == 0 {
+        return;
+    }
+    let at = SEGMENT_HEADER + usize::from(u16::from_le_bytes([head[1], head[2]])) % words * 8;
+    let identity: Vec<u8> = content[IDENTITY].to_vec();
+    let frame = &mut content[at..at + FRAME_HEADER];
+    change(frame, changes);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&identity);
+    hasher.update(&frame[4..]);
+    frame[..4].copy_from_slice(&hasher.finalize().to_le_bytes());
+    disk.write_file(path, &content).expect("there");
+}

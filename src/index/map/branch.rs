@@ -1,0 +1,225 @@
+//! The nodes above the leaves.
+
+use super::super::key::Key;
+use super::heads::Heads;
+use super::leaf::{Entry, Leaf};
+use super::row::Row;
+
+/// A subtree. All its leaves are equally deep.
+#[derive(Debug)]
+pub(super) enum Node<const N: usize> {
+    Leaf(Box<Leaf<N>>),
+    Branch(Box<Branch<N>>),
+}
+
+/// Up to `N` children, and one separator fewer: above all keys of the child before it, and not above any of the child
+/// behind it.
+#[derive(Debug)]
+pub(super) struct Branch<const N: usize> {
+    heads: Heads<N>,
+    children: Row<Node<N>, N>,
+    separators: Vec<Key>,
+}
+
+/// What splits off a node: goes behind it.
+pub(super) type Split<const N: usize> = (Key, Node<N>);
+
+/// Which entry to remove.
+#[derive(Clone, Copy)]
+pub(super) enum Which<'a> {
+    Key(&'a [u8]),
+    Last,
+}
+
+impl<const N: usize> Node<N> {
+    /// A node with fewer is merged with a sibling, if both together leave some room.
+    const SPARSE: usize = N / 4;
+    const DENSE: usize = N - N / 4;
+
+    /// How many children or entries it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Node::Leaf(leaf) => leaf.len(),
+            Node::Branch(branch) => branch.children.len(),
+        }
+    }
+
+    /// Inserts an entry whose key is not there. If the node splits, returns what must be put behind it.
+    pub(super) fn insert(&mut self, entry: Entry) -> Option<Split<N>> {
+        match self {
+            Node::Leaf(leaf) => {
+                let (Ok(index) | Err(index)) = leaf.search(&entry.key);
+                if leaf.is_full() {
+                    let (separator, right) = leaf.split(index, entry);
+                    return Some((separator, Node::Leaf(right)));
+                }
+                leaf.insert(index, entry);
+                None
+            }
+            Node::Branch(branch) => {
+                let index = branch.route(&entry.key);
+                let split = branch.children[index].insert(entry)?;
+                branch.insert_behind(index, split).map(|(separator, right)| (separator, Node::Branch(right)))
+            }
+        }
+    }
+
+    /// Removes an entry. The node may be left empty.
+    pub(super) fn remove(&mut self, which: Which<'_>) -> Option<Entry> {
+        match self {
+            Node::Leaf(leaf) => {
+                let index = match which {
+                    Which::Key(key) => leaf.search(key).ok()?,
+                    Which::Last => leaf.len().checked_sub(1)?,
+                };
+                leaf.remove(index)
+            }
+            Node::Branch(branch) => {
+                let index = match which {
+                    Which::Key(key) => branch.route(key),
+                    Which::Last => branch.children.len() - 1,
+                };
+                let entry = branch.children[index].remove(which)?;
+                branch.mend(index);
+                Some(entry)
+            }
+        }
+    }
+
+    /// Appends what `right`, the next node on the same level, holds.
+    fn append(&mut self, separator: Key, right: Node<N>) {
+        match (self, right) {
+            (Node::Leaf(left), Node::Leaf(mut right)) => left.append(&mut right),
+            (Node::Branch(left), Node::Branch(right)) => left.append(separator, *right),
+            _ => unreachable!("all leaves are equally deep"),
+        }
+    }
+}
+
+impl<const N: usize> Branch<N> {
+    pub(super) fn new(children: Row<Node<N>, N>, separators: Vec<Key>) -> Box<Self> {
+        let mut branch = Box::new(Branch { heads: Heads::new(), children, separators });
+        branch.rebuild();
+        branch
+    }
+
+    /// A branch over two nodes.
+    pub(super) fn over(left: Node<N>, (separator, right): Split<N>) -> Box<Self> {
+        let (mut children, mut separators) = (Row::new(), Vec::with_capacity(N));
+        children.push(left);
+        children.push(right);
+        separators.push(separator);
+        Branch::new(children, separators)
+    }
+
+    pub(super) fn children(&self) -> &Row<Node<N>, N> {
+        &self.children
+    }
+
+    pub(super) fn child_mut(&mut self, index: usize) -> &mut Node<N> {
+        &mut self.children[index]
+    }
+
+    /// The only child, if there is but one.
+    pub(super) fn pop_only_child(&mut self) -> Option<Node<N>> {
+        if self.children.len() == 1 { self.children.pop() } else { None }
+    }
+
+    /// Which child `key` is in, or would be.
+    #[inline]
+    pub(super) fn route(&self, key: &[u8]) -> usize {
+        match self.heads.search(key, |index| &self.separators[index]) {
+            Ok(index) => index + 1,
+            Err(index) => index,
+        }
+    }
+
+    /// Puts in what split off the child at `index`.
+    fn insert_behind(&mut self, index: usize, split: Split<N>) -> Option<(Key, Box<Self>)> {
+        if self.children.len() < N {
+            self.put_behind(index, split);
+            return None;
+        }
+        let (mut children, mut separators) = (Row::new(), Vec::with_capacity(N));
+        if index + 1 == N {
+            // As with leaves, keys that come in order leave full branches behind.
+            children.push(split.1);
+            return Some((split.0, Branch::new(children, separators)));
+        }
+        let middle = N / 2;
+        children.take_from(&mut self.children, middle);
+        separators.extend(self.separators.drain(middle..));
+        let separator = self.separators.pop()?;
+        let mut right = Branch::new(children, separators);
+        self.heads.truncate(0);
+        self.rebuild();
+        match index.checked_sub(middle) {
+            Some(index) => right.put_behind(index, split),
+            None => self.put_behind(index, split),
+        }
+        Some((separator, right))
+    }
+
+    fn put_behind(&mut self, index: usize, (separator, node): Split<N>) {
+        let separators = &self.separators;
+        self.heads.insert(index, &separator, |index| &separators[index]);
+        self.separators.insert(index, separator);
+        self.children.insert(index + 1, node);
+    }
+
+    /// Drops the child at `index` if it is empty, or merges it with a sibling if it is sparse.
+    fn mend(&mut self, index: usize) {
+        let len = self.children[index].len();
+        if len == 0 {
+            self.children.remove(index);
+            if !self.separators.is_empty() {
+                self.remove_separator(index.saturating_sub(1));
+            }
+        } else if len <= Node::<N>::SPARSE {
+            let fits =
+                |other: &usize| *other < self.children.len() && self.children[*other].len() + len <= Node::<N>::DENSE;
+            if let Some(left) = index.checked_sub(1).filter(fits) {
+                self.merge(left);
+            } else if fits(&(index + 1)) {
+                self.merge(index);
+            }
+        }
+    }
+
+    /// Merges the child at `index` with the one behind it.
+    fn merge(&mut self, index: usize) {
+        let separator = self.remove_separator(index);
+        if let Some(right) = self.children.remove(index + 1) {
+            self.children[index].append(separator, right);
+        }
+    }
+
+    fn remove_separator(&mut self, index: usize) -> Key {
+        self.heads.remove(index);
+        self.separators.remove(index)
+    }
+
+    fn append(&mut self, separator: Key, mut right: Branch<N>) {
+        self.children.take_from(&mut right.children, 0);
+        self.separators.push(separator);
+        self.separators.append(&mut right.separators);
+        self.rebuild();
+    }
+
+    fn rebuild(&mut self) {
+        let separators = &self.separators;
+        self.heads.rebuild(separators.len(), |index| &separators[index]);
+    }
+
+    /// Panics unless the branch is in order.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        assert_eq!(self.children.len(), self.separators.len() + 1);
+        self.heads.check(self.separators.len(), |index| &self.separators[index]);
+    }
+
+    #[cfg(test)]
+    pub(super) fn separators(&self) -> &[Key] {
+        &self.separators
+    }
+}

@@ -1,0 +1,59 @@
+//! What must hold for a whole tree, for tests.
+
+use super::super::key::Key;
+use super::Map;
+use super::branch::Node;
+
+/// How much tree there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Shape {
+    pub(in super::super) nodes: usize,
+    /// The levels, leaves included.
+    pub(in super::super) height: usize,
+}
+
+impl<const N: usize> Map<N> {
+    pub(in super::super) fn shape(&self) -> Shape {
+        fn walk<const N: usize>(node: &Node<N>) -> Shape {
+            let Node::Branch(branch) = node else { return Shape { nodes: 1, height: 1 } };
+            branch.children().iter().map(walk).fold(Shape { nodes: 1, height: 1 }, |all, child| Shape {
+                nodes: all.nodes + child.nodes,
+                height: child.height + 1,
+            })
+        }
+        walk(&self.root)
+    }
+
+    /// Panics unless the tree is in order: in each node, across nodes, equally deep, and without empty nodes.
+    pub(in super::super) fn check(&self) {
+        let is_root_leaf = matches!(self.root, Node::Leaf(_));
+        assert!(is_root_leaf || self.root.len() > 1);
+        check(&self.root, None, None, is_root_leaf);
+    }
+}
+
+/// Checks a subtree with keys from `low` on and below `high`; returns its height.
+fn check<const N: usize>(node: &Node<N>, low: Option<&Key>, high: Option<&Key>, may_be_empty: bool) -> usize {
+    assert!(node.len() <= N && (may_be_empty || node.len() > 0));
+    match node {
+        Node::Leaf(leaf) => {
+            leaf.check();
+            for index in 0..leaf.len() {
+                let key = &leaf.entry(index).key;
+                assert!(low.is_none_or(|low| low <= key) && high.is_none_or(|high| key < high));
+            }
+            1
+        }
+        Node::Branch(branch) => {
+            branch.check();
+            let separators = branch.separators();
+            let mut height = None;
+            for (index, child) in branch.children().iter().enumerate() {
+                let low = index.checked_sub(1).map(|index| &separators[index]).or(low);
+                let below = check(child, low, separators.get(index).or(high), false);
+                assert!(*height.get_or_insert(below) == below);
+            }
+            1 + height.unwrap_or_default()
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The searched part of a node: for each of its keys eight bytes, close together, so that a search seldom has to look
+//! at a key itself.
+
+use std::cmp::Ordering;
+
+/// Heads in one cache line.
+const LINE: usize = 8;
+/// The longest prefix that is skipped; a longer common one only makes heads tell less apart.
+const LONGEST_PREFIX: usize = 120;
+
+/// The heads of up to `N` keys in order. A head is the first eight bytes behind the prefix that all the keys share,
+/// padded with zeros, as a number.
+///
+/// Heads never order two keys wrongly, but may tie: keys that are longer, or that end in zeros, are told apart by
+/// the keys themselves, which their owner keeps and passes in.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Heads<const N: usize> {
+    prefix: [u8; LONGEST_PREFIX],
+    /// How many bytes of `prefix` count.
+    skipped: u16,
+    count: u16,
+    /// Those behind the last key are the largest number, so that a search needs no `count`.
+    heads: [u64; N],
+}
+
+impl<const N: usize> Heads<N> {
+    pub(super) fn new() -> Self {
+        Heads { prefix: [0; LONGEST_PREFIX], skipped: 0, count: 0, heads: [u64::MAX; N] }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    fn prefix(&self) -> &[u8] {
+        &self.prefix[..usize::from(self.skipped)]
+    }
+
+    /// Where `key` is (`Ok`), or would be. `key_at` is asked for those keys that the heads leave open.
+    #[inline]
+    pub(super) fn search<'a>(&self, key: &[u8], key_at: impl Fn(usize) -> &'a [u8]) -> Result<usize, usize> {
+        let prefix = self.prefix();
+        let Some(rest) = key.strip_prefix(prefix) else {
+            // All keys begin with the prefix, so they are on the side of `key` that the prefix is on.
+            return Err(if key < prefix { 0 } else { self.len() });
+        };
+        let head = head(rest);
+        let first = self.first_not_below(head);
+        if first >= self.len() || self.heads[first] != head {
+            return Err(first);
+        }
+        let compare = |index| key_at(index)[prefix.len()..].cmp(rest);
+        if first + 1 == self.len() || self.heads[first + 1] != head {
+            return match compare(first) {
+                Ordering::Equal => Ok(first),
+                Ordering::Less => Err(first + 1),
+                Ordering::Greater => Err(first),
+            };
+        }
+        self.search_tied(first, head, compare)
+    }
+
+    #[cold]
+    fn search_tied(&self, first: usize, head: u64, compare: impl Fn(usize) -> Ordering) -> Result<usize, usize> {
+        let mut low = first;
+        let mut high = first + self.heads[first..self.len()].partition_point(|&other| other == head);
+        while low < high {
+            let middle = low.midpoint(high);
+            match compare(middle) {
+                Ordering::Equal => return Ok(middle),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
+    }
+
+    /// The index of the first head that is not below `head`.
+    ///
+    /// Looks at one head of each cache line, then at one line: none of those loads waits for another, so that lines
+    /// that are not in the cache come in together, while a binary search would wait for one after the other.
+    #[inline]
+    fn first_not_below(&self, head: u64) -> usize {
+        let mut line = 0;
+        for last in (0..N.div_ceil(LINE)).map(|line| (line * LINE + LINE - 1).min(N - 1)) {
+            line += usize::from(self.heads[last] < head);
+        }
+        let start = line * LINE;
+        let end = (start + LINE).min(N);
+        if start >= end {
+            return N;
+        }
+        start + self.heads[start..end].iter().map(|&other| usize::from(other < head)).sum::<usize>()
+    }
+
+    /// Makes room for `key` at `index`. `key_at` still answers for the keys without it.
+    pub(super) fn insert<'a>(&mut self, index: usize, key: &[u8], key_at: impl Fn(usize) -> &'a [u8]) {
+        if self.count == 0 {
+            self.skip(key, key.len());
+        } else if !key.starts_with(self.prefix()) {
+            self.skip(key, common(self.prefix(), key));
+            for index in 0..self.len() {
+                self.heads[index] = head(&key_at(index)[usize::from(self.skipped)..]);
+            }
+        }
+        let count = self.len();
+        self.heads.copy_within(index..count, index + 1);
+        self.heads[index] = head(&key[usize::from(self.skipped)..]);
+        self.count += 1;
+    }
+
+    pub(super) fn remove(&mut self, index: usize) {
+        let count = self.len();
+        self.heads.copy_within(index + 1..count, index);
+        self.heads[count - 1] = u64::MAX;
+        self.count -= 1;
+    }
+
+    /// Forgets the keys from `count` on.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.heads[count..].fill(u64::MAX);
+        self.count = self.count.min(narrow(count));
+    }
+
+    /// Takes in `count` keys in place of the former ones.
+    pub(super) fn rebuild<'a>(&mut self, count: usize, key_at: impl Fn(usize) -> &'a [u8]) {
+        self.truncate(0);
+        let Some(last) = count.checked_sub(1) else { return };
+        // What the outermost of keys in order share, those between them share too.
+        let (low, high) = (key_at(0), key_at(last));
+        self.skip(low, common(low, high));
+        for index in 0..count {
+            self.heads[index] = head(&key_at(index)[usize::from(self.skipped)..]);
+        }
+        self.count = narrow(count);
+    }
+
+    /// Makes the first `length` bytes of `key` the prefix, or as many as are kept.
+    fn skip(&mut self, key: &[u8], length: usize) {
+        let length = length.min(LONGEST_PREFIX);
+        self.prefix[..length].copy_from_slice(&key[..length]);
+        self.skipped = narrow(length);
+    }
+
+    /// Panics unless the heads are those of the `count` keys.
+    #[cfg(test)]
+    pub(super) fn check<'a>(&self, count: usize, key_at: impl Fn(usize) -> &'a [u8]) {
+        assert_eq!(self.len(), count);
+        for index in 0..count {
+            let rest = key_at(index).strip_prefix(self.prefix()).expect("the prefix of the node");
+            assert_eq!(self.heads[index], head(rest));
+            assert!(index == 0 || key_at(index - 1) < key_at(index));
+        }
+        assert!(self.heads[count..].iter().all(|&unused| unused == u64::MAX));
+    }
+}
+
+/// A count or length in a node: none is above `N` or the longest prefix.
+fn narrow(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+/// How many bytes two keys have in common at the front.
+pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[inline]
+fn head(rest: &[u8]) -> u64 {
+    match rest.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => short_head(rest),
+    }
+}
+
+fn short_head(rest: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(bytes)
+}

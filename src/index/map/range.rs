@@ -1,0 +1,196 @@
+//! Ways to a leaf, and iteration from both ends.
+
+use std::ops::Bound;
+
+use super::super::key::Key;
+use super::super::versions::Chain;
+use super::KeyRange;
+use super::branch::Node;
+use super::leaf::Leaf;
+
+/// Which child to take on each level, from the root down to a leaf.
+///
+/// Each level was filled through splits of the one below, so that a tree as high as this cannot come about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Path([u8; 24]);
+
+impl Path {
+    /// The way to the leaf that `key` is in, or would be.
+    #[inline]
+    pub(super) fn to<'a, const N: usize>(root: &'a Node<N>, key: &[u8]) -> (Self, &'a Leaf<N>) {
+        Path::default().descend(root, 0, |branch| branch.route(key))
+    }
+
+    /// The way from `node`, on the level `level`, further down.
+    #[inline]
+    fn descend<'a, const N: usize>(
+        mut self,
+        mut node: &'a Node<N>,
+        mut level: usize,
+        choose: impl Fn(&'a super::branch::Branch<N>) -> usize,
+    ) -> (Self, &'a Leaf<N>) {
+        loop {
+            match node {
+                Node::Leaf(leaf) => return (self, leaf),
+                Node::Branch(branch) => {
+                    let index = choose(branch);
+                    self.0[level] = u8::try_from(index).unwrap_or(u8::MAX);
+                    level += 1;
+                    node = &branch.children()[index];
+                }
+            }
+        }
+    }
+
+    /// The leaf that it leads to.
+    #[inline]
+    pub(super) fn follow<const N: usize>(self, mut node: &mut Node<N>) -> &mut Leaf<N> {
+        let mut level = 0;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf,
+                Node::Branch(branch) => node = branch.child_mut(usize::from(self.0[level])),
+            }
+            level += 1;
+        }
+    }
+
+    /// The way to the next leaf.
+    fn next<const N: usize>(self, root: &Node<N>) -> Option<(Self, &Leaf<N>)> {
+        self.turn(root, |index, len| (index + 1 < len).then_some(index + 1), |_| 0)
+    }
+
+    /// The way to the leaf before.
+    fn previous<const N: usize>(self, root: &Node<N>) -> Option<(Self, &Leaf<N>)> {
+        self.turn(root, |index, _| index.checked_sub(1), |len| len - 1)
+    }
+
+    /// Takes another child at the lowest branch that has one (`other`), and the outermost (`outer`) below.
+    fn turn<const N: usize>(
+        mut self,
+        root: &Node<N>,
+        other: impl Fn(usize, usize) -> Option<usize>,
+        outer: impl Fn(usize) -> usize,
+    ) -> Option<(Self, &Leaf<N>)> {
+        let mut lowest = None;
+        let mut node = root;
+        let mut level = 0;
+        while let Node::Branch(branch) = node {
+            let index = usize::from(self.0[level]);
+            if let Some(index) = other(index, branch.children().len()) {
+                lowest = Some((level, index, branch));
+            }
+            node = &branch.children()[index];
+            level += 1;
+        }
+        let (level, index, branch) = lowest?;
+        self.0[level] = u8::try_from(index).unwrap_or(u8::MAX);
+        Some(self.descend(&branch.children()[index], level + 1, |branch| outer(branch.children().len())))
+    }
+}
+
+/// An entry's place.
+#[derive(Debug)]
+struct Place<'a, const N: usize> {
+    path: Path,
+    leaf: &'a Leaf<N>,
+    index: usize,
+}
+
+impl<'a, const N: usize> Place<'a, N> {
+    /// The first entry at or above `low`.
+    fn first(root: &'a Node<N>, low: Bound<&[u8]>) -> Option<Self> {
+        let (path, leaf) = match low {
+            Bound::Unbounded => Path::default().descend(root, 0, |_| 0),
+            Bound::Included(key) | Bound::Excluded(key) => Path::to(root, key),
+        };
+        let index = match low {
+            Bound::Unbounded => 0,
+            Bound::Included(key) => leaf.search(key).unwrap_or_else(|free| free),
+            Bound::Excluded(key) => leaf.search(key).map_or_else(|free| free, |index| index + 1),
+        };
+        if index < leaf.len() {
+            return Some(Place { path, leaf, index });
+        }
+        path.next(root).map(|(path, leaf)| Place { path, leaf, index: 0 })
+    }
+
+    /// The last entry at or below `high`.
+    fn last(root: &'a Node<N>, high: Bound<&[u8]>) -> Option<Self> {
+        let (path, leaf) = match high {
+            Bound::Unbounded => Path::default().descend(root, 0, |branch| branch.children().len() - 1),
+            Bound::Included(key) | Bound::Excluded(key) => Path::to(root, key),
+        };
+        let end = match high {
+            Bound::Unbounded => leaf.len(),
+            Bound::Included(key) => leaf.search(key).map_or_else(|free| free, |index| index + 1),
+            Bound::Excluded(key) => leaf.search(key).unwrap_or_else(|free| free),
+        };
+        if let Some(index) = end.checked_sub(1) {
+            return Some(Place { path, leaf, index });
+        }
+        path.previous(root).map(|(path, leaf)| Place { path, leaf, index: leaf.len() - 1 })
+    }
+
+    fn key(&self) -> &'a Key {
+        &self.leaf.entry(self.index).key
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.index == other.index && std::ptr::eq(self.leaf, other.leaf)
+    }
+}
+
+/// The entries of a range.
+#[derive(Debug)]
+pub(super) struct Range<'a, const N: usize>(Option<Rest<'a, N>>);
+
+/// What neither end has handed out: at least one entry.
+#[derive(Debug)]
+struct Rest<'a, const N: usize> {
+    root: &'a Node<N>,
+    first: Place<'a, N>,
+    last: Place<'a, N>,
+}
+
+impl<'a, const N: usize> Range<'a, N> {
+    pub(super) fn new(root: &'a Node<N>, (low, high): KeyRange<'_>) -> Self {
+        let rest = Place::first(root, low).zip(Place::last(root, high));
+        let rest = rest.filter(|(first, last)| first.key() <= last.key());
+        Range(rest.map(|(first, last)| Rest { root, first, last }))
+    }
+}
+
+impl<'a, const N: usize> Iterator for Range<'a, N> {
+    type Item = (&'a Key, &'a Chain);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let Rest { root, first, last } = self.0.as_mut()?;
+        let entry = first.leaf.entry(first.index);
+        if first.is(last) {
+            self.0 = None;
+        } else if first.index + 1 < first.leaf.len() {
+            first.index += 1;
+        } else if let Some((path, leaf)) = first.path.next(root) {
+            *first = Place { path, leaf, index: 0 };
+        }
+        Some((&entry.key, &entry.chain))
+    }
+}
+
+impl<const N: usize> DoubleEndedIterator for Range<'_, N> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let Rest { root, first, last } = self.0.as_mut()?;
+        let entry = last.leaf.entry(last.index);
+        if last.is(first) {
+            self.0 = None;
+        } else if last.index > 0 {
+            last.index -= 1;
+        } else if let Some((path, leaf)) = last.path.previous(root) {
+            *last = Place { path, leaf, index: leaf.len() - 1 };
+        }
+        Some((&entry.key, &entry.chain))
+    }
+}

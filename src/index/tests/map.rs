@@ -1,0 +1,341 @@
+//! The map against a `BTreeMap`, with nodes so small that a few hundred keys make a high tree.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::map::{Map, Slot};
+use super::super::versions::Chain;
+use super::*;
+
+type Small = Map<4>;
+
+/// A chain that can be told from others.
+fn chain(tag: u64) -> Chain {
+    Chain::new(Lsn::new(tag), Value::from(b"v"))
+}
+
+/// Puts as the index does; returns what was there.
+fn put<const N: usize>(map: &mut Map<N>, key: &[u8], tag: u64) -> Option<u64> {
+    match map.slot(Key::from(key)) {
+        Slot::Taken(found, there) => {
+            assert_eq!(found, key);
+            Some(std::mem::replace(there, chain(tag)).newest().get())
+        }
+        Slot::Free(slot) => {
+            slot.fill(chain(tag));
+            None
+        }
+    }
+}
+
+fn tag_of(chain: &Chain) -> u64 {
+    chain.newest().get()
+}
+
+/// Keys that are hard to tell apart by a prefix and eight bytes.
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    let byte = || prop_oneof![3 => Just(0_u8), 2 => Just(0xff), 2 => Just(b'a'), 1 => any::<u8>()];
+    let length = prop_oneof![Just(0), Just(7), Just(8), Just(9), Just(22), Just(23), Just(300), 0..12_usize];
+    let fill = prop_oneof![Just(0_u8), Just(0xff), Just(b'a')];
+    let shared =
+        prop_oneof![4 => Just(0_usize), 3 => Just(6), 2 => Just(30), 2 => Just(119), 1 => Just(121), 1 => Just(140)];
+    prop_oneof![
+        // All prefixes of one another.
+        2 => (length, fill).prop_map(|(length, fill)| vec![fill; length]),
+        3 => proptest::collection::vec(byte(), 0..4),
+        5 => (shared, proptest::collection::vec(byte(), 0..11)).prop_map(|(shared, tail)| {
+            let mut key = vec![b'k'; shared];
+            key.extend(tail);
+            key
+        }),
+        3 => (0..400_u64).prop_map(|number| [b"kkkkkkkk".as_slice(), &number.to_be_bytes()].concat()),
+    ]
+}
+
+fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
+    prop_oneof![1 => Just(Bound::Unbounded), 2 => key().prop_map(Bound::Included), 2 => key().prop_map(Bound::Excluded)]
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Vec<u8>),
+    /// Neighbours, rising or falling.
+    PutRun {
+        first: u64,
+        count: u64,
+        falls: bool,
+    },
+    Remove(Vec<u8>),
+    /// Removes that many keys from the one that is at this part of all on.
+    RemoveRun {
+        part: usize,
+        count: usize,
+    },
+    RemoveAny,
+    Get(Vec<u8>),
+    Range {
+        low: Bound<Vec<u8>>,
+        high: Bound<Vec<u8>>,
+        turns: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => key().prop_map(Step::Put),
+        2 => (0..400_u64, 1..60_u64, any::<bool>()).prop_map(|(first, count, falls)| Step::PutRun { first, count, falls }),
+        3 => key().prop_map(Step::Remove),
+        2 => (any::<usize>(), 1..50_usize).prop_map(|(part, count)| Step::RemoveRun { part, count }),
+        1 => Just(Step::RemoveAny),
+        3 => key().prop_map(Step::Get),
+        4 => (bound(), bound(), any::<u64>()).prop_map(|(low, high, turns)| Step::Range { low, high, turns }),
+    ]
+}
+
+#[derive(Default)]
+struct Pair<const N: usize> {
+    map: Map<N>,
+    model: BTreeMap<Vec<u8>, u64>,
+    tag: u64,
+}
+
+impl<const N: usize> Pair<N> {
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Put(key) => self.put(key),
+            Step::PutRun { first, count, falls } => {
+                for number in 0..count {
+                    let number = if falls { first + count - number } else { first + number };
+                    self.put([b"kkkkkkkk".as_slice(), &number.to_be_bytes()].concat());
+                }
+            }
+            Step::Remove(key) => self.remove(&key),
+            Step::RemoveRun { part, count } => {
+                let skipped = part % (self.model.len() + 1);
+                let keys: Vec<_> = self.model.keys().skip(skipped).take(count).cloned().collect();
+                for key in keys {
+                    self.remove(&key);
+                }
+            }
+            Step::RemoveAny => match self.map.remove_any() {
+                None => assert!(self.model.is_empty()),
+                Some(removed) => {
+                    let before = self.model.len();
+                    self.model.retain(|_, tag| *tag != tag_of(&removed));
+                    assert_eq!(self.model.len() + 1, before);
+                }
+            },
+            Step::Get(key) => {
+                assert_eq!(self.map.get(&key).map(tag_of), self.model.get(&key).copied());
+                let found = self.map.get_mut(&Key::from(&key[..])).map(|chain| tag_of(chain));
+                assert_eq!(found, self.model.get(&key).copied());
+            }
+            Step::Range { low, high, turns } => self.range(&low, &high, turns),
+        }
+        self.map.check();
+    }
+
+    fn put(&mut self, key: Vec<u8>) {
+        self.tag += 1;
+        assert_eq!(put(&mut self.map, &key, self.tag), self.model.insert(key, self.tag));
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        self.map.remove(&Key::from(key));
+        self.model.remove(key);
+    }
+
+    /// Takes from the two ends in the order that the bits of `turns` say.
+    fn range(&self, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>, turns: u64) {
+        let range = (low.as_ref().map(Vec::as_slice), high.as_ref().map(Vec::as_slice));
+        let expected: Vec<_> = self.model.iter().filter(|(key, _)| within(key, range)).collect();
+        let mut expected = expected.into_iter();
+        let mut found = self.map.range(range);
+        for turn in 0.. {
+            let forward = turns >> (turn % 64) & 1 == 0;
+            let (found, expected) =
+                if forward { (found.next(), expected.next()) } else { (found.next_back(), expected.next_back()) };
+            let Some((key, tag)) = expected else {
+                assert!(found.is_none());
+                break;
+            };
+            assert_eq!(found.map(|(key, chain)| (key.as_slice(), tag_of(chain))), Some((&key[..], *tag)));
+        }
+        assert!(found.next().is_none() && found.next_back().is_none());
+    }
+
+    /// Every key is found, and so are the ranges that begin or end there.
+    fn check_all(&self) {
+        for turns in [0, u64::MAX, 0x5555_5555_5555_5555] {
+            self.range(&Bound::Unbounded, &Bound::Unbounded, turns);
+        }
+        for (key, tag) in &self.model {
+            assert_eq!(self.map.get(key).map(tag_of), Some(*tag));
+            for other in [[key, &b"\0"[..]].concat(), key[..key.len().saturating_sub(1)].to_vec()] {
+                assert_eq!(self.map.get(&other).map(tag_of), self.model.get(&other).copied());
+            }
+            let next = |low: Bound<&[u8]>| self.map.range((low, Bound::Unbounded)).next().map(|(key, _)| key.to_vec());
+            let last =
+                |high: Bound<&[u8]>| self.map.range((Bound::Unbounded, high)).next_back().map(|(key, _)| key.to_vec());
+            let above = self.model.range::<[u8], _>((Bound::Excluded(&key[..]), Bound::Unbounded)).next();
+            let below = self.model.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(&key[..]))).next_back();
+            assert_eq!(next(Bound::Included(key)).as_ref(), Some(key));
+            assert_eq!(last(Bound::Included(key)).as_ref(), Some(key));
+            assert_eq!(next(Bound::Excluded(key)), above.map(|(key, _)| key.clone()));
+            assert_eq!(last(Bound::Excluded(key)), below.map(|(key, _)| key.clone()));
+        }
+    }
+}
+
+fn within(key: &[u8], (low, high): KeyRange<'_>) -> bool {
+    let above = match low {
+        Bound::Included(low) => key >= low,
+        Bound::Excluded(low) => key > low,
+        Bound::Unbounded => true,
+    };
+    above
+        && match high {
+            Bound::Included(high) => key <= high,
+            Bound::Excluded(high) => key < high,
+            Bound::Unbounded => true,
+        }
+}
+
+fn run<const N: usize>(steps: Vec<Step>) -> usize {
+    let mut pair = Pair::<N>::default();
+    let mut height = 0;
+    for step in steps {
+        pair.run(step);
+        height = height.max(pair.map.shape().height);
+    }
+    pair.check_all();
+    while let Some(key) = pair.model.keys().nth(pair.model.len() / 2).cloned() {
+        pair.remove(&key);
+        pair.map.check();
+    }
+    assert_eq!((pair.map.shape().height, pair.map.shape().nodes), (1, 1));
+    height
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_map_is_a_sorted_map(steps in proptest::collection::vec(step(), 1..250)) {
+        run::<4>(steps.clone());
+        run::<8>(steps.clone());
+        run::<19>(steps);
+    }
+}
+
+/// A small generator, so that every run is the same.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+#[test]
+fn a_high_tree_grows_and_shrinks() {
+    let mut pair = Pair::<4>::default();
+    let mut state = 1;
+    for _ in 0..3000 {
+        pair.put((random(&mut state) % 5000).to_be_bytes().to_vec());
+    }
+    pair.map.check();
+    pair.check_all();
+    assert!(pair.map.shape().height >= 5, "{:?}", pair.map.shape());
+    let mut keys: Vec<_> = pair.model.keys().cloned().collect();
+    while !keys.is_empty() {
+        let key = keys.swap_remove(usize::try_from(random(&mut state)).unwrap() % keys.len());
+        pair.remove(&key);
+        if keys.len() % 100 == 0 {
+            pair.map.check();
+            pair.check_all();
+        }
+    }
+    assert_eq!(pair.map.shape().nodes, 1);
+}
+
+#[test]
+fn nodes_as_wide_as_in_use_split_and_merge() {
+    for prefix in [&b""[..], b"a prefix that all of the keys have, longer than a key in place"] {
+        let mut pair = Pair::<128>::default();
+        let mut state = 2;
+        let key = |number: u64| [prefix, &number.to_be_bytes()[..]].concat();
+        for _ in 0..40_000 {
+            pair.put(key(random(&mut state) % 60_000));
+        }
+        pair.map.check();
+        pair.check_all();
+        assert_eq!(pair.map.shape().height, 3);
+        let keys: Vec<_> = pair.model.keys().cloned().collect();
+        for key in keys.iter().filter(|key| key[key.len() - 1] & 15 != 0) {
+            pair.remove(key);
+        }
+        pair.map.check();
+        pair.check_all();
+        let shape = pair.map.shape();
+        assert!(shape.nodes < pair.model.len() / 20, "{shape:?} for {}", pair.model.len());
+    }
+}
+
+#[test]
+fn keys_that_come_in_order_fill_nodes() {
+    let mut map = Map::<128>::default();
+    for number in 0..10_000_u64 {
+        put(&mut map, &number.to_be_bytes(), number);
+    }
+    map.check();
+    assert!(map.shape().nodes <= 10_000_usize.div_ceil(128) + 2, "{:?}", map.shape());
+}
+
+#[test]
+fn a_moving_window_of_keys_leaves_no_nodes_behind() {
+    for falls in [false, true] {
+        let mut map = Small::default();
+        let key = |number: u64| if falls { u64::MAX - number } else { number }.to_be_bytes();
+        for number in 0..20_000 {
+            put(&mut map, &key(number), number);
+            if let Some(old) = number.checked_sub(100) {
+                map.remove(&Key::from(&key(old)));
+            }
+            if number % 1000 == 0 {
+                map.check();
+            }
+        }
+        let shape = map.shape();
+        assert!(shape.nodes < 150 && shape.height < 9, "{shape:?}");
+    }
+}
+
+#[test]
+fn emptying_by_any_key_frees_the_nodes() {
+    let mut map = Small::default();
+    for number in 0..2000_u64 {
+        put(&mut map, &(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes(), number);
+    }
+    for left in (0..2000_usize).rev() {
+        assert!(map.remove_any().is_some());
+        if left % 100 == 0 {
+            map.check();
+            assert!(map.shape().nodes <= left.max(1) * 2, "{:?} for {left}", map.shape());
+        }
+    }
+    assert!(map.remove_any().is_none());
+    assert_eq!(map.shape().nodes, 1);
+}
+
+#[test]
+fn the_longest_keys_differ_in_their_last_byte() {
+    let mut pair = Pair::<4>::default();
+    for last in (0..=255_u8).rev().step_by(3) {
+        let mut key = vec![b'x'; usize::from(u16::MAX)];
+        key[usize::from(u16::MAX) - 1] = last;
+        pair.put(key);
+    }
+    pair.put(vec![b'x'; usize::from(u16::MAX) - 1]);
+    pair.put(Vec::new());
+    pair.map.check();
+    pair.check_all();
+}

@@ -1,0 +1,110 @@
+//! Planted bugs: the crash suite is run against each, with the ordinary tests off, and must catch every one.
+//!
+//! The suite is built once with `--cfg forelog_plants`, in a target directory of its own. Each plant is a process with
+//! `FORELOG_PLANT` set that runs one part of the campaign after the other, small, until one fails. The same parts
+//! without a plant must pass first, or catching would mean nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Request;
+use crate::figures::{Figure, Wanted};
+
+const PART: &str = "planted bugs";
+
+/// What each plant has to get past, in this order; and for how long at most, since some plants make a program hang.
+const SUITE: [(&str, &[&str]); 2] =
+    [("tier1", &["tier1", "--states", "20000"]), ("faults", &["faults", "--states", "20000"])];
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub(crate) fn run(_request: &Request) -> Vec<Figure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let plants = plants_in(&root.join("src"));
+    let suite = build(root);
+    for (part, arguments) in SUITE {
+        assert!(!is_caught(&suite, None, arguments), "{part} fails without any plant: it would catch nothing");
+        println!("  no plant: {part} passes");
+    }
+    let mut caught = 0;
+    for plant in &plants {
+        let started = Instant::now();
+        let by = SUITE.iter().find(|(_, arguments)| is_caught(&suite, Some(plant), arguments)).map(|(part, _)| *part);
+        println!(
+            "  {plant}: {} ({:.1?})",
+            by.map_or("NOT CAUGHT".to_owned(), |part| format!("caught by {part}")),
+            started.elapsed()
+        );
+        caught += u64::from(by.is_some());
+    }
+    let all = plants.len() as u64;
+    println!("planted bugs caught: {caught} of {all}");
+    vec![
+        Figure::new(PART, "planted", all, Wanted::AtLeast(24)),
+        Figure::new(PART, "caught by the crash suite alone", caught, Wanted::All(all)),
+    ]
+}
+
+/// The names of all plants, from the source: each is named where it is planted, and nowhere else.
+fn plants_in(dir: &Path) -> BTreeSet<String> {
+    let mut plants = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).expect("the source can be listed") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            plants.extend(plants_in(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("plant.rs") {
+            let text = std::fs::read_to_string(&path).expect("a source file");
+            let names = text.split("planted!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            plants.extend(names.map(str::to_owned));
+        }
+    }
+    plants
+}
+
+/// Builds this campaign with the plants in it; returns the program.
+fn build(root: &Path) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let output = Command::new(cargo)
+        .current_dir(root)
+        .args(["test", "--release", "--test", "campaign", "--no-run", "--message-format=json"])
+        .arg("--target-dir")
+        .arg(target.join("plants"))
+        .env("RUSTFLAGS", "--cfg forelog_plants")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "the crash suite with the plants in it cannot be built");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let program = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "campaign")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program.expect("cargo names the program")
+}
+
+/// Whether the suite fails: with a status, by a signal, or by never ending.
+fn is_caught(suite: &Path, plant: Option<&str>, arguments: &[&str]) -> bool {
+    let mut command = Command::new(suite);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match plant {
+        Some(plant) => command.env("FORELOG_PLANT", plant),
+        None => command.env_remove("FORELOG_PLANT"),
+    };
+    let mut child = command.spawn().expect("the suite starts");
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return !status.success();
+        }
+        if started.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
