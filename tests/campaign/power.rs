@@ -16,9 +16,8 @@ const STATES: u64 = 3000;
 pub(crate) fn run(request: &Request) -> Vec<Figure> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a directory to mount on");
-    let seed = std::env::var("FORELOG_SEED").unwrap_or_else(|_| "1".to_owned());
     let output = Command::new(env!("CARGO_BIN_EXE_forelog"))
-        .args(["torture", "--power", "--json", "--seed", &seed, "--dir"])
+        .args(["torture", "--power", "--json", "--seed", &crate::seed().to_string(), "--dir"])
         .arg(&dir)
         .args(["--states", &STATES.to_string(), "--minutes", &request.minutes.to_string()])
         .output()

@@ -4,8 +4,11 @@ use clap::Args;
 
 use crate::output::{Done, Failure};
 
-#[derive(Debug, Args)]
-pub(crate) struct PowerArguments {}
+#[allow(dead_code, reason = "nobody reads what it is told where it cannot be done")]
+#[path = "power/arguments.rs"]
+mod arguments;
+
+pub(crate) use arguments::PowerArguments;
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArguments {}

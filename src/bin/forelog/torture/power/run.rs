@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use clap::Args;
 use serde_json::{Value, json};
 
+use super::arguments::PowerArguments;
 use super::explore::{Explorer, Job, Tally};
 use super::matrix::{FileSystem, MATRIX, WITHOUT_BARRIERS};
 use super::reference::Sin;
@@ -20,24 +20,6 @@ use crate::output::{Done, Failure, grouped, print};
 /// What every message begins with that says why it does not work here.
 const NOT_HERE: &str = "cannot cut power here";
 const SLOTS: usize = 2;
-
-/// What `torture --power` is told beyond what `torture` is.
-#[derive(Debug, Args)]
-pub(crate) struct PowerArguments {
-    /// File systems to cut the power of, with all their options
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "ext4,xfs,btrfs", requires = "power",
-        value_parser = ["ext4", "xfs", "btrfs"])]
-    fs: Vec<String>,
-    /// Distinct crash states for each file system with each set of options
-    #[arg(long, value_name = "N", default_value_t = 1000, requires = "power")]
-    states: usize,
-    /// Only what has this name in the report; may be repeated
-    #[arg(long, value_name = "NAME", requires = "power")]
-    run: Vec<String>,
-    /// Keep the images that break a promise, as sparse files in this directory
-    #[arg(long, value_name = "DIR", requires = "power")]
-    keep: Option<PathBuf>,
-}
 
 /// A subject or a device with a known fault, or with none.
 struct Control {
