@@ -15,6 +15,7 @@ mod fuzz;
 mod kill;
 mod models;
 mod plants;
+mod power;
 #[path = "../support/mod.rs"]
 mod support;
 #[allow(dead_code, unreachable_pub, reason = "a package of its own, of which this uses a part")]
@@ -70,6 +71,7 @@ const PARTS: &[(&str, Part)] = &[
     ("faults", faults::run),
     ("models", models::run),
     ("kill", kill::run),
+    ("power", power::run),
     ("fuzz", fuzz::run),
     ("plants", plants::run),
 ];

@@ -31,6 +31,8 @@ enum Command {
     Torture(torture::Arguments),
     #[command(hide = true)]
     TortureChild(torture::ChildArguments),
+    #[command(hide = true)]
+    PowerWorker(torture::power::WorkerArguments),
     Import(import::Arguments),
     Scan(scan::Arguments),
     Dump(dump::Arguments),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::TrialChild(arguments) => trial::run_child(&arguments),
         Command::Torture(arguments) => torture::run(&arguments),
         Command::TortureChild(arguments) => torture::run_child(&arguments),
+        Command::PowerWorker(arguments) => torture::power::run_worker(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Scan(arguments) => scan::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use forelog::{Engine, Lsn, Options, Outcome, Token};
 
-use super::ledger::{Commit, Fate, Ledger, Life, Promise};
+use super::ledger::{Commit, Ending, Fate, Ledger, Life, Promise};
 use super::model::{Action, BANK, Name, State};
 use super::retire;
 use super::script::{MODES, mode_index};
@@ -51,8 +51,10 @@ pub(crate) fn check(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violatio
 
 fn check_opening(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violation> {
     let before = digest(dir)?;
-    // After an error a close may leave files that nothing depends on.
-    let clean = ledger.lives.last().is_some_and(|life| life.closed && life.errors.is_empty());
+    // After an error a close may leave files that nothing depends on; and a power cut may take back what it did after
+    // everything was durable, the cuts and the removals.
+    let clean = |life: &Life| life.closed && life.errors.is_empty() && life.ending == Ending::Process;
+    let clean = ledger.lives.last().is_some_and(clean);
     let engine = open(dir, ledger)?;
     let mut summary = compare(&engine, ledger)?;
     summary.digest = before;
@@ -186,7 +188,9 @@ fn find(ledger: &Ledger, name: Name) -> Option<(&Life, &Commit)> {
 /// Creations and drops have no row: what the contents say about them. A keyspace that is not there was dropped only if
 /// its creation is not lost.
 fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation> {
-    for life in &mut ledger.lives {
+    // A life creates only what is not there: what a later one creates again, a crash had taken.
+    let mut again = HashSet::new();
+    for life in ledger.lives.iter_mut().rev() {
         let mut drops = BTreeMap::new();
         for commit in life.commits.values() {
             if let Action::Drop(keyspace) = &commit.action {
@@ -200,6 +204,7 @@ fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation>
                 Action::Create(keyspace) => {
                     let dropped = drops.get(&keyspace).is_some_and(|fate| *fate != Fate::Gone);
                     let there = found.0.contains_key(&keyspace) || (dropped && commit.fate == Fate::Kept);
+                    let there = there && !again.contains(&keyspace);
                     settle(*name, commit, there)?;
                     created.extend((commit.fate == Fate::Kept).then_some(keyspace));
                 }
@@ -210,6 +215,10 @@ fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation>
                 _ => {}
             }
         }
+        again.extend(life.commits.values().filter_map(|commit| match &commit.action {
+            Action::Create(name) => Some(name.clone()),
+            _ => None,
+        }));
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ mod fate;
 mod ledger;
 mod life;
 mod model;
+#[cfg_attr(not(target_os = "linux"), path = "no_power.rs")]
+pub(crate) mod power;
 mod report;
 mod retire;
 mod script;
@@ -73,6 +75,11 @@ pub(crate) struct Arguments {
     /// The shortest scripts, a matter of seconds
     #[arg(long, hide = true)]
     tiny: bool,
+    /// Cut the power of file systems on a recorded device instead; takes root
+    #[arg(long)]
+    power: bool,
+    #[command(flatten)]
+    of_power: power::PowerArguments,
 }
 
 impl Arguments {
@@ -82,6 +89,9 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
+    if arguments.power {
+        return power::run(arguments, &arguments.of_power);
+    }
     let started = Instant::now();
     let mut workspace = Workspace::create(&arguments.dir, "torture")?;
     let untraced = if arguments.untraced { Some("not asked for".to_owned()) } else { why_untraced(&workspace) };
