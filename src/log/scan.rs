@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::directory;
 use super::flush::Waited;
 use super::reader::{FrameReader, SegmentInfo};
 use super::shared::Shared;
