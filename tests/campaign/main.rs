@@ -12,6 +12,7 @@ mod crash;
 mod faults;
 mod figures;
 mod fuzz;
+mod kill;
 mod models;
 mod plants;
 #[path = "../support/mod.rs"]
@@ -20,7 +21,6 @@ mod support;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 mod tier1;
-mod kill;
 
 use figures::Figure;
 
