@@ -12,7 +12,7 @@ use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Receipt};
 use super::double::torn_states;
 use super::media::{Judge, SECTOR};
 use super::model::Contents;
-use super::plans::{EIO, ENOSPC, end_a_hang};
+use super::plans::{EIO, ENOSPC, LONGEST_RUN, end_a_hang};
 use super::reference::{ENDINGS, Ending, Reference};
 use super::verdict::{Expected, Opened};
 use super::workloads::{self, Cut, Session, Start};
@@ -50,7 +50,7 @@ fn reopen(seed: u64, disk: &SimDisk, body: impl FnOnce(&Engine, &Keyspace)) {
         let engine = open_with(options(), disk).expect("it opens");
         let keys = engine.keyspace("keys").expect("a keyspace");
         let over = Arc::default();
-        end_a_hang(&over, format!("a case, seed {seed}"));
+        end_a_hang(&over, LONGEST_RUN, format!("a case, seed {seed}"));
         let result = catch_unwind(AssertUnwindSafe(|| body(&engine, &keys)));
         over.store(true, Ordering::Relaxed);
         result

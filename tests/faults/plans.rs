@@ -174,7 +174,8 @@ pub(crate) fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
         strike.inject(&session.disk, n);
         sim::run(SEED, || {
             let over = Arc::new(AtomicBool::new(false));
-            end_a_hang(&over, format!("{}/{}/{n}", workload.name, strike.name));
+            let longest = if session.patient { LONGEST_WAIT } else { LONGEST_RUN };
+            end_a_hang(&over, longest, format!("{}/{}/{n}", workload.name, strike.name));
             if session.patient {
                 make_room_after_a_second(&session.disk, &over);
             }
@@ -215,15 +216,17 @@ pub(crate) fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
 
 /// No run takes as long, in virtual time. One that never comes to an end cannot be unwound: it says where it is, and
 /// the process ends.
-const LONGEST_RUN: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_RUN: Duration = Duration::from_secs(2);
+/// Nor one that waits for room.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-pub(crate) fn end_a_hang(over: &Arc<AtomicBool>, place: String) {
+pub(crate) fn end_a_hang(over: &Arc<AtomicBool>, longest: Duration, place: String) {
     let over = Arc::clone(over);
     drop(sim::start("watchdog", move || {
         let start = sim::now();
         while !over.load(Ordering::Relaxed) {
             sim::sleep(Duration::from_millis(100));
-            if sim::now() > start.map(|start| start.after(LONGEST_RUN)) && !over.load(Ordering::Relaxed) {
+            if sim::now() > start.map(|start| start.after(longest)) && !over.load(Ordering::Relaxed) {
                 // The test harness captures eprintln, and would lose it in the abort.
                 let _ = writeln!(std::io::stderr(), "HANG: FORELOG_FAULT='{place}'");
                 std::process::abort();
