@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn many_sectors_are_sampled_with_both_extremes() {
-        let ours = HashSet::from([3]);
+        let ours = (0..20).collect();
         let recording = recording(vec![write(0, &[1; 40]), write(50, &[2; 10])]);
         let epoch = recording.epochs(&ours).next().expect("one epoch");
         let plans = epoch.plans(100, &mut Random::new(7));
