@@ -41,7 +41,7 @@ pub(crate) fn open(
         None => return Err(no_database(&place.dir)),
     };
     if directory.history.lives.is_empty() {
-        make_name_durable(&place)?;
+        make_name_durable(&place, &place.dir)?;
     }
     let mut verdicts = recover::decide(&place, directory, visit)?;
     repair::settle(&place, &mut verdicts)?;
@@ -96,7 +96,11 @@ fn prepare_dir(place: &Place, create: bool) -> Result<()> {
         .map(Path::to_owned)
         .collect();
     // From the top, each durable before the next one is made: after a process kill in between, the one name that may
-    // not be durable is that of the lowest directory.
+    // not be durable is that of the lowest directory there. It is made so before there is anything in it.
+    let lowest = missing.last().and_then(|highest| highest.parent());
+    if let Some(lowest) = lowest.filter(|path| path.parent().is_some()) {
+        make_name_durable(place, lowest)?;
+    }
     for path in missing.iter().rev() {
         place.disk.create_dir(path).map_err(|error| Error::io("create the directory", path, error))?;
         if path != dir {
@@ -106,13 +110,13 @@ fn prepare_dir(place: &Place, create: bool) -> Result<()> {
     Ok(())
 }
 
-/// Makes the directory's own name durable. At every open before the first incarnation: its creation may have been cut
+/// Makes a directory's own name durable. At every open before the first incarnation: its creation may have been cut
 /// off, by the death of that process, before the name was durable, and nothing later makes it so.
-fn make_name_durable(place: &Place) -> Result<()> {
+fn make_name_durable(place: &Place, dir: &Path) -> Result<()> {
     // What may not be read cannot be synced: then whoever made the directory there answers for its name.
-    match place.disk.list(parent_of(&place.dir)) {
+    match place.disk.list(parent_of(dir)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        _ => sync_parent(place, &place.dir),
+        _ => sync_parent(place, dir),
     }
 }
 
