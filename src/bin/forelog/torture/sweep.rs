@@ -231,10 +231,10 @@ impl Torturer<'_> {
                 return self.remove(&subject);
             }
             self.tally.recovery[depth].covered += 1;
-            // The second recovery is killed everywhere, of the third ones one in eight.
+            // The second recovery is killed everywhere, of the third ones one in thirty-two.
             let deeper = match depth {
                 0 => true,
-                1 => !self.tiny && mix(self.seed ^ self.tally.processes).is_multiple_of(8),
+                1 => !self.tiny && mix(self.seed ^ self.tally.processes).is_multiple_of(32),
                 _ => false,
             };
             if deeper {
