@@ -168,18 +168,10 @@ impl Torturer<'_> {
             if self.is_over() {
                 break;
             }
-            let mut hit = false;
-            for (fate, after) in [(Fate::Before(nth), false), (Fate::After(nth), true)] {
-                let mut subject = self.fresh();
-                let lived = self.live(&mut subject, script, fate)?;
-                hit |= lived.hit.is_some();
-                *(if after { &mut covered.after } else { &mut covered.before }) += u64::from(lived.hit.is_some());
-                self.check(&mut subject)?;
-                if !self.tiny || nth.is_multiple_of(16) {
-                    self.afterlife(&mut subject)?;
-                }
-                self.remove(&subject)?;
-            }
+            let (before, after) = (covered.before, covered.after);
+            covered.before += u64::from(self.boundary(script, Fate::Before(nth))?);
+            covered.after += u64::from(self.boundary(script, Fate::After(nth))?);
+            let hit = (covered.before, covered.after) != (before, after);
             if !hit {
                 covered.of = Some(nth - 1);
                 break;
@@ -187,6 +179,24 @@ impl Torturer<'_> {
         }
         self.tally.boundaries.push(covered);
         Ok(())
+    }
+
+    /// Whether a process was killed there. How many calls a life makes depends on how its threads run: one that ended
+    /// before it came so far is tried again.
+    fn boundary(&mut self, script: &Script, fate: Fate) -> Result<bool, Trouble> {
+        for _ in 0..3 {
+            let mut subject = self.fresh();
+            let hit = self.live(&mut subject, script, fate)?.hit.is_some();
+            self.check(&mut subject)?;
+            if !self.tiny || self.serial.is_multiple_of(32) {
+                self.afterlife(&mut subject)?;
+            }
+            self.remove(&subject)?;
+            if hit {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Databases as crashes leave them: closed, cut off in the middle, cut off while a segment is made.
