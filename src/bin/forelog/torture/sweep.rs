@@ -84,12 +84,26 @@ fn pick<T: Copy>(choices: &[T], number: u64) -> T {
 impl Torturer<'_> {
     pub(super) fn run(&mut self, part: Part) -> Result<(), Trouble> {
         match part {
-            Part::Boundaries => self.scripts().iter().try_for_each(|script| self.boundaries(script)),
+            Part::Boundaries => self.in_turns(&self.scripts(), Self::boundaries),
             Part::Recovery => self.recovery(),
             Part::Errors => self.errors(),
             Part::Deaths => self.deaths(),
             Part::Random => self.random(),
         }
+    }
+
+    /// What one script leaves of its time goes to the others.
+    fn in_turns(
+        &mut self,
+        scripts: &[Script],
+        sweep: impl Fn(&mut Self, &Script) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let end = self.until;
+        for (left, script) in (1..=u32::try_from(scripts.len()).unwrap_or(1)).rev().zip(scripts) {
+            self.until = Instant::now() + end.saturating_duration_since(Instant::now()) / left;
+            sweep(self, script)?;
+        }
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -262,11 +276,10 @@ impl Torturer<'_> {
         if self.tiny {
             scripts.truncate(1);
         }
-        for script in scripts {
-            for &(call, fault) in if self.tiny { &ERRORS[..1] } else { &ERRORS[..] } {
-                self.failing(None, &script, call, fault)?;
-            }
-        }
+        let errors = if self.tiny { &ERRORS[..1] } else { &ERRORS[..] };
+        self.in_turns(&scripts, |torturer, script| {
+            errors.iter().try_for_each(|&(call, fault)| torturer.failing(None, script, call, fault))
+        })?;
         if self.tiny {
             return Ok(());
         }
