@@ -229,6 +229,7 @@ impl Torturer<'_> {
     fn recovery(&mut self) -> Result<(), Trouble> {
         for index in 0..if self.tiny { 1 } else { 6 } {
             if self.is_over() {
+                self.tally.recovery.iter_mut().for_each(|depth| depth.cut_short = true);
                 return Ok(());
             }
             let crashed = self.crashed(index)?;
@@ -243,7 +244,7 @@ impl Torturer<'_> {
         let script = Script { retiring, ..Script::recovery() };
         for nth in 1.. {
             if self.is_over() {
-                self.tally.recovery[depth].cut_short = true;
+                self.tally.recovery.iter_mut().for_each(|depth| depth.cut_short = true);
                 return Ok(());
             }
             let mut subject = crashed.copy_to(self.workspace.path(&format!("recovery-{depth}")))?;
