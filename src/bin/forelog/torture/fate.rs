@@ -177,7 +177,10 @@ impl FromStr for Case {
             let (script, fate) = text.trim_end_matches([',', '+']).split_once('@').ok_or("a life is SCRIPT@FATE")?;
             Ok(Step { script: script.parse()?, fate: fate.parse()?, checked })
         };
-        text.split_inclusive([',', '+']).map(step).collect::<Result<_, String>>().map(Case)
+        match text.split_inclusive([',', '+']).map(step).collect::<Result<Vec<_>, String>>()? {
+            none if none.is_empty() => Err("no life at all".to_owned()),
+            steps => Ok(Case(steps)),
+        }
     }
 }
 

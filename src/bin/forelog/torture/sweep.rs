@@ -84,12 +84,26 @@ fn pick<T: Copy>(choices: &[T], number: u64) -> T {
 impl Torturer<'_> {
     pub(super) fn run(&mut self, part: Part) -> Result<(), Trouble> {
         match part {
-            Part::Boundaries => self.scripts().iter().try_for_each(|script| self.boundaries(script)),
+            Part::Boundaries => self.in_turns(&self.scripts(), Self::boundaries),
             Part::Recovery => self.recovery(),
             Part::Errors => self.errors(),
             Part::Deaths => self.deaths(),
             Part::Random => self.random(),
         }
+    }
+
+    /// What one script leaves of its time goes to the others.
+    fn in_turns(
+        &mut self,
+        scripts: &[Script],
+        sweep: impl Fn(&mut Self, &Script) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let end = self.until;
+        for (left, script) in (1..=u32::try_from(scripts.len()).unwrap_or(1)).rev().zip(scripts) {
+            self.until = Instant::now() + end.saturating_duration_since(Instant::now()) / left;
+            sweep(self, script)?;
+        }
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -168,18 +182,10 @@ impl Torturer<'_> {
             if self.is_over() {
                 break;
             }
-            let mut hit = false;
-            for (fate, after) in [(Fate::Before(nth), false), (Fate::After(nth), true)] {
-                let mut subject = self.fresh();
-                let lived = self.live(&mut subject, script, fate)?;
-                hit |= lived.hit.is_some();
-                *(if after { &mut covered.after } else { &mut covered.before }) += u64::from(lived.hit.is_some());
-                self.check(&mut subject)?;
-                if !self.tiny || nth.is_multiple_of(16) {
-                    self.afterlife(&mut subject)?;
-                }
-                self.remove(&subject)?;
-            }
+            let (before, after) = (covered.before, covered.after);
+            covered.before += u64::from(self.boundary(script, Fate::Before(nth))?);
+            covered.after += u64::from(self.boundary(script, Fate::After(nth))?);
+            let hit = (covered.before, covered.after) != (before, after);
             if !hit {
                 covered.of = Some(nth - 1);
                 break;
@@ -187,6 +193,24 @@ impl Torturer<'_> {
         }
         self.tally.boundaries.push(covered);
         Ok(())
+    }
+
+    /// Whether a process was killed there. How many calls a life makes depends on how its threads run: one that ended
+    /// before it came so far is tried again.
+    fn boundary(&mut self, script: &Script, fate: Fate) -> Result<bool, Trouble> {
+        for _ in 0..3 {
+            let mut subject = self.fresh();
+            let hit = self.live(&mut subject, script, fate)?.hit.is_some();
+            self.check(&mut subject)?;
+            if !self.tiny || self.serial.is_multiple_of(32) {
+                self.afterlife(&mut subject)?;
+            }
+            self.remove(&subject)?;
+            if hit {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Databases as crashes leave them: closed, cut off in the middle, cut off while a segment is made.
@@ -205,6 +229,7 @@ impl Torturer<'_> {
     fn recovery(&mut self) -> Result<(), Trouble> {
         for index in 0..if self.tiny { 1 } else { 6 } {
             if self.is_over() {
+                self.tally.recovery.iter_mut().for_each(|depth| depth.cut_short = true);
                 return Ok(());
             }
             let crashed = self.crashed(index)?;
@@ -219,7 +244,7 @@ impl Torturer<'_> {
         let script = Script { retiring, ..Script::recovery() };
         for nth in 1.. {
             if self.is_over() {
-                self.tally.recovery[depth].cut_short = true;
+                self.tally.recovery.iter_mut().for_each(|depth| depth.cut_short = true);
                 return Ok(());
             }
             let mut subject = crashed.copy_to(self.workspace.path(&format!("recovery-{depth}")))?;
@@ -231,10 +256,10 @@ impl Torturer<'_> {
                 return self.remove(&subject);
             }
             self.tally.recovery[depth].covered += 1;
-            // The second recovery is killed everywhere, of the third ones one in eight.
+            // The second recovery is killed everywhere, of the third ones one in thirty-two.
             let deeper = match depth {
                 0 => true,
-                1 => !self.tiny && mix(self.seed ^ self.tally.processes).is_multiple_of(8),
+                1 => !self.tiny && mix(self.seed ^ self.tally.processes).is_multiple_of(32),
                 _ => false,
             };
             if deeper {
@@ -252,11 +277,10 @@ impl Torturer<'_> {
         if self.tiny {
             scripts.truncate(1);
         }
-        for script in scripts {
-            for &(call, fault) in if self.tiny { &ERRORS[..1] } else { &ERRORS[..] } {
-                self.failing(None, &script, call, fault)?;
-            }
-        }
+        let errors = if self.tiny { &ERRORS[..1] } else { &ERRORS[..] };
+        self.in_turns(&scripts, |torturer, script| {
+            errors.iter().try_for_each(|&(call, fault)| torturer.failing(None, script, call, fault))
+        })?;
         if self.tiny {
             return Ok(());
         }
