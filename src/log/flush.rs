@@ -179,6 +179,7 @@ impl Shared {
         self.stop_if_poisoned()?;
         self.positions.advance_durable(target).map_err(|step| self.stop_holding(&mut core, step.into()))?;
         core.ledger.release(target);
+        self.arm_mark(&mut core);
         // Whether or not this call was the one that released: a look at the ledger may have come first.
         self.room.notify_all();
         Ok(())

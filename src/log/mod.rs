@@ -8,6 +8,7 @@
 //! | `buffer` | frames that have their place and are not yet in a file |
 //! | `flush` | the one path to written and durable; group commit |
 //! | `background` | the flusher for those who do not wait |
+//! | `mark` | proof, outside the segments, of how far a log at rest is durable |
 //! | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
 //! | `receipt`, `callbacks`, `outcome` | how a commit's durability is learned, now and for ever |
 //! | `life`, `segment`, `place` | incarnations, the files they write, the directory |
@@ -36,6 +37,7 @@ mod directory;
 mod flush;
 pub mod inspect;
 mod life;
+mod mark;
 mod open;
 mod outcome;
 mod place;
@@ -59,6 +61,7 @@ pub(crate) use buffer::Prepared;
 pub(crate) use shared::Shared;
 
 pub use budget::{AtRisk, LossWindow};
+pub use mark::MarkFound;
 pub use poison::Poison;
 pub use receipt::Receipt;
 pub use recover::Recovery;

@@ -2,7 +2,7 @@
 //!
 //! Locks, in the order in which they may be taken together: `lives` > `writer` > `core`. `sync`, `threads` and the queue of
 //! the callbacks are taken last. None is held during an fsync; `writer` is held during a write call, which is what it is
-//! for; `lives` during the begin and the end of an incarnation.
+//! for; `lives` during the begin and the end of an incarnation; `mark` while the mark is written, with no other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
@@ -11,6 +11,8 @@ use super::budget::{AtRisk, Ledger};
 use super::buffer::{Buffer, Tail};
 use super::callbacks::Callbacks;
 use super::flush::{SyncState, Writer};
+use super::life::Errand;
+use super::mark::{Arming, MarkFile};
 use super::place::Place;
 use super::poison::Poison;
 use super::positions::Positions;
@@ -40,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) preparing: bool,
     /// The preparation failed; told to the append that needs the segment.
     pub(crate) prepare_error: Option<Error>,
+    /// Whether MARK lags behind the durable LSN.
+    pub(crate) arming: Arming,
     /// Segments prepared in this incarnation: their sizes double from the first on.
     pub(crate) prepared: u32,
 }
@@ -58,8 +62,8 @@ pub(crate) struct Lives {
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     pub(crate) running: Vec<Thread>,
-    /// Asks the preparer for the next segment; `None` until they run.
-    pub(crate) requests: Option<Sender<()>>,
+    /// Asks the preparer for the next segment, or for the mark; `None` until they run.
+    pub(crate) requests: Option<Sender<Errand>>,
 }
 
 /// How far closing has come.
@@ -88,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) sync: Mutex<SyncState>,
     pub(crate) lives: Mutex<Lives>,
     pub(crate) threads: Mutex<Threads>,
+    /// Held during I/O on it, by the one thread that does any.
+    pub(crate) mark: Mutex<Option<MarkFile>>,
     /// With `core`: room in the loss budget, a prepared segment, or the end.
     pub(crate) room: Condvar,
     /// With `core`: a flush is due, or the end.

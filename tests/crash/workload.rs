@@ -218,6 +218,10 @@ impl Client {
         if self.random.one_in(3) {
             sim::sleep(micros(self.random.below(300)));
         }
+        if self.random.one_in(12) {
+            // Until the log, if the others rest too, has written its mark.
+            sim::sleep(Duration::from_millis(self.random.between(900, 2_500) as u64));
+        }
     }
 
     fn way(&mut self) -> Way {

@@ -7,6 +7,7 @@ mod closing;
 mod cycles;
 mod durable_first;
 mod flips;
+mod mark;
 mod media;
 mod power;
 mod reading;
