@@ -184,6 +184,12 @@ impl Slots {
         slots
     }
 
+    /// Up to where they prove this incarnation durable; zero if they say nothing of it.
+    pub(crate) fn proven(&self, incarnation: Incarnation) -> u64 {
+        let own = self.marks.iter().filter(|(_, mark)| mark.incarnation == incarnation);
+        own.map(|(_, mark)| mark.durable.get()).max().unwrap_or(0)
+    }
+
     pub(crate) fn dumped(&self) -> impl Iterator<Item = DumpedMark> {
         self.marks.iter().map(|(slot, mark)| DumpedMark {
             slot: *slot,

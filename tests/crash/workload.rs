@@ -130,6 +130,12 @@ pub(crate) fn run_clients(engine: &Engine, ledger: &Ledger, plan: &Plan, random:
         })
         .collect();
     clients.into_iter().for_each(sim::Simulated::join);
+    if random.one_in(3) {
+        // Until the log has written its mark, with the last commits durable or not, and on from there.
+        sim::sleep(Duration::from_millis(random.between(900, 2_500) as u64));
+        let (engine, ledger, plan, random) = (engine.clone(), ledger.clone(), plan.clone(), Random::new(random.next()));
+        Client { id: plan.clients, number: 0, engine, ledger, keyspaces, random, plan }.step();
+    }
     match engine.flush() {
         Ok(lsn) => ledger.note(Event::Durable(lsn)),
         Err(error) => ledger.expect(&error, &[]),
@@ -217,10 +223,6 @@ impl Client {
         }
         if self.random.one_in(3) {
             sim::sleep(micros(self.random.below(300)));
-        }
-        if self.random.one_in(12) {
-            // Until the log, if the others rest too, has written its mark.
-            sim::sleep(Duration::from_millis(self.random.between(900, 2_500) as u64));
         }
     }
 
