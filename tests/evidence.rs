@@ -72,7 +72,7 @@ fn database(seed: u64, end: End) -> Database {
             let keys = engine.keyspace("keys").unwrap();
             for number in 0..7_u8 {
                 let mut batch = engine.batch().unwrap();
-                let length = [700, 20, 1500, 900, 2000, 60, 100][usize::from(number)];
+                let length = [700, 20, 1500, 900, 1200, 60, 100][usize::from(number)];
                 batch.put(&keys, [life, number], vec![number; length]).unwrap();
                 tokens.push(batch.commit_with(CommitMode::Sync).unwrap().token());
                 sim::sleep(Duration::from_millis(1));
