@@ -66,10 +66,13 @@ mod table;
 mod txn;
 mod words;
 
-pub use engine::{Engine, Options};
+pub use engine::{Engine, Options, Salvaged, Saved, Unnamed};
 pub use format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
 pub use index::{Key, Value};
-pub use log::{AtRisk, Log, LogOptions, LossWindow, MarkFound, Poison, Receipt, Record, Recovery, Scan, Stats, Tail};
+pub use log::{
+    AtRisk, BadFile, Log, LogOptions, LossCause, LossWindow, Lost, MarkFound, Order, Poison, Receipt, Record, Recovery,
+    Scan, Scrub, ScrubOptions, ScrubProgress, Stats, Tail,
+};
 pub use txn::{Keyspace, Range, Snapshot, Transaction, WriteBatch};
 pub use words::error::{Damage, DamageCause, Error, ErrorKind, Result};
 pub use words::options::{LossBudget, MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};

@@ -110,7 +110,8 @@ fn is_temporary(name: &str) -> bool {
     name.strip_suffix(".tmp").is_some_and(|stem| stem == FILE_NAME || base_of(stem).is_some())
 }
 
-fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
+/// Reads and checks the header of the segment whose name is that of `base`.
+pub(super) fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
     let path = place.path(&crate::format::segment::file_name(base));
     let damaged = |cause, error: io::Error| Error::damaged(&path, Lsn::new(base), cause).with_source(error);
     let unreadable = |error| unreadable(&path, Lsn::new(base), error);

@@ -218,7 +218,11 @@ impl Shared {
     }
 
     fn stop_threads(&self) {
-        let Threads { running, requests } = std::mem::take(&mut *self.threads.lock());
+        let ended = Threads { ended: true, ..Threads::default() };
+        let Threads { running, requests, scrubs, .. } = std::mem::replace(&mut *self.threads.lock(), ended);
+        for scrub in scrubs {
+            scrub.end();
+        }
         if let Some(requests) = requests {
             requests.close();
         }

@@ -15,6 +15,8 @@
 //! | `poison` | fail-stop |
 //! | `scan` | reading: scans and tails |
 //! | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
+//! | `scrub` | checks, in the background, what is on the medium under an open log |
+//! | `salvage` | what can be proven whole of a log in any state |
 //! | `reader` | reads and checks frames, for all of the above and for `verify` and `dump` |
 
 use std::path::Path;
@@ -47,7 +49,9 @@ mod reader;
 mod receipt;
 mod recover;
 mod repair;
+pub(crate) mod salvage;
 mod scan;
+mod scrub;
 mod segment;
 mod shared;
 mod stats;
@@ -65,7 +69,9 @@ pub use mark::MarkFound;
 pub use poison::Poison;
 pub use receipt::Receipt;
 pub use recover::Recovery;
+pub use salvage::{BadFile, LossCause, Lost, Order};
 pub use scan::{Record, Scan, Tail};
+pub use scrub::{Scrub, ScrubOptions, ScrubProgress};
 pub use stats::Stats;
 
 /// How a [`Log`] is opened.
@@ -297,6 +303,14 @@ impl Log {
     /// I/O errors.
     pub fn prune_history(&self, incarnation: u64) -> Result<()> {
         self.shared().prune_history(incarnation)
+    }
+
+    /// Begins to read and check, on a thread of its own, everything that is durable now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
+    pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
+        self.shared().scrub(options)
     }
 
     /// The log's random identity.

@@ -102,7 +102,7 @@ fn prepare_dir(place: &Place, create: bool) -> Result<()> {
     Ok(())
 }
 
-fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {
+pub(super) fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {
     let path = place.path(LOCK_NAME);
     match place.disk.lock(&path) {
         Ok(Some(lock)) => Ok(lock),

@@ -356,7 +356,7 @@ impl<'a, 'v> Walk<'a, 'v> {
     }
 }
 
-fn cause_of(state: FrameState) -> DamageCause {
+pub(super) fn cause_of(state: FrameState) -> DamageCause {
     match state {
         FrameState::Unwritten | FrameState::HeaderTorn | FrameState::PayloadTorn => DamageCause::Unlanded,
         FrameState::HeaderRotten | FrameState::PayloadRotten => DamageCause::Rotten,

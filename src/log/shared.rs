@@ -5,7 +5,7 @@
 //! for; `lives` during the begin and the end of an incarnation; `mark` while the mark is written, with no other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::budget::{AtRisk, Ledger};
 use super::buffer::{Buffer, Tail};
@@ -18,6 +18,7 @@ use super::poison::Poison;
 use super::positions::Positions;
 use super::reader::SegmentInfo;
 use super::recover::Recovery;
+use super::scrub::Task;
 use super::stats::{Counters, Stats};
 use crate::disk::DiskLock;
 use crate::format::history::{History, Life};
@@ -64,6 +65,10 @@ pub(crate) struct Threads {
     pub(crate) running: Vec<Thread>,
     /// Asks the preparer for the next segment, or for the mark; `None` until they run.
     pub(crate) requests: Option<Sender<Errand>>,
+    /// The scrubs that may be running.
+    pub(crate) scrubs: Vec<Arc<Task>>,
+    /// The log was closed: none is begun any more.
+    pub(crate) ended: bool,
 }
 
 /// How far closing has come.
