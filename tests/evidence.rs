@@ -225,6 +225,7 @@ fn check_all(tally: &Tally) {
         assert_eq!(tally.fates("HISTORY", action), [Fate::Refused].into(), "HISTORY {action}");
     }
     assert_eq!(tally.fates("HISTORY", "extended"), [Fate::Refused].into());
+    assert_eq!(tally.fates("HISTORY", "a former version"), [Fate::Refused].into());
     assert_eq!(tally.fates("segment", "cut"), [Fate::Refused].into());
     assert_eq!(tally.fates("segment", "of another database"), [Fate::Refused].into());
     assert!(tally.fates("segment", "deleted").contains(&Fate::Refused));

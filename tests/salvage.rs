@@ -426,6 +426,19 @@ fn salvage_refuses_a_place_in_use_an_open_database_and_nothing_at_all() {
 }
 
 #[test]
+fn records_of_another_program_are_told() {
+    let disk = SimDisk::new();
+    let log = forelog::LogOptions::new().open_on(Arc::new(disk.clone()), DB).unwrap();
+    let lsns: Vec<Lsn> =
+        [b"one", b"two"].iter().map(|text| log.append(*text, CommitMode::Sync).unwrap().lsn()).collect();
+    log.close().unwrap();
+    let salvaged = salvage(&disk).unwrap();
+    assert_eq!(salvaged.commits, 0);
+    let told: Vec<_> = salvaged.lost.iter().map(|lost| (lost.to, lost.cause)).collect();
+    assert_eq!(told, lsns.iter().map(|lsn| (Some(*lsn), LossCause::NotATransaction)).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_command_says_what_is_missing() {
     let dir = TempDir::new("salvage");
     let db = dir.join("db");

@@ -192,7 +192,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::salvage`].
     pub fn salvage_on(disk: Arc<dyn Disk>, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
-        salvage::salvage(&disk, from.as_ref(), to.as_ref())
+        salvage::salvage(disk, from.as_ref(), to.as_ref())
     }
 
     fn pipeline(&self) -> &Arc<Pipeline> {

@@ -52,20 +52,22 @@ pub struct Unnamed {
 }
 
 /// Salvages from the database in `from` into a new one in `to`.
-pub(super) fn salvage(disk: &Arc<dyn Disk>, from: &Path, to: &Path) -> Result<Salvaged> {
-    refuse_if_used(&**disk, to)?;
+pub(super) fn salvage(disk: Arc<dyn Disk>, from: &Path, to: &Path) -> Result<Salvaged> {
+    refuse_if_used(&*disk, to)?;
+    let source = Arc::clone(&disk);
+    let begin = move || Saver::new(Arc::clone(&disk), to);
     let mut saver: Option<Saver> = None;
-    let found = salvage::salvage(Arc::clone(disk), from, &mut |lsn, payload| {
+    let found = salvage::salvage(source, from, &mut |lsn, payload| {
         // Created with the first record: what holds nothing to salvage leaves no empty database behind.
         let saver = match &mut saver {
             Some(saver) => saver,
-            none => none.insert(Saver::new(disk, to)?),
+            none => none.insert(begin()?),
         };
         saver.save(lsn, payload)
     })?;
     let saver = match saver {
         Some(saver) => saver,
-        None => Saver::new(disk, to)?,
+        None => begin()?,
     };
     saver.finish(found)
 }
@@ -102,9 +104,9 @@ struct Saver {
 }
 
 impl Saver {
-    fn new(disk: &Arc<dyn Disk>, to: &Path) -> Result<Self> {
+    fn new(disk: Arc<dyn Disk>, to: &Path) -> Result<Self> {
         let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
-        let engine = options.open_on(Arc::clone(disk), to)?;
+        let engine = options.open_on(disk, to)?;
         let names = Names { next: engine.pipeline().index.next_keyspace_id(), ..Names::default() };
         Ok(Saver { engine, names, commits: 0, last: Lsn::ZERO, unnamed: Vec::new() })
     }

@@ -22,6 +22,7 @@ use crate::format::history::{FILE_NAME, History};
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
 use crate::words::error::{DamageCause, Error, Result};
+use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
 mod inventory;
@@ -294,7 +295,8 @@ impl Walk<'_, '_> {
             if info.place(position).is_none() {
                 break;
             }
-            match readers.next_whole(start + 8).filter(|at| *at < until) {
+            let ahead = if planted!("salvage-stops-at-damage") { None } else { readers.next_whole(start + 8) };
+            match ahead.filter(|at| *at < until) {
                 Some(at) => {
                     self.lose(&info.path, start, Some(at), cause(&readers, start, &examined, extent));
                     position = at;

@@ -12,4 +12,5 @@ mod media;
 mod power;
 mod reading;
 mod required_segments;
+mod salvage;
 mod verdicts;
