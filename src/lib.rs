@@ -37,6 +37,23 @@
 //! could take is bounded at every instant by the [`LossBudget`]; what it took is told by [`Engine::recovery`] and, for
 //! each commit, by [`Engine::outcome`].
 //!
+//! # When a file is damaged
+//!
+//! Opening refuses what was durable and has changed, with segment, LSN and cause ([`Error::damage`]), and changes
+//! nothing. What cannot be noticed is a closed list (the residue, in the [format](mod@format)).
+//!
+//! | to | use |
+//! |---|---|
+//! | check a database that is not open | [`Engine::verify`] |
+//! | save what can be proven whole of one that does not open | [`Engine::salvage`] |
+//! | check the log under an open engine, in the background | [`Engine::scrub`] |
+//! | write what an open engine holds in memory to another place | [`Engine::save_to`] |
+//!
+//! # Tests of your own
+//!
+//! [`Engine::in_memory`] gives an engine on which everything works and nothing survives. With the feature `sim`, a
+//! `SimDisk` loses what was not synced, and a whole program follows from one seed.
+//!
 //! # The map
 //!
 //! A commit goes down this list, recovery comes up it; a folder imports only those below it.
@@ -66,10 +83,13 @@ mod table;
 mod txn;
 mod words;
 
-pub use engine::{Engine, Options};
+pub use engine::{Engine, Options, Salvaged, Saved, Unnamed};
 pub use format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
 pub use index::{Key, Value};
-pub use log::{AtRisk, Log, LogOptions, LossWindow, Poison, Receipt, Record, Recovery, Scan, Stats, Tail};
+pub use log::{
+    AtRisk, BadFile, Log, LogOptions, LossCause, LossWindow, Lost, MarkFound, Order, Poison, Receipt, Record, Recovery,
+    Scan, Scrub, ScrubOptions, ScrubProgress, Stats, Tail,
+};
 pub use txn::{Keyspace, Range, Snapshot, Transaction, WriteBatch};
 pub use words::error::{Damage, DamageCause, Error, ErrorKind, Result};
 pub use words::options::{LossBudget, MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};

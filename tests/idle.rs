@@ -34,8 +34,8 @@ fn an_idle_engine_does_not_wake_up() {
         batch.put(&keys, number.to_be_bytes(), b"value").unwrap();
         batch.commit_with(if number % 2 == 0 { CommitMode::Async } else { CommitMode::Written }).unwrap();
     }
-    // Until the last flush and the preparation of a segment are over.
-    while engine.at_risk().commits > 0 || engine.stats().segments_prepared == 0 {
+    // Until the last flush, the preparation of a segment and the one mark after them are over.
+    while engine.at_risk().commits > 0 || engine.stats().segments_prepared == 0 || engine.stats().marks == 0 {
         std::thread::sleep(Duration::from_millis(20));
     }
     let settled = loop {
@@ -46,10 +46,10 @@ fn an_idle_engine_does_not_wake_up() {
         }
     };
     assert!(!settled.is_empty(), "the engine has threads");
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(wake_ups(), settled, "a thread woke up without a reason");
-    assert_eq!(engine.stats().flushes, {
+    assert_eq!(engine.stats(), {
         std::thread::sleep(Duration::from_millis(100));
-        engine.stats().flushes
+        engine.stats()
     });
 }

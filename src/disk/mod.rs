@@ -1,7 +1,7 @@
 //! The seam to the storage medium: a small object-safe trait with positional reads and writes.
 //!
 //! Nothing in the crate touches the operating system's files except through [`Disk`] and [`DiskFile`]. [`OsDisk`] is
-//! the real one; with the feature `sim`, [`sim::SimDisk`] is one in memory that loses what was not synced.
+//! the real one; [`MemoryDisk`] keeps nothing; with the feature `sim`, [`sim::SimDisk`] is one in memory that loses what was not synced.
 //!
 //! Failures are plain [`std::io::Error`]s; what they mean for the log is decided above.
 
@@ -13,11 +13,13 @@ use std::sync::Arc;
 use crate::words::plant::planted;
 
 mod latch;
+mod memory;
 mod os;
 #[cfg(feature = "sim")]
 pub mod sim;
 
 pub use latch::FailStop;
+pub use memory::MemoryDisk;
 pub use os::OsDisk;
 
 /// How a file is opened.

@@ -3,17 +3,22 @@
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
 mod open;
+mod salvage;
+mod save;
 
 #[cfg(test)]
 mod tests;
 
+pub use salvage::{Salvaged, Unnamed};
+pub use save::Saved;
+
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, OsDisk};
+use crate::disk::{Disk, MemoryDisk, OsDisk};
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
-use crate::log::{self, AtRisk, Patience, Poison, Recovery, Stats};
+use crate::log::{self, AtRisk, Patience, Poison, Recovery, Scrub, ScrubOptions, Stats};
 use crate::txn::pipeline::Pipeline;
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -65,6 +70,14 @@ impl Options {
         self.open_on(Arc::new(OsDisk), dir)
     }
 
+    /// Opens a new database that lives in memory alone: see [`Engine::in_memory`].
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn in_memory(self) -> Result<Engine> {
+        self.create(true).open_on(Arc::new(MemoryDisk::new()), "memory")
+    }
+
     /// Opens the database on a disk of your own.
     ///
     /// # Errors
@@ -110,12 +123,79 @@ impl Engine {
         Options::new().open(dir)
     }
 
+    /// A new database that lives in memory alone, for tests of your own: everything works on it, and nothing of it
+    /// survives. `Sync` costs nothing, and promises nothing. The log is kept too, so it takes a few MiB, and more for
+    /// each byte written.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let engine = forelog::Engine::in_memory()?;
+    /// let accounts = engine.keyspace("accounts")?;
+    /// let mut tx = engine.begin()?;
+    /// tx.put(&accounts, "alice", "90")?;
+    /// assert!(tx.commit()?.is_durable());         // as far as there is anything to be durable on
+    /// assert_eq!(engine.snapshot()?.get(&accounts, "alice")?.unwrap(), b"90");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// To test what a crash leaves, use the feature `sim`, whose disk can lose its power.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the operating system has no randomness or no thread to give.
+    pub fn in_memory() -> Result<Engine> {
+        Options::new().in_memory()
+    }
+
     /// Reads and checks everything in the database in directory `dir`, changing nothing; says what an open would find.
     ///
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
         open::verify(Arc::new(OsDisk), dir.as_ref())
+    }
+
+    /// Saves what can be proven whole of the database in `from`, which may be in any state, into a new database in `to`.
+    ///
+    /// Every commit whose record its checksums prove whole is committed again, in the old order, also behind damage;
+    /// the result says what is missing and why. What an earlier recovery dropped does not come back, as long as HISTORY
+    /// can be read. Nothing in `from` is changed. The new database has an identity of its own: tokens of the old one
+    /// are foreign to it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = std::env::temp_dir().join(format!("forelog-doc-salvage-{}", std::process::id()));
+    /// # let _ = std::fs::remove_dir_all(&dir);
+    /// use forelog::{Engine, Order};
+    /// let engine = Engine::open(dir.join("bank"))?;
+    /// let mut tx = engine.begin()?;
+    /// tx.put(&engine.keyspace("accounts")?, "alice", "90")?;
+    /// tx.commit()?;
+    /// engine.close()?;
+    /// std::fs::remove_file(dir.join("bank/HISTORY"))?;
+    /// assert!(Engine::open(dir.join("bank")).is_err());
+    ///
+    /// let salvaged = Engine::salvage(dir.join("bank"), dir.join("saved"))?;
+    /// assert_eq!((salvaged.commits, salvaged.lost.len(), salvaged.order), (2, 0, Order::Unproven));
+    /// let engine = Engine::open(dir.join("saved"))?;
+    /// assert_eq!(engine.snapshot()?.get(&engine.keyspace("accounts")?, "alice")?.unwrap(), b"90");
+    /// # drop(engine); std::fs::remove_dir_all(&dir)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if there is something in `to`; [`ErrorKind::NotADatabase`] if there is nothing of a
+    /// database in `from`; [`ErrorKind::Locked`] while it is open; [`ErrorKind::DiskFull`] and [`ErrorKind::Io`], after
+    /// which `to` holds a part of it.
+    pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
+        Engine::salvage_on(Arc::new(OsDisk), from, to)
+    }
+
+    /// [`Engine::salvage`] on a disk of your own.
+    ///
+    /// # Errors
+    /// As [`Engine::salvage`].
+    pub fn salvage_on(disk: Arc<dyn Disk>, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
+        salvage::salvage(disk, from.as_ref(), to.as_ref())
     }
 
     fn pipeline(&self) -> &Arc<Pipeline> {
@@ -306,6 +386,57 @@ impl Engine {
     /// The mode that [`Transaction::commit`] uses.
     pub fn commit_mode(&self) -> CommitMode {
         self.pipeline().settings.commit_mode
+    }
+
+    /// Begins to read and check, on a thread of its own, everything of the log that is durable now; says what it finds.
+    ///
+    /// An engine reads its log at open only, so that rot under an open one is not noticed otherwise. The state in
+    /// memory is not touched by it: [`Engine::save_to`] saves that. Closing the engine ends the scrub. It reads as the
+    /// operating system gives: what is in the kernel's cache is checked there, and not on the medium.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = std::env::temp_dir().join(format!("forelog-doc-scrub-{}", std::process::id()));
+    /// # let _ = std::fs::remove_dir_all(&dir);
+    /// use forelog::{Engine, ScrubOptions};
+    /// let engine = Engine::open(dir.join("bank"))?;
+    /// engine.keyspace("accounts")?;
+    /// let scrub = engine.scrub(ScrubOptions::default().bytes_per_second(64 << 20))?;
+    /// scrub.wait();
+    /// for damage in scrub.findings() {
+    ///     println!("{} at LSN {}: {}", damage.file.display(), damage.lsn, damage.cause);
+    /// }
+    /// if scrub.progress().findings > 0 {
+    ///     engine.save_to(dir.join("bank-2"))?; // what is in memory is whole
+    /// }
+    /// # drop(engine); std::fs::remove_dir_all(&dir)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
+    pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
+        self.pipeline().check_open()?;
+        self.pipeline().log.scrub(options)
+    }
+
+    /// Writes the state as it is now, all keyspaces at the visible LSN, durable or not, as a new database in `to`:
+    /// a copy, or the way out when the log is damaged or the engine is poisoned. Commits go on meanwhile. The new
+    /// database has an identity and positions of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if there is something in `to`; as for opening and committing, after which `to` holds
+    /// a part of the state.
+    pub fn save_to(&self, to: impl AsRef<Path>) -> Result<Saved> {
+        self.save_to_on(Arc::new(OsDisk), to)
+    }
+
+    /// [`Engine::save_to`] on a disk of your own.
+    ///
+    /// # Errors
+    /// As [`Engine::save_to`].
+    pub fn save_to_on(&self, disk: Arc<dyn Disk>, to: impl AsRef<Path>) -> Result<Saved> {
+        save::save(self, disk, to.as_ref())
     }
 
     /// Closes the engine for all clones: makes every commit durable, ends the log cleanly, releases the lock. Waiters

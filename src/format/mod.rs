@@ -5,6 +5,7 @@ pub(crate) mod fill;
 pub(crate) mod frame;
 pub(crate) mod history;
 pub(crate) mod identity;
+pub(crate) mod mark;
 pub(crate) mod segment;
 pub mod verdict;
 

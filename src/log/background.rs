@@ -4,7 +4,8 @@ use super::shared::Shared;
 use crate::words::clock;
 
 impl Shared {
-    /// Sleeps until a flush is due, issues it, and sleeps again; without a commit at risk it never wakes.
+    /// Sleeps until a flush is due, issues it, and sleeps again; without a commit at risk it wakes for the mark alone,
+    /// and once that is written not at all.
     pub(crate) fn run_flusher(&self) {
         while let Some(target) = self.wait_until_due() {
             // A failure has poisoned the log and told everybody; the next wait ends this thread.
@@ -19,19 +20,19 @@ impl Shared {
             if core.stopped {
                 return None;
             }
-            match core.due {
+            if core.due.is_some_and(|due| due <= clock::now()) {
+                // Commits that come from here on set their own time.
+                core.due = None;
+                let appended = self.positions.appended();
+                if self.positions.durable() < appended {
+                    return Some(appended);
+                }
+                continue;
+            }
+            let look = self.watch_mark(&mut core);
+            match core.due.into_iter().chain(look).min() {
                 None => self.background.wait(&mut core),
-                Some(due) if due > clock::now() => {
-                    self.background.wait_until(&mut core, Some(due));
-                }
-                Some(_) => {
-                    // Commits that come from here on set their own time.
-                    core.due = None;
-                    let appended = self.positions.appended();
-                    if self.positions.durable() < appended {
-                        return Some(appended);
-                    }
-                }
+                next => _ = self.background.wait_until(&mut core, next),
             }
         }
     }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::mark::Slots;
 use super::place::Place;
 use super::reader::SegmentInfo;
 use crate::disk::{Access, Disk, read_exact_at};
 use crate::format::history::{FILE_NAME, History};
+use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
 use crate::format::{FORMAT_VERSION, Refusal};
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
@@ -20,6 +22,7 @@ pub(crate) const LOCK_NAME: &str = "LOCK";
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) history: History,
+    pub(crate) mark: Slots,
     /// By incarnation number, each in base order.
     pub(crate) segments: BTreeMap<u64, Vec<SegmentInfo>>,
     /// Files that nothing depends on and that may go: retired segments whose removal was cut off.
@@ -34,12 +37,13 @@ impl Directory {
         let mut bases = Vec::new();
         let mut temporary = Vec::new();
         let mut strangers = Vec::new();
-        let mut has_history = false;
+        let (mut has_history, mut has_mark) = (false, false);
         for name in place.disk.list(&place.dir).map_err(|error| Error::io("list", &place.dir, error))? {
             let known = name.to_str().map(|name| (name, base_of(name)));
             match known {
                 Some((_, Some(base))) => bases.push(base),
                 Some((name, None)) if name == FILE_NAME => has_history = true,
+                Some((name, None)) if name == mark::FILE_NAME => has_mark = true,
                 Some((name, None)) if name == LOCK_NAME => {}
                 Some((name, None)) if is_temporary(name) => temporary.push(place.path(name)),
                 _ => strangers.push(name),
@@ -47,7 +51,7 @@ impl Directory {
         }
         let history_path = place.path(FILE_NAME);
         if !has_history {
-            if !bases.is_empty() {
+            if !bases.is_empty() || has_mark {
                 return Err(Error::damaged(&history_path, Lsn::ZERO, DamageCause::BadHistory));
             }
             if let Some(stranger) = strangers.first() {
@@ -65,7 +69,8 @@ impl Directory {
         let bytes = place.read(&history_path).map_err(|error| Error::unreadable(&history_path, Lsn::ZERO, error))?;
         let history = History::decode(&bytes)
             .map_err(|refusal| refused(refusal, &history_path, Lsn::ZERO, DamageCause::BadHistory))?;
-        let mut directory = Directory { history, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
+        let mark = Slots::read(place);
+        let mut directory = Directory { history, mark, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
         bases.sort_unstable();
         for base in bases {
             directory.add(place, base)?;
@@ -105,7 +110,8 @@ fn is_temporary(name: &str) -> bool {
     name.strip_suffix(".tmp").is_some_and(|stem| stem == FILE_NAME || base_of(stem).is_some())
 }
 
-fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
+/// Reads and checks the header of the segment whose name is that of `base`.
+pub(super) fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
     let path = place.path(&crate::format::segment::file_name(base));
     let damaged = |cause, error: io::Error| Error::damaged(&path, Lsn::new(base), cause).with_source(error);
     let unreadable = |error| Error::unreadable(&path, Lsn::new(base), error);

@@ -188,6 +188,7 @@ impl Shared {
         }
         self.positions.advance_durable(target).map_err(|step| self.stop_holding(&mut core, step.into()))?;
         core.ledger.release(target);
+        self.arm_mark(&mut core);
         // Whether or not this call was the one that released: a look at the ledger may have come first.
         if !planted!("race-room-not-told") {
             self.room.notify_all();

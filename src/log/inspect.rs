@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+pub use super::mark::DumpedMark;
 use super::open;
 use super::place::Place;
 use super::reader::FrameReader;
@@ -49,6 +50,15 @@ pub struct DumpedFrame {
     pub length: u32,
     /// What the bytes are.
     pub state: FrameState,
+}
+
+/// The slots of the MARK in `dir` that check, in the order in which they stand in the file.
+///
+/// # Errors
+/// If the directory holds no log.
+pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
+    let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.as_ref().to_owned() };
+    Ok(open::load_existing(&place)?.mark.dumped().collect())
 }
 
 /// Shows every frame of the log in `dir`, one after another. Behind a frame that is not valid it goes on with the

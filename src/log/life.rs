@@ -15,6 +15,13 @@ use crate::words::plant::planted;
 use crate::words::sync::{self, Receiver};
 use crate::words::types::{Incarnation, Lsn};
 
+/// What the preparing thread is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Errand {
+    Segment,
+    Mark,
+}
+
 impl SegmentInfo {
     fn of(segment: &Segment) -> Self {
         SegmentInfo {
@@ -48,6 +55,7 @@ impl Shared {
         let size = self.segment_size(0);
         let created = Segment::create(&self.place, identity, size, identity.base);
         let segment = created.map_err(|error| self.note_failure(error))?;
+        self.begin_marks(life.incarnation, life.begin);
         lives.history.lives.push(life);
         if let Err(error) = self.place.save(&lives.history) {
             lives.history.lives.pop();
@@ -105,16 +113,24 @@ impl Shared {
     pub(crate) fn prepare_more(&self, core: &mut Core) {
         if !core.preparing && !core.stopped {
             core.preparing = true;
-            if let Some(requests) = &self.threads.lock().requests {
-                requests.send(());
-            }
+            self.ask_preparer(Errand::Segment);
         }
     }
 
-    /// The background thread that prepares segments.
-    pub(crate) fn run_preparer(&self, requests: &Receiver<()>) {
+    pub(crate) fn ask_preparer(&self, errand: Errand) {
+        if let Some(requests) = &self.threads.lock().requests {
+            requests.send(errand);
+        }
+    }
+
+    /// The background thread that prepares segments, and writes the mark.
+    pub(crate) fn run_preparer(&self, requests: &Receiver<Errand>) {
         let mut preparer = Preparer { shared: self, returned: false };
-        while requests.recv().is_some() {
+        while let Some(errand) = requests.recv() {
+            if errand == Errand::Mark {
+                self.write_mark();
+                continue;
+            }
             let prepared = self.prepare_segment();
             self.tell_if_poisoned();
             let info = prepared.as_ref().ok().map(|segment| SegmentInfo::of(segment));
@@ -210,7 +226,11 @@ impl Shared {
     }
 
     fn stop_threads(&self) {
-        let Threads { running, requests } = std::mem::take(&mut *self.threads.lock());
+        let ended = Threads { ended: true, ..Threads::default() };
+        let Threads { running, requests, scrubs, .. } = std::mem::replace(&mut *self.threads.lock(), ended);
+        for scrub in scrubs {
+            scrub.end();
+        }
         if let Some(requests) = requests {
             requests.close();
         }

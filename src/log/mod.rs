@@ -8,12 +8,15 @@
 //! | `buffer` | frames that have their place and are not yet in a file |
 //! | `flush` | the one path to written and durable; group commit |
 //! | `background` | the flusher for those who do not wait |
+//! | `mark` | proof, outside the segments, of how far a log at rest is durable |
 //! | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
 //! | `receipt`, `callbacks`, `outcome` | how a commit's durability is learned, now and for ever |
 //! | `life`, `segment`, `place` | incarnations, the files they write, the directory |
 //! | `poison` | fail-stop |
 //! | `scan` | reading: scans and tails |
 //! | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
+//! | `scrub` | checks, in the background, what is on the medium under an open log |
+//! | `salvage` | what can be proven whole of a log in any state |
 //! | `reader` | reads and checks frames, for all of the above and for `verify` and `dump` |
 
 use std::path::Path;
@@ -36,6 +39,7 @@ mod directory;
 mod flush;
 pub mod inspect;
 mod life;
+mod mark;
 mod open;
 mod outcome;
 mod place;
@@ -45,7 +49,9 @@ mod reader;
 mod receipt;
 mod recover;
 mod repair;
+pub(crate) mod salvage;
 mod scan;
+mod scrub;
 mod segment;
 mod shared;
 mod stats;
@@ -59,10 +65,13 @@ pub(crate) use buffer::Prepared;
 pub(crate) use shared::Shared;
 
 pub use budget::{AtRisk, LossWindow};
+pub use mark::MarkFound;
 pub use poison::Poison;
 pub use receipt::Receipt;
 pub use recover::Recovery;
+pub use salvage::{BadFile, LossCause, Lost, Order};
 pub use scan::{Record, Scan, Tail};
+pub use scrub::{Scrub, ScrubOptions, ScrubProgress};
 pub use stats::Stats;
 
 /// How a [`Log`] is opened.
@@ -294,6 +303,14 @@ impl Log {
     /// I/O errors.
     pub fn prune_history(&self, incarnation: u64) -> Result<()> {
         self.shared().prune_history(incarnation)
+    }
+
+    /// Begins to read and check, on a thread of its own, everything that is durable now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
+    pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
+        self.shared().scrub(options)
     }
 
     /// The log's random identity.

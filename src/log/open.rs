@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::budget::Ledger;
 use super::buffer::{Buffer, Tail};
 use super::directory::{Directory, LOCK_NAME};
+use super::mark::{Arming, Slots};
 use super::place::Place;
 use super::positions::Positions;
 use super::recover::{self, Recovery, Verdicts, Visitor};
@@ -129,7 +130,7 @@ fn sync_parent(place: &Place, path: &Path) -> Result<()> {
     place.disk.sync_dir(parent).map_err(|error| Error::io("sync directory", parent, error))
 }
 
-fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {
+pub(super) fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {
     let path = place.path(LOCK_NAME);
     match place.disk.lock(&path) {
         Ok(Some(lock)) => Ok(lock),
@@ -145,7 +146,8 @@ fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {
 fn create(place: &Place) -> Result<Directory> {
     let id = entropy::bytes().map_err(|error| Error::io("draw random numbers for", &place.dir, error))?;
     let history = History::new(LogId(id));
-    Ok(Directory { history, segments: Default::default(), leftovers: Vec::new(), temporary: Vec::new() })
+    let mark = Slots::default();
+    Ok(Directory { history, mark, segments: Default::default(), leftovers: Vec::new(), temporary: Vec::new() })
 }
 
 fn share(place: Place, settings: Settings, verdicts: Verdicts, lock: Box<dyn DiskLock>) -> Arc<Shared> {
@@ -163,6 +165,7 @@ fn share(place: Place, settings: Settings, verdicts: Verdicts, lock: Box<dyn Dis
             stopped: false,
             preparing: false,
             prepare_error: None,
+            arming: Arming::default(),
             prepared: 0,
         }),
         settings,
@@ -172,6 +175,7 @@ fn share(place: Place, settings: Settings, verdicts: Verdicts, lock: Box<dyn Dis
         sync: Mutex::default(),
         lives: Mutex::new(Lives { history, catalogue, temporary }),
         threads: Mutex::default(),
+        mark: Mutex::default(),
         room: Condvar::new(),
         background: Condvar::new(),
         callbacks: Default::default(),

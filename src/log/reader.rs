@@ -19,6 +19,9 @@ use crate::words::plant::planted;
 /// How much is read ahead.
 const WINDOW: u64 = 1 << 20;
 
+/// What a bad spot on the medium takes along.
+const SECTOR: u64 = 512;
+
 /// A segment as it is known without opening it.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentInfo {
@@ -207,19 +210,47 @@ impl FrameReader {
     /// Tries every possible header position from `position` up, trusting no length, and reports each valid header.
     pub(crate) fn search(&mut self, position: u64, mut found: impl FnMut(u64, &Header)) -> io::Result<()> {
         let mut at = position;
-        while at + FRAME_HEADER <= self.end {
-            let range = self.load(at..at + FRAME_HEADER)?;
-            let mut index = range.start;
-            while let Some(bytes) = self.window.get(index..index + FRAME_HEADER_LEN) {
+        while let Some((place, header)) = self.next_header(at..self.end)? {
+            found(place, &header);
+            at = place + WORD;
+        }
+        Ok(())
+    }
+
+    /// The first valid header that begins in `range`, trusting no length.
+    pub(crate) fn next_header(&mut self, range: Range<u64>) -> io::Result<Option<(u64, Header)>> {
+        let mut at = range.start;
+        while at < range.end && at + FRAME_HEADER <= self.end {
+            let mut index = self.load(at..at + FRAME_HEADER)?.start;
+            while let Some(bytes) = self.window.get(index..index + FRAME_HEADER_LEN).filter(|_| at < range.end) {
                 if frame::may_be_header(bytes, at)
                     && let Decoded::Valid(header) = frame::decode(bytes, at, self.limit, &self.checksum)
                 {
-                    found(at, &header);
+                    return Ok(Some((at, header)));
                 }
                 at += WORD;
                 index += FRAME_HEADER_LEN / 4;
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Where the first whole frame at or above `from` begins; what cannot be read is passed over, sector by sector.
+    pub(crate) fn next_whole(&mut self, from: u64) -> Option<u64> {
+        let mut at = from;
+        while at < self.end {
+            let sector = (at + SECTOR) / SECTOR * SECTOR;
+            let ahead = match self.next_header(at..self.end) {
+                Ok(None) => return None,
+                Ok(found) => found,
+                Err(_) => self.next_header(at..sector).unwrap_or_default(),
+            };
+            match ahead {
+                Some((place, _)) if self.examine(place).state == FrameState::Valid => return Some(place),
+                Some((place, _)) => at = place + WORD,
+                None => at = sector,
+            }
+        }
+        None
     }
 }

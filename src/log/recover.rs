@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::directory::Directory;
+use super::mark::MarkFound;
 use super::place::Place;
 use super::reader::{Examined, FrameReader, SegmentInfo};
 use crate::format::frame::{Header, Kind};
@@ -21,6 +22,8 @@ pub struct Recovery {
     pub crashed: Option<Incarnation>,
     /// Up to here the log itself proved that it was durable when the crash came.
     pub proven_durable: Lsn,
+    /// What MARK was found to say; it counts for `proven_durable`.
+    pub mark: MarkFound,
     /// Everything up to here was recovered; what the crashed incarnation handed out above it is lost.
     pub recovered_to: Lsn,
     /// Frames seen above it and dropped: a lower bound for what was lost.
@@ -80,6 +83,7 @@ pub(crate) fn decide(place: &Place, mut directory: Directory, visit: &mut Visito
         report: Recovery::default(),
     };
     verdicts.report.recovered_to = directory.history.oldest;
+    verdicts.report.mark = directory.mark.judge(&directory.history, place)?;
     for life in &directory.history.lives {
         let found = directory.segments.remove(&life.incarnation.number).unwrap_or_default();
         let chain = chain_of(place, life, directory.history.oldest.get(), found, &mut verdicts)?;
@@ -216,7 +220,12 @@ impl<'a, 'v> Walk<'a, 'v> {
         let begin = life.begin.get();
         let skipping = chain.first().is_some_and(|first| first.base() > begin);
         // All records of a segment that was retired to its very end are above, and `oldest` is the last of them.
-        let (durable, end) = (begin.max(oldest), begin.max(oldest));
+        let end = begin.max(oldest);
+        // Only the last incarnation can be open, and the mark is judged to be of the last one.
+        let durable = match report.mark {
+            MarkFound::Proves(lsn) if life.end.is_none() => end.max(lsn.get()),
+            _ => end,
+        };
         Walk { place, life, chain, oldest, visit, report, durable, end, partial: None, skipping }
     }
 
@@ -352,7 +361,7 @@ impl<'a, 'v> Walk<'a, 'v> {
     }
 }
 
-fn cause_of(state: FrameState) -> DamageCause {
+pub(super) fn cause_of(state: FrameState) -> DamageCause {
     match state {
         FrameState::Unwritten | FrameState::HeaderTorn | FrameState::PayloadTorn => DamageCause::Unlanded,
         FrameState::HeaderRotten | FrameState::PayloadRotten => DamageCause::Rotten,

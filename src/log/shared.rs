@@ -2,20 +2,23 @@
 //!
 //! Locks, in the order in which they may be taken together: `lives` > `writer` > `core`. `sync`, `threads` and the queue of
 //! the callbacks are taken last. None is held during an fsync; `writer` is held during a write call, which is what it is
-//! for; `lives` during the begin and the end of an incarnation.
+//! for; `lives` during the begin and the end of an incarnation; `mark` while the mark is written, with no other.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use super::budget::{AtRisk, Ledger};
 use super::buffer::{Buffer, Tail};
 use super::callbacks::Callbacks;
 use super::flush::{SyncState, Writer};
+use super::life::Errand;
+use super::mark::{Arming, MarkFile};
 use super::place::Place;
 use super::poison::Poison;
 use super::positions::Positions;
 use super::reader::SegmentInfo;
 use super::recover::Recovery;
+use super::scrub::Task;
 use super::stats::{Counters, Stats};
 use crate::disk::DiskLock;
 use crate::format::history::{History, Life};
@@ -41,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) preparing: bool,
     /// The preparation failed; told to the append that needs the segment.
     pub(crate) prepare_error: Option<Error>,
+    /// Whether MARK lags behind the durable LSN.
+    pub(crate) arming: Arming,
     /// Segments prepared in this incarnation: their sizes double from the first on.
     pub(crate) prepared: u32,
 }
@@ -59,8 +64,12 @@ pub(crate) struct Lives {
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     pub(crate) running: Vec<Thread>,
-    /// Asks the preparer for the next segment; `None` until they run.
-    pub(crate) requests: Option<Sender<()>>,
+    /// Asks the preparer for the next segment, or for the mark; `None` until they run.
+    pub(crate) requests: Option<Sender<Errand>>,
+    /// The scrubs that may be running.
+    pub(crate) scrubs: Vec<Arc<Task>>,
+    /// The log was closed: none is begun any more.
+    pub(crate) ended: bool,
 }
 
 /// How far closing has come.
@@ -89,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) sync: Mutex<SyncState>,
     pub(crate) lives: Mutex<Lives>,
     pub(crate) threads: Mutex<Threads>,
+    /// Held during I/O on it, by the one thread that does any.
+    pub(crate) mark: Mutex<Option<MarkFile>>,
     /// With `core`: room in the loss budget, a prepared segment, or the end.
     pub(crate) room: Condvar,
     /// With `core`: a flush is due, or the end.

@@ -20,6 +20,10 @@ pub struct Stats {
     pub bytes_written: u64,
     /// Segments prepared.
     pub segments_prepared: u64,
+    /// Times that the durable LSN was noted outside the segments, after the log had come to rest.
+    pub marks: u64,
+    /// Failures to do so. After one it is not tried again until the database is reopened; commits are not affected.
+    pub mark_failures: u64,
     /// Commits that had to wait for room in the loss budget or for a segment.
     pub stalls: u64,
     /// The largest loss window so far.
@@ -34,6 +38,8 @@ pub(crate) struct Counters {
     writes: AtomicU64,
     bytes_written: AtomicU64,
     segments_prepared: AtomicU64,
+    marks: AtomicU64,
+    mark_failures: AtomicU64,
     stalls: AtomicU64,
 }
 
@@ -60,6 +66,14 @@ impl Counters {
         add(&self.segments_prepared, 1);
     }
 
+    pub(crate) fn marked(&self) {
+        add(&self.marks, 1);
+    }
+
+    pub(crate) fn mark_failed(&self) {
+        add(&self.mark_failures, 1);
+    }
+
     pub(crate) fn stalled(&self) {
         add(&self.stalls, 1);
     }
@@ -73,6 +87,8 @@ impl Counters {
             writes: get(&self.writes),
             bytes_written: get(&self.bytes_written),
             segments_prepared: get(&self.segments_prepared),
+            marks: get(&self.marks),
+            mark_failures: get(&self.mark_failures),
             stalls: get(&self.stalls),
             largest_window,
         }

@@ -143,6 +143,15 @@ pub(crate) fn run_clients(engine: &Engine, ledger: &Ledger, plan: &Plan) {
     if !plan.script.is_empty() {
         return;
     }
+    let mut random = Random::new(plan.seed);
+    if random.one_in(3) {
+        // Until the log has written its mark, with the last commits durable or not, and on from there.
+        sim::sleep(Duration::from_millis(random.between(900, 2_500) as u64));
+        let (engine, ledger, plan) = (engine.clone(), ledger.clone(), plan.clone());
+        let mut late = Client { id: plan.clients, number: 0, engine, ledger, keyspaces, random, plan, mode: None };
+        let step = late.draw_step();
+        late.step(step);
+    }
     match engine.flush() {
         Ok(lsn) => ledger.note(Event::Durable(lsn)),
         Err(error) => ledger.expect(&error, &[]),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::log::inspect::{self, DumpedFrame};
+use forelog::log::inspect::{self, DumpedFrame, DumpedMark};
 use serde_json::json;
 
 use crate::output::{Done, Failure, Lines};
@@ -12,7 +12,8 @@ use crate::output::{Done, Failure, Lines};
 /// Print the log's frames, one a line, changing nothing
 ///
 /// Each line: segment, first position..LSN, kind, length of the payload, the durable LSN that the frame carries, and
-/// what its bytes are. Behind a frame that is not valid it goes on with the next valid one.
+/// what its bytes are. Behind a frame that is not valid it goes on with the next valid one. Last come the marks, which
+/// prove how far the log was durable when it came to rest.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database
@@ -31,6 +32,10 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     // The frames before one that cannot be read are the context of the error.
     lines.flush()?;
     shown?;
+    for mark in inspect::marks(&arguments.db)? {
+        if arguments.json { lines.line(mark_as_json(&mark))? } else { lines.line(mark_as_text(&mark))? }
+    }
+    lines.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -52,6 +57,20 @@ fn as_json(frame: &DumpedFrame) -> serde_json::Value {
         "length": frame.length,
         "durable": frame.durable.get(),
         "state": words(&format!("{:?}", frame.state)),
+    })
+}
+
+fn mark_as_text(mark: &DumpedMark) -> String {
+    let DumpedMark { slot, incarnation, count, durable, .. } = mark;
+    format!("MARK, slot {slot}: durable {durable} in incarnation {}, mark {count}", incarnation.number)
+}
+
+fn mark_as_json(mark: &DumpedMark) -> serde_json::Value {
+    json!({
+        "mark": mark.slot,
+        "incarnation": mark.incarnation.number,
+        "count": mark.count,
+        "durable": mark.durable.get(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! `forelog`: try the commit modes on a disk, torture them, import, scan, dump, verify.
+//! `forelog`: try the commit modes on a disk, torture them, import, scan, dump, verify, salvage.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong.
 
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod dump;
 mod import;
 mod output;
+mod salvage;
 mod scan;
 mod torture;
 mod trial;
@@ -37,6 +38,7 @@ enum Command {
     Scan(scan::Arguments),
     Dump(dump::Arguments),
     Verify(verify::Arguments),
+    Salvage(salvage::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Scan(arguments) => scan::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Salvage(arguments) => salvage::run(&arguments),
     };
     done.unwrap_or_else(|failure| failure.report().into())
 }

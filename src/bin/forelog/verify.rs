@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{Damage, Engine, Error, Recovery};
+use forelog::{Damage, Engine, Error, MarkFound, Recovery};
 use serde_json::json;
 
 use crate::output::{Done, grouped, print};
@@ -56,8 +56,19 @@ fn sound_text(found: &Recovery) -> String {
             grouped(found.dropped_frames),
             grouped(found.dropped_bytes)
         ));
+        text.push_str(&format!("\nmark: {}", mark(found)));
     }
     text
+}
+
+fn mark(found: &Recovery) -> String {
+    match found.mark {
+        MarkFound::Absent => "there is no MARK".to_owned(),
+        MarkFound::Empty => "none yet: the log was never at rest for two seconds".to_owned(),
+        MarkFound::Foreign => "of another log or an earlier incarnation: it proves nothing".to_owned(),
+        MarkFound::Proves(lsn) => format!("proves everything up to LSN {lsn} durable"),
+        _ => "unreadable or torn: it proves nothing".to_owned(),
+    }
 }
 
 fn sound_json(found: &Recovery) -> serde_json::Value {
@@ -67,6 +78,7 @@ fn sound_json(found: &Recovery) -> serde_json::Value {
         "frames": found.frames,
         "records": found.records,
         "durable_lsn": durable(found).get(),
+        "mark": mark(found),
         "closed": found.crashed.is_none(),
         "recovered_to": found.recovered_to.get(),
         "dropped_frames": found.dropped_frames,

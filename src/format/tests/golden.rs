@@ -7,6 +7,7 @@ use crate::format::fill::Fill;
 use crate::format::frame::{self, Decoded, Header, Kind};
 use crate::format::history::{End, History, Life};
 use crate::format::identity::Identity;
+use crate::format::mark::Mark;
 use crate::format::segment::{SegmentHeader, base_of, file_name};
 use crate::words::types::{Incarnation, LogId, Lsn};
 
@@ -274,6 +275,35 @@ fn a_history_that_contradicts_itself_is_refused() {
 fn the_fuzz_seeds_are_the_golden_bytes() {
     assert_eq!(include_bytes!("../../../fuzz/seeds/decode/history")[1..], hex(HISTORY));
     assert_eq!(include_bytes!("../../../fuzz/seeds/decode/segment")[2..], segment_bytes());
+}
+
+/// A slot of MARK up to its zeros.
+const MARK: &str = "666f72656d61726b 3bc78944 01000000 0000000000000000 0000000000000000
+    000102030405060708090a0b0c0d0e0f 0300000000000000 8877665544332211 0700000000000000 2822000000000000";
+
+fn mark_bytes() -> [u8; 512] {
+    let mut bytes = [0; 512];
+    bytes[..80].copy_from_slice(&hex(MARK));
+    bytes
+}
+
+#[test]
+fn a_mark_is_the_golden_bytes() {
+    let Identity { log_id, incarnation, .. } = identity(0);
+    let mark = Mark { log_id, incarnation, count: 7, durable: Lsn::new(8744) };
+    assert_eq!(mark.to_bytes(), mark_bytes());
+    assert_eq!(Mark::decode(&mark_bytes()), Ok(mark));
+    assert_eq!((mark.offset(), Mark { count: 8, ..mark }.offset()), (512, 0), "the slots are written in turn");
+}
+
+#[test]
+fn every_flipped_bit_of_a_mark_is_refused() {
+    for bit in 0..512 * 8 {
+        let mut bytes = mark_bytes();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let expected = if bit < 64 { Refusal::Magic } else { Refusal::Checksum };
+        assert_eq!(Mark::decode(&bytes), Err(expected), "bit {bit}");
+    }
 }
 
 #[test]

@@ -213,6 +213,13 @@ fn a_read_error_is_never_the_end_of_the_log() {
             let bad =
                 OpSelector::of(OpKind::Read).on(path.to_str().unwrap()).touching(sector * 512..sector * 512 + 512);
             disk.inject(Fault::lasting(bad.clone(), FaultKind::Errno(5)));
+            if path.ends_with("MARK") {
+                // Nothing depends on it; it proved nothing here, and that it cannot be read is told.
+                let opened = open(&disk).unwrap();
+                assert_same(&opened.records, &all, "an unreadable mark");
+                assert_eq!(opened.log.recovery().mark, crate::MarkFound::Invalid);
+                continue;
+            }
             assert_damaged(&disk, &format!("{path:?}, sector {sector}"));
             disk.clear_faults();
             // Bytes that come one by one, and calls that are interrupted, are no errors.

@@ -11,7 +11,7 @@ use crate::words::error::{DamageCause, ErrorKind};
 use crate::words::types::CommitMode::{Sync, Written};
 use crate::words::types::{Lsn, Outcome};
 
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 
 fn log_files(disk: &SimDisk) -> Files {
     files(disk).into_iter().filter(|(path, _)| path.extension() == Some("log".as_ref())).collect()

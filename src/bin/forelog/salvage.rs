@@ -1,0 +1,74 @@
+//! `salvage`: what can be proven whole of a damaged database, into a new one.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use forelog::{Engine, Order, Salvaged};
+use serde_json::json;
+
+use crate::output::{Done, grouped, print};
+
+/// Save what can be proven whole of a damaged database into a new one, and list what is missing
+///
+/// The damaged database is not changed. Exit code 0: nothing is missing. 1: something is, or nothing could be saved.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The damaged database
+    #[arg(long, value_name = "DIR")]
+    db: PathBuf,
+    /// Where the new database goes: a directory that is empty or not there
+    #[arg(long, value_name = "DIR2")]
+    to: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    let salvaged = Engine::salvage(&arguments.db, &arguments.to)?;
+    print(if arguments.json { as_json(&salvaged).to_string() } else { as_text(&salvaged) })?;
+    Ok(ExitCode::from(u8::from(!salvaged.is_complete())))
+}
+
+fn as_text(salvaged: &Salvaged) -> String {
+    let mut text = format!("saved {} commits, the last at LSN {}: ", grouped(salvaged.commits), salvaged.last);
+    text.push_str(match salvaged.order {
+        Order::Prefix => "every commit up to there",
+        Order::Holes => "commits between them are missing",
+        _ => "no hole was found, and without HISTORY it cannot be proven that there is none",
+    });
+    for lost in &salvaged.lost {
+        let to = lost.to.map_or("an unknown end".to_owned(), |to| to.to_string());
+        text.push_str(&format!("\nlost: LSN {} to {to}, {}: {}", lost.from, name(&lost.file), lost.cause));
+    }
+    for bad in &salvaged.bad_files {
+        text.push_str(&format!("\nbad file: {}: {}", name(&bad.file), bad.cause));
+    }
+    for unnamed in &salvaged.unnamed {
+        text.push_str(&format!("\nname lost: keyspace number {} is called '{}' now", unnamed.id, unnamed.name));
+    }
+    text
+}
+
+fn as_json(salvaged: &Salvaged) -> serde_json::Value {
+    let lost = |lost: &forelog::Lost| {
+        let to = lost.to.map(forelog::Lsn::get);
+        json!({ "file": name(&lost.file), "from": lost.from.get(), "to": to, "cause": lost.cause.to_string() })
+    };
+    let bad = |bad: &forelog::BadFile| json!({ "file": name(&bad.file), "cause": bad.cause.to_string() });
+    let unnamed = |unnamed: &forelog::Unnamed| json!({ "id": unnamed.id, "name": unnamed.name });
+    json!({
+        "commits": salvaged.commits,
+        "last_lsn": salvaged.last.get(),
+        "order": format!("{:?}", salvaged.order).to_lowercase(),
+        "complete": salvaged.is_complete(),
+        "lost": salvaged.lost.iter().map(lost).collect::<Vec<_>>(),
+        "bad_files": salvaged.bad_files.iter().map(bad).collect::<Vec<_>>(),
+        "unnamed": salvaged.unnamed.iter().map(unnamed).collect::<Vec<_>>(),
+    })
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
+}

@@ -1,0 +1,185 @@
+//! Salvage: what can be proven whole of a database in any state, as a new database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Engine, Options};
+use crate::disk::Disk;
+use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
+use crate::log::salvage::{self, Found};
+use crate::log::{BadFile, Lost, Order, Patience};
+use crate::words::error::{Error, Result};
+use crate::words::options::MAX_TRANSACTION_BYTES;
+use crate::words::types::{CommitMode, Lsn};
+
+/// What [`Engine::salvage`] saved, and what it could not.
+///
+/// Positions are those of the damaged database; the new one has its own.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Salvaged {
+    /// Commits in the new database.
+    pub commits: u64,
+    /// The position of the last of them in the old one.
+    pub last: Lsn,
+    /// Whether they are all commits up to one, or commits between them are missing.
+    pub order: Order,
+    /// The parts of the log that are missing, in order.
+    pub lost: Vec<Lost>,
+    /// Files that could not be used, or not as what they should be.
+    pub bad_files: Vec<BadFile>,
+    /// Keyspaces whose creation is lost: their contents, or what is left of them, are under a made-up name.
+    pub unnamed: Vec<Unnamed>,
+}
+
+impl Salvaged {
+    /// Whether nothing was found to be missing or bad.
+    pub fn is_complete(&self) -> bool {
+        self.lost.is_empty() && self.bad_files.is_empty()
+    }
+}
+
+/// A keyspace whose name is lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Unnamed {
+    /// Its number in the damaged database.
+    pub id: u32,
+    /// What it is called in the new one.
+    pub name: String,
+}
+
+/// Salvages from the database in `from` into a new one in `to`.
+pub(super) fn salvage(disk: Arc<dyn Disk>, from: &Path, to: &Path) -> Result<Salvaged> {
+    refuse_if_used(&*disk, to)?;
+    let source = Arc::clone(&disk);
+    let begin = move || Saver::new(Arc::clone(&disk), to);
+    let mut saver: Option<Saver> = None;
+    let found = salvage::salvage(source, from, &mut |lsn, payload| {
+        // Created with the first record: what holds nothing to salvage leaves no empty database behind.
+        let saver = match &mut saver {
+            Some(saver) => saver,
+            none => none.insert(begin()?),
+        };
+        saver.save(lsn, payload)
+    })?;
+    let saver = match saver {
+        Some(saver) => saver,
+        None => begin()?,
+    };
+    saver.finish(found)
+}
+
+/// Refuses a place where something is.
+pub(super) fn refuse_if_used(disk: &dyn Disk, to: &Path) -> Result<()> {
+    match disk.list(to) {
+        Ok(names) if names.is_empty() => Ok(()),
+        Ok(_) => Err(Error::invalid_input(format!("{} is not empty: choose a new directory", to.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("list", to, error)),
+    }
+}
+
+/// The keyspaces of the old database, as they are known in the new one.
+#[derive(Default)]
+struct Names {
+    /// By the old id: the new one, and the name.
+    alive: BTreeMap<u32, (u32, String)>,
+    /// All names ever used.
+    used: BTreeSet<String>,
+    next: u32,
+}
+
+/// Operations that were encoded once can be encoded again, so that an error is a bug.
+type Encoded<T> = std::result::Result<T, Reason>;
+
+struct Saver {
+    engine: Engine,
+    names: Names,
+    commits: u64,
+    last: Lsn,
+    unnamed: Vec<Unnamed>,
+}
+
+impl Saver {
+    fn new(disk: Arc<dyn Disk>, to: &Path) -> Result<Self> {
+        let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
+        let engine = options.open_on(disk, to)?;
+        let names = Names { next: engine.pipeline().index.next_keyspace_id(), ..Names::default() };
+        Ok(Saver { engine, names, commits: 0, last: Lsn::ZERO, unnamed: Vec::new() })
+    }
+
+    /// Commits a record again; `false` if it is no transaction.
+    fn save(&mut self, lsn: Lsn, payload: &[u8]) -> Result<bool> {
+        let Ok(batch) = Batch::parse(payload) else { return Ok(false) };
+        let mut saved = BatchBuilder::with_capacity(payload.len());
+        for op in &batch {
+            self.translate(&op, &mut saved).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+        }
+        let pipeline = self.engine.pipeline();
+        pipeline.commit(saved.batch(), CommitMode::Async, Patience::Forever, &|_| Ok(()))?;
+        self.commits += 1;
+        self.last = lsn;
+        Ok(true)
+    }
+
+    fn translate(&mut self, op: &Op<'_>, saved: &mut BatchBuilder) -> Encoded<()> {
+        match *op {
+            Op::CreateKeyspace { keyspace, name } => {
+                // Another of that name was dropped before, and the record of that is lost.
+                let namesake = self.names.alive.iter().find(|(_, (_, taken))| taken == name);
+                if let Some((&old, &(new, _))) = namesake {
+                    saved.drop_keyspace(new)?;
+                    self.names.alive.remove(&old);
+                }
+                self.create(keyspace, name.to_owned(), saved).map(drop)
+            }
+            // If its creation is lost, so is everything in it.
+            Op::DropKeyspace { keyspace } => match self.names.alive.remove(&keyspace) {
+                Some((new, _)) => saved.drop_keyspace(new),
+                None => Ok(()),
+            },
+            Op::Put { keyspace, key, value } => {
+                let keyspace = self.known(keyspace, saved)?;
+                saved.put(keyspace, key, value)
+            }
+            Op::Delete { keyspace, key } => {
+                let keyspace = self.known(keyspace, saved)?;
+                saved.delete(keyspace, key)
+            }
+        }
+    }
+
+    /// The new id of a keyspace that is written to.
+    fn known(&mut self, old: u32, saved: &mut BatchBuilder) -> Encoded<u32> {
+        if let Some((new, _)) = self.names.alive.get(&old) {
+            return Ok(*new);
+        }
+        let mut name = format!("salvaged-{old}");
+        while self.names.used.contains(&name) {
+            name.push('+');
+        }
+        self.unnamed.push(Unnamed { id: old, name: name.clone() });
+        self.create(old, name, saved)
+    }
+
+    fn create(&mut self, old: u32, name: String, saved: &mut BatchBuilder) -> Encoded<u32> {
+        let new = self.names.next;
+        saved.create_keyspace(new, &name)?;
+        self.names.next += 1;
+        self.names.used.insert(name.clone());
+        self.names.alive.insert(old, (new, name));
+        Ok(new)
+    }
+
+    fn finish(self, found: Found) -> Result<Salvaged> {
+        self.engine.flush()?;
+        self.engine.close()?;
+        let order = found.order(self.last);
+        let Found { lost, bad_files, .. } = found;
+        let (commits, last, unnamed) = (self.commits, self.last, self.unnamed);
+        Ok(Salvaged { commits, last, order, lost, bad_files, unnamed })
+    }
+}

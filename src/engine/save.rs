@@ -1,0 +1,57 @@
+//! Writing the state in memory to another place.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::salvage::refuse_if_used;
+use super::{Engine, Options};
+use crate::disk::Disk;
+use crate::words::error::Result;
+use crate::words::types::{CommitMode, Lsn};
+
+/// What [`Engine::save_to`] wrote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Saved {
+    /// The state is that of this position, in the engine that it was taken from.
+    pub lsn: Lsn,
+    /// Keyspaces written.
+    pub keyspaces: u64,
+    /// Entries written, in all of them.
+    pub entries: u64,
+}
+
+/// Entries are committed together up to this many bytes.
+const BATCH: usize = 1 << 20;
+
+pub(super) fn save(engine: &Engine, disk: Arc<dyn Disk>, to: &Path) -> Result<Saved> {
+    refuse_if_used(&*disk, to)?;
+    let snapshot = engine.snapshot()?;
+    let settings = &engine.pipeline().settings;
+    let options = Options::new()
+        .segment_bytes(settings.segment_bytes)
+        .max_transaction_bytes(crate::words::options::MAX_TRANSACTION_BYTES)
+        .commit_mode(CommitMode::Async);
+    let copy = options.open_on(disk, to)?;
+    let mut saved = Saved { lsn: snapshot.lsn(), keyspaces: 0, entries: 0 };
+    for name in snapshot.keyspaces() {
+        let Some(source) = snapshot.keyspace(&name) else { continue };
+        let target = copy.keyspace(&name)?;
+        saved.keyspaces += 1;
+        let (mut batch, mut bytes) = (copy.batch()?, 0);
+        for entry in snapshot.iter(&source)? {
+            let (key, value) = entry?;
+            if bytes > 0 && bytes + key.len() + value.len() > BATCH {
+                batch.commit_with(CommitMode::Async)?;
+                (batch, bytes) = (copy.batch()?, 0);
+            }
+            bytes += key.len() + value.len() + 1;
+            saved.entries += 1;
+            batch.put(&target, key, value)?;
+        }
+        batch.commit_with(CommitMode::Async)?;
+    }
+    copy.flush()?;
+    copy.close()?;
+    Ok(saved)
+}

@@ -1,0 +1,229 @@
+//! The mark: proof, outside the segments, of how far the log was durable when it came to rest.
+//!
+//! A frame proves what was durable before it. So nothing in the segments proves the last group durable, until the next
+//! one is written. Once a log has been at rest for a second, its durable LSN is written to MARK. Three rules make it
+//! harmless: a claim is true before it is written; it binds only the incarnation that it names; and nobody waits for it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::place::Place;
+use super::shared::{Core, Shared};
+use crate::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
+use crate::format::history::History;
+use crate::format::mark::{FILE_NAME, Mark, SLOT, SLOT_LEN, SLOTS};
+use crate::words::clock::{self, Moment};
+use crate::words::error::{DamageCause, Error, Result};
+use crate::words::plant::planted;
+use crate::words::types::{Incarnation, Lsn};
+
+/// The log is at rest when its durable LSN has not moved for this long. The flusher looks once in that time, so the
+/// mark comes one to two of them after the last flush.
+pub(crate) const REST: Duration = Duration::from_secs(1);
+
+/// Whether a mark is to be written. Guarded by the append lock.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Arming {
+    /// The mark says it all; the next flush arms it.
+    #[default]
+    Idle,
+    /// The durable LSN has moved; the flusher has yet to notice.
+    Armed,
+    /// The flusher looks again at `at`, whether the durable LSN is still `seen`.
+    Watching { at: Moment, seen: u64 },
+    /// Being written.
+    Underway,
+    /// There is no file to write to, or writing to it has failed.
+    Over,
+}
+
+/// MARK as the open incarnation writes it.
+#[derive(Debug)]
+pub(crate) struct MarkFile {
+    file: Arc<dyn DiskFile>,
+    last: Mark,
+}
+
+impl Shared {
+    /// Replaces MARK by an empty one, for an incarnation that is about to begin. That of the last incarnation has done
+    /// its work: HISTORY has its end. The name becomes durable with the HISTORY that lists the incarnation. Nobody
+    /// relies on the file, so that a failure costs nothing but the marks.
+    pub(crate) fn begin_marks(&self, incarnation: Incarnation, begin: Lsn) {
+        match self.place.create(&self.place.path(FILE_NAME)) {
+            Ok(file) => {
+                let last = Mark { log_id: self.log_id, incarnation, count: 0, durable: begin };
+                *self.mark.lock() = Some(MarkFile { file, last });
+            }
+            Err(_) => self.stats.mark_failed(),
+        }
+    }
+
+    /// Called with the append lock when the durable LSN has moved: one comparison, and at most once in [`REST`] a
+    /// notification.
+    pub(crate) fn arm_mark(&self, core: &mut Core) {
+        if core.arming == Arming::Idle {
+            core.arming = Arming::Armed;
+            self.background.notify_one();
+        }
+    }
+
+    /// For the flusher: when to look again, or `None` if the mark needs nothing. Asks for the mark if the log is at rest.
+    pub(crate) fn watch_mark(&self, core: &mut Core) -> Option<Moment> {
+        let now = clock::now();
+        let durable = self.positions.durable();
+        match core.arming {
+            Arming::Watching { at, .. } if now < at => return Some(at),
+            Arming::Watching { seen, .. } if seen == durable => {
+                core.arming = Arming::Underway;
+                // Not by the flusher itself: an fsync of the mark must not keep a flush waiting that becomes due.
+                self.ask_preparer(super::life::Errand::Mark);
+                return None;
+            }
+            Arming::Armed | Arming::Watching { .. } => {}
+            Arming::Idle | Arming::Underway | Arming::Over => return None,
+        }
+        let at = now.after(REST);
+        core.arming = Arming::Watching { at, seen: durable };
+        Some(at)
+    }
+
+    /// Writes the mark. By the preparing thread.
+    pub(crate) fn write_mark(&self) {
+        let durable = match planted!("mark-what-is-visible") {
+            true => Lsn::new(self.positions.appended()),
+            false => Lsn::new(self.positions.durable()),
+        };
+        // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
+        let stopped = self.core.lock().stopped;
+        let mut mark = self.mark.lock();
+        let Some(MarkFile { file, last }) = mark.as_mut().filter(|_| !stopped) else {
+            self.core.lock().arming = Arming::Over;
+            return;
+        };
+        let next = Mark { count: last.count + 1, durable, ..*last };
+        // Never `sync_all`: the file stays fresh to the fail-stop latch, so that its failures are its own.
+        let written = write_all_at(&**file, &next.to_bytes(), next.offset()).and_then(|()| file.sync_data());
+        let arming = match written {
+            Ok(()) => {
+                *last = next;
+                self.stats.marked();
+                Arming::Idle
+            }
+            Err(_) => {
+                self.stats.mark_failed();
+                *mark = None;
+                Arming::Over
+            }
+        };
+        drop(mark);
+        let mut core = self.core.lock();
+        core.arming = arming;
+        if self.positions.durable() > durable.get() {
+            self.arm_mark(&mut core);
+        }
+    }
+}
+
+/// What the MARK beside a log was found to say.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub enum MarkFound {
+    /// There is no such file.
+    #[default]
+    Absent,
+    /// Nothing was written to it: since the incarnation began the log was never at rest for a second.
+    Empty,
+    /// No slot of it checks, or it cannot be read. It proves nothing. A crash in the first mark may leave this.
+    Invalid,
+    /// It is of another log, or of an incarnation that is not the last one. It proves nothing.
+    Foreign,
+    /// Everything up to here was durable in the last incarnation.
+    Proves(Lsn),
+}
+
+/// One slot of a MARK, as `dump` shows it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct DumpedMark {
+    /// 0 or 1.
+    pub slot: u64,
+    /// Whose claim it is.
+    pub incarnation: Incarnation,
+    /// Counts the marks of the incarnation.
+    pub count: u64,
+    /// Everything up to here was durable.
+    pub durable: Lsn,
+}
+
+/// The slots of a MARK that check, each with its number; and what can be said about it before HISTORY is looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    marks: Vec<(u64, Mark)>,
+    found: MarkFound,
+}
+
+impl Slots {
+    /// Reads the file. Whatever is wrong with it proves nothing and is no damage: a torn slot is a legal state.
+    pub(crate) fn read(place: &Place) -> Self {
+        let file = match place.disk.open(&place.path(FILE_NAME), Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Slots::default(),
+            Err(_) => return Slots { marks: Vec::new(), found: MarkFound::Invalid },
+        };
+        let mut slots = Slots { marks: Vec::new(), found: MarkFound::Empty };
+        for slot in 0..SLOTS {
+            let mut bytes = [0; SLOT_LEN];
+            match read_exact_at(&*file, &mut bytes, slot * SLOT) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+                Err(_) => slots.found = MarkFound::Invalid,
+            }
+            match Mark::decode(&bytes) {
+                Ok(mark) => slots.marks.push((slot, mark)),
+                Err(_) if bytes.iter().all(|&byte| byte == 0) => {}
+                Err(_) => slots.found = MarkFound::Invalid,
+            }
+        }
+        slots
+    }
+
+    /// Up to where they prove this incarnation durable; zero if they say nothing of it.
+    pub(crate) fn proven(&self, incarnation: Incarnation) -> u64 {
+        let own = self.marks.iter().filter(|(_, mark)| mark.incarnation == incarnation);
+        own.map(|(_, mark)| mark.durable.get()).max().unwrap_or(0)
+    }
+
+    pub(crate) fn dumped(&self) -> impl Iterator<Item = DumpedMark> {
+        self.marks.iter().map(|(slot, mark)| DumpedMark {
+            slot: *slot,
+            incarnation: mark.incarnation,
+            count: mark.count,
+            durable: mark.durable,
+        })
+    }
+
+    /// What the mark says about the log whose history this is. Refuses a history that a mark proves to be stale.
+    pub(crate) fn judge(&self, history: &History, place: &Place) -> Result<MarkFound> {
+        let own = || self.marks.iter().map(|(_, mark)| mark).filter(|mark| mark.log_id == history.log_id);
+        let stale =
+            |lsn| Err(Error::damaged(&place.path(crate::format::history::FILE_NAME), lsn, DamageCause::BadHistory));
+        // A mark is written after HISTORY has listed its incarnation, durably.
+        if let Some(mark) = own().find(|mark| mark.incarnation.number >= history.next_number()) {
+            return stale(mark.durable);
+        }
+        let Some(last) = history.lives.last() else { return Ok(self.unless_marked()) };
+        let any = planted!("mark-of-any-incarnation");
+        let proven = own().filter(|mark| any || mark.incarnation == last.incarnation).map(|mark| mark.durable).max();
+        match (proven, last.end) {
+            (None, _) => Ok(self.unless_marked()),
+            // No end is below what was durable: this one is of another branch of the directory.
+            (Some(durable), Some(end)) if durable > end.lsn => stale(durable),
+            (Some(durable), _) => Ok(MarkFound::Proves(durable)),
+        }
+    }
+
+    fn unless_marked(&self) -> MarkFound {
+        if self.marks.is_empty() { self.found } else { MarkFound::Foreign }
+    }
+}

@@ -1,0 +1,199 @@
+//! What there is to salvage from: the segments by incarnation and place, whatever their files are called, and what
+//! HISTORY says of them if it can be read.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::super::directory::read_info;
+use super::super::place::Place;
+use super::super::reader::{FrameReader, SegmentInfo};
+use super::{BadFile, LossCause, Lost, listed};
+use crate::disk::{Access, Disk};
+use crate::format::history::{FILE_NAME, History};
+use crate::format::identity::Identity;
+use crate::format::segment::{SegmentHeader, base_of, file_name};
+use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::types::{Incarnation, LogId, Lsn};
+
+/// One incarnation: its segments by base, each with its copies.
+#[derive(Debug)]
+pub(super) struct LifeParts {
+    pub(super) incarnation: Incarnation,
+    /// HISTORY lists it.
+    pub(super) listed: bool,
+    /// As HISTORY says.
+    pub(super) begin: Option<u64>,
+    pub(super) end: Option<u64>,
+    pub(super) segments: BTreeMap<u64, Vec<SegmentInfo>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inventory {
+    pub(super) history: Option<History>,
+    /// In order.
+    pub(super) lives: Vec<LifeParts>,
+    pub(super) bad_files: Vec<BadFile>,
+    /// What no incarnation is known to miss.
+    pub(super) lost: Vec<Lost>,
+}
+
+/// The part of an identity that all segments of an incarnation share.
+type Writer = (LogId, u64, u64, u64);
+
+fn writer_of(identity: &Identity) -> Writer {
+    (identity.log_id, identity.incarnation.number, identity.incarnation.nonce, identity.key)
+}
+
+impl Inventory {
+    pub(super) fn take(place: &Place, names: &[OsString]) -> Result<Self> {
+        let mut inventory = Inventory { history: None, lives: Vec::new(), bad_files: Vec::new(), lost: Vec::new() };
+        inventory.read_history(place);
+        let mut segments = Vec::new();
+        let mut headless = Vec::new();
+        let bases: Vec<u64> = names.iter().filter_map(|name| base_of(name.to_str()?)).collect();
+        if bases.is_empty() && inventory.history.is_none() {
+            let message = format!("there is nothing of a forelog database in {}", place.dir.display());
+            return Err(Error::new(ErrorKind::NotADatabase, message));
+        }
+        for base in bases {
+            match read_info(place, base) {
+                Ok(info) => segments.push((base, info)),
+                Err(_) => headless.push(base),
+            }
+        }
+        for base in headless {
+            match inventory.rebuild(place, base, &segments) {
+                Some(info) => segments.push((base, info)),
+                None => inventory.give_up(place, base),
+            }
+        }
+        inventory.sort(segments);
+        Ok(inventory)
+    }
+
+    /// Without an identity no frame of it can be proven. HISTORY, if it is there, tells whether it is missed.
+    fn give_up(&mut self, place: &Place, base: u64) {
+        let file = place.path(&file_name(base));
+        if self.history.is_none() {
+            let length = place.disk.open(&file, Access::Read).and_then(|file| file.len()).ok();
+            let to = length.map(|length| Lsn::new(base.saturating_add(length)));
+            self.lost.push(Lost { file: file.clone(), from: Lsn::new(base), to, cause: BAD_HEADER });
+        }
+        self.note(&file, BAD_HEADER);
+    }
+
+    fn note(&mut self, file: &Path, cause: LossCause) {
+        self.bad_files.push(BadFile { file: file.to_owned(), cause });
+    }
+
+    fn read_history(&mut self, place: &Place) {
+        let path = place.path(FILE_NAME);
+        match place.read(&path).ok().and_then(|bytes| History::decode(&bytes).ok()) {
+            Some(history) => self.history = Some(history),
+            None => self.note(&path, BAD_HISTORY),
+        }
+    }
+
+    /// A segment whose header is gone: its name tells the base, HISTORY or a neighbour the rest of its identity; that
+    /// a frame checks by it proves it.
+    fn rebuild(&mut self, place: &Place, base: u64, others: &[(u64, SegmentInfo)]) -> Option<SegmentInfo> {
+        let path = place.path(&file_name(base));
+        let length = place.disk.open(&path, Access::Read).and_then(|file| file.len()).ok()?;
+        let of_history = self.history.iter().flat_map(|history| {
+            history.lives.iter().map(|life| (history.log_id, life.incarnation.number, life.incarnation.nonce, life.key))
+        });
+        let mut writers: Vec<Writer> =
+            of_history.chain(others.iter().map(|(_, info)| writer_of(&info.header.identity))).collect();
+        writers.dedup();
+        let previous = others.iter().map(|(_, info)| info).filter(|info| info.header.limit() == base);
+        let previous: Vec<u64> = previous.map(SegmentInfo::base).collect();
+        writers.into_iter().find_map(|(log_id, number, nonce, key)| {
+            let identity = Identity { log_id, incarnation: Incarnation { number, nonce }, key, base };
+            let header = SegmentHeader { identity, size: length, previous: previous.first().copied().unwrap_or(base) };
+            let info = SegmentInfo { end: header.limit(), header, path: path.clone(), length };
+            let mut reader = FrameReader::open(&*place.disk, &info).ok()?;
+            reader.next_whole(info.first_frame())?;
+            self.bad_files.push(BadFile { file: path.clone(), cause: BAD_HEADER });
+            Some(info)
+        })
+    }
+
+    /// Sorts the segments by incarnation, and out what is not of this log.
+    fn sort(&mut self, segments: Vec<(u64, SegmentInfo)>) {
+        let log_id = self.history.as_ref().map(|history| history.log_id).or_else(|| most_common(&segments));
+        let mut lives: BTreeMap<u64, Vec<(Writer, Vec<SegmentInfo>)>> = BTreeMap::new();
+        for (named, info) in segments {
+            let writer = writer_of(&info.header.identity);
+            if Some(writer.0) != log_id || self.is_of_another_branch(&writer) {
+                self.note(&info.path, LossCause::Foreign);
+                continue;
+            }
+            if named != info.base() {
+                self.note(&info.path, BAD_HEADER);
+            }
+            let writers = lives.entry(writer.1).or_default();
+            match writers.iter_mut().find(|(known, _)| *known == writer) {
+                Some((_, segments)) => segments.push(info),
+                None => writers.push((writer, vec![info])),
+            }
+        }
+        for (number, mut writers) in lives {
+            // Two branches without a HISTORY that says which is this one's: the one with more to save.
+            writers.sort_by_key(|(_, segments)| segments.len());
+            let Some((writer, segments)) = writers.pop() else { continue };
+            for info in writers.into_iter().flat_map(|(_, segments)| segments) {
+                self.note(&info.path, LossCause::Foreign);
+            }
+            self.add_life(number, Incarnation { number, nonce: writer.2 }, segments);
+        }
+        self.add_lives_without_segments();
+    }
+
+    fn is_of_another_branch(&self, writer: &Writer) -> bool {
+        let Some(history) = &self.history else { return false };
+        listed(history).get(&writer.1).is_some_and(|life| (life.incarnation.nonce, life.key) != (writer.2, writer.3))
+    }
+
+    fn add_life(&mut self, number: u64, incarnation: Incarnation, segments: Vec<SegmentInfo>) {
+        let mut by_base: BTreeMap<u64, Vec<SegmentInfo>> = BTreeMap::new();
+        for info in segments {
+            by_base.entry(info.base()).or_default().push(info);
+        }
+        for copies in by_base.values_mut() {
+            copies.sort_by_key(|info| std::cmp::Reverse(info.length));
+        }
+        let known =
+            self.history.as_ref().map(|history| (history.first_number, listed(history).get(&number).copied().copied()));
+        let life = match known {
+            Some((first, None)) if number < first => return, // retired and pruned
+            Some((_, life)) => life,
+            None => None,
+        };
+        let (begin, end) = (life.map(|life| life.begin.get()), life.and_then(|life| life.end).map(|end| end.lsn.get()));
+        self.lives.push(LifeParts { incarnation, listed: life.is_some(), begin, end, segments: by_base });
+    }
+
+    fn add_lives_without_segments(&mut self) {
+        let Some(history) = &self.history else { return };
+        for life in &history.lives {
+            let known = self.lives.iter().any(|parts| parts.incarnation.number == life.incarnation.number);
+            let end = life.end.map(|end| end.lsn.get());
+            let needed = end.is_none_or(|end| end > life.begin.get().max(history.oldest.get()));
+            if !known && needed {
+                let (incarnation, begin) = (life.incarnation, Some(life.begin.get()));
+                self.lives.push(LifeParts { incarnation, listed: true, begin, end, segments: BTreeMap::new() });
+            }
+        }
+        self.lives.sort_by_key(|life| life.incarnation.number);
+    }
+}
+
+const BAD_HEADER: LossCause = LossCause::Damaged(DamageCause::BadHeader);
+const BAD_HISTORY: LossCause = LossCause::Damaged(DamageCause::BadHistory);
+
+fn most_common(segments: &[(u64, SegmentInfo)]) -> Option<LogId> {
+    let id = |info: &SegmentInfo| info.header.identity.log_id;
+    let count = |wanted: LogId| segments.iter().filter(|(_, info)| id(info) == wanted).count();
+    segments.iter().map(|(_, info)| id(info)).max_by_key(|log_id| count(*log_id))
+}

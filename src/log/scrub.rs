@@ -1,0 +1,268 @@
+//! Scrub: reads the log under an open engine in the background, and checks every frame. It changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::directory::read_info;
+use super::reader::{FrameReader, SegmentInfo};
+use super::recover::cause_of;
+use super::shared::Shared;
+use crate::format::history::{FILE_NAME, History};
+use crate::format::verdict::FrameState;
+use crate::words::clock;
+use crate::words::error::{Damage, DamageCause, Error, Result};
+use crate::words::plant::planted;
+use crate::words::sync::{self, Condvar, Mutex};
+use crate::words::types::Lsn;
+
+/// How a scrub is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ScrubOptions {
+    /// How many bytes of log it checks in a second, on average; it reads up to 1 MiB at once. Default 16 MiB.
+    pub bytes_per_second: u64,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> Self {
+        ScrubOptions { bytes_per_second: 16 << 20 }
+    }
+}
+
+impl ScrubOptions {
+    /// Sets the rate.
+    #[must_use]
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = bytes;
+        self
+    }
+}
+
+/// How far a scrub has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ScrubProgress {
+    /// Bytes of log checked.
+    pub bytes: u64,
+    /// Bytes of log that there were to check when it began.
+    pub total_bytes: u64,
+    /// Frames found whole.
+    pub frames: u64,
+    /// Places found damaged: see [`Scrub::findings`].
+    pub findings: u64,
+    /// It has ended...
+    pub ended: bool,
+    /// ...and before it had checked everything, because it was stopped or the log was closed.
+    pub stopped: bool,
+}
+
+/// A scrub that was begun. It goes on when this is dropped, until it is done or the log is closed.
+#[derive(Clone, Debug)]
+pub struct Scrub {
+    task: Arc<Task>,
+}
+
+impl Scrub {
+    /// How far it has come.
+    pub fn progress(&self) -> ScrubProgress {
+        self.task.state.lock().progress
+    }
+
+    /// The damage found so far, in the order in which it was found: segment, LSN and cause.
+    pub fn findings(&self) -> Vec<Damage> {
+        self.task.state.lock().findings.clone()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&self) -> ScrubProgress {
+        let mut state = self.task.state.lock();
+        while !state.progress.ended {
+            self.task.changed.wait(&mut state);
+        }
+        state.progress
+    }
+
+    /// Ends it before it is done.
+    pub fn stop(&self) {
+        self.task.stop();
+    }
+}
+
+/// What the thread that scrubs shares with whoever asks about it.
+#[derive(Debug, Default)]
+pub(crate) struct Task {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    progress: ScrubProgress,
+    findings: Vec<Damage>,
+    stop: bool,
+}
+
+impl Task {
+    fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// Ends it, and waits until nothing is read any more. Called without any lock.
+    pub(crate) fn end(&self) {
+        self.stop();
+        let mut state = self.state.lock();
+        while !state.progress.ended {
+            self.changed.wait(&mut state);
+        }
+    }
+}
+
+/// Says that the scrub has ended, also when it did so by a panic of the disk.
+struct Ending<'a> {
+    task: &'a Task,
+    complete: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut state = self.task.state.lock();
+        state.progress.ended = true;
+        state.progress.stopped = !self.complete;
+        drop(state);
+        self.task.changed.notify_all();
+    }
+}
+
+/// It was told to stop.
+struct Stop;
+
+impl Shared {
+    /// Begins to check everything that is durable now.
+    pub(crate) fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
+        self.check_process()?;
+        if options.bytes_per_second == 0 {
+            return Err(Error::invalid_input("a scrub of 0 bytes a second never ends: choose at least 1"));
+        }
+        let me = self.me.upgrade().ok_or_else(|| self.refusal())?;
+        let task = Arc::new(Task::default());
+        // Under the lock that a close takes before it stops the threads: it finds this one, or this finds it closed.
+        let mut threads = self.threads.lock();
+        if threads.ended {
+            return Err(self.refusal());
+        }
+        threads.scrubs.retain(|task| !task.state.lock().progress.ended);
+        threads.scrubs.push(Arc::clone(&task));
+        let work = Arc::clone(&task);
+        let started = sync::spawn("forelog-scrub", move || {
+            let mut ending = Ending { task: &work, complete: false };
+            let mut run = Run { shared: &me, task: &work, options, owed: Duration::ZERO };
+            ending.complete = run.everything().is_ok();
+        });
+        if let Err(error) = started {
+            threads.scrubs.pop();
+            return Err(Error::io("start a scrub of", &self.place.dir, error));
+        }
+        Ok(Scrub { task })
+    }
+}
+
+struct Run<'a> {
+    shared: &'a Shared,
+    task: &'a Task,
+    options: ScrubOptions,
+    /// Time to wait, so as not to read faster than asked for.
+    owed: Duration,
+}
+
+impl Run<'_> {
+    fn everything(&mut self) -> std::result::Result<(), Stop> {
+        let durable = self.shared.positions.durable();
+        let mut segments = self.shared.lives.lock().catalogue.clone();
+        segments.retain(|info| info.first_frame() < info.end.min(durable));
+        segments.iter_mut().for_each(|info| info.end = info.end.min(durable));
+        let total = segments.iter().map(|info| info.end - info.base()).sum();
+        self.task.state.lock().progress.total_bytes = total;
+        self.history();
+        segments.iter().try_for_each(|info| self.segment(info))
+    }
+
+    fn find(&self, info: &SegmentInfo, lsn: u64, cause: DamageCause) {
+        self.note(Damage { file: info.path.clone(), lsn: Lsn::new(lsn), cause });
+    }
+
+    fn note(&self, damage: Damage) {
+        let mut state = self.task.state.lock();
+        state.findings.push(damage);
+        state.progress.findings += 1;
+    }
+
+    fn history(&self) {
+        let file = self.shared.place.path(FILE_NAME);
+        // It is replaced by rename, so what is read is one of its versions as a whole.
+        let cause = match self.shared.place.read(&file).map(|bytes| History::decode(&bytes)) {
+            Ok(Ok(history)) if history.log_id == self.shared.log_id => return,
+            Ok(_) => DamageCause::BadHistory,
+            Err(_) => DamageCause::Unreadable,
+        };
+        self.note(Damage { file, lsn: Lsn::ZERO, cause });
+    }
+
+    fn segment(&mut self, info: &SegmentInfo) -> std::result::Result<(), Stop> {
+        self.pace(info.first_frame() - info.base(), 0)?;
+        let place = &self.shared.place;
+        let header = read_info(place, info.base());
+        let reader = FrameReader::open(&*place.disk, info);
+        if self.shared.lives.lock().history.oldest.get() >= info.end {
+            // Retired meanwhile: what could not be read of it is not missed.
+            return self.pace(info.end - info.first_frame(), 0);
+        }
+        match header {
+            Ok(found) if found.header == info.header => {}
+            Ok(_) => self.find(info, info.base(), DamageCause::BadHeader),
+            Err(error) => {
+                let cause = error.damage().map_or(DamageCause::Unreadable, |damage| damage.cause);
+                self.find(info, info.base(), cause);
+            }
+        }
+        let Ok(mut reader) = reader else {
+            self.find(info, info.base(), DamageCause::MissingSegment);
+            return self.pace(info.end - info.first_frame(), 0);
+        };
+        let mut position = info.first_frame();
+        while position < info.end
+            && let Some(start) = info.place(position)
+        {
+            let examined = reader.examine(start);
+            let (next, frames) = match (examined.state, examined.header) {
+                (FrameState::Valid, Some(header)) => (header.lsn, 1),
+                (FrameState::PayloadRotten, Some(header)) if planted!("scrub-skips-payloads") => (header.lsn, 1),
+                (state, _) => {
+                    self.find(info, start, cause_of(state));
+                    (reader.next_whole(start + 8).unwrap_or(info.end), 0)
+                }
+            };
+            self.pace(next - position, frames)?;
+            position = next;
+        }
+        Ok(())
+    }
+
+    /// Notes what was checked, and waits as long as the rate demands.
+    fn pace(&mut self, bytes: u64, frames: u64) -> std::result::Result<(), Stop> {
+        /// Shorter waits are put together.
+        const SHORTEST: Duration = Duration::from_millis(10);
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.options.bytes_per_second);
+        self.owed = self.owed.saturating_add(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
+        let mut state = self.task.state.lock();
+        state.progress.bytes += bytes;
+        state.progress.frames += frames;
+        if self.owed >= SHORTEST {
+            let until = clock::now().after(std::mem::take(&mut self.owed));
+            while !state.stop && clock::now() < until {
+                self.task.changed.wait_until(&mut state, Some(until));
+            }
+        }
+        if state.stop { Err(Stop) } else { Ok(()) }
+    }
+}
