@@ -82,11 +82,11 @@ fn a_sound_log_has_no_findings_and_nothing_is_changed() {
 
 #[test]
 fn rot_is_found_by_segment_lsn_and_cause() {
-    sim::run(2, || {
+    let (flips, records) = sim::run(2, || {
         let disk = SimDisk::new();
         let (engine, records) = open_database(&disk);
         let end = engine.durable_lsn().get();
-        let mut found = 0;
+        let mut flips = Vec::new();
         for (base, path) in segments(&disk) {
             let length = disk.read_file(&path).unwrap().len() as u64;
             for at in (0..length).step_by(104).filter(|at| base + at < end) {
@@ -94,32 +94,29 @@ fn rot_is_found_by_segment_lsn_and_cause() {
                 disk.flip_bit(&path, bit).unwrap();
                 let scrub = engine.scrub(fast()).unwrap();
                 scrub.wait();
-                let findings = scrub.findings();
+                flips.push((base, path.clone(), at, scrub.findings()));
                 disk.flip_bit(&path, bit).unwrap();
-                let what = format!("{} at {at}: {findings:?}", path.display());
-                assert_eq!(findings.len(), 1, "{what}");
-                assert_eq!(findings[0].file, path, "{what}");
-                if at < 512 {
-                    assert_eq!(
-                        (findings[0].cause, findings[0].lsn),
-                        (DamageCause::BadHeader, Lsn::new(base)),
-                        "{what}"
-                    );
-                } else {
-                    assert_eq!(findings[0].cause, DamageCause::Rotten, "{what}");
-                    let frame = findings[0].lsn.get();
-                    let of =
-                        |position: u64| records.iter().position(|(after, lsn)| *after < position && position <= *lsn);
-                    assert!(frame <= base + at, "{what}");
-                    assert_eq!(of(frame + 1), of(base + at + 1), "{what}");
-                }
-                found += 1;
             }
         }
-        assert!(found > 100);
         // The engine has noticed nothing of it, and goes on.
         assert!(engine.scrub(fast()).unwrap().wait().findings == 0 && engine.poisoned().is_none());
+        (flips, records)
     });
+    assert!(flips.len() > 100);
+    for (base, path, at, findings) in flips {
+        let what = format!("{} at {at}: {findings:?}", path.display());
+        assert_eq!(findings.len(), 1, "{what}");
+        assert_eq!(findings[0].file, path, "{what}");
+        if at < 512 {
+            assert_eq!((findings[0].cause, findings[0].lsn), (DamageCause::BadHeader, Lsn::new(base)), "{what}");
+        } else {
+            assert_eq!(findings[0].cause, DamageCause::Rotten, "{what}");
+            let frame = findings[0].lsn.get();
+            let of = |position: u64| records.iter().position(|(after, lsn)| *after < position && position <= *lsn);
+            assert!(frame <= base + at, "{what}");
+            assert_eq!(of(frame + 1), of(base + at + 1), "{what}");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! frame by its checksums, which are bound to log, incarnation and place; a record by its frames. HISTORY, where it
 //! can be read, tells what was dropped for good and must not come back, and what must be there. Nothing is changed.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use super::reader::{Examined, FrameReader, SegmentInfo};
 use super::recover::cause_of;
 use crate::disk::{Disk, FailStop};
 use crate::format::frame::{Header, Kind};
-use crate::format::history::{FILE_NAME, History};
+use crate::format::history::FILE_NAME;
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
 use crate::words::error::{DamageCause, Error, Result};
@@ -393,9 +392,4 @@ fn cause(readers: &Readers<'_>, start: u64, examined: &Examined, extent: &Extent
         Verdict::TornTail | Verdict::EndOfLog => LossCause::Torn,
         Verdict::Damage | Verdict::Accept => LossCause::Damaged(cause_of(examined.state)),
     }
-}
-
-/// The incarnations that HISTORY lists, as an index by number.
-fn listed(history: &History) -> BTreeMap<u64, &crate::format::history::Life> {
-    history.lives.iter().map(|life| (life.incarnation.number, life)).collect()
 }

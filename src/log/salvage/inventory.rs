@@ -8,9 +8,9 @@ use std::path::Path;
 use super::super::directory::read_info;
 use super::super::place::Place;
 use super::super::reader::{FrameReader, SegmentInfo};
-use super::{BadFile, LossCause, Lost, listed};
+use super::{BadFile, LossCause, Lost};
 use crate::disk::{Access, Disk};
-use crate::format::history::{FILE_NAME, History};
+use crate::format::history::{FILE_NAME, History, Life};
 use crate::format::identity::Identity;
 use crate::format::segment::{SegmentHeader, base_of, file_name};
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
@@ -150,9 +150,14 @@ impl Inventory {
         self.add_lives_without_segments();
     }
 
-    fn is_of_another_branch(&self, writer: &Writer) -> bool {
-        let Some(history) = &self.history else { return false };
-        listed(history).get(&writer.1).is_some_and(|life| (life.incarnation.nonce, life.key) != (writer.2, writer.3))
+    /// What HISTORY, if it is there, says of an incarnation.
+    fn listed(&self, number: u64) -> Option<&Life> {
+        let history = self.history.as_ref()?;
+        history.lives.get(usize::try_from(number.checked_sub(history.first_number)?).ok()?)
+    }
+
+    fn is_of_another_branch(&self, (_, number, nonce, key): &Writer) -> bool {
+        self.listed(*number).is_some_and(|life| (life.incarnation.nonce, life.key) != (*nonce, *key))
     }
 
     fn add_life(&mut self, number: u64, incarnation: Incarnation, segments: Vec<SegmentInfo>) {
@@ -163,15 +168,13 @@ impl Inventory {
         for copies in by_base.values_mut() {
             copies.sort_by_key(|info| std::cmp::Reverse(info.length));
         }
-        let known =
-            self.history.as_ref().map(|history| (history.first_number, listed(history).get(&number).copied().copied()));
-        let life = match known {
-            Some((first, None)) if number < first => return, // retired and pruned
-            Some((_, life)) => life,
-            None => None,
-        };
+        if self.history.as_ref().is_some_and(|history| number < history.first_number) {
+            return; // retired, and pruned
+        }
+        let life = self.listed(number).copied();
         let (begin, end) = (life.map(|life| life.begin.get()), life.and_then(|life| life.end).map(|end| end.lsn.get()));
-        self.lives.push(LifeParts { incarnation, listed: life.is_some(), begin, end, segments: by_base });
+        let listed = life.is_some();
+        self.lives.push(LifeParts { incarnation, listed, begin, end, segments: by_base });
     }
 
     fn add_lives_without_segments(&mut self) {
