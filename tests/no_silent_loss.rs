@@ -145,7 +145,7 @@ fn e3_every_legal_state_of_three_unsynced_groups_opens() {
         commit(&engine, number, CommitMode::Sync);
     }
     let durable = contents(&engine).len();
-    let before = contents_of(&source);
+    let mut before = contents_of(&source);
     for number in 20..38 {
         // The sixth commit of a group writes it, and no fsync follows.
         commit(&engine, number, if number % 6 == 1 { CommitMode::Written } else { CommitMode::Async });
@@ -153,6 +153,11 @@ fn e3_every_legal_state_of_three_unsynced_groups_opens() {
     let all = contents(&engine);
     let after = contents_of(&source);
     drop(engine);
+    // The next segment may have been prepared in between; it holds no log.
+    before.extend(
+        after.iter().filter(|(path, _)| !before.iter().any(|(known, _)| known == path)).cloned().collect::<Vec<_>>(),
+    );
+    before.sort();
     let sectors: Vec<(usize, usize)> = (0..after.len())
         .flat_map(|file| (0..after[file].1.len() / 512).map(move |sector| (file, sector * 512)))
         .filter(|&(file, at)| before[file].1[at..at + 512] != after[file].1[at..at + 512])

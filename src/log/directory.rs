@@ -69,7 +69,7 @@ impl Directory {
         let bytes = place.read(&history_path).map_err(|error| Error::unreadable(&history_path, Lsn::ZERO, error))?;
         let history = History::decode(&bytes)
             .map_err(|refusal| refused(refusal, &history_path, Lsn::ZERO, DamageCause::BadHistory))?;
-        let mark = Slots::read(place);
+        let mark = Slots::read(place)?;
         let mut directory = Directory { history, mark, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
         bases.sort_unstable();
         for base in bases {

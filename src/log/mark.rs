@@ -14,7 +14,7 @@ use crate::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
 use crate::format::history::History;
 use crate::format::mark::{FILE_NAME, Mark, SLOT, SLOT_LEN, SLOTS};
 use crate::words::clock::{self, Moment};
-use crate::words::error::{DamageCause, Error, Result};
+use crate::words::error::{DamageCause, Error, Result, is_not_the_mediums};
 use crate::words::plant::planted;
 use crate::words::types::{Incarnation, Lsn};
 
@@ -164,12 +164,15 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Reads the file. Whatever is wrong with it proves nothing and is no damage: a torn slot is a legal state.
-    pub(crate) fn read(place: &Place) -> Self {
-        let file = match place.disk.open(&place.path(FILE_NAME), Access::Read) {
+    /// Reads the file. Whatever is wrong with it proves nothing and is no damage: a torn slot is a legal state. But an
+    /// error that says nothing about the medium must not make the proof disappear for one open.
+    pub(crate) fn read(place: &Place) -> Result<Self> {
+        let path = place.path(FILE_NAME);
+        let file = match place.disk.open(&path, Access::Read) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Slots::default(),
-            Err(_) => return Slots { marks: Vec::new(), found: MarkFound::Invalid },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Slots::default()),
+            Err(error) if is_not_the_mediums(&error) => return Err(Error::io("read", &path, error)),
+            Err(_) => return Ok(Slots { marks: Vec::new(), found: MarkFound::Invalid }),
         };
         let mut slots = Slots { marks: Vec::new(), found: MarkFound::Empty };
         for slot in 0..SLOTS {
@@ -177,6 +180,7 @@ impl Slots {
             match read_exact_at(&*file, &mut bytes, slot * SLOT) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+                Err(error) if is_not_the_mediums(&error) => return Err(Error::io("read", &path, error)),
                 Err(_) => slots.found = MarkFound::Invalid,
             }
             match Mark::decode(&bytes) {
@@ -185,7 +189,7 @@ impl Slots {
                 Err(_) => slots.found = MarkFound::Invalid,
             }
         }
-        slots
+        Ok(slots)
     }
 
     /// Up to where they prove this incarnation durable; zero if they say nothing of it.

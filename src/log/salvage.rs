@@ -123,7 +123,7 @@ pub(crate) fn salvage(disk: Arc<dyn Disk>, dir: &Path, take: &mut Taker<'_>) -> 
     let found = Found { lost: Vec::new(), bad_files, history: history.is_some() };
     let oldest = history.as_ref().map_or(0, |history| history.oldest.get());
     let mut walk = Walk { place: &place, oldest, take, found, partial: None, last: 0 };
-    let marks = Slots::read(&place);
+    let marks = Slots::read(&place)?;
     for life in &lives {
         walk.life(life, marks.proven(life.incarnation))?;
     }

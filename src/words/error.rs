@@ -183,7 +183,7 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
 }
 
 /// Whether a failed read says nothing about the medium: restoring a copy would not help.
-fn is_not_the_mediums(error: &io::Error) -> bool {
+pub(crate) fn is_not_the_mediums(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     let too_many_open = cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE));

@@ -240,7 +240,7 @@ fn check_files(disk: &SimDisk) -> Result<(), String> {
     for (path, bytes) in disk.files() {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let belongs = match name {
-            "LOCK" | "HISTORY" => true,
+            "LOCK" | "HISTORY" | "MARK" => true,
             segment => segment.ends_with(".log") && bytes.len() > SEGMENT_HEADER,
         };
         if !belongs {

@@ -257,7 +257,8 @@ pub(crate) fn whole_files(judge: &mut Judge<'_>, other: &Reference) {
             damaged.write_file(path, content).expect("a name");
             damaged
         };
-        for length in (0..bytes.len()).step_by(SECTOR).chain([1, 8, bytes.len() - 1]) {
+        let odd = [1, 8, bytes.len().saturating_sub(1)].into_iter().filter(|length| *length < bytes.len());
+        for length in (0..bytes.len()).step_by(SECTOR).chain(odd) {
             judge.judge("file truncated", &with(&bytes[..length]), || format!("{name} cut to {length}"), None);
         }
         for added in [1, 8, 512, 4096] {

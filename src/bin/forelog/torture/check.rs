@@ -312,7 +312,7 @@ pub(super) fn ask_all(answer: impl Fn(&Token) -> forelog::Result<Outcome>, ledge
 /// I13: what a closed database leaves, file by file.
 pub(crate) fn check_leftovers(dir: &Path) -> Result<(), Violation> {
     for name in names(dir)? {
-        if name != "LOCK" && name != "HISTORY" && !name.ends_with(".log") {
+        if !["LOCK", "HISTORY", "MARK"].contains(&&*name) && !name.ends_with(".log") {
             return Err(Violation(format!("I13: {name} is left after a clean close")));
         }
     }
