@@ -25,14 +25,13 @@ fn reserve_publish() {
         let disk = SimDisk::new();
         let log = begun(&disk);
         let witness = Witness::of(&disk);
-        let appenders: Vec<_> = [CommitMode::Async, CommitMode::Written, CommitMode::Async]
+        let appenders: Vec<_> = [(0, CommitMode::Async), (1, CommitMode::Written), (2, CommitMode::Async)]
             .into_iter()
-            .enumerate()
             .map(|(client, mode)| {
                 let (log, witness) = (log.clone(), witness.clone());
                 start("appender", move || {
                     [5, 40].map(|length| {
-                        let payload = vec![client as u8; length + client];
+                        let payload = vec![client; length + usize::from(client)];
                         let lsn = log.append(&payload, mode).unwrap().lsn();
                         if mode == CommitMode::Written {
                             witness.note(lsn, Promise::Written);
