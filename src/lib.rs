@@ -69,6 +69,8 @@
 //! | [`disk`] | the seam to files, real and simulated |
 //! | `words` | types, errors, options; where time, threads and randomness enter |
 //!
+//! How each promise is tried, with the figures and the commands that print them: [`trust`].
+//!
 //! # Features
 //!
 //! - `sim`: [`sim`], a disk in memory that loses what was not synced, and a deterministic scheduler.
@@ -94,6 +96,9 @@ pub use txn::{Keyspace, Range, Snapshot, Transaction, WriteBatch};
 pub use words::error::{Damage, DamageCause, Error, ErrorKind, Result};
 pub use words::options::{LossBudget, MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};
 pub use words::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
+
+#[doc = include_str!("TRUST.md")]
+pub mod trust {}
 
 #[cfg(feature = "sim")]
 pub mod sim {
