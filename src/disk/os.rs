@@ -54,6 +54,10 @@ impl Disk for OsDisk {
     }
 
     #[cfg(not(windows))]
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(here_if_empty(dir))?.sync_all()
     }

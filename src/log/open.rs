@@ -33,8 +33,10 @@ pub(crate) fn open(
     process::watch_forks();
     settings.check()?;
     let started = clock::now();
+    // Before the lock, which goes first if this fails.
+    let mut made = Made { disk: Arc::clone(&disk), dirs: Vec::new() };
     let place = Place { disk: Arc::new(FailStop::new(disk)), dir: dir.to_owned() };
-    prepare_dir(&place, settings.create)?;
+    prepare_dir(&place, settings.create, &mut made)?;
     let lock = lock(&place)?;
     let directory = match Directory::load(&place)? {
         Some(directory) => directory,
@@ -44,6 +46,7 @@ pub(crate) fn open(
     if directory.history.lives.is_empty() {
         make_name_durable(&place, &place.dir)?;
     }
+    made.dirs.clear();
     let mut verdicts = recover::decide(&place, directory, visit)?;
     repair::settle(&place, &mut verdicts)?;
     verdicts.report.duration = clock::now().since(started);
@@ -66,7 +69,7 @@ pub(crate) fn verify(disk: Arc<dyn Disk>, dir: &Path, visit: &mut Visitor<'_>) -
 
 /// Reads the directory of a log that must be there.
 pub(super) fn load_existing(place: &Place) -> Result<Directory> {
-    prepare_dir(place, false)?;
+    prepare_dir(place, false, &mut Made { disk: Arc::clone(&place.disk) as Arc<dyn Disk>, dirs: Vec::new() })?;
     Directory::load(place)?.ok_or_else(|| no_database(&place.dir))
 }
 
@@ -74,8 +77,26 @@ fn no_database(dir: &Path) -> Error {
     Error::new(ErrorKind::NotADatabase, format!("there is no forelog database in {}", dir.display()))
 }
 
+/// Directories that this open has made. They go again if it fails before their names are durable: after a failed fsync
+/// the next one proves nothing about a name that is there already (A9), only about one that is made again.
+struct Made {
+    /// Not behind the latch, which a failed fsync has closed.
+    disk: Arc<dyn Disk>,
+    dirs: Vec<PathBuf>,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for dir in self.dirs.iter().rev() {
+            // What cannot be removed stays; this open has failed and said so.
+            let _ = self.disk.remove(&dir.join(LOCK_NAME));
+            let _ = self.disk.remove_dir(dir);
+        }
+    }
+}
+
 /// Makes sure that the directory is there, the names of those above it durable.
-fn prepare_dir(place: &Place, create: bool) -> Result<()> {
+fn prepare_dir(place: &Place, create: bool, made: &mut Made) -> Result<()> {
     let dir = &place.dir;
     if dir.as_os_str().is_empty() {
         return Err(Error::invalid_input("the path of the database is empty"));
@@ -104,6 +125,7 @@ fn prepare_dir(place: &Place, create: bool) -> Result<()> {
     }
     for path in missing.iter().rev() {
         place.disk.create_dir(path).map_err(|error| Error::io("create the directory", path, error))?;
+        made.dirs.push(path.clone());
         if path != dir {
             sync_parent(place, path)?;
         }

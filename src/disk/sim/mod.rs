@@ -264,6 +264,12 @@ impl Disk for SimDisk {
         self.with_image(|image| image.remove(&path))
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let path = tidy(path);
+        self.admit(op(OpKind::Remove, &path))?;
+        self.with_image(|image| image.remove_dir(&path))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let dir = tidy(dir);
         if !self.0.lock().image.is_dir(&dir) {

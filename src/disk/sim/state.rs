@@ -171,6 +171,7 @@ impl NameChange {
     pub(super) fn apply(&self, names: &mut Names, dirs: &mut Dirs) {
         if let Some(name) = &self.removes {
             names.remove(name);
+            dirs.remove(name);
         }
         if let Some((name, ino)) = &self.adds {
             names.insert(Arc::clone(name), *ino);
@@ -233,6 +234,14 @@ impl Image {
         for missing in ancestors.into_iter().rev().filter(|ancestor| !self.is_dir(ancestor)).collect::<Vec<_>>() {
             self.change_names(NameChange { makes: Some(missing.into()), ..NameChange::default() });
         }
+        Ok(())
+    }
+
+    pub(super) fn remove_dir(&mut self, path: &OsStr) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.change_names(NameChange { removes: Some(path.into()), ..NameChange::default() });
         Ok(())
     }
 
