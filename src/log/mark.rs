@@ -15,7 +15,6 @@ use crate::format::history::History;
 use crate::format::mark::{FILE_NAME, Mark, SLOT, SLOT_LEN, SLOTS};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{DamageCause, Error, Result, is_not_the_mediums};
-use crate::words::plant::planted;
 use crate::words::types::{Incarnation, Lsn};
 
 /// The log is at rest when its durable LSN has not moved for this long. The flusher looks once in that time, so the
@@ -90,10 +89,7 @@ impl Shared {
 
     /// Writes the mark. By the preparing thread.
     pub(crate) fn write_mark(&self) {
-        let durable = match planted!("mark-what-is-visible") {
-            true => Lsn::new(self.positions.appended()),
-            false => Lsn::new(self.positions.durable()),
-        };
+        let durable = Lsn::new(self.positions.durable());
         // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
         let stopped = self.core.lock().stopped;
         let mut mark = self.mark.lock();
@@ -217,8 +213,7 @@ impl Slots {
             return stale(mark.durable);
         }
         let Some(last) = history.lives.last() else { return Ok(self.unless_marked()) };
-        let any = planted!("mark-of-any-incarnation");
-        let proven = own().filter(|mark| any || mark.incarnation == last.incarnation).map(|mark| mark.durable).max();
+        let proven = own().filter(|mark| mark.incarnation == last.incarnation).map(|mark| mark.durable).max();
         match (proven, last.end) {
             (None, _) => Ok(self.unless_marked()),
             // No end is below what was durable: this one is of another branch of the directory.
