@@ -326,3 +326,35 @@ fn r3_several_files_of_one_former_moment_are_that_moment_and_nothing_less() {
     }
     println!("two files back at once: {fates:?}");
 }
+
+/// The newest segment holds no log yet, but log past the midpoint of the one before it proves that it was there (O2).
+/// Up to the midpoint its loss is the residue's R5, and loses nothing.
+#[test]
+fn the_newest_segment_is_missed_once_log_lies_past_the_midpoint_of_the_one_before() {
+    for (length, is_missed) in [(900, false), (2400, true)] {
+        let disk = sim::run(7, || {
+            let disk = SimDisk::new();
+            let engine = open_on(&disk, options()).unwrap();
+            let keys = engine.keyspace("keys").unwrap();
+            sim::sleep(Duration::from_millis(1));
+            let mut batch = engine.batch().unwrap();
+            batch.put(&keys, b"k", vec![1; length]).unwrap();
+            batch.commit_with(CommitMode::Sync).unwrap();
+            disk.crash_point().process_kill()
+        });
+        let newest =
+            files_on(&disk).into_keys().rfind(|path| path.extension().is_some_and(|end| end == "log")).unwrap();
+        disk.delete(&newest).unwrap();
+        match open_on(&disk, options()) {
+            Ok(engine) => {
+                assert!(!is_missed, "{} is not missed", newest.display());
+                assert_eq!(contents(&engine).len(), 1);
+            }
+            Err(error) => {
+                assert!(is_missed, "{error}");
+                assert_eq!(error.kind(), ErrorKind::Damaged);
+                assert_eq!(error.damage().unwrap().cause, forelog::DamageCause::MissingSegment);
+            }
+        }
+    }
+}
