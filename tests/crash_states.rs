@@ -65,7 +65,7 @@ use crash::campaign::{self, Until, explore_or_replay};
 use crash::{cycles, explore, faults, paranoid, retired, sequences};
 
 fn states() -> usize {
-    usize::try_from(campaign::number("FORELOG_STATES").unwrap_or(60_000)).expect("64 bits")
+    usize::try_from(support::number("FORELOG_STATES").unwrap_or(60_000)).expect("64 bits")
 }
 
 fn until(images: usize) -> Until {

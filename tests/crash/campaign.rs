@@ -1,6 +1,5 @@
 //! Many runs on all processors, each following from the seed and its number alone.
 
-use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,13 +9,7 @@ use std::time::{Duration, Instant};
 use super::case::{Case, Depth};
 use super::report::Tally;
 use super::shrink::{Run, shrink};
-
-/// A number from the environment; hexadecimal after 0x.
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let text = env::var(name).ok()?;
-    let parsed = text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
-    Some(parsed.unwrap_or_else(|_| panic!("{name} is no number: {text}")))
-}
+use crate::support::number;
 
 pub(crate) fn seed() -> u64 {
     number("FORELOG_SEED").unwrap_or(0x666F_7265)

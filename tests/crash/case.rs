@@ -6,8 +6,9 @@ use std::env;
 use std::fmt;
 use std::sync::Arc;
 
-use super::campaign::{number, seed};
+use super::campaign::seed;
 use super::check::Crash;
+use crate::support::number;
 
 /// A client's operation: life, client, place among its steps.
 pub(crate) type StepId = (u64, usize, usize);

@@ -9,12 +9,12 @@ use super::case::{Case, Depth, Focus};
 use super::check::{Crash, Expected, Opened, Power};
 use super::choices::{self, Interest};
 use super::ledger::View;
-use super::life::{Cut, Faults, Life, Past, live, mode_name};
+use super::life::{Cut, Faults, Life, Past, live};
 use super::model::Write;
 use super::recovery::{Recovered, check_reopen, crash_in_recovery};
 use super::report::{Kind, Tally, Trait};
 use super::workload::Plan;
-use crate::support::Random;
+use crate::support::{Random, mode_name};
 
 /// For one of so many states the power fails again right after open; for one of so many there is a second crash at
 /// every operation of the recovery.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use forelog::format::batch::{Batch, Op};
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, OpEvent, OpKind, OpSelector, Phase, SimDisk};
-use forelog::{CommitMode, Engine, ErrorKind, Incarnation, LogOptions, Lsn, Outcome, Poison, Token};
+use forelog::{Engine, ErrorKind, Incarnation, LogOptions, Lsn, Outcome, Poison, Token};
 
 use super::check::{Expected, ask};
 use super::ledger::{Event, Ledger, Pages};
@@ -336,15 +336,5 @@ fn decode(op: &Op<'_>, names: &mut BTreeMap<u32, Arc<str>>) -> Write {
         Op::Delete { key, .. } => Write::Delete(name, Arc::from(*key)),
         Op::CreateKeyspace { .. } => Write::Create(name),
         Op::DropKeyspace { .. } => Write::Drop(name),
-    }
-}
-
-/// The mode without its time.
-pub(crate) fn mode_name(mode: CommitMode) -> &'static str {
-    match mode {
-        CommitMode::Sync => "Sync",
-        CommitMode::Written => "Written",
-        CommitMode::Async => "Async",
-        _ => "Within",
     }
 }

@@ -31,15 +31,6 @@ pub(crate) const DIR: &str = "db";
 pub(crate) const MODES: [CommitMode; 4] =
     [CommitMode::Sync, CommitMode::Written, CommitMode::Async, CommitMode::Within(Duration::from_secs(3600))];
 
-pub(crate) fn mode_name(mode: CommitMode) -> &'static str {
-    match mode {
-        CommitMode::Sync => "Sync",
-        CommitMode::Written => "Written",
-        CommitMode::Async => "Async",
-        _ => "Within",
-    }
-}
-
 /// The smallest segments there are: a few commits fill one.
 pub(crate) fn options() -> Options {
     Options::new().segment_bytes(4096)

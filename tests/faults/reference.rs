@@ -10,7 +10,8 @@ use forelog::{CommitMode, Lsn, Token};
 use super::flips::{ABOVE_THE_END, NEVER_READ};
 use super::model::History;
 use super::workloads::{Session, Start};
-use super::{DIR, MODES, copy, files, mode_name, name_of};
+use super::{DIR, MODES, copy, files, name_of};
+use crate::support::mode_name;
 
 pub(crate) type Files = Vec<(PathBuf, Vec<u8>)>;
 

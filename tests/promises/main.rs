@@ -78,3 +78,32 @@ fn power_loss(disk: &SimDisk) -> SimDisk {
 fn random_power_loss(disk: &SimDisk, seed: u64) -> SimDisk {
     disk.crash_point().power_loss(&Loss::Seeded(seed), Granularity::Word)
 }
+
+/// Three clients that each commit `work` `times` times in their own transactions, again after a conflict.
+fn three_clients(
+    engine: &Engine,
+    keys: &Keyspace,
+    times: usize,
+    work: fn(&mut forelog::Transaction, &Keyspace) -> forelog::Result<()>,
+) {
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let (engine, keys) = (engine.clone(), keys.clone());
+            sim::start("client", move || {
+                for _ in 0..times {
+                    loop {
+                        let mut tx = engine.begin().unwrap();
+                        work(&mut tx, &keys).unwrap();
+                        match tx.commit_with(CommitMode::Async) {
+                            Ok(_) => break,
+                            Err(error) => assert_eq!(error.kind(), forelog::ErrorKind::Conflict),
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join();
+    }
+}

@@ -1,5 +1,6 @@
 //! Promises 7, 9, 10, 15 and 16: what holds while the engine runs.
 
+use crate::three_clients;
 use std::time::Duration;
 
 use forelog::sim::{self, Fault, FaultKind, OpKind, OpSelector};
@@ -97,27 +98,10 @@ fn promise_15_what_is_read_from_a_file_is_checked() {
 #[test]
 fn promise_16_concurrent_increments_are_serializable() {
     simulate(|_, engine, keys| {
-        let clients: Vec<_> = (0..3)
-            .map(|_| {
-                let (engine, keys) = (engine.clone(), keys.clone());
-                sim::start("client", move || {
-                    for _ in 0..5 {
-                        loop {
-                            let mut tx = engine.begin().unwrap();
-                            let value = tx.get(&keys, b"n").unwrap().map_or(0, |value| value[0]);
-                            tx.put(&keys, b"n", [value + 1]).unwrap();
-                            match tx.commit_with(CommitMode::Async) {
-                                Ok(_) => break,
-                                Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
-                            }
-                        }
-                    }
-                })
-            })
-            .collect();
-        for client in clients {
-            client.join();
-        }
+        three_clients(engine, keys, 5, |tx, keys| {
+            let value = tx.get(keys, b"n")?.map_or(0, |value| value[0]);
+            tx.put(keys, b"n", [value + 1])
+        });
         assert_eq!(engine.snapshot().unwrap().get(keys, b"n").unwrap().unwrap(), [15]);
     });
 }

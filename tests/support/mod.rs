@@ -114,3 +114,13 @@ pub(crate) fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
         std::fs::write(dir.join(path.file_name().expect("a name")), bytes).expect("a file");
     }
 }
+
+/// The mode without its time.
+pub(crate) fn mode_name(mode: forelog::CommitMode) -> &'static str {
+    match mode {
+        forelog::CommitMode::Sync => "Sync",
+        forelog::CommitMode::Written => "Written",
+        forelog::CommitMode::Async => "Async",
+        _ => "Within",
+    }
+}

@@ -149,7 +149,8 @@ impl<const N: usize> Pair<N> {
     /// Takes from the two ends in the order that the bits of `turns` say.
     fn range(&self, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>, turns: u64) {
         let range = (low.as_ref().map(Vec::as_slice), high.as_ref().map(Vec::as_slice));
-        let expected: Vec<_> = self.model.iter().filter(|(key, _)| within(key, range)).collect();
+        let expected: Vec<_> =
+            self.model.iter().filter(|(key, _)| RangeBounds::<[u8]>::contains(&range, key.as_slice())).collect();
         let mut expected = expected.into_iter();
         let mut found = self.map.range(range);
         for turn in 0.. {
@@ -186,20 +187,6 @@ impl<const N: usize> Pair<N> {
             assert_eq!(last(Bound::Excluded(key)), below.map(|(key, _)| key.clone()));
         }
     }
-}
-
-fn within(key: &[u8], (low, high): KeyRange<'_>) -> bool {
-    let above = match low {
-        Bound::Included(low) => key >= low,
-        Bound::Excluded(low) => key > low,
-        Bound::Unbounded => true,
-    };
-    above
-        && match high {
-            Bound::Included(high) => key <= high,
-            Bound::Excluded(high) => key < high,
-            Bound::Unbounded => true,
-        }
 }
 
 fn run<const N: usize>(steps: Vec<Step>) -> usize {

@@ -6,7 +6,7 @@ mod pruning;
 mod snapshots;
 mod values;
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use crate::format::batch::{Batch, BatchBuilder};

@@ -135,19 +135,7 @@ impl Model {
 
     /// Takes from the two ends in the order that the bits of `turns` say.
     fn scan(&self, at: Lsn, low: Bound<u8>, high: Bound<u8>, turns: u64) {
-        let within = |key: u8| {
-            let above = match low {
-                Bound::Included(low) => key >= low,
-                Bound::Excluded(low) => key > low,
-                Bound::Unbounded => true,
-            };
-            above
-                && match high {
-                    Bound::Included(high) => key <= high,
-                    Bound::Excluded(high) => key < high,
-                    Bound::Unbounded => true,
-                }
-        };
+        let within = |key: u8| (low, high).contains(&key);
         let (low_key, high_key) = (low.map(|key| [key]), high.map(|key| [key]));
         let range = (low_key.as_ref().map(|key| &key[..]), high_key.as_ref().map(|key| &key[..]));
         let mut expected = self.state(at).iter().filter(|(key, _)| within(**key));

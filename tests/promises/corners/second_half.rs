@@ -1,6 +1,7 @@
 //! Promises 6 to 16.
 
 use super::*;
+use crate::three_clients;
 
 /// Each transaction lies in two or three segments, and the second open reads what the first one settled.
 #[test]
@@ -188,27 +189,10 @@ fn promise_14_every_receipt_is_told() {
 #[test]
 fn promise_16_no_phantoms() {
     simulate(|_, engine, keys| {
-        let clients: Vec<_> = (0..3)
-            .map(|_| {
-                let (engine, keys) = (engine.clone(), keys.clone());
-                sim::start("client", move || {
-                    for _ in 0..4 {
-                        loop {
-                            let mut tx = engine.begin().unwrap();
-                            let next = u32::try_from(tx.iter(&keys).unwrap().count()).unwrap();
-                            tx.put(&keys, next.to_be_bytes(), next.to_be_bytes()).unwrap();
-                            match tx.commit_with(CommitMode::Async) {
-                                Ok(_) => break,
-                                Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
-                            }
-                        }
-                    }
-                })
-            })
-            .collect();
-        for client in clients {
-            client.join();
-        }
+        three_clients(engine, keys, 4, |tx, keys| {
+            let next = u32::try_from(tx.iter(keys)?.count()).unwrap();
+            tx.put(keys, next.to_be_bytes(), next.to_be_bytes())
+        });
         assert_eq!(count(engine), 12);
     });
 }
