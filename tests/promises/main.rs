@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forelog::sim::{self, Granularity, Loss, SimDisk};
-use forelog::{CommitMode, Engine, Keyspace, Options, Receipt};
+use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Options, Receipt, Transaction};
 
 const DIR: &str = "db";
 const DEVICE: Duration = Duration::from_micros(100);
@@ -84,7 +84,7 @@ fn three_clients(
     engine: &Engine,
     keys: &Keyspace,
     times: usize,
-    work: fn(&mut forelog::Transaction, &Keyspace) -> forelog::Result<()>,
+    work: fn(&mut Transaction, &Keyspace) -> forelog::Result<()>,
 ) {
     let clients: Vec<_> = (0..3)
         .map(|_| {
@@ -96,7 +96,7 @@ fn three_clients(
                         work(&mut tx, &keys).unwrap();
                         match tx.commit_with(CommitMode::Async) {
                             Ok(_) => break,
-                            Err(error) => assert_eq!(error.kind(), forelog::ErrorKind::Conflict),
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
                         }
                     }
                 }

@@ -1,12 +1,11 @@
 //! Promises 7, 9, 10, 15 and 16: what holds while the engine runs.
 
-use crate::three_clients;
 use std::time::Duration;
 
 use forelog::sim::{self, Fault, FaultKind, OpKind, OpSelector};
 use forelog::{CommitMode, ErrorKind, LogOptions, Lsn};
 
-use super::{count, open, power_loss, put, simulate, support};
+use super::{count, open, power_loss, put, simulate, support, three_clients};
 
 const STALL: Duration = Duration::from_secs(2);
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, SimDisk};
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Lsn, Outcome, Receipt, Token};
 
-use super::{DIR, count, open, options, power_loss, put, random_power_loss, simulate, simulate_with};
+use super::{DIR, count, open, options, power_loss, put, random_power_loss, simulate, simulate_with, three_clients};
 
 const INSTANT: Duration = Duration::from_micros(10);
 const LONG: Duration = Duration::from_secs(1);

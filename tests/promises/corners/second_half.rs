@@ -1,7 +1,6 @@
 //! Promises 6 to 16.
 
 use super::*;
-use crate::three_clients;
 
 /// Each transaction lies in two or three segments, and the second open reads what the first one settled.
 #[test]
