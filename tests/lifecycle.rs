@@ -190,6 +190,27 @@ fn an_open_after_a_clean_close_that_appends_nothing_changes_no_file() {
     assert!(files(dir.as_ref()) == before);
 }
 
+/// A crash within the preparation of a segment, then an open that commits nothing and so begins no incarnation, which
+/// would have come across the file: it stayed for as long as nothing was committed. And a directory of such a name made
+/// the first open after a crash fail, the second succeed.
+#[test]
+fn what_a_preparation_that_was_cut_off_left_goes_with_the_next_open() {
+    let dir = TempDir::new("leftovers");
+    let engine = Engine::open(dir.path()).unwrap();
+    let keyspace = engine.keyspace("k").unwrap();
+    put(&engine, &keyspace, "a", "1", CommitMode::Sync).unwrap();
+    engine.close().unwrap();
+    let (leftover, folder) = (dir.path().join("00000000001b7000.log.tmp"), dir.path().join("00000000001c7000.log.tmp"));
+    std::fs::write(&leftover, [0; 4096]).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    for _ in 0..2 {
+        let engine = Engine::open(dir.path()).unwrap();
+        assert_eq!(get(&engine, &engine.open_keyspace("k").unwrap(), "a").as_deref(), Some("1"));
+        engine.close().unwrap();
+        assert!(!leftover.exists() && folder.is_dir());
+    }
+}
+
 #[test]
 fn a_new_database_without_a_commit_opens_again() {
     let dir = TempDir::new("test");

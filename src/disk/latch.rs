@@ -176,6 +176,13 @@ impl DiskFile for File {
         Ok(())
     }
 
+    fn start_sync(&self) -> io::Result<()> {
+        if planted!("start-of-sync-cannot-fail") {
+            return self.inner.start_sync().or(Ok(()));
+        }
+        self.change(|file| file.start_sync())
+    }
+
     fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {
         self.inner.map()
     }

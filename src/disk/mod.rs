@@ -79,6 +79,11 @@ pub trait DiskFile: Send + Sync + Debug {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes data and all metadata durable (fsync).
     fn sync_all(&self) -> io::Result<()>;
+    /// Begins to send what was written to the medium and waits for none of it, so that the sync that follows finds
+    /// less to do. Makes nothing durable, and need not do anything. After an error the file is as after a failed sync.
+    fn start_sync(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// The whole file as memory, where the disk can map it. Only for files that nobody writes or cuts any more; a
     /// medium error under a mapping kills the process with SIGBUS, so recovery and `verify` never use it.
     fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {

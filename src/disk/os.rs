@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -144,6 +146,22 @@ impl DiskFile for OsFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn start_sync(&self) -> io::Result<()> {
+        // SAFETY: the descriptor is open for as long as `self`, and the call reads and writes no memory of this process.
+        #[expect(unsafe_code, reason = "the standard library does not offer the call")]
+        let done = unsafe { libc::sync_file_range(self.0.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+        if done == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // The kernel, the file system or a sandbox does not offer it: nothing was begun.
+            Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL | libc::ESPIPE | libc::EPERM) => Ok(()),
+            _ => Err(error),
+        }
     }
 
     fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {

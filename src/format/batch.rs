@@ -213,6 +213,14 @@ impl BatchBuilder {
         BatchBuilder { bytes: batch, count: 0 }
     }
 
+    /// Makes it the same as `batch`, in the memory that it has, of which it keeps at most `keep` bytes from before.
+    pub fn copy_from(&mut self, batch: &Batch<'_>, keep: usize) {
+        self.bytes.clear();
+        self.bytes.shrink_to(keep);
+        self.bytes.extend_from_slice(batch.bytes);
+        self.count = batch.count;
+    }
+
     /// Adds an operation; refuses one that is over a limit and adds nothing then.
     pub fn push(&mut self, op: &Op<'_>) -> Result<(), Reason> {
         op.check()?;

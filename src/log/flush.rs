@@ -149,6 +149,16 @@ impl Shared {
         right.returned = true;
     }
 
+    /// The right to sync for a Sync commit that has its place, if nobody else has it or was around at the last flush.
+    pub(crate) fn lead_alone(&self) -> Option<LoneFlush<'_>> {
+        let mut state = self.sync.lock();
+        if state.taken || state.crowd > 1 || state.closed {
+            return None;
+        }
+        state.taken = true;
+        Some(LoneFlush { right: SyncRight { shared: self, returned: false } })
+    }
+
     fn gather(&self) {
         let crowd = self.sync.lock().crowd;
         if crowd <= 1 {
@@ -158,6 +168,16 @@ impl Shared {
         while self.sync.lock().waiters.threads() + 1 < crowd && clock::now() < deadline {
             sync::yield_now();
         }
+    }
+
+    fn write_and_start_sync(&self) -> std::result::Result<(), Stopped> {
+        let mut writer = self.writer.lock();
+        self.write_out(&mut writer)?;
+        for segment in &writer.dirty {
+            let started = segment.file().start_sync();
+            started.map_err(|error| self.stop(Error::io("write to", segment.path(), error)))?;
+        }
+        Ok(())
     }
 
     fn write_and_sync(&self) -> std::result::Result<(), Stopped> {
@@ -312,6 +332,29 @@ impl Drop for SyncRight<'_> {
             self.shared.tell_of_poison();
         }
         self.shared.wake_served(HandOn::Right);
+    }
+}
+
+/// A flush by a committer that is alone, in two steps: between them it does what need not be done before the device
+/// has the record. To drop it without the second is a failure, as a panic within a flush is.
+pub(crate) struct LoneFlush<'a> {
+    right: SyncRight<'a>,
+}
+
+impl LoneFlush<'_> {
+    /// Writes everything appended so far and has the device begin with it.
+    pub(crate) fn start(&self) {
+        if self.right.shared.write_and_start_sync().is_err() {
+            self.right.shared.tell_of_poison();
+        }
+    }
+
+    /// Makes it durable, with whatever was appended since, and gives the right to sync on.
+    pub(crate) fn finish(mut self) {
+        if self.right.shared.write_and_sync().is_err() {
+            self.right.shared.tell_of_poison();
+        }
+        self.right.returned = true;
     }
 }
 

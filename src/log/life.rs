@@ -247,12 +247,12 @@ impl Shared {
         let Some(&(_, begin)) = self.incarnation.get() else { return Ok(()) };
         let mut lives = self.lives.lock();
         let end = self.positions.durable().max(begin);
-        let Lives { history, catalogue, temporary } = &mut *lives;
+        let Lives { history, catalogue } = &mut *lives;
         let prepared = Lsn::new(catalogue.last().map_or(begin, |last| last.header.limit()));
         let Some(life) = history.lives.last_mut() else { return Ok(()) };
         life.end = Some(End { lsn: Lsn::new(end), prepared, clean: true });
         self.place.save(history)?;
-        let (mut to_cut, mut to_remove) = (Vec::new(), std::mem::take(temporary));
+        let (mut to_cut, mut to_remove) = (Vec::new(), Vec::new());
         for mut info in std::mem::take(catalogue) {
             info.end = info.end.min(end);
             if info.base() >= end || info.end <= history.oldest.get() {

@@ -62,6 +62,7 @@ mod tests;
 
 pub(crate) use append::{NoRoom, Patience};
 pub(crate) use buffer::Prepared;
+pub(crate) use flush::LoneFlush;
 pub(crate) use shared::Shared;
 
 pub use budget::{AtRisk, LossWindow};

@@ -173,7 +173,7 @@ fn create(place: &Place) -> Result<Directory> {
 }
 
 fn share(place: Place, settings: Settings, verdicts: Verdicts, lock: Box<dyn DiskLock>) -> Arc<Shared> {
-    let Verdicts { history, catalogue, temporary, report, .. } = verdicts;
+    let Verdicts { history, catalogue, report, .. } = verdicts;
     Arc::new_cyclic(|me| Shared {
         me: me.clone(),
         place,
@@ -195,7 +195,7 @@ fn share(place: Place, settings: Settings, verdicts: Verdicts, lock: Box<dyn Dis
         past: history.lives.clone().into(),
         writer: Mutex::default(),
         sync: Mutex::default(),
-        lives: Mutex::new(Lives { history, catalogue, temporary }),
+        lives: Mutex::new(Lives { history, catalogue }),
         threads: Mutex::default(),
         mark: Mutex::default(),
         room: Condvar::new(),

@@ -1,5 +1,7 @@
 //! Recovery, the doing half: makes the verdict durable before anybody hears of it (promise 5).
 
+use std::io::ErrorKind;
+
 use super::place::Place;
 use super::reader::{FrameReader, SegmentInfo};
 use super::recover::{Unfinished, Verdicts};
@@ -26,7 +28,12 @@ pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
         let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
         life.end = Some(End { lsn, prepared, clean: false });
     } else if !verdicts.history.lives.is_empty() && verdicts.to_cut.is_empty() && verdicts.to_remove.is_empty() {
-        return Ok(());
+        // Of a preparation that was cut off: this open may end without an incarnation that would meet it.
+        return if verdicts.temporary.is_empty() {
+            Ok(())
+        } else {
+            clean_up(place, &[], &mut verdicts.temporary.iter())
+        };
     }
     if !planted!("recovery-keeps-its-verdict-to-itself") {
         place.save(&verdicts.history)?;
@@ -54,10 +61,10 @@ pub(crate) fn clean_up(
     }
     for path in to_remove {
         match place.disk.remove(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", path, error));
-            }
-            _ => {}
+            // A directory is nobody's leftover, whatever it is called.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {}
+            Err(error) => return Err(Error::io("remove", path, error)),
+            Ok(()) => {}
         }
     }
     place.sync_dir()

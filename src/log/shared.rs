@@ -56,8 +56,6 @@ pub(crate) struct Lives {
     pub(crate) history: History,
     /// All segments that hold or will hold log, in order.
     pub(crate) catalogue: Vec<SegmentInfo>,
-    /// Leftovers of preparations that were cut off.
-    pub(crate) temporary: Vec<std::path::PathBuf>,
 }
 
 /// The background threads.

@@ -9,14 +9,18 @@
 //! 5. The LSN becomes visible, and the order lock is given up.
 //! 6. Without any lock, what the commit mode promises is waited for.
 //!
+//! A `Sync` commit that is alone has its flush begin between 3 and 4, without the lock, so that the device works while
+//! the index does: it leaves its writes with the lock, and whoever takes that next does steps 4 and 5 for it. Nothing
+//! takes its place, or is validated, before that.
+//!
 //! A crash between any two steps is harmless: before 3 nothing happened, after it the log decides.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::format::batch::Batch;
+use crate::format::batch::{Batch, BatchBuilder};
 use crate::index::Index;
-use crate::log::{Patience, Prepared, Receipt, Shared};
+use crate::log::{LoneFlush, NoRoom, Patience, Prepared, Receipt, Shared};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::plant::planted;
@@ -32,8 +36,33 @@ pub(crate) struct Pipeline {
     pub(crate) log: Arc<Shared>,
     pub(crate) settings: Settings,
     /// Guards the order in which commits take their place, in the log and in the index alike.
-    order: Mutex<()>,
+    order: Mutex<Order>,
     closed: AtomicBool,
+}
+
+/// What the order lock guards.
+#[derive(Debug, Default)]
+struct Order {
+    /// The newest commit, if it has its place in the log and was not applied yet: its record goes to the device first.
+    /// Whoever needs the order next applies it.
+    unapplied: Option<Lsn>,
+    /// Its writes. Kept for its memory otherwise.
+    batch: BatchBuilder,
+}
+
+impl Order {
+    /// Bytes of memory that it keeps, at most.
+    const KEEP: usize = 1 << 20;
+
+    fn leave(&mut self, lsn: Lsn, batch: &Batch<'_>) {
+        self.unapplied = Some(lsn);
+        self.batch.copy_from(batch, Self::KEEP);
+    }
+
+    /// Applies what was left.
+    fn catch_up(&mut self, pipeline: &Pipeline) -> Result<()> {
+        self.unapplied.take().map_or(Ok(()), |lsn| pipeline.apply(lsn, &self.batch.batch()))
+    }
 }
 
 /// Looks, under the order lock, whether a commit may still take its place.
@@ -43,7 +72,7 @@ impl Pipeline {
     pub(crate) fn new(index: Index, log: Arc<Shared>, settings: Settings) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Pipeline { id, index, log, settings, order: Mutex::new(()), closed: AtomicBool::new(false) }
+        Pipeline { id, index, log, settings, order: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// Refuses a handle whose engine was closed, or that crossed `fork()`.
@@ -77,33 +106,53 @@ impl Pipeline {
             return Err(Error::invalid_input(message));
         }
         let record = Prepared::new(payload);
-        let lsn = loop {
-            let placed = {
-                let _order = self.order.lock();
-                self.take_place(&record, &batch, mode, check)
-            };
+        let (lsn, lone) = loop {
+            let placed = self.take_place(&record, &batch, mode, patience, check);
             match placed.inspect_err(|_| self.log.tell_if_poisoned())? {
-                Ok(lsn) => break lsn,
+                Ok(placed) => break placed,
                 Err(missing) => self.log.wait_for_room(missing, &record, patience)?,
             }
         };
+        if let Some(flush) = lone {
+            flush.start();
+            self.order.lock().catch_up(self)?;
+            flush.finish();
+        }
         self.log.fulfil(lsn, mode, patience)?;
         Ok(Receipt::new(&self.log, lsn))
     }
 
-    /// Steps 2 to 5. Called with the order lock.
+    /// Steps 2 to 5, but that a flush begins between 3 and 4 if one is returned.
     fn take_place(
         &self,
         record: &Prepared<'_>,
         batch: &Batch<'_>,
         mode: CommitMode,
+        patience: Patience,
         check: &Check<'_>,
-    ) -> Result<std::result::Result<Lsn, crate::log::NoRoom>> {
+    ) -> Result<std::result::Result<(Lsn, Option<LoneFlush<'_>>), NoRoom>> {
+        let mut order = self.order.lock();
+        if !planted!("later-commit-first-in-the-index") {
+            order.catch_up(self)?;
+        }
         check(&self.index)?;
         let lsn = match self.log.try_place(record, mode)? {
             Ok(lsn) => lsn,
             Err(missing) => return Ok(Err(missing)),
         };
+        if mode == CommitMode::Sync
+            && patience == Patience::Forever
+            && let Some(flush) = self.log.lead_alone()
+        {
+            order.leave(lsn, batch);
+            return Ok(Ok((lsn, Some(flush))));
+        }
+        self.apply(lsn, batch)?;
+        Ok(Ok((lsn, None)))
+    }
+
+    /// Steps 4 and 5, under the order lock.
+    fn apply(&self, lsn: Lsn, batch: &Batch<'_>) -> Result<()> {
         if planted!("visible-before-applied") {
             self.index.publish(lsn);
             yield_now();
@@ -115,7 +164,7 @@ impl Pipeline {
             return Err(bug);
         }
         self.index.publish(lsn);
-        Ok(Ok(lsn))
+        Ok(())
     }
 
     /// A receipt for a transaction that wrote nothing: durable as soon as everything that it could read is.

@@ -12,9 +12,10 @@ fn latched(bytes: &[u8]) -> (SimDisk, FailStop, Arc<dyn DiskFile>) {
 #[test]
 fn first_failure_is_final() {
     type Action = fn(&FailStop, &dyn DiskFile) -> io::Result<()>;
-    let failures: [(OpKind, Action); 5] = [
+    let failures: [(OpKind, Action); 6] = [
         (OpKind::Write, |_, file| file.write_at(b"x", 0).map(drop)),
         (OpKind::SetLen, |_, file| file.set_len(9)),
+        (OpKind::StartSync, |_, file| file.start_sync()),
         (OpKind::Sync, |_, file| file.sync_data()),
         (OpKind::SyncDir, |disk, _| disk.sync_dir("".as_ref())),
         (OpKind::Rename, |disk, _| disk.rename("f".as_ref(), "g".as_ref())),

@@ -122,3 +122,18 @@ fn relative_and_odd_paths_work() {
         assert_eq!(OsDisk.list(&dir.0).unwrap(), [name]);
     }
 }
+
+#[test]
+fn a_sync_can_be_started_before_it_is_asked_for() {
+    let dir = Scratch::new("start");
+    let file = create(&OsDisk, dir.path("file"));
+    for offset in [0, 10_000] {
+        write_all_at(&*file, b"bytes", offset).unwrap();
+        file.start_sync().unwrap();
+        file.start_sync().unwrap();
+        file.sync_data().unwrap();
+    }
+    let mut bytes = [0; 5];
+    read_exact_at(&*file, &mut bytes, 10_000).unwrap();
+    assert_eq!(&bytes, b"bytes");
+}

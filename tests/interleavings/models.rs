@@ -37,6 +37,37 @@ fn three_committers_hand_the_lead_on() {
     });
 }
 
+/// Model `lone_flush`: the record of a lone Sync commit goes to the device before it is applied to the index. Whoever
+/// takes its place behind it is validated against it all the same.
+#[test]
+fn whoever_comes_behind_a_lone_commit_sees_it() {
+    simulate(&small(), |_, engine, keys| {
+        let modes = [CommitMode::Sync, CommitMode::Async, CommitMode::Written];
+        let counters: Vec<_> = (0..3)
+            .map(|client| {
+                let (engine, keys) = (engine.clone(), keys.clone());
+                sim::start("counter", move || {
+                    let mut random = client as u64;
+                    let mut counted = 0;
+                    while counted < 4 {
+                        let mut transaction = engine.begin().unwrap();
+                        let count = transaction.get(&keys, "count").unwrap().map_or(0, |value| value[0]);
+                        transaction.put(&keys, "count", [count + 1]).unwrap();
+                        match transaction.commit_with(modes[(client + counted) % 3]) {
+                            Ok(_) => counted += 1,
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+                        }
+                        pause(&mut random, 20);
+                    }
+                })
+            })
+            .collect();
+        counters.into_iter().for_each(sim::Simulated::join);
+        let count = engine.snapshot().unwrap().get(&keys, "count").unwrap();
+        assert_eq!(count.as_deref(), Some(&[12][..]), "an update was lost");
+    });
+}
+
 /// Model `strictest_mode_wins`: whoever leads, and for whatever mode, a follower gets what its own mode promises.
 #[test]
 fn the_strictest_mode_wins() {

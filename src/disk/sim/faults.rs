@@ -27,6 +27,8 @@ pub enum OpKind {
     SetLen,
     /// Syncing a file, by either call.
     Sync,
+    /// Sending ahead what the next sync of a file covers. A crash before it and one after it leave the same.
+    StartSync,
     /// Syncing a directory.
     SyncDir,
     /// Renaming a file.
@@ -38,7 +40,7 @@ pub enum OpKind {
 impl OpKind {
     /// Whether it may change what the disk holds, or how much of it is durable.
     pub fn mutates(self) -> bool {
-        !matches!(self, OpKind::Open | OpKind::List | OpKind::Read)
+        !matches!(self, OpKind::Open | OpKind::List | OpKind::Read | OpKind::StartSync)
     }
 }
 
@@ -163,7 +165,7 @@ impl FaultKind {
             FaultKind::Error(_) | FaultKind::Errno(_) | FaultKind::Stall(_) => true,
             FaultKind::ShortWrite(_) | FaultKind::ShortWriteBy(_) | FaultKind::FailedWrite(_) => kind == OpKind::Write,
             FaultKind::ShortRead(_) | FaultKind::ZeroRead | FaultKind::FlippedRead(_) => kind == OpKind::Read,
-            FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::SyncDir),
+            FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::StartSync | OpKind::SyncDir),
         }
     }
 

@@ -392,4 +392,13 @@ impl DiskFile for SimFile {
     fn sync_all(&self) -> io::Result<()> {
         self.sync()
     }
+
+    fn start_sync(&self) -> io::Result<()> {
+        let harm = self.disk.admit(self.op(OpKind::StartSync))?;
+        let Some(FaultKind::SyncFails { pages }) = harm else { return Ok(()) };
+        let mut state = self.disk.0.lock();
+        let moment = state.image.moment;
+        state.image_mut().settle_file(self.ino, moment, Fate::Dropped(pages));
+        state.faults.report(pages, self.path.as_ref().as_ref())
+    }
 }
