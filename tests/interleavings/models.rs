@@ -63,7 +63,7 @@ fn whoever_comes_behind_a_lone_commit_sees_it() {
             })
             .collect();
         counters.into_iter().for_each(sim::Simulated::join);
-        let count = engine.snapshot().unwrap().get(&keys, "count").unwrap();
+        let count = engine.snapshot().unwrap().get(keys, "count").unwrap();
         assert_eq!(count.as_deref(), Some(&[12][..]), "an update was lost");
     });
 }
