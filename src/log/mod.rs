@@ -261,10 +261,10 @@ impl Log {
         self.shared().durable()
     }
 
-    /// The records after `after` that are durable now, in order.
+    /// The records after `after` that are durable now, in order; after [`Lsn::ZERO`], those that were not retired.
     ///
     /// # Errors
-    /// [`ErrorKind::Retired`] if records after `after` were retired.
+    /// [`ErrorKind::Retired`] if records after another `after` were retired.
     pub fn scan(&self, after: Lsn) -> Result<Scan> {
         self.shared().check_process()?;
         Scan::new(self.shared(), after)
