@@ -140,6 +140,9 @@ fn figures(tally: &Tally, states: u64, failed: Option<&str>, time: Duration) -> 
     for (kind, number) in &tally.states {
         figures.push(told(format!("states: {kind}"), count(*number)));
     }
+    for (mode, number) in &tally.modes {
+        figures.push(told(format!("states with a commit in {mode} mode that was not durable yet"), count(*number)));
+    }
     for (name, number) in &tally.personas {
         figures.push(told(format!("choices on {name}, repeated images included"), count(*number)));
     }
