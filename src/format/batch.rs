@@ -213,10 +213,9 @@ impl BatchBuilder {
         BatchBuilder { bytes: batch, count: 0 }
     }
 
-    /// Makes it the same as `batch`, in the memory that it has, of which it keeps at most `keep` bytes from before.
-    pub fn copy_from(&mut self, batch: &Batch<'_>, keep: usize) {
+    /// Makes it the same as `batch`, in the memory that it has.
+    pub fn copy_from(&mut self, batch: &Batch<'_>) {
         self.bytes.clear();
-        self.bytes.shrink_to(keep);
         self.bytes.extend_from_slice(batch.bytes);
         self.count = batch.count;
     }

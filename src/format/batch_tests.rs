@@ -37,6 +37,17 @@ fn refused(bytes: &[u8]) -> (usize, Reason) {
 }
 
 #[test]
+fn a_builder_can_become_a_copy() {
+    let golden = Batch::parse(GOLDEN).unwrap();
+    let mut copy = BatchBuilder::new();
+    copy.put(7, b"gone", b"gone").unwrap();
+    copy.copy_from(&golden);
+    assert_eq!((copy.batch().bytes(), copy.batch().len()), (GOLDEN, golden.len()));
+    copy.delete(1, b"more").unwrap();
+    assert_eq!(Batch::parse(copy.batch().bytes()).unwrap().len(), golden.len() + 1);
+}
+
+#[test]
 fn the_golden_bytes_are_written_and_read() {
     assert_eq!(encode(&golden_ops()), GOLDEN);
     assert_eq!(include_bytes!("../../fuzz/seeds/batch/golden"), GOLDEN, "the fuzz target begins with it");

@@ -51,12 +51,12 @@ struct Order {
 }
 
 impl Order {
-    /// Bytes of memory that it keeps, at most.
-    const KEEP: usize = 1 << 20;
+    /// A batch of more bytes is applied by the one who has it: copying it would cost more time and memory than it saves.
+    const MOST: usize = 1 << 20;
 
     fn leave(&mut self, lsn: Lsn, batch: &Batch<'_>) {
         self.unapplied = Some(lsn);
-        self.batch.copy_from(batch, Self::KEEP);
+        self.batch.copy_from(batch);
     }
 
     /// Applies what was left.
@@ -142,6 +142,7 @@ impl Pipeline {
         };
         if mode == CommitMode::Sync
             && patience == Patience::Forever
+            && batch.bytes().len() <= Order::MOST
             && let Some(flush) = self.log.lead_alone()
         {
             order.leave(lsn, batch);
