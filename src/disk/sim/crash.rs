@@ -126,9 +126,11 @@ impl CrashPoint {
             after.drop_unreachable();
         }
         let unit = persona.unit(granularity).bytes();
+        let mut named: Vec<Ino> = after.durable.values().copied().collect();
+        named.sort_unstable();
         for ino in self.rooted() {
             let inode = &image.inodes[&ino];
-            if after.durable.values().any(|named| *named == ino) {
+            if named.binary_search(&ino).is_ok() {
                 after.inodes.insert(ino, survivor(inode, unit, persona.growth, &mut chooser));
             } else {
                 chooser.pass_over(atoms_of(inode, unit));
