@@ -345,6 +345,21 @@ fn damage_is_named_by_segment_and_lsn_and_nothing_is_changed() {
 }
 
 #[test]
+fn verify_at_a_rate_finds_the_same_and_refuses_one_that_never_ends() {
+    let scratch = Scratch::new("verify-rate");
+    let (db, file) = (scratch.path("db"), scratch.path("rows.csv"));
+    generate(&file, 300);
+    printed(&mut import(&db, &file, &["--mode", "written"]));
+    let at_once = printed(&mut on("verify", &db, &["--json"]));
+    assert_eq!(printed(&mut on("verify", &db, &["--json", "--rate", "64"])), at_once);
+    for rate in ["0", "fast"] {
+        let (code, stdout, stderr) = run(&mut on("verify", &db, &["--rate", rate]));
+        assert_eq!((code, &*stdout), (2, ""), "{stderr}");
+        assert!(stderr.contains("--rate <MIB_PER_S>") && stderr.contains(rate), "{stderr}");
+    }
+}
+
+#[test]
 fn dump_of_a_small_log_reads_as_documented() {
     let scratch = Scratch::new("dump");
     let (db, file) = (scratch.path("db"), scratch.write("a.csv", "id\n1\n"));

@@ -89,6 +89,34 @@ fn a_failed_fsync_stops_the_engine_and_the_next_open_settles_it() {
 }
 
 #[test]
+fn a_write_that_lies_is_noticed_or_takes_what_came_after_it() {
+    let dir = in_memory("torture-lies");
+    let Some(report) = report(&dir, &["--tiny", "--complete", "--only", "lies"]) else { return };
+    let lies = report["lies"].as_array().unwrap();
+    assert_eq!(lies.len(), 2, "{report}");
+    for lie in lies {
+        // Each of the three comes of some write of a life: of those of a segment that is being made, of those of the
+        // last frames, of those that later ones prove to have been durable.
+        for outcome in ["harmless", "took", "refused"] {
+            assert!(lie[outcome].as_u64().unwrap() > 0, "{lie}");
+        }
+        assert!(lie["commits_taken"].as_u64() >= lie["took"].as_u64(), "{lie}");
+    }
+}
+
+#[test]
+fn deaths_by_the_kernel_and_short_writes_lose_nothing() {
+    let dir = in_memory("torture-kernel");
+    let mut cases = vec!["written-1x9-4096@file-limit-signal:6".to_owned()];
+    cases.extend((4..8).map(|nth| format!("written-1x9-4096@short-100:pwrite:{nth}")));
+    for case in cases {
+        if report(&dir, &["--replay", &case]).is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
 fn a_database_in_use_is_locked_and_free_again_after_a_kill() {
     let dir = TempDir::new("torture-lock");
     let case = "mixed-2xever-4096@kill:2000,sync-1xever-4096@stop:1000,async-1xever-16384@kill:0";

@@ -3,25 +3,36 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use forelog::sim::SimDisk;
+use forelog::sim::{self, SimDisk};
 use forelog::{CommitMode, Options, Token};
 
-/// A database with three segments and two incarnations, as a killed process leaves it.
-static KILLED: LazyLock<SimDisk> = LazyLock::new(|| {
+/// A database with several segments and two incarnations, the second one marked, as a killed process leaves it.
+static KILLED: LazyLock<SimDisk> = LazyLock::new(|| sim::run(1, killed));
+
+/// The keys that it holds, whose values tell which life wrote them.
+const KEYS: u64 = 9;
+const LAST_LIFE: u8 = 2;
+
+fn killed() -> SimDisk {
     let disk = SimDisk::new();
-    for _ in 0..2 {
+    let mut killed = disk.clone();
+    for life in [1, LAST_LIFE] {
         let engine = Options::new().segment_bytes(4096).open_on(Arc::new(disk.clone()), "db").expect("a legal state");
         let keys = engine.keyspace("keys").expect("a keyspace");
-        for number in 0..9_u64 {
+        for number in 0..KEYS {
             let mut batch = engine.batch().expect("open");
-            batch.put(&keys, number.to_be_bytes(), vec![1; 400]).expect("a write");
+            batch.put(&keys, number.to_be_bytes(), vec![life; 400]).expect("a write");
             batch.commit_with(CommitMode::Sync).expect("a commit");
         }
-        std::mem::drop(engine);
+        // Long enough for the mark.
+        sim::sleep(Duration::from_secs(3));
+        killed = disk.crash_point().process_kill();
+        drop(engine);
     }
-    disk.crash_point().process_kill()
-});
+    killed
+}
 
 /// Offset of the checksum in HISTORY and in a segment's header, and of the first byte that it covers.
 const CRC: usize = 8;
@@ -29,11 +40,14 @@ const COVERED: usize = 12;
 const SEGMENT_HEADER: usize = 512;
 const IDENTITY: std::ops::Range<usize> = 32..80;
 const FRAME_HEADER: usize = 32;
+const MARK: &str = "db/MARK";
+const MARK_SLOT: usize = 512;
 
 pub fn target(bytes: &[u8]) {
     let Some((&what, rest)) = bytes.split_first() else { return };
     let disk = KILLED.crash_point().process_kill();
-    match what % 6 {
+    let what = what % 8;
+    match what {
         0 => {
             if let Ok(token) = String::from_utf8_lossy(rest).parse::<Token>() {
                 assert_eq!(token.to_string().parse::<Token>().expect("what was printed"), token);
@@ -48,15 +62,23 @@ pub fn target(bytes: &[u8]) {
             seal(&mut history);
             disk.write_file("db/HISTORY", &history).expect("a file");
         }
-        _ => replace_segment(&disk, rest),
+        5 => replace_segment(&disk, rest),
+        6 => change_mark(&disk, rest),
+        _ => replace_mark(&disk, rest),
     }
     // Whether it opens or is refused is for other tests: here it must return.
     if let Ok(engine) = Options::new().open_on(Arc::new(disk), "db") {
         let keyspaces = engine.keyspaces().expect("open");
+        let mut newest = 0;
         for name in keyspaces {
             let keyspace = engine.open_keyspace(&name).expect("listed");
-            assert!(engine.snapshot().expect("open").iter(&keyspace).expect("alive").all(|entry| entry.is_ok()));
+            let snapshot = engine.snapshot().expect("open");
+            for entry in snapshot.iter(&keyspace).expect("alive") {
+                let (_, value) = entry.expect("readable");
+                newest += u64::from(value.first() == Some(&LAST_LIFE));
+            }
         }
+        assert!(newest == KEYS || what < 6, "a mark took something away: {newest} of {KEYS} values are the newest");
     }
 }
 
@@ -93,6 +115,25 @@ fn segment(disk: &SimDisk, choice: u8) -> (PathBuf, Vec<u8>) {
         disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "log")).collect();
     let index = usize::from(choice) % segments.len();
     segments.swap_remove(index)
+}
+
+/// Changes one slot of the mark, which goes on to check.
+fn change_mark(disk: &SimDisk, rest: &[u8]) {
+    let Some((&choice, changes)) = rest.split_first() else { return };
+    let mut content = disk.read_file(MARK).expect("there");
+    let slots = content.len() / MARK_SLOT;
+    if let Some(slot) = content.chunks_exact_mut(MARK_SLOT).nth(usize::from(choice) % slots.max(1)) {
+        change(slot, changes);
+        seal(slot);
+        disk.write_file(MARK, &content).expect("there");
+    }
+}
+
+/// Puts any bytes in the place of the mark, in slots that check.
+fn replace_mark(disk: &SimDisk, rest: &[u8]) {
+    let mut content = rest.to_vec();
+    content.chunks_mut(MARK_SLOT).for_each(seal);
+    disk.write_file(MARK, &content).expect("a file");
 }
 
 /// Puts any bytes in the place of a segment, with a header whose checksum holds.

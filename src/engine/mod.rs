@@ -154,6 +154,14 @@ impl Engine {
         open::verify(Arc::new(OsDisk), dir.as_ref())
     }
 
+    /// [`Engine::verify`], reading no faster than `options` says: for a disk that others need meanwhile.
+    ///
+    /// # Errors
+    /// As [`Engine::verify`]; [`ErrorKind::InvalidInput`] if the rate is zero.
+    pub fn verify_with(dir: impl AsRef<Path>, options: ScrubOptions) -> Result<Recovery> {
+        open::verify(log::inspect::paced(Arc::new(OsDisk), options)?, dir.as_ref())
+    }
+
     /// Saves what can be proven whole of the database in `from`, which may be in any state, into a new database in `to`.
     ///
     /// Every commit whose record its checksums prove whole is committed again, in the old order, also behind damage;

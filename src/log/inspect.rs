@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 pub use super::mark::DumpedMark;
 use super::open;
+use super::pace::Paced;
 use super::place::Place;
 use super::reader::FrameReader;
 use super::recover::Recovery;
+use super::scrub::ScrubOptions;
 use crate::disk::{Disk, FailStop, OsDisk};
 use crate::format::verdict::FrameState;
 use crate::words::error::{Error, Result};
@@ -28,6 +30,14 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
 /// As [`verify`], and whatever `visit` returns.
 pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
     open::verify(disk, dir, visit)
+}
+
+/// `disk`, its files read no faster than `options` says.
+///
+/// # Errors
+/// If the rate is zero.
+pub(crate) fn paced(disk: Arc<dyn Disk>, options: ScrubOptions) -> Result<Arc<dyn Disk>> {
+    Ok(Arc::new(Paced::new(disk, options)?))
 }
 
 /// One frame, as `dump` shows it.

@@ -16,6 +16,7 @@
 //! | `scan` | reading: scans and tails |
 //! | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
 //! | `scrub` | checks, in the background, what is on the medium under an open log |
+//! | `pace` | reading no faster than asked for, by a scrub and by `verify` |
 //! | `salvage` | what can be proven whole of a log in any state |
 //! | `reader` | reads and checks frames, for all of the above and for `verify` and `dump` |
 
@@ -42,6 +43,7 @@ mod life;
 mod mark;
 mod open;
 mod outcome;
+mod pace;
 mod place;
 mod poison;
 mod positions;

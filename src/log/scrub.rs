@@ -1,9 +1,9 @@
 //! Scrub: reads the log under an open engine in the background, and checks every frame. It changes nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::directory::read_info;
+use super::pace::Pace;
 use super::reader::{FrameReader, SegmentInfo};
 use super::recover::cause_of;
 use super::shared::Shared;
@@ -15,11 +15,11 @@ use crate::words::plant::planted;
 use crate::words::sync::{self, Condvar, Mutex};
 use crate::words::types::Lsn;
 
-/// How a scrub is done.
+/// How fast a log is read through, by a scrub or a `verify` that must leave the disk to others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ScrubOptions {
-    /// How many bytes of log it checks in a second, on average; it reads up to 1 MiB at once. Default 16 MiB.
+    /// How many bytes of log are read in a second, on average; up to 1 MiB at once. Default 16 MiB.
     pub bytes_per_second: u64,
 }
 
@@ -141,9 +141,7 @@ impl Shared {
     /// Begins to check everything that is durable now.
     pub(crate) fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
         self.check_process()?;
-        if options.bytes_per_second == 0 {
-            return Err(Error::invalid_input("a scrub of 0 bytes a second never ends: choose at least 1"));
-        }
+        let pace = Pace::new(options)?;
         let me = self.me.upgrade().ok_or_else(|| self.refusal())?;
         let task = Arc::new(Task::default());
         // Under the lock that a close takes before it stops the threads: it finds this one, or this finds it closed.
@@ -156,7 +154,7 @@ impl Shared {
         let work = Arc::clone(&task);
         let started = sync::spawn("forelog-scrub", move || {
             let mut ending = Ending { task: &work, complete: false };
-            let mut run = Run { shared: &me, task: &work, options, owed: Duration::ZERO };
+            let mut run = Run { shared: &me, task: &work, pace };
             ending.complete = run.everything().is_ok();
         });
         if let Err(error) = started {
@@ -170,9 +168,7 @@ impl Shared {
 struct Run<'a> {
     shared: &'a Shared,
     task: &'a Task,
-    options: ScrubOptions,
-    /// Time to wait, so as not to read faster than asked for.
-    owed: Duration,
+    pace: Pace,
 }
 
 impl Run<'_> {
@@ -250,15 +246,10 @@ impl Run<'_> {
 
     /// Notes what was checked, and waits as long as the rate demands.
     fn pace(&mut self, bytes: u64, frames: u64) -> std::result::Result<(), Stop> {
-        /// Shorter waits are put together.
-        const SHORTEST: Duration = Duration::from_millis(10);
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.options.bytes_per_second);
-        self.owed = self.owed.saturating_add(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
         let mut state = self.task.state.lock();
         state.progress.bytes += bytes;
         state.progress.frames += frames;
-        if self.owed >= SHORTEST {
-            let until = clock::now().after(std::mem::take(&mut self.owed));
+        if let Some(until) = self.pace.read(bytes) {
             while !state.stop && clock::now() < until {
                 self.task.changed.wait_until(&mut state, Some(until));
             }

@@ -61,6 +61,15 @@ fn figures(report: &Value) -> Vec<Figure> {
             }
         }
     }
+    for lie in list("lies") {
+        let name = lie["lie"].as_str().unwrap_or_default();
+        for outcome in ["harmless", "refused", "took", "commits_taken"] {
+            add(format!("{name}: {}", outcome.replace('_', " ")), count(&lie[outcome]), Wanted::Any);
+        }
+    }
+    if let Some(why) = report["no_cgroup"].as_str() {
+        println!("skipped: no process was killed for want of memory: {why}");
+    }
     for (death, times) in report["deaths"].as_object().into_iter().flatten() {
         add(death.clone(), count(times), Wanted::Any);
     }

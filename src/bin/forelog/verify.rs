@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{Damage, Engine, Error, MarkFound, Recovery};
+use forelog::{Damage, Engine, Error, MarkFound, Recovery, ScrubOptions};
 use serde_json::json;
 
 use crate::output::{Done, grouped, print};
@@ -17,13 +17,20 @@ pub(crate) struct Arguments {
     /// The database
     #[arg(long, value_name = "DIR")]
     db: PathBuf,
+    /// Read no faster than so many MiB a second, for a disk that others need meanwhile
+    #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    rate: Option<u64>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    match Engine::verify(&arguments.db) {
+    let verified = match arguments.rate {
+        Some(rate) => Engine::verify_with(&arguments.db, ScrubOptions::default().bytes_per_second(rate << 20)),
+        None => Engine::verify(&arguments.db),
+    };
+    match verified {
         Ok(found) if arguments.json => print(sound_json(&found)).map(|()| ExitCode::SUCCESS),
         Ok(found) => print(sound_text(&found)).map(|()| ExitCode::SUCCESS),
         Err(error) => {

@@ -293,6 +293,7 @@ fn a_mark_is_the_golden_bytes() {
     let mark = Mark { log_id, incarnation, count: 7, durable: Lsn::new(8744) };
     assert_eq!(mark.to_bytes(), mark_bytes());
     assert_eq!(Mark::decode(&mark_bytes()), Ok(mark));
+    assert_eq!(include_bytes!("../../../fuzz/seeds/decode/mark")[1 + 512..], mark_bytes());
     assert_eq!((mark.offset(), Mark { count: 8, ..mark }.offset()), (512, 0), "the slots are written in turn");
 }
 

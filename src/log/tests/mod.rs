@@ -9,6 +9,7 @@ mod durable_first;
 mod flips;
 mod mark;
 mod media;
+mod pace;
 mod power;
 mod reading;
 mod required_segments;

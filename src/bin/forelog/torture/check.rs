@@ -6,7 +6,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use forelog::{Engine, Lsn, Options, Outcome, Token};
+use forelog::{Engine, ErrorKind, Lsn, Options, Outcome, Token};
 
 use super::ledger::{Commit, Ending, Fate, Ledger, Life, Promise};
 use super::model::{Action, BANK, Name, State};
@@ -32,6 +32,8 @@ pub(crate) struct Summary {
     pub(crate) lost: [u64; MODES.len()],
     /// Those whose receipts had said that they are durable.
     pub(crate) durable: u64,
+    /// Those that are not there although they had been promised to outlive a process. Only a lie can take them.
+    pub(crate) promised: u64,
     /// Tokens asked about, older ones included.
     pub(crate) tokens: u64,
     /// Of the directory as the crash left it.
@@ -77,6 +79,35 @@ fn check_opening(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violation> 
     }
     summary.opens = 2;
     Ok(summary)
+}
+
+/// What was made of a lie.
+#[derive(Debug)]
+pub(crate) enum AfterLie {
+    /// An open, and `verify`, name the damage, and leave everything as it is.
+    Refused,
+    /// A prefix of what was committed.
+    Opened(Summary),
+}
+
+/// [`check`] after a write that had lied, which may be noticed.
+pub(crate) fn check_lie(dir: &Path, ledger: &mut Ledger) -> Result<AfterLie, Violation> {
+    let before = digest(dir)?;
+    let verified = catch_unwind(|| Engine::verify(dir)).map_err(|_| "I12: verify panicked".to_owned())?;
+    let Err(error) = verified else { return check(dir, ledger).map(AfterLie::Opened) };
+    // Cut off before there was anything: the next open creates it.
+    if error.kind() == ErrorKind::NotADatabase && !ledger.exists {
+        return check(dir, ledger).map(AfterLie::Opened);
+    }
+    let opened = catch_unwind(|| Options::new().create(false).open(dir).map(drop));
+    match opened.map_err(|_| "I12: an open after a lie panicked".to_owned())? {
+        Err(refusal) if refusal.kind() != ErrorKind::Damaged || error.kind() != ErrorKind::Damaged => {
+            Err(Violation(format!("I9: damage is not called so: {error:?}, {refusal:?}")))
+        }
+        Err(_) if digest(dir)? == before => Ok(AfterLie::Refused),
+        Err(_) => Err(Violation("I9: a refusal changed what it refused".to_owned())),
+        Ok(()) => Err(Violation(format!("I9: verify refuses what opens: {error:?}"))),
+    }
 }
 
 fn open(dir: &Path, ledger: &Ledger) -> Result<Engine, Violation> {
@@ -263,9 +294,10 @@ fn settle_commits(order: &[(u64, Name)], ledger: &mut Ledger) -> Result<Summary,
             summary.acknowledged[mode_index(mode)] += 1;
             summary.lost[mode_index(mode)] += u64::from(commit.fate == Fate::Gone);
             summary.durable += u64::from(commit.promise == Promise::PowerLoss);
+            summary.promised += u64::from(commit.fate == Fate::Gone && commit.promise >= Promise::ProcessDeath);
         }
         let lost = life.acknowledged().filter(|(_, commit)| commit.fate == Fate::Gone).count() as u64;
-        if lost > life.script.budget().max_commits {
+        if life.ending != Ending::Lie && lost > life.script.budget().max_commits {
             return Err(Violation(format!("I5: {lost} acknowledged commits are lost, more than the loss budget")));
         }
     }

@@ -11,7 +11,7 @@ use super::fate::{Death, Fate};
 use super::ledger::{Line, Reporter};
 use super::script::Script;
 use super::workload::{self, Work};
-use super::{stopper, sys};
+use super::{cgroup, stopper, sys};
 use crate::output::{Done, Failure};
 
 /// Work on a database until something happens (part of `torture`)
@@ -51,14 +51,26 @@ fn planned(death: Death) -> workload::Death {
         Death::CallbackPanic => workload::Death::PanicInCallback,
         Death::TransactionPanic => workload::Death::PanicInTransaction,
         Death::FileLimit => workload::Death::Call(|| _ = sys::limit_file_size(2048)),
+        Death::FileLimitSignal => workload::Death::Call(|| _ = sys::limit_file_size_by_death(2048)),
         Death::MemoryLimit => workload::Death::Call(|| {
             _ = sys::limit_memory(1 << 20);
             // Nothing large is to be had: whoever asks next ends the process.
-            let mut hoard: Vec<Vec<u8>> = Vec::new();
-            loop {
-                hoard.push(vec![1; 64 << 10]);
+            hoard(usize::MAX);
+        }),
+        Death::OutOfMemory => workload::Death::Call(|| {
+            if cgroup::enter().is_ok() {
+                hoard(2 * cgroup::BYTES);
             }
         }),
+    }
+}
+
+/// Takes so many bytes of memory, and uses them.
+fn hoard(bytes: usize) {
+    const PIECE: usize = 64 << 10;
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..bytes / PIECE {
+        hoard.push(std::hint::black_box(vec![1; PIECE]));
     }
 }
 

@@ -51,16 +51,51 @@ named! {
         NoSpace = "enospc",
         NoFiles = "emfile",
         Interrupted = "eintr",
-        /// It writes fewer bytes than it was given, and says so.
+        /// It writes half of what it was given, and says so.
         Short = "short",
+        /// It writes 100 bytes, which is the end of nothing, and says so.
+        Hundred = "short-100",
     }
 }
 
 impl Fault {
+    /// How much of so many bytes is written, if anything is.
+    pub(crate) fn short_count(self, bytes: u64) -> Option<u64> {
+        match self {
+            Fault::Short => Some(bytes / 2),
+            Fault::Hundred => Some(bytes.min(100)),
+            _ => None,
+        }
+    }
+
     /// Whether nobody must notice. (The standard library repeats an interrupted open of a file, and not of a directory
     /// that is listed.)
     pub(crate) fn is_harmless(self, call: Call) -> bool {
-        self == Fault::Short || (self == Fault::Interrupted && call != Call::Open)
+        self.short_count(u64::MAX).is_some() || (self == Fault::Interrupted && call != Call::Open)
+    }
+}
+
+named! {
+    /// What a write leaves undone that says it has done everything.
+    Lie {
+        Nothing = "lie-nothing",
+        OneByte = "lie-one-byte",
+        Hundred = "lie-100",
+        Half = "lie-half",
+        AllButOneByte = "lie-all-but-one-byte",
+    }
+}
+
+impl Lie {
+    /// How much of so many bytes is written.
+    pub(crate) fn count(self, bytes: u64) -> u64 {
+        match self {
+            Lie::Nothing => 0,
+            Lie::OneByte => 1,
+            Lie::Hundred => 100,
+            Lie::Half => bytes / 2,
+            Lie::AllButOneByte => bytes.saturating_sub(1),
+        }
     }
 }
 
@@ -71,10 +106,14 @@ named! {
         Abort = "abort-in-callback",
         CallbackPanic = "panic-in-callback",
         TransactionPanic = "panic-in-transaction",
-        /// No file may grow any more (RLIMIT_FSIZE).
+        /// No file may grow any more (RLIMIT_FSIZE): the write fails...
         FileLimit = "file-limit",
+        /// ...or kills the process (SIGXFSZ).
+        FileLimitSignal = "file-limit-signal",
         /// No memory is to be had any more (RLIMIT_AS).
         MemoryLimit = "memory-limit",
+        /// Killed by the kernel, in a memory cgroup that is full.
+        OutOfMemory = "out-of-memory",
     }
 }
 
@@ -89,6 +128,8 @@ pub(crate) enum Fate {
     After(u64),
     /// The n-th call of this kind fails.
     Fails(Call, Fault, u64),
+    /// The n-th write lies, and the m-th call after it is not made: SIGKILL.
+    Lies(Lie, u64, u64),
     /// SIGKILL so long after the database was opened.
     Kill(Duration),
     /// SIGSTOP, and a while later SIGKILL.
@@ -100,7 +141,7 @@ pub(crate) enum Fate {
 impl Fate {
     /// Whether it takes a tracer.
     pub(crate) fn is_traced(self) -> bool {
-        matches!(self, Fate::Before(_) | Fate::After(_) | Fate::Fails(..))
+        matches!(self, Fate::Before(_) | Fate::After(_) | Fate::Fails(..) | Fate::Lies(..))
     }
 }
 
@@ -111,6 +152,7 @@ impl fmt::Display for Fate {
             Fate::Before(nth) => write!(f, "before:{nth}"),
             Fate::After(nth) => write!(f, "after:{nth}"),
             Fate::Fails(call, fault, nth) => write!(f, "{}:{}:{nth}", fault.name(), call.name()),
+            Fate::Lies(lie, nth, more) => write!(f, "{}:{nth}:{more}", lie.name()),
             Fate::Kill(after) => write!(f, "kill:{}", after.as_micros()),
             Fate::Stop(after) => write!(f, "stop:{}", after.as_micros()),
             Fate::Dies(death, nth) => write!(f, "{}:{nth}", death.name()),
@@ -132,6 +174,9 @@ impl FromStr for Fate {
                 return Some(Fate::Fails(Call::parse(words.next()?)?, fault, words.next()?.parse().ok()?));
             }
             let nth: u64 = words.next()?.parse().ok()?;
+            if let Some(lie) = Lie::parse(what) {
+                return Some(Fate::Lies(lie, nth, words.next()?.parse().ok()?));
+            }
             Some(match what {
                 "before" => Fate::Before(nth),
                 "after" => Fate::After(nth),
@@ -191,7 +236,7 @@ mod tests {
     #[test]
     fn a_case_reads_back_as_it_was_written() {
         let text = "sync-1x6-4096@before:17+written-1x0-4096-retiring@eio:fsync:2,mixed-3xever-65536@kill:1500,\
-                    async-1x3-4096@file-limit:2,within-2x9-4096@finish";
+                    async-1x3-4096@file-limit:2,sync-1x3-4096@lie-100:7:3,within-2x9-4096@finish";
         assert_eq!(text.parse::<Case>().unwrap().to_string(), text);
         for wrong in ["", "sync-1x6-4096", "sync-1x6-4096@before", "sync-1x6@before:1", "sync-1x6-4096@before:1:2"] {
             assert!(wrong.parse::<Case>().is_err(), "{wrong}");

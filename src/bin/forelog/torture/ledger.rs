@@ -125,6 +125,8 @@ pub(crate) enum Ending {
     /// The power was cut.
     #[allow(dead_code, reason = "said by whoever cuts the power")]
     Power,
+    /// The process died, after a write that had not done what it said: what that took is nobody's fault.
+    Lie,
 }
 
 /// What a commit was promised: it survives this ending, and all before it.
@@ -356,12 +358,13 @@ impl Ledger {
         self.settled_lsn = recovered;
         for life in &mut self.lives[..lives] {
             let survives = match life.ending {
-                Ending::Process => Promise::ProcessDeath,
-                Ending::Power => Promise::PowerLoss,
+                Ending::Process => Some(Promise::ProcessDeath),
+                Ending::Power => Some(Promise::PowerLoss),
+                Ending::Lie => None,
             };
             for (name, commit) in life.commits.iter_mut().filter(|(_, commit)| commit.fate == Fate::Open) {
                 let Some(lsn) = commit.lsn else { continue };
-                if lsn > recovered && commit.promise >= survives {
+                if lsn > recovered && survives.is_some_and(|least| commit.promise >= least) {
                     return Err(format!(
                         "I2-I4: commit {name} at LSN {lsn} was promised ({:?}), and only {recovered} was recovered",
                         commit.promise

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use forelog::{ErrorKind, Options};
 
-use super::check::{self, Summary, Violation};
+use super::cgroup;
+use super::check::{self, AfterLie, Summary, Violation};
 use super::fate::{Call, Case, Death, Fate, Step};
 use super::ledger::{Ending, Ledger, Line};
 use super::script::Script;
@@ -121,7 +122,8 @@ impl Subject {
     pub(super) fn live(&mut self, script: &Script, fate: Fate) -> Result<Lived, Trouble> {
         self.case.0.push(Step { script: script.clone(), fate, checked: false });
         let existed = self.ledger.exists;
-        let life = self.ledger.begin(script, Ending::Process);
+        let ending = if matches!(fate, Fate::Lies(..)) { Ending::Lie } else { Ending::Process };
+        let life = self.ledger.begin(script, ending);
         let mut command = self.command(script, fate, life)?;
         let (said, end) =
             if fate.is_traced() { traced(&mut command, fate) } else { self.untraced(&mut command, fate) }?;
@@ -168,6 +170,17 @@ impl Subject {
         Ok(summary)
     }
 
+    /// The same after a lie, which may be noticed.
+    pub(super) fn check_lie(&mut self, kept: &Path) -> Result<AfterLie, Trouble> {
+        if let Some(last) = self.case.0.last_mut() {
+            last.checked = true;
+        }
+        copy(&self.dir, kept)?;
+        let after = check::check_lie(&self.dir, &mut self.ledger)?;
+        remove(kept)?;
+        Ok(after)
+    }
+
     fn command(&self, script: &Script, fate: Fate, life: u32) -> Result<Command, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
         let mut command = Command::new(program);
@@ -197,6 +210,9 @@ impl Subject {
         };
         let said = listener.hear();
         let status = child.wait().map_err(|error| failed("wait for", &error))?;
+        if matches!(fate, Fate::Dies(Death::OutOfMemory, _)) {
+            cgroup::remove(child.id());
+        }
         let end = End { hit: None, calls: 0, exit_code: status.code(), signal: status.signal(), locked: locked? };
         Ok((said?, end))
     }
@@ -243,7 +259,12 @@ fn expected_end(fate: Fate, end: &End) -> Result<(), Trouble> {
                 finished
             }
         }
-        Fate::Kill(_) | Fate::Stop(_) => killed || finished,
+        Fate::Kill(_) | Fate::Stop(_) | Fate::Lies(..) => killed || finished,
+        Fate::Dies(Death::OutOfMemory, _) if finished => {
+            return Err(Failure::told("the kernel let a process live whose memory cgroup was full").into());
+        }
+        Fate::Dies(Death::OutOfMemory, _) => killed,
+        Fate::Dies(Death::FileLimitSignal, _) => end.signal == Some(libc::SIGXFSZ) || finished,
         Fate::Dies(Death::Abort | Death::MemoryLimit, _) => end.signal == Some(libc::SIGABRT) || finished,
         Fate::Finish | Fate::Fails(..) | Fate::Dies(..) => finished,
     };
@@ -258,7 +279,8 @@ fn expected_errors(fate: Fate, end: &End, errors: &[String]) -> Result<(), Troub
     const OF_A_FAULT: [&str; 4] = ["Io", "DiskFull", "Poisoned", "Indeterminate"];
     let may_fail = match fate {
         Fate::Fails(call, fault, _) => end.hit.is_some() && !fault.is_harmless(call),
-        Fate::Dies(Death::FileLimit | Death::MemoryLimit, _) => true,
+        Fate::Lies(..) => end.hit.is_some(),
+        Fate::Dies(Death::FileLimit | Death::MemoryLimit | Death::OutOfMemory, _) => true,
         _ => false,
     };
     match errors.iter().find(|kind| !may_fail || !OF_A_FAULT.contains(&kind.as_str())) {

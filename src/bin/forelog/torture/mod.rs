@@ -16,6 +16,7 @@ use script::Script;
 use sweep::{Part, Torturer};
 use tally::Tally;
 
+mod cgroup;
 mod check;
 mod child;
 mod fate;
@@ -42,7 +43,7 @@ pub(crate) use child::{ChildArguments, run_child};
 /// Kill processes that write to a database on this disk, and check what is left
 ///
 /// Child processes commit in every mode. They are killed before and after each system call that changes the disk, have
-/// such calls fail, are killed again while they recover, and are killed at random. Each time the database is reopened,
+/// such calls fail or lie, are killed again while they recover, run out of memory, and are killed at random. Each time the database is reopened,
 /// and all contents, all tokens and the account of the recovery are compared with what the child was promised. Exit
 /// code 1 if a promise was broken: the damaged directory is kept, and one line tells how to do it again. Without
 /// permission to trace processes, and elsewhere than on Linux, they are killed at random only.
@@ -69,7 +70,7 @@ pub(crate) struct Arguments {
     /// Trace no process
     #[arg(long, hide = true)]
     untraced: bool,
-    /// Only some parts (boundaries, recovery, errors, deaths, random)
+    /// Only some parts (boundaries, recovery, errors, lies, deaths, random)
     #[arg(long, hide = true, value_delimiter = ',')]
     only: Vec<String>,
     /// The shortest scripts, a matter of seconds

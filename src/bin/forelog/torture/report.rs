@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::fate::Lie;
 use super::script::MODES;
-use super::tally::{Outcomes, Tally};
+use super::tally::{Lies, Outcomes, Tally};
 use crate::output::{grouped, short};
 use crate::workspace::Workspace;
 
@@ -39,9 +40,13 @@ impl Report<'_> {
         }
         self.write_boundaries(text)?;
         self.write_errors(text)?;
+        self.write_lies(text)?;
         writeln!(text, "\nprocesses ended otherwise")?;
         for (death, count) in &tally.deaths {
             writeln!(text, "  {death:24} {:>9}", grouped(*count))?;
+        }
+        if let Some(why) = &tally.no_cgroup {
+            writeln!(text, "  none for want of memory: {why}")?;
         }
         writeln!(text, "  {:24} {:>9}", "killed at random", grouped(tally.random_kills))?;
         writeln!(text, "  a second process was refused while the first ran: {} times", grouped(tally.locked))?;
@@ -102,11 +107,30 @@ impl Report<'_> {
         Ok(())
     }
 
+    fn write_lies(&self, text: &mut String) -> std::fmt::Result {
+        if self.tally.lies.is_empty() {
+            return Ok(());
+        }
+        writeln!(text, "\nwrites that lied        harmless    refused   lost what they took (commits)")?;
+        for (lie, Lies { harmless, took, taken, refused }) in &self.tally.lies {
+            writeln!(text, "  {:20} {harmless:>9} {refused:>10} {took:>10} ({taken})", lie.name())?;
+        }
+        Ok(())
+    }
+
     /// One line that does it again.
     fn how_to_replay(&self) -> String {
         let case = self.broken.map_or("", |(_, case)| case);
         let parent = self.workspace.root().parent().unwrap_or(self.workspace.root());
         format!("again: forelog torture --dir {} --seed {} --replay '{case}'", parent.display(), self.seed)
+    }
+
+    fn lies_json(&self) -> Vec<Value> {
+        let json = |(lie, outcomes): (&Lie, &Lies)| {
+            let Lies { harmless, took, taken, refused } = outcomes;
+            json!({ "lie": lie.name(), "harmless": harmless, "refused": refused, "took": took, "commits_taken": taken })
+        };
+        self.tally.lies.iter().map(json).collect()
     }
 
     pub(super) fn json(&self) -> String {
@@ -153,7 +177,9 @@ impl Report<'_> {
                 json!({ "before": depth.covered, "of": Some(depth.of).filter(|_| !depth.cut_short) })
             }),
             "errors": errors,
+            "lies": self.lies_json(),
             "deaths": tally.deaths,
+            "no_cgroup": tally.no_cgroup,
             "random_kills": tally.random_kills,
             "locked": tally.locked,
             "processes": tally.processes,

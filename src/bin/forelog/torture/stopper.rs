@@ -42,6 +42,8 @@ enum OnReturn {
     Result(i64),
     /// The count that the caller had passed is put back: a system call leaves it as it is.
     Count(u64),
+    /// The same, and the whole count is the result.
+    Lie(u64),
 }
 
 /// Starts `command` and brings `fate` about. `listen` is given the child's pipe, and its process id.
@@ -51,7 +53,7 @@ pub(super) fn run(command: &mut Command, fate: Fate, listen: impl FnOnce(ChildSt
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     let pipe = child.stdout.take().ok_or_else(|| io::Error::other("the child has no pipe"))?;
     listen(pipe, child.id());
-    let mut stopper = Stopper { pid, fate, returning: HashMap::new(), hit: None, calls: 0 };
+    let mut stopper = Stopper { pid, fate, returning: HashMap::new(), hit: None, calls: 0, since: 0 };
     stopper.run().inspect_err(|_| {
         // Nobody else ends a child whose tracer gave up.
         let _ = sys::signal(pid, libc::SIGKILL);
@@ -65,6 +67,8 @@ struct Stopper {
     returning: HashMap<i32, OnReturn>,
     hit: Option<Hit>,
     calls: u64,
+    /// Calls made since the hit.
+    since: u64,
 }
 
 impl Stopper {
@@ -108,6 +112,10 @@ impl Stopper {
                     trace::set_result(thread, None, Some(count))?;
                     trace::resume(thread, false, 0)
                 }
+                Some(OnReturn::Lie(count)) => {
+                    trace::set_result(thread, Some(count.cast_signed()), Some(count))?;
+                    trace::resume(thread, false, 0)
+                }
                 None => trace::resume(thread, false, 0),
             },
             Stop::Signal(signal) => trace::resume(thread, false, signal),
@@ -119,9 +127,23 @@ impl Stopper {
         let Some(entry) = trace::entry(thread)? else { return trace::resume(thread, false, 0) };
         let (aimed, nth) = match self.fate {
             Fate::Before(nth) | Fate::After(nth) => (true, nth),
-            // A byte cannot be written in part.
-            Fate::Fails(call, Fault::Short, nth) => (call == entry.call && entry.arguments[2] > 1, nth),
-            Fate::Fails(call, _, nth) => (call == entry.call, nth),
+            Fate::Fails(call, fault, nth) => {
+                let count = entry.arguments[2];
+                // Not where it would write everything, or nothing.
+                let shortens = fault.short_count(count).is_none_or(|short| 0 < short && short < count);
+                (call == entry.call && shortens, nth)
+            }
+            Fate::Lies(_, _, more) if self.hit.is_some() => {
+                self.since += 1;
+                if self.since == more {
+                    return sys::signal(self.pid, libc::SIGKILL);
+                }
+                (false, 0)
+            }
+            Fate::Lies(lie, nth, _) => {
+                let count = entry.arguments[2];
+                (entry.call == Call::Pwrite && lie.count(count) < count, nth)
+            }
             _ => (false, 0),
         };
         self.calls += u64::from(aimed);
@@ -131,14 +153,23 @@ impl Stopper {
         self.hit = Some(Hit { call: entry.call, target: target(thread, &entry) });
         let on_return = match self.fate {
             Fate::Before(_) => return sys::signal(self.pid, libc::SIGKILL),
-            Fate::Fails(_, Fault::Short, _) => {
-                let count = entry.arguments[2];
-                trace::set_count(thread, count / 2)?;
-                OnReturn::Count(count)
-            }
             Fate::Fails(_, fault, _) => {
-                trace::skip(thread)?;
-                OnReturn::Result(-i64::from(code(fault)))
+                let count = entry.arguments[2];
+                if let Some(short) = fault.short_count(count) {
+                    trace::set_count(thread, short)?;
+                    OnReturn::Count(count)
+                } else {
+                    trace::skip(thread)?;
+                    OnReturn::Result(-i64::from(code(fault)))
+                }
+            }
+            Fate::Lies(lie, ..) => {
+                let count = entry.arguments[2];
+                match lie.count(count) {
+                    0 => trace::skip(thread)?,
+                    written => trace::set_count(thread, written)?,
+                }
+                OnReturn::Lie(count)
             }
             _ => OnReturn::Kill,
         };
@@ -149,7 +180,7 @@ impl Stopper {
 
 fn code(fault: Fault) -> i32 {
     match fault {
-        Fault::Eio | Fault::Short => libc::EIO,
+        Fault::Eio | Fault::Short | Fault::Hundred => libc::EIO,
         Fault::NoSpace => libc::ENOSPC,
         Fault::NoFiles => libc::EMFILE,
         Fault::Interrupted => libc::EINTR,

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use forelog::CommitMode;
 use indicatif::ProgressBar;
 
+use super::cgroup;
 use super::check;
-use super::fate::{Call, Case, Death, Fate, Fault, Step};
+use super::check::AfterLie;
+use super::fate::{Call, Case, Death, Fate, Fault, Lie, Step};
 use super::life::{self, Lived, Subject, Trouble};
 use super::model::mix;
 use super::script::{MODES, Modes, Script, WITHIN};
@@ -15,7 +17,7 @@ use crate::workspace::Workspace;
 
 const PAGE: u64 = 4096;
 /// The calls that fail, and how.
-const ERRORS: [(Call, Fault); 17] = [
+const ERRORS: [(Call, Fault); 18] = [
     (Call::Fdatasync, Fault::Eio),
     (Call::Fdatasync, Fault::NoSpace),
     (Call::Fdatasync, Fault::Interrupted),
@@ -25,6 +27,7 @@ const ERRORS: [(Call, Fault); 17] = [
     (Call::Pwrite, Fault::Eio),
     (Call::Pwrite, Fault::NoSpace),
     (Call::Pwrite, Fault::Short),
+    (Call::Pwrite, Fault::Hundred),
     (Call::Pwrite, Fault::Interrupted),
     (Call::Open, Fault::NoFiles),
     (Call::Open, Fault::Interrupted),
@@ -34,6 +37,8 @@ const ERRORS: [(Call, Fault); 17] = [
     (Call::Ftruncate, Fault::Eio),
     (Call::Mkdir, Fault::NoSpace),
 ];
+/// How many calls after a lie the process is killed; the last is more than there are.
+const AFTER_A_LIE: [u64; 4] = [1, 3, 10, 10_000];
 /// A database lives so often, then a new one is begun.
 const LIVES: u64 = 12;
 
@@ -43,21 +48,23 @@ pub(super) enum Part {
     Boundaries,
     Recovery,
     Errors,
+    Lies,
     Deaths,
     Random,
 }
 
 impl Part {
-    pub(super) const ALL: [(Part, &'static str, u32); 5] = [
-        (Part::Boundaries, "boundaries", 40),
+    pub(super) const ALL: [(Part, &'static str, u32); 6] = [
+        (Part::Boundaries, "boundaries", 35),
         (Part::Recovery, "recovery", 15),
-        (Part::Errors, "errors", 20),
+        (Part::Errors, "errors", 15),
+        (Part::Lies, "lies", 10),
         (Part::Deaths, "deaths", 10),
         (Part::Random, "random", 15),
     ];
 
     pub(super) fn is_traced(self) -> bool {
-        matches!(self, Part::Boundaries | Part::Recovery | Part::Errors)
+        matches!(self, Part::Boundaries | Part::Recovery | Part::Errors | Part::Lies)
     }
 }
 
@@ -87,6 +94,7 @@ impl Torturer<'_> {
             Part::Boundaries => self.in_turns(&self.scripts(), Self::boundaries),
             Part::Recovery => self.recovery(),
             Part::Errors => self.errors(),
+            Part::Lies => self.lies(),
             Part::Deaths => self.deaths(),
             Part::Random => self.random(),
         }
@@ -138,6 +146,12 @@ impl Torturer<'_> {
         Ok(())
     }
 
+    fn check_lie(&mut self, subject: &mut Subject) -> Result<AfterLie, Trouble> {
+        let after = subject.check_lie(&self.workspace.path("damaged"));
+        self.last = subject.case.clone();
+        after
+    }
+
     /// A last life, undisturbed: what was lost stays lost, nothing is handed out again, and nothing is left behind.
     fn afterlife(&mut self, subject: &mut Subject) -> Result<(), Trouble> {
         let mut script = Script::new(Modes::One(CommitMode::Written), 1, Some(2), PAGE);
@@ -156,8 +170,16 @@ impl Torturer<'_> {
         let mut subject = self.fresh();
         for Step { script, fate, checked } in &case.0 {
             self.live(&mut subject, script, *fate)?;
-            if *checked {
-                self.check(&mut subject)?;
+            match fate {
+                Fate::Lies(lie, ..) => {
+                    let after = self.check_lie(&mut subject)?;
+                    self.tally.lied(*lie, &after);
+                    if matches!(after, AfterLie::Refused) {
+                        break;
+                    }
+                }
+                _ if *checked => self.check(&mut subject)?,
+                _ => {}
             }
         }
         Ok(())
@@ -312,11 +334,50 @@ impl Torturer<'_> {
         Ok(())
     }
 
+    /// Has the n-th write lie, for every n until there is none, and kills the process a few calls later.
+    fn lies(&mut self) -> Result<(), Trouble> {
+        let mut scripts = self.scripts();
+        // What a bare log shows is compared record by record, not as a prefix.
+        scripts.retain(|script| !script.retiring);
+        if self.tiny {
+            scripts.truncate(2);
+        }
+        let lies = if self.tiny { &[Lie::Nothing, Lie::Half][..] } else { Lie::ALL };
+        let after = if self.tiny { &AFTER_A_LIE[1..2] } else { &AFTER_A_LIE[..] };
+        self.in_turns(&scripts, |torturer, script| {
+            let cases = lies.iter().flat_map(|lie| after.iter().map(|more| (*lie, *more)));
+            cases.into_iter().try_for_each(|(lie, more)| torturer.lying(script, lie, more))
+        })
+    }
+
+    fn lying(&mut self, script: &Script, lie: Lie, more: u64) -> Result<(), Trouble> {
+        for nth in 1.. {
+            if self.is_over() {
+                return Ok(());
+            }
+            let mut subject = self.fresh();
+            let lived = self.live(&mut subject, script, Fate::Lies(lie, nth, more))?;
+            let after = self.check_lie(&mut subject)?;
+            if lived.hit.is_none() {
+                return self.remove(&subject);
+            }
+            self.tally.lied(lie, &after);
+            if matches!(after, AfterLie::Opened(_)) {
+                self.afterlife(&mut subject)?;
+            }
+            self.remove(&subject)?;
+        }
+        Ok(())
+    }
+
     /// Ends that a process brings upon itself.
     fn deaths(&mut self) -> Result<(), Trouble> {
+        let out_of_memory = cgroup::probe();
+        self.tally.no_cgroup = out_of_memory.as_ref().err().map(ToString::to_string);
         let modes = MODES.iter().map(|(_, mode)| Modes::One(*mode)).chain([Modes::Mixed]);
         for modes in modes {
-            for (&death, nth) in Death::ALL.iter().flat_map(|death| [6, 9, 15, 24].map(|nth| (death, nth))) {
+            let deaths = Death::ALL.iter().filter(|death| **death != Death::OutOfMemory || out_of_memory.is_ok());
+            for (&death, nth) in deaths.flat_map(|death| [6, 9, 15, 24].map(|nth| (death, nth))) {
                 if self.is_over() {
                     return Ok(());
                 }

@@ -24,6 +24,13 @@ fn limit(resource: libc::__rlimit_resource_t, bytes: u64) -> io::Result<()> {
     checked(set.into()).map(drop)
 }
 
+/// Lets every write beyond `bytes` of a file end the process.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(super) fn limit_file_size_by_death(bytes: u64) -> io::Result<()> {
+    limit(libc::RLIMIT_CORE, 0)?;
+    limit(libc::RLIMIT_FSIZE, bytes)
+}
+
 /// Lets every write beyond `bytes` of a file fail with EFBIG.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(super) fn limit_file_size(bytes: u64) -> io::Result<()> {
@@ -39,6 +46,11 @@ pub(super) fn limit_file_size(bytes: u64) -> io::Result<()> {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(super) fn limit_memory(bytes: u64) -> io::Result<()> {
     limit(libc::RLIMIT_AS, bytes)
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(super) fn limit_file_size_by_death(_: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::check::Summary;
-use super::fate::{Call, Fault};
+use super::check::{AfterLie, Summary};
+use super::fate::{Call, Fault, Lie};
 use super::life::{Lived, Phase};
 use super::script::MODES;
 
@@ -36,6 +36,19 @@ impl Outcomes {
     }
 }
 
+/// What came of writes that lied.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Lies {
+    /// Everything that had been promised is there.
+    pub(super) harmless: u64,
+    /// A prefix is there, and something is missing that had been promised.
+    pub(super) took: u64,
+    /// So many commits in all.
+    pub(super) taken: u64,
+    /// The open named the damage.
+    pub(super) refused: u64,
+}
+
 /// Kills of recoveries, by how many in a row were killed.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Depth {
@@ -53,7 +66,10 @@ pub(super) struct Tally {
     pub(super) points: BTreeMap<(Phase, Call), [u64; 2]>,
     pub(super) recovery: [Depth; 3],
     pub(super) errors: BTreeMap<(Call, Fault), Outcomes>,
+    pub(super) lies: BTreeMap<Lie, Lies>,
     pub(super) deaths: BTreeMap<&'static str, u64>,
+    /// Why no process could be killed for want of memory.
+    pub(super) no_cgroup: Option<String>,
     pub(super) random_kills: u64,
     /// Attempts of a second process to open a database that was in use; all were refused.
     pub(super) locked: u64,
@@ -87,16 +103,37 @@ impl Tally {
         *place += 1;
     }
 
-    pub(super) fn checked(&mut self, summary: &Summary) {
+    /// What a lie took is not among the losses of the modes: those keep their promises.
+    pub(super) fn lied(&mut self, lie: Lie, after: &AfterLie) {
+        let lies = self.lies.entry(lie).or_default();
+        match after {
+            AfterLie::Refused => {
+                lies.refused += 1;
+                self.checks += 1;
+            }
+            AfterLie::Opened(summary) => {
+                let place = if summary.promised == 0 { &mut lies.harmless } else { &mut lies.took };
+                *place += 1;
+                lies.taken += summary.promised;
+                self.opened(summary);
+            }
+        }
+    }
+
+    fn opened(&mut self, summary: &Summary) {
         self.checks += 1;
         self.opens += summary.opens;
+        self.tokens += summary.tokens;
         self.images.insert(summary.digest);
+    }
+
+    pub(super) fn checked(&mut self, summary: &Summary) {
+        self.opened(summary);
         for mode in 0..MODES.len() {
             self.acknowledged[mode] += summary.acknowledged[mode];
             self.lost[mode] += summary.lost[mode];
         }
         self.durable += summary.durable;
-        self.tokens += summary.tokens;
         self.largest_loss = self.largest_loss.max(summary.lost.iter().sum());
     }
 }

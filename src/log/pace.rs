@@ -1,0 +1,135 @@
+//! Reading no faster than asked for: the pace of a scrub, and a disk that keeps it, for `verify`.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::scrub::ScrubOptions;
+use crate::disk::{Access, Disk, DiskFile, DiskLock};
+use crate::words::clock::{self, Moment};
+use crate::words::error::{Error, Result};
+use crate::words::sync::{Condvar, Mutex};
+
+/// How long to wait for what was read.
+#[derive(Debug)]
+pub(super) struct Pace {
+    bytes_per_second: u64,
+    owed: Duration,
+}
+
+impl Pace {
+    /// Refuses a rate at which nothing would ever end.
+    pub(super) fn new(options: ScrubOptions) -> Result<Self> {
+        match options.bytes_per_second {
+            0 => Err(Error::invalid_input("reading 0 bytes a second never ends: choose at least 1")),
+            bytes_per_second => Ok(Pace { bytes_per_second, owed: Duration::ZERO }),
+        }
+    }
+
+    /// Counts what was read; until when to wait for it, if that is worth a wait.
+    pub(super) fn read(&mut self, bytes: u64) -> Option<Moment> {
+        /// Shorter waits are put together.
+        const SHORTEST: Duration = Duration::from_millis(10);
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
+        self.owed = self.owed.saturating_add(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
+        (self.owed >= SHORTEST).then(|| clock::now().after(std::mem::take(&mut self.owed)))
+    }
+}
+
+/// A disk whose files are read, all together, no faster than the rate.
+#[derive(Debug)]
+pub(super) struct Paced {
+    inner: Arc<dyn Disk>,
+    gate: Arc<Gate>,
+}
+
+#[derive(Debug)]
+struct Gate {
+    pace: Mutex<Pace>,
+    /// Nobody notifies it: it is there to wait by.
+    time: Condvar,
+}
+
+impl Gate {
+    fn pass(&self, bytes: usize) {
+        let mut pace = self.pace.lock();
+        let Some(until) = pace.read(bytes as u64) else { return };
+        while clock::now() < until {
+            self.time.wait_until(&mut pace, Some(until));
+        }
+    }
+}
+
+impl Paced {
+    pub(super) fn new(inner: Arc<dyn Disk>, options: ScrubOptions) -> Result<Self> {
+        let pace = Mutex::new(Pace::new(options)?);
+        Ok(Paced { inner, gate: Arc::new(Gate { pace, time: Condvar::new() }) })
+    }
+}
+
+impl Disk for Paced {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        self.inner.list(dir)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(File { inner: self.inner.open(path, access)?, gate: Arc::clone(&self.gate) }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.inner.lock(path)
+    }
+}
+
+/// It offers no mapping, whose reads nobody could hold up.
+#[derive(Debug)]
+struct File {
+    inner: Arc<dyn DiskFile>,
+    gate: Arc<Gate>,
+}
+
+impl DiskFile for File {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let read = self.inner.read_at(buffer, offset)?;
+        self.gate.pass(read);
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.inner.write_at(bytes, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.inner.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.inner.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.inner.sync_all()
+    }
+}
