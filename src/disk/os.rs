@@ -158,8 +158,8 @@ impl DiskFile for OsFile {
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
-            // The kernel, the file system or a sandbox does not offer it: nothing was begun.
-            Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL | libc::ESPIPE | libc::EPERM) => Ok(()),
+            // The kernel, the file system or a sandbox does not offer it, or a signal came: the sync does it all.
+            Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL | libc::ESPIPE | libc::EPERM | libc::EINTR) => Ok(()),
             _ => Err(error),
         }
     }

@@ -17,10 +17,12 @@ use crate::workspace::Workspace;
 
 const PAGE: u64 = 4096;
 /// The calls that fail, and how.
-const ERRORS: [(Call, Fault); 18] = [
+const ERRORS: [(Call, Fault); 20] = [
     (Call::Fdatasync, Fault::Eio),
     (Call::Fdatasync, Fault::NoSpace),
     (Call::Fdatasync, Fault::Interrupted),
+    (Call::StartSync, Fault::Eio),
+    (Call::StartSync, Fault::Interrupted),
     (Call::Fsync, Fault::Eio),
     (Call::Fsync, Fault::NoSpace),
     (Call::Fsync, Fault::Interrupted),

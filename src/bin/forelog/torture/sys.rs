@@ -97,8 +97,9 @@ pub(super) mod trace {
         pub(super) const OLD_CALLS: [(super::Call, i64); 0] = [];
     }
 
-    const CALLS: [(Call, i64); 13] = [
+    const CALLS: [(Call, i64); 14] = [
         (Call::Pwrite, libc::SYS_pwrite64),
+        (Call::StartSync, libc::SYS_sync_file_range),
         (Call::Fdatasync, libc::SYS_fdatasync),
         (Call::Fsync, libc::SYS_fsync),
         (Call::Open, libc::SYS_openat),
