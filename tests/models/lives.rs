@@ -50,13 +50,16 @@ fn visible_watermark() {
         let engine = open_on(&disk, small()).unwrap();
         let keys = engine.keyspace("k").unwrap();
         let committed = Shelf::new();
-        let mut writers: Vec<_> = (0..2)
-            .map(|client| {
+        // A Sync commit that is alone is on its way to the device before it is applied; the others come in between.
+        let mut writers: Vec<_> = [(0, CommitMode::Sync), (1, CommitMode::Async)]
+            .into_iter()
+            .map(|(client, mode)| {
                 let (engine, keys, committed) = (engine.clone(), keys.clone(), Arc::clone(&committed));
                 start("writer", move || {
                     for number in 0..3 {
                         let key = format!("{client}-{number}");
-                        let receipt = put(&engine, &keys, &key, "x", CommitMode::Async).unwrap();
+                        let receipt = put(&engine, &keys, &key, "x", mode).unwrap();
+                        assert!(engine.snapshot().unwrap().lsn() >= receipt.lsn(), "acknowledged and not visible");
                         committed.push((receipt.lsn(), key));
                     }
                 })
@@ -68,7 +71,7 @@ fn visible_watermark() {
                 let (mut tx, key) = (other.begin().unwrap(), format!("tx-{number}"));
                 let seen = tx.iter(&others).unwrap().count();
                 tx.put(&others, &key, seen.to_string()).unwrap();
-                match tx.commit_with(CommitMode::Async) {
+                match tx.commit_with([CommitMode::Sync, CommitMode::Async][number]) {
                     Ok(receipt) => noted.push((receipt.lsn(), key)),
                     Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
                 }
