@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod group_commit;
 mod life_and_files;
 mod models;
 mod wakers_and_waits;

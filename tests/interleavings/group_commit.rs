@@ -1,0 +1,43 @@
+//! How commits share fsyncs: who waits for whom, and who for nobody.
+
+use super::*;
+
+/// A leader waits for those whom the last flush released, so all of them share the next one.
+#[test]
+fn a_leader_gathers_those_whom_the_last_flush_released() {
+    const CLIENTS: u64 = 4;
+    const COMMITS: u64 = 8;
+    simulate(&small(), |_, engine, keys| {
+        let before = engine.stats().flushes;
+        let committers: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (engine, keys) = (engine.clone(), keys.clone());
+                sim::start("committer", move || {
+                    for number in 0..COMMITS {
+                        put(&engine, &keys, &format!("{client}-{number}"), "x", CommitMode::Sync).unwrap();
+                    }
+                })
+            })
+            .collect();
+        committers.into_iter().for_each(sim::Simulated::join);
+        let flushes = engine.stats().flushes - before;
+        // Those who commit first do not know of each other yet, nor does the last know that nobody comes any more.
+        assert!(flushes <= COMMITS + 3, "{flushes} flushes for {COMMITS} commits of each of {CLIENTS} clients");
+    });
+}
+
+/// Nobody else is there: it flushes at once, and has the device begin before it goes to the index. One of two does not
+/// start a sync that the other would have to wait for.
+#[test]
+fn a_lone_committer_waits_for_nobody() {
+    simulate(&small(), |disk, engine, keys| {
+        disk.inject(Fault::lasting(OpSelector::of(OpKind::StartSync), FaultKind::Stall(Duration::ZERO)));
+        for number in 0..3 {
+            let begun = now();
+            put(engine, keys, &format!("alone-{number}"), "x", CommitMode::Sync).unwrap();
+            // Each step of a thread takes some virtual time, too; gathering takes up to 50 us.
+            assert!(now().since(begun) < DEVICE + Duration::from_micros(40), "it waited for more than its fsync");
+            assert_eq!(disk.fault_hits(), number + 1, "it did not start its sync early");
+        }
+    });
+}
