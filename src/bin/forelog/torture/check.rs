@@ -93,13 +93,16 @@ pub(crate) enum AfterLie {
 /// [`check`] after a write that had lied, which may be noticed.
 pub(crate) fn check_lie(dir: &Path, ledger: &mut Ledger) -> Result<AfterLie, Violation> {
     let before = digest(dir)?;
-    let verified = catch_unwind(|| Engine::verify(dir)).map_err(|_| "I12: verify panicked".to_owned())?;
+    let of_a_log = ledger.lives.last().is_some_and(|life| life.script.retiring);
+    let verify = || if of_a_log { forelog::log::inspect::verify(dir) } else { Engine::verify(dir) };
+    let open = || if of_a_log { retire::open(dir) } else { Options::new().create(false).open(dir).map(drop) };
+    let verified = catch_unwind(verify).map_err(|_| "I12: verify panicked".to_owned())?;
     let Err(error) = verified else { return check(dir, ledger).map(AfterLie::Opened) };
     // Cut off before there was anything: the next open creates it.
     if error.kind() == ErrorKind::NotADatabase && !ledger.exists {
         return check(dir, ledger).map(AfterLie::Opened);
     }
-    let opened = catch_unwind(|| Options::new().create(false).open(dir).map(drop));
+    let opened = catch_unwind(open);
     match opened.map_err(|_| "I12: an open after a lie panicked".to_owned())? {
         Err(refusal) if refusal.kind() != ErrorKind::Damaged || error.kind() != ErrorKind::Damaged => {
             Err(Violation(format!("I9: damage is not called so: {error:?}, {refusal:?}")))

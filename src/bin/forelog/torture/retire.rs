@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forelog::{Error, Log, LogOptions, Lsn};
 
 use super::check::{self, Summary, Violation};
-use super::ledger::{Commit, Fate, Ledger, Line, Reporter};
+use super::ledger::{Commit, Fate, Ledger, Line, Promise, Reporter};
 use super::model::{self, Action, Name};
 use super::script::{Script, mode_index};
 use super::workload::Work;
@@ -75,6 +75,11 @@ fn append(log: &Log, work: &Work, reporter: &Arc<dyn Reporter>) {
     }
 }
 
+/// Whether a log that must be there opens.
+pub(super) fn open(dir: &Path) -> forelog::Result<()> {
+    LogOptions::new().create(false).open(dir).map(drop)
+}
+
 /// Opens the log in `dir` and compares its records, its tokens and its account with the ledger.
 pub(super) fn check(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violation> {
     let digest = check::digest(dir)?;
@@ -91,6 +96,7 @@ pub(super) fn check(dir: &Path, ledger: &mut Ledger) -> Result<Summary, Violatio
         let Some(mode) = commit.acknowledged else { continue };
         summary.acknowledged[mode_index(mode)] += 1;
         summary.lost[mode_index(mode)] += u64::from(commit.fate == Fate::Gone);
+        summary.promised += u64::from(commit.fate == Fate::Gone && commit.promise >= Promise::ProcessDeath);
     }
     check::settle_tokens(ledger);
     summary.tokens = check::ask_all(|token| log.outcome(token), ledger)?;

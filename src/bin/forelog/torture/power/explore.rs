@@ -17,6 +17,7 @@ use super::states::{Epoch, Plan};
 use super::subject::Subject;
 use super::traced::trace;
 use super::worker::Verdict;
+use super::xfs_log;
 use crate::output::Failure;
 
 /// What is explored, and how far.
@@ -65,6 +66,8 @@ pub(super) struct Tally {
     pub(super) partly_written: u64,
     pub(super) frames: u64,
     pub(super) torn_words: u64,
+    /// Recordings in which the file system's own log came to its end, and began anew.
+    pub(super) wrapped: u64,
     /// Of a traced workload: its operations, the sectors that its syncs covered, and those of them not flushed then.
     pub(super) operations: Vec<String>,
     pub(super) synced_sectors: u64,
@@ -222,6 +225,8 @@ impl<'a> Explorer<'a> {
                 Event::Mark(_) => {}
             }
         }
+        let wraps = |event: &Event| matches!(event, Event::Write { data, .. } if xfs_log::has_wrapped(data));
+        self.tally.wrapped += u64::from(self.job.file_system.wraps && recording.events.iter().any(wraps));
         self.tally.log_sectors += audit.sectors;
         self.tally.partly_written += audit.partly_written;
         self.tally.frames += audit.frames;

@@ -17,6 +17,8 @@ pub(super) struct FileSystem {
     pub(super) sector: u32,
     /// Whether a file's bytes have one place on the device.
     pub(super) in_place: bool,
+    /// Whether its log is to stand near its end when a recording begins.
+    pub(super) wraps: bool,
 }
 
 const MIB: u64 = 1 << 20;
@@ -46,7 +48,7 @@ const BTRFS: &[&str] = &["mkfs.btrfs", "-q", "-f", "-K", "-m", "single"];
 
 /// ext4 with one set of mount options.
 const fn ext4(name: &'static str, options: &'static str) -> FileSystem {
-    FileSystem { name, kind: "ext4", make: EXT4, options, bytes: 16 * MIB, sector: 512, in_place: true }
+    FileSystem { name, kind: "ext4", make: EXT4, options, bytes: 16 * MIB, sector: 512, in_place: true, wraps: false }
 }
 
 /// btrfs with one set of mount options.
@@ -63,7 +65,7 @@ pub(super) const MATRIX: [FileSystem; 10] = [
     FileSystem { name: "ext4 fast_commit", make: EXT4_FAST_COMMIT, ..ext4("", "") },
     FileSystem { name: "ext4 4096-byte sectors", make: EXT4_PAGES, sector: 4096, bytes: 24 * MIB, ..ext4("", "") },
     FileSystem { name: "xfs", kind: "xfs", make: XFS, bytes: 300 * MIB, ..ext4("", "") },
-    FileSystem { name: "xfs small log", kind: "xfs", make: XFS_SMALL_LOG, ..ext4("", "") },
+    FileSystem { name: "xfs small log", kind: "xfs", make: XFS_SMALL_LOG, wraps: true, ..ext4("", "") },
     FileSystem { in_place: false, ..btrfs("btrfs", "") },
     btrfs("btrfs nodatacow", "nodatacow"),
 ];

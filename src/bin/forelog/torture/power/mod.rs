@@ -23,6 +23,7 @@ mod system;
 mod traced;
 mod traced_work;
 mod worker;
+mod xfs_log;
 
 pub(crate) use arguments::PowerArguments;
 pub(crate) use run::run;

@@ -193,7 +193,8 @@ fn run_all(tasks: &[Task], dir: &Path) -> Vec<Result<Tally, Failure>> {
 impl Task {
     fn is_met(&self, tally: &Tally) -> bool {
         let wrong = tally.broken + tally.refused + tally.torn_words + tally.unflushed_sectors;
-        if self.job.until.is_some() { tally.caught } else { wrong == 0 && tally.states + tally.synced_sectors > 0 }
+        let idle = tally.states + tally.synced_sectors == 0 || (self.job.file_system.wraps && tally.wrapped == 0);
+        if self.job.until.is_some() { tally.caught } else { wrong == 0 && !idle }
     }
 }
 
@@ -221,6 +222,7 @@ fn json_report(done: &[(&Task, Tally)], missing: &[(String, String)]) -> Value {
             "partly_written_frames": tally.partly_written,
             "frames_compared": tally.frames,
             "torn_words": tally.torn_words,
+            "recordings_that_wrapped": tally.wrapped,
             "synced_sectors": tally.synced_sectors,
             "unflushed_sectors": tally.unflushed_sectors,
             "operations": tally.operations,

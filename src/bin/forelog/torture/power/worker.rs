@@ -24,6 +24,7 @@ use clap::Args;
 use super::matrix::FileSystem;
 use super::subject::Subject;
 use super::system::{self, Loop};
+use super::xfs_log;
 use crate::output::{Done, Failure};
 
 /// A file that was synced before anything else: if it is not there after a power cut, the file system lost it.
@@ -183,8 +184,10 @@ impl Worker {
             let canary = File::create(worker.canary())?;
             canary.write_all_at(CANARY_CONTENT, 0)?;
             canary.sync_all()?;
-            File::open(&worker.mount)?.sync_all()
-        })?
+            File::open(&worker.mount)?.sync_all()?;
+            if worker.file_system.wraps { xfs_log::use_up(&worker.file, &worker.mount) } else { Ok(()) }
+        })??;
+        if self.file_system.wraps { xfs_log::check(&self.file) } else { Ok(()) }
     }
 
     /// Mounts, does something in the subject's directory, unmounts.
