@@ -177,6 +177,7 @@ impl DiskFile for File {
     }
 
     fn start_sync(&self) -> io::Result<()> {
+        let _one_at_a_time = self.syncing.lock();
         if planted!("start-of-sync-cannot-fail") {
             return self.inner.start_sync().or(Ok(()));
         }

@@ -158,8 +158,18 @@ impl DiskFile for OsFile {
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
-            // The kernel, the file system or a sandbox does not offer it, or a signal came: the sync does it all.
-            Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL | libc::ESPIPE | libc::EPERM | libc::EINTR) => Ok(()),
+            // Not offered by the kernel, the file system or a sandbox, or no time or memory for it now: what was not
+            // begun is left to the sync, and what failed on the way is told by it.
+            Some(
+                libc::ENOSYS
+                | libc::EOPNOTSUPP
+                | libc::EINVAL
+                | libc::ESPIPE
+                | libc::EPERM
+                | libc::EINTR
+                | libc::EAGAIN
+                | libc::ENOMEM,
+            ) => Ok(()),
             _ => Err(error),
         }
     }

@@ -322,6 +322,12 @@ impl<'a> Batch<'a> {
         Ok(Batch { bytes, count })
     }
 
+    /// What a bug might make: it panics when it is read.
+    #[cfg(test)]
+    pub(crate) fn broken() -> Batch<'static> {
+        Batch { bytes: &[BATCH_VERSION, u8::MAX], count: 1 }
+    }
+
     /// All of it, as it goes to the log.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes

@@ -171,9 +171,14 @@ impl Shared {
     }
 
     fn write_and_start_sync(&self) -> std::result::Result<(), Stopped> {
-        let mut writer = self.writer.lock();
-        self.write_out(&mut writer)?;
-        for segment in &writer.dirty {
+        let dirty = {
+            let mut writer = self.writer.lock();
+            self.write_out(&mut writer)?;
+            writer.dirty.clone()
+        };
+        // Without the right to write, for which `Written` commits wait: a device that is full of requests lets this wait.
+        for segment in &dirty {
+            self.stop_if_poisoned()?;
             let started = segment.file().start_sync();
             started.map_err(|error| self.stop(Error::io("write to", segment.path(), error)))?;
         }

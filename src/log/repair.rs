@@ -1,7 +1,5 @@
 //! Recovery, the doing half: makes the verdict durable before anybody hears of it (promise 5).
 
-use std::io::ErrorKind;
-
 use super::place::Place;
 use super::reader::{FrameReader, SegmentInfo};
 use super::recover::{Unfinished, Verdicts};
@@ -15,7 +13,8 @@ use crate::words::types::Lsn;
 /// Bytes written again per call, at most.
 const PIECE: usize = 1 << 20;
 
-/// Makes the verdict durable: rewrite, HISTORY, cut, remove, in this order. Writes nothing after a clean close.
+/// Makes the verdict durable: rewrite, HISTORY, cut, remove, in this order. Writes nothing after a clean close, which leaves
+/// nothing to remove either.
 ///
 /// A HISTORY that lists no incarnation is written, again too: the creation may have been cut off before its name was
 /// durable, and nothing later has made it so.
@@ -28,21 +27,23 @@ pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
         let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
         life.end = Some(End { lsn, prepared, clean: false });
     } else if !verdicts.history.lives.is_empty() && verdicts.to_cut.is_empty() && verdicts.to_remove.is_empty() {
-        // Of a preparation that was cut off: this open may end without an incarnation that would meet it.
-        return if verdicts.temporary.is_empty() {
-            Ok(())
-        } else {
-            clean_up(place, &[], &mut verdicts.temporary.iter())
-        };
+        return if remove_leftovers(place, &verdicts.temporary) { place.sync_dir() } else { Ok(()) };
     }
     if !planted!("recovery-keeps-its-verdict-to-itself") {
         place.save(&verdicts.history)?;
     }
-    clean_up(place, &verdicts.to_cut, &mut verdicts.to_remove.iter().chain(&verdicts.temporary))?;
+    remove_leftovers(place, &verdicts.temporary);
+    clean_up(place, &verdicts.to_cut, &mut verdicts.to_remove.iter())?;
     for info in &mut verdicts.catalogue {
         info.length = info.length.min(info.end - info.base());
     }
     Ok(())
+}
+
+/// Removes what preparations that were cut off have left, for this open may end without one of its own; returns whether
+/// there was any. It is never read, so what cannot be removed only costs space.
+fn remove_leftovers(place: &Place, temporary: &[std::path::PathBuf]) -> bool {
+    temporary.iter().filter(|path| place.disk.remove(path).is_ok()).count() > 0
 }
 
 /// Cuts segments to their end and removes files. HISTORY must say durably that nothing above is log.
@@ -61,10 +62,10 @@ pub(crate) fn clean_up(
     }
     for path in to_remove {
         match place.disk.remove(path) {
-            // A directory is nobody's leftover, whatever it is called.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {}
-            Err(error) => return Err(Error::io("remove", path, error)),
-            Ok(()) => {}
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", path, error));
+            }
+            _ => {}
         }
     }
     place.sync_dir()

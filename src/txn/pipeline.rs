@@ -51,18 +51,38 @@ struct Order {
 }
 
 impl Order {
-    /// A batch of more bytes is applied by the one who has it: copying it would cost more time and memory than it saves.
-    const MOST: usize = 1 << 20;
+    /// A batch of more bytes is applied by the one who has it, who would hold the right to sync for too long.
+    const MOST: usize = 64 << 10;
 
     fn leave(&mut self, lsn: Lsn, batch: &Batch<'_>) {
-        self.unapplied = Some(lsn);
         self.batch.copy_from(batch);
+        self.unapplied = Some(lsn);
     }
 
     /// Applies what was left.
     fn catch_up(&mut self, pipeline: &Pipeline) -> Result<()> {
         self.unapplied.take().map_or(Ok(()), |lsn| pipeline.apply(lsn, &self.batch.batch()))
     }
+}
+
+/// A commit that has its place in the log and is not in the index. If it stays so, by an error or a panic, the log stops:
+/// readers and later commits must not go on as if nothing had happened, nor whoever waits for it be told that it is there.
+struct Unapplied<'a> {
+    log: &'a Shared,
+    is_applied: bool,
+}
+
+impl Drop for Unapplied<'_> {
+    fn drop(&mut self) {
+        if !self.is_applied {
+            // The error is there already, if it was one. Whoever waits is told by the thread that flushes.
+            self.log.stop(bug("a commit could not be applied to the index"));
+        }
+    }
+}
+
+fn bug(what: &str) -> Error {
+    Error::new(ErrorKind::Io, format!("bug in forelog: {what}"))
 }
 
 /// Looks, under the order lock, whether a commit may still take its place.
@@ -116,7 +136,8 @@ impl Pipeline {
         if let Some(flush) = lone {
             flush.start();
             if !planted!("race-acknowledged-before-it-is-visible") {
-                self.order.lock().catch_up(self)?;
+                // A failure has stopped the log: what is waited for below tells of it.
+                let _ = self.order.lock().catch_up(self);
             }
             flush.finish();
         }
@@ -160,13 +181,14 @@ impl Pipeline {
             self.index.publish(lsn);
             yield_now();
         }
-        if let Err(error) = self.index.apply(lsn, batch, self.log.durable()) {
-            // It has its place in the log and not in the index: readers must not go on as if nothing had happened.
-            let bug = Error::new(ErrorKind::Io, format!("bug in forelog: {error}"));
-            self.log.stop(bug.clone());
-            return Err(bug);
-        }
+        let mut applying = Unapplied { log: &self.log, is_applied: false };
+        self.index.apply(lsn, batch, self.log.durable()).map_err(|error| {
+            let error = bug(&error.to_string());
+            self.log.stop(error.clone());
+            error
+        })?;
         self.index.publish(lsn);
+        applying.is_applied = true;
         Ok(())
     }
 

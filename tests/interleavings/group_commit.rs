@@ -41,3 +41,21 @@ fn a_lone_committer_waits_for_nobody() {
         }
     });
 }
+
+/// A device that is full of requests lets even the start of a sync wait. It was made with the right to write in hand, for
+/// which `Written` commits wait.
+#[test]
+fn a_written_commit_does_not_wait_for_the_start_of_a_sync() {
+    simulate(&small(), |disk, engine, keys| {
+        disk.inject(Fault::once(OpSelector::of(OpKind::StartSync), FaultKind::Stall(STALL)));
+        let (other, others) = (engine.clone(), keys.clone());
+        let lone = sim::start("lone", move || drop(put(&other, &others, "lone", "x", CommitMode::Sync).unwrap()));
+        while disk.fault_hits() == 0 {
+            sim::yield_point();
+        }
+        let begun = now();
+        put(engine, keys, "written", "x", CommitMode::Written).unwrap();
+        assert!(now().since(begun) < STALL / 2);
+        lone.join();
+    });
+}

@@ -1,0 +1,71 @@
+//! A panic while a commit is applied to the index, which only a bug can make: nobody is told that the commit is there.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::disk::sim::{OpKind, SimDisk};
+use crate::engine::{Engine, Options};
+use crate::format::batch::Batch;
+use crate::log::{Patience, Receipt};
+use crate::words::error::{ErrorKind, Result};
+use crate::words::types::CommitMode;
+
+fn commit_broken(engine: &Engine, mode: CommitMode) -> Result<Receipt> {
+    engine.pipeline().commit(Batch::broken(), mode, Patience::Forever, &|_| Ok(()))
+}
+
+fn put(engine: &Engine, key: &str, mode: CommitMode) -> Result<Receipt> {
+    let keyspace = engine.open_keyspace("k")?;
+    let mut batch = engine.batch()?;
+    batch.put(&keyspace, key, "x")?;
+    batch.commit_with(mode)
+}
+
+fn engine() -> (SimDisk, Engine) {
+    let disk = SimDisk::new();
+    let engine = Options::new().open_on(Arc::new(disk.clone()), "db").unwrap();
+    engine.keyspace("k").unwrap();
+    (disk, engine)
+}
+
+fn assert_stopped(engine: &Engine) {
+    assert!(engine.poisoned().is_some());
+    for mode in [CommitMode::Async, CommitMode::Sync] {
+        assert_eq!(put(engine, "later", mode).unwrap_err().kind(), ErrorKind::Poisoned);
+    }
+}
+
+#[test]
+fn the_log_stops() {
+    let (_disk, engine) = engine();
+    assert!(catch_unwind(AssertUnwindSafe(|| commit_broken(&engine, CommitMode::Async))).is_err());
+    assert_stopped(&engine);
+}
+
+#[test]
+fn the_log_stops_for_a_lone_commit_too() {
+    let (_disk, engine) = engine();
+    assert!(catch_unwind(AssertUnwindSafe(|| commit_broken(&engine, CommitMode::Sync))).is_err());
+    assert_stopped(&engine);
+}
+
+/// The writes of a lone commit are applied by whoever takes the order lock next. It panicked there, and the commit itself,
+/// which found nothing left to apply, was acknowledged.
+#[test]
+fn a_lone_commit_that_another_thread_could_not_apply_is_not_acknowledged() {
+    let (disk, engine) = engine();
+    let (other, panicked) = (engine.clone(), Arc::new(AtomicBool::new(false)));
+    let noted = Arc::clone(&panicked);
+    disk.on_op(move |_, op| {
+        if op.kind == OpKind::Write && !noted.swap(true, Ordering::Relaxed) {
+            assert!(catch_unwind(AssertUnwindSafe(|| put(&other, "behind", CommitMode::Async))).is_err());
+        }
+    });
+    let error = commit_broken(&engine, CommitMode::Sync).unwrap_err();
+    disk.clear_on_op();
+    assert!(panicked.load(Ordering::Relaxed));
+    assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
+    assert!(error.token().is_some());
+    assert_stopped(&engine);
+}
