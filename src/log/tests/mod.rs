@@ -3,6 +3,7 @@
 
 mod support;
 
+mod account;
 mod closing;
 mod cycles;
 mod durable_first;

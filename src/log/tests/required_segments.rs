@@ -347,6 +347,7 @@ fn the_rest_of_a_record_that_begins_in_a_retired_segment_is_skipped_only_if_it_w
     sketch.history.oldest = Lsn::new(end);
     assert_holds(&sketch.disk(), &expected, "at its end");
     sketch.segments.remove(&0);
+    assert_holds(&sketch.disk(), &expected, "at its end, and its begin removed");
     sketch.segments.remove(&SEGMENT);
     assert_holds(&sketch.disk(), &expected, "at its end, and removed");
 }
