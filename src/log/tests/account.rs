@@ -4,7 +4,7 @@ use super::support::*;
 use crate::disk::sim::{Granularity, Loss, SimDisk};
 use crate::format::frame::{Kind, frame_len};
 use crate::format::history::Life;
-use crate::format::segment::SegmentHeader;
+use crate::format::segment::{SEGMENT_HEADER, SegmentHeader};
 use crate::words::error::DamageCause;
 use crate::words::types::CommitMode::{Sync, Written};
 use crate::words::types::{Incarnation, Lsn};
@@ -30,6 +30,19 @@ fn it_counts_what_was_found_and_what_was_dropped() {
     assert_eq!((report.segments, report.frames, report.records), (3, 4, 2));
     assert_eq!((report.dropped_frames, report.dropped_bytes), (2, later - last));
     assert_eq!((report.recovered_to, report.proven_durable), (Lsn::new(last), Lsn::ZERO));
+}
+
+/// What is above the last position proven durable may be in the cache alone, in two segments here.
+#[test]
+fn it_counts_what_was_written_again() {
+    let disk = SimDisk::new();
+    let session = session(&disk, 3, &[(100, Sync), (200, Written), (2000, Written), (2000, Written)]);
+    let opened = open(&session.crash.process_kill()).unwrap();
+    let lsns: Vec<u64> = session.issued.iter().map(|issued| issued.token.lsn.get()).collect();
+    assert!(lsns[0] < SEGMENT && lsns[3] > SEGMENT + FIRST_FRAME);
+    let report = opened.log.recovery();
+    assert_eq!((report.proven_durable, report.recovered_to), (Lsn::new(lsns[0]), Lsn::new(lsns[3])));
+    assert_eq!(report.rewritten_bytes, lsns[3] - lsns[0] - SEGMENT_HEADER, "all frames, and no segment's header");
 }
 
 /// Its begin lies above the last record, where the life before had prepared segments to.
