@@ -1,11 +1,11 @@
 //! What an open says of what it found, and the files that it leaves.
 
 use super::support::*;
-use crate::disk::sim::{Granularity, Loss, SimDisk};
+use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::format::frame::{Kind, frame_len};
 use crate::format::history::Life;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader};
-use crate::words::error::DamageCause;
+use crate::words::error::{DamageCause, ErrorKind};
 use crate::words::types::CommitMode::{Sync, Written};
 use crate::words::types::{Incarnation, Lsn};
 
@@ -71,6 +71,35 @@ fn a_segment_is_cut_to_the_end_of_the_log() {
     drop(open(&disk).unwrap());
     assert_eq!(disk.read_file(segment_path(base)).unwrap().len() as u64, end - base);
     assert!(disk.read_file(segment_path(base + SEGMENT)).is_err(), "it was only prepared");
+}
+
+/// A segment that was only prepared: HISTORY says durably that nothing in it is log.
+#[test]
+fn a_file_that_is_not_needed_is_gone_after_an_open_or_the_open_fails() {
+    let (disk, session) = crashed_twelve();
+    let end = session.issued.last().unwrap().token.lsn.get();
+    let prepared = segment_path((end / SEGMENT + 1) * SEGMENT);
+    let open_with = |fault| {
+        let disk = copy(&disk);
+        disk.inject(Fault::once(OpSelector::of(OpKind::Remove).on(".log"), fault));
+        let error = open(&disk).err().map(|error| error.kind());
+        assert_eq!(disk.fault_hits(), 1);
+        (error, disk.read_file(&prepared).is_ok())
+    };
+    assert_eq!(open_with(FaultKind::Errno(5)), (Some(ErrorKind::Io), true));
+    // Somebody else was faster.
+    assert_eq!(open_with(FaultKind::Error(std::io::ErrorKind::NotFound)), (None, true));
+}
+
+#[test]
+fn what_an_open_removed_does_not_come_back() {
+    let disk = SimDisk::new();
+    closed_session(&disk, 4, &[(100, Sync)]);
+    let leftover = path("00000000001b7000.log.tmp");
+    disk.write_file(&leftover, &[0; 4096]).unwrap();
+    drop(open(&disk).unwrap());
+    let disk = disk.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
+    assert!(disk.read_file(&leftover).is_err());
 }
 
 /// An empty life that ended, and behind it an open one with one record.
