@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::common::stats::percentile;
-use crate::peer::{Kind, Mode, Peer, Purpose, Result, Run, Setting};
+use crate::peer::{Kind, Mode, Peer, Purpose, Result, Run, Setting, Store};
 use crate::peers;
 use crate::place::Flushes;
 use crate::workload::{Commits, Mix, Task, Workload};
@@ -76,22 +76,7 @@ fn answer(peer: &Peer, request: &Request) -> Result<Measured> {
         }
         Job::Watched { threads, commits } => {
             let store = (peer.open)(&Setting { dir, purpose: Purpose::Commits(Mode::Sync) })?;
-            let shape = Commits { mix: Mix::All(Mode::Sync), threads: *threads, puts: 1, value: 100 };
-            let few = commits::Until::Commits(*threads as u64);
-            commits::run(&*store, &shape, few)?;
-            let [begin, end] = MARKS.map(Path::new);
-            let flushes = Flushes::of(dir);
-            let count = || flushes.as_ref().and_then(Flushes::count);
-            let _ = std::fs::File::open(begin);
-            let before = count();
-            let run = commits::run(&*store, &shape, commits::Until::Commits(*commits))?;
-            let after = count();
-            let _ = std::fs::File::open(end);
-            Ok(Measured {
-                operations: run.operations,
-                flushes: per(before, after, run.operations),
-                ..Measured::default()
-            })
+            watched(&*store, dir, *threads, *commits)
         }
         Job::Load => reads::load(&*(peer.open)(&Setting { dir, purpose: Purpose::Reads })?),
         Job::FillAndDie { transactions } => {
@@ -101,6 +86,26 @@ fn answer(peer: &Peer, request: &Request) -> Result<Measured> {
             die()
         }
     }
+}
+
+/// Commits between two marks.
+fn watched(store: &dyn Store, dir: &Path, threads: usize, commits: u64) -> Result<Measured> {
+    let shape = Commits { mix: Mix::All(Mode::Sync), threads, puts: 1, value: 100 };
+    let run = |commits| match store.drive(&shape, 1.0) {
+        Some(driven) => driven,
+        None => commits::run(store, &shape, commits::Until::Commits(commits)),
+    };
+    // The first commits may make files and fill them.
+    run(threads as u64)?;
+    let flushes = Flushes::of(dir);
+    let count = || flushes.as_ref().and_then(Flushes::count);
+    let [begin, end] = MARKS.map(Path::new);
+    let _ = std::fs::File::open(begin);
+    let before = count();
+    let run = run(commits)?;
+    let after = count();
+    let _ = std::fs::File::open(end);
+    Ok(Measured { operations: run.operations, flushes: per(before, after, run.operations), ..Measured::default() })
 }
 
 fn measure(peer: &Peer, workload: &Workload, dir: &Path, seconds: f64, transactions: u64) -> Result<Measured> {
