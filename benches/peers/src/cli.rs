@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Seconds of one measurement
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub seconds: f64,
-    /// Only the workloads whose name or title contains one of these (separated by commas)
+    /// Only the workloads of these names, or whose title contains one of these (separated by commas)
     #[arg(long, value_name = "WORKLOAD", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Only these peers (separated by commas), beside forelog and raw
@@ -62,10 +62,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl Arguments {
     pub fn workloads(&self) -> Result<Vec<&'static Workload>, String> {
         let asked = |text: &String| {
-            let found: Vec<_> = WORKLOADS
-                .iter()
-                .filter(|workload| workload.id.contains(text) || workload.title.contains(text))
-                .collect();
+            let named = Workload::named(text).map(|workload| vec![workload]);
+            let found =
+                named.unwrap_or_else(|| WORKLOADS.iter().filter(|workload| workload.title.contains(text)).collect());
             if found.is_empty() { Err(format!("no workload is called {text}; --list names them")) } else { Ok(found) }
         };
         let chosen = self.only.iter().map(asked).collect::<Result<Vec<_>, _>>()?.concat();

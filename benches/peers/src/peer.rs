@@ -155,7 +155,7 @@ impl Peer {
     /// The version that was built or is installed, or what to install.
     pub fn version(&self) -> Result<String> {
         match self.package {
-            Some(package) => Ok(locked_version(package).unwrap_or("of the source").to_owned()),
+            Some(package) => Ok(format!("{package} {}", locked_version(package).unwrap_or("of the source"))),
             None => (self.installed)(),
         }
     }

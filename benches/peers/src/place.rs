@@ -9,8 +9,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// What the largest measurements need.
-const ROOM: u64 = 6 << 30;
 /// File systems that lie in memory.
 const MEMORY: [&str; 3] = ["tmpfs", "ramfs", "hugetlbfs"];
 
@@ -25,8 +23,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Looks at a directory. The error says what to do.
-    pub fn of(dir: &Path) -> Result<Place, String> {
+    /// Looks at a directory that needs so many bytes of room. The error says what to do.
+    pub fn of(dir: &Path, room: u64) -> Result<Place, String> {
         let told = |error: &Error| format!("{}: {error}", dir.display());
         let found = metadata(dir).map_err(|error| match error.kind() {
             ErrorKind::NotFound => format!("{}; make it, or name another with --dir", told(&error)),
@@ -37,12 +35,12 @@ impl Place {
         }
         try_write(dir)?;
         let free = free_bytes(dir).map_err(|error| told(&error))?;
-        if free < ROOM {
+        if free < room {
             return Err(format!(
                 "{} has {} MiB free and the measurements need {} MiB; make room, or name another directory with --dir",
                 dir.display(),
                 free >> 20,
-                ROOM >> 20
+                room >> 20
             ));
         }
         let (file_system, device) = mount_of(dir).unwrap_or_else(|| ("unknown".to_owned(), "unknown".to_owned()));

@@ -10,7 +10,8 @@ use crate::child::{ANSWER, Job, Measured, Request};
 
 /// Runs this program again with the request; `before` is a command that runs it in turn, such as a tracer.
 pub fn ask(request: &Request, before: &[String], most: Duration) -> Result<Measured, String> {
-    let itself = std::env::current_exe().map_err(|error| error.to_string())?;
+    // The program that runs, even if another was built in its place meanwhile.
+    let itself = format!("/proc/{}/exe", std::process::id());
     let mut command = match before.split_first() {
         None => Command::new(itself),
         Some((first, rest)) => {

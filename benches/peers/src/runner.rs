@@ -15,7 +15,7 @@ use crate::workload::{Task, Workload};
 pub fn run(arguments: &Arguments) -> Result<Report, String> {
     let dir = arguments.dir.as_deref().ok_or("name a directory with --dir")?;
     let (workloads, peers) = (arguments.workloads()?, arguments.peers()?);
-    let place = Place::of(dir)?;
+    let place = Place::of(dir, room(arguments))?;
     let dir = dir.canonicalize().map_err(|error| format!("{}: {error}", dir.display()))?;
     let scratch = Scratch::new(&dir)?;
     if place.memory {
@@ -44,6 +44,13 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
         command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
     };
     Ok(Report { machine: Machine::this(), place, settings, peers: all, rows })
+}
+
+/// What the databases take at most, all that are kept for the next round and the one that is measured.
+fn room(arguments: &Arguments) -> u64 {
+    const GIB: u64 = 1 << 30;
+    const BYTES_OF_A_TRANSACTION: u64 = 2048;
+    2 * GIB + (arguments.seconds * GIB as f64) as u64 + arguments.transactions * BYTES_OF_A_TRANSACTION
 }
 
 fn described(peer: &Peer) -> Described {

@@ -70,6 +70,7 @@ pub const WORKLOADS: &[Workload] = &[
     commits("sync-1", "Sync, 1 thread", SYNC, 1),
     commits("sync-4", "Sync, 4 threads", SYNC, 4),
     commits("sync-16", "Sync, 16 threads", SYNC, 16),
+    commits("sync-32", "Sync, 32 threads", SYNC, 32),
     commits("sync-64", "Sync, 64 threads", SYNC, 64),
     Workload { id: "awaited", title: "durable, 1,024 awaited from one thread", task: Task::Awaited(1024) },
     commits("async-1", "Async, 1 thread", ASYNC, 1),

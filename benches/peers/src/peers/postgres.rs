@@ -153,7 +153,7 @@ impl Store for Opened {
         let _ = writeln!(script, "\\set number random(0, {})", KEYS - 1);
         let _ = writeln!(
             script,
-            "INSERT INTO keys VALUES (decode(lpad(to_hex(:number), 32, '0'), 'hex'), decode(repeat('5a', {}), 'hex')) \
+            "INSERT INTO keys VALUES (decode(lpad(to_hex(:number::bigint), 32, '0'), 'hex'), decode(repeat('5a', {}), 'hex')) \
              ON CONFLICT (key) DO UPDATE SET value = excluded.value;",
             commits.value
         );

@@ -5,19 +5,19 @@ use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Result, Session, Setting, Store};
 
 pub const PEER: Peer = Peer {
     name: "sqlite",
     kind: Kind::Engine,
-    package: Some("libsqlite3-sys"),
+    package: None,
     sync: Some("journal_mode=WAL, synchronous=FULL"),
     written: Some("journal_mode=WAL, synchronous=NORMAL: the log is written at each commit, synced at checkpoints"),
     asynchronous: Some("as Written: it has nothing weaker with a log"),
     can: Abilities { mixed: true, awaited: false, reads: true, replays: false },
     advice: "bundled; prepared statements, a WITHOUT ROWID table; one writer at a time, so threads take turns at one \
              connection a mode; 256 MiB of cache; its documentation advises FULL for durability in WAL mode",
-    installed: built_in,
+    installed: || Ok(format!("SQLite {} (rusqlite)", rusqlite::version())),
     open: |setting: &Setting| {
         let path = setting.dir.join("sqlite");
         let connections = [connection(&path, "FULL")?, connection(&path, "NORMAL")?];

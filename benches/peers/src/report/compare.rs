@@ -90,7 +90,8 @@ impl Line {
 /// All lines of a report: its workloads, and what follows from them.
 pub fn lines(report: &Report) -> Vec<Line> {
     let mut lines: Vec<Line> = report.rows.iter().map(|row| workload_line(report, row)).collect();
-    lines.extend(fsyncs(report));
+    let (title, from) = ("device flushes per Sync commit, 32 threads", "sync-32");
+    lines.extend(derived(report, from, "flushes", title, "", |measured| measured.flushes));
     for (id, title) in [("sync-64", "CPU per commit, Sync, 64 threads"), ("async-1", "CPU per commit, Async, 1 thread")]
     {
         lines.extend(derived(report, id, &format!("cpu-{id}"), title, "us", |measured| measured.cpu));
@@ -133,20 +134,6 @@ fn entries(report: &Report, row: &Row, value: fn(&Measured) -> Option<f64>) -> V
         values: cell.rounds.iter().filter_map(value).collect(),
     };
     row.cells.iter().map(entry).collect()
-}
-
-fn fsyncs(report: &Report) -> Option<Line> {
-    let watched = report.peers.iter().filter_map(|peer| Some((peer, peer.check.as_ref()?.many?)));
-    let entries: Vec<Entry> = watched
-        .map(|(peer, many)| Entry {
-            peer: peer.name.clone(),
-            kind: peer.kind,
-            excluded: excluded(report, "sync-1", &peer.name),
-            values: vec![many],
-        })
-        .collect();
-    let (id, title) = ("fsyncs".to_owned(), "fsyncs per Sync commit, 32 threads".to_owned());
-    (!entries.is_empty()).then_some(Line { id, title, unit: "", less_is_better: true, entries })
 }
 
 fn kind(report: &Report, name: &str) -> Kind {

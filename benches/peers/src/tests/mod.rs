@@ -1,1 +1,4 @@
-
+mod check;
+mod raw;
+mod report;
+mod stats;
