@@ -68,7 +68,12 @@ fn report(arguments: &Arguments) -> Result<Report, String> {
     for path in [&arguments.json, &arguments.markdown].into_iter().flatten() {
         writable(path)?;
     }
-    runner::run(arguments)
+    runner::run(arguments, |report| arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, report)))
+}
+
+fn write_json(path: &Path, report: &Report) -> Result<(), String> {
+    let json = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
+    std::fs::write(path, json + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Better to know before an hour of measuring than after it.
@@ -85,8 +90,7 @@ fn write(arguments: &Arguments, report: &Report) -> Result<(), String> {
         None => println!("{markdown}"),
     }
     if let Some(path) = &arguments.json {
-        let json = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| failed(path, error))?;
+        write_json(path, report)?;
     }
     if let Some(dir) = &arguments.svg {
         std::fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;

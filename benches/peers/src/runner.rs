@@ -12,7 +12,8 @@ use crate::process::ask;
 use crate::report::{Cell, Described, Machine, Report, Row, Settings};
 use crate::workload::{Task, Workload};
 
-pub fn run(arguments: &Arguments) -> Result<Report, String> {
+/// Measures everything that is asked for. `save` is given what there is after each round.
+pub fn run(arguments: &Arguments, save: impl Fn(&Report) -> Result<(), String>) -> Result<Report, String> {
     let dir = arguments.dir.as_deref().ok_or("name a directory with --dir")?;
     let (workloads, peers) = (arguments.workloads()?, arguments.peers()?);
     let place = Place::of(dir, room(arguments))?;
@@ -22,28 +23,24 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
         eprintln!("{} lies in memory ({}): no Sync figure means anything there", dir.display(), place.file_system);
     }
     let peers: Vec<(&Peer, Described)> = peers.into_iter().map(|peer| (peer, described(peer))).collect();
-    let mut rows: Vec<Row> = workloads.iter().map(|workload| row(workload, &peers)).collect();
-    let mut run = Run { arguments, scratch, memory: place.memory };
-    let mut all: Vec<Described> = Vec::new();
-    for (peer, mut described) in peers.iter().map(|(peer, described)| (*peer, described.clone())) {
-        let watched = !arguments.unchecked && !place.memory && peer.sync.is_some() && peer.kind != Kind::Raw;
-        if watched && described.missing.is_none() {
-            described.check = Some(run.check(peer));
-        }
-        all.push(described);
-    }
-    for round in 0..arguments.rounds {
-        for (number, row) in rows.iter_mut().enumerate() {
-            run.round(row, round as usize + number)?;
-        }
-    }
+    let rows = workloads.iter().map(|workload| row(workload, &peers)).collect();
     let settings = Settings {
         rounds: arguments.rounds,
         seconds: arguments.seconds,
         transactions: arguments.transactions,
         command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
     };
-    Ok(Report { machine: Machine::this(), place, settings, peers: all, rows })
+    let run = Run { arguments, scratch, memory: place.memory };
+    let peers = peers.into_iter().map(|(peer, described)| run.watched(peer, described)).collect();
+    let mut report = Report { machine: Machine::this(), place, settings, peers, rows };
+    for round in 0..arguments.rounds {
+        eprintln!("round {} of {}", round + 1, arguments.rounds);
+        for (number, row) in report.rows.iter_mut().enumerate() {
+            run.round(row, round as usize + number)?;
+        }
+        save(&report)?;
+    }
+    Ok(report)
 }
 
 /// What the databases take at most, all that are kept for the next round and the one that is measured.
@@ -90,6 +87,15 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// With what its system calls tell, where they can.
+    fn watched(&self, peer: &Peer, mut described: Described) -> Described {
+        let watched = !self.arguments.unchecked && !self.memory && peer.sync.is_some() && peer.kind != Kind::Raw;
+        if watched && described.missing.is_none() {
+            described.check = Some(self.check(peer));
+        }
+        described
+    }
+
     fn check(&self, peer: &Peer) -> Checked {
         eprint!("{}: does Sync sync? ", peer.name);
         let dir = self.scratch.0.join("watched");
@@ -108,7 +114,7 @@ impl Run<'_> {
     }
 
     /// Measures each cell of a row once. A peer that failed is not asked again.
-    fn round(&mut self, row: &mut Row, turn: usize) -> Result<(), String> {
+    fn round(&self, row: &mut Row, turn: usize) -> Result<(), String> {
         let workload = Workload::named(&row.id).ok_or("no such workload")?;
         let cells = row.cells.len();
         for cell in (0..cells).map(|cell| (cell + turn) % cells) {
@@ -184,6 +190,7 @@ impl Scratch {
     fn new(parent: &Path) -> Result<Self, String> {
         let dir = parent.join(format!("forelog-peers-{}", std::process::id()));
         std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        eprintln!("measuring in {}: remove it should this be interrupted", dir.display());
         Ok(Scratch(dir))
     }
 }

@@ -27,6 +27,7 @@ macro_rules! push {
 
 fn head(text: &mut String, report: &Report) {
     let (machine, place, settings) = (&report.machine, &report.place, &report.settings);
+    let rounds = report.rows.iter().flat_map(|row| &row.cells).map(|cell| cell.rounds.len()).max().unwrap_or(0);
     push!(
         text,
         "{} x {}, {} MiB, Linux {}, {} on {}. {} rounds of {} s a measurement, each in a process of its own; medians \
@@ -37,13 +38,13 @@ fn head(text: &mut String, report: &Report) {
         machine.kernel,
         place.file_system,
         place.device,
-        settings.rounds,
+        rounds,
         settings.seconds
     );
     if place.memory {
         push!(text, "\n**Measured in memory: what is said of Sync is meaningless.**");
     }
-    if settings.rounds < 5 {
+    if rounds < 5 {
         push!(text, "\n**Fewer than five rounds: the spread says little.**");
     }
     push!(text, "");

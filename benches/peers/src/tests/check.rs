@@ -27,7 +27,7 @@ fn an_interrupted_call_counts_once() {
 fn what_only_begins_a_write_back_is_no_sync() {
     let calls = "10 sync_file_range(5, 0, 4096, SYNC_FILE_RANGE_WRITE) = 0\n10 msync(0x7f, 4096, MS_ASYNC) = 0\n\
                  10 pwrite64(5, \"\"..., 160, 0) = 160\n";
-    let seen = seen("10 openat(AT_FDCWD, \"log\", O_RDWR) = 5\n", &calls, "");
+    let seen = seen("10 openat(AT_FDCWD, \"log\", O_RDWR) = 5\n", calls, "");
     assert_eq!((seen.syncs, seen.writes_sync), (0, false));
 }
 
