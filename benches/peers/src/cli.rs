@@ -19,7 +19,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// Seconds of one measurement
-    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 0.8, value_parser = seconds)]
     pub seconds: f64,
     /// Only the workloads of these names, or whose title contains one of these (separated by commas)
     #[arg(long, value_name = "WORKLOAD", value_delimiter = ',')]

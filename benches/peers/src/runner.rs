@@ -139,27 +139,15 @@ impl Run<'_> {
     }
 
     fn measure(&self, peer: &str, workload: &Workload) -> Result<Measured, String> {
-        let fresh_dir = self.scratch.0.join("measured");
-        let (dir, kept) = match workload.task {
-            Task::Commits(_) | Task::Awaited(_) => {
-                fresh(&fresh_dir)?;
-                (fresh_dir, false)
-            }
-            Task::Get { .. } | Task::Scan => (self.prepared(peer, "loaded", Job::Load)?, true),
-            Task::Reopen => {
-                let job = Job::FillAndDie { transactions: self.arguments.transactions };
-                let killed = self.prepared(peer, "killed", job)?;
-                fresh(&fresh_dir)?;
-                copy(&killed, &fresh_dir).map_err(|error| format!("the database cannot be copied: {error}"))?;
-                (fresh_dir, false)
-            }
-        };
+        let dir = self.scratch.0.join("measured");
+        fresh(&dir)?;
+        if workload.task == Task::Reopen {
+            copy(&self.killed(peer)?, &dir).map_err(|error| format!("the database cannot be copied: {error}"))?;
+        }
         let job = Job::Measure { workload: workload.id.to_owned(), seconds: self.arguments.seconds };
         let most = Duration::from_secs_f64(60.0 + 10.0 * self.arguments.seconds);
         let measured = ask(&self.request(peer, &dir, job), &[], most);
-        if !kept {
-            std::fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        }
+        std::fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         // What was deleted is not left for the next one's fsyncs to pay.
         if !self.memory {
             sync_all();
@@ -171,11 +159,12 @@ impl Run<'_> {
         Request { peer: peer.to_owned(), dir: dir.to_owned(), job, transactions: self.arguments.transactions }
     }
 
-    /// A database that is filled once for all rounds.
-    fn prepared(&self, peer: &str, what: &str, job: Job) -> Result<PathBuf, String> {
-        let dir = self.scratch.0.join(format!("{what}-{}", peer.replace(':', "-")));
+    /// What a killed process left, once for all rounds.
+    fn killed(&self, peer: &str) -> Result<PathBuf, String> {
+        let dir = self.scratch.0.join(format!("killed-{peer}"));
         if !dir.exists() {
             fresh(&dir)?;
+            let job = Job::FillAndDie { transactions: self.arguments.transactions };
             ask(&self.request(peer, &dir, job), &[], Duration::from_secs(600))
                 .map_err(|error| format!("it could not be filled: {error}"))?;
         }

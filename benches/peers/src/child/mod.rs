@@ -21,8 +21,6 @@ pub enum Job {
     Measure { workload: String, seconds: f64 },
     /// So many `Sync` commits between two marks, to be watched from outside.
     Watched { threads: usize, commits: u64 },
-    /// All keys, in large transactions.
-    Load,
     /// Transactions of 100 bytes, then SIGKILL.
     FillAndDie { transactions: u64 },
 }
@@ -78,7 +76,6 @@ fn answer(peer: &Peer, request: &Request) -> Result<Measured> {
             let store = (peer.open)(&Setting { dir, purpose: Purpose::Commits(Mode::Sync) })?;
             watched(&*store, dir, *threads, *commits)
         }
-        Job::Load => reads::load(&*(peer.open)(&Setting { dir, purpose: Purpose::Reads })?),
         Job::FillAndDie { transactions } => {
             let store = (peer.open)(&Setting { dir, purpose: Purpose::LongLog })?;
             commits::fill(&*store, *transactions)?;
@@ -127,11 +124,12 @@ fn measure(peer: &Peer, workload: &Workload, dir: &Path, seconds: f64, transacti
             Ok(Measured { value: opened + found, operations: transactions, ..Measured::default() })
         }
         Task::Get { threads } => {
+            reads::load(&*store)?;
             reads::get(&*store, threads, warm)?;
             counted(dir, peer, || reads::get(&*store, threads, seconds))
         }
         Task::Scan => {
-            reads::scan(&*store, warm)?;
+            reads::load(&*store)?;
             counted(dir, peer, || reads::scan(&*store, seconds))
         }
     }

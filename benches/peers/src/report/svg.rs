@@ -7,10 +7,10 @@ use crate::common::stats::Spread;
 use crate::peer::Kind;
 use crate::peers::OURS;
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 820.0;
 /// Room for the names on the left and the figures on the right.
 const LEFT: f64 = 150.0;
-const RIGHT: f64 = 110.0;
+const RIGHT: f64 = 190.0;
 const TOP: f64 = 56.0;
 const BAR: f64 = 24.0;
 
