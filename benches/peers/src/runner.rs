@@ -116,8 +116,7 @@ impl Run<'_> {
     /// Measures each cell of a row once. A peer that failed is not asked again.
     fn round(&self, row: &mut Row, turn: usize) -> Result<(), String> {
         let workload = Workload::named(&row.id).ok_or("no such workload")?;
-        let cells = row.cells.len();
-        for cell in (0..cells).map(|cell| (cell + turn) % cells) {
+        for cell in order(row.cells.len(), turn) {
             let cell = &mut row.cells[cell];
             if cell.error.is_some() {
                 continue;
@@ -170,6 +169,17 @@ impl Run<'_> {
         }
         Ok(dir)
     }
+}
+
+/// The numbers below `cells`, begun with another one each turn, and every second turn backwards: nobody follows the same
+/// one always.
+pub fn order(cells: usize, turn: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..cells).collect();
+    order.rotate_left(turn % cells.max(1));
+    if turn % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 /// The directory of this run; removed with all that is in it.
