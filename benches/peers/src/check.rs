@@ -53,6 +53,7 @@ pub fn check(peer: &str, dir: &Path, clear: impl Fn() -> Result<(), String>) -> 
             let _ = clear();
             let many = count_flushes(peer, dir, THREADS, 100 * THREADS as u64);
             let by = match &why {
+                _ if alone.is_err() => String::new(),
                 Some(why) => format!("the device's flush counter ({why})"),
                 None => "the device's flush counter (it commits through io_uring)".to_owned(),
             };

@@ -1,6 +1,7 @@
 //! PostgreSQL, driven by pgbench over a socket of its own.
 
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -87,8 +88,14 @@ impl Opened {
             command
         };
         let data = setting.dir.join("data");
-        let made =
-            command(&programs.initdb).args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"]).arg(&data).output()?;
+        let mut initdb = command(&programs.initdb);
+        initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"]).arg(&data);
+        let made = initdb.output().map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => {
+                "the user postgres may not pass the folders above: chmod o+x them".to_owned()
+            }
+            _ => format!("initdb: {error}"),
+        })?;
         if !made.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr).replace('\n', " ")).into());
         }
