@@ -42,7 +42,7 @@ pub enum Purpose {
     /// As many commits as it takes in the log, and no checkpoint that would shorten it; to be opened again with the
     /// same purpose.
     LongLog,
-    /// A load in large transactions, then reads.
+    /// A load in large transactions, or reads of what a process left that loaded and was killed.
     Reads,
 }
 

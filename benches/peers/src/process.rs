@@ -33,7 +33,8 @@ pub fn ask(request: &Request, before: &[String], most: Duration) -> Result<Measu
     let told = child.stderr.take().map(|out| std::thread::spawn(move || last_line_of(out)));
     let status = wait(&mut child, most)?;
     let answer = joined(answer).flatten();
-    let died_as_asked = matches!(request.job, Job::FillAndDie { .. }) && status.signal() == Some(libc::SIGKILL);
+    let died_as_asked =
+        matches!(request.job, Job::FillAndDie { .. } | Job::LoadAndDie) && status.signal() == Some(libc::SIGKILL);
     match answer {
         Some(answer) if status.success() || died_as_asked => {
             serde_json::from_str(&answer).map_err(|error| error.to_string())

@@ -140,11 +140,17 @@ impl Run<'_> {
     fn measure(&self, peer: &str, workload: &Workload) -> Result<Measured, String> {
         let dir = self.scratch.0.join("measured");
         fresh(&dir)?;
-        if workload.task == Task::Reopen {
-            copy(&self.killed(peer)?, &dir).map_err(|error| format!("the database cannot be copied: {error}"))?;
+        let transactions = self.arguments.transactions;
+        let killed = match workload.task {
+            Task::Commits(_) | Task::Awaited(_) => None,
+            Task::Get { .. } | Task::Scan => Some(self.killed(peer, "loaded", Job::LoadAndDie)?),
+            Task::Reopen => Some(self.killed(peer, "filled", Job::FillAndDie { transactions })?),
+        };
+        if let Some(killed) = killed {
+            copy(&killed, &dir).map_err(|error| format!("the database cannot be copied: {error}"))?;
         }
         let job = Job::Measure { workload: workload.id.to_owned(), seconds: self.arguments.seconds };
-        let most = Duration::from_secs_f64(60.0 + 10.0 * self.arguments.seconds);
+        let most = Duration::from_secs_f64(180.0 + 10.0 * self.arguments.seconds);
         let measured = ask(&self.request(peer, &dir, job), &[], most);
         std::fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         // What was deleted is not left for the next one's fsyncs to pay.
@@ -159,11 +165,10 @@ impl Run<'_> {
     }
 
     /// What a killed process left, once for all rounds.
-    fn killed(&self, peer: &str) -> Result<PathBuf, String> {
-        let dir = self.scratch.0.join(format!("killed-{peer}"));
+    fn killed(&self, peer: &str, what: &str, job: Job) -> Result<PathBuf, String> {
+        let dir = self.scratch.0.join(format!("{what}-{peer}"));
         if !dir.exists() {
             fresh(&dir)?;
-            let job = Job::FillAndDie { transactions: self.arguments.transactions };
             ask(&self.request(peer, &dir, job), &[], Duration::from_secs(600))
                 .map_err(|error| format!("it could not be filled: {error}"))?;
         }

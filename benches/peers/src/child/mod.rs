@@ -21,6 +21,8 @@ pub enum Job {
     Measure { workload: String, seconds: f64 },
     /// So many `Sync` commits between two marks, to be watched from outside.
     Watched { threads: usize, commits: u64 },
+    /// All keys, then SIGKILL: what is in memory is not moved into tables by closing.
+    LoadAndDie,
     /// Transactions of 100 bytes, then SIGKILL.
     FillAndDie { transactions: u64 },
 }
@@ -76,13 +78,22 @@ fn answer(peer: &Peer, request: &Request) -> Result<Measured> {
             let store = (peer.open)(&Setting { dir, purpose: Purpose::Commits(Mode::Sync) })?;
             watched(&*store, dir, *threads, *commits)
         }
+        Job::LoadAndDie => {
+            let store = (peer.open)(&Setting { dir, purpose: Purpose::Reads })?;
+            reads::load(&*store)?;
+            die_filled()
+        }
         Job::FillAndDie { transactions } => {
             let store = (peer.open)(&Setting { dir, purpose: Purpose::LongLog })?;
             commits::fill(&*store, *transactions)?;
-            println!("{ANSWER}{}", serde_json::to_string(&Measured::default())?);
-            die()
+            die_filled()
         }
     }
+}
+
+fn die_filled() -> Result<Measured> {
+    println!("{ANSWER}{}", serde_json::to_string(&Measured::default())?);
+    die()
 }
 
 /// Commits between two marks.
@@ -124,12 +135,13 @@ fn measure(peer: &Peer, workload: &Workload, dir: &Path, seconds: f64, transacti
             Ok(Measured { value: opened + found, operations: transactions, ..Measured::default() })
         }
         Task::Get { threads } => {
-            reads::load(&*store)?;
+            // What a peer caches is cached then.
+            reads::scan(&*store, 0.0)?;
             reads::get(&*store, threads, warm)?;
             counted(dir, peer, || reads::get(&*store, threads, seconds))
         }
         Task::Scan => {
-            reads::load(&*store)?;
+            reads::scan(&*store, warm)?;
             counted(dir, peer, || reads::scan(&*store, seconds))
         }
     }

@@ -7,11 +7,11 @@ use crate::common::{KEYS, key, key_of};
 use crate::peer::{Kind, Mode, Peer, Put, Result, Run, Store};
 use crate::workload::Values;
 
-/// Writes every key once, in no order, a thousand in a transaction, and scans them: what a peer caches is cached then.
+/// Writes every key once, in no order, fifty thousand in a transaction.
 pub fn load(store: &dyn Store) -> Result<()> {
     /// Shares no factor with the number of keys, so that its multiples visit each key once.
     const STEP: u64 = 618_033_989;
-    const PUTS: u64 = 1000;
+    const PUTS: u64 = 50_000;
     let values = Values::new();
     let mut session = store.session()?;
     for first in (0..KEYS).step_by(PUTS as usize) {

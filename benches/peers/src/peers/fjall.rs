@@ -12,8 +12,8 @@ pub const PEER: Peer = Peer {
     written: Some("insert: the journal is written at each"),
     asynchronous: Some("manual_journal_persist(true): the journal is written when its buffer is full, never synced"),
     can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
-    advice: "defaults; its documentation advises persist() after what must be durable; reads: 512 MiB of cache; reopen: a memtable of 2 GiB, so \
-             that all is in the journal",
+    advice: "defaults; its documentation advises persist() after what must be durable; reads and reopen: a memtable of \
+             2 GiB, so that all is in it and in the journal",
     installed: built_in,
     open,
 };

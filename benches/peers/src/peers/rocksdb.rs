@@ -17,7 +17,7 @@ pub const PEER: Peer = Peer {
     asynchronous: Some("manual_wal_flush = true: the log is written when its buffer is full, never synced"),
     can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
     advice: "defaults; its documentation advises WriteOptions.sync for durability and batches of writes for speed; \
-             reads: 512 MiB of block cache, a snapshot each thread; reopen: a memtable of 2 GiB, so that all is in the log",
+             reads: 512 MiB of block cache, a snapshot each thread; reopen and reads: a memtable of 2 GiB, so that all is in the log",
     installed: || Ok(format!("{} (C interface)", library()?.1)),
     open: |setting: &Setting| Ok(Box::new(Opened::open(setting)?)),
 };
@@ -146,7 +146,7 @@ impl Opened {
             let options = (api.options_create)();
             (api.options_set_create_if_missing)(options, 1);
             (api.options_set_manual_wal_flush)(options, by_hand.into());
-            if setting.purpose == Purpose::LongLog {
+            if matches!(setting.purpose, Purpose::LongLog | Purpose::Reads) {
                 (api.options_set_write_buffer_size)(options, 2 << 30);
             }
             if setting.purpose == Purpose::Reads {

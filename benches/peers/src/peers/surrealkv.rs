@@ -17,14 +17,14 @@ pub const PEER: Peer = Peer {
     can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
     advice: "with_wal_preallocation(true), as its documentation advises for small synced commits; write-only \
              transactions, blocked on one at a time in each thread and begun anew after a conflict; a tokio runtime \
-             around it; reads: 512 MiB of cache; reopen: a memtable of 2 GiB, so that all is in the log",
+             around it; reads: 512 MiB of cache; reopen and reads: a memtable of 2 GiB, so that all is in the log",
     installed: built_in,
     open: |setting: &Setting| {
         let runtime = Runtime::new()?;
         let tree = {
             let _inside = runtime.enter();
             let mut options = Options::new().with_wal_preallocation(true);
-            if setting.purpose == Purpose::LongLog {
+            if matches!(setting.purpose, Purpose::LongLog | Purpose::Reads) {
                 options = options.with_max_memtable_size(2 << 30);
             }
             if setting.purpose == Purpose::Reads {
