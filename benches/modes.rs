@@ -9,21 +9,20 @@
 //! `Written`, the pwrite alone.
 
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
-use std::future::Future;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use forelog::{CommitMode, Engine, Keyspace, Log, Receipt};
 
+mod common;
+use common::awaited::keep_in_flight;
+use common::raw::{Group, Ring};
+use common::stats::{Spread, percentile};
+use common::{key, record_bytes};
+
 const ROUNDS: usize = 5;
-const KEYS: u64 = 1_000_000;
-/// Bytes of the log that one commit takes: 16 of key, 100 of value, their batch, the frame.
-const RECORD: usize = 160;
+/// Bytes of the log that one commit takes.
+const RECORD: usize = record_bytes(1, 100);
 
 /// One measurement: operations per second, and the times of single ones in nanoseconds.
 struct Measured {
@@ -57,149 +56,42 @@ fn shared_out(threads: usize, operations: usize, operation: impl Fn(usize) + Syn
     Measured { rate: (share * threads) as f64 / start.elapsed().as_secs_f64(), times: Vec::new() }
 }
 
-/// A file filled with zeros, as large as the operations need. In pieces of 64 KiB: after larger ones some kernels cache
-/// the file in large units, and each small write and fsync costs more.
-fn raw_file(dir: &Path, name: &str, bytes: usize) -> File {
-    let path = dir.join(name);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).expect("a file");
-    for at in (0..bytes).step_by(64 << 10) {
-        file.write_all_at(&vec![0; (64 << 10).min(bytes - at)], at as u64).expect("room");
-    }
-    file.sync_all().expect("a sync");
-    file
-}
-
-/// A log without an engine: records one behind the other in a preallocated file, from the front again at its end.
-struct RawLog {
-    file: File,
-    at: Cell<u64>,
-}
+/// Records one behind the other in a preallocated file, from the front again at its end.
+struct RawLog(Ring);
 
 impl RawLog {
-    const RECORDS: usize = 100_000;
-
     fn new(dir: &Path) -> Self {
-        RawLog { file: raw_file(dir, "raw-alone", Self::RECORDS * RECORD), at: Cell::new(0) }
+        RawLog(Ring::create(&dir.join("raw-alone"), 100_000 * RECORD as u64).expect("a file"))
     }
 
     fn write(&self) {
-        let at = self.at.replace((self.at.get() + RECORD as u64) % (Self::RECORDS * RECORD) as u64);
-        self.file.write_all_at(&[7; RECORD], at).expect("a write");
+        self.0.write(&[7; RECORD]).expect("a write");
     }
 
     fn write_and_sync(&self) {
         self.write();
-        self.file.sync_data().expect("a sync");
-    }
-}
-
-/// The simplest group commit: whoever finds nobody flushing writes and syncs for all.
-struct RawGroup {
-    file: File,
-    state: Mutex<RawState>,
-    done: Condvar,
-    /// Threads that wait, for the leader to gather.
-    waiting: AtomicU64,
-}
-
-#[derive(Default)]
-struct RawState {
-    buffer: Vec<u8>,
-    appended: u64,
-    durable: u64,
-    flushing: bool,
-    last_group: u64,
-}
-
-impl RawGroup {
-    fn commit(&self) {
-        let mut state = self.state.lock().expect("no panic");
-        state.buffer.extend_from_slice(&[7; RECORD]);
-        state.appended += RECORD as u64;
-        let mine = state.appended;
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        while state.durable < mine {
-            if state.flushing {
-                state = self.done.wait(state).expect("no panic");
-                continue;
-            }
-            state.flushing = true;
-            let group = state.last_group;
-            drop(state);
-            let deadline = Instant::now() + Duration::from_micros(50);
-            while self.waiting.load(Ordering::Relaxed) < group && Instant::now() < deadline {
-                std::thread::yield_now();
-            }
-            state = self.state.lock().expect("no panic");
-            let bytes = std::mem::take(&mut state.buffer);
-            let (from, to) = (state.durable, state.appended);
-            state.last_group = self.waiting.load(Ordering::Relaxed);
-            drop(state);
-            self.file.write_all_at(&bytes, from).expect("a write");
-            self.file.sync_data().expect("a sync");
-            state = self.state.lock().expect("no panic");
-            state.durable = to;
-            state.flushing = false;
-            self.done.notify_all();
-        }
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.sync().expect("a sync");
     }
 }
 
 fn raw_group(dir: &Path, threads: usize, operations: usize) -> Measured {
-    let file = raw_file(dir, "raw", operations * RECORD);
-    let group = RawGroup { file, state: Mutex::default(), done: Condvar::new(), waiting: AtomicU64::new(0) };
-    shared_out(threads, operations, |_| group.commit())
-}
-
-/// One of a million keys of 16 bytes, in no order.
-fn key(number: usize) -> [u8; 16] {
-    let number = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS;
-    let mut key = [b'k'; 16];
-    key[8..].copy_from_slice(&number.to_be_bytes());
-    key
+    let group = Group::new(Ring::create(&dir.join("raw"), (operations * RECORD) as u64).expect("a file"));
+    shared_out(threads, operations, |_| {
+        let (end, _) = group.append(&[7; RECORD]);
+        group.sync(end).expect("a sync");
+    })
 }
 
 fn commit(engine: &Engine, keys: &Keyspace, number: usize, mode: CommitMode) -> Receipt {
     let mut batch = engine.batch().expect("open");
-    batch.put(keys, key(number), [7; 100]).expect("a write");
+    batch.put(keys, key(number as u64), [7; 100]).expect("a write");
     batch.commit_with(mode).expect("a commit")
 }
 
 /// Keeps `tasks` commits in flight from one thread, each awaited.
 fn awaited(tasks: usize, operations: usize, commit: impl Fn(usize) -> Receipt) -> Measured {
-    struct Flag(Mutex<bool>, Condvar);
-    impl Wake for Flag {
-        fn wake(self: Arc<Self>) {
-            *self.0.lock().expect("no panic") = true;
-            self.1.notify_one();
-        }
-    }
-    let flag = Arc::new(Flag(Mutex::new(false), Condvar::new()));
-    let waker = Waker::from(Arc::clone(&flag));
-    let mut context = Context::from_waker(&waker);
-    let mut receipts: Vec<Receipt> = (0..tasks).map(&commit).collect();
-    let (mut begun, mut done) = (tasks, 0);
     let start = Instant::now();
-    while done < operations {
-        for receipt in &mut receipts {
-            // A new receipt is polled at once: nobody would wake this thread for one that was not.
-            while done < operations
-                && let Poll::Ready(verdict) = std::pin::Pin::new(&mut *receipt).poll(&mut context)
-            {
-                verdict.expect("durable");
-                done += 1;
-                *receipt = commit(begun);
-                begun += 1;
-            }
-        }
-
-        let mut woken = flag.0.lock().expect("no panic");
-        while !*woken && done < operations {
-            woken = flag.1.wait(woken).expect("no panic");
-        }
-        *woken = false;
-    }
+    let done = keep_in_flight(tasks, |done| done >= operations, |number| Ok(commit(number))).expect("durable");
     Measured { rate: done as f64 / start.elapsed().as_secs_f64(), times: Vec::new() }
 }
 
@@ -227,29 +119,22 @@ impl Row {
     }
 
     fn print(&mut self) {
-        let mut ratios: Vec<f64> = self.rates.iter().zip(&self.raw).map(|(rate, raw)| rate / raw).collect();
-        let (raw, rate) = (median(&mut self.raw), median(&mut self.rates));
-        let ratio = match median(&mut ratios) {
-            ratio if raw > 0.0 => {
-                format!("{ratio:.3} ({:.2} to {:.2})", ratios[ratios.len() / 4], ratios[ratios.len() * 3 / 4])
-            }
+        let median = |values: &[f64]| Spread::of(values.iter().copied()).map_or(0.0, |spread| spread.median);
+        let raw = median(&self.raw);
+        let ratio = match Spread::of(self.rates.iter().zip(&self.raw).map(|(rate, raw)| rate / raw)) {
+            Some(ratio) if raw > 0.0 => format!("{:.3} ({:.2} to {:.2})", ratio.median, ratio.low, ratio.high),
             _ => "-".to_owned(),
         };
         self.times.sort_unstable();
-        let percentile = |per_mille: usize| match self.times.len() {
-            0 => "-".to_owned(),
-            length => format!("{:.1}", self.times[(length - 1) * per_mille / 1000] as f64 / 1000.0),
+        let time = |per_mille: usize| match percentile(&self.times, per_mille) {
+            None => "-".to_owned(),
+            Some(nanoseconds) => format!("{:.1}", nanoseconds as f64 / 1000.0),
         };
         let raw = if raw > 0.0 { format!("{raw:.0}") } else { "-".to_owned() };
-        let (p50, p99, p999) = (percentile(500), percentile(990), percentile(999));
-        let per_flush = median(&mut self.commits_per_flush);
+        let (rate, per_flush) = (median(&self.rates), median(&self.commits_per_flush));
+        let (p50, p99, p999) = (time(500), time(990), time(999));
         println!("| {} | {raw} | {rate:.0} | {ratio} | {p50} | {p99} | {p999} | {per_flush:.1} |", self.name);
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// One row of the table: how the raw limit and the engine are driven.
@@ -349,10 +234,11 @@ fn open_time(dir: &Path) {
         times.push(start.elapsed().as_secs_f64());
         assert!(killed.recovery().crashed.is_some() && bytes > 0);
     }
+    let median = |times: Vec<f64>| Spread::of(times).map_or(0.0, |spread| spread.median);
     println!(
         "\nopen after SIGKILL, 1,000,000 transactions in the log: {:.2} s (reading the files alone: {:.2} s)",
-        median(&mut times),
-        median(&mut read_times)
+        median(times),
+        median(read_times)
     );
 }
 

@@ -1,0 +1,94 @@
+//! Point reads and scans of all keys, and what is left after a kill.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use crate::common::{KEYS, key, key_of};
+use crate::peer::{Kind, Mode, Peer, Put, Result, Run, Store};
+use crate::workload::Values;
+
+/// Writes every key once, in no order, fifty thousand in a transaction.
+pub fn load(store: &dyn Store) -> Result<()> {
+    /// Shares no factor with the number of keys, so that its multiples visit each key once.
+    const STEP: u64 = 618_033_989;
+    const PUTS: u64 = 50_000;
+    let values = Values::new();
+    let mut session = store.session()?;
+    for first in (0..KEYS).step_by(PUTS as usize) {
+        let numbers = first..first + PUTS;
+        let puts: Vec<Put> = numbers.map(|number| (key_of(number * STEP % KEYS), values.value(number, 100))).collect();
+        session.commit(&puts, Mode::Async)?;
+    }
+    drop(session);
+    store.flush()?;
+    let found = store.reader()?.scan()?;
+    if found != KEYS {
+        return Err(format!("{KEYS} keys were written and {found} are found").into());
+    }
+    Ok(())
+}
+
+/// Reads keys in no order from each thread.
+pub fn get(store: &dyn Store, threads: usize, seconds: f64) -> Result<Run> {
+    let begin = Barrier::new(threads + 1);
+    std::thread::scope(|scope| {
+        let begin = &begin;
+        let readers: Vec<_> = (0..threads as u64)
+            .map(|thread| scope.spawn(move || get_in_one_thread(store, thread << 32, seconds, begin)))
+            .collect();
+        begin.wait();
+        let start = Instant::now();
+        let mut operations = 0;
+        for reader in readers {
+            operations += reader.join().map_err(|_| "a thread panicked")??;
+        }
+        Ok(Run { operations, seconds: start.elapsed().as_secs_f64(), times: Vec::new() })
+    })
+}
+
+fn get_in_one_thread(store: &dyn Store, first: u64, seconds: f64, begin: &Barrier) -> Result<u64> {
+    /// Reads between two looks at the clock.
+    const PIECE: u64 = 256;
+    let reader = store.reader();
+    begin.wait();
+    let mut reader = reader?;
+    let (start, time) = (Instant::now(), Duration::from_secs_f64(seconds));
+    let mut done = 0;
+    while start.elapsed() < time {
+        for number in first + done..first + done + PIECE {
+            if reader.get(&key(number))? != Some(100) {
+                return Err(format!("key {number} is missing, or its value").into());
+            }
+        }
+        done += PIECE;
+    }
+    Ok(done)
+}
+
+/// Scans everything, again and again.
+pub fn scan(store: &dyn Store, seconds: f64) -> Result<Run> {
+    let (start, time) = (Instant::now(), Duration::from_secs_f64(seconds));
+    let mut operations = 0;
+    while operations == 0 || start.elapsed() < time {
+        let found = store.reader()?.scan()?;
+        if found != KEYS {
+            return Err(format!("{found} keys instead of {KEYS}").into());
+        }
+        operations += found;
+    }
+    Ok(Run { operations, seconds: start.elapsed().as_secs_f64(), times: Vec::new() })
+}
+
+/// Whether the first and the last transaction of a killed process are there. Returns the seconds that it took to tell.
+pub fn has_ends(store: &dyn Store, peer: &Peer, transactions: u64) -> Result<f64> {
+    let begin = Instant::now();
+    if peer.kind != Kind::Raw {
+        let mut reader = store.reader()?;
+        for number in [0, transactions - 1] {
+            if reader.get(&key(number))?.is_none() {
+                return Err(format!("transaction {number} of {transactions} was lost").into());
+            }
+        }
+    }
+    Ok(begin.elapsed().as_secs_f64())
+}

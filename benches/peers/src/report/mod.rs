@@ -1,0 +1,106 @@
+//! What a run found, and how it is shown.
+
+mod compare;
+pub mod markdown;
+pub mod svg;
+
+pub use compare::{Entry, Line, Standing, lines};
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::Checked;
+use crate::child::Measured;
+use crate::peer::Kind;
+use crate::place::Place;
+
+/// Everything that a run measured; its JSON.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub place: Place,
+    pub settings: Settings,
+    pub peers: Vec<Described>,
+    pub rows: Vec<Row>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    pub rounds: u32,
+    pub seconds: f64,
+    pub transactions: u64,
+    pub command: String,
+}
+
+/// A peer and its configurations, in words.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Described {
+    pub name: String,
+    pub kind: Kind,
+    pub version: String,
+    /// What to install for it.
+    pub missing: Option<String>,
+    pub sync: Option<String>,
+    pub written: Option<String>,
+    pub asynchronous: Option<String>,
+    pub advice: String,
+    pub check: Option<Checked>,
+}
+
+/// All measurements of a workload.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Row {
+    pub id: String,
+    pub title: String,
+    pub cells: Vec<Cell>,
+}
+
+/// All measurements of a workload and a peer, in the order of the rounds.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Cell {
+    pub peer: String,
+    pub rounds: Vec<Measured>,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Machine {
+    pub processor: String,
+    pub processors: usize,
+    pub memory_mib: u64,
+    pub kernel: String,
+}
+
+impl Machine {
+    /// The machine that this runs on, as its kernel tells it.
+    pub fn this() -> Machine {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let value = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        let memory = value(&read("/proc/meminfo"), "MemTotal").unwrap_or_default();
+        let kibibytes: u64 = memory.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        Machine {
+            processor: value(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned()),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_mib: kibibytes >> 10,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        }
+    }
+}
+
+/// Three digits that count, and a unit of thousands.
+pub fn figure(value: f64) -> String {
+    let (value, unit) = match value.abs() {
+        size if size >= 999_500.0 => (value / 1e6, "M"),
+        size if size >= 9_995.0 => (value / 1e3, "k"),
+        _ => (value, ""),
+    };
+    let decimals = match value.abs() {
+        size if size >= 99.95 || (size == 0.0) => 0,
+        size if size >= 9.995 => 1,
+        size if size >= 0.0995 => 2,
+        _ => 4,
+    };
+    format!("{value:.decimals$}{unit}")
+}

@@ -1,0 +1,5 @@
+mod check;
+mod raw;
+mod report;
+mod runner;
+mod stats;
