@@ -7,7 +7,8 @@ use super::*;
 fn a_leader_gathers_those_whom_the_last_flush_released() {
     const CLIENTS: u64 = 4;
     const COMMITS: u64 = 8;
-    simulate(&small(), |_, engine, keys| {
+    simulate(&small(), |disk, engine, keys| {
+        disk.inject(Fault::lasting(OpSelector::of(OpKind::StartSync), FaultKind::Stall(Duration::ZERO)));
         let before = engine.stats().flushes;
         let committers: Vec<_> = (0..CLIENTS)
             .map(|client| {
@@ -23,11 +24,13 @@ fn a_leader_gathers_those_whom_the_last_flush_released() {
         let flushes = engine.stats().flushes - before;
         // Those who commit first do not know of each other yet, nor does the last know that nobody comes any more.
         assert!(flushes <= COMMITS + 3, "{flushes} flushes for {COMMITS} commits of each of {CLIENTS} clients");
+        // Nor does whoever finds nobody at the start.
+        let alone = disk.fault_hits();
+        assert!(alone <= 2, "{alone} of them began without the others");
     });
 }
 
-/// Nobody else is there: it flushes at once, and has the device begin before it goes to the index. One of two does not
-/// start a sync that the other would have to wait for.
+/// Nobody else is there: it flushes at once, and has the device begin before it goes to the index.
 #[test]
 fn a_lone_committer_waits_for_nobody() {
     simulate(&small(), |disk, engine, keys| {
