@@ -141,12 +141,9 @@ impl Shared {
 
     /// Flushes everything appended so far. Called with the right to sync, which it gives on.
     fn lead(&self) {
-        let mut right = SyncRight { shared: self, returned: false };
+        let right = SyncRight { shared: self, returned: false };
         self.gather();
-        if self.write_and_sync().is_err() {
-            self.tell_of_poison();
-        }
-        right.returned = true;
+        right.flush();
     }
 
     /// The right to sync for a Sync commit that has its place, if nobody else has it or was around at the last flush.
@@ -330,6 +327,16 @@ struct SyncRight<'a> {
     returned: bool,
 }
 
+impl SyncRight<'_> {
+    /// Makes everything appended so far durable, and gives the right on.
+    fn flush(mut self) {
+        if self.shared.write_and_sync().is_err() {
+            self.shared.tell_of_poison();
+        }
+        self.returned = true;
+    }
+}
+
 impl Drop for SyncRight<'_> {
     fn drop(&mut self) {
         if !self.returned {
@@ -355,11 +362,8 @@ impl LoneFlush<'_> {
     }
 
     /// Makes it durable, with whatever was appended since, and gives the right to sync on.
-    pub(crate) fn finish(mut self) {
-        if self.right.shared.write_and_sync().is_err() {
-            self.right.shared.tell_of_poison();
-        }
-        self.right.returned = true;
+    pub(crate) fn finish(self) {
+        self.right.flush();
     }
 }
 
