@@ -77,6 +77,9 @@ fn figures(report: &Value) -> Vec<Figure> {
     add("second process refused while the first runs".into(), count(&report["locked"]), Wanted::AtLeast(1));
     add("states opened and compared".into(), count(&report["states"]), Wanted::AtLeast(1));
     add("distinct states".into(), count(&report["distinct_states"]), Wanted::Any);
+    for (modes, states) in report["distinct_states_of"].as_object().into_iter().flatten() {
+        add(format!("distinct states after commits of {modes}"), count(states), Wanted::AtLeast(1));
+    }
     add("tokens asked about".into(), count(&report["tokens"]), Wanted::AtLeast(1));
     for mode in list("modes") {
         let name = mode["mode"].as_str().unwrap_or_default();

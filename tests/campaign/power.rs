@@ -65,8 +65,13 @@ fn of_file_system(run: &Value) -> Vec<Figure> {
     for story in run["stories"].as_array().into_iter().flatten() {
         println!("{}: {story}", run["name"]);
     }
+    let states_of = run["states_of"].as_object().into_iter().flatten().map(|(modes, states)| {
+        let name =
+            format!("{}: distinct crash states after commits of {modes}", run["name"].as_str().unwrap_or_default());
+        Figure::new(PART, name, states.as_u64().unwrap_or(0), Wanted::AtLeast(1))
+    });
     let figure = |name: &str, field: &str, wanted| figure(run, name, field, wanted);
-    vec![
+    let figures = vec![
         figure("distinct crash states", "states", Wanted::AtLeast(STATES)),
         figure("of these, of a second cut", "second_cut_states", Wanted::AtLeast(1)),
         figure("opened and judged", "opened", Wanted::Any),
@@ -74,10 +79,11 @@ fn of_file_system(run: &Value) -> Vec<Figure> {
         figure("violations", "violations", Wanted::Zero),
         figure("faults of the file system", "file_system_faults", Wanted::Any),
         figure("sectors of segments written", "log_sectors_written", Wanted::Any),
-        figure("of these, with a frame written in part", "partly_written_frames", Wanted::Any),
+        figure("of these, with a frame written in part", "partly_written_frames", Wanted::Zero),
         figure("frames compared on the device", "frames_compared", Wanted::Any),
         figure("torn words on the device", "torn_words", Wanted::Zero),
         figure("recordings", "recordings", Wanted::Any),
         figure("flushes recorded", "flushes", Wanted::Any),
-    ]
+    ];
+    figures.into_iter().chain(states_of).collect()
 }

@@ -203,6 +203,14 @@ pub(crate) struct Step {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Case(pub(crate) Vec<Step>);
 
+impl Case {
+    /// The modes of the last life that committed and did not come to its end by itself.
+    pub(crate) fn modes(&self) -> Option<&'static str> {
+        let cut_off = |step: &&Step| step.script.has_commits() && step.fate != Fate::Finish;
+        self.0.iter().rfind(cut_off).map(|step| step.script.modes.name())
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut before = "";

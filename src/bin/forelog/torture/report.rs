@@ -1,5 +1,6 @@
 //! The report, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -65,6 +66,9 @@ impl Report<'_> {
             grouped(tally.opens),
             grouped(tally.tokens)
         )?;
+        for (modes, images) in &tally.images_of {
+            writeln!(text, "  distinct after commits of {modes:12} {:>9}", grouped(images.len() as u64))?;
+        }
         match self.broken {
             None => writeln!(text, "violations: 0"),
             Some((what, _)) => writeln!(text, "violations: 1\n  {what}\n{}", self.how_to_replay()),
@@ -185,6 +189,7 @@ impl Report<'_> {
             "processes": tally.processes,
             "states": tally.checks,
             "distinct_states": tally.images.len(),
+            "distinct_states_of": tally.images_of.iter().map(|(modes, images)| (*modes, images.len())).collect::<BTreeMap<_, _>>(),
             "opens": tally.opens,
             "tokens": tally.tokens,
             "modes": modes,

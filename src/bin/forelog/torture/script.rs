@@ -14,6 +14,16 @@ pub(crate) enum Modes {
     Mixed,
 }
 
+impl Modes {
+    /// As in the first word of a script.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Modes::One(mode) => MODES[mode_index(mode)].0,
+            Modes::Mixed => "mixed",
+        }
+    }
+}
+
 pub(crate) const WITHIN: CommitMode = CommitMode::Within(Duration::from_millis(2));
 /// Every mode, with its name in the ledger and on the command line.
 pub(crate) const MODES: [(&str, CommitMode); 4] =
@@ -56,6 +66,11 @@ impl Script {
         Script { retiring: true, ..self }
     }
 
+    /// Whether a life of it has anything to lose.
+    pub(crate) fn has_commits(&self) -> bool {
+        self.commits != Some(0)
+    }
+
     pub(crate) fn mode(&self, number: u32) -> CommitMode {
         match self.modes {
             Modes::One(mode) => mode,
@@ -80,10 +95,7 @@ impl Script {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let modes = match self.modes {
-            Modes::One(mode) => MODES[mode_index(mode)].0,
-            Modes::Mixed => "mixed",
-        };
+        let modes = self.modes.name();
         match self.commits {
             Some(commits) => write!(f, "{modes}-{}x{commits}-{}", self.clients, self.segment),
             None => write!(f, "{modes}-{}xever-{}", self.clients, self.segment),

@@ -144,7 +144,7 @@ impl Torturer<'_> {
     fn check(&mut self, subject: &mut Subject) -> Result<(), Trouble> {
         let summary = subject.check(&self.workspace.path("damaged"));
         self.last = subject.case.clone();
-        self.tally.checked(&summary?);
+        self.tally.checked(&summary?, subject.case.modes());
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Torturer<'_> {
             match fate {
                 Fate::Lies(lie, ..) => {
                     let after = self.check_lie(&mut subject)?;
-                    self.tally.lied(*lie, &after);
+                    self.tally.lied(*lie, &after, subject.case.modes());
                     if matches!(after, AfterLie::Refused) {
                         break;
                     }
@@ -361,7 +361,7 @@ impl Torturer<'_> {
             if lived.hit.is_none() {
                 return self.remove(&subject);
             }
-            self.tally.lied(lie, &after);
+            self.tally.lied(lie, &after, subject.case.modes());
             if matches!(after, AfterLie::Opened(_)) {
                 self.afterlife(&mut subject)?;
             }

@@ -77,6 +77,8 @@ pub(super) struct Tally {
     pub(super) checks: u64,
     pub(super) opens: u64,
     pub(super) images: HashSet<u64>,
+    /// The same by the modes of the last life that committed; an image that came of two of them counts for both.
+    pub(super) images_of: BTreeMap<&'static str, HashSet<u64>>,
     pub(super) acknowledged: [u64; MODES.len()],
     pub(super) lost: [u64; MODES.len()],
     pub(super) durable: u64,
@@ -104,7 +106,7 @@ impl Tally {
     }
 
     /// What a lie took is not among the losses of the modes: those keep their promises.
-    pub(super) fn lied(&mut self, lie: Lie, after: &AfterLie) {
+    pub(super) fn lied(&mut self, lie: Lie, after: &AfterLie, modes: Option<&'static str>) {
         let lies = self.lies.entry(lie).or_default();
         match after {
             AfterLie::Refused => {
@@ -115,20 +117,23 @@ impl Tally {
                 let place = if summary.promised == 0 { &mut lies.harmless } else { &mut lies.took };
                 *place += 1;
                 lies.taken += summary.promised;
-                self.opened(summary);
+                self.opened(summary, modes);
             }
         }
     }
 
-    fn opened(&mut self, summary: &Summary) {
+    fn opened(&mut self, summary: &Summary, modes: Option<&'static str>) {
         self.checks += 1;
         self.opens += summary.opens;
         self.tokens += summary.tokens;
         self.images.insert(summary.digest);
+        if let Some(modes) = modes {
+            self.images_of.entry(modes).or_default().insert(summary.digest);
+        }
     }
 
-    pub(super) fn checked(&mut self, summary: &Summary) {
-        self.opened(summary);
+    pub(super) fn checked(&mut self, summary: &Summary, modes: Option<&'static str>) {
+        self.opened(summary, modes);
         for mode in 0..MODES.len() {
             self.acknowledged[mode] += summary.acknowledged[mode];
             self.lost[mode] += summary.lost[mode];

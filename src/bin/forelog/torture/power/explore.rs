@@ -1,7 +1,7 @@
 //! Records workloads, cuts the power in every way that is legal, and has each state judged; for some states the power
 //! is cut again while the next life begins.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,8 @@ pub(super) struct Tally {
     pub(super) states: u64,
     /// Of these, after a second power cut.
     pub(super) second: u64,
+    /// The same by the modes of the last life that committed; a state that came of two of them counts for both.
+    pub(super) states_of: BTreeMap<&'static str, u64>,
     pub(super) opened: u64,
     pub(super) refused: u64,
     pub(super) broken: u64,
@@ -107,6 +109,7 @@ struct State<'a> {
     recording: u64,
     epoch: usize,
     plan: &'a Plan,
+    modes: Option<&'static str>,
 }
 
 pub(super) struct Explorer<'a> {
@@ -116,6 +119,7 @@ pub(super) struct Explorer<'a> {
     tally: Tally,
     judged: HashSet<(u64, usize)>,
     distinct: HashSet<u64>,
+    distinct_of: HashSet<(&'static str, u64)>,
     end: Instant,
 }
 
@@ -132,6 +136,7 @@ impl<'a> Explorer<'a> {
             tally: Tally::default(),
             judged: HashSet::new(),
             distinct: HashSet::new(),
+            distinct_of: HashSet::new(),
             end: begin + job.time,
         };
         if let Err(Lost(why)) = explorer.run_all(&fresh) {
@@ -189,7 +194,7 @@ impl<'a> Explorer<'a> {
                 if self.is_enough() {
                     return Ok(());
                 }
-                let state = self.state(&epoch, number, plan, 0);
+                let state = self.state(&epoch, number, plan, &marks[..epoch.marks]);
                 if self.judge(&state, false)? == Some(Verdict::Fine) && self.random.below(SECOND_IN) == 0 {
                     self.cut_again(state, &marks)?;
                     self.session.give(&marks)?;
@@ -199,9 +204,16 @@ impl<'a> Explorer<'a> {
         Ok(())
     }
 
-    fn state<'p>(&self, epoch: &Epoch<'_>, number: usize, plan: &'p Plan, earlier: usize) -> State<'p> {
-        let recording = self.tally.recordings;
-        State { image: epoch.image(plan), marks: earlier + epoch.marks, recording, epoch: number, plan }
+    /// With the marks that were made until the power was cut.
+    fn state<'p>(&self, epoch: &Epoch<'_>, number: usize, plan: &'p Plan, marks: &[String]) -> State<'p> {
+        State {
+            image: epoch.image(plan),
+            marks: marks.len(),
+            recording: self.tally.recordings,
+            epoch: number,
+            plan,
+            modes: self.job.subject.modes(marks),
+        }
     }
 
     /// Lets the subject work on a device that holds `image`, after so many marks of the ledger.
@@ -231,6 +243,9 @@ impl<'a> Explorer<'a> {
         self.tally.partly_written += audit.partly_written;
         self.tally.frames += audit.frames;
         self.tally.torn_words += audit.torn.len() as u64;
+        if audit.partly_written > 0 {
+            self.tally.story(|| format!("on the device: {} sectors with a frame in part", audit.partly_written));
+        }
         for torn in &audit.torn {
             self.tally.story(|| format!("on the device: {torn}"));
         }
@@ -249,7 +264,7 @@ impl<'a> Explorer<'a> {
             let number = self.random.below(epochs.len());
             let plans = epochs[number].plans(16, &mut self.random);
             let plan = &plans[self.random.below(plans.len())];
-            let state = self.state(&epochs[number], number, plan, before);
+            let state = self.state(&epochs[number], number, plan, &marks[..before + epochs[number].marks]);
             self.judge(&state, true)?;
         }
         Ok(())
@@ -264,6 +279,9 @@ impl<'a> Explorer<'a> {
         let new = self.distinct.insert(fingerprint);
         self.tally.states += u64::from(new);
         self.tally.second += u64::from(new && second);
+        if let Some(modes) = state.modes.filter(|modes| self.distinct_of.insert((modes, fingerprint))) {
+            *self.tally.states_of.entry(modes).or_default() += 1;
+        }
         self.session.recorder.load(state.image.clone());
         let verdict = match self.session.tell(&format!("check {}", state.marks)) {
             Ok(verdict) => verdict,

@@ -192,7 +192,7 @@ fn run_all(tasks: &[Task], dir: &Path) -> Vec<Result<Tally, Failure>> {
 
 impl Task {
     fn is_met(&self, tally: &Tally) -> bool {
-        let wrong = tally.broken + tally.refused + tally.torn_words + tally.unflushed_sectors;
+        let wrong = tally.broken + tally.refused + tally.torn_words + tally.partly_written + tally.unflushed_sectors;
         let idle = tally.states + tally.synced_sectors == 0 || (self.job.file_system.wraps && tally.wrapped == 0);
         if self.job.until.is_some() { tally.caught } else { wrong == 0 && !idle }
     }
@@ -213,6 +213,7 @@ fn json_report(done: &[(&Task, Tally)], missing: &[(String, String)]) -> Value {
             "epochs": tally.epochs,
             "epochs_exhausted": tally.exhausted,
             "states": tally.states,
+            "states_of": tally.states_of,
             "second_cut_states": tally.second,
             "opened": tally.opened,
             "refused": tally.refused,

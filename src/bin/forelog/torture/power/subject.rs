@@ -103,6 +103,14 @@ fn script(seed: u64, first: bool) -> Script {
     text.parse().expect("a script")
 }
 
+impl Subject {
+    /// The modes of the last life that committed, of those that `marks` tell of.
+    pub(super) fn modes(self, marks: &[String]) -> Option<&'static str> {
+        let lives = marks.iter().rev().filter_map(|mark| mark.strip_prefix(BEGIN)?.split_once(' ')?.1.parse().ok());
+        lives.into_iter().find(Script::has_commits).map(|script: Script| script.modes.name())
+    }
+}
+
 impl Reporter for Marker {
     fn say(&self, line: &Line) {
         // The recorder is gone: so is the reason to go on, and the next command will end this process.
