@@ -1,8 +1,9 @@
 //! Versions that cannot be pruned yet, and what they wait for.
 //!
 //! A version is garbage once nobody can read it: the LSN that superseded it is settled (visible and durable), and no
-//! snapshot below that LSN reads it. The first is waited for in a queue, since LSNs settle in order. What a held
-//! snapshot keeps is filed under that snapshot, so that a long-held one costs nothing until it is gone.
+//! snapshot below that LSN reads it. For the first each keyspace has a queue (`undo`), since LSNs settle in order, and
+//! the keyspaces that have something in it stand in a queue here. What a held snapshot keeps is filed under that
+//! snapshot, so that a long-held one costs nothing until it is gone.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -11,14 +12,14 @@ use crate::words::types::Lsn;
 
 use super::key::Key;
 use super::snapshot::Horizon;
-use super::tree::Tree;
-use super::versions::{Due, Filing};
+use super::tree::{Filing, Tree};
 
 /// What cannot be pruned yet.
 #[derive(Debug, Default)]
 pub(super) struct Garbage {
-    /// Keys with a version that waits for the LSN that superseded it to settle; rising LSNs.
-    waiting: VecDeque<(Lsn, Place)>,
+    /// Keyspaces with superseded versions, and the LSN that must be settled for the first of them to go. A keyspace that
+    /// could go on waits for those before it; theirs settle in a moment, too.
+    waiting: VecDeque<(Lsn, Weak<Tree>)>,
     /// Versions (by their LSN) that held snapshots read, by snapshot.
     filed: BTreeMap<Lsn, Vec<(Lsn, Place)>>,
     /// Dropped keyspaces that somebody may still see, oldest drop first.
@@ -40,9 +41,9 @@ impl Garbage {
     /// map at once would hold up a commit.
     const SHED: usize = 32;
 
-    /// Queues a key with a version that `lsn` superseded.
-    pub(super) fn wait(&mut self, lsn: Lsn, tree: &Arc<Tree>, key: Key) {
-        self.waiting.push_back((lsn, Place { tree: Arc::downgrade(tree), key }));
+    /// Queues a keyspace, the first of whose superseded versions `lsn` superseded.
+    pub(super) fn wait(&mut self, lsn: Lsn, tree: &Arc<Tree>) {
+        self.waiting.push_back((lsn, Arc::downgrade(tree)));
     }
 
     /// Takes note of a dropped keyspace.
@@ -57,22 +58,28 @@ impl Garbage {
         Some(tree)
     }
 
-    /// Looks at up to `budget` keys that are due, prunes them, and puts off what is still needed. `applied` is the
-    /// newest LSN applied. Returns how much of the budget was used: less than all of it if nothing more is due.
-    pub(super) fn prune(&mut self, applied: Lsn, budget: usize, horizon: &Horizon) -> usize {
+    /// Looks at up to `budget` versions that are due, prunes them, and puts off what is still needed. Returns how much of
+    /// the budget was used: less than all of it if nothing more is due.
+    pub(super) fn prune(&mut self, budget: usize, horizon: &Horizon) -> usize {
         let mut used = 0;
         while used < budget
-            && let Some((lsn, place)) = self.waiting.pop_front_if(|(lsn, _)| horizon.is_settled(*lsn))
+            && let Some((_, place)) = self.waiting.pop_front_if(|(lsn, _)| horizon.is_settled(*lsn))
         {
-            debug_assert!(lsn <= applied);
-            self.settle(place, Due::Superseded, applied, horizon);
-            used += 1;
+            let Some(tree) = place.upgrade() else { continue };
+            let settled = tree.settle(budget - used, horizon, &mut self.filings);
+            used += settled.used;
+            self.file(&place);
+            if let Some(next) = settled.next {
+                self.waiting.push_back((next, place));
+            }
         }
         while used < budget
-            && let Some((version, place)) = self.next_released(horizon)
+            && let Some((version, Place { tree: place, key })) = self.next_released(horizon)
         {
-            self.settle(place, Due::Released(version), applied, horizon);
             used += 1;
+            let Some(tree) = place.upgrade() else { continue };
+            tree.release(&key, version, horizon, &mut self.filings);
+            self.file(&place);
         }
         while used < budget
             && let Some(tree) = self.shed.front()
@@ -85,6 +92,13 @@ impl Garbage {
         used
     }
 
+    /// Files what held snapshots need of a keyspace.
+    fn file(&mut self, tree: &Weak<Tree>) {
+        for Filing { held, version, key } in self.filings.drain(..) {
+            self.filed.entry(held).or_default().push((version, Place { tree: Weak::clone(tree), key }));
+        }
+    }
+
     /// Takes a version that was filed under a snapshot that is gone.
     fn next_released(&mut self, horizon: &Horizon) -> Option<(Lsn, Place)> {
         let released = self.filed.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
@@ -94,17 +108,5 @@ impl Garbage {
             self.filed.remove(&released);
         }
         next
-    }
-
-    fn settle(&mut self, place: Place, due: Due, applied: Lsn, horizon: &Horizon) {
-        let Some(tree) = place.tree.upgrade() else { return };
-        let waits = tree.settle(&place.key, due, horizon, &mut self.filings);
-        for Filing { version, held } in self.filings.drain(..) {
-            self.filed.entry(held).or_default().push((version, place.clone()));
-        }
-        if waits {
-            // Not the LSN that it waits for, which may be lower: the queue stays in order.
-            self.waiting.push_back((applied, place));
-        }
     }
 }

@@ -12,15 +12,16 @@
 //! snapshots below all of them.
 
 mod cursor;
-mod few;
 mod garbage;
+mod kept;
 mod key;
 mod keyspace;
 mod map;
 mod snapshot;
 mod tree;
+mod undo;
 mod value;
-mod versions;
+mod version;
 
 #[cfg(test)]
 mod tests;
@@ -100,7 +101,7 @@ struct Writer {
 }
 
 impl Index {
-    /// The keys that an apply looks at for pruning: these, and two for each operation, so that it removes garbage
+    /// The versions that an apply looks at for pruning: these, and two for each operation, so that it removes garbage
     /// faster than it makes any.
     const MIN_PRUNED: usize = 8;
 
@@ -154,8 +155,8 @@ impl Index {
                 Some(tree) if tree.id() == op.keyspace() => tree,
                 last => last.insert(self.alive(op.keyspace())?),
             };
-            if let Some(key) = tree.write(key, value, lsn, &writer.horizon) {
-                writer.garbage.wait(lsn, tree, key);
+            if tree.write(key, value, lsn) {
+                writer.garbage.wait(lsn, tree);
             }
         }
         self.collect(writer, batch.len().saturating_mul(2).saturating_add(Self::MIN_PRUNED));
@@ -167,7 +168,7 @@ impl Index {
         self.snapshots.publish(lsn);
     }
 
-    /// Prunes what became garbage since: looks at up to `budget` keys. Returns at how many; fewer than `budget` means
+    /// Prunes what became garbage since: looks at up to `budget` versions. Returns at how many; fewer than `budget` means
     /// that nothing more is due.
     ///
     /// Applies prune along the way; this is for a time without any.
@@ -181,7 +182,7 @@ impl Index {
         while let Some(tree) = writer.garbage.next_unseen(&writer.horizon) {
             self.catalogue.write().forget(&tree);
         }
-        writer.garbage.prune(writer.applied, budget, &writer.horizon)
+        writer.garbage.prune(budget, &writer.horizon)
     }
 
     fn alive(&self, keyspace: u32) -> Result<Arc<Tree>, ApplyError> {

@@ -7,11 +7,13 @@ use crate::words::sync::ShortRwLock as RwLock;
 
 use crate::words::types::Lsn;
 
+use super::kept::Kept;
 use super::key::Key;
 use super::map::{KeyRange, Map, Slot};
 use super::snapshot::Horizon;
+use super::undo::Undo;
 use super::value::Value;
-use super::versions::{Chain, Due, Filing};
+use super::version::{Content, MOST_IN_PLACE, Seq, Version};
 
 /// A keyspace. Reads ask for an LSN, which a held snapshot must keep readable meanwhile.
 pub(crate) struct Tree {
@@ -26,14 +28,64 @@ pub(crate) struct Tree {
 
 const ALIVE: u64 = u64::MAX;
 
+/// Each key's newest version is in `map`; one before it is in `undo` as long as just anybody may read it, and then in
+/// `kept` as long as a held snapshot does.
 #[derive(Default)]
 struct State {
     map: Map,
+    undo: Undo,
+    kept: Kept,
     /// The newest LSN that wrote here.
     newest: Lsn,
+    /// Keys, those with a tombstone included.
+    keys: usize,
     /// Keys whose newest version is no tombstone.
     live: usize,
-    versions: usize,
+    /// Whether the garbage queue knows that there is something in `undo`.
+    waits: bool,
+}
+
+impl State {
+    /// What `version` of `key`, the newest, or one before it says at `at`.
+    fn value(&self, key: &[u8], version: &Version<'_>, at: Lsn) -> Option<Value> {
+        if version.lsn <= at {
+            return version.content.value();
+        }
+        match self.undo.find(version.older, at) {
+            Some(superseded) => self.undo.value(superseded),
+            None => self.kept.get(key, at).cloned(),
+        }
+    }
+
+    /// Removes `key` if its newest version is the tombstone of `lsn` and no held snapshot is from before it.
+    fn bury(&mut self, key: &[u8], lsn: Lsn, horizon: &Horizon, filings: &mut Vec<Filing>) {
+        if self.map.get(key).is_none_or(|version| version.lsn != lsn || !version.content.is_deleted()) {
+            return;
+        }
+        match horizon.newest_held(Lsn::ZERO, lsn) {
+            Some(held) => filings.push(Filing { held, version: lsn, key: key.into() }),
+            None => self.keys -= usize::from(self.map.remove(key)),
+        }
+    }
+}
+
+/// A version that must be looked at again when a snapshot is gone.
+#[derive(Debug)]
+pub(super) struct Filing {
+    /// The snapshot that needs it.
+    pub(super) held: Lsn,
+    /// The version's LSN.
+    pub(super) version: Lsn,
+    pub(super) key: Key,
+}
+
+/// What came of pruning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Settled {
+    /// How many versions were looked at.
+    pub(super) used: usize,
+    /// The LSN that must be settled before there is more to prune.
+    pub(super) next: Option<Lsn>,
 }
 
 /// Which way a scan goes.
@@ -95,7 +147,8 @@ impl Tree {
 
     /// The value of `key` at `at`.
     pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Option<Value> {
-        self.state.read().map.get(key)?.get(at).cloned()
+        let state = self.state.read();
+        state.value(key, &state.map.get(key)?, at)
     }
 
     /// Whether a commit after `lsn` changed `key`. Deleting what was not there is no change.
@@ -103,13 +156,13 @@ impl Tree {
     /// The answer is right as long as a snapshot at or below `lsn` is held.
     pub(crate) fn changed_since(&self, key: &[u8], lsn: Lsn) -> bool {
         let state = self.state.read();
-        state.newest > lsn && state.map.get(key).is_some_and(|chain| chain.newest() > lsn)
+        state.newest > lsn && state.map.get(key).is_some_and(|version| version.lsn > lsn)
     }
 
     /// Whether a commit after `lsn` changed, added or deleted a key of `range`; see [`Tree::changed_since`].
     pub(crate) fn range_changed_since(&self, range: KeyRange<'_>, lsn: Lsn) -> bool {
         let state = self.state.read();
-        state.newest > lsn && state.map.range(range).any(|(_, chain)| chain.newest() > lsn)
+        state.newest > lsn && state.map.range(range).any(|(_, version)| version.lsn > lsn)
     }
 
     /// About how many keys there are: at the newest LSN, visible or not.
@@ -119,65 +172,98 @@ impl Tree {
 
     /// How many versions are in memory, tombstones included.
     pub(crate) fn version_count(&self) -> usize {
-        self.state.read().versions
+        let state = self.state.read();
+        state.keys + state.undo.versions() + state.kept.versions()
     }
 
-    /// Writes one version (`None`: a tombstone). Returns the key if it must be put into the garbage queue.
-    pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>, lsn: Lsn, horizon: &Horizon) -> Option<Key> {
-        let key = Key::from(key);
-        let value = value.map(Value::from);
+    /// Writes one version (`None`: a tombstone). Returns whether the keyspace must be put into the garbage queue.
+    pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>, lsn: Lsn) -> bool {
+        let shared = value.filter(|value| value.len() > MOST_IN_PLACE).map(Value::from);
+        let content = match (&shared, value) {
+            (Some(value), _) => Content::Shared(value),
+            (None, Some(value)) => Content::InPlace(value),
+            (None, None) => Content::Deleted,
+        };
         let mut state = self.state.write();
-        let state = &mut *state;
-        match state.map.slot(key) {
-            Slot::Taken(key, chain) => {
-                if value.is_none() && chain.is_deleted() {
-                    return None;
+        let State { map, undo, keys, live, newest, waits, .. } = &mut *state;
+        match map.slot(key) {
+            Slot::Taken(slot) => {
+                let before = slot.version();
+                let was_deleted = before.content.is_deleted();
+                if content.is_deleted() && was_deleted {
+                    return false;
                 }
-                state.live -= usize::from(!chain.is_deleted());
-                state.live += usize::from(value.is_some());
-                let written = chain.write(lsn, value, horizon);
-                state.newest = lsn;
-                state.versions += written.added;
-                state.versions -= written.pruned;
-                written.to_wait.then_some(key)
+                // A second write by one transaction: nobody saw the first.
+                let older = match before.lsn == lsn {
+                    false => undo.push(key, &before, lsn, content.is_deleted()),
+                    true if content.is_deleted() => undo.note_tombstone(key, before.older, lsn),
+                    true => before.older,
+                };
+                slot.set(Version { lsn, older, content });
+                *live -= usize::from(!was_deleted);
             }
             Slot::Free(slot) => {
-                slot.fill(Chain::new(lsn, value?));
-                state.newest = lsn;
-                state.live += 1;
-                state.versions += 1;
-                None
+                if content.is_deleted() {
+                    return false;
+                }
+                slot.fill(Version { lsn, older: Seq::NONE, content });
+                *keys += 1;
             }
         }
+        *newest = lsn;
+        *live += usize::from(!content.is_deleted());
+        undo.front().is_some() && !std::mem::replace(waits, true)
     }
 
-    /// Prunes the versions of `key`, and says where what is left must be looked for again: under which snapshots
-    /// (in `filings`), and whether in the garbage queue.
-    pub(super) fn settle(&self, key: &Key, due: Due, horizon: &Horizon, filings: &mut Vec<Filing>) -> bool {
+    /// Prunes up to `budget` superseded versions, but those that held snapshots read.
+    pub(super) fn settle(&self, budget: usize, horizon: &Horizon, filings: &mut Vec<Filing>) -> Settled {
         let mut state = self.state.write();
-        let Some(chain) = state.map.get_mut(key) else { return false };
-        let settled = chain.settle(due, horizon, filings);
-        state.versions -= settled.pruned;
-        if settled.is_gone {
-            state.map.remove(key);
-            state.versions -= 1;
+        let state = &mut *state;
+        let mut used = 0;
+        while used < budget
+            && let Some(record) = state.undo.front().filter(|record| horizon.is_settled(record.by))
+        {
+            let (from, until, by_tombstone) = (record.lsn, record.by, record.by_tombstone);
+            let held = horizon.newest_held(from, until);
+            if let Some((held, value)) = held.and_then(|held| Some((held, state.undo.value(record)?))) {
+                let key = Key::from(&*state.undo.key(record));
+                filings.push(Filing { held, version: from, key: key.clone() });
+                state.kept.keep(key, from, until, value);
+            }
+            if by_tombstone {
+                let key = state.undo.key(record);
+                state.bury(&key, until, horizon, filings);
+            }
+            state.undo.pop_front();
+            used += 1;
         }
-        settled.to_wait
+        let next = state.undo.front().map(|record| record.by);
+        state.waits = next.is_some();
+        Settled { used, next }
+    }
+
+    /// Prunes the version of `lsn`, which a snapshot read that is gone, unless another does.
+    pub(super) fn release(&self, key: &Key, lsn: Lsn, horizon: &Horizon, filings: &mut Vec<Filing>) {
+        let mut state = self.state.write();
+        match state.kept.until(key, lsn) {
+            Some(until) => match horizon.newest_held(lsn, until) {
+                Some(held) => filings.push(Filing { held, version: lsn, key: key.clone() }),
+                None => state.kept.remove(key, lsn),
+            },
+            None => state.bury(key, lsn, horizon, filings),
+        }
     }
 
     /// Lets go of up to `limit` keys of a keyspace that nobody can see any more; returns whether some are left.
     pub(super) fn shed(&self, limit: usize) -> bool {
-        let mut shed = Vec::with_capacity(limit);
         let mut state = self.state.write();
-        while shed.len() < limit {
-            let Some(chain) = state.map.remove_any() else { break };
-            state.versions -= chain.len();
-            state.live -= usize::from(!chain.is_deleted());
-            shed.push(chain);
+        let shed = (0..limit).take_while(|_| state.map.remove_any()).count();
+        state.keys -= shed;
+        state.live = state.live.min(state.keys);
+        if shed < limit {
+            *state = State::default();
         }
-        // The values are freed when the lock is not held any more.
-        drop(state);
-        shed.len() == limit
+        shed == limit
     }
 
     /// Takes the entries of one piece of a scan into `out`. Returns the key that the next piece begins behind, or
@@ -192,17 +278,17 @@ impl Tree {
         let mut taken = 0;
         let mut last = None;
         for _ in 0..Self::MAX_PIECE {
-            let (key, chain) = step()?;
-            if let Some(value) = chain.get(piece.at) {
-                out(key.clone(), value.clone());
+            let (key, version) = step()?;
+            if let Some(value) = state.value(key, &version, piece.at) {
+                out(key.into(), value);
                 taken += 1;
             }
             if taken == piece.limit {
-                return Some(key.clone());
+                return Some(key.into());
             }
             last = Some(key);
         }
-        last.cloned()
+        last.map(Key::from)
     }
 }
 

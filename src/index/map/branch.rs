@@ -2,7 +2,7 @@
 
 use super::super::key::Key;
 use super::heads::Heads;
-use super::leaf::{Entry, Leaf};
+use super::leaf::{Leaf, New};
 use super::row::Row;
 
 /// A subtree. All its leaves are equally deep.
@@ -45,43 +45,44 @@ impl<const N: usize> Node<N> {
     }
 
     /// Inserts an entry whose key is not there. If the node splits, returns what must be put behind it.
-    pub(super) fn insert(&mut self, entry: Entry) -> Option<Split<N>> {
+    pub(super) fn insert(&mut self, new: &New<'_>) -> Option<Split<N>> {
         match self {
             Node::Leaf(leaf) => {
-                let (Ok(index) | Err(index)) = leaf.search(&entry.key);
+                let (Ok(index) | Err(index)) = leaf.search(new.key);
                 if leaf.is_full() {
-                    let (separator, right) = leaf.split(index, entry);
+                    let (separator, right) = leaf.split(index, new);
                     return Some((separator, Node::Leaf(right)));
                 }
-                leaf.insert(index, entry);
+                leaf.insert(index, new);
                 None
             }
             Node::Branch(branch) => {
-                let index = branch.route(&entry.key);
-                let split = branch.children[index].insert(entry)?;
+                let index = branch.route(new.key);
+                let split = branch.children[index].insert(new)?;
                 branch.insert_behind(index, split).map(|(separator, right)| (separator, Node::Branch(right)))
             }
         }
     }
 
-    /// Removes an entry. The node may be left empty.
-    pub(super) fn remove(&mut self, which: Which<'_>) -> Option<Entry> {
+    /// Removes an entry, if it is there. The node may be left empty.
+    pub(super) fn remove(&mut self, which: Which<'_>) -> Option<()> {
         match self {
             Node::Leaf(leaf) => {
                 let index = match which {
                     Which::Key(key) => leaf.search(key).ok()?,
                     Which::Last => leaf.len().checked_sub(1)?,
                 };
-                leaf.remove(index)
+                leaf.remove(index);
+                Some(())
             }
             Node::Branch(branch) => {
                 let index = match which {
                     Which::Key(key) => branch.route(key),
                     Which::Last => branch.children.len() - 1,
                 };
-                let entry = branch.children[index].remove(which)?;
+                branch.children[index].remove(which)?;
                 branch.mend(index);
-                Some(entry)
+                Some(())
             }
         }
     }

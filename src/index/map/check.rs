@@ -39,8 +39,8 @@ fn check<const N: usize>(node: &Node<N>, low: Option<&Key>, high: Option<&Key>, 
         Node::Leaf(leaf) => {
             leaf.check();
             for index in 0..leaf.len() {
-                let key = &leaf.entry(index).key;
-                assert!(low.is_none_or(|low| low <= key) && high.is_none_or(|high| key < high));
+                let key = leaf.key(index);
+                assert!(low.is_none_or(|low| **low <= *key) && high.is_none_or(|high| *key < **high));
             }
             1
         }

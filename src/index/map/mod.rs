@@ -15,11 +15,10 @@ mod row;
 
 use std::ops::Bound;
 
-use super::key::Key;
-use super::versions::Chain;
+use super::version::Version;
 
 use branch::{Branch, Node, Which};
-use leaf::{Entry, Leaf};
+use leaf::{Leaf, New};
 use range::{Path, Range};
 
 /// A range of keys.
@@ -28,7 +27,7 @@ pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 /// The most entries of a leaf, and children of a branch.
 const FAN_OUT: usize = 128;
 
-/// Keys in order, each with its versions.
+/// Keys in order, each with its newest version.
 #[derive(Debug)]
 pub(super) struct Map<const N: usize = FAN_OUT> {
     root: Node<N>,
@@ -36,14 +35,31 @@ pub(super) struct Map<const N: usize = FAN_OUT> {
 
 /// The place of a key in the map, found by one search.
 pub(super) enum Slot<'a, const N: usize = FAN_OUT> {
-    /// The key is there: as the map holds it, so that it can be shared.
-    Taken(Key, &'a mut Chain),
-    /// The key is not there.
+    Taken(TakenSlot<'a, N>),
     Free(FreeSlot<'a, N>),
 }
 
+/// The place where a key is.
+pub(super) struct TakenSlot<'a, const N: usize = FAN_OUT> {
+    leaf: &'a mut Leaf<N>,
+    index: usize,
+}
+
+impl<const N: usize> TakenSlot<'_, N> {
+    pub(super) fn version(&self) -> Version<'_> {
+        self.leaf.version(self.index)
+    }
+
+    pub(super) fn set(self, version: Version<'_>) {
+        self.leaf.set(self.index, version);
+    }
+}
+
 /// The place where a key would be.
-pub(super) struct FreeSlot<'a, const N: usize = FAN_OUT>(Key, Room<'a, N>);
+pub(super) struct FreeSlot<'a, const N: usize = FAN_OUT> {
+    key: &'a [u8],
+    room: Room<'a, N>,
+}
 
 enum Room<'a, const N: usize> {
     In(&'a mut Leaf<N>, usize),
@@ -52,12 +68,11 @@ enum Room<'a, const N: usize> {
 }
 
 impl<const N: usize> FreeSlot<'_, N> {
-    pub(super) fn fill(self, chain: Chain) {
-        let FreeSlot(key, room) = self;
-        let entry = Entry { key, chain };
-        match room {
-            Room::In(leaf, index) => leaf.insert(index, entry),
-            Room::None(map) => map.insert(entry),
+    pub(super) fn fill(self, version: Version<'_>) {
+        let new = New { key: self.key, version };
+        match self.room {
+            Room::In(leaf, index) => leaf.insert(index, &new),
+            Room::None(map) => map.insert(&new),
         }
     }
 }
@@ -69,63 +84,47 @@ impl<const N: usize> Default for Map<N> {
 }
 
 impl<const N: usize> Map<N> {
-    pub(super) fn get(&self, key: &[u8]) -> Option<&Chain> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<Version<'_>> {
         let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(leaf) => return leaf.search(key).ok().map(|index| &leaf.entry(index).chain),
+                Node::Leaf(leaf) => return leaf.search(key).ok().map(|index| leaf.version(index)),
                 Node::Branch(branch) => node = &branch.children()[branch.route(key)],
             }
         }
     }
 
-    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Chain> {
-        let mut node = &mut self.root;
-        loop {
-            match node {
-                Node::Leaf(leaf) => {
-                    let index = leaf.search(key).ok()?;
-                    return Some(&mut leaf.entry_mut(index).chain);
-                }
-                Node::Branch(branch) => {
-                    let index = branch.route(key);
-                    node = branch.child_mut(index);
-                }
-            }
-        }
-    }
-
-    pub(super) fn slot(&mut self, key: Key) -> Slot<'_, N> {
-        let (path, leaf) = Path::to(&self.root, &key);
-        match leaf.search(&key) {
-            Ok(index) => {
-                let entry = path.follow(&mut self.root).entry_mut(index);
-                Slot::Taken(entry.key.clone(), &mut entry.chain)
-            }
-            Err(_) if leaf.is_full() => Slot::Free(FreeSlot(key, Room::None(self))),
-            Err(index) => Slot::Free(FreeSlot(key, Room::In(path.follow(&mut self.root), index))),
+    pub(super) fn slot<'a>(&'a mut self, key: &'a [u8]) -> Slot<'a, N> {
+        let (path, leaf) = Path::to(&self.root, key);
+        match leaf.search(key) {
+            Ok(index) => Slot::Taken(TakenSlot { leaf: path.follow(&mut self.root), index }),
+            Err(_) if leaf.is_full() => Slot::Free(FreeSlot { key, room: Room::None(self) }),
+            Err(index) => Slot::Free(FreeSlot { key, room: Room::In(path.follow(&mut self.root), index) }),
         }
     }
 
     /// Inserts an entry whose key is not there.
-    fn insert(&mut self, entry: Entry) {
-        if let Some(split) = self.root.insert(entry) {
+    fn insert(&mut self, new: &New<'_>) {
+        if let Some(split) = self.root.insert(new) {
             let root = std::mem::replace(&mut self.root, Node::Leaf(Leaf::empty()));
             self.root = Node::Branch(Branch::over(root, split));
         }
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) {
-        self.remove_entry(Which::Key(key));
+    /// Removes `key`, if it is there.
+    pub(super) fn remove(&mut self, key: &[u8]) -> bool {
+        self.remove_entry(Which::Key(key))
     }
 
-    /// Removes some key; `None` if there is none.
-    pub(super) fn remove_any(&mut self) -> Option<Chain> {
-        self.remove_entry(Which::Last).map(|entry| entry.chain)
+    /// Removes some key; `false` if there is none.
+    pub(super) fn remove_any(&mut self) -> bool {
+        self.remove_entry(Which::Last)
     }
 
-    fn remove_entry(&mut self, which: Which<'_>) -> Option<Entry> {
-        let entry = self.root.remove(which)?;
+    fn remove_entry(&mut self, which: Which<'_>) -> bool {
+        if self.root.remove(which).is_none() {
+            return false;
+        }
         while let Node::Branch(branch) = &mut self.root
             && let Some(child) = branch.pop_only_child()
         {
@@ -135,11 +134,11 @@ impl<const N: usize> Map<N> {
             // Not a branch without children, nor the memory of the entries that were there.
             self.root = Node::Leaf(Leaf::empty());
         }
-        Some(entry)
+        true
     }
 
     /// The keys of `range` in order; none if it ends before it begins.
-    pub(super) fn range(&self, range: KeyRange<'_>) -> impl DoubleEndedIterator<Item = (&Key, &Chain)> {
+    pub(super) fn range(&self, range: KeyRange<'_>) -> impl DoubleEndedIterator<Item = (&[u8], Version<'_>)> {
         Range::new(&self.root, range)
     }
 }

@@ -2,8 +2,7 @@
 
 use std::ops::Bound;
 
-use super::super::key::Key;
-use super::super::versions::Chain;
+use super::super::version::Version;
 use super::KeyRange;
 use super::branch::Node;
 use super::leaf::Leaf;
@@ -132,8 +131,12 @@ impl<'a, const N: usize> Place<'a, N> {
         path.previous(root).map(|(path, leaf)| Place { path, leaf, index: leaf.len() - 1 })
     }
 
-    fn key(&self) -> &'a Key {
-        &self.leaf.entry(self.index).key
+    fn key(&self) -> &'a [u8] {
+        self.leaf.key(self.index)
+    }
+
+    fn entry(&self) -> (&'a [u8], Version<'a>) {
+        (self.key(), self.leaf.version(self.index))
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -162,12 +165,12 @@ impl<'a, const N: usize> Range<'a, N> {
 }
 
 impl<'a, const N: usize> Iterator for Range<'a, N> {
-    type Item = (&'a Key, &'a Chain);
+    type Item = (&'a [u8], Version<'a>);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let Rest { root, first, last } = self.0.as_mut()?;
-        let entry = first.leaf.entry(first.index);
+        let entry = first.entry();
         if first.is(last) {
             self.0 = None;
         } else if first.index + 1 < first.leaf.len() {
@@ -175,7 +178,7 @@ impl<'a, const N: usize> Iterator for Range<'a, N> {
         } else if let Some((path, leaf)) = first.path.next(root) {
             *first = Place { path, leaf, index: 0 };
         }
-        Some((&entry.key, &entry.chain))
+        Some(entry)
     }
 }
 
@@ -183,7 +186,7 @@ impl<const N: usize> DoubleEndedIterator for Range<'_, N> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         let Rest { root, first, last } = self.0.as_mut()?;
-        let entry = last.leaf.entry(last.index);
+        let entry = last.entry();
         if last.is(first) {
             self.0 = None;
         } else if last.index > 0 {
@@ -191,6 +194,6 @@ impl<const N: usize> DoubleEndedIterator for Range<'_, N> {
         } else if let Some((path, leaf)) = last.path.previous(root) {
             *last = Place { path, leaf, index: leaf.len() - 1 };
         }
-        Some((&entry.key, &entry.chain))
+        Some(entry)
     }
 }

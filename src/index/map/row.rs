@@ -45,16 +45,6 @@ impl<T, const N: usize> Row<T, N> {
         self.pop()
     }
 
-    /// Takes an item out, and puts the last in its place.
-    pub(super) fn swap_remove(&mut self, index: usize) -> Option<T> {
-        self.swap(index, self.len - 1);
-        self.pop()
-    }
-
-    pub(super) fn swap(&mut self, a: usize, b: usize) {
-        self.items.swap(a, b);
-    }
-
     /// Appends the items of `other` from `from` on; there must be room.
     pub(super) fn take_from(&mut self, other: &mut Self, from: usize) {
         for item in other.items[from..other.len].iter_mut().filter_map(Option::take) {

@@ -5,32 +5,50 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::map::{Map, Slot};
-use super::super::versions::Chain;
+use super::super::version::{Content, MOST_IN_PLACE, Seq, Version};
 use super::*;
 
 type Small = Map<4>;
 
-/// A chain that can be told from others.
-fn chain(tag: u64) -> Chain {
-    Chain::new(Lsn::new(tag), Value::from(b"v"))
+/// What the version of a tag says, by turns: nothing, a value of any small size, or one that is shared.
+fn bytes(tag: u64) -> Option<Vec<u8>> {
+    let length = [3, 100, 0, 3, 40, 200, MOST_IN_PLACE, MOST_IN_PLACE + 1, 5000][usize::try_from(tag % 9).unwrap()];
+    (tag % 11 != 5).then(|| tag.to_le_bytes().into_iter().cycle().take(length).collect())
+}
+
+/// Hands a version to `with` that can be told from others.
+fn with_version<R>(tag: u64, with: impl FnOnce(Version<'_>) -> R) -> R {
+    let bytes = bytes(tag);
+    let shared = bytes.as_deref().filter(|bytes| bytes.len() > MOST_IN_PLACE).map(Value::from);
+    let content = match (&shared, &bytes) {
+        (Some(value), _) => Content::Shared(value),
+        (None, Some(bytes)) => Content::InPlace(bytes),
+        (None, None) => Content::Deleted,
+    };
+    with(Version { lsn: Lsn::new(tag), older: Seq(tag * 3), content })
 }
 
 /// Puts as the index does; returns what was there.
 fn put<const N: usize>(map: &mut Map<N>, key: &[u8], tag: u64) -> Option<u64> {
-    match map.slot(Key::from(key)) {
-        Slot::Taken(found, there) => {
-            assert_eq!(found, key);
-            Some(std::mem::replace(there, chain(tag)).newest().get())
+    match map.slot(key) {
+        Slot::Taken(slot) => {
+            let before = tag_of(&slot.version());
+            with_version(tag, |version| slot.set(version));
+            Some(before)
         }
         Slot::Free(slot) => {
-            slot.fill(chain(tag));
+            with_version(tag, |version| slot.fill(version));
             None
         }
     }
 }
 
-fn tag_of(chain: &Chain) -> u64 {
-    chain.newest().get()
+/// The tag of a version, all of which must be there.
+fn tag_of(version: &Version<'_>) -> u64 {
+    let tag = version.lsn.get();
+    assert_eq!(version.older, Seq(tag * 3));
+    assert_eq!(version.content.value().as_deref(), bytes(tag).as_deref());
+    tag
 }
 
 /// Keys that are hard to tell apart by a prefix and eight bytes.
@@ -118,19 +136,13 @@ impl<const N: usize> Pair<N> {
                     self.remove(&key);
                 }
             }
-            Step::RemoveAny => match self.map.remove_any() {
-                None => assert!(self.model.is_empty()),
-                Some(removed) => {
-                    let before = self.model.len();
-                    self.model.retain(|_, tag| *tag != tag_of(&removed));
-                    assert_eq!(self.model.len() + 1, before);
-                }
-            },
-            Step::Get(key) => {
-                assert_eq!(self.map.get(&key).map(tag_of), self.model.get(&key).copied());
-                let found = self.map.get_mut(&Key::from(&key[..])).map(|chain| tag_of(chain));
-                assert_eq!(found, self.model.get(&key).copied());
+            Step::RemoveAny => {
+                let before = self.model.len();
+                assert_eq!(self.map.remove_any(), before > 0);
+                self.model.retain(|key, _| self.map.get(key).is_some());
+                assert_eq!(self.model.len(), before.saturating_sub(1));
             }
+            Step::Get(key) => self.get(&key),
             Step::Range { low, high, turns } => self.range(&low, &high, turns),
         }
         self.map.check();
@@ -142,8 +154,11 @@ impl<const N: usize> Pair<N> {
     }
 
     fn remove(&mut self, key: &[u8]) {
-        self.map.remove(&Key::from(key));
-        self.model.remove(key);
+        assert_eq!(self.map.remove(key), self.model.remove(key).is_some());
+    }
+
+    fn get(&self, key: &[u8]) {
+        assert_eq!(self.map.get(key).map(|version| tag_of(&version)), self.model.get(key).copied());
     }
 
     /// Takes from the two ends in the order that the bits of `turns` say.
@@ -161,7 +176,7 @@ impl<const N: usize> Pair<N> {
                 assert!(found.is_none());
                 break;
             };
-            assert_eq!(found.map(|(key, chain)| (key.as_slice(), tag_of(chain))), Some((&key[..], *tag)));
+            assert_eq!(found.map(|(key, version)| (key, tag_of(&version))), Some((&key[..], *tag)));
         }
         assert!(found.next().is_none() && found.next_back().is_none());
     }
@@ -171,10 +186,10 @@ impl<const N: usize> Pair<N> {
         for turns in [0, u64::MAX, 0x5555_5555_5555_5555] {
             self.range(&Bound::Unbounded, &Bound::Unbounded, turns);
         }
-        for (key, tag) in &self.model {
-            assert_eq!(self.map.get(key).map(tag_of), Some(*tag));
+        for key in self.model.keys() {
+            self.get(key);
             for other in [[key, &b"\0"[..]].concat(), key[..key.len().saturating_sub(1)].to_vec()] {
-                assert_eq!(self.map.get(&other).map(tag_of), self.model.get(&other).copied());
+                self.get(&other);
             }
             let next = |low: Bound<&[u8]>| self.map.range((low, Bound::Unbounded)).next().map(|(key, _)| key.to_vec());
             let last =
@@ -285,7 +300,7 @@ fn a_moving_window_of_keys_leaves_no_nodes_behind() {
         for number in 0..20_000 {
             put(&mut map, &key(number), number);
             if let Some(old) = number.checked_sub(100) {
-                map.remove(&Key::from(&key(old)));
+                map.remove(&key(old));
             }
             if number % 1000 == 0 {
                 map.check();
@@ -303,13 +318,13 @@ fn emptying_by_any_key_frees_the_nodes() {
         put(&mut map, &(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes(), number);
     }
     for left in (0..2000_usize).rev() {
-        assert!(map.remove_any().is_some());
+        assert!(map.remove_any());
         if left % 100 == 0 {
             map.check();
             assert!(map.shape().nodes <= left.max(1) * 2, "{:?} for {left}", map.shape());
         }
     }
-    assert!(map.remove_any().is_none());
+    assert!(!map.remove_any());
     assert_eq!(map.shape().nodes, 1);
 }
 

@@ -1,0 +1,202 @@
+//! The versions of one keyspace that were superseded a short while ago: those that somebody may read who asks for an
+//! LSN from the durable one on.
+//!
+//! They lie in the order in which they were superseded, which is the order in which they become garbage. So a commit
+//! that overwrites a key appends here, and pruning cuts off the other end: neither searches the tree a second time.
+
+use std::collections::VecDeque;
+
+use crate::words::types::Lsn;
+
+use super::value::Value;
+use super::version::{Content, Seq, Version};
+
+/// A version that another took the place of.
+#[derive(Debug)]
+pub(super) struct Superseded {
+    pub(super) lsn: Lsn,
+    /// The LSN of the one that took its place.
+    pub(super) by: Lsn,
+    /// Whether that one was a tombstone, be it for a moment of its transaction.
+    pub(super) by_tombstone: bool,
+    older: Seq,
+    /// An older version of the key, some steps away, so that a search takes few of them (a skew-binary list: Myers,
+    /// "An applicative random-access stack", 1983).
+    jump: Seq,
+    /// How many versions of the key are behind it, at least those from which one can jump.
+    depth: u32,
+    key_len: u16,
+    kept: Kept,
+    /// Where its key begins in the bytes.
+    at: u64,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Deleted,
+    /// So many bytes behind the key.
+    InPlace(u32),
+    Shared(Value),
+}
+
+impl Superseded {
+    /// Whether it is no version: it stands for the key's absence before a transaction that put and deleted it.
+    fn is_absence(&self) -> bool {
+        self.lsn == Lsn::ZERO
+    }
+
+    fn len(&self) -> usize {
+        let value = if let Kept::InPlace(length) = self.kept { length as usize } else { 0 };
+        usize::from(self.key_len) + value
+    }
+}
+
+/// Superseded versions, oldest first.
+#[derive(Debug)]
+pub(super) struct Undo {
+    /// The number of the first record.
+    first: u64,
+    records: VecDeque<Superseded>,
+    /// Where `bytes` begins.
+    begin: u64,
+    /// Keys and values of the records, in the same order.
+    bytes: VecDeque<u8>,
+    versions: usize,
+}
+
+impl Default for Undo {
+    fn default() -> Self {
+        // Numbers begin above that of none.
+        Undo { first: Seq::NONE.0 + 1, records: VecDeque::new(), begin: 0, bytes: VecDeque::new(), versions: 0 }
+    }
+}
+
+impl Undo {
+    /// More memory than this is given back when it is not needed any more.
+    const SPARE: usize = 1 << 20;
+
+    /// How many versions there are.
+    pub(super) fn versions(&self) -> usize {
+        self.versions
+    }
+
+    /// The record `seq`, if it is there still.
+    fn record(&self, seq: Seq) -> Option<&Superseded> {
+        self.records.get(usize::try_from(seq.0.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Takes in a version of `key` that the commit `by` supersedes.
+    pub(super) fn push(&mut self, key: &[u8], version: &Version<'_>, by: Lsn, by_tombstone: bool) -> Seq {
+        let seq = Seq(self.first + self.records.len() as u64);
+        let at = self.begin + self.bytes.len() as u64;
+        self.bytes.extend(key);
+        let kept = match version.content {
+            Content::Deleted => Kept::Deleted,
+            Content::InPlace(value) => {
+                self.bytes.extend(value);
+                Kept::InPlace(u32::try_from(value.len()).expect("a value in place is small"))
+            }
+            Content::Shared(value) => Kept::Shared(value.clone()),
+        };
+        let (jump, depth) = self.jump_from(version.older);
+        let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
+        let Version { lsn, older, .. } = *version;
+        let record = Superseded { lsn, by, by_tombstone, older, jump, depth, key_len, kept, at };
+        self.versions += usize::from(!record.is_absence());
+        self.records.push_back(record);
+        seq
+    }
+
+    /// Where to jump from a version before which comes `older`, and how deep that version is.
+    fn jump_from(&self, older: Seq) -> (Seq, u32) {
+        let Some(before) = self.record(older) else { return (older, 0) };
+        let depth = before.depth.saturating_add(1);
+        let jump = match self.record(before.jump) {
+            Some(far) if before.depth - far.depth == far.depth.saturating_sub(self.depth_of(far.jump)) => far.jump,
+            _ => older,
+        };
+        (jump, depth)
+    }
+
+    fn depth_of(&self, seq: Seq) -> u32 {
+        self.record(seq).map_or(0, |record| record.depth)
+    }
+
+    /// `by` has deleted `key`, which it wrote to before; the version that it superseded, if any, is `older`.
+    pub(super) fn note_tombstone(&mut self, key: &[u8], older: Seq, by: Lsn) -> Seq {
+        let index = older.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        match index.and_then(|index| self.records.get_mut(index)) {
+            Some(record) => {
+                record.by_tombstone = true;
+                older
+            }
+            None => {
+                let absent = Version { lsn: Lsn::ZERO, older, content: Content::Deleted };
+                self.push(key, &absent, by, true)
+            }
+        }
+    }
+
+    /// The newest version at or below `at`, beginning with `seq`. `None`: it is not here, if it is anywhere.
+    pub(super) fn find(&self, mut seq: Seq, at: Lsn) -> Option<&Superseded> {
+        loop {
+            let record = self.record(seq)?;
+            if record.lsn <= at {
+                return Some(record);
+            }
+            // What was pruned is older than all that is here: a jump behind it would go too far.
+            seq = match self.record(record.jump) {
+                Some(far) if far.lsn > at => record.jump,
+                _ => record.older,
+            };
+        }
+    }
+
+    /// The record that is pruned next.
+    pub(super) fn front(&self) -> Option<&Superseded> {
+        self.records.front()
+    }
+
+    /// The key of a record.
+    pub(super) fn key(&self, record: &Superseded) -> Vec<u8> {
+        self.slice(record.at, usize::from(record.key_len))
+    }
+
+    /// The value of a record; `None` for a tombstone.
+    pub(super) fn value(&self, record: &Superseded) -> Option<Value> {
+        match &record.kept {
+            Kept::Deleted => None,
+            Kept::InPlace(length) => {
+                Some(Value::from(self.slice(record.at + u64::from(record.key_len), *length as usize)))
+            }
+            Kept::Shared(value) => Some(value.clone()),
+        }
+    }
+
+    fn slice(&self, at: u64, length: usize) -> Vec<u8> {
+        let start = usize::try_from(at - self.begin).expect("what is in memory has a place");
+        let (front, back) = self.bytes.as_slices();
+        let mut bytes = Vec::with_capacity(length);
+        let end = start + length;
+        if let Some(part) = front.get(start..end.min(front.len())) {
+            bytes.extend_from_slice(part);
+        }
+        if let Some(end) = end.checked_sub(front.len()) {
+            bytes.extend_from_slice(&back[start.saturating_sub(front.len())..end]);
+        }
+        bytes
+    }
+
+    /// Lets the first record go.
+    pub(super) fn pop_front(&mut self) {
+        let Some(record) = self.records.pop_front() else { return };
+        self.first += 1;
+        self.begin += record.len() as u64;
+        self.bytes.drain(..record.len());
+        self.versions -= usize::from(!record.is_absence());
+        if self.records.is_empty() && self.bytes.capacity() > Self::SPARE {
+            self.bytes.shrink_to(Self::SPARE);
+            self.records.shrink_to(Self::SPARE / size_of::<Superseded>());
+        }
+    }
+}

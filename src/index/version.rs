@@ -1,0 +1,51 @@
+//! One version of a key, as it is written and read.
+
+use crate::words::types::Lsn;
+
+use super::value::Value;
+
+/// A value of more bytes is kept in memory of its own, which its readers share; a smaller one lies with its key, and
+/// each reader gets a copy.
+pub(super) const MOST_IN_PLACE: usize = 1024;
+
+/// What a version says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Content<'a> {
+    /// A tombstone.
+    Deleted,
+    InPlace(&'a [u8]),
+    Shared(&'a Value),
+}
+
+impl Content<'_> {
+    pub(super) fn is_deleted(self) -> bool {
+        matches!(self, Content::Deleted)
+    }
+
+    /// The value, if there is one.
+    #[inline]
+    pub(super) fn value(self) -> Option<Value> {
+        match self {
+            Content::Deleted => None,
+            Content::InPlace(bytes) => Some(Value::from(bytes)),
+            Content::Shared(value) => Some(value.clone()),
+        }
+    }
+}
+
+/// Names a version among the [superseded ones](super::undo::Undo).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Seq(pub(super) u64);
+
+impl Seq {
+    /// None was superseded.
+    pub(super) const NONE: Seq = Seq(0);
+}
+
+/// A version of a key, and the one before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Version<'a> {
+    pub(super) lsn: Lsn,
+    pub(super) older: Seq,
+    pub(super) content: Content<'a>,
+}
