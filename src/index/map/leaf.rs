@@ -53,13 +53,15 @@ impl Entry {
     }
 }
 
-/// Up to `N` entries in order.
+/// Up to `N` entries. They stay where they were appended: an insert among them moves heads and slots only.
 ///
 /// What a search and its caller look at lies in one piece of memory, and the bytes of all entries in another: between
-/// two flushes both come from far, and a scan reads each from one end to the other.
+/// two flushes both come from far.
 #[derive(Debug)]
 pub(super) struct Leaf<const N: usize> {
     heads: Heads<N>,
+    /// Which of the entries comes at each place in the order.
+    slots: [u8; N],
     entries: [Entry; N],
     bytes: Vec<u8>,
     /// How many of the bytes are of no entry.
@@ -81,6 +83,7 @@ impl<const N: usize> Leaf<N> {
         const { Self::IS_WIDE };
         Box::new(Leaf {
             heads: Heads::new(),
+            slots: [0; N],
             entries: [Entry::NONE; N],
             bytes: Vec::new(),
             unused: 0,
@@ -96,16 +99,21 @@ impl<const N: usize> Leaf<N> {
         self.len() == N
     }
 
+    #[inline]
+    fn entry(&self, index: usize) -> &Entry {
+        &self.entries[usize::from(self.slots[index])]
+    }
+
     /// The key at `index` in the order.
     #[inline]
     pub(super) fn key(&self, index: usize) -> &[u8] {
-        key_of(&self.bytes, &self.entries[index])
+        key_of(&self.bytes, self.entry(index))
     }
 
     /// The newest version of the key at `index`.
     #[inline]
     pub(super) fn version(&self, index: usize) -> Version<'_> {
-        let entry = &self.entries[index];
+        let entry = self.entry(index);
         let content = match entry.form {
             Form::Deleted => Content::Deleted,
             Form::InPlace => Content::InPlace(&self.bytes[entry.key_end()..entry.end()]),
@@ -123,17 +131,17 @@ impl<const N: usize> Leaf<N> {
     /// Puts an entry at `index` in the order; there must be room.
     pub(super) fn insert(&mut self, index: usize, new: &New<'_>) {
         let len = self.len();
-        let Leaf { heads, entries, bytes, .. } = self;
-        heads.insert(index, new.key, |index| key_of(bytes, &entries[index]));
-        entries.copy_within(index..len, index + 1);
-        // Until it is stored it has no bytes, also for a compaction that makes room for them.
-        entries[index] = Entry::NONE;
-        self.store(index, new);
+        let Leaf { heads, slots, entries, bytes, .. } = self;
+        heads.insert(index, new.key, |index| key_of(bytes, &entries[usize::from(slots[index])]));
+        slots.copy_within(index..len, index + 1);
+        slots[index] = slot(len);
+        self.store(len, new);
     }
 
     /// Gives the key at `index` another version.
     pub(super) fn set(&mut self, index: usize, version: Version<'_>) {
-        let entry = &mut self.entries[index];
+        let slot = usize::from(self.slots[index]);
+        let entry = &mut self.entries[slot];
         (entry.lsn, entry.older) = (version.lsn, version.older);
         let old_len = entry.value_len();
         if let (Form::InPlace, Content::InPlace(value)) = (entry.form, version.content)
@@ -144,27 +152,23 @@ impl<const N: usize> Leaf<N> {
             self.bytes[start..start + value.len()].copy_from_slice(value);
             return self.free(old_len - value.len());
         }
-        self.unshare(index);
-        let entry = &mut self.entries[index];
+        self.unshare(slot);
+        let entry = &mut self.entries[slot];
         (entry.form, entry.value) = (Form::Deleted, 0);
-        match version.content {
-            Content::Deleted => self.free(old_len),
-            Content::Shared(_) => {
-                self.share(index, version.content);
-                self.free(old_len);
-            }
-            Content::InPlace(_) => {
-                let key = self.key(index).to_vec();
-                let freed = old_len + key.len();
-                self.entries[index] = Entry::NONE;
-                self.unused += freed;
-                self.store(index, &New { key: &key, version });
-            }
+        if let Content::InPlace(_) = version.content {
+            let key = key_of(&self.bytes, entry).to_vec();
+            self.unused += key.len() + old_len;
+            // Until it is stored it has no bytes, also for a compaction that makes room for them.
+            *entry = Entry::NONE;
+            self.store(slot, &New { key: &key, version });
+        } else {
+            self.share(slot, version.content);
+            self.free(old_len);
         }
     }
 
     /// Takes the bytes, or the value, of a new entry in.
-    fn store(&mut self, index: usize, new: &New<'_>) {
+    fn store(&mut self, slot: usize, new: &New<'_>) {
         let value = if let Content::InPlace(value) = new.version.content { value } else { &[] };
         self.make_room(new.key.len() + value.len());
         let at = narrow(self.bytes.len());
@@ -173,21 +177,21 @@ impl<const N: usize> Leaf<N> {
         let key_len = u16::try_from(new.key.len()).expect("a key has at most 65,535 bytes");
         let form = if let Content::InPlace(_) = new.version.content { Form::InPlace } else { Form::Deleted };
         let Version { lsn, older, content } = new.version;
-        self.entries[index] = Entry { lsn, older, at, key_len, form, value: narrow(value.len()) };
-        self.share(index, content);
+        self.entries[slot] = Entry { lsn, older, at, key_len, form, value: narrow(value.len()) };
+        self.share(slot, content);
     }
 
-    fn share(&mut self, index: usize, content: Content<'_>) {
+    fn share(&mut self, slot: usize, content: Content<'_>) {
         if let Content::Shared(value) = content {
-            let entry = &mut self.entries[index];
+            let entry = &mut self.entries[slot];
             (entry.form, entry.value) = (Form::Shared, narrow(self.shared.len()));
             self.shared.push(value.clone());
         }
     }
 
     /// Lets go of a value of its own; the entry is to be changed.
-    fn unshare(&mut self, index: usize) {
-        let entry = self.entries[index];
+    fn unshare(&mut self, slot: usize) {
+        let entry = self.entries[slot];
         if entry.form != Form::Shared {
             return;
         }
@@ -218,7 +222,7 @@ impl<const N: usize> Leaf<N> {
         }
     }
 
-    /// Leaves out the unused bytes, and brings the others into the order of the keys.
+    /// Leaves out the unused bytes.
     fn compact(&mut self, more: usize) {
         let used = self.bytes.len() - self.unused;
         let mut bytes = Vec::with_capacity(used + (used / 4).max(more));
@@ -242,6 +246,7 @@ impl<const N: usize> Leaf<N> {
             right.insert(0, new);
         } else {
             let middle = N / 2;
+            self.sort();
             right.take_from(self, middle);
             self.rebuild(middle);
             self.compact(0);
@@ -255,10 +260,28 @@ impl<const N: usize> Leaf<N> {
 
     /// Takes in the entries of the leaf behind it; there must be room.
     pub(super) fn append(&mut self, right: &mut Self) {
+        self.sort();
+        right.sort();
         self.take_from(right, 0);
     }
 
-    /// Appends the entries of `other`, the next leaf, from `from` on. What `other` is left with must be rebuilt.
+    /// Brings the entries themselves into order. Heads are left as they are.
+    fn sort(&mut self) {
+        let entries = self.entries;
+        for (index, entry) in self.entries[..self.heads.len()].iter_mut().enumerate() {
+            *entry = entries[usize::from(self.slots[index])];
+        }
+        self.number();
+    }
+
+    fn number(&mut self) {
+        for (index, place) in self.slots.iter_mut().enumerate() {
+            *place = slot(index);
+        }
+    }
+
+    /// Appends the entries of `other`, the next leaf, from `from` on; those of both are in order. What `other` is left
+    /// with must be rebuilt.
     fn take_from(&mut self, other: &mut Self, from: usize) {
         let (mut len, end) = (self.len(), other.len());
         let taken: usize = other.entries[from..end].iter().map(|entry| entry.bytes().len()).sum();
@@ -284,17 +307,23 @@ impl<const N: usize> Leaf<N> {
 
     /// Takes the entry at `index` in the order out.
     pub(super) fn remove(&mut self, index: usize) {
-        self.unshare(index);
-        let len = self.len();
-        let freed = self.entries[index].bytes().len();
-        self.entries.copy_within(index + 1..len, index);
-        self.entries[len - 1] = Entry::NONE;
+        let freed = usize::from(self.slots[index]);
+        self.unshare(freed);
+        let last = self.len() - 1;
+        let bytes = self.entries[freed].bytes().len();
+        self.slots.copy_within(index + 1..=last, index);
         self.heads.remove(index);
-        self.free(freed);
+        self.entries.swap(freed, last);
+        self.entries[last] = Entry::NONE;
+        if let Some(moved) = self.slots[..last].iter_mut().find(|place| usize::from(**place) == last) {
+            *moved = slot(freed);
+        }
+        self.free(bytes);
     }
 
-    /// Finds prefix and heads anew for the first `len` entries.
+    /// Finds prefix and heads anew for the first `len` entries, which are in order.
     fn rebuild(&mut self, len: usize) {
+        self.number();
         let Leaf { heads, entries, bytes, .. } = self;
         heads.rebuild(len, |index| key_of(bytes, &entries[index]));
     }
@@ -303,6 +332,9 @@ impl<const N: usize> Leaf<N> {
     #[cfg(test)]
     pub(super) fn check(&self) {
         let entries = &self.entries[..self.len()];
+        let mut slots = self.slots[..self.len()].to_vec();
+        slots.sort_unstable();
+        assert!(slots.iter().enumerate().all(|(index, &place)| place == slot(index)));
         self.heads.check(self.len(), |index| self.key(index));
         let used: usize = entries.iter().map(|entry| entry.bytes().len()).sum();
         assert_eq!(used + self.unused, self.bytes.len());
@@ -315,6 +347,11 @@ impl<const N: usize> Leaf<N> {
         assert!(shared.iter().copied().eq(0..self.shared.len()));
         assert!(self.entries[self.len()..].iter().all(|entry| entry.form == Form::Deleted && entry.end() == 0));
     }
+}
+
+/// The number of a slot: there are at most 256.
+fn slot(index: usize) -> u8 {
+    u8::try_from(index).unwrap_or(u8::MAX)
 }
 
 #[inline]
