@@ -11,6 +11,7 @@ mod check;
 mod heads;
 mod leaf;
 mod range;
+mod record;
 mod row;
 
 use std::ops::Bound;
@@ -47,7 +48,7 @@ pub(super) struct TakenSlot<'a, const N: usize = FAN_OUT> {
 
 impl<const N: usize> TakenSlot<'_, N> {
     pub(super) fn version(&self) -> Version<'_> {
-        self.leaf.version(self.index)
+        self.leaf.entry(self.index).1
     }
 
     pub(super) fn set(self, version: Version<'_>) {
@@ -88,7 +89,7 @@ impl<const N: usize> Map<N> {
         let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(leaf) => return leaf.search(key).ok().map(|index| leaf.version(index)),
+                Node::Leaf(leaf) => return leaf.search(key).ok().map(|index| leaf.entry(index).1),
                 Node::Branch(branch) => node = &branch.children()[branch.route(key)],
             }
         }

@@ -136,7 +136,7 @@ impl<'a, const N: usize> Place<'a, N> {
     }
 
     fn entry(&self) -> (&'a [u8], Version<'a>) {
-        (self.key(), self.leaf.version(self.index))
+        self.leaf.entry(self.index)
     }
 
     fn is(&self, other: &Self) -> bool {
