@@ -3,12 +3,16 @@
 use super::super::key::Key;
 use super::heads::Heads;
 use super::leaf::{Leaf, New};
+use super::pool::{Id, Pool};
 use super::row::Row;
+
+/// The leaves of a map.
+pub(super) type Leaves<const N: usize> = Pool<Leaf<N>>;
 
 /// A subtree. All its leaves are equally deep.
 #[derive(Debug)]
 pub(super) enum Node<const N: usize> {
-    Leaf(Box<Leaf<N>>),
+    Leaf(Id),
     Branch(Box<Branch<N>>),
 }
 
@@ -21,6 +25,9 @@ pub(super) struct Branch<const N: usize> {
     separators: Vec<Key>,
 }
 
+/// How full a full node is.
+pub(super) const FULL: usize = 1024;
+
 /// What splits off a node: goes behind it.
 pub(super) type Split<const N: usize> = (Key, Node<N>);
 
@@ -32,42 +39,44 @@ pub(super) enum Which<'a> {
 }
 
 impl<const N: usize> Node<N> {
-    /// A node with fewer is merged with a sibling, if both together leave some room.
-    const SPARSE: usize = N / 4;
-    const DENSE: usize = N - N / 4;
+    /// A node that is not fuller is merged with a sibling, if both together leave some room.
+    const SPARSE: usize = FULL / 4;
+    const DENSE: usize = FULL - FULL / 4;
 
-    /// How many children or entries it has.
-    pub(super) fn len(&self) -> usize {
+    /// How full it is; 0 if there is nothing in it.
+    fn fullness(&self, leaves: &Leaves<N>) -> usize {
         match self {
-            Node::Leaf(leaf) => leaf.len(),
-            Node::Branch(branch) => branch.children.len(),
+            Node::Leaf(leaf) => leaves[*leaf].fullness(),
+            Node::Branch(branch) => (branch.children.len() * FULL).div_ceil(N),
         }
     }
 
     /// Inserts an entry whose key is not there. If the node splits, returns what must be put behind it.
-    pub(super) fn insert(&mut self, new: &New<'_>) -> Option<Split<N>> {
+    pub(super) fn insert(&mut self, new: &New<'_>, leaves: &mut Leaves<N>) -> Option<Split<N>> {
         match self {
-            Node::Leaf(leaf) => {
+            Node::Leaf(id) => {
+                let leaf = &mut leaves[*id];
                 let (Ok(index) | Err(index)) = leaf.search(new.key);
-                if leaf.is_full() {
+                if !leaf.has_room(new) {
                     let (separator, right) = leaf.split(index, new);
-                    return Some((separator, Node::Leaf(right)));
+                    return Some((separator, Node::Leaf(leaves.insert(right))));
                 }
                 leaf.insert(index, new);
                 None
             }
             Node::Branch(branch) => {
                 let index = branch.route(new.key);
-                let split = branch.children[index].insert(new)?;
+                let split = branch.children[index].insert(new, leaves)?;
                 branch.insert_behind(index, split).map(|(separator, right)| (separator, Node::Branch(right)))
             }
         }
     }
 
     /// Removes an entry, if it is there. The node may be left empty.
-    pub(super) fn remove(&mut self, which: Which<'_>) -> Option<()> {
+    pub(super) fn remove(&mut self, which: Which<'_>, leaves: &mut Leaves<N>) -> Option<()> {
         match self {
-            Node::Leaf(leaf) => {
+            Node::Leaf(id) => {
+                let leaf = &mut leaves[*id];
                 let index = match which {
                     Which::Key(key) => leaf.search(key).ok()?,
                     Which::Last => leaf.len().checked_sub(1)?,
@@ -80,17 +89,20 @@ impl<const N: usize> Node<N> {
                     Which::Key(key) => branch.route(key),
                     Which::Last => branch.children.len() - 1,
                 };
-                branch.children[index].remove(which)?;
-                branch.mend(index);
+                branch.children[index].remove(which, leaves)?;
+                branch.mend(index, leaves);
                 Some(())
             }
         }
     }
 
     /// Appends what `right`, the next node on the same level, holds.
-    fn append(&mut self, separator: Key, right: Node<N>) {
+    fn append(&mut self, separator: Key, right: Node<N>, leaves: &mut Leaves<N>) {
         match (self, right) {
-            (Node::Leaf(left), Node::Leaf(mut right)) => left.append(&mut right),
+            (Node::Leaf(left), Node::Leaf(right)) => {
+                let taken = leaves.take(right);
+                leaves[*left].append_all(taken);
+            }
             (Node::Branch(left), Node::Branch(right)) => left.append(separator, *right),
             _ => unreachable!("all leaves are equally deep"),
         }
@@ -115,10 +127,6 @@ impl<const N: usize> Branch<N> {
 
     pub(super) fn children(&self) -> &Row<Node<N>, N> {
         &self.children
-    }
-
-    pub(super) fn child_mut(&mut self, index: usize) -> &mut Node<N> {
-        &mut self.children[index]
     }
 
     /// The only child, if there is but one.
@@ -169,29 +177,32 @@ impl<const N: usize> Branch<N> {
     }
 
     /// Drops the child at `index` if it is empty, or merges it with a sibling if it is sparse.
-    fn mend(&mut self, index: usize) {
-        let len = self.children[index].len();
-        if len == 0 {
-            self.children.remove(index);
+    fn mend(&mut self, index: usize, leaves: &mut Leaves<N>) {
+        let fullness = self.children[index].fullness(leaves);
+        if fullness == 0 {
+            if let Some(Node::Leaf(empty)) = self.children.remove(index) {
+                leaves.take(empty);
+            }
             if !self.separators.is_empty() {
                 self.remove_separator(index.saturating_sub(1));
             }
-        } else if len <= Node::<N>::SPARSE {
-            let fits =
-                |other: &usize| *other < self.children.len() && self.children[*other].len() + len <= Node::<N>::DENSE;
+        } else if fullness <= Node::<N>::SPARSE {
+            let fits = |other: &usize| {
+                *other < self.children.len() && self.children[*other].fullness(leaves) + fullness <= Node::<N>::DENSE
+            };
             if let Some(left) = index.checked_sub(1).filter(fits) {
-                self.merge(left);
+                self.merge(left, leaves);
             } else if fits(&(index + 1)) {
-                self.merge(index);
+                self.merge(index, leaves);
             }
         }
     }
 
     /// Merges the child at `index` with the one behind it.
-    fn merge(&mut self, index: usize) {
+    fn merge(&mut self, index: usize, leaves: &mut Leaves<N>) {
         let separator = self.remove_separator(index);
         if let Some(right) = self.children.remove(index + 1) {
-            self.children[index].append(separator, right);
+            self.children[index].append(separator, right, leaves);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::key::Key;
 use super::Map;
-use super::branch::Node;
+use super::branch::{Leaves, Node};
 
 /// How much tree there is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,17 +26,25 @@ impl<const N: usize> Map<N> {
 
     /// Panics unless the tree is in order: in each node, across nodes, equally deep, and without empty nodes.
     pub(in super::super) fn check(&self) {
-        let is_root_leaf = matches!(self.root, Node::Leaf(_));
-        assert!(is_root_leaf || self.root.len() > 1);
-        check(&self.root, None, None, is_root_leaf);
+        if let Node::Branch(branch) = &self.root {
+            assert!(branch.children().len() > 1);
+        }
+        check(&self.root, &self.leaves, None, None, matches!(self.root, Node::Leaf(_)));
     }
 }
 
 /// Checks a subtree with keys from `low` on and below `high`; returns its height.
-fn check<const N: usize>(node: &Node<N>, low: Option<&Key>, high: Option<&Key>, may_be_empty: bool) -> usize {
-    assert!(node.len() <= N && (may_be_empty || node.len() > 0));
+fn check<const N: usize>(
+    node: &Node<N>,
+    leaves: &Leaves<N>,
+    low: Option<&Key>,
+    high: Option<&Key>,
+    may_be_empty: bool,
+) -> usize {
     match node {
-        Node::Leaf(leaf) => {
+        Node::Leaf(id) => {
+            let leaf = &leaves[*id];
+            assert!(leaf.len() <= N && (may_be_empty || leaf.len() > 0));
             leaf.check();
             for index in 0..leaf.len() {
                 let key = leaf.key(index);
@@ -50,7 +58,7 @@ fn check<const N: usize>(node: &Node<N>, low: Option<&Key>, high: Option<&Key>, 
             let mut height = None;
             for (index, child) in branch.children().iter().enumerate() {
                 let low = index.checked_sub(1).map(|index| &separators[index]).or(low);
-                let below = check(child, low, separators.get(index).or(high), false);
+                let below = check(child, leaves, low, separators.get(index).or(high), false);
                 assert!(*height.get_or_insert(below) == below);
             }
             1 + height.unwrap_or_default()

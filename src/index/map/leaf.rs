@@ -3,8 +3,12 @@
 use super::super::key::Key;
 use super::super::value::Value;
 use super::super::version::{Content, Version};
+use super::branch::FULL;
 use super::heads::{Heads, common};
 use super::record::{Form, Header};
+
+/// Bytes for records. With heads and places a leaf takes 16 KiB: the memory of 128 entries of about 100 bytes.
+const ROOM: usize = 14 << 10;
 
 /// An entry that is to be put where none is.
 #[derive(Clone, Copy, Debug)]
@@ -13,61 +17,76 @@ pub(super) struct New<'a> {
     pub(super) version: Version<'a>,
 }
 
+impl New<'_> {
+    /// The bytes of its record.
+    fn record_len(&self) -> usize {
+        let value = if let Content::InPlace(value) = self.version.content { value } else { &[] };
+        Header::of(self, Form::InPlace, narrow(value.len())).len()
+    }
+}
+
 /// Up to `N` entries. A search comes from the heads to the place of a record, and the record has everything in one piece:
 /// between two flushes both come from far.
 #[derive(Debug)]
 pub(super) struct Leaf<const N: usize> {
     heads: Heads<N>,
     /// Where the record of each key begins, in the order of the keys.
-    places: [u32; N],
+    places: [u16; N],
     /// The records, in the order in which they were put.
-    bytes: Vec<u8>,
-    /// How many of the bytes are of no record.
+    bytes: [u8; ROOM],
+    /// Where the last record ends.
+    end: usize,
+    /// How many of the bytes before the end are of no record.
     unused: usize,
-    /// Values that are too large to be moved with their leaf.
+    /// Values, and keys, that are too large to be moved with their leaf.
     shared: Vec<Value>,
 }
 
-/// A place in a leaf, or a number of values there.
+/// A number of bytes, or of things, in a leaf.
 fn narrow(count: usize) -> u32 {
-    u32::try_from(count).expect("a leaf holds few keys of 64 KiB at most, and small values")
+    u32::try_from(count).expect("a leaf is small")
+}
+
+/// The leaf of an empty map.
+impl<const N: usize> Default for Leaf<N> {
+    fn default() -> Self {
+        const { assert!(N >= 4 && N <= 256 && ROOM <= u16::MAX as usize) };
+        Leaf { heads: Heads::new(), places: [0; N], bytes: [0; ROOM], end: 0, unused: 0, shared: Vec::new() }
+    }
 }
 
 impl<const N: usize> Leaf<N> {
-    const IS_WIDE: () = assert!(N >= 4);
-
-    /// The leaf of an empty map.
-    pub(super) fn empty() -> Box<Self> {
-        const { Self::IS_WIDE };
-        let (heads, places) = (Heads::new(), [0; N]);
-        Box::new(Leaf { heads, places, bytes: Vec::new(), unused: 0, shared: Vec::new() })
-    }
-
     pub(super) fn len(&self) -> usize {
         self.heads.len()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.len() == N
+    /// How full it is, by what it has the least of; 0 if it is empty.
+    pub(super) fn fullness(&self) -> usize {
+        let entries = (self.len() * FULL).div_ceil(N);
+        entries.max((self.end - self.unused) * FULL / ROOM)
+    }
+
+    /// Whether `new` can be put in.
+    pub(super) fn has_room(&self, new: &New<'_>) -> bool {
+        self.len() < N && self.end - self.unused + new.record_len() <= ROOM
     }
 
     /// The key at `index` in the order.
     #[inline]
     pub(super) fn key(&self, index: usize) -> &[u8] {
-        key_at(&self.bytes, self.places[index])
+        key_at(&self.bytes, &self.shared, self.places[index])
     }
 
     /// The key at `index`, and its newest version.
     #[inline]
     pub(super) fn entry(&self, index: usize) -> (&[u8], Version<'_>) {
         let (header, rest) = Header::read(&self.bytes, self.places[index]);
-        let (key, rest) = rest.split_at(header.key_len());
         let content = match header.form {
             Form::Deleted => Content::Deleted,
-            Form::InPlace => Content::InPlace(&rest[..header.value as usize]),
+            Form::InPlace => Content::InPlace(&rest[header.key_room()..][..header.value as usize]),
             Form::Shared => Content::Shared(&self.shared[header.value as usize]),
         };
-        (key, Version { lsn: header.lsn, older: header.older, content })
+        (self.key(index), Version { lsn: header.lsn, older: header.older, content })
     }
 
     /// Where `key` is (`Ok`), or would be.
@@ -79,112 +98,139 @@ impl<const N: usize> Leaf<N> {
     /// Puts an entry at `index` in the order; there must be room.
     pub(super) fn insert(&mut self, index: usize, new: &New<'_>) {
         let len = self.len();
-        let Leaf { heads, places, bytes, .. } = self;
-        heads.insert(index, new.key, |index| key_at(bytes, places[index]));
+        self.make_room(new.record_len());
+        let Leaf { heads, places, bytes, shared, .. } = self;
+        heads.insert(index, new.key, |index| key_at(bytes, shared, places[index]));
         places.copy_within(index..len, index + 1);
-        self.place(index, new);
+        self.put(index, new);
     }
 
     /// Gives the key at `index` another version.
     pub(super) fn set(&mut self, index: usize, version: Version<'_>) {
         let place = self.places[index];
         let (header, rest) = Header::read_mut(&mut self.bytes, place);
-        let room = header.value_len();
-        if let (Form::InPlace, Content::InPlace(value)) = (header.form, version.content)
-            && value.len() <= room
-        {
-            rest[header.key_len()..header.key_len() + value.len()].copy_from_slice(value);
-            Header { lsn: version.lsn, older: version.older, value: narrow(value.len()), ..header }
-                .write(&mut self.bytes, place);
-            return self.free(room - value.len());
+        let before = header.value_len();
+        let header = Header { lsn: version.lsn, older: version.older, ..header };
+        if let Content::InPlace(value) = version.content {
+            if header.form == Form::InPlace && value.len() <= before {
+                rest[header.key_room()..][..value.len()].copy_from_slice(value);
+                self.unused += before - value.len();
+                return Header { value: narrow(value.len()), ..header }.write(&mut self.bytes, place);
+            }
+            // A record that grows begins anew, if there is room; otherwise its value moves out.
+            let more = header.len() - before + value.len();
+            if self.end - self.unused - header.len() + more <= ROOM {
+                let key = self.key(index).to_vec();
+                self.discard(index);
+                self.places.copy_within(index + 1.., index);
+                self.heads.remove(index);
+                return self.insert(index, &New { key: &key, version });
+            }
         }
-        let key = rest[..header.key_len()].to_vec();
-        // For whoever looks through the shared values.
-        Header { form: Form::Deleted, ..header }.write(&mut self.bytes, place);
-        if header.form == Form::Shared {
-            self.unshare(header.value);
-        }
-        self.unused += header.len();
-        self.place(index, &New { key: &key, version });
-        self.free(0);
+        self.unshare_value(index);
+        self.unused += before;
+        let (form, value) = match version.content {
+            Content::Deleted => (Form::Deleted, 0),
+            Content::InPlace(value) => (Form::Shared, self.share(Value::from(value))),
+            Content::Shared(value) => (Form::Shared, self.share(value.clone())),
+        };
+        Header { form, value, ..header }.write(&mut self.bytes, place);
     }
 
-    /// Puts a record for the entry at `index`, and forgets where one was.
-    fn place(&mut self, index: usize, new: &New<'_>) {
-        let Version { lsn, older, content } = new.version;
-        let (form, value, in_place) = match content {
+    /// Puts a record behind the others, where there is room for it, for the entry at `index`.
+    fn put(&mut self, index: usize, new: &New<'_>) {
+        let (form, value, in_place) = match new.version.content {
             Content::Deleted => (Form::Deleted, 0, &[][..]),
             Content::InPlace(value) => (Form::InPlace, narrow(value.len()), value),
-            Content::Shared(_) => (Form::Shared, narrow(self.shared.len()), &[][..]),
+            Content::Shared(value) => (Form::Shared, self.share(value.clone()), &[][..]),
         };
-        if let Content::Shared(value) = content {
-            self.shared.push(value.clone());
+        let header = Header::of(new, form, value);
+        self.places[index] = u16::try_from(self.end).expect("a leaf is small");
+        if header.is_long() {
+            let number = self.share(Value::from(new.key));
+            self.append(&[&header.encode(), &number.to_ne_bytes(), in_place]);
+        } else {
+            self.append(&[&header.encode(), new.key, in_place]);
         }
-        let header = Header::new(lsn, older, new.key, form, value);
-        self.make_room(index, header.len());
-        self.places[index] = narrow(self.bytes.len());
-        header.append(&mut self.bytes);
-        self.bytes.extend_from_slice(new.key);
-        self.bytes.extend_from_slice(in_place);
     }
 
-    /// Lets go of a shared value; its record is to be changed.
-    fn unshare(&mut self, value: u32) {
-        self.shared.swap_remove(value as usize);
+    fn append(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.bytes[self.end..][..part.len()].copy_from_slice(part);
+            self.end += part.len();
+        }
+    }
+
+    fn share(&mut self, value: Value) -> u32 {
+        self.shared.push(value);
+        narrow(self.shared.len() - 1)
+    }
+
+    /// Lets go of the value of an entry, if it is shared. The record is to be changed.
+    fn unshare_value(&mut self, index: usize) {
+        let place = self.places[index];
+        let (header, _) = Header::read(&self.bytes, place);
+        if header.form == Form::Shared {
+            // No more among those that are looked through.
+            Header { form: Form::Deleted, ..header }.write(&mut self.bytes, place);
+            self.unshare(header.value);
+        }
+    }
+
+    /// Lets go of what is shared under a number that no record has any more.
+    fn unshare(&mut self, number: u32) {
+        self.shared.swap_remove(number as usize);
         let moved = narrow(self.shared.len());
         for place in &self.places[..self.heads.len()] {
-            let (header, _) = Header::read(&self.bytes, *place);
+            let (header, rest) = Header::read_mut(&mut self.bytes, *place);
+            if header.key_number(rest) == Some(moved) {
+                return rest[..number.to_ne_bytes().len()].copy_from_slice(&number.to_ne_bytes());
+            }
             if header.form == Form::Shared && header.value == moved {
-                return Header { value, ..header }.write(&mut self.bytes, *place);
+                return Header { value: number, ..header }.write(&mut self.bytes, *place);
             }
         }
     }
 
-    /// Room for so many bytes more, which will be the record of the entry at `index`.
-    fn make_room(&mut self, index: usize, more: usize) {
-        if self.bytes.capacity() - self.bytes.len() < more {
-            if self.unused * 4 > self.bytes.len() {
-                self.compact(Some(index), more);
-            } else {
-                self.bytes.reserve_exact(more.max(self.bytes.len() / 4));
-            }
+    /// Lets go of the record of an entry, and of what it shares. The entry is to be taken out.
+    fn discard(&mut self, index: usize) {
+        self.unshare_value(index);
+        let place = self.places[index];
+        let (header, rest) = Header::read(&self.bytes, place);
+        let number = header.key_number(rest);
+        let bytes = header.len();
+        if let Some(number) = number {
+            // As short a key as none, so that it is not among those that are looked through.
+            Header { key_len: 0, ..header }.write(&mut self.bytes, place);
+            self.unshare(number);
         }
-    }
-
-    /// So many bytes are of no record any more.
-    fn free(&mut self, bytes: usize) {
         self.unused += bytes;
-        if self.unused * 2 > self.bytes.len() {
-            self.compact(None, 0);
-        }
     }
 
-    /// Brings the records into the order of the keys, and leaves out what is unused, and the record of `without`.
-    fn compact(&mut self, without: Option<usize>, more: usize) {
-        let used = self.bytes.len() - self.unused;
-        let mut bytes = Vec::with_capacity(used + more.max(used / 4));
-        let len = self.len();
-        for (index, place) in self.places[..len].iter_mut().enumerate() {
-            if Some(index) != without {
-                let record = record_at(&self.bytes, *place);
-                *place = narrow(bytes.len());
-                bytes.extend_from_slice(record);
-            }
+    /// Room for so many bytes behind the records.
+    fn make_room(&mut self, more: usize) {
+        if self.end + more <= ROOM {
+            return;
         }
-        self.bytes = bytes;
+        let bytes = self.bytes;
+        self.end = 0;
         self.unused = 0;
+        for index in 0..self.len() {
+            let record = record_at(&bytes, self.places[index]);
+            self.places[index] = u16::try_from(self.end).expect("a leaf is small");
+            self.append(&[record]);
+        }
     }
 
-    /// Puts an entry at `index` in the order of a full leaf, which splits. Returns the part behind it, and what
-    /// separates the two.
-    pub(super) fn split(&mut self, index: usize, new: &New<'_>) -> (Key, Box<Self>) {
-        let mut right = Leaf::empty();
-        if index == N {
+    /// Puts an entry at `index` in the order of a leaf that has no room, which splits. Returns the part behind it, and
+    /// what separates the two.
+    pub(super) fn split(&mut self, index: usize, new: &New<'_>) -> (Key, Self) {
+        let mut right = Leaf::default();
+        if index == self.len() {
             // Keys that come in order leave full leaves behind.
-            right.bytes.reserve_exact(self.bytes.len() - self.unused);
             right.insert(0, new);
         } else {
-            let middle = N / 2;
+            let middle = self.middle();
             right.take_from(self, middle);
             match index.checked_sub(middle) {
                 Some(index) if index > 0 => right.insert(index, new),
@@ -194,54 +240,51 @@ impl<const N: usize> Leaf<N> {
         (separator(self.key(self.len() - 1), right.key(0)), right)
     }
 
+    /// The index at which half of the bytes come before, but with at least one entry on either side.
+    fn middle(&self) -> usize {
+        let half = (self.end - self.unused) / 2;
+        let mut before = 0;
+        let lens = self.places[..self.len()].iter().map(|place| record_at(&self.bytes, *place).len());
+        let reaches = |len| {
+            before += len;
+            before > half
+        };
+        lens.map(reaches).position(|reached| reached).unwrap_or(0).clamp(1, self.len() - 1)
+    }
+
     /// Takes in the entries of the leaf behind it; there must be room.
-    pub(super) fn append(&mut self, right: &mut Self) {
-        self.take_from(right, 0);
+    pub(super) fn append_all(&mut self, mut right: Self) {
+        self.take_from(&mut right, 0);
     }
 
     /// Appends the entries of `other`, the next leaf, from `from` on.
     fn take_from(&mut self, other: &mut Self, from: usize) {
-        let (mut len, end) = (self.len(), other.len());
-        let taken: usize = other.places[from..end].iter().map(|place| record_at(&other.bytes, *place).len()).sum();
-        self.bytes.reserve_exact(taken + taken / 2);
-        let mut unshared = Vec::new();
-        for place in &other.places[from..end] {
-            let at = narrow(self.bytes.len());
-            self.bytes.extend_from_slice(record_at(&other.bytes, *place));
-            self.places[len] = at;
-            len += 1;
-            let (header, _) = Header::read(&self.bytes, at);
-            if header.form == Form::Shared {
-                Header { value: narrow(self.shared.len()), ..header }.write(&mut self.bytes, at);
-                self.shared.push(other.shared[header.value as usize].clone());
-                unshared.push(header.value);
-            }
+        let (len, end) = (self.len(), other.len());
+        let taken: usize = (from..end).map(|index| record_at(&other.bytes, other.places[index]).len()).sum();
+        self.make_room(taken);
+        for index in from..end {
+            let (key, version) = other.entry(index);
+            self.put(len + index - from, &New { key, version });
         }
-        self.rebuild(len);
+        self.rebuild(len + end - from);
+        for index in (from..end).rev() {
+            other.discard(index);
+            other.heads.remove(index);
+        }
         other.rebuild(from);
-        // From the last on, so that none of those still to go is moved to another's place.
-        unshared.sort_unstable();
-        unshared.into_iter().rev().for_each(|value| other.unshare(value));
-        other.unused += taken;
-        other.compact(None, 0);
     }
 
     /// Takes the entry at `index` in the order out.
     pub(super) fn remove(&mut self, index: usize) {
-        let len = self.len();
-        let (header, _) = Header::read(&self.bytes, self.places[index]);
-        self.places.copy_within(index + 1..len, index);
+        self.discard(index);
+        self.places.copy_within(index + 1.., index);
         self.heads.remove(index);
-        if header.form == Form::Shared {
-            self.unshare(header.value);
-        }
-        self.free(header.len());
     }
 
     /// Finds prefix and heads anew for the first `len` entries.
     fn rebuild(&mut self, len: usize) {
-        let Leaf { heads, places, bytes, .. } = self;
-        heads.rebuild(len, |index| key_at(bytes, places[index]));
+        let Leaf { heads, places, bytes, shared, .. } = self;
+        heads.rebuild(len, |index| key_at(bytes, shared, places[index]));
     }
 
     /// Panics unless the leaf is in order.
@@ -250,27 +293,33 @@ impl<const N: usize> Leaf<N> {
         self.heads.check(self.len(), |index| self.key(index));
         let mut places = self.places[..self.len()].to_vec();
         places.sort_unstable();
-        let end = |place: u32| place as usize + record_at(&self.bytes, place).len();
-        assert!(places.windows(2).all(|pair| end(pair[0]) <= pair[1] as usize), "records lie over one another");
+        let end = |place: u16| usize::from(place) + record_at(&self.bytes, place).len();
+        assert!(places.windows(2).all(|pair| end(pair[0]) <= usize::from(pair[1])), "records lie over one another");
         let used: usize = places.iter().map(|place| record_at(&self.bytes, *place).len()).sum();
-        assert_eq!(used + self.unused, self.bytes.len());
-        let headers = places.iter().map(|place| Header::read(&self.bytes, *place).0);
-        let shared = headers.filter(|header| header.form == Form::Shared);
-        let mut shared: Vec<_> = shared.map(|header| header.value as usize).collect();
+        assert_eq!(used + self.unused, self.end);
+        let mut shared = Vec::new();
+        for place in places {
+            let (header, rest) = Header::read(&self.bytes, place);
+            shared.extend(header.key_number(rest));
+            shared.extend((header.form == Form::Shared).then_some(header.value));
+        }
         shared.sort_unstable();
-        assert!(shared.iter().copied().eq(0..self.shared.len()));
+        assert!(shared.iter().copied().eq(0..narrow(self.shared.len())));
     }
 }
 
 #[inline]
-fn key_at(bytes: &[u8], place: u32) -> &[u8] {
+fn key_at<'a>(bytes: &'a [u8], shared: &'a [Value], place: u16) -> &'a [u8] {
     let (header, rest) = Header::read(bytes, place);
-    &rest[..header.key_len()]
+    match header.key_number(rest) {
+        Some(number) => &shared[number as usize],
+        None => &rest[..header.key_room()],
+    }
 }
 
-fn record_at(bytes: &[u8], place: u32) -> &[u8] {
+fn record_at(bytes: &[u8], place: u16) -> &[u8] {
     let (header, _) = Header::read(bytes, place);
-    &bytes[place as usize..][..header.len()]
+    &bytes[usize::from(place)..][..header.len()]
 }
 
 /// The shortest key above `low` that is not above `high`.

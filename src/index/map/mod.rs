@@ -10,6 +10,7 @@ mod branch;
 mod check;
 mod heads;
 mod leaf;
+mod pool;
 mod range;
 mod record;
 mod row;
@@ -18,9 +19,11 @@ use std::ops::Bound;
 
 use super::version::Version;
 
-use branch::{Branch, Node, Which};
+use branch::{Branch, Leaves, Node, Which};
 use leaf::{Leaf, New};
+use pool::Id;
 use range::{Path, Range};
+use row::Row;
 
 /// A range of keys.
 pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
@@ -32,6 +35,7 @@ const FAN_OUT: usize = 128;
 #[derive(Debug)]
 pub(super) struct Map<const N: usize = FAN_OUT> {
     root: Node<N>,
+    leaves: Leaves<N>,
 }
 
 /// The place of a key in the map, found by one search.
@@ -59,28 +63,27 @@ impl<const N: usize> TakenSlot<'_, N> {
 /// The place where a key would be.
 pub(super) struct FreeSlot<'a, const N: usize = FAN_OUT> {
     key: &'a [u8],
-    room: Room<'a, N>,
-}
-
-enum Room<'a, const N: usize> {
-    In(&'a mut Leaf<N>, usize),
-    /// The leaf is full.
-    None(&'a mut Map<N>),
+    map: &'a mut Map<N>,
+    leaf: Id,
+    index: usize,
 }
 
 impl<const N: usize> FreeSlot<'_, N> {
     pub(super) fn fill(self, version: Version<'_>) {
         let new = New { key: self.key, version };
-        match self.room {
-            Room::In(leaf, index) => leaf.insert(index, &new),
-            Room::None(map) => map.insert(&new),
+        let leaf = &mut self.map.leaves[self.leaf];
+        if leaf.has_room(&new) {
+            leaf.insert(self.index, &new);
+        } else {
+            self.map.insert(&new);
         }
     }
 }
 
 impl<const N: usize> Default for Map<N> {
     fn default() -> Self {
-        Map { root: Node::Leaf(Leaf::empty()) }
+        let mut leaves = Leaves::new();
+        Map { root: Node::Leaf(leaves.insert(Leaf::default())), leaves }
     }
 }
 
@@ -89,26 +92,28 @@ impl<const N: usize> Map<N> {
         let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(leaf) => return leaf.search(key).ok().map(|index| leaf.entry(index).1),
+                Node::Leaf(id) => {
+                    let leaf = &self.leaves[*id];
+                    return leaf.search(key).ok().map(|index| leaf.entry(index).1);
+                }
                 Node::Branch(branch) => node = &branch.children()[branch.route(key)],
             }
         }
     }
 
     pub(super) fn slot<'a>(&'a mut self, key: &'a [u8]) -> Slot<'a, N> {
-        let (path, leaf) = Path::to(&self.root, key);
-        match leaf.search(key) {
-            Ok(index) => Slot::Taken(TakenSlot { leaf: path.follow(&mut self.root), index }),
-            Err(_) if leaf.is_full() => Slot::Free(FreeSlot { key, room: Room::None(self) }),
-            Err(index) => Slot::Free(FreeSlot { key, room: Room::In(path.follow(&mut self.root), index) }),
+        let (_, id) = Path::to(&self.root, key);
+        match self.leaves[id].search(key) {
+            Ok(index) => Slot::Taken(TakenSlot { leaf: &mut self.leaves[id], index }),
+            Err(index) => Slot::Free(FreeSlot { key, map: self, leaf: id, index }),
         }
     }
 
     /// Inserts an entry whose key is not there.
     fn insert(&mut self, new: &New<'_>) {
-        if let Some(split) = self.root.insert(new) {
-            let root = std::mem::replace(&mut self.root, Node::Leaf(Leaf::empty()));
-            self.root = Node::Branch(Branch::over(root, split));
+        if let Some(split) = self.root.insert(new, &mut self.leaves) {
+            let left = std::mem::replace(&mut self.root, Node::Branch(Branch::new(Row::new(), Vec::new())));
+            self.root = Node::Branch(Branch::over(left, split));
         }
     }
 
@@ -123,7 +128,7 @@ impl<const N: usize> Map<N> {
     }
 
     fn remove_entry(&mut self, which: Which<'_>) -> bool {
-        if self.root.remove(which).is_none() {
+        if self.root.remove(which, &mut self.leaves).is_none() {
             return false;
         }
         while let Node::Branch(branch) = &mut self.root
@@ -131,15 +136,14 @@ impl<const N: usize> Map<N> {
         {
             self.root = child;
         }
-        if self.root.len() == 0 {
-            // Not a branch without children, nor the memory of the entries that were there.
-            self.root = Node::Leaf(Leaf::empty());
+        if matches!(&self.root, Node::Branch(branch) if branch.children().len() == 0) {
+            self.root = Node::Leaf(self.leaves.insert(Leaf::default()));
         }
         true
     }
 
     /// The keys of `range` in order; none if it ends before it begins.
     pub(super) fn range(&self, range: KeyRange<'_>) -> impl DoubleEndedIterator<Item = (&[u8], Version<'_>)> {
-        Range::new(&self.root, range)
+        Range::new(self, range)
     }
 }

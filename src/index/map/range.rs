@@ -3,9 +3,10 @@
 use std::ops::Bound;
 
 use super::super::version::Version;
-use super::KeyRange;
 use super::branch::Node;
 use super::leaf::Leaf;
+use super::pool::Id;
+use super::{KeyRange, Map};
 
 /// Which child to take on each level, from the root down to a leaf.
 ///
@@ -16,7 +17,7 @@ pub(super) struct Path([u8; 24]);
 impl Path {
     /// The way to the leaf that `key` is in, or would be.
     #[inline]
-    pub(super) fn to<'a, const N: usize>(root: &'a Node<N>, key: &[u8]) -> (Self, &'a Leaf<N>) {
+    pub(super) fn to<const N: usize>(root: &Node<N>, key: &[u8]) -> (Self, Id) {
         Path::default().descend(root, 0, |branch| branch.route(key))
     }
 
@@ -27,10 +28,10 @@ impl Path {
         mut node: &'a Node<N>,
         mut level: usize,
         choose: impl Fn(&'a super::branch::Branch<N>) -> usize,
-    ) -> (Self, &'a Leaf<N>) {
+    ) -> (Self, Id) {
         loop {
             match node {
-                Node::Leaf(leaf) => return (self, leaf),
+                Node::Leaf(leaf) => return (self, *leaf),
                 Node::Branch(branch) => {
                     let index = choose(branch);
                     self.0[level] = u8::try_from(index).unwrap_or(u8::MAX);
@@ -41,26 +42,13 @@ impl Path {
         }
     }
 
-    /// The leaf that it leads to.
-    #[inline]
-    pub(super) fn follow<const N: usize>(self, mut node: &mut Node<N>) -> &mut Leaf<N> {
-        let mut level = 0;
-        loop {
-            match node {
-                Node::Leaf(leaf) => return leaf,
-                Node::Branch(branch) => node = branch.child_mut(usize::from(self.0[level])),
-            }
-            level += 1;
-        }
-    }
-
     /// The way to the next leaf.
-    fn next<const N: usize>(self, root: &Node<N>) -> Option<(Self, &Leaf<N>)> {
+    fn next<const N: usize>(self, root: &Node<N>) -> Option<(Self, Id)> {
         self.turn(root, |index, len| (index + 1 < len).then_some(index + 1), |_| 0)
     }
 
     /// The way to the leaf before.
-    fn previous<const N: usize>(self, root: &Node<N>) -> Option<(Self, &Leaf<N>)> {
+    fn previous<const N: usize>(self, root: &Node<N>) -> Option<(Self, Id)> {
         self.turn(root, |index, _| index.checked_sub(1), |len| len - 1)
     }
 
@@ -70,7 +58,7 @@ impl Path {
         root: &Node<N>,
         other: impl Fn(usize, usize) -> Option<usize>,
         outer: impl Fn(usize) -> usize,
-    ) -> Option<(Self, &Leaf<N>)> {
+    ) -> Option<(Self, Id)> {
         let mut lowest = None;
         let mut node = root;
         let mut level = 0;
@@ -98,11 +86,12 @@ struct Place<'a, const N: usize> {
 
 impl<'a, const N: usize> Place<'a, N> {
     /// The first entry at or above `low`.
-    fn first(root: &'a Node<N>, low: Bound<&[u8]>) -> Option<Self> {
-        let (path, leaf) = match low {
+    fn first(Map { root, leaves }: &'a Map<N>, low: Bound<&[u8]>) -> Option<Self> {
+        let (path, id) = match low {
             Bound::Unbounded => Path::default().descend(root, 0, |_| 0),
             Bound::Included(key) | Bound::Excluded(key) => Path::to(root, key),
         };
+        let leaf = &leaves[id];
         let index = match low {
             Bound::Unbounded => 0,
             Bound::Included(key) => leaf.search(key).unwrap_or_else(|free| free),
@@ -111,15 +100,16 @@ impl<'a, const N: usize> Place<'a, N> {
         if index < leaf.len() {
             return Some(Place { path, leaf, index });
         }
-        path.next(root).map(|(path, leaf)| Place { path, leaf, index: 0 })
+        path.next(root).map(|(path, id)| Place { path, leaf: &leaves[id], index: 0 })
     }
 
     /// The last entry at or below `high`.
-    fn last(root: &'a Node<N>, high: Bound<&[u8]>) -> Option<Self> {
-        let (path, leaf) = match high {
+    fn last(Map { root, leaves }: &'a Map<N>, high: Bound<&[u8]>) -> Option<Self> {
+        let (path, id) = match high {
             Bound::Unbounded => Path::default().descend(root, 0, |branch| branch.children().len() - 1),
             Bound::Included(key) | Bound::Excluded(key) => Path::to(root, key),
         };
+        let leaf = &leaves[id];
         let end = match high {
             Bound::Unbounded => leaf.len(),
             Bound::Included(key) => leaf.search(key).map_or_else(|free| free, |index| index + 1),
@@ -128,7 +118,11 @@ impl<'a, const N: usize> Place<'a, N> {
         if let Some(index) = end.checked_sub(1) {
             return Some(Place { path, leaf, index });
         }
-        path.previous(root).map(|(path, leaf)| Place { path, leaf, index: leaf.len() - 1 })
+        path.previous(root).map(|(path, id)| (path, &leaves[id])).map(|(path, leaf)| Place {
+            path,
+            leaf,
+            index: leaf.len() - 1,
+        })
     }
 
     fn key(&self) -> &'a [u8] {
@@ -151,16 +145,16 @@ pub(super) struct Range<'a, const N: usize>(Option<Rest<'a, N>>);
 /// What neither end has handed out: at least one entry.
 #[derive(Debug)]
 struct Rest<'a, const N: usize> {
-    root: &'a Node<N>,
+    map: &'a Map<N>,
     first: Place<'a, N>,
     last: Place<'a, N>,
 }
 
 impl<'a, const N: usize> Range<'a, N> {
-    pub(super) fn new(root: &'a Node<N>, (low, high): KeyRange<'_>) -> Self {
-        let rest = Place::first(root, low).zip(Place::last(root, high));
+    pub(super) fn new(map: &'a Map<N>, (low, high): KeyRange<'_>) -> Self {
+        let rest = Place::first(map, low).zip(Place::last(map, high));
         let rest = rest.filter(|(first, last)| first.key() <= last.key());
-        Range(rest.map(|(first, last)| Rest { root, first, last }))
+        Range(rest.map(|(first, last)| Rest { map, first, last }))
     }
 }
 
@@ -169,14 +163,14 @@ impl<'a, const N: usize> Iterator for Range<'a, N> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let Rest { root, first, last } = self.0.as_mut()?;
+        let Rest { map, first, last } = self.0.as_mut()?;
         let entry = first.entry();
         if first.is(last) {
             self.0 = None;
         } else if first.index + 1 < first.leaf.len() {
             first.index += 1;
-        } else if let Some((path, leaf)) = first.path.next(root) {
-            *first = Place { path, leaf, index: 0 };
+        } else if let Some((path, id)) = first.path.next(&map.root) {
+            *first = Place { path, leaf: &map.leaves[id], index: 0 };
         }
         Some(entry)
     }
@@ -185,13 +179,14 @@ impl<'a, const N: usize> Iterator for Range<'a, N> {
 impl<const N: usize> DoubleEndedIterator for Range<'_, N> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        let Rest { root, first, last } = self.0.as_mut()?;
+        let Rest { map, first, last } = self.0.as_mut()?;
         let entry = last.entry();
         if last.is(first) {
             self.0 = None;
         } else if last.index > 0 {
             last.index -= 1;
-        } else if let Some((path, leaf)) = last.path.previous(root) {
+        } else if let Some((path, id)) = last.path.previous(&map.root) {
+            let leaf = &map.leaves[id];
             *last = Place { path, leaf, index: leaf.len() - 1 };
         }
         Some(entry)

@@ -1,10 +1,14 @@
-//! An entry as bytes of its leaf: a header, the key, and a value that lies in place.
+//! An entry as bytes of its leaf: a header, the key unless it is long, and the value if it lies in place.
 
 use super::super::version::Seq;
+use super::leaf::New;
 use crate::words::types::Lsn;
 
 /// Bytes of a header.
 const LEN: usize = 24;
+/// A longer key is shared, too: in its place is the number that it has there.
+const LONGEST_KEY: usize = 1024;
+const NUMBER: usize = 4;
 
 /// Where the value of an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,21 +31,21 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn new(lsn: Lsn, older: Seq, key: &[u8], form: Form, value: u32) -> Self {
-        let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
-        Header { lsn, older, value, key_len, form }
+    pub(super) fn of(new: &New<'_>, form: Form, value: u32) -> Self {
+        let key_len = u16::try_from(new.key.len()).expect("a key has at most 65,535 bytes");
+        Header { lsn: new.version.lsn, older: new.version.older, value, key_len, form }
     }
 
     /// The header at `place`, and the bytes behind it.
     #[inline]
-    pub(super) fn read(bytes: &[u8], place: u32) -> (Header, &[u8]) {
-        let (header, rest) = bytes[place as usize..].split_first_chunk().expect("a record is whole");
+    pub(super) fn read(bytes: &[u8], place: u16) -> (Header, &[u8]) {
+        let (header, rest) = bytes[usize::from(place)..].split_first_chunk().expect("a record is whole");
         (Header::decode(header), rest)
     }
 
     #[inline]
-    pub(super) fn read_mut(bytes: &mut [u8], place: u32) -> (Header, &mut [u8]) {
-        let (header, rest) = bytes[place as usize..].split_first_chunk_mut().expect("a record is whole");
+    pub(super) fn read_mut(bytes: &mut [u8], place: u16) -> (Header, &mut [u8]) {
+        let (header, rest) = bytes[usize::from(place)..].split_first_chunk_mut().expect("a record is whole");
         (Header::decode(header), rest)
     }
 
@@ -63,7 +67,7 @@ impl Header {
         }
     }
 
-    fn encode(self) -> [u8; LEN] {
+    pub(super) fn encode(self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         bytes[..8].copy_from_slice(&self.lsn.get().to_ne_bytes());
         bytes[8..16].copy_from_slice(&self.older.0.to_ne_bytes());
@@ -77,16 +81,23 @@ impl Header {
         bytes
     }
 
-    pub(super) fn write(self, bytes: &mut [u8], place: u32) {
-        bytes[place as usize..][..LEN].copy_from_slice(&self.encode());
+    pub(super) fn write(self, bytes: &mut [u8], place: u16) {
+        bytes[usize::from(place)..][..LEN].copy_from_slice(&self.encode());
     }
 
-    pub(super) fn append(self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.encode());
+    pub(super) fn is_long(self) -> bool {
+        usize::from(self.key_len) > LONGEST_KEY
     }
 
-    pub(super) fn key_len(self) -> usize {
-        usize::from(self.key_len)
+    /// The bytes of the key, or of its number, in the record.
+    #[inline]
+    pub(super) fn key_room(self) -> usize {
+        if self.is_long() { NUMBER } else { usize::from(self.key_len) }
+    }
+
+    /// The number of a long key, given the bytes behind the header.
+    pub(super) fn key_number(self, rest: &[u8]) -> Option<u32> {
+        rest.first_chunk().filter(|_| self.is_long()).map(|bytes| u32::from_ne_bytes(*bytes))
     }
 
     /// The bytes of a value in place.
@@ -96,6 +107,6 @@ impl Header {
 
     /// The bytes of the record.
     pub(super) fn len(self) -> usize {
-        LEN + self.key_len() + self.value_len()
+        LEN + self.key_room() + self.value_len()
     }
 }
