@@ -17,7 +17,7 @@ const DOORS: [(&str, &[&str]); 10] = [
     ("std::thread::spawn", &[]),
     ("thread::Builder", &["words/sync/plain.rs", "words/sync/checked.rs", "words/schedule.rs"]),
     ("getrandom", &["words/entropy.rs"]),
-    ("libc::", &["disk/os.rs", "words/process.rs"]),
+    ("libc::", &["disk/os.rs", "words/memory.rs", "words/process.rs"]),
     ("memmap2", &["disk/os.rs"]),
 ];
 

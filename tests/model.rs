@@ -42,6 +42,8 @@ enum Walk {
     Forward,
     Backward,
     FromBothEnds,
+    /// Forward, each entry lent, but for every third, which is taken.
+    Lent,
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +80,7 @@ fn write() -> impl Strategy<Value = Write> {
 }
 
 fn read() -> impl Strategy<Value = Read> {
-    let walk = || prop::sample::select(&[Walk::Forward, Walk::Backward, Walk::FromBothEnds][..]);
+    let walk = || prop::sample::select(&[Walk::Forward, Walk::Backward, Walk::FromBothEnds, Walk::Lent][..]);
     prop_oneof![
         key().prop_map(Read::Key),
         ((bound(), bound()), walk()).prop_map(|(bounds, walk)| Read::Range(bounds, walk)),
@@ -202,10 +204,16 @@ fn walk(mut range: Range, walk: Walk) -> forelog::Result<Vec<(Vec<u8>, Vec<u8>)>
     let (mut front, mut back) = (Vec::new(), Vec::new());
     loop {
         let from_front = match walk {
-            Walk::Forward => true,
+            Walk::Forward | Walk::Lent => true,
             Walk::Backward => false,
             Walk::FromBothEnds => front.len() <= back.len(),
         };
+        if matches!(walk, Walk::Lent) && front.len() % 3 != 0 {
+            let Some(entry) = range.next_lent() else { break };
+            let (key, value) = entry?;
+            front.push((key.to_vec(), value.to_vec()));
+            continue;
+        }
         let (next, to) = if from_front { (range.next(), &mut front) } else { (range.next_back(), &mut back) };
         let Some(entry) = next else { break };
         let (key, value) = entry?;

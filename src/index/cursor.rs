@@ -1,6 +1,5 @@
 //! Iteration over a range of one keyspace at one LSN, from both ends.
 
-use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -8,12 +7,20 @@ use crate::words::types::Lsn;
 
 use super::key::Key;
 use super::map::KeyRange;
-use super::tree::{Direction, Piece, Tree};
+use super::tree::{Piece, Tree};
 use super::value::Value;
+use super::version::Content;
+
+/// An end of a range, and which way a scan goes from there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Direction {
+    Forward,
+    Backward,
+}
 
 /// The entries of a range of keys, in order or backwards or from both ends in turn.
 ///
-/// Entries are fetched a piece at a time, so no lock is held while the caller works, and writes go on meanwhile. The
+/// Entries are copied a piece at a time, so no lock is held while the caller works, and writes go on meanwhile. The
 /// caller keeps a snapshot at the cursor's LSN held for as long as the cursor is used.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor {
@@ -25,13 +32,55 @@ pub(crate) struct Cursor {
     back: End,
 }
 
-/// Entries fetched from one end and not handed out, the outermost first.
+/// An entry that a cursor has come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    key: &'a [u8],
+    value: Content<'a>,
+}
+
+impl<'a> Entry<'a> {
+    /// Its key and value, in memory of their own.
+    pub(crate) fn to_owned(self) -> Option<(Key, Value)> {
+        Some((Key::from(self.key), self.value.value()?))
+    }
+
+    /// Its key and value.
+    pub(crate) fn slices(self) -> (&'a [u8], &'a [u8]) {
+        let value = match self.value {
+            Content::Deleted => &[],
+            Content::InPlace(bytes) => bytes,
+            Content::Shared(value) => value.as_slice(),
+        };
+        (self.key, value)
+    }
+}
+
+/// Entries fetched from one end, of which those from `next` to `end` are not handed out; the outermost comes first.
 #[derive(Clone, Debug)]
 struct End {
-    direction: Direction,
-    fetched: VecDeque<(Key, Value)>,
+    /// Keys and small values, one behind the other: memory that is used again for each piece.
+    bytes: Vec<u8>,
+    entries: Vec<Fetched>,
+    next: usize,
+    end: usize,
     /// How many entries to fetch next.
     piece: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Fetched {
+    /// Where its key begins.
+    at: usize,
+    key_end: usize,
+    value: Kept,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    /// Ends there, behind the key.
+    InPlace(usize),
+    Shared(Value),
 }
 
 impl End {
@@ -39,8 +88,44 @@ impl End {
     const FIRST_PIECE: usize = 16;
     const LAST_PIECE: usize = 256;
 
-    fn new(direction: Direction) -> Self {
-        End { direction, fetched: VecDeque::new(), piece: Self::FIRST_PIECE }
+    fn new() -> Self {
+        End { bytes: Vec::new(), entries: Vec::new(), next: 0, end: 0, piece: Self::FIRST_PIECE }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.next == self.end
+    }
+
+    fn keep(&mut self, key: &[u8], value: Content<'_>) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        let value = match value {
+            Content::Deleted => return,
+            Content::InPlace(value) => {
+                self.bytes.extend_from_slice(value);
+                Kept::InPlace(self.bytes.len())
+            }
+            Content::Shared(value) => Kept::Shared(value.clone()),
+        };
+        self.entries.push(Fetched { at, key_end, value });
+        self.end = self.entries.len();
+    }
+
+    fn entry(&self, index: usize) -> Entry<'_> {
+        let Fetched { at, key_end, value } = &self.entries[index];
+        let value = match value {
+            Kept::InPlace(end) => Content::InPlace(&self.bytes[*key_end..*end]),
+            Kept::Shared(value) => Content::Shared(value),
+        };
+        Entry { key: &self.bytes[*at..*key_end], value }
+    }
+
+    /// Forgets what was handed out.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+        (self.next, self.end) = (0, 0);
     }
 }
 
@@ -49,23 +134,62 @@ impl Cursor {
     pub(crate) fn new(tree: Arc<Tree>, range: KeyRange<'_>, at: Lsn) -> Self {
         let (low, high) = range;
         let rest = Some((low.map(Key::from), high.map(Key::from)));
-        Cursor { tree, at, rest, front: End::new(Direction::Forward), back: End::new(Direction::Backward) }
+        Cursor { tree, at, rest, front: End::new(), back: End::new() }
     }
-}
 
-/// Fetches from the rest of the range for one end, until there is something to hand out or nothing left.
-fn fetch(tree: &Tree, at: Lsn, rest: &mut Option<(Bound<Key>, Bound<Key>)>, end: &mut End) {
-    while end.fetched.is_empty()
-        && let Some((low, high)) = rest
-    {
-        let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
-        let piece = Piece { range, at, direction: end.direction, limit: end.piece };
-        let last = tree.scan(&piece, |key, value| end.fetched.push_back((key, value)));
-        end.piece = (end.piece * 2).min(End::LAST_PIECE);
-        match (last, end.direction) {
-            (None, _) => *rest = None,
-            (Some(last), Direction::Forward) => *low = Bound::Excluded(last),
-            (Some(last), Direction::Backward) => *high = Bound::Excluded(last),
+    /// The key that comes next from one end.
+    pub(crate) fn peek(&mut self, direction: Direction) -> Option<&[u8]> {
+        self.fetch(direction);
+        let (near, far) = self.ends(direction);
+        if !near.is_empty() {
+            Some(near.entry(near.next).key)
+        } else if !far.is_empty() {
+            // What the other end has fetched and not handed out: its last is the next one from here.
+            Some(far.entry(far.end - 1).key)
+        } else {
+            None
+        }
+    }
+
+    /// Takes the next entry from one end.
+    pub(crate) fn take(&mut self, direction: Direction) -> Option<Entry<'_>> {
+        self.fetch(direction);
+        let (near, far) = self.ends(direction);
+        if !near.is_empty() {
+            near.next += 1;
+            Some(near.entry(near.next - 1))
+        } else if !far.is_empty() {
+            far.end -= 1;
+            Some(far.entry(far.end))
+        } else {
+            None
+        }
+    }
+
+    fn ends(&mut self, direction: Direction) -> (&mut End, &mut End) {
+        match direction {
+            Direction::Forward => (&mut self.front, &mut self.back),
+            Direction::Backward => (&mut self.back, &mut self.front),
+        }
+    }
+
+    /// Fetches from the rest of the range for one end, until there is something to hand out or nothing left.
+    fn fetch(&mut self, direction: Direction) {
+        let Cursor { tree, at, rest, front, back } = self;
+        let end = if direction == Direction::Forward { front } else { back };
+        while end.is_empty()
+            && let Some((low, high)) = rest
+        {
+            end.clear();
+            let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
+            let piece = Piece { range, at: *at, direction, limit: end.piece };
+            let last = tree.scan(&piece, |key, value| end.keep(key, value));
+            end.piece = (end.piece * 2).min(End::LAST_PIECE);
+            match (last, direction) {
+                (None, _) => *rest = None,
+                (Some(last), Direction::Forward) => *low = Bound::Excluded(last),
+                (Some(last), Direction::Backward) => *high = Bound::Excluded(last),
+            }
         }
     }
 }
@@ -74,15 +198,13 @@ impl Iterator for Cursor {
     type Item = (Key, Value);
 
     fn next(&mut self) -> Option<(Key, Value)> {
-        fetch(&self.tree, self.at, &mut self.rest, &mut self.front);
-        self.front.fetched.pop_front().or_else(|| self.back.fetched.pop_back())
+        self.take(Direction::Forward)?.to_owned()
     }
 }
 
 impl DoubleEndedIterator for Cursor {
     fn next_back(&mut self) -> Option<(Key, Value)> {
-        fetch(&self.tree, self.at, &mut self.rest, &mut self.back);
-        self.back.fetched.pop_front().or_else(|| self.front.fetched.pop_back())
+        self.take(Direction::Backward)?.to_owned()
     }
 }
 

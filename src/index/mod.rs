@@ -38,7 +38,7 @@ use garbage::Garbage;
 use keyspace::Catalogue;
 use snapshot::{Horizon, Snapshots};
 
-pub(crate) use cursor::Cursor;
+pub(crate) use cursor::{Cursor, Direction};
 pub use key::Key;
 pub(crate) use map::KeyRange;
 pub(crate) use snapshot::Hold;

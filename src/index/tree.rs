@@ -7,6 +7,7 @@ use crate::words::sync::ShortRwLock as RwLock;
 
 use crate::words::types::Lsn;
 
+use super::cursor::Direction;
 use super::kept::Kept;
 use super::key::Key;
 use super::map::{KeyRange, Map, Slot};
@@ -46,15 +47,16 @@ struct State {
 }
 
 impl State {
-    /// What `version` of `key`, the newest, or one before it says at `at`.
-    fn value(&self, key: &[u8], version: &Version<'_>, at: Lsn) -> Option<Value> {
+    /// Hands `with` what `version` of `key`, the newest, or one before it says at `at`.
+    fn read<R>(&self, key: &[u8], version: &Version<'_>, at: Lsn, with: impl FnOnce(Content<'_>) -> R) -> R {
         if version.lsn <= at {
-            return version.content.value();
+            return with(version.content);
         }
-        match self.undo.find(version.older, at) {
+        let older = match self.undo.find(version.older, at) {
             Some(superseded) => self.undo.value(superseded),
             None => self.kept.get(key, at).cloned(),
-        }
+        };
+        with(older.as_ref().map_or(Content::Deleted, Content::Shared))
     }
 
     /// Removes `key` if its newest version is the tombstone of `lsn` and no held snapshot is from before it.
@@ -86,13 +88,6 @@ pub(super) struct Settled {
     pub(super) used: usize,
     /// The LSN that must be settled before there is more to prune.
     pub(super) next: Option<Lsn>,
-}
-
-/// Which way a scan goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Direction {
-    Forward,
-    Backward,
 }
 
 /// One piece of a scan.
@@ -148,7 +143,7 @@ impl Tree {
     /// The value of `key` at `at`.
     pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Option<Value> {
         let state = self.state.read();
-        state.value(key, &state.map.get(key)?, at)
+        state.read(key, &state.map.get(key)?, at, |content| content.value())
     }
 
     /// Whether a commit after `lsn` changed `key`. Deleting what was not there is no change.
@@ -193,14 +188,17 @@ impl Tree {
                 if content.is_deleted() && was_deleted {
                     return false;
                 }
-                // A second write by one transaction: nobody saw the first.
-                let older = match before.lsn == lsn {
-                    false => undo.push(key, &before, lsn, content.is_deleted()),
-                    true if content.is_deleted() => undo.note_tombstone(key, before.older, lsn),
-                    true => before.older,
-                };
-                slot.set(Version { lsn, older, content });
                 *live -= usize::from(!was_deleted);
+                // A second write by one transaction: nobody saw the first.
+                let version = match before.lsn == lsn {
+                    false => Some((lsn, undo.push(key, &before, lsn, content.is_deleted()))),
+                    true if content.is_deleted() => undo.delete_again(before.older, lsn),
+                    true => Some((lsn, before.older)),
+                };
+                match version {
+                    Some((lsn, older)) => slot.set(Version { lsn, older, content }),
+                    None => *keys -= usize::from(map.remove(key)),
+                }
             }
             Slot::Free(slot) => {
                 if content.is_deleted() {
@@ -268,7 +266,7 @@ impl Tree {
 
     /// Takes the entries of one piece of a scan into `out`. Returns the key that the next piece begins behind, or
     /// `None` if there is nothing left.
-    pub(super) fn scan(&self, piece: &Piece<'_>, mut out: impl FnMut(Key, Value)) -> Option<Key> {
+    pub(super) fn scan(&self, piece: &Piece<'_>, mut out: impl FnMut(&[u8], Content<'_>)) -> Option<Key> {
         let state = self.state.read();
         let mut range = state.map.range(piece.range);
         let mut step = || match piece.direction {
@@ -279,10 +277,11 @@ impl Tree {
         let mut last = None;
         for _ in 0..Self::MAX_PIECE {
             let (key, version) = step()?;
-            if let Some(value) = state.value(key, &version, piece.at) {
-                out(key.into(), value);
-                taken += 1;
-            }
+            let is_there = state.read(key, &version, piece.at, |content| {
+                out(key, content);
+                !content.is_deleted()
+            });
+            taken += usize::from(is_there);
             if taken == piece.limit {
                 return Some(key.into());
             }

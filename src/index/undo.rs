@@ -40,8 +40,8 @@ enum Kept {
 }
 
 impl Superseded {
-    /// Whether it is no version: it stands for the key's absence before a transaction that put and deleted it.
-    fn is_absence(&self) -> bool {
+    /// Whether it is no version any more: that which superseded it was taken back.
+    fn is_void(&self) -> bool {
         self.lsn == Lsn::ZERO
     }
 
@@ -102,7 +102,7 @@ impl Undo {
         let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
         let Version { lsn, older, .. } = *version;
         let record = Superseded { lsn, by, by_tombstone, older, jump, depth, key_len, kept, at };
-        self.versions += usize::from(!record.is_absence());
+        self.versions += 1;
         self.records.push_back(record);
         seq
     }
@@ -122,34 +122,39 @@ impl Undo {
         self.record(seq).map_or(0, |record| record.depth)
     }
 
-    /// `by` has deleted `key`, which it wrote to before; the version that it superseded, if any, is `older`.
-    pub(super) fn note_tombstone(&mut self, key: &[u8], older: Seq, by: Lsn) -> Seq {
-        let index = older.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        match index.and_then(|index| self.records.get_mut(index)) {
-            Some(record) => {
-                record.by_tombstone = true;
-                older
-            }
-            None => {
-                let absent = Version { lsn: Lsn::ZERO, older, content: Content::Deleted };
-                self.push(key, &absent, by, true)
-            }
+    /// The commit `by` deletes a key that it has put, when `seq` became what was there before. Returns the LSN and the
+    /// older version of the tombstone: if there was a tombstone, those of that one, since nothing has changed; and nothing
+    /// at all if there was nothing.
+    pub(super) fn delete_again(&mut self, seq: Seq, by: Lsn) -> Option<(Lsn, Seq)> {
+        let index = usize::try_from(seq.0.checked_sub(self.first)?).ok()?;
+        let record = self.records.get_mut(index).filter(|record| record.by == by)?;
+        if !matches!(record.kept, Kept::Deleted) {
+            record.by_tombstone = true;
+            return Some((by, seq));
         }
+        self.versions -= usize::from(!record.is_void());
+        Some((std::mem::replace(&mut record.lsn, Lsn::ZERO), record.older))
     }
 
     /// The newest version at or below `at`, beginning with `seq`. `None`: it is not here, if it is anywhere.
-    pub(super) fn find(&self, mut seq: Seq, at: Lsn) -> Option<&Superseded> {
-        loop {
-            let record = self.record(seq)?;
-            if record.lsn <= at {
-                return Some(record);
-            }
+    pub(super) fn find(&self, seq: Seq, at: Lsn) -> Option<&Superseded> {
+        self.find_in_steps(seq, at).0
+    }
+
+    /// The same, and in how many steps.
+    pub(super) fn find_in_steps(&self, mut seq: Seq, at: Lsn) -> (Option<&Superseded>, usize) {
+        for steps in 0.. {
+            let record = match self.record(seq) {
+                Some(record) if record.lsn > at => record,
+                found => return (found, steps),
+            };
             // What was pruned is older than all that is here: a jump behind it would go too far.
             seq = match self.record(record.jump) {
                 Some(far) if far.lsn > at => record.jump,
                 _ => record.older,
             };
         }
+        (None, 0)
     }
 
     /// The record that is pruned next.
@@ -193,7 +198,7 @@ impl Undo {
         self.first += 1;
         self.begin += record.len() as u64;
         self.bytes.drain(..record.len());
-        self.versions -= usize::from(!record.is_absence());
+        self.versions -= usize::from(!record.is_void());
         if self.records.is_empty() && self.bytes.capacity() > Self::SPARE {
             self.bytes.shrink_to(Self::SPARE);
             self.records.shrink_to(Self::SPARE / size_of::<Superseded>());

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::writes::is_empty;
-use crate::index::{Cursor, Hold, Key, KeyRange, Tree, Value};
+use crate::index::{Cursor, Direction, Hold, Key, KeyRange, Tree, Value};
 use crate::words::error::Result;
 
 /// The entries of a range of keys in order; backwards with [`Iterator::rev`].
@@ -15,31 +15,83 @@ use crate::words::error::Result;
 /// It keeps its snapshot alive and holds no lock, so it may be kept for long and used while anything else goes on.
 pub struct Range {
     stored: Option<Cursor>,
-    stored_front: Option<(Key, Value)>,
-    stored_back: Option<(Key, Value)>,
     own: VecDeque<(Key, Option<Value>)>,
+    /// The own write that was lent last.
+    lent: Option<(Key, Value)>,
     _hold: Hold,
+}
+
+/// Where the next entry comes from.
+enum Next {
+    Stored,
+    Own(Key, Value),
 }
 
 impl Range {
     pub(super) fn new(tree: &Arc<Tree>, range: KeyRange<'_>, own: Vec<(Key, Option<Value>)>, hold: &Hold) -> Self {
         let stored = (!is_empty(range)).then(|| Cursor::new(Arc::clone(tree), range, hold.lsn()));
-        Range { stored, stored_front: None, stored_back: None, own: own.into(), _hold: hold.clone() }
+        Range { stored, own: own.into(), lent: None, _hold: hold.clone() }
     }
 
-    fn peek_front(&mut self) -> Option<&Key> {
-        if self.stored_front.is_none() {
-            self.stored_front = self.stored.as_mut().and_then(Iterator::next).or_else(|| self.stored_back.take());
+    /// The next entry as [`Iterator::next`] has it, lent until the next call: it takes no memory of its own, which
+    /// makes a scan of small values several times faster.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = forelog::Engine::in_memory()?;
+    /// # let users = engine.keyspace("users")?;
+    /// let mut bytes = 0;
+    /// let mut entries = engine.snapshot()?.iter(&users)?;
+    /// while let Some(entry) = entries.next_lent() {
+    ///     let (key, value) = entry?;
+    ///     bytes += key.len() + value.len();
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As the iterator.
+    pub fn next_lent(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+        match self.step(Direction::Forward)? {
+            Next::Stored => Some(Ok(self.stored.as_mut()?.take(Direction::Forward)?.slices())),
+            Next::Own(key, value) => {
+                let (key, value) = self.lent.insert((key, value));
+                Some(Ok((key, value)))
+            }
         }
-        self.stored_front.as_ref().map(|(key, _)| key)
     }
 
-    fn peek_back(&mut self) -> Option<&Key> {
-        if self.stored_back.is_none() {
-            let next = self.stored.as_mut().and_then(DoubleEndedIterator::next_back);
-            self.stored_back = next.or_else(|| self.stored_front.take());
+    /// Finds what comes next from one end, and takes what it hides away.
+    fn step(&mut self, direction: Direction) -> Option<Next> {
+        loop {
+            let stored = self.stored.as_mut().and_then(|cursor| cursor.peek(direction));
+            let own = if direction == Direction::Forward { self.own.front() } else { self.own.back() };
+            let order = match (stored, own) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(stored), Some((own, _))) if direction == Direction::Forward => stored.cmp(own),
+                (Some(stored), Some((own, _))) => own.as_slice().cmp(stored),
+            };
+            if order == Ordering::Less {
+                return Some(Next::Stored);
+            }
+            if order == Ordering::Equal {
+                self.stored.as_mut().and_then(|cursor| cursor.take(direction));
+            }
+            let own = if direction == Direction::Forward { self.own.pop_front() } else { self.own.pop_back() };
+            // The own write hides the stored one; a deletion hides it and shows nothing.
+            if let Some((key, Some(value))) = own {
+                return Some(Next::Own(key, value));
+            }
         }
-        self.stored_back.as_ref().map(|(key, _)| key)
+    }
+
+    fn next_from(&mut self, direction: Direction) -> Option<Result<(Key, Value)>> {
+        match self.step(direction)? {
+            Next::Stored => self.stored.as_mut()?.take(direction)?.to_owned().map(Ok),
+            Next::Own(key, value) => Some(Ok((key, value))),
+        }
     }
 }
 
@@ -47,48 +99,13 @@ impl Iterator for Range {
     type Item = Result<(Key, Value)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let stored = self.peek_front().cloned();
-            let order = match (&stored, self.own.front()) {
-                (None, None) => return None,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(stored), Some((own, _))) => stored.cmp(own),
-            };
-            if order == Ordering::Less {
-                return self.stored_front.take().map(Ok);
-            }
-            if order == Ordering::Equal {
-                self.stored_front = None;
-            }
-            // The own write hides the stored one; a deletion hides it and shows nothing.
-            if let Some((key, Some(value))) = self.own.pop_front() {
-                return Some(Ok((key, value)));
-            }
-        }
+        self.next_from(Direction::Forward)
     }
 }
 
 impl DoubleEndedIterator for Range {
     fn next_back(&mut self) -> Option<Self::Item> {
-        loop {
-            let stored = self.peek_back().cloned();
-            let order = match (&stored, self.own.back()) {
-                (None, None) => return None,
-                (Some(_), None) => Ordering::Greater,
-                (None, Some(_)) => Ordering::Less,
-                (Some(stored), Some((own, _))) => stored.cmp(own),
-            };
-            if order == Ordering::Greater {
-                return self.stored_back.take().map(Ok);
-            }
-            if order == Ordering::Equal {
-                self.stored_back = None;
-            }
-            if let Some((key, Some(value))) = self.own.pop_back() {
-                return Some(Ok((key, value)));
-            }
-        }
+        self.next_from(Direction::Backward)
     }
 }
 

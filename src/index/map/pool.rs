@@ -6,6 +6,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::words::memory::prefer_large_pages;
+
 /// The place of an item in its pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Id(u32);
@@ -70,21 +72,3 @@ impl<T> IndexMut<Id> for Pool<T> {
         &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK]
     }
 }
-
-/// Asks for large pages under the memory of `chunk`, used or not. A refusal costs time only.
-#[cfg(target_os = "linux")]
-fn prefer_large_pages<T>(chunk: &mut Vec<T>) {
-    const LARGE: usize = 2 << 20;
-    let length = chunk.capacity() * size_of::<T>();
-    if length < 2 * LARGE {
-        return;
-    }
-    let start = chunk.as_mut_ptr().addr().next_multiple_of(LARGE);
-    let end = (chunk.as_mut_ptr().addr() + length) / LARGE * LARGE;
-    // SAFETY: the range lies within memory that the vector owns, and the advice changes nothing of what is in it.
-    #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
-    let _ = unsafe { libc::madvise(chunk.as_mut_ptr().with_addr(start).cast(), end - start, libc::MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn prefer_large_pages<T>(_: &mut Vec<T>) {}

@@ -4,6 +4,7 @@ mod map;
 mod model;
 mod pruning;
 mod snapshots;
+mod undo;
 mod values;
 
 use std::ops::{Bound, RangeBounds};

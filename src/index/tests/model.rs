@@ -113,17 +113,20 @@ impl Model {
             }
         });
         let lsn = lsn.unwrap();
+        let before = state.clone();
         for (key, value) in writes {
-            let before = match value {
+            match value {
                 Some(value) => state.insert(*key, *value),
                 None => state.remove(key),
             };
-            if before.is_some() || value.is_some() {
-                let versions = self.versions.entry(*key).or_default();
-                versions.pop_if(|(last, _)| *last == lsn);
+            let versions = self.versions.entry(*key).or_default();
+            versions.pop_if(|(last, _)| *last == lsn);
+            // To delete what was not there is no change, whatever else the transaction did before.
+            if before.contains_key(key) || value.is_some() {
                 versions.push((lsn, value.is_some()));
             }
         }
+        self.versions.retain(|_, versions| !versions.is_empty());
         self.states.insert(lsn, state);
         self.check();
         self.fixture.index.publish(lsn);

@@ -30,9 +30,31 @@ fn the_last_write_to_a_key_in_a_batch_wins() {
     });
     assert_eq!(scan(&tree, ALL, lsn), [(b"b".into(), b"2".into()), (b"c".into(), b"3".into())]);
     assert_eq!(tree.len_estimate(), 2);
-    assert_eq!(tree.version_count(), 3, "and the tombstone of 'a'");
-    fixture.prune();
     assert_eq!(tree.version_count(), 2);
+}
+
+/// A transaction that had read the key, or a range around it, met a conflict with a batch that changed nothing.
+#[test]
+fn to_put_and_delete_a_key_that_is_not_there_is_no_change() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let put_and_delete = |batch: &mut BatchBuilder| {
+        batch.put(1, b"a", b"1").unwrap();
+        batch.delete(1, b"a").unwrap();
+    };
+    let never_there = fixture.index.hold();
+    fixture.commit(put_and_delete);
+    assert!(!tree.changed_since(b"a", never_there.lsn()));
+    assert_eq!(tree.version_count(), 0);
+
+    fixture.put(b"a", b"0");
+    fixture.delete(b"a");
+    let deleted = fixture.index.hold();
+    fixture.commit(put_and_delete);
+    assert!(!tree.range_changed_since(ALL, deleted.lsn()));
+    assert!(tree.changed_since(b"a", never_there.lsn()));
+    drop((never_there, deleted));
+    fixture.prune();
+    assert_eq!(tree.version_count(), 0);
 }
 
 #[test]
