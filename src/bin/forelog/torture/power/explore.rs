@@ -14,7 +14,7 @@ use super::random::Random;
 use super::recorder::{Event, Recording};
 use super::session::{Lost, Session};
 use super::states::{Epoch, Plan};
-use super::subject::Subject;
+use super::subject::{Subject, seed_in_turn};
 use super::traced::trace;
 use super::worker::Verdict;
 use super::xfs_log;
@@ -120,6 +120,8 @@ pub(super) struct Explorer<'a> {
     judged: HashSet<(u64, usize)>,
     distinct: HashSet<u64>,
     distinct_of: HashSet<(&'static str, u64)>,
+    /// First lives recorded.
+    explored: u64,
     end: Instant,
 }
 
@@ -137,6 +139,7 @@ impl<'a> Explorer<'a> {
             judged: HashSet::new(),
             distinct: HashSet::new(),
             distinct_of: HashSet::new(),
+            explored: 0,
             end: begin + job.time,
         };
         if let Err(Lost(why)) = explorer.run_all(&fresh) {
@@ -177,7 +180,8 @@ impl<'a> Explorer<'a> {
 
     /// One workload on a fresh file system, and the states in which it may leave it.
     fn explore(&mut self, fresh: &Image) -> Result<(), Lost> {
-        let seed = self.random.next();
+        self.explored += 1;
+        let seed = seed_in_turn(self.random.next(), self.explored - 1);
         let recording = self.record(fresh.clone(), 0, seed)?;
         let audit = audit(&recording, self.job.file_system.in_place);
         self.count(&recording, &audit);

@@ -86,14 +86,24 @@ impl Subject {
 /// The mark before the first line of each life: `begin SEED SCRIPT`.
 const BEGIN: &str = "begin ";
 
+/// The modes of a first life, by the remainder of its seed.
+const FIRST_MODES: [&str; 6] = ["mixed", "sync", "written", "async", "within", "mixed"];
+
+/// The seed of the first life in the n-th recording, near `seed`: each of the modes has its turn.
+pub(super) fn seed_in_turn(seed: u64, nth: u64) -> u64 {
+    let turns = FIRST_MODES.len() as u64;
+    seed / turns / 2 * turns + nth % turns
+}
+
 /// A life of the database: small segments, because they are what there is most to go wrong between.
 fn script(seed: u64, first: bool) -> Script {
     let mut random = Random::new(seed);
     let mut pick = |words: &[&str]| words[random.below(words.len())].to_owned();
     let text = if first {
-        let modes = pick(&["mixed", "mixed", "sync", "written", "async", "within"]);
+        let turns = FIRST_MODES.len() as u64;
         format!(
-            "{modes}-{}-{}",
+            "{}-{}-{}",
+            FIRST_MODES[usize::try_from(seed % turns).unwrap_or(0)],
             pick(&["1x20", "2x12", "3x10", "4x8"]),
             pick(&["4096", "4096", "8192", "16384", "65536"])
         )
