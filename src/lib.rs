@@ -85,6 +85,7 @@ mod table;
 mod txn;
 mod words;
 
+pub use disk::Io;
 pub use engine::{Engine, Options, Salvaged, Saved, Unnamed};
 pub use format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
 pub use index::{Key, Value};

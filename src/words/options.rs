@@ -70,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) max_transaction_bytes: u64,
     pub(crate) create: bool,
     pub(crate) mapped_reads: bool,
+    /// A flush is one submission: see `disk::write_and_sync`.
+    pub(crate) io_uring: bool,
 }
 
 impl Default for Settings {
@@ -83,6 +85,7 @@ impl Default for Settings {
             max_transaction_bytes: 256 << 20,
             create: true,
             mapped_reads: false,
+            io_uring: false,
         }
     }
 }
@@ -180,6 +183,15 @@ macro_rules! setters {
         #[must_use]
         pub fn mapped_reads(mut self, mapped: bool) -> Self {
             self.settings.mapped_reads = mapped;
+            self
+        }
+
+        /// Gives each flush to the kernel in one submission to io_uring: the write and, linked to it, the fdatasync.
+        /// Default no. Linux only. Promises and file format stay what they are.
+        #[cfg(feature = "io-uring")]
+        #[must_use]
+        pub fn io_uring(mut self, wanted: bool) -> Self {
+            self.settings.io_uring = wanted;
             self
         }
     };
