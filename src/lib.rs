@@ -73,6 +73,7 @@
 //!
 //! # Features
 //!
+//! - `io-uring`: `Options::io_uring`, which gives each flush to the kernel in one submission (Linux).
 //! - `sim`: [`sim`], a disk in memory that loses what was not synced, and a deterministic scheduler.
 //! - `cli`: the `forelog` command.
 

@@ -20,10 +20,10 @@ fn put(engine: &Engine, keys: &Keyspace, key: u32, mode: CommitMode) {
 }
 
 /// Commits `count` times in every mode, over many segments, and finds all of it after a reopen.
-fn commit_and_reopen(dir: &TempDir, engine: Engine, count: u32) {
+fn commit_and_reopen(dir: &TempDir, engine: &Engine, count: u32) {
     let keys = engine.keyspace("keys").unwrap();
     let modes = [CommitMode::Sync, CommitMode::Written, CommitMode::Async];
-    (0..count).for_each(|key| put(&engine, &keys, key, modes[key as usize % modes.len()]));
+    (0..count).for_each(|key| put(engine, &keys, key, modes[key as usize % modes.len()]));
     engine.close().unwrap();
     let engine = Engine::open(dir).unwrap();
     let keys = engine.open_keyspace("keys").unwrap();
@@ -73,7 +73,7 @@ fn commits_are_there_after_a_reopen() {
     let dir = TempDir::new("test");
     let engine = open(&dir);
     if is_there(&engine) {
-        commit_and_reopen(&dir, engine, 300);
+        commit_and_reopen(&dir, &engine, 300);
     }
 }
 
@@ -121,7 +121,7 @@ fn where_the_kernel_gives_no_ring_ordinary_calls_are_made_and_it_is_said_why() {
             let engine = open(&dir);
             let why = why(&engine);
             assert!(why.contains(word), "{why}");
-            commit_and_reopen(&dir, engine, 30);
+            commit_and_reopen(&dir, &engine, 30);
         });
         refused.join().unwrap();
     }

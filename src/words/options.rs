@@ -187,7 +187,13 @@ macro_rules! setters {
         }
 
         /// Gives each flush to the kernel in one submission to io_uring: the write and, linked to it, the fdatasync.
-        /// Default no. Linux only. Promises and file format stay what they are.
+        /// Default no. Promises and file format stay what they are. Where there is no io_uring (another system, an old
+        /// kernel, a sandbox, a disk of one's own), ordinary calls are made; `io()` of the engine or log tells which it
+        /// is, and why.
+        ///
+        /// Measure before you choose it: Linux does every fdatasync of a ring on a thread of its own, and the wake-ups
+        /// cost what the system call saves. On ext4 it is no faster in any mode, and a lone `Sync` commit is slower
+        /// (ARCHITECTURE.md has figures and the command).
         #[cfg(feature = "io-uring")]
         #[must_use]
         pub fn io_uring(mut self, wanted: bool) -> Self {

@@ -54,8 +54,8 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Whether this build has io_uring.
-    pub(crate) const HAS_IO_URING: bool = cfg!(all(feature = "io-uring", target_os = "linux"));
+    /// Elsewhere there is nothing to be asked for.
+    pub(crate) const HAS_IO_URING: bool = cfg!(target_os = "linux");
 
     pub(crate) fn new(modes: Modes, clients: u32, commits: Option<u32>, segment: u64) -> Self {
         Script { modes, clients, commits, segment, retiring: false, io_uring: false }
@@ -71,7 +71,7 @@ impl Script {
         Script { retiring: true, ..self }
     }
 
-    /// The same with io_uring, where this build has it.
+    /// The same with io_uring, where there is one.
     pub(crate) fn io_uring(self) -> Self {
         Script { io_uring: Self::HAS_IO_URING, ..self }
     }
@@ -90,22 +90,17 @@ impl Script {
 
     /// How a child opens the database.
     pub(crate) fn options(&self) -> Options {
-        let options = Options::new()
+        Options::new()
             .segment_bytes(self.segment)
             .flush_interval(Duration::from_millis(5))
             .loss_budget(self.budget())
-            .commit_mode(self.mode(0));
-        #[cfg(feature = "io-uring")]
-        let options = options.io_uring(self.io_uring);
-        options
+            .commit_mode(self.mode(0))
+            .io_uring(self.io_uring)
     }
 
     /// How a child opens a bare log.
     pub(crate) fn log_options(&self) -> LogOptions {
-        let options = LogOptions::new().segment_bytes(self.segment);
-        #[cfg(feature = "io-uring")]
-        let options = options.io_uring(self.io_uring);
-        options
+        LogOptions::new().segment_bytes(self.segment).io_uring(self.io_uring)
     }
 
     /// No crash may take more than this.
