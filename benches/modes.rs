@@ -6,13 +6,13 @@
 //!
 //! The raw limit, with as many bytes as a commit takes in the log: for one thread, pwrite and fdatasync into a
 //! preallocated file; for several, the simplest group commit that gathers over such a file, without an engine; for
-//! `Written`, the pwrite alone.
+//! `Written`, the pwrite alone. In the rows of io_uring (Linux) the engine without it stands in the place of the raw limit.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use forelog::{CommitMode, Engine, Keyspace, Log, Receipt};
+use forelog::{CommitMode, Engine, Io, Keyspace, Log, Options, Receipt};
 
 mod common;
 use common::awaited::keep_in_flight;
@@ -205,6 +205,31 @@ fn workloads<'a>(
     ]
 }
 
+/// The engine with io_uring beside the one without.
+fn beside_calls<'a>(calls: &'a (Engine, Keyspace), uring: &'a (Engine, Keyspace)) -> Vec<Workload<'a>> {
+    let alone = |name, pairs, operations, mode| {
+        let next = Cell::new(0);
+        let run = move |(engine, keys): &(Engine, Keyspace)| {
+            let first = next.replace(next.get() + operations);
+            timed(operations, |number| drop(commit(engine, keys, first + number, mode)))
+        };
+        let run = std::rc::Rc::new(run);
+        let beside = std::rc::Rc::clone(&run);
+        Workload { name, pairs, raw: Box::new(move || Some(beside(calls))), engine: Box::new(move || run(uring)) }
+    };
+    let group = |name, threads, operations| {
+        let run = move |(engine, keys): &(Engine, Keyspace)| {
+            shared_out(threads, operations, |number| drop(commit(engine, keys, number, CommitMode::Sync)))
+        };
+        Workload { name, pairs: 4, raw: Box::new(move || Some(run(calls))), engine: Box::new(move || run(uring)) }
+    };
+    vec![
+        alone("io_uring: Sync, 1 thread", 40, 400, CommitMode::Sync),
+        group("io_uring: Sync, 16 threads", 16, 16_000),
+        alone("io_uring: Written, 1 thread", 4, 50_000, CommitMode::Written),
+    ]
+}
+
 /// Opens a log of a million transactions as a killed process left it.
 fn open_time(dir: &Path) {
     let (source, copy) = (dir.join("million"), dir.join("million-killed"));
@@ -249,11 +274,21 @@ fn main() {
     let dir = parent.join(format!("forelog-bench-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a directory");
     {
-        let engine = Engine::open(dir.join("engine")).expect("a new database");
-        let keys = engine.keyspace("keys").expect("a keyspace");
+        let open = |options: Options, name| {
+            let engine = options.open(dir.join(name)).expect("a new database");
+            let keys = engine.keyspace("keys").expect("a keyspace");
+            (engine, keys)
+        };
+        let calls = open(Options::new(), "engine");
+        let uring = open(Options::new().io_uring(true), "uring");
+        eprintln!("io_uring: {:?}", uring.0.io());
+        let (engine, keys) = &calls;
         let log = Log::open(dir.join("log")).expect("a new log");
         let raw_log = RawLog::new(&dir);
-        let mut workloads = workloads(&dir, &engine, &keys, &log, &raw_log);
+        let mut workloads = workloads(&dir, engine, keys, &log, &raw_log);
+        if uring.0.io() == Io::IoUring {
+            workloads.extend(beside_calls(&calls, &uring));
+        }
         workloads.retain(|workload| only.is_none_or(|text| workload.name.contains(text)));
         let mut rows: Vec<Row> =
             workloads.iter().map(|workload| Row { name: workload.name, ..Row::default() }).collect();
@@ -261,8 +296,8 @@ fn main() {
             for (workload, row) in workloads.iter().zip(&mut rows) {
                 for pair in 0..workload.pairs {
                     row.measure(workload, pair % 2 == 0, &|| {
-                        let (engine, log) = (engine.stats(), log.stats());
-                        (engine.appends + log.appends, engine.flushes + log.flushes)
+                        let all = [engine.stats(), uring.0.stats(), log.stats()];
+                        (all.iter().map(|of| of.appends).sum(), all.iter().map(|of| of.flushes).sum())
                     });
                 }
                 eprintln!("{}: {:.0}/s", workload.name, row.rates[row.rates.len() - 1]);

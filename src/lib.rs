@@ -73,6 +73,7 @@
 //!
 //! # Features
 //!
+//! - `io-uring`: `Options::io_uring`, which gives each flush to the kernel in one submission (Linux).
 //! - `sim`: [`sim`], a disk in memory that loses what was not synced, and a deterministic scheduler.
 //! - `cli`: the `forelog` command.
 
@@ -85,6 +86,7 @@ mod table;
 mod txn;
 mod words;
 
+pub use disk::Io;
 pub use engine::{Engine, Options, Salvaged, Saved, Unnamed};
 pub use format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
 pub use index::{Key, Value};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 8] = ["engine", "txn", "table", "index", "log", "format", "disk", "words"];
 
 /// What may be named in one file only, and where.
-const DOORS: [(&str, &[&str]); 10] = [
+const DOORS: [(&str, &[&str]); 11] = [
     ("std::fs", &["disk/os.rs"]),
     ("fs::File", &["disk/os.rs"]),
     ("std::time::Instant", &["words/clock.rs"]),
@@ -17,7 +17,8 @@ const DOORS: [(&str, &[&str]); 10] = [
     ("std::thread::spawn", &[]),
     ("thread::Builder", &["words/sync/plain.rs", "words/sync/checked.rs", "words/schedule.rs"]),
     ("getrandom", &["words/entropy.rs"]),
-    ("libc::", &["disk/os.rs", "words/memory.rs", "words/process.rs"]),
+    ("libc::", &["disk/os.rs", "disk/uring.rs", "words/memory.rs", "words/process.rs"]),
+    ("io_uring::", &["disk/uring.rs"]),
     ("memmap2", &["disk/os.rs"]),
 ];
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Access, Disk, DiskFile, DiskLock, Mapping};
+use super::{Access, Disk, DiskFile, DiskLock, Io, Mapping};
 use crate::words::plant::planted;
 use crate::words::sync::Mutex;
 
@@ -118,6 +118,10 @@ impl Disk for FailStop {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
         self.inner.lock(path)
     }
+
+    fn io(&self) -> Io {
+        self.inner.io()
+    }
 }
 
 #[derive(Debug)]
@@ -182,6 +186,14 @@ impl DiskFile for File {
             return self.inner.start_sync().or(Ok(()));
         }
         self.change(|file| file.start_sync())
+    }
+
+    fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
+        let _one_at_a_time = self.syncing.lock();
+        if planted!("uring-retries-sync") {
+            return self.inner.submit(bytes, offset, wrote).or_else(|_| self.inner.sync_data().map(|()| true));
+        }
+        self.change(|file| file.submit(bytes, offset, wrote))
     }
 
     fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {

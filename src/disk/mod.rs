@@ -17,6 +17,8 @@ mod memory;
 mod os;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod uring;
 
 pub use latch::FailStop;
 pub use memory::MemoryDisk;
@@ -31,6 +33,29 @@ pub enum Access {
     Write,
     /// A new file, to read and write; fails if the name exists. Its owner alone may read or write it.
     Create,
+}
+
+/// How the bytes of commits reach their files: see [`Engine::io`](crate::Engine::io).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Io {
+    /// By a write call and a sync call.
+    Calls {
+        /// If io_uring was asked for: why not by it.
+        why: Option<String>,
+    },
+    /// By one submission to io_uring for each flush.
+    IoUring,
+}
+
+/// The operating system's files, by io_uring if it is asked for and can be had.
+pub(crate) fn operating_system(io_uring: bool) -> Arc<dyn Disk> {
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    if io_uring {
+        return Arc::new(uring::UringDisk::new());
+    }
+    let _ = io_uring;
+    Arc::new(OsDisk)
 }
 
 /// A file system, or something that behaves like one.
@@ -59,6 +84,10 @@ pub trait Disk: Send + Sync + Debug {
     /// Takes the exclusive lock on `path`, creating the file if needed; `None` if somebody else holds it. The lock
     /// is held until the value is dropped or the process ends.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
+    /// How [`DiskFile::submit`] is done.
+    fn io(&self) -> Io {
+        Io::Calls { why: None }
+    }
 }
 
 /// An exclusive lock, held until dropped.
@@ -83,6 +112,19 @@ pub trait DiskFile: Send + Sync + Debug {
     /// less to do. Makes nothing durable, and need not do anything. After an error the file is as after a failed sync.
     fn start_sync(&self) -> io::Result<()> {
         Ok(())
+    }
+    /// Submits a write of `bytes` at `offset` and, behind it, a sync of the data that was written by then. As soon as
+    /// the write is over, calls `wrote` with the bytes and with how many of them are in the file; never after a write
+    /// that failed. Returns once the sync is over, too, and whether there was one: after a write that took fewer bytes
+    /// there need not be. Whoever wants both in full uses [`write_and_sync`].
+    ///
+    /// An error is that of the write or of the sync, as of [`DiskFile::write_at`] or [`DiskFile::sync_data`]. These
+    /// two are called where a disk does not know better.
+    fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
+        let taken = write_some_at(self, &bytes, offset)?;
+        let is_whole = taken == bytes.len();
+        wrote(bytes, taken);
+        if is_whole { self.sync_data().map(|()| true) } else { Ok(false) }
     }
     /// The whole file as memory, where the disk can map it. Only for files that nobody writes or cuts any more; a
     /// medium error under a mapping kills the process with SIGBUS, so recovery and `verify` never use it.
@@ -117,6 +159,14 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
     Ok(())
 }
 
+/// One call to write. An interrupted one has taken nothing.
+fn write_some_at<F: DiskFile + ?Sized>(file: &F, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    match file.write_at(bytes, offset) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        result => result,
+    }
+}
+
 /// Writes all of `bytes` at `offset`, whatever pieces the disk takes. An interrupted call is repeated, an error is not.
 pub fn write_all_at(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -131,4 +181,36 @@ pub fn write_all_at(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> i
         }
     }
     Ok(())
+}
+
+/// Writes all of `bytes` at `offset` and syncs the file's data, in one submission where the disk takes one. Calls
+/// `written` with the bytes when all of them are in the file and only the sync is waited for.
+///
+/// What a write left out is written by further calls, and a sync that was left out, or that may have come before them,
+/// is done by one. A sync that failed is not: nothing is known of the file any more.
+pub fn write_and_sync(
+    file: &dyn DiskFile,
+    bytes: Vec<u8>,
+    offset: u64,
+    written: &mut dyn FnMut(Vec<u8>),
+) -> io::Result<()> {
+    let mut is_whole = false;
+    let mut rest = Ok(());
+    let synced = file.submit(bytes, offset, &mut |bytes, taken| {
+        is_whole = taken == bytes.len() || planted!("uring-short-write-taken-for-whole");
+        if !is_whole {
+            rest = write_all_at(file, &bytes[taken..], offset + taken as u64);
+        }
+        if rest.is_ok() {
+            written(bytes);
+        }
+    });
+    rest?;
+    match synced {
+        Err(_) if planted!("uring-ignores-sync-error") => Ok(()),
+        Err(error) => Err(error),
+        Ok(true) if is_whole => Ok(()),
+        Ok(_) if planted!("uring-cancelled-sync-taken-for-done") => Ok(()),
+        Ok(_) => file.sync_data(),
+    }
 }

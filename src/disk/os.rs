@@ -32,19 +32,7 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let mut options = private();
-        options.read(true);
-        match access {
-            Access::Read => {}
-            Access::Write => _ = options.write(true),
-            // O_EXCL: neither truncates a file nor follows a symbolic link.
-            Access::Create => _ = options.write(true).create_new(true),
-        }
-        // Opening a FIFO would wait for its other end.
-        if access != Access::Create && !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        Ok(Arc::new(OsFile(options.open(path)?)))
+        Ok(Arc::new(OsFile::open(path, access)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -115,7 +103,25 @@ impl Drop for OsLock {
 impl DiskLock for OsLock {}
 
 #[derive(Debug)]
-struct OsFile(File);
+pub(super) struct OsFile(pub(super) File);
+
+impl OsFile {
+    pub(super) fn open(path: &Path, access: Access) -> io::Result<Self> {
+        let mut options = private();
+        options.read(true);
+        match access {
+            Access::Read => {}
+            Access::Write => _ = options.write(true),
+            // O_EXCL: neither truncates a file nor follows a symbolic link.
+            Access::Create => _ = options.write(true).create_new(true),
+        }
+        // Opening a FIFO would wait for its other end.
+        if access != Access::Create && !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(OsFile(options.open(path)?))
+    }
+}
 
 impl DiskFile for OsFile {
     fn len(&self) -> io::Result<u64> {

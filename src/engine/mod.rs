@@ -15,7 +15,7 @@ pub use save::Saved;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, MemoryDisk, OsDisk};
+use crate::disk::{self, Disk, Io, MemoryDisk, OsDisk};
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
 use crate::log::{self, AtRisk, Patience, Poison, Recovery, Scrub, ScrubOptions, Stats};
@@ -67,7 +67,8 @@ impl Options {
     /// # Errors
     /// As [`Engine::open`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Engine> {
-        self.open_on(Arc::new(OsDisk), dir)
+        let disk = disk::operating_system(self.settings.io_uring);
+        self.open_on(disk, dir)
     }
 
     /// Opens a new database that lives in memory alone: see [`Engine::in_memory`].
@@ -347,6 +348,11 @@ impl Engine {
     /// What the log has done since the open.
     pub fn stats(&self) -> Stats {
         self.pipeline().log.read_stats()
+    }
+
+    /// How commits reach their files, and if io_uring was asked for and is not used, why.
+    pub fn io(&self) -> Io {
+        self.pipeline().log.io()
     }
 
     /// Versions of keys in memory, those included that only old snapshots see.

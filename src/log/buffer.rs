@@ -35,6 +35,13 @@ pub(crate) struct Run {
     pub(crate) from: usize,
 }
 
+impl Run {
+    /// Where in its segment's file it begins.
+    pub(crate) fn offset(&self) -> u64 {
+        self.position - self.segment.base()
+    }
+}
+
 /// Frames in position order, in as few runs as segments allow.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {

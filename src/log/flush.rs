@@ -14,7 +14,7 @@ use super::poison::Stopped;
 use super::segment::Segment;
 use super::shared::Shared;
 use super::waiters::{Callback, Signal, Slot, Waiter, Waiters};
-use crate::disk::write_all_at;
+use crate::disk::{write_all_at, write_and_sync};
 use crate::format::frame;
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -143,7 +143,7 @@ impl Shared {
     fn lead(&self) {
         let right = SyncRight { shared: self, returned: false };
         self.gather();
-        right.flush();
+        right.flush(&mut || ());
     }
 
     /// The right to sync for a Sync commit that has its place, if nobody else has it or was around at the last flush.
@@ -186,12 +186,61 @@ impl Shared {
         let (target, dirty) = {
             let mut writer = self.writer.lock();
             self.write_out(&mut writer)?;
-            (self.positions.written(), std::mem::take(&mut writer.dirty))
+            self.take_dirty(&mut writer)
         };
         if planted!("race-durable-before-sync") {
             let _ = self.positions.advance_durable(target);
         }
-        for segment in &dirty {
+        self.sync(&dirty)?;
+        self.note_durable(target, &dirty)
+    }
+
+    /// [`Shared::write_and_sync`] with the newest segment's write and fsync in one submission. `meanwhile` is called
+    /// while only the fsync is waited for, without the right to write; it may not be after a failure.
+    fn submit_flush(&self, meanwhile: &mut dyn FnMut()) -> std::result::Result<(), Stopped> {
+        let mut writer = self.writer.lock();
+        let Some(end) = self.take_buffer(&mut writer)? else {
+            let (target, dirty) = self.take_dirty(&mut writer);
+            drop(writer);
+            meanwhile();
+            self.sync(&dirty)?;
+            return self.note_durable(target, &dirty);
+        };
+        let length = writer.spare.bytes.len();
+        let newest = writer.spare.runs.pop().expect("there are bytes");
+        // The request owns its bytes, and gives them back.
+        let all = &mut writer.spare.bytes;
+        let mut bytes = if newest.from == 0 { std::mem::take(all) } else { all.split_off(newest.from) };
+        self.write_runs(&mut writer)?;
+        seal_all(&mut bytes, &newest.segment, self.claimed_durable());
+        note_dirty(&mut writer.dirty, &newest.segment);
+        let mut right = Some(writer);
+        let mut written = Ok((0, Vec::new()));
+        let synced = write_and_sync(&**newest.segment.file(), bytes, newest.offset(), &mut |bytes| {
+            let Some(mut writer) = right.take() else { return };
+            writer.spare.bytes = bytes;
+            written = self.note_written(&mut writer, length, end).map(|()| self.take_dirty(&mut writer));
+            if planted!("uring-acks-written") {
+                let _ = self.positions.advance_durable(end);
+            }
+            drop(writer);
+            meanwhile();
+        });
+        // A failed write stops the log before the right to write is given up, so that nobody writes behind the hole.
+        let what = if right.is_some() { "write to" } else { "fsync" };
+        synced.map_err(|error| self.stop(Error::io(what, newest.segment.path(), error)))?;
+        let (target, dirty) = written?;
+        self.sync(dirty.split_last().map_or(&[], |(_, others)| others))?;
+        self.note_durable(target, &dirty)
+    }
+
+    /// Up to where bytes are written, and the segments that hold those that no fsync was begun for.
+    fn take_dirty(&self, writer: &mut Writer) -> (u64, Vec<Arc<Segment>>) {
+        (self.positions.written(), std::mem::take(&mut writer.dirty))
+    }
+
+    fn sync(&self, dirty: &[Arc<Segment>]) -> std::result::Result<(), Stopped> {
+        for segment in dirty {
             self.stop_if_poisoned()?;
             let is_newest = dirty.last().is_some_and(|newest| Arc::ptr_eq(newest, segment));
             if planted!("skip-file-fsync") || (planted!("fsync-newest-segment-only") && !is_newest) {
@@ -200,6 +249,11 @@ impl Shared {
             let synced = segment.file().sync_data();
             synced.map_err(|error| self.stop(Error::io("fsync", segment.path(), error)))?;
         }
+        Ok(())
+    }
+
+    /// The segments in `dirty` are synced.
+    fn note_durable(&self, target: u64, dirty: &[Arc<Segment>]) -> std::result::Result<(), Stopped> {
         let target = if planted!("durable-up-to-what-is-written-by-now") { self.positions.written() } else { target };
         self.stats.flushed(dirty.len() as u64);
         // Under the lock under which a failure is noted: what the poison report calls in doubt stays in doubt, also if
@@ -221,6 +275,39 @@ impl Shared {
     /// Writes the log buffer to its segments. Called with the right to write. On a failure the log is poisoned before
     /// the right is given up, so that nobody writes behind the hole.
     fn write_out(&self, writer: &mut Writer) -> std::result::Result<(), Stopped> {
+        let Some(end) = self.take_buffer(writer)? else { return Ok(()) };
+        let length = writer.spare.bytes.len();
+        self.write_runs(writer)?;
+        self.note_written(writer, length, end)
+    }
+
+    /// Writes the runs of the buffer that was taken.
+    fn write_runs(&self, writer: &mut Writer) -> std::result::Result<(), Stopped> {
+        let durable = self.claimed_durable();
+        let Writer { spare, dirty, .. } = writer;
+        for index in 0..spare.runs.len() {
+            let until = spare.run_end(index);
+            let run = &spare.runs[index];
+            let bytes = &mut spare.bytes[run.from..until];
+            seal_all(bytes, &run.segment, durable);
+            let written = write_all_at(&**run.segment.file(), bytes, run.offset());
+            written.map_err(|error| self.stop(Error::io("write to", run.segment.path(), error)))?;
+            note_dirty(dirty, &run.segment);
+        }
+        Ok(())
+    }
+
+    /// All `length` bytes of the buffer that was taken, which ends at `end`, are in the files.
+    fn note_written(&self, writer: &mut Writer, length: usize, end: u64) -> std::result::Result<(), Stopped> {
+        self.stats.wrote(length as u64);
+        writer.spare.clear();
+        self.positions.advance_written(end).map_err(|step| self.stop(step.into()))?;
+        writer.unfinished = false;
+        Ok(())
+    }
+
+    /// Takes the log buffer to be written, all of it; returns where it ends, if there is anything in it.
+    fn take_buffer(&self, writer: &mut Writer) -> std::result::Result<Option<u64>, Stopped> {
         if writer.unfinished {
             let cause = Error::new(ErrorKind::Io, "a write to the log did not return");
             return Err(self.stop(cause));
@@ -228,7 +315,7 @@ impl Shared {
         let end = {
             let mut core = self.core.lock();
             if core.buffer.is_empty() {
-                return Ok(());
+                return Ok(None);
             }
             std::mem::swap(&mut core.buffer, &mut writer.spare);
             self.positions.appended()
@@ -236,29 +323,14 @@ impl Shared {
         let end = if planted!("race-written-past-the-buffer") { self.positions.appended() } else { end };
         writer.unfinished = true;
         self.stop_if_poisoned()?;
-        let mut durable = self.positions.durable().max(self.begin_of_incarnation());
-        if planted!("frames-claim-written-as-durable") {
-            durable = self.positions.written().max(durable);
-        }
-        let Writer { spare, dirty, .. } = writer;
-        for index in 0..spare.runs.len() {
-            let until = spare.run_end(index);
-            let run = &spare.runs[index];
-            let bytes = &mut spare.bytes[run.from..until];
-            seal_all(bytes, &run.segment, durable);
-            let written = write_all_at(&**run.segment.file(), bytes, run.position - run.segment.base());
-            written.map_err(|error| self.stop(Error::io("write to", run.segment.path(), error)))?;
-            if !dirty.iter().any(|known| Arc::ptr_eq(known, &run.segment)) {
-                dirty.push(Arc::clone(&run.segment));
-            }
-        }
-        self.stats.wrote(spare.bytes.len() as u64);
-        spare.clear();
-        self.positions.advance_written(end).map_err(|step| self.stop(step.into()))?;
-        writer.unfinished = false;
-        Ok(())
+        Ok(Some(end))
     }
 
+    /// What frames that are written now say to be durable.
+    fn claimed_durable(&self) -> u64 {
+        let durable = self.positions.durable().max(self.begin_of_incarnation());
+        if planted!("frames-claim-written-as-durable") { self.positions.written().max(durable) } else { durable }
+    }
     /// After the last flush: whoever waits for something beyond it is told that it will not come.
     pub(crate) fn end_waits(&self) {
         self.sync.lock().closed = true;
@@ -328,10 +400,14 @@ struct SyncRight<'a> {
 }
 
 impl SyncRight<'_> {
-    /// Makes everything appended so far durable, and gives the right on.
-    fn flush(mut self) {
-        if self.shared.write_and_sync().is_err() {
-            self.shared.tell_of_poison();
+    /// Makes everything appended so far durable, and gives the right on. `meanwhile` is called once or more, at the
+    /// latest when that is over.
+    fn flush(mut self, meanwhile: &mut dyn FnMut()) {
+        let shared = self.shared;
+        let flushed = if shared.settings.io_uring { shared.submit_flush(meanwhile) } else { shared.write_and_sync() };
+        meanwhile();
+        if flushed.is_err() {
+            shared.tell_of_poison();
         }
         self.returned = true;
     }
@@ -347,23 +423,36 @@ impl Drop for SyncRight<'_> {
     }
 }
 
-/// A flush by a committer that is alone, in two steps: between them it does what need not be done before the device
-/// has the record. To drop it without the second is a failure, as a panic within a flush is.
+/// A flush by a committer that is alone, which does meanwhile what need not be done before the device has the record.
+/// To drop it is a failure, as a panic within a flush is.
 pub(crate) struct LoneFlush<'a> {
     right: SyncRight<'a>,
 }
 
 impl LoneFlush<'_> {
-    /// Writes everything appended so far and has the device begin with it.
-    pub(crate) fn start(&self) {
-        if self.right.shared.write_and_start_sync().is_err() {
-            self.right.shared.tell_of_poison();
+    /// Makes everything appended so far durable, and gives the right to sync on. Calls `meanwhile` when it is written
+    /// and the device has begun with it, or when that failed.
+    pub(crate) fn run(self, meanwhile: impl FnOnce()) {
+        let shared = self.right.shared;
+        let mut meanwhile = Some(meanwhile);
+        let mut once = || {
+            if let Some(meanwhile) = meanwhile.take() {
+                meanwhile();
+            }
+        };
+        if !shared.settings.io_uring {
+            if shared.write_and_start_sync().is_err() {
+                shared.tell_of_poison();
+            }
+            once();
         }
+        self.right.flush(&mut once);
     }
+}
 
-    /// Makes it durable, with whatever was appended since, and gives the right to sync on.
-    pub(crate) fn finish(self) {
-        self.right.flush();
+fn note_dirty(dirty: &mut Vec<Arc<Segment>>, segment: &Arc<Segment>) {
+    if !dirty.iter().any(|known| Arc::ptr_eq(known, segment)) {
+        dirty.push(Arc::clone(segment));
     }
 }
 

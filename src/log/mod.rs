@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::{Disk, OsDisk};
+use crate::disk::{self, Disk, Io};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
 use crate::words::error::{Error, Result};
@@ -96,7 +96,8 @@ impl LogOptions {
     /// # Errors
     /// As [`Log::open`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Log> {
-        self.open_on(Arc::new(OsDisk), dir)
+        let disk = disk::operating_system(self.settings.io_uring);
+        self.open_on(disk, dir)
     }
 
     /// Opens the log on a disk of your own.
@@ -329,6 +330,11 @@ impl Log {
     /// What this log has done since it was opened.
     pub fn stats(&self) -> Stats {
         self.shared().read_stats()
+    }
+
+    /// How records reach their files, and if io_uring was asked for and is not used, why.
+    pub fn io(&self) -> Io {
+        self.shared().io()
     }
 
     /// The account of opening it.

@@ -20,7 +20,7 @@ use super::reader::SegmentInfo;
 use super::recover::Recovery;
 use super::scrub::Task;
 use super::stats::{Counters, Stats};
-use crate::disk::DiskLock;
+use crate::disk::{Disk, DiskLock, Io};
 use crate::format::history::{History, Life};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -168,6 +168,15 @@ impl Shared {
         let mut core = self.core.lock();
         core.ledger.release(self.positions.durable());
         core.ledger.at_risk(clock::now())
+    }
+
+    pub(crate) fn io(&self) -> Io {
+        match self.place.disk.io() {
+            Io::Calls { why: None } if self.settings.io_uring => {
+                Io::Calls { why: Some("this disk does without it".into()) }
+            }
+            io => io,
+        }
     }
 
     pub(crate) fn read_stats(&self) -> Stats {

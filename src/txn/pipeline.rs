@@ -134,12 +134,12 @@ impl Pipeline {
             }
         };
         if let Some(flush) = lone {
-            flush.start();
-            if !planted!("race-acknowledged-before-it-is-visible") {
-                // A failure has stopped the log: what is waited for below tells of it.
-                let _ = self.order.lock().catch_up(self);
-            }
-            flush.finish();
+            flush.run(|| {
+                if !planted!("race-acknowledged-before-it-is-visible") {
+                    // A failure has stopped the log: what is waited for below tells of it.
+                    let _ = self.order.lock().catch_up(self);
+                }
+            });
         }
         self.log.fulfil(lsn, mode, patience)?;
         Ok(Receipt::new(&self.log, lsn))

@@ -70,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) max_transaction_bytes: u64,
     pub(crate) create: bool,
     pub(crate) mapped_reads: bool,
+    /// A flush is one submission: see `disk::write_and_sync`.
+    pub(crate) io_uring: bool,
 }
 
 impl Default for Settings {
@@ -83,6 +85,7 @@ impl Default for Settings {
             max_transaction_bytes: 256 << 20,
             create: true,
             mapped_reads: false,
+            io_uring: false,
         }
     }
 }
@@ -180,6 +183,21 @@ macro_rules! setters {
         #[must_use]
         pub fn mapped_reads(mut self, mapped: bool) -> Self {
             self.settings.mapped_reads = mapped;
+            self
+        }
+
+        /// Gives each flush to the kernel in one submission to io_uring: the write and, linked to it, the fdatasync.
+        /// Default no. Promises and file format stay what they are. Where there is no io_uring (another system, an old
+        /// kernel, a sandbox, a disk of one's own), ordinary calls are made; `io()` of the engine or log tells which it
+        /// is, and why.
+        ///
+        /// Measure before you choose it: Linux does every fdatasync of a ring on a thread of its own, and the wake-ups
+        /// cost what the system call saves. On ext4 it is no faster in any mode, and a lone `Sync` commit is slower
+        /// (ARCHITECTURE.md has figures and the command).
+        #[cfg(feature = "io-uring")]
+        #[must_use]
+        pub fn io_uring(mut self, wanted: bool) -> Self {
+            self.settings.io_uring = wanted;
             self
         }
     };

@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) stalls: Vec<(u64, Duration)>,
     /// Crash points are taken at each so many-th operation.
     pub(crate) cut_every: u64,
+    /// Whether a flush is one submission.
+    pub(crate) io_uring: bool,
 }
 
 fn micros(count: usize) -> Duration {
@@ -89,6 +91,7 @@ impl Plan {
             churn: random.one_in(3),
             stalls: if random.one_in(4) { (0..4).map(|_| stall(random)).collect() } else { Vec::new() },
             cut_every: 1,
+            io_uring: random.one_in(2),
         }
     }
 
@@ -99,6 +102,7 @@ impl Plan {
             .flush_interval(self.flush_interval)
             .flush_bytes(self.budget.max_bytes.min(4_000))
             .loss_budget(self.budget)
+            .io_uring(self.io_uring)
     }
 }
 

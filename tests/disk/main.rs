@@ -5,6 +5,7 @@ mod latch;
 mod loss;
 mod os;
 mod personas;
+mod submission;
 mod watching;
 
 use std::collections::BTreeSet;

@@ -31,13 +31,15 @@ pub(crate) struct Session {
     pub(crate) cuts: Arc<std::sync::Mutex<Vec<Cut>>>,
     /// The disk is full, and in a second it will not be.
     pub(crate) patient: bool,
+    /// A flush is one submission.
+    pub(crate) io_uring: bool,
 }
 
 impl Session {
     pub(crate) fn new(start: &Start, patient: bool) -> Self {
         let disk = start.crash.process_kill();
         let ledger = Ledger::new(&disk);
-        let session = Session { disk, ledger, cuts: Default::default(), patient };
+        let session = Session { disk, ledger, cuts: Default::default(), patient, io_uring: false };
         for (lsn, writes) in &start.history.commits {
             session.ledger.known(*lsn, writes);
         }
@@ -83,7 +85,7 @@ impl Session {
     }
 
     pub(crate) fn open(&self) -> Option<Engine> {
-        match self.with_room(|| open_with(options(), &self.disk)) {
+        match self.with_room(|| open_with(options().io_uring(self.io_uring), &self.disk)) {
             Ok(engine) => {
                 let history = self.ledger.history();
                 let floor = self.ledger.book().durable;
@@ -245,6 +247,11 @@ pub(crate) struct Workload {
     pub(crate) run: fn(&Session),
 }
 
+/// A workload with each flush in one submission.
+fn submitted(session: &Session, run: fn(&Session)) {
+    run(&Session { io_uring: true, ..session.clone() });
+}
+
 pub(crate) fn all() -> Vec<Workload> {
     let nothing = Start::nothing();
     let closed = Start::after(one_thread, |session| session.disk.crash_point().process_kill());
@@ -256,7 +263,10 @@ pub(crate) fn all() -> Vec<Workload> {
         Workload { name: "one thread", start: nothing.clone(), run: one_thread },
         Workload { name: "three threads", start: nothing.clone(), run: three_threads },
         Workload { name: "rotation", start: nothing.clone(), run: rotation },
-        Workload { name: "keyspaces", start: nothing, run: keyspaces },
+        Workload { name: "keyspaces", start: nothing.clone(), run: keyspaces },
+        Workload { name: "one thread, submitted", start: nothing.clone(), run: |s| submitted(s, one_thread) },
+        Workload { name: "three threads, submitted", start: nothing.clone(), run: |s| submitted(s, three_threads) },
+        Workload { name: "rotation, submitted", start: nothing, run: |s| submitted(s, rotation) },
         Workload { name: "reopen", start: closed, run: reopen },
         Workload { name: "recovery after a kill", start: killed, run: reopen },
         Workload { name: "recovery of a torn tail", start: Start { crash: cut.crash_point(), ..torn.1 }, run: reopen },

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forelog::sim::{CrashPoint, Granularity, Loss, SimDisk};
 use forelog::{Log, LogOptions, Lsn, Record};
+use shuttle::rand::Rng;
 use shuttle::thread::{self, JoinHandle};
 
 use crate::common::DB;
@@ -12,8 +13,9 @@ use crate::common::DB;
 /// Longer than any model lasts.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
+/// In half of the executions a flush is one submission.
 pub(crate) fn options() -> LogOptions {
-    LogOptions::new().segment_bytes(8192)
+    LogOptions::new().segment_bytes(8192).io_uring(shuttle::rand::thread_rng().gen_bool(0.5))
 }
 
 pub(crate) fn open(disk: &SimDisk, options: LogOptions) -> Log {

@@ -31,7 +31,9 @@ fn open(disk: &SimDisk) -> Engine {
 
 /// Runs `body` in a simulation with an open engine and a keyspace, over several seeds.
 fn simulate(body: impl Fn(&SimDisk, &Engine, &Keyspace)) {
-    simulate_with(&options(), body);
+    for io_uring in [false, true] {
+        simulate_with(&options().io_uring(io_uring), &body);
+    }
 }
 
 fn simulate_with(options: &Options, body: impl Fn(&SimDisk, &Engine, &Keyspace)) {

@@ -34,7 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Disk, DiskFile, DiskLock};
+use super::{Access, Disk, DiskFile, DiskLock, write_some_at};
 use crate::words::schedule;
 use crate::words::sync::ShortMutex as Mutex;
 
@@ -193,14 +193,21 @@ impl SimDisk {
         Ok(harm.kind)
     }
 
-    /// A sync: `settle` is told the moment up to which it covers changes, and what becomes of them.
-    fn sync(&self, mut op: OpEvent<'_>, settle: impl FnOnce(&mut Image, u64, Fate)) -> io::Result<()> {
+    /// A sync: `settle` is told the moment up to which it covers changes, and what becomes of them. `meanwhile` is done
+    /// when it has begun.
+    fn sync(
+        &self,
+        mut op: OpEvent<'_>,
+        meanwhile: impl FnOnce(),
+        settle: impl FnOnce(&mut Image, u64, Fate),
+    ) -> io::Result<()> {
         let harm = self.begin(&mut op);
         self.tell(&op);
         let (moment, latency) = {
             let state = self.0.lock();
             (state.image.moment, state.sync_latency)
         };
+        meanwhile();
         pass(latency.saturating_add(harm.stall));
         self.tell(&OpEvent { phase: Phase::InFlight, ..op });
         harm.error()?;
@@ -275,7 +282,7 @@ impl Disk for SimDisk {
         if !self.0.lock().image.is_dir(&dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.sync(op(OpKind::SyncDir, &dir), |image, moment, fate| image.settle_dir(&dir, moment, fate))?;
+        self.sync(op(OpKind::SyncDir, &dir), || (), |image, moment, fate| image.settle_dir(&dir, moment, fate))?;
         self.0.lock().sweep();
         Ok(())
     }
@@ -342,8 +349,9 @@ impl SimFile {
         if self.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.disk.sync(self.op(OpKind::Sync), |image, moment, fate| image.settle_file(self.ino, moment, fate))
+    fn sync(&self, meanwhile: impl FnOnce()) -> io::Result<()> {
+        self.disk
+            .sync(self.op(OpKind::Sync), meanwhile, |image, moment, fate| image.settle_file(self.ino, moment, fate))
     }
 }
 
@@ -386,11 +394,22 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.sync()
+        self.sync(|| ())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.sync()
+        self.sync(|| ())
+    }
+
+    /// As io_uring does a write and a sync that are linked: the sync has begun when the write is said to be over, and
+    /// covers nothing that is written from then on; a short write cancels it.
+    fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
+        let taken = write_some_at(self, &bytes, offset)?;
+        if taken < bytes.len() {
+            wrote(bytes, taken);
+            return Ok(false);
+        }
+        self.sync(|| wrote(bytes, taken)).map(|()| true)
     }
 
     fn start_sync(&self) -> io::Result<()> {

@@ -22,11 +22,14 @@ fn put(engine: &Engine, key: &str, mode: CommitMode) -> Result<Receipt> {
     batch.commit_with(mode)
 }
 
-fn engine() -> (SimDisk, Engine) {
-    let disk = SimDisk::new();
-    let engine = Options::new().open_on(Arc::new(disk.clone()), "db").unwrap();
-    engine.keyspace("k").unwrap();
-    (disk, engine)
+/// One with a flush in two calls, one with a flush in one submission.
+fn engines() -> [(SimDisk, Engine); 2] {
+    [false, true].map(|io_uring| {
+        let disk = SimDisk::new();
+        let engine = Options::new().io_uring(io_uring).open_on(Arc::new(disk.clone()), "db").unwrap();
+        engine.keyspace("k").unwrap();
+        (disk, engine)
+    })
 }
 
 fn assert_stopped(engine: &Engine) {
@@ -38,34 +41,37 @@ fn assert_stopped(engine: &Engine) {
 
 #[test]
 fn the_log_stops() {
-    let (_disk, engine) = engine();
-    assert!(catch_unwind(AssertUnwindSafe(|| commit_broken(&engine, CommitMode::Async))).is_err());
-    assert_stopped(&engine);
+    for (_disk, engine) in engines() {
+        assert!(catch_unwind(AssertUnwindSafe(|| commit_broken(&engine, CommitMode::Async))).is_err());
+        assert_stopped(&engine);
+    }
 }
 
 #[test]
 fn the_log_stops_for_a_lone_commit_too() {
-    let (_disk, engine) = engine();
-    assert!(catch_unwind(AssertUnwindSafe(|| commit_broken(&engine, CommitMode::Sync))).is_err());
-    assert_stopped(&engine);
+    for (_disk, engine) in engines() {
+        assert!(catch_unwind(AssertUnwindSafe(|| commit_broken(&engine, CommitMode::Sync))).is_err());
+        assert_stopped(&engine);
+    }
 }
 
 /// The writes of a lone commit are applied by whoever takes the order lock next. It panicked there, and the commit itself,
 /// which found nothing left to apply, was acknowledged.
 #[test]
 fn a_lone_commit_that_another_thread_could_not_apply_is_not_acknowledged() {
-    let (disk, engine) = engine();
-    let (other, panicked) = (engine.clone(), Arc::new(AtomicBool::new(false)));
-    let noted = Arc::clone(&panicked);
-    disk.on_op(move |_, op| {
-        if op.kind == OpKind::Write && !noted.swap(true, Ordering::Relaxed) {
-            assert!(catch_unwind(AssertUnwindSafe(|| put(&other, "behind", CommitMode::Async))).is_err());
-        }
-    });
-    let error = commit_broken(&engine, CommitMode::Sync).unwrap_err();
-    disk.clear_on_op();
-    assert!(panicked.load(Ordering::Relaxed));
-    assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
-    assert!(error.token().is_some());
-    assert_stopped(&engine);
+    for (disk, engine) in engines() {
+        let (other, panicked) = (engine.clone(), Arc::new(AtomicBool::new(false)));
+        let noted = Arc::clone(&panicked);
+        disk.on_op(move |_, op| {
+            if op.kind == OpKind::Write && !noted.swap(true, Ordering::Relaxed) {
+                assert!(catch_unwind(AssertUnwindSafe(|| put(&other, "behind", CommitMode::Async))).is_err());
+            }
+        });
+        let error = commit_broken(&engine, CommitMode::Sync).unwrap_err();
+        disk.clear_on_op();
+        assert!(panicked.load(Ordering::Relaxed));
+        assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
+        assert!(error.token().is_some());
+        assert_stopped(&engine);
+    }
 }

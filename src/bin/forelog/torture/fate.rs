@@ -42,6 +42,7 @@ named! {
         Lock = "lock",
         Fallocate = "fallocate",
         Mkdir = "mkdir",
+        Submit = "io-uring-enter",
     }
 }
 
@@ -244,8 +245,8 @@ mod tests {
 
     #[test]
     fn a_case_reads_back_as_it_was_written() {
-        let text = "sync-1x6-4096@before:17+written-1x0-4096-retiring@eio:fsync:2,mixed-3xever-65536@kill:1500,\
-                    async-1x3-4096@file-limit:2,sync-1x3-4096@lie-100:7:3,within-2x9-4096@finish";
+        let text = "sync-1x6-4096@before:17+written-1x0-4096-retiring-uring@eio:fsync:2,mixed-3xever-65536@kill:1500,\
+                    async-1x3-4096-uring@file-limit:2,sync-1x3-4096@lie-100:7:3,within-2x9-4096@finish";
         assert_eq!(text.parse::<Case>().unwrap().to_string(), text);
         for wrong in ["", "sync-1x6-4096", "sync-1x6-4096@before", "sync-1x6@before:1", "sync-1x6-4096@before:1:2"] {
             assert!(wrong.parse::<Case>().is_err(), "{wrong}");

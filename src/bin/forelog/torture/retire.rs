@@ -8,7 +8,7 @@ use forelog::{Error, Log, LogOptions, Lsn};
 use super::check::{self, Summary, Violation};
 use super::ledger::{Commit, Fate, Ledger, Line, Promise, Reporter};
 use super::model::{self, Action, Name};
-use super::script::{Script, mode_index};
+use super::script::mode_index;
 use super::workload::Work;
 
 /// A few of them fill a segment.
@@ -20,17 +20,13 @@ fn payload(seed: u64, name: Name) -> Vec<u8> {
     model::value(seed, name, b"log", RECORD)
 }
 
-fn options(script: &Script) -> LogOptions {
-    LogOptions::new().segment_bytes(script.segment)
-}
-
 fn kind(error: &Error) -> String {
     format!("{:?}", error.kind())
 }
 
 /// Appends, and retires as it goes.
 pub(super) fn run(dir: &Path, work: &Work, reporter: &Arc<dyn Reporter>) {
-    let log = match options(&work.script).open(dir) {
+    let log = match work.script.log_options().open(dir) {
         Ok(log) => log,
         Err(error) => return reporter.say(&Line::NotOpened(kind(&error))),
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use forelog::{CommitMode, LossBudget, Options};
+use forelog::{CommitMode, LogOptions, LossBudget, Options};
 
 /// The mode, or the modes, in which a script commits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,11 +49,16 @@ pub(crate) struct Script {
     pub(crate) segment: u64,
     /// On a bare log, which is retired from below while it grows.
     pub(crate) retiring: bool,
+    /// With each flush in one submission to io_uring.
+    pub(crate) io_uring: bool,
 }
 
 impl Script {
+    /// Elsewhere there is nothing to be asked for.
+    pub(crate) const HAS_IO_URING: bool = cfg!(target_os = "linux");
+
     pub(crate) fn new(modes: Modes, clients: u32, commits: Option<u32>, segment: u64) -> Self {
-        Script { modes, clients, commits, segment, retiring: false }
+        Script { modes, clients, commits, segment, retiring: false, io_uring: false }
     }
 
     /// Opens and closes: a life that is nothing but recovery.
@@ -64,6 +69,11 @@ impl Script {
     /// The same on a bare log.
     pub(crate) fn retiring(self) -> Self {
         Script { retiring: true, ..self }
+    }
+
+    /// The same with io_uring, where there is one.
+    pub(crate) fn io_uring(self) -> Self {
+        Script { io_uring: Self::HAS_IO_URING, ..self }
     }
 
     /// Whether a life of it has anything to lose.
@@ -85,6 +95,12 @@ impl Script {
             .flush_interval(Duration::from_millis(5))
             .loss_budget(self.budget())
             .commit_mode(self.mode(0))
+            .io_uring(self.io_uring)
+    }
+
+    /// How a child opens a bare log.
+    pub(crate) fn log_options(&self) -> LogOptions {
+        LogOptions::new().segment_bytes(self.segment).io_uring(self.io_uring)
     }
 
     /// No crash may take more than this.
@@ -93,6 +109,10 @@ impl Script {
     }
 }
 
+/// The ends of scripts that say more.
+const RETIRING: &str = "-retiring";
+const IO_URING: &str = "-uring";
+
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let modes = self.modes.name();
@@ -100,7 +120,8 @@ impl fmt::Display for Script {
             Some(commits) => write!(f, "{modes}-{}x{commits}-{}", self.clients, self.segment),
             None => write!(f, "{modes}-{}xever-{}", self.clients, self.segment),
         }?;
-        if self.retiring { f.write_str("-retiring") } else { Ok(()) }
+        f.write_str(if self.retiring { RETIRING } else { "" })?;
+        f.write_str(if self.io_uring { IO_URING } else { "" })
     }
 }
 
@@ -109,7 +130,8 @@ impl FromStr for Script {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
-            let (text, retiring) = text.strip_suffix("-retiring").map_or((text, false), |text| (text, true));
+            let (text, io_uring) = text.strip_suffix(IO_URING).map_or((text, false), |text| (text, true));
+            let (text, retiring) = text.strip_suffix(RETIRING).map_or((text, false), |text| (text, true));
             let (modes, rest) = text.split_once('-')?;
             let (work, segment) = rest.split_once('-')?;
             let (clients, commits) = work.split_once('x')?;
@@ -120,7 +142,7 @@ impl FromStr for Script {
             };
             let commits = if commits == "ever" { None } else { Some(commits.parse().ok()?) };
             let script = Script::new(modes, clients.parse().ok()?, commits, segment.parse().ok()?);
-            Some(Script { retiring, ..script })
+            Some(Script { retiring, io_uring, ..script })
         };
         parse().ok_or_else(|| format!("'{text}' is no script: MODE-CLIENTSxCOMMITS-SEGMENT, as sync-1x6-4096"))
     }

@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 
 const PAGE: u64 = 4096;
 /// The calls that fail, and how.
-const ERRORS: [(Call, Fault); 20] = [
+const ERRORS: [(Call, Fault); 22] = [
     (Call::Fdatasync, Fault::Eio),
     (Call::Fdatasync, Fault::NoSpace),
     (Call::Fdatasync, Fault::Interrupted),
@@ -38,6 +38,8 @@ const ERRORS: [(Call, Fault); 20] = [
     (Call::Unlink, Fault::Eio),
     (Call::Ftruncate, Fault::Eio),
     (Call::Mkdir, Fault::NoSpace),
+    (Call::Submit, Fault::Eio),
+    (Call::Submit, Fault::Interrupted),
 ];
 /// How many calls after a lie the process is killed; the last is more than there are.
 const AFTER_A_LIE: [u64; 4] = [1, 3, 10, 10_000];
@@ -195,6 +197,10 @@ impl Torturer<'_> {
         if !self.tiny {
             scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE));
             scripts.push(Script::new(Modes::Mixed, 1, Some(18), PAGE).retiring());
+            if Script::HAS_IO_URING {
+                scripts.push(Script::new(Modes::One(CommitMode::Sync), 1, commits, PAGE).io_uring());
+                scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE).io_uring());
+            }
         }
         scripts
     }
@@ -410,7 +416,9 @@ impl Torturer<'_> {
             let longest = if draw(4).is_multiple_of(4) { 100_000 } else { 15_000 };
             let moment = Duration::from_micros(draw(5) % longest);
             let fate = if draw(6).is_multiple_of(5) { Fate::Stop(moment) } else { Fate::Kill(moment) };
-            self.live(&mut subject, &Script::new(modes, clients, None, segment), fate)?;
+            let script = Script::new(modes, clients, None, segment);
+            let script = if draw(7).is_multiple_of(2) { script.io_uring() } else { script };
+            self.live(&mut subject, &script, fate)?;
             self.tally.random_kills += 1;
             self.check(&mut subject)?;
             if Instant::now() > self.until && kill >= 4 {

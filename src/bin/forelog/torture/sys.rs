@@ -97,7 +97,7 @@ pub(super) mod trace {
         pub(super) const OLD_CALLS: [(super::Call, i64); 0] = [];
     }
 
-    const CALLS: [(Call, i64); 14] = [
+    const CALLS: [(Call, i64); 15] = [
         (Call::Pwrite, libc::SYS_pwrite64),
         (Call::StartSync, libc::SYS_sync_file_range),
         (Call::Fdatasync, libc::SYS_fdatasync),
@@ -112,6 +112,7 @@ pub(super) mod trace {
         (Call::Fallocate, libc::SYS_fallocate),
         (Call::Mkdir, libc::SYS_mkdirat),
         (Call::Pwrite, libc::SYS_pwritev2),
+        (Call::Submit, libc::SYS_io_uring_enter),
     ];
 
     fn calls() -> impl Iterator<Item = (Call, i64)> {

@@ -1,0 +1,337 @@
+//! The operating system's files, with a write and the sync behind it as one submission to io_uring.
+//!
+//! One request is under way at a time, from its submission to its last completion: that of whoever has the right to
+//! sync. All other calls are those of [`OsDisk`], a write without a sync too: it ends in the page cache, where there is
+//! nothing to wait for. Where the kernel refuses a ring, or a ring fails before it took a request, ordinary calls are
+//! made instead, and [`Disk::io`] says why.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use io_uring::{IoUring, Probe, opcode, squeue, types};
+
+use super::os::OsFile;
+use super::{Access, Disk, DiskFile, DiskLock, Io, Mapping, OsDisk};
+use crate::words::process;
+use crate::words::sync::Mutex;
+
+#[cfg(test)]
+mod tests;
+
+/// [`OsDisk`] with a ring.
+#[derive(Debug)]
+pub(crate) struct UringDisk {
+    ring: Arc<Ring>,
+}
+
+impl UringDisk {
+    pub(crate) fn new() -> Self {
+        process::watch_forks();
+        UringDisk { ring: Arc::new(Ring::new()) }
+    }
+}
+
+impl Disk for UringDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        OsDisk.list(dir)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let ring = Arc::clone(&self.ring);
+        Ok(Arc::new(UringFile { file: OsFile::open(path, access)?, ring }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove_dir(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        OsDisk.lock(path)
+    }
+
+    fn io(&self) -> Io {
+        match self.ring.refusal() {
+            None => Io::IoUring,
+            Some(why) => Io::Calls { why: Some(why.to_owned()) },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct UringFile {
+    file: OsFile,
+    ring: Arc<Ring>,
+}
+
+impl DiskFile for UringFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn start_sync(&self) -> io::Result<()> {
+        self.file.start_sync()
+    }
+
+    fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
+        self.ring.submit(&self.file, bytes, offset, wrote)
+    }
+
+    fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {
+        self.file.map()
+    }
+}
+
+/// What the two halves of a request are known by.
+const WRITE: u64 = 1;
+const SYNC: u64 = 2;
+
+/// A ring for one request at a time, as long as the kernel takes any.
+struct Ring {
+    /// `None` while a request has it, and for ever after one that did not end in order.
+    idle: Mutex<Option<IoUring>>,
+    /// Why ordinary calls are made from now on.
+    refusal: OnceLock<String>,
+    /// A child process has the ring in its memory, too, and must not touch it.
+    generation: u64,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("refusal", &self.refusal).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    fn new() -> Self {
+        let (ring, refusal) = match set_up() {
+            Ok(ring) => (Some(ring), OnceLock::new()),
+            Err(why) => (None, OnceLock::from(why)),
+        };
+        Ring { idle: Mutex::new(ring), refusal, generation: process::generation() }
+    }
+
+    fn refusal(&self) -> Option<&str> {
+        if self.generation != process::generation() {
+            return Some("the ring belongs to the process that this one was forked from");
+        }
+        self.refusal.get().map(String::as_str)
+    }
+
+    /// [`DiskFile::submit`] for an ordinary file.
+    fn submit(
+        &self,
+        file: &OsFile,
+        bytes: Vec<u8>,
+        offset: u64,
+        wrote: &mut dyn FnMut(Vec<u8>, usize),
+    ) -> io::Result<bool> {
+        if self.refusal().is_some() {
+            return file.submit(bytes, offset, wrote);
+        }
+        let mut idle = self.idle.lock();
+        let Some(ring) = idle.take() else {
+            drop(idle);
+            let _ = self.refusal.set("a flush panicked".into());
+            return file.submit(bytes, offset, wrote);
+        };
+        let mut request = match Request::begin(ring, file, bytes, offset) {
+            Ok(request) => request,
+            Err((bytes, error)) => {
+                // Nothing was begun, so nothing is tried again.
+                let _ = self.refusal.set(format!("the kernel took no request: {error}"));
+                drop(idle);
+                return file.submit(bytes, offset, wrote);
+            }
+        };
+        let result = request.finish(wrote);
+        match request.into_idle() {
+            Some(ring) => *idle = Some(ring),
+            None => _ = self.refusal.set("a request did not end in order".into()),
+        }
+        result
+    }
+}
+
+/// A ring that can do what is asked of it, or why there is none.
+fn set_up() -> Result<IoUring, String> {
+    let refused = |error: io::Error| match error.raw_os_error() {
+        Some(libc::ENOSYS) => format!("the kernel has no io_uring ({error})"),
+        Some(libc::EPERM | libc::EACCES) => {
+            format!("io_uring is forbidden, by kernel.io_uring_disabled or a sandbox ({error})")
+        }
+        Some(libc::ENOMEM) => format!("no memory for a ring; some kernels count it as locked memory ({error})"),
+        _ => format!("the kernel gives no ring ({error})"),
+    };
+    let ring = IoUring::new(2).map_err(refused)?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(refused)?;
+    let needed = [opcode::Write::CODE, opcode::Fsync::CODE];
+    if !needed.iter().all(|code| probe.is_supported(*code)) {
+        return Err("the kernel's io_uring cannot write and sync".into());
+    }
+    Ok(ring)
+}
+
+/// A write and the sync behind it, under way. It owns the ring and the bytes that the kernel reads from: neither goes
+/// before the kernel is done with both halves, whoever panics meanwhile.
+struct Request {
+    /// Only `None` once it was handed back.
+    ring: Option<IoUring>,
+    bytes: Vec<u8>,
+    /// The kernel has both halves and knows that the second waits for the first.
+    is_linked: bool,
+    /// Halves that the kernel has and has not completed.
+    under_way: usize,
+    write: Option<i32>,
+    sync: Option<i32>,
+}
+
+impl Request {
+    /// Submits both halves, and waits for one of them. Gives the bytes back if the kernel took none.
+    fn begin(mut ring: IoUring, file: &OsFile, bytes: Vec<u8>, offset: u64) -> Result<Self, (Vec<u8>, io::Error)> {
+        let file = types::Fd(file.0.as_raw_fd());
+        // What is more than the call can take is a short write.
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let write = opcode::Write::new(file, bytes.as_ptr(), length).offset(offset).build();
+        let sync = opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build();
+        let both = [write.flags(squeue::Flags::IO_LINK).user_data(WRITE), sync.user_data(SYNC)];
+        // SAFETY: the bytes stay where they are until the write is completed, in what this call returns. The file is
+        // open for as long as this call takes, within which the kernel takes a reference of its own.
+        #[expect(unsafe_code, reason = "the kernel reads the bytes after this call")]
+        let pushed = unsafe { ring.submission().push_multiple(&both) };
+        if let Err(error) = pushed {
+            return Err((bytes, io::Error::other(error)));
+        }
+        let submitted = ring.submit_and_wait(1);
+        let left = ring.submission().len();
+        if let Err(error) = submitted
+            && left == both.len()
+        {
+            return Err((bytes, error));
+        }
+        let under_way = both.len() - left;
+        Ok(Request { ring: Some(ring), bytes, is_linked: left == 0, under_way, write: None, sync: None })
+    }
+
+    /// Waits for both halves.
+    fn finish(&mut self, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
+        let write = loop {
+            match self.write {
+                Some(result) => break result,
+                None => self.reap()?,
+            }
+        };
+        let taken = match usize::try_from(write) {
+            Ok(taken) => Ok(taken),
+            // Interrupted, cancelled with its thread, or without memory for the moment: nothing was written.
+            Err(_) if [libc::EINTR, libc::ECANCELED, libc::EAGAIN].contains(&-write) => Ok(0),
+            Err(_) => Err(io::Error::from_raw_os_error(-write)),
+        };
+        if let Ok(taken) = taken {
+            wrote(std::mem::take(&mut self.bytes), taken);
+        }
+        while self.under_way > 0 {
+            self.reap()?;
+        }
+        taken?;
+        match self.sync {
+            Some(0) => Ok(self.is_linked),
+            // Behind a short write, or never taken by the kernel.
+            None => Ok(false),
+            Some(result) if result == -libc::ECANCELED => Ok(false),
+            // No call that could be repeated: it may have been the one that reported the failure.
+            Some(result) if result == -libc::EINTR => Err(io::Error::other("the sync was interrupted")),
+            Some(result) => Err(io::Error::from_raw_os_error(-result)),
+        }
+    }
+
+    /// Takes what is completed, and waits if nothing is.
+    fn reap(&mut self) -> io::Result<()> {
+        let Some(ring) = &mut self.ring else { return Ok(()) };
+        loop {
+            let before = self.under_way;
+            for completion in ring.completion() {
+                match completion.user_data() {
+                    WRITE => self.write = Some(completion.result()),
+                    _ => self.sync = Some(completion.result()),
+                }
+                self.under_way -= 1;
+            }
+            if self.under_way < before {
+                return Ok(());
+            }
+            wait_for_one(ring)?;
+        }
+    }
+
+    /// The ring, if nothing of it is left with the kernel.
+    fn into_idle(mut self) -> Option<IoUring> {
+        if self.is_linked && self.under_way == 0 { self.ring.take() } else { None }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        while self.under_way > 0 {
+            if self.reap().is_err() {
+                // The kernel may read them for as long as the process lives.
+                let _ = std::mem::take(&mut self.bytes).leak();
+                return;
+            }
+        }
+    }
+}
+
+/// Submits nothing: what the kernel did not take at once it is not to be given any more.
+fn wait_for_one(ring: &IoUring) -> io::Result<()> {
+    /// `IORING_ENTER_GETEVENTS`.
+    const GET_EVENTS: u32 = 1;
+    loop {
+        // SAFETY: nothing is submitted, and there is no argument that the kernel could read.
+        #[expect(unsafe_code, reason = "the safe call submits what is queued as well")]
+        let waited = unsafe { ring.submitter().enter::<libc::sigset_t>(0, 1, GET_EVENTS, None) };
+        match waited {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            waited => return waited.map(drop),
+        }
+    }
+}
