@@ -63,7 +63,7 @@ impl Bench {
         let bench =
             Bench { engine, keys, engine_disk, log, log_disk, next: AtomicUsize::new(0), clobber: vec![0; CLOBBERED] };
         for number in 0..KEYS {
-            bench.commit(&key_of(number), CommitMode::Async);
+            bench.commit(&key(number), CommitMode::Async);
             if number % TIMES as u64 == 0 {
                 bench.rest();
             }

@@ -53,7 +53,7 @@ const TERMS: [Term; 49] = [
     ("append2", "the same by two threads: each append", "ns"),
     ("apply_warm", "order lock, index apply and publish; everything in the core's caches", "ns"),
     ("apply_hot", "the same; 256 keys with all their versions since the last flush", "ns"),
-    ("apply", "the same; a million keys in no order, one commit after another", "ns"),
+    ("apply", "the same; a million keys, written again in the order of their first writes (as in `modes`)", "ns"),
     ("apply_cold", "the same; each after the core's caches were filled with other things", "ns"),
     ("commit_warm", "a whole Async commit of one put, as `apply_warm`", "ns"),
     ("commit_hot", "as `apply_hot`", "ns"),
