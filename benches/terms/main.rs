@@ -1,5 +1,5 @@
 //! The terms of the model of what a commit costs (`src/SCALE.md`), by the names that they have there, each measured by
-//! itself.
+//! itself, and the rates that the model makes of them.
 //!
 //! `cargo bench --bench terms [-- DIR]` prints one table. DIR is on the disk to be measured; without it, it is the
 //! directory for temporary files. All terms are measured in turn, several times; what is printed is the median with the
@@ -19,6 +19,7 @@ use forelog::disk::{Access, Disk, DiskFile, OsDisk, write_all_at};
 #[expect(dead_code, reason = "the raw limit is for the benchmark of the commit modes")]
 mod common;
 mod engine;
+mod model;
 mod place;
 mod still;
 mod threads;
@@ -36,7 +37,7 @@ const RECORD: usize = record_bytes(1, VALUE.len());
 /// Name, what it is, unit.
 type Term = (&'static str, &'static str, &'static str);
 
-const TERMS: [Term; 49] = [
+const TERMS: [Term; 71] = [
     ("now", "reading the clock", "ns"),
     ("lock", "a lock that nobody else wants, taken and given up", "ns"),
     ("lock2", "the same, taken by two threads in turn: each acquisition", "ns"),
@@ -86,6 +87,28 @@ const TERMS: [Term; 49] = [
     ("sync_1us_2", "check: the same by 2 threads, each commit", "ns"),
     ("sync_1us_16", "check: the same by 16 threads", "ns"),
     ("sync_1us_64", "check: the same by 64 threads", "ns"),
+    ("async", "model: Async, 1 thread", "commits/s"),
+    ("async_warm", "model: the same, as `commit_warm`", "commits/s"),
+    ("written", "model: Written, 1 thread", "commits/s"),
+    ("written_warm", "model: the same, as `commit_warm`", "commits/s"),
+    ("sync_1", "model: Sync, 1 thread", "commits/s"),
+    ("sync_4", "model: Sync, 4 threads", "commits/s"),
+    ("sync_4_warm", "model: the same, as `commit_warm`", "commits/s"),
+    ("sync_16", "model: Sync, 16 threads", "commits/s"),
+    ("sync_16_warm", "model: the same, as `commit_warm`", "commits/s"),
+    ("sync_64", "model: Sync, 64 threads", "commits/s"),
+    ("sync_64_warm", "model: the same, as `commit_warm`", "commits/s"),
+    ("awaited", "model: 1,024 awaited, 1 thread", "commits/s"),
+    ("awaited_warm", "model: the same, as `commit_warm`", "commits/s"),
+    ("log_async", "model: log only, Async, 1 thread", "commits/s"),
+    ("log_awaited", "model: log only, 1,024 awaited", "commits/s"),
+    ("fast_1", "model: what `sync_1us` measures", "commits/s"),
+    ("at_order_warm", "limit: the order lock, as `apply_warm`", "commits/s"),
+    ("at_order", "limit: the order lock, as `apply`", "commits/s"),
+    ("at_order_cold", "limit: the order lock, as `apply_cold`", "commits/s"),
+    ("at_append", "limit: the append lock, two threads", "commits/s"),
+    ("at_signal", "limit: one thread that wakes all", "commits/s"),
+    ("at_start", "limit: flushes through the page cache, by the processor's part alone", "flushes/s"),
 ];
 /// The terms that say nothing of a disk where files are kept in memory.
 const OF_THE_DEVICE: [&str; 5] = ["pwrite", "pwrite_byte", "start", "fsync", "fsync_64"];
@@ -198,7 +221,9 @@ fn measure(place: &Place) -> Result<BTreeMap<&'static str, Vec<f64>>, String> {
             bench.waiters(),
             bench.fast_device(),
         ];
-        for (name, value) in parts.into_iter().flatten() {
+        let terms: Values = parts.into_iter().flatten().collect();
+        let rates = model::rates(&terms);
+        for (name, value) in terms.into_iter().chain(rates) {
             measured.entry(name).or_default().push(value);
         }
         eprintln!("round {round} of {ROUNDS}");
