@@ -107,7 +107,7 @@ const TERMS: [Term; 71] = [
     ("at_order", "limit: the order lock, as `apply`", "commits/s"),
     ("at_order_cold", "limit: the order lock, as `apply_cold`", "commits/s"),
     ("at_append", "limit: the append lock, two threads", "commits/s"),
-    ("at_signal", "limit: one thread that wakes all", "commits/s"),
+    ("at_signal", "limit: one leader that wakes threads", "commits/s"),
     ("at_start", "limit: flushes through the page cache, by the processor's part alone", "flushes/s"),
 ];
 /// The terms that say nothing of a disk where files are kept in memory.

@@ -1,5 +1,5 @@
-//! What the model (`src/SCALE.md`) makes of the terms: commits per second. Each is computed within a round, from terms that
-//! were measured one after another.
+//! What the model (`src/SCALE.md`) makes of the terms: commits per second. Each is computed within a round, from terms
+//! that were measured one after another.
 
 use crate::engine::Values;
 
