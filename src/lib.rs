@@ -69,7 +69,8 @@
 //! | [`disk`] | the seam to files, real and simulated |
 //! | `words` | types, errors, options; where time, threads and randomness enter |
 //!
-//! How each promise is tried, with the figures and the commands that print them: [`trust`].
+//! How each promise is tried, with the figures and the commands that print them: [`trust`]. What a commit costs, and what
+//! would limit more cores or a faster device: [`scale`].
 //!
 //! # Features
 //!
@@ -101,6 +102,9 @@ pub use words::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 
 #[doc = include_str!("TRUST.md")]
 pub mod trust {}
+
+#[doc = include_str!("SCALE.md")]
+pub mod scale {}
 
 #[cfg(feature = "sim")]
 pub mod sim {
