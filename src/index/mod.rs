@@ -103,7 +103,7 @@ struct Writer {
 impl Index {
     /// The versions that an apply looks at for pruning: these, and two for each operation, so that it removes garbage
     /// faster than it makes any.
-    const MIN_PRUNED: usize = 8;
+    const MIN_PRUNED: usize = 16;
 
     /// An index without keyspaces.
     pub(crate) fn new() -> Self {

@@ -49,8 +49,8 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 struct Pruner(Arc<Pipeline>);
 
-/// Keys whose old versions are pruned when a snapshot goes, at most.
-const PRUNED_AT_DROP: usize = 256;
+/// Old versions that are pruned when a snapshot goes, at most.
+const PRUNED_AT_DROP: usize = 1024;
 
 impl Snapshot {
     pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: Hold) -> Self {
