@@ -1,11 +1,11 @@
-//! Opening: the log is replayed into the index, through the same apply path as a commit.
+//! Opening: the log is loaded into the index.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::Disk;
 use crate::format::batch::Batch;
-use crate::index::Index;
+use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::{self, Recovery};
 use crate::txn::pipeline::Pipeline;
 use crate::words::error::{Error, ErrorKind, Result};
@@ -14,26 +14,38 @@ use crate::words::types::Lsn;
 
 /// Opens the log and rebuilds the index from it.
 pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {
-    let index = Index::new();
-    let handle = log::open_for(disk, dir, settings.clone(), &mut |lsn, payload| replay(&index, lsn, payload))?;
+    let (handle, index) =
+        loaded(&settings, |visit| log::open_for(disk, dir, settings.clone(), &mut |lsn, payload| visit(lsn, payload)))?;
     let pipeline = Pipeline::new(index, Arc::clone(handle.shared()), settings);
     Ok((pipeline, handle))
 }
 
 /// Reads and checks the database in `dir` as an open would, changing nothing.
 pub(super) fn verify(disk: Arc<dyn Disk>, dir: &Path) -> Result<Recovery> {
-    let index = Index::new();
-    log::inspect::verify_on(disk, dir, &mut |lsn, payload| replay(&index, lsn, payload))
+    let (report, _) = loaded(&Settings::default(), |visit| log::inspect::verify_on(disk, dir, visit))?;
+    Ok(report)
 }
 
-/// Applies one record. The checksums held, so a record that is no batch was not written by an engine.
-fn replay(index: &Index, lsn: Lsn, payload: &[u8]) -> Result<()> {
+/// Reads a log with `read`, and loads the records that it shows.
+fn loaded<T>(
+    settings: &Settings,
+    read: impl FnOnce(&mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<T>,
+) -> Result<(T, Index)> {
+    let mut loader = Loader::new(Limits::of(settings.segment_bytes));
+    let read = read(&mut |lsn, payload| load(&mut loader, lsn, payload))?;
+    Ok((read, loader.finish().map_err(panicked)?))
+}
+
+/// Loads one record. The checksums held, so a record that is no batch was not written by an engine.
+fn load(loader: &mut Loader, lsn: Lsn, payload: &[u8]) -> Result<()> {
     let not_ours = |why: String| {
         let message = format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
         Error::new(ErrorKind::NotADatabase, message)
     };
     let batch = Batch::parse(payload).map_err(|malformed| not_ours(malformed.to_string()))?;
-    index.apply(lsn, &batch, lsn).map_err(|error| not_ours(error.to_string()))?;
-    index.publish(lsn);
-    Ok(())
+    loader.add(lsn, &batch).map_err(panicked)?.map_err(|error| not_ours(error.to_string()))
+}
+
+fn panicked(_: Panicked) -> Error {
+    Error::new(ErrorKind::Io, "bug in forelog: the thread that loads the index panicked")
 }

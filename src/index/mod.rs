@@ -16,6 +16,7 @@ mod garbage;
 mod kept;
 mod key;
 mod keyspace;
+mod load;
 mod map;
 mod snapshot;
 mod tree;
@@ -40,6 +41,7 @@ use snapshot::{Horizon, Snapshots};
 
 pub(crate) use cursor::{Cursor, Direction};
 pub use key::Key;
+pub(crate) use load::{Limits, Loader, Panicked};
 pub(crate) use map::KeyRange;
 pub(crate) use snapshot::Hold;
 pub(crate) use tree::Tree;
@@ -183,6 +185,12 @@ impl Index {
             self.catalogue.write().forget(&tree);
         }
         writer.garbage.prune(budget, &writer.horizon)
+    }
+
+    /// Notes that everything up to `lsn` was loaded.
+    fn loaded(&self, lsn: Lsn) {
+        self.writer.lock().applied = lsn;
+        self.publish(lsn);
     }
 
     fn alive(&self, keyspace: u32) -> Result<Arc<Tree>, ApplyError> {

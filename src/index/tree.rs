@@ -173,12 +173,8 @@ impl Tree {
 
     /// Writes one version (`None`: a tombstone). Returns whether the keyspace must be put into the garbage queue.
     pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>, lsn: Lsn) -> bool {
-        let shared = value.filter(|value| value.len() > MOST_IN_PLACE).map(Value::from);
-        let content = match (&shared, value) {
-            (Some(value), _) => Content::Shared(value),
-            (None, Some(value)) => Content::InPlace(value),
-            (None, None) => Content::Deleted,
-        };
+        let shared = share(value);
+        let content = content(value, shared.as_ref());
         let mut state = self.state.write();
         let State { map, undo, keys, live, newest, waits, .. } = &mut *state;
         match map.slot(key) {
@@ -211,6 +207,34 @@ impl Tree {
         *newest = lsn;
         *live += usize::from(!content.is_deleted());
         undo.front().is_some() && !std::mem::replace(waits, true)
+    }
+
+    /// Takes in the last write to each of some keys, while nobody reads: no other version is needed.
+    pub(super) fn load<'a>(&self, writes: impl Iterator<Item = (&'a [u8], Lsn, Option<&'a [u8]>)>) {
+        let mut state = self.state.write();
+        let State { map, newest, keys, live, .. } = &mut *state;
+        for (key, lsn, value) in writes {
+            *newest = lsn.max(*newest);
+            let shared = share(value);
+            let version = Version { lsn, older: Seq::NONE, content: content(value, shared.as_ref()) };
+            match map.slot(key) {
+                Slot::Taken(slot) => {
+                    *live -= usize::from(!slot.version().content.is_deleted());
+                    if value.is_some() {
+                        *live += 1;
+                        slot.set(version);
+                    } else {
+                        *keys -= usize::from(map.remove(key));
+                    }
+                }
+                Slot::Free(slot) if value.is_some() => {
+                    slot.fill(version);
+                    *live += 1;
+                    *keys += 1;
+                }
+                Slot::Free(_) => {}
+            }
+        }
     }
 
     /// Prunes up to `budget` superseded versions, but those that held snapshots read.
@@ -288,6 +312,19 @@ impl Tree {
             last = Some(key);
         }
         last.map(Key::from)
+    }
+}
+
+/// A large value in memory that can be shared.
+fn share(value: Option<&[u8]>) -> Option<Value> {
+    value.filter(|value| value.len() > MOST_IN_PLACE).map(Value::from)
+}
+
+fn content<'a>(value: Option<&'a [u8]>, shared: Option<&'a Value>) -> Content<'a> {
+    match (shared, value) {
+        (Some(value), _) => Content::Shared(value),
+        (None, Some(value)) => Content::InPlace(value),
+        (None, None) => Content::Deleted,
     }
 }
 

@@ -1,5 +1,6 @@
 mod cursors;
 mod keyspaces;
+mod load;
 mod map;
 mod model;
 mod pruning;

@@ -1,0 +1,173 @@
+//! A loaded index against one to which the same transactions were applied.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::words::schedule;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Puts (`Some`) and deletes: keyspace, key, value.
+    Write(Vec<(u8, u8, Option<u8>)>),
+    /// Creates a keyspace with a key in it, in one transaction.
+    Create(u8),
+    Drop(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let write = (0..3_u8, 0..12_u8, proptest::option::weighted(0.7, any::<u8>()));
+    prop_oneof![
+        12 => proptest::collection::vec(write, 1..5).prop_map(Step::Write),
+        1 => any::<u8>().prop_map(Step::Create),
+        1 => (0..3_u8).prop_map(Step::Drop),
+    ]
+}
+
+/// The transactions of some steps on three keyspaces, which are created first; each names those that are there.
+fn batches(steps: &[Step]) -> Vec<BatchBuilder> {
+    let mut ids = [1, 2, 3];
+    let mut next = 4;
+    let mut batches = vec![BatchBuilder::new()];
+    for id in ids {
+        batches[0].create_keyspace(id, &format!("space {id}")).unwrap();
+    }
+    for step in steps {
+        let mut batch = BatchBuilder::new();
+        match step {
+            Step::Write(writes) => {
+                for (space, key, value) in writes {
+                    let (id, key) = (ids[usize::from(*space)], [b'k', *key]);
+                    match value {
+                        Some(value) => batch.put(id, &key, &[*value]).unwrap(),
+                        None => batch.delete(id, &key).unwrap(),
+                    }
+                }
+            }
+            Step::Create(value) => {
+                batch.create_keyspace(next, &format!("space {next}")).unwrap();
+                batch.put(next, b"k", b"gone").unwrap();
+                batch.put(next, b"k", &[*value]).unwrap();
+                batch.delete(ids[0], b"k\0").unwrap();
+                next += 1;
+            }
+            Step::Drop(space) => {
+                let id = &mut ids[usize::from(*space)];
+                batch.drop_keyspace(*id).unwrap();
+                batch.create_keyspace(next, &format!("space {next}")).unwrap();
+                *id = next;
+                next += 1;
+            }
+        }
+        batches.push(batch);
+    }
+    batches
+}
+
+/// Everything that the index says of itself.
+fn contents(index: &Index) -> Vec<(u32, String, usize, usize, Vec<(Key, Value)>)> {
+    let at = index.visible();
+    let of = |tree: &Arc<Tree>| {
+        let counts = (tree.len_estimate(), tree.version_count());
+        (tree.id(), tree.name().to_owned(), counts.0, counts.1, scan(tree, ALL, at))
+    };
+    index.keyspaces(at).iter().map(of).collect()
+}
+
+fn load(batches: &[BatchBuilder], limits: Limits) -> Index {
+    let mut loader = Loader::new(limits);
+    for (number, batch) in (1..).zip(batches) {
+        loader.add(Lsn::new(number * 8), &batch.batch()).unwrap().unwrap();
+    }
+    loader.finish().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_loaded_index_is_one_that_was_written(
+        steps in proptest::collection::vec(step(), 0..60),
+        later in proptest::collection::vec(step(), 0..10),
+        writes in 1..40_usize,
+        bytes in 1..200_usize,
+        alone in 0..400_usize,
+    ) {
+        let mut batches = batches(&[steps, later.clone()].concat());
+        let behind = batches.split_off(batches.len() - later.len());
+        let loaded = load(&batches, Limits { writes, bytes, alone });
+        let written = Index::new();
+        for (number, batch) in (1..).zip(&batches) {
+            written.apply(Lsn::new(number * 8), &batch.batch(), Lsn::new(number * 8)).unwrap();
+            written.publish(Lsn::new(number * 8));
+        }
+        written.prune(written.visible(), usize::MAX);
+        prop_assert_eq!(contents(&loaded), contents(&written));
+        // What comes after finds no difference either.
+        for (number, batch) in (batches.len() as u64 + 1..).zip(&behind) {
+            for index in [&loaded, &written] {
+                index.apply(Lsn::new(number * 8), &batch.batch(), Lsn::new(number * 8)).unwrap();
+                index.publish(Lsn::new(number * 8));
+            }
+        }
+        for index in [&loaded, &written] {
+            index.prune(index.visible(), usize::MAX);
+        }
+        prop_assert_eq!(contents(&loaded), contents(&written));
+        prop_assert_eq!(loaded.next_keyspace_id(), written.next_keyspace_id());
+    }
+}
+
+#[test]
+fn what_cannot_be_applied_cannot_be_loaded() {
+    let mut loader = Loader::new(Limits { writes: 2, bytes: 1000, alone: 0 });
+    let mut add = |lsn, fill: &dyn Fn(&mut BatchBuilder)| {
+        let mut batch = BatchBuilder::new();
+        fill(&mut batch);
+        loader.add(Lsn::new(lsn), &batch.batch()).unwrap()
+    };
+    add(8, &|batch| batch.create_keyspace(1, "one").unwrap()).unwrap();
+    add(16, &|batch| batch.put(1, b"a", b"1").unwrap()).unwrap();
+    assert_eq!(
+        add(16, &|batch| batch.put(1, b"a", b"2").unwrap()),
+        Err(ApplyError::LsnNotRising { lsn: Lsn::new(16), applied: Lsn::new(16) })
+    );
+    assert_eq!(add(24, &|batch| batch.put(2, b"a", b"2").unwrap()), Err(ApplyError::NoSuchKeyspace(2)));
+    add(32, &|batch| batch.drop_keyspace(1).unwrap()).unwrap();
+    assert_eq!(add(40, &|batch| batch.put(1, b"a", b"2").unwrap()), Err(ApplyError::NoSuchKeyspace(1)));
+    assert_eq!(
+        add(48, &|batch| batch.create_keyspace(1, "two").unwrap()),
+        Err(ApplyError::IdNotRising { id: 1, next: 2 })
+    );
+}
+
+#[test]
+fn a_bundle_may_be_smaller_than_a_transaction() {
+    let mut first = BatchBuilder::new();
+    first.create_keyspace(1, "one").unwrap();
+    let mut second = BatchBuilder::new();
+    for key in (0..1000_u32).rev() {
+        second.put(1, &key.to_be_bytes(), b"value").unwrap();
+    }
+    let loaded = load(&[first, second], Limits { writes: 1, bytes: 1, alone: 0 });
+    let tree = loaded.keyspace_by_name("one", loaded.visible()).unwrap();
+    assert_eq!(scan(&tree, ALL, loaded.visible()).len(), 1000);
+}
+
+/// Whoever gathers and whoever applies, in the order that a seed draws.
+#[test]
+fn two_threads_load_what_one_does() {
+    let steps = |seed: u64| {
+        let write = |number: u64| {
+            let draw = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
+            let byte = |shift: u32| u8::try_from(draw >> shift & 7).expect("three bits");
+            (byte(3) % 3, byte(17), (byte(30) > 1).then(|| byte(41)))
+        };
+        (0..30).map(|number| Step::Write(vec![write(number * 2), write(number * 2 + 1)])).collect::<Vec<_>>()
+    };
+    for seed in 0..200 {
+        let batches = batches(&steps(seed));
+        let alone = load(&batches, Limits { writes: 7, bytes: 1000, alone: usize::MAX });
+        let both = schedule::run(seed, || load(&batches, Limits { writes: 7, bytes: 1000, alone: 0 }));
+        assert_eq!(contents(&both), contents(&alone), "seed {seed}");
+    }
+}
