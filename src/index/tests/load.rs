@@ -63,8 +63,11 @@ fn batches(steps: &[Step]) -> Vec<BatchBuilder> {
     batches
 }
 
+/// A keyspace: its id and name, how many keys and versions it says it has, and its entries.
+type Contents = (u32, String, usize, usize, Vec<(Key, Value)>);
+
 /// Everything that the index says of itself.
-fn contents(index: &Index) -> Vec<(u32, String, usize, usize, Vec<(Key, Value)>)> {
+fn contents(index: &Index) -> Vec<Contents> {
     let at = index.visible();
     let of = |tree: &Arc<Tree>| {
         let counts = (tree.len_estimate(), tree.version_count());
