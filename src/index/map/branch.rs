@@ -57,12 +57,13 @@ impl<const N: usize> Node<N> {
             Node::Leaf(id) => {
                 let leaf = &mut leaves[*id];
                 let (Ok(index) | Err(index)) = leaf.search(new.key);
-                if !leaf.has_room(new) {
-                    let (separator, right) = leaf.split(index, new);
-                    return Some((separator, Node::Leaf(leaves.insert(right))));
+                if leaf.has_room(new) {
+                    leaf.insert(index, new);
+                    return None;
                 }
-                leaf.insert(index, new);
-                None
+                let behind = leaves.add();
+                let (left, right) = leaves.two_mut(*id, behind);
+                Some((left.split(right, index, new), Node::Leaf(behind)))
             }
             Node::Branch(branch) => {
                 let index = branch.route(new.key);

@@ -233,10 +233,9 @@ impl<const N: usize> Leaf<N> {
         }
     }
 
-    /// Puts an entry at `index` in the order of a leaf that has no room, which splits. Returns the part behind it, and
-    /// what separates the two.
-    pub(super) fn split(&mut self, index: usize, new: &New<'_>) -> (Key, Self) {
-        let mut right = Leaf::default();
+    /// Puts an entry at `index` in the order of a leaf that has no room, which splits: `right`, an empty leaf, becomes the
+    /// part behind it. Returns what separates the two.
+    pub(super) fn split(&mut self, right: &mut Self, index: usize, new: &New<'_>) -> Key {
         if index == self.len() {
             // Keys that come in order leave full leaves behind.
             right.insert(0, new);
@@ -248,7 +247,7 @@ impl<const N: usize> Leaf<N> {
                 _ => self.insert(index, new),
             }
         }
-        (separator(self.key(self.len() - 1), right.key(0)), right)
+        separator(self.key(self.len() - 1), right.key(0))
     }
 
     /// The index at which half of the bytes come before, but with at least one entry on either side.

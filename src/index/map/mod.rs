@@ -83,7 +83,7 @@ impl<const N: usize> FreeSlot<'_, N> {
 impl<const N: usize> Default for Map<N> {
     fn default() -> Self {
         let mut leaves = Leaves::new();
-        Map { root: Node::Leaf(leaves.insert(Leaf::default())), leaves }
+        Map { root: Node::Leaf(leaves.add()), leaves }
     }
 }
 
@@ -137,7 +137,7 @@ impl<const N: usize> Map<N> {
             self.root = child;
         }
         if matches!(&self.root, Node::Branch(branch) if branch.children().len() == 0) {
-            self.root = Node::Leaf(self.leaves.insert(Leaf::default()));
+            self.root = Node::Leaf(self.leaves.add());
         }
         true
     }

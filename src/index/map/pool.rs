@@ -28,10 +28,9 @@ impl<T: Default> Pool<T> {
         Pool { chunks: Vec::new(), free: Vec::new() }
     }
 
-    /// Gives `item` a place.
-    pub(super) fn insert(&mut self, item: T) -> Id {
+    /// Adds an empty item.
+    pub(super) fn add(&mut self) -> Id {
         if let Some(id) = self.free.pop() {
-            self[id] = item;
             return id;
         }
         let full = self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK);
@@ -46,11 +45,23 @@ impl<T: Default> Pool<T> {
             chunk.reserve_exact((chunk.len() * 2).clamp(1, CHUNK) - chunk.len());
             prefer_large_pages(chunk);
         }
-        chunk.push(item);
+        chunk.push(T::default());
         Id(u32::try_from(number * CHUNK + chunk.len() - 1).expect("the leaves of a map are in memory"))
     }
 
-    /// Takes an item out; its place is free then.
+    /// Two items at once, which are not the same.
+    pub(super) fn two_mut(&mut self, a: Id, b: Id) -> (&mut T, &mut T) {
+        let place = |Id(id)| (id as usize / CHUNK, id as usize % CHUNK);
+        let ((a, at_a), (b, at_b)) = (place(a), place(b));
+        let found = if a == b {
+            self.chunks[a].get_disjoint_mut([at_a, at_b]).map(|[a, b]| (a, b))
+        } else {
+            self.chunks.get_disjoint_mut([a, b]).map(|[a, b]| (&mut a[at_a], &mut b[at_b]))
+        };
+        found.expect("two items that are there")
+    }
+
+    /// Takes an item out; its place is free then, and empty.
     pub(super) fn take(&mut self, id: Id) -> T {
         self.free.push(id);
         std::mem::take(&mut self[id])
