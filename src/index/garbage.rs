@@ -74,11 +74,11 @@ impl Garbage {
             }
         }
         while used < budget
-            && let Some((version, Place { tree: place, key })) = self.next_released(horizon)
+            && let Some((place, released)) = self.next_released(horizon)
         {
             used += 1;
             let Some(tree) = place.upgrade() else { continue };
-            tree.release(&key, version, horizon, &mut self.filings);
+            tree.release(&released, horizon, &mut self.filings);
             self.file(&place);
         }
         while used < budget
@@ -100,13 +100,13 @@ impl Garbage {
     }
 
     /// Takes a version that was filed under a snapshot that is gone.
-    fn next_released(&mut self, horizon: &Horizon) -> Option<(Lsn, Place)> {
-        let released = self.filed.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
-        let versions = self.filed.get_mut(&released)?;
-        let next = versions.pop();
+    fn next_released(&mut self, horizon: &Horizon) -> Option<(Weak<Tree>, Filing)> {
+        let held = self.filed.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
+        let versions = self.filed.get_mut(&held)?;
+        let (version, Place { tree, key }) = versions.pop()?;
         if versions.is_empty() {
-            self.filed.remove(&released);
+            self.filed.remove(&held);
         }
-        next
+        Some((tree, Filing { held, version, key }))
     }
 }

@@ -5,6 +5,7 @@
 //! several to one key only the last counts, since no snapshot is older than the load. From the second bundle on a
 //! thread applies one while the next is gathered.
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
@@ -59,6 +60,8 @@ struct Write {
 #[derive(Debug, Default)]
 struct Bundle {
     trees: Vec<Arc<Tree>>,
+    /// Where each is in the list, by its id.
+    places: BTreeMap<u32, u32>,
     writes: Vec<Write>,
     bytes: Vec<u8>,
     /// Of the last transaction.
@@ -168,18 +171,13 @@ impl Bundle {
     fn place_of(&mut self, id: u32, index: &Index) -> Result<u32, ApplyError> {
         // The last one is mostly the next one too.
         let known = self.writes.last().map(|last| last.tree).filter(|last| self.trees[*last as usize].id() == id);
-        let place = match known {
-            Some(place) => return Ok(place),
-            None => self.trees.iter().position(|tree| tree.id() == id),
-        };
-        let place = match place {
-            Some(place) => place,
-            None => {
-                self.trees.push(index.alive(id)?);
-                self.trees.len() - 1
-            }
-        };
-        Ok(u32::try_from(place).expect("an id has 32 bits"))
+        if let Some(place) = known.or_else(|| self.places.get(&id).copied()) {
+            return Ok(place);
+        }
+        let place = u32::try_from(self.trees.len()).expect("an id has 32 bits");
+        self.trees.push(index.alive(id)?);
+        self.places.insert(id, place);
+        Ok(place)
     }
 
     fn push(&mut self, tree: u32, lsn: Lsn, op: &Op<'_>) {
@@ -212,7 +210,7 @@ impl Bundle {
 
     /// Puts the writes, which are sorted, where they belong; returns the memory that they were in.
     fn apply(self, index: &Index) -> Bundle {
-        let Bundle { trees, writes, bytes, lsn } = &self;
+        let Bundle { trees, writes, bytes, lsn, .. } = &self;
         let key = |write: &Write| &bytes[write.at..write.key_end];
         for of_tree in writes.chunk_by(|a, b| a.tree == b.tree) {
             let same_key = |a: &Write, b: &Write| a.head == b.head && key(a) == key(b);
@@ -235,6 +233,7 @@ impl Bundle {
     /// Only its memory.
     fn empty(mut self) -> Bundle {
         self.trees.clear();
+        self.places.clear();
         self.writes.clear();
         self.bytes.clear();
         self

@@ -53,8 +53,10 @@ impl Snapshots {
     /// Sets `horizon` to what may be pruned now, if readers may still ask for any LSN from `prune_to` on.
     pub(super) fn observe(&self, prune_to: Lsn, horizon: &mut Horizon) {
         let mut held = self.0.held.lock();
-        let floor = prune_to.min(self.visible());
-        held.pruned_to = held.pruned_to.max(floor);
+        // Never back, also when `prune_to` was asked for before another pruned further: below the floor of that one,
+        // versions are kept for the snapshots that are held, and these must not seem to be gone.
+        let floor = prune_to.min(self.visible()).max(held.pruned_to);
+        held.pruned_to = floor;
         horizon.set(floor, held.counts.range(..floor).map(|(&lsn, _)| lsn));
     }
 

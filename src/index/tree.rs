@@ -1,5 +1,6 @@
 //! One keyspace: its name and life, and its keys in order.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,6 +37,8 @@ struct State {
     map: Map,
     undo: Undo,
     kept: Kept,
+    /// The keys with a filed tombstone, and the snapshot that one of a key was last filed under.
+    filed: BTreeMap<Key, Lsn>,
     /// The newest LSN that wrote here.
     newest: Lsn,
     /// Keys, those with a tombstone included.
@@ -65,7 +68,13 @@ impl State {
             return;
         }
         match horizon.newest_held(Lsn::ZERO, lsn) {
-            Some(held) => filings.push(Filing { held, version: lsn, key: key.into() }),
+            // A key that is put and deleted in turn is filed for its first tombstone, which stands for the later ones.
+            Some(held) if self.filed.get(key) == Some(&held) => {}
+            Some(held) => {
+                let key = Key::from(key);
+                self.filed.insert(key.clone(), held);
+                filings.push(Filing { held, version: lsn, key });
+            }
             None => self.keys -= usize::from(self.map.remove(key)),
         }
     }
@@ -264,15 +273,25 @@ impl Tree {
         Settled { used, next }
     }
 
-    /// Prunes the version of `lsn`, which a snapshot read that is gone, unless another does.
-    pub(super) fn release(&self, key: &Key, lsn: Lsn, horizon: &Horizon, filings: &mut Vec<Filing>) {
+    /// Prunes what was filed under a snapshot that is gone, unless another reads it.
+    pub(super) fn release(&self, filed: &Filing, horizon: &Horizon, filings: &mut Vec<Filing>) {
+        let Filing { held, version: lsn, ref key } = *filed;
         let mut state = self.state.write();
         match state.kept.until(key, lsn) {
             Some(until) => match horizon.newest_held(lsn, until) {
                 Some(held) => filings.push(Filing { held, version: lsn, key: key.clone() }),
                 None => state.kept.remove(key, lsn),
             },
-            None => state.bury(key, lsn, horizon, filings),
+            None => {
+                if state.filed.get(key) == Some(&held) {
+                    state.filed.remove(key);
+                }
+                // The newest one is buried when it settles, or stayed for what was filed here.
+                let newest = state.map.get(key).map(|version| version.lsn);
+                if let Some(newest) = newest.filter(|newest| horizon.is_settled(*newest)) {
+                    state.bury(key, newest, horizon, filings);
+                }
+            }
         }
     }
 

@@ -184,3 +184,46 @@ fn pruning_looks_at_no_more_keys_than_its_budget() {
     assert_eq!(tree.version_count(), 0);
     assert_eq!(fixture.index.prune(fixture.prune_to(), 100), 0);
 }
+
+/// Whoever prunes asks for the durable LSN first and waits for its turn then: meanwhile another may have pruned to a
+/// newer one. What that one kept for a snapshot held between the two LSNs looked as if the snapshot were gone.
+#[test]
+fn whoever_prunes_with_an_old_durable_lsn_takes_nothing_from_newer_snapshots() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let old = fixture.put(b"a", b"0");
+    fixture.put(b"a", b"1");
+    fixture.put(b"b", b"1");
+    let hold = fixture.index.hold();
+    fixture.put(b"a", b"2");
+    fixture.delete(b"b");
+    fixture.prune();
+    fixture.index.prune(old, 100);
+    assert_eq!(tree.get(b"a", hold.lsn()).as_deref(), Some(&b"1"[..]));
+    assert_eq!(tree.get(b"b", hold.lsn()).as_deref(), Some(&b"1"[..]));
+    assert!(tree.changed_since(b"b", hold.lsn()));
+}
+
+/// Each deletion of a key noted once more, under the same snapshot, that there was a tombstone to look at.
+#[test]
+fn deleting_a_key_again_and_again_is_noted_once_for_a_held_snapshot() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.put(b"a", b"0");
+    let hold = fixture.index.hold();
+    for _ in 0..1000 {
+        fixture.put(b"a", b"1");
+        fixture.delete(b"a");
+        fixture.prune();
+    }
+    let between = fixture.index.hold();
+    fixture.put(b"a", b"1");
+    fixture.delete(b"a");
+    fixture.prune();
+    assert!(tree.changed_since(b"a", between.lsn()));
+    drop(between);
+    fixture.prune();
+    assert!(tree.changed_since(b"a", hold.lsn()));
+    drop(hold);
+    let looked_at = fixture.index.prune(fixture.prune_to(), usize::MAX);
+    assert!(looked_at <= 3, "{looked_at} versions were due");
+    assert_eq!(tree.version_count(), 0);
+}
