@@ -97,17 +97,16 @@ impl End {
     }
 
     fn keep(&mut self, key: &[u8], value: Content<'_>) {
+        let (small, shared) = match value {
+            Content::Deleted => return,
+            Content::InPlace(value) => (value, None),
+            Content::Shared(value) => (&[][..], Some(value.clone())),
+        };
         let at = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();
-        let value = match value {
-            Content::Deleted => return,
-            Content::InPlace(value) => {
-                self.bytes.extend_from_slice(value);
-                Kept::InPlace(self.bytes.len())
-            }
-            Content::Shared(value) => Kept::Shared(value.clone()),
-        };
+        self.bytes.extend_from_slice(small);
+        let value = shared.map_or(Kept::InPlace(self.bytes.len()), Kept::Shared);
         self.entries.push(Fetched { at, key_end, value });
         self.end = self.entries.len();
     }

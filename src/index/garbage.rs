@@ -37,10 +37,6 @@ struct Place {
 }
 
 impl Garbage {
-    /// How many keys of a forgotten keyspace count as one looked at: they only have to be freed, but freeing a large
-    /// map at once would hold up a commit.
-    const SHED: usize = 32;
-
     /// Queues a keyspace, the first of whose superseded versions `lsn` superseded.
     pub(super) fn wait(&mut self, lsn: Lsn, tree: &Arc<Tree>) {
         self.waiting.push_back((lsn, Arc::downgrade(tree)));
@@ -84,7 +80,8 @@ impl Garbage {
         while used < budget
             && let Some(tree) = self.shed.front()
         {
-            if !tree.shed(Self::SHED) {
+            // A leaf counts as one version: its keys only have to be freed, but freeing all at once would hold up a commit.
+            if !tree.shed() {
                 self.shed.pop_front();
             }
             used += 1;

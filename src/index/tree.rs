@@ -295,16 +295,15 @@ impl Tree {
         }
     }
 
-    /// Lets go of up to `limit` keys of a keyspace that nobody can see any more; returns whether some are left.
-    pub(super) fn shed(&self, limit: usize) -> bool {
+    /// Lets go of some keys of a keyspace that nobody can see any more; returns whether more are left.
+    pub(super) fn shed(&self) -> bool {
         let mut state = self.state.write();
-        let shed = (0..limit).take_while(|_| state.map.remove_any()).count();
-        state.keys -= shed;
-        state.live = state.live.min(state.keys);
-        if shed < limit {
+        (state.keys, state.live) = (0, 0);
+        let is_left = state.map.shed();
+        if !is_left {
             *state = State::default();
         }
-        shed == limit
+        is_left
     }
 
     /// Takes the entries of one piece of a scan into `out`. Returns the key that the next piece begins behind, or

@@ -16,7 +16,7 @@ const PART: &str = "planted bugs";
 
 /// What each plant has to get past, in this order: a test target of the crash suite, and what it is told.
 const SUITE: [(&str, &str, &[&str]); 5] = [
-    ("tier1", "campaign", &["tier1", "--states", "20000"]),
+    ("tier1", "campaign", &["tier1", "--states", "40000"]),
     ("faults", "campaign", &["faults", "--states", "20000"]),
     ("evidence", "evidence", &[]),
     ("salvage", "salvage", &[]),

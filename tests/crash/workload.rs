@@ -262,14 +262,14 @@ impl Client {
     }
 
     fn draw_step(&mut self) -> Step {
-        match self.random.below(28) {
+        match self.random.below(31) {
             0..=5 => Step::PutOne,
             6..=11 => Step::PutMany,
             12..=17 => Step::Transfer,
             18..=19 => Step::Delete,
             20 => Step::Clear,
-            21..=23 => Step::Observe,
-            24..=25 if self.plan.big_values => Step::PutBig,
+            21..=26 => Step::Observe,
+            27..=28 if self.plan.big_values => Step::PutBig,
             _ if self.plan.churn => Step::Churn,
             _ => Step::PutOne,
         }

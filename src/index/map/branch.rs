@@ -31,13 +31,6 @@ pub(super) const FULL: usize = 1024;
 /// What splits off a node: goes behind it.
 pub(super) type Split<const N: usize> = (Key, Node<N>);
 
-/// Which entry to remove.
-#[derive(Clone, Copy)]
-pub(super) enum Which<'a> {
-    Key(&'a [u8]),
-    Last,
-}
-
 impl<const N: usize> Node<N> {
     /// A node that is not fuller is merged with a sibling, if both together leave some room.
     const SPARSE: usize = FULL / 4;
@@ -74,23 +67,17 @@ impl<const N: usize> Node<N> {
     }
 
     /// Removes an entry, if it is there. The node may be left empty.
-    pub(super) fn remove(&mut self, which: Which<'_>, leaves: &mut Leaves<N>) -> Option<()> {
+    pub(super) fn remove(&mut self, key: &[u8], leaves: &mut Leaves<N>) -> Option<()> {
         match self {
             Node::Leaf(id) => {
                 let leaf = &mut leaves[*id];
-                let index = match which {
-                    Which::Key(key) => leaf.search(key).ok()?,
-                    Which::Last => leaf.len().checked_sub(1)?,
-                };
+                let index = leaf.search(key).ok()?;
                 leaf.remove(index);
                 Some(())
             }
             Node::Branch(branch) => {
-                let index = match which {
-                    Which::Key(key) => branch.route(key),
-                    Which::Last => branch.children.len() - 1,
-                };
-                branch.children[index].remove(which, leaves)?;
+                let index = branch.route(key);
+                branch.children[index].remove(key, leaves)?;
                 branch.mend(index, leaves);
                 Some(())
             }

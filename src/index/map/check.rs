@@ -24,6 +24,11 @@ impl<const N: usize> Map<N> {
         walk(&self.root)
     }
 
+    /// How many leaves there are, free ones included.
+    pub(in super::super) fn leaf_count(&self) -> usize {
+        self.leaves.len()
+    }
+
     /// Panics unless the tree is in order: in each node, across nodes, equally deep, and without empty nodes.
     pub(in super::super) fn check(&self) {
         if let Node::Branch(branch) = &self.root {

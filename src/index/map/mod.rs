@@ -19,7 +19,7 @@ use std::ops::Bound;
 
 use super::version::Version;
 
-use branch::{Branch, Leaves, Node, Which};
+use branch::{Branch, Leaves, Node};
 use leaf::{Leaf, New};
 use pool::Id;
 use range::{Path, Range};
@@ -119,16 +119,7 @@ impl<const N: usize> Map<N> {
 
     /// Removes `key`, if it is there.
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
-        self.remove_entry(Which::Key(key))
-    }
-
-    /// Removes some key; `false` if there is none.
-    pub(super) fn remove_any(&mut self) -> bool {
-        self.remove_entry(Which::Last)
-    }
-
-    fn remove_entry(&mut self, which: Which<'_>) -> bool {
-        if self.root.remove(which, &mut self.leaves).is_none() {
+        if self.root.remove(key, &mut self.leaves).is_none() {
             return false;
         }
         while let Node::Branch(branch) = &mut self.root
@@ -140,6 +131,12 @@ impl<const N: usize> Map<N> {
             self.root = Node::Leaf(self.leaves.add());
         }
         true
+    }
+
+    /// Lets go of one leaf with its entries, and of the way to the others; `false` if there is only one left.
+    pub(super) fn shed(&mut self) -> bool {
+        self.root = Node::Leaf(Id::FIRST);
+        self.leaves.shed()
     }
 
     /// The keys of `range` in order; none if it ends before it begins.

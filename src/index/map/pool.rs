@@ -12,6 +12,11 @@ use crate::words::memory::prefer_large_pages;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Id(u32);
 
+impl Id {
+    /// Of the item that is added first.
+    pub(super) const FIRST: Id = Id(0);
+}
+
 /// Items that stay where they are, but for the first few.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
@@ -47,6 +52,21 @@ impl<T: Default> Pool<T> {
         }
         chunk.push(T::default());
         Id(u32::try_from(number * CHUNK + chunk.len() - 1).expect("the leaves of a map are in memory"))
+    }
+
+    /// Drops the last item, and the memory of its chunk if that is empty then, unless it is the only one; returns whether
+    /// another is left to be dropped.
+    pub(super) fn shed(&mut self) -> bool {
+        if self.len() > 1 {
+            self.chunks.last_mut().and_then(Vec::pop);
+        }
+        self.chunks.pop_if(|chunk| chunk.is_empty());
+        self.len() > 1
+    }
+
+    /// How many items there are, free ones included.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
     /// Two items at once, which are not the same.

@@ -90,7 +90,6 @@ enum Step {
         part: usize,
         count: usize,
     },
-    RemoveAny,
     Get(Vec<u8>),
     Range {
         low: Bound<Vec<u8>>,
@@ -105,7 +104,6 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..400_u64, 1..60_u64, any::<bool>()).prop_map(|(first, count, falls)| Step::PutRun { first, count, falls }),
         3 => key().prop_map(Step::Remove),
         2 => (any::<usize>(), 1..50_usize).prop_map(|(part, count)| Step::RemoveRun { part, count }),
-        1 => Just(Step::RemoveAny),
         3 => key().prop_map(Step::Get),
         4 => (bound(), bound(), any::<u64>()).prop_map(|(low, high, turns)| Step::Range { low, high, turns }),
     ]
@@ -135,12 +133,6 @@ impl<const N: usize> Pair<N> {
                 for key in keys {
                     self.remove(&key);
                 }
-            }
-            Step::RemoveAny => {
-                let before = self.model.len();
-                assert_eq!(self.map.remove_any(), before > 0);
-                self.model.retain(|key, _| self.map.get(key).is_some());
-                assert_eq!(self.model.len(), before.saturating_sub(1));
             }
             Step::Get(key) => self.get(&key),
             Step::Range { low, high, turns } => self.range(&low, &high, turns),
@@ -313,20 +305,17 @@ fn a_moving_window_of_keys_leaves_no_nodes_behind() {
 }
 
 #[test]
-fn emptying_by_any_key_frees_the_nodes() {
+fn a_map_that_nobody_reads_goes_leaf_by_leaf() {
     let mut map = Small::default();
-    for number in 0..2000_u64 {
+    for number in 0..5000_u64 {
         put(&mut map, &(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes(), number);
     }
-    for left in (0..2000_usize).rev() {
-        assert!(map.remove_any());
-        if left % 100 == 0 {
-            map.check();
-            assert!(map.shape().nodes <= left.max(1) * 2, "{:?} for {left}", map.shape());
-        }
-    }
-    assert!(!map.remove_any());
-    assert_eq!(map.shape().nodes, 1);
+    let leaves = map.leaf_count();
+    assert!(leaves > 1250);
+    let steps = 1 + (0..).take_while(|_| map.shed()).count();
+    assert_eq!(steps, leaves - 1);
+    assert_eq!(map.leaf_count(), 1);
+    assert!(!map.shed());
 }
 
 #[test]
