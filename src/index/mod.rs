@@ -7,9 +7,9 @@
 //! - every LSN from `prune_to` on, so that a snapshot at the durable LSN can still be taken, and in any case from the
 //!   visible one on.
 //!
-//! Commit and replay both come through [`Index::apply`]. Locks here are held for the length of one key's change or
-//! one piece of a scan, and never across a wait; their order is writer, catalogue, tree, with the registry of
-//! snapshots below all of them.
+//! Commits come through [`Index::apply`], what a log says at open through [`Loader`]. Locks here are held for the length
+//! of one key's change or one piece of a scan (by the loader, which is alone, for as many changes as it has), and never
+//! across a wait; their order is writer, catalogue, tree, with the registry of snapshots below all of them.
 
 mod cursor;
 mod garbage;
