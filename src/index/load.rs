@@ -2,13 +2,14 @@
 //!
 //! The log has keys in the order in which they were written, which is none: applied one by one, each waits for its own
 //! pages of memory. So writes are gathered, sorted, and applied in the order of their keys, a bundle at a time; of
-//! several to one key only the last counts, since no snapshot is older than the load. From the second bundle on a
-//! thread applies one while the next is gathered.
+//! several to one key only the last counts, since no snapshot is older than the load. Unless there is little, a thread
+//! applies one bundle while the next is gathered.
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
+use super::map::head;
 use super::tree::Tree;
 use super::{ApplyError, Index};
 use crate::format::batch::{Batch, Op};
@@ -46,7 +47,7 @@ struct Write {
     tree: u32,
     /// Its place in the log order.
     number: u32,
-    /// The first bytes of its key, as a number: mostly they tell which of two comes first.
+    /// See [`head`]: mostly it tells which of two keys comes first.
     head: u64,
     lsn: Lsn,
     /// Where its key begins in the bundle's bytes, and where the key, and the value behind it, end.
@@ -187,15 +188,12 @@ impl Bundle {
             Op::CreateKeyspace { .. } | Op::DropKeyspace { .. } => return,
         };
         let number = u32::try_from(self.writes.len()).expect("a batch of 2^32 writes is over every limit");
-        let mut head = [0; 8];
-        let length = key.len().min(head.len());
-        head[..length].copy_from_slice(&key[..length]);
         let at = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();
         self.bytes.extend_from_slice(value.unwrap_or_default());
-        let (head, end) = (u64::from_be_bytes(head), self.bytes.len());
-        self.writes.push(Write { tree, number, head, lsn, at, key_end, end, is_delete: value.is_none() });
+        let end = self.bytes.len();
+        self.writes.push(Write { tree, number, head: head(key), lsn, at, key_end, end, is_delete: value.is_none() });
     }
 
     /// Brings the writes into the order of their keys, and those to one key into that of the log.

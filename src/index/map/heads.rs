@@ -166,8 +166,10 @@ pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
+/// The first eight bytes as a number, padded with zeros: of two keys with different heads, that with the lower one comes
+/// first.
 #[inline]
-fn head(rest: &[u8]) -> u64 {
+pub(in super::super) fn head(rest: &[u8]) -> u64 {
     match rest.first_chunk() {
         Some(bytes) => u64::from_be_bytes(*bytes),
         None => short_head(rest),

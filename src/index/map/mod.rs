@@ -20,10 +20,10 @@ use std::ops::Bound;
 use super::version::Version;
 
 use branch::{Branch, Leaves, Node};
+pub(super) use heads::head;
 use leaf::{Leaf, New};
 use pool::Id;
 use range::{Path, Range};
-use row::Row;
 
 /// A range of keys.
 pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
@@ -112,7 +112,7 @@ impl<const N: usize> Map<N> {
     /// Inserts an entry whose key is not there.
     fn insert(&mut self, new: &New<'_>) {
         if let Some(split) = self.root.insert(new, &mut self.leaves) {
-            let left = std::mem::replace(&mut self.root, Node::Branch(Branch::new(Row::new(), Vec::new())));
+            let left = std::mem::replace(&mut self.root, Node::Leaf(Id::FIRST));
             self.root = Node::Branch(Branch::over(left, split));
         }
     }

@@ -15,6 +15,12 @@ pub(super) struct Id(u32);
 impl Id {
     /// Of the item that is added first.
     pub(super) const FIRST: Id = Id(0);
+
+    /// Which chunk it is in, and where.
+    #[inline]
+    fn place(self) -> (usize, usize) {
+        (self.0 as usize / CHUNK, self.0 as usize % CHUNK)
+    }
 }
 
 /// Items that stay where they are, but for the first few.
@@ -38,16 +44,15 @@ impl<T: Default> Pool<T> {
         if let Some(id) = self.free.pop() {
             return id;
         }
-        let full = self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK);
-        if full {
-            // The first begins small and moves while it grows: most keyspaces of an engine with many are small.
-            let room = if self.chunks.is_empty() { 1 } else { CHUNK };
-            self.chunks.push(Vec::with_capacity(room));
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::new());
         }
         let number = self.chunks.len() - 1;
         let chunk = &mut self.chunks[number];
-        if full || chunk.len() == chunk.capacity() {
-            chunk.reserve_exact((chunk.len() * 2).clamp(1, CHUNK) - chunk.len());
+        if chunk.len() == chunk.capacity() {
+            // The first begins small and moves while it grows: most keyspaces of an engine with many are small.
+            let room = if number == 0 { (chunk.len() * 2).clamp(1, CHUNK) } else { CHUNK };
+            chunk.reserve_exact(room - chunk.len());
             prefer_large_pages(chunk);
         }
         chunk.push(T::default());
@@ -71,8 +76,7 @@ impl<T: Default> Pool<T> {
 
     /// Two items at once, which are not the same.
     pub(super) fn two_mut(&mut self, a: Id, b: Id) -> (&mut T, &mut T) {
-        let place = |Id(id)| (id as usize / CHUNK, id as usize % CHUNK);
-        let ((a, at_a), (b, at_b)) = (place(a), place(b));
+        let ((a, at_a), (b, at_b)) = (a.place(), b.place());
         let found = if a == b {
             self.chunks[a].get_disjoint_mut([at_a, at_b]).map(|[a, b]| (a, b))
         } else {
@@ -92,14 +96,16 @@ impl<T> Index<Id> for Pool<T> {
     type Output = T;
 
     #[inline]
-    fn index(&self, Id(id): Id) -> &T {
-        &self.chunks[id as usize / CHUNK][id as usize % CHUNK]
+    fn index(&self, id: Id) -> &T {
+        let (chunk, at) = id.place();
+        &self.chunks[chunk][at]
     }
 }
 
 impl<T> IndexMut<Id> for Pool<T> {
     #[inline]
-    fn index_mut(&mut self, Id(id): Id) -> &mut T {
-        &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK]
+    fn index_mut(&mut self, id: Id) -> &mut T {
+        let (chunk, at) = id.place();
+        &mut self.chunks[chunk][at]
     }
 }
