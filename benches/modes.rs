@@ -7,22 +7,34 @@
 //! The raw limit, with as many bytes as a commit takes in the log: for one thread, pwrite and fdatasync into a
 //! preallocated file; for several, the simplest group commit that gathers over such a file, without an engine; for
 //! `Written`, the pwrite alone. In the rows of io_uring (Linux) the engine without it stands in the place of the raw limit.
+//!
+//! DIR is made if it is missing; without it, it is the directory for temporary files. A workload that fails, on a full disk
+//! say, is told as such and left out, the others go on, and the exit code is 1.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
-use forelog::{CommitMode, Engine, Io, Keyspace, Log, Options, Receipt};
+use forelog::{CommitMode, Engine, ErrorKind, Io, Keyspace, Log, Options, Receipt};
 
 mod common;
+#[path = "common/place.rs"]
+mod place;
+
 use common::awaited::keep_in_flight;
 use common::raw::{Group, Ring};
 use common::stats::{Spread, percentile};
 use common::{key, record_bytes};
+use place::{Place, Request, Stop, failed, main_of};
 
 const ROUNDS: usize = 5;
 /// Bytes of the log that one commit takes.
 const RECORD: usize = record_bytes(1, 100);
+
+/// What is measured, or in one line why it could not be.
+type Result<T> = std::result::Result<T, String>;
 
 /// One measurement: operations per second, and the times of single ones in nanoseconds.
 struct Measured {
@@ -30,69 +42,87 @@ struct Measured {
     times: Vec<u64>,
 }
 
-fn timed(operations: usize, mut operation: impl FnMut(usize)) -> Measured {
+/// The engine names the file; what to do is added where the disk is full.
+fn told(error: &forelog::Error) -> String {
+    let is_full = error.kind() == ErrorKind::DiskFull;
+    let advice = if is_full { "; make room there, or name another directory: -- DIR" } else { "" };
+    format!("{error}{advice}")
+}
+
+fn timed(operations: usize, mut operation: impl FnMut(usize) -> Result<()>) -> Result<Measured> {
     let mut times = Vec::with_capacity(operations);
     let start = Instant::now();
     let mut before = start;
     for number in 0..operations {
-        operation(number);
+        operation(number)?;
         let now = Instant::now();
         times.push(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
         before = now;
     }
-    Measured { rate: operations as f64 / start.elapsed().as_secs_f64(), times }
+    Ok(Measured { rate: operations as f64 / start.elapsed().as_secs_f64(), times })
 }
 
 /// `threads` threads, each doing its share of `operations`.
-fn shared_out(threads: usize, operations: usize, operation: impl Fn(usize) + Sync) -> Measured {
+fn shared_out(threads: usize, operations: usize, operation: impl Fn(usize) -> Result<()> + Sync) -> Result<Measured> {
     let share = operations / threads;
     let start = Instant::now();
     std::thread::scope(|scope| {
-        for thread in 0..threads {
+        let of_thread = |thread| {
             let operation = &operation;
-            scope.spawn(move || (0..share).for_each(|number| operation(thread * share + number)));
-        }
-    });
-    Measured { rate: (share * threads) as f64 / start.elapsed().as_secs_f64(), times: Vec::new() }
+            scope.spawn(move || (0..share).try_for_each(|number| operation(thread * share + number)))
+        };
+        let running: Vec<_> = (0..threads).map(of_thread).collect();
+        running.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    })?;
+    Ok(Measured { rate: (share * threads) as f64 / start.elapsed().as_secs_f64(), times: Vec::new() })
+}
+
+fn ring(path: &Path, bytes: usize) -> Result<Ring> {
+    Ring::create(path, bytes as u64).map_err(|error| failed("fill", path, &error))
 }
 
 /// Records one behind the other in a preallocated file, from the front again at its end.
 struct RawLog(Ring);
 
 impl RawLog {
-    fn new(dir: &Path) -> Self {
-        RawLog(Ring::create(&dir.join("raw-alone"), 100_000 * RECORD as u64).expect("a file"))
+    fn new(dir: &Path) -> Result<Self> {
+        Ok(RawLog(ring(&dir.join("raw-alone"), 100_000 * RECORD)?))
     }
 
-    fn write(&self) {
-        self.0.write(&[7; RECORD]).expect("a write");
+    fn write(&self) -> Result<()> {
+        self.0.write(&[7; RECORD]).map_err(|error| format!("cannot write the raw log: {error}"))
     }
 
-    fn write_and_sync(&self) {
-        self.write();
-        self.0.sync().expect("a sync");
+    fn write_and_sync(&self) -> Result<()> {
+        self.write()?;
+        self.0.sync().map_err(|error| format!("cannot sync the raw log: {error}"))
     }
 }
 
-fn raw_group(dir: &Path, threads: usize, operations: usize) -> Measured {
-    let group = Group::new(Ring::create(&dir.join("raw"), (operations * RECORD) as u64).expect("a file"));
+fn raw_group(dir: &Path, threads: usize, operations: usize) -> Result<Measured> {
+    let path = dir.join("raw");
+    let group = Group::new(ring(&path, operations * RECORD)?);
     shared_out(threads, operations, |_| {
         let (end, _) = group.append(&[7; RECORD]);
-        group.sync(end).expect("a sync");
+        group.sync(end).map_err(|error| failed("write", &path, &error))
     })
 }
 
-fn commit(engine: &Engine, keys: &Keyspace, number: usize, mode: CommitMode) -> Receipt {
-    let mut batch = engine.batch().expect("open");
-    batch.put(keys, key(number as u64), [7; 100]).expect("a write");
-    batch.commit_with(mode).expect("a commit")
+fn commit(engine: &Engine, keys: &Keyspace, number: usize, mode: CommitMode) -> forelog::Result<Receipt> {
+    let mut batch = engine.batch()?;
+    batch.put(keys, key(number as u64), [7; 100])?;
+    batch.commit_with(mode)
+}
+
+fn commit_one(engine: &Engine, keys: &Keyspace, number: usize, mode: CommitMode) -> Result<()> {
+    commit(engine, keys, number, mode).map(drop).map_err(|error| told(&error))
 }
 
 /// Keeps `tasks` commits in flight from one thread, each awaited.
-fn awaited(tasks: usize, operations: usize, commit: impl Fn(usize) -> Receipt) -> Measured {
+fn awaited(tasks: usize, operations: usize, commit: impl Fn(usize) -> forelog::Result<Receipt>) -> Result<Measured> {
     let start = Instant::now();
-    let done = keep_in_flight(tasks, |done| done >= operations, |number| Ok(commit(number))).expect("durable");
-    Measured { rate: done as f64 / start.elapsed().as_secs_f64(), times: Vec::new() }
+    let done = keep_in_flight(tasks, |done| done >= operations, commit).map_err(|error| told(&error))?;
+    Ok(Measured { rate: done as f64 / start.elapsed().as_secs_f64(), times: Vec::new() })
 }
 
 #[derive(Default)]
@@ -102,23 +132,44 @@ struct Row {
     rates: Vec<f64>,
     times: Vec<u64>,
     commits_per_flush: Vec<f64>,
+    /// It was told why; what was measured before is not used.
+    has_failed: bool,
 }
 
 impl Row {
+    /// Measures the pairs of a round, unless one has failed.
+    fn round(&mut self, workload: &Workload<'_>, counters: &dyn Fn() -> (u64, u64)) {
+        if self.has_failed {
+            return;
+        }
+        match (0..workload.pairs).try_for_each(|pair| self.measure(workload, pair % 2 == 0, counters)) {
+            Ok(()) => eprintln!("{}: {:.0}/s", self.name, self.rates[self.rates.len() - 1]),
+            Err(why) => {
+                self.has_failed = true;
+                eprintln!("{}: left out: {why}", self.name);
+            }
+        }
+    }
+
     /// Measures one pair. `counters` gives the appends and the flushes so far.
-    fn measure(&mut self, workload: &Workload<'_>, raw_first: bool, counters: &dyn Fn() -> (u64, u64)) {
-        let raw = || (workload.raw)().map_or(0.0, |raw| raw.rate);
-        let raw_before = raw_first.then(raw);
+    fn measure(&mut self, workload: &Workload<'_>, raw_first: bool, counters: &dyn Fn() -> (u64, u64)) -> Result<()> {
+        let raw = || Ok::<f64, String>((workload.raw)()?.map_or(0.0, |raw| raw.rate));
+        let raw_before = if raw_first { Some(raw()?) } else { None };
         let (appends, flushes) = counters();
-        let measured = (workload.engine)();
+        let measured = (workload.engine)()?;
         let (appends_after, flushes_after) = counters();
-        self.raw.push(raw_before.unwrap_or_else(raw));
+        self.raw.push(raw_before.map_or_else(raw, Ok)?);
         self.commits_per_flush.push((appends_after - appends) as f64 / (flushes_after - flushes).max(1) as f64);
         self.rates.push(measured.rate);
         self.times.extend(measured.times);
+        Ok(())
     }
 
     fn print(&mut self) {
+        if self.has_failed {
+            println!("| {} | failed | failed | - | - | - | - | - |", self.name);
+            return;
+        }
         let median = |values: &[f64]| Spread::of(values.iter().copied()).map_or(0.0, |spread| spread.median);
         let raw = median(&self.raw);
         let ratio = match Spread::of(self.rates.iter().zip(&self.raw).map(|(rate, raw)| rate / raw)) {
@@ -143,8 +194,8 @@ struct Workload<'a> {
     /// Pairs in a round: many where single operations are compared with the raw limit, so that a slow moment of the disk falls
     /// on few of them.
     pairs: usize,
-    raw: Box<dyn Fn() -> Option<Measured> + 'a>,
-    engine: Box<dyn Fn() -> Measured + 'a>,
+    raw: Box<dyn Fn() -> Result<Option<Measured>> + 'a>,
+    engine: Box<dyn Fn() -> Result<Measured> + 'a>,
 }
 
 fn workloads<'a>(
@@ -155,29 +206,34 @@ fn workloads<'a>(
     raw_log: &'a RawLog,
 ) -> Vec<Workload<'a>> {
     const SHORT: usize = 400;
-    let alone = |name, pairs, operations: usize, raw: fn(&RawLog), commit: Box<dyn Fn(usize) + 'a>| {
+    let alone = |name,
+                 pairs,
+                 operations: usize,
+                 raw: fn(&RawLog) -> Result<()>,
+                 commit: Box<dyn Fn(usize) -> Result<()> + 'a>| {
         let next = Cell::new(0);
         Workload {
             name,
             pairs,
-            raw: Box::new(move || Some(timed(operations, |_| raw(raw_log)))),
+            raw: Box::new(move || timed(operations, |_| raw(raw_log)).map(Some)),
             engine: Box::new(move || timed(operations, |_| commit(next.replace(next.get() + 1)))),
         }
     };
-    let in_mode = |mode| Box::new(move |number| drop(commit(engine, keys, number, mode)));
-    let append = |bytes: usize, mode| move || drop(log.append(&[7; RECORD][..bytes], mode).expect("an append"));
+    let in_mode = |mode| Box::new(move |number| commit_one(engine, keys, number, mode));
+    let append =
+        |bytes: usize, mode| move || log.append(&[7; RECORD][..bytes], mode).map(drop).map_err(|error| told(&error));
     let sync_group = |name, threads: usize, operations: usize| Workload {
         name,
         pairs: 1,
-        raw: Box::new(move || Some(raw_group(dir, threads, operations))),
+        raw: Box::new(move || raw_group(dir, threads, operations).map(Some)),
         engine: Box::new(move || {
-            shared_out(threads, operations, |number| drop(commit(engine, keys, number, CommitMode::Sync)))
+            shared_out(threads, operations, |number| commit_one(engine, keys, number, CommitMode::Sync))
         }),
     };
-    let without_raw = |name, measure: Box<dyn Fn() -> Measured + 'a>| Workload {
+    let without_raw = |name, measure: Box<dyn Fn() -> Result<Measured> + 'a>| Workload {
         name,
         pairs: 1,
-        raw: Box::new(|| None),
+        raw: Box::new(|| Ok(None)),
         engine: measure,
     };
     let append_sync = append(RECORD - 32, CommitMode::Sync);
@@ -190,7 +246,7 @@ fn workloads<'a>(
         alone("Written, 1 thread", 1, 100_000, RawLog::write, in_mode(CommitMode::Written)),
         without_raw(
             "Async, 1 thread",
-            Box::new(|| timed(300_000, |number| drop(commit(engine, keys, number, CommitMode::Async)))),
+            Box::new(|| timed(300_000, |number| commit_one(engine, keys, number, CommitMode::Async))),
         ),
         without_raw(
             "1,024 awaited, 1 thread",
@@ -199,7 +255,7 @@ fn workloads<'a>(
         alone("log only: Sync, 1 thread", 40, SHORT, RawLog::write_and_sync, Box::new(move |_| append_sync())),
         without_raw(
             "log only: 1,024 awaited",
-            Box::new(|| awaited(1024, 400_000, |_| log.append(&[7; 100], CommitMode::Async).expect("an append"))),
+            Box::new(|| awaited(1024, 400_000, |_| log.append(&[7; 100], CommitMode::Async))),
         ),
         without_raw("log only: Async, 1 thread", Box::new(move || timed(1_000_000, |_| append_async()))),
     ]
@@ -211,17 +267,17 @@ fn beside_calls<'a>(calls: &'a (Engine, Keyspace), uring: &'a (Engine, Keyspace)
         let next = Cell::new(0);
         let run = move |(engine, keys): &(Engine, Keyspace)| {
             let first = next.replace(next.get() + operations);
-            timed(operations, |number| drop(commit(engine, keys, first + number, mode)))
+            timed(operations, |number| commit_one(engine, keys, first + number, mode))
         };
         let run = std::rc::Rc::new(run);
         let beside = std::rc::Rc::clone(&run);
-        Workload { name, pairs, raw: Box::new(move || Some(beside(calls))), engine: Box::new(move || run(uring)) }
+        Workload { name, pairs, raw: Box::new(move || beside(calls).map(Some)), engine: Box::new(move || run(uring)) }
     };
     let group = |name, threads, operations| {
         let run = move |(engine, keys): &(Engine, Keyspace)| {
-            shared_out(threads, operations, |number| drop(commit(engine, keys, number, CommitMode::Sync)))
+            shared_out(threads, operations, |number| commit_one(engine, keys, number, CommitMode::Sync))
         };
-        Workload { name, pairs: 4, raw: Box::new(move || Some(run(calls))), engine: Box::new(move || run(uring)) }
+        Workload { name, pairs: 4, raw: Box::new(move || run(calls).map(Some)), engine: Box::new(move || run(uring)) }
     };
     vec![
         alone("io_uring: Sync, 1 thread", 40, 400, CommitMode::Sync),
@@ -231,31 +287,23 @@ fn beside_calls<'a>(calls: &'a (Engine, Keyspace), uring: &'a (Engine, Keyspace)
 }
 
 /// Opens a log of a million transactions as a killed process left it.
-fn open_time(dir: &Path) {
+fn open_time(dir: &Path) -> Result<()> {
     let (source, copy) = (dir.join("million"), dir.join("million-killed"));
-    let engine = Engine::open(&source).expect("a new database");
-    let keys = engine.keyspace("keys").expect("a keyspace");
+    let engine = Engine::open(&source).map_err(|error| told(&error))?;
+    let keys = engine.keyspace("keys").map_err(|error| told(&error))?;
     for number in 0..1_000_000 {
-        commit(&engine, &keys, number, CommitMode::Async);
+        commit_one(&engine, &keys, number, CommitMode::Async)?;
     }
-    engine.flush().expect("a flush");
+    engine.flush().map_err(|error| told(&error))?;
     let mut times = Vec::new();
     let mut read_times = Vec::new();
     for _ in 0..5 {
-        let _ = std::fs::remove_dir_all(&copy);
-        std::fs::create_dir(&copy).expect("a directory");
-        for entry in std::fs::read_dir(&source).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            std::fs::copy(&path, copy.join(path.file_name().expect("a name"))).expect("a copy");
-        }
+        copy_files(&source, &copy).map_err(|error| failed("copy a database to", &copy, &error))?;
         let start = Instant::now();
-        let bytes: usize = std::fs::read_dir(&copy)
-            .expect("a directory")
-            .map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a file").len())
-            .sum();
+        let bytes = read_files(&copy).map_err(|error| failed("read", &copy, &error))?;
         read_times.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        let killed = Engine::open(&copy).expect("a legal state");
+        let killed = Engine::open(&copy).map_err(|error| told(&error))?;
         times.push(start.elapsed().as_secs_f64());
         assert!(killed.recovery().crashed.is_some() && bytes > 0);
     }
@@ -265,52 +313,82 @@ fn open_time(dir: &Path) {
         median(times),
         median(read_times)
     );
+    Ok(())
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let only = arguments.iter().find_map(|arg| arg.strip_prefix("only="));
-    let parent = arguments.iter().find(|arg| !arg.starts_with("only=")).map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = parent.join(format!("forelog-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a directory");
-    {
-        let open = |options: Options, name| {
-            let engine = options.open(dir.join(name)).expect("a new database");
-            let keys = engine.keyspace("keys").expect("a keyspace");
-            (engine, keys)
-        };
-        let calls = open(Options::new(), "engine");
-        let uring = open(Options::new().io_uring(true), "uring");
-        eprintln!("io_uring: {:?}", uring.0.io());
-        let (engine, keys) = &calls;
-        let log = Log::open(dir.join("log")).expect("a new log");
-        let raw_log = RawLog::new(&dir);
-        let mut workloads = workloads(&dir, engine, keys, &log, &raw_log);
-        if uring.0.io() == Io::IoUring {
-            workloads.extend(beside_calls(&calls, &uring));
-        }
-        workloads.retain(|workload| only.is_none_or(|text| workload.name.contains(text)));
-        let mut rows: Vec<Row> =
-            workloads.iter().map(|workload| Row { name: workload.name, ..Row::default() }).collect();
-        for _ in 0..ROUNDS {
-            for (workload, row) in workloads.iter().zip(&mut rows) {
-                for pair in 0..workload.pairs {
-                    row.measure(workload, pair % 2 == 0, &|| {
-                        let all = [engine.stats(), uring.0.stats(), log.stats()];
-                        (all.iter().map(|of| of.appends).sum(), all.iter().map(|of| of.flushes).sum())
-                    });
-                }
-                eprintln!("{}: {:.0}/s", workload.name, row.rates[row.rates.len() - 1]);
-            }
-        }
-        println!(
-            "| workload | raw/s | forelog/s | ratio (quartiles) | p50 us | p99 us | p99.9 us | commits per flush |"
-        );
-        println!("|---|---|---|---|---|---|---|---|");
-        rows.iter_mut().for_each(Row::print);
+/// Makes `to` a copy of the directory `from`, whatever was there.
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
     }
-    if only.is_none_or(|text| "open".contains(text)) {
-        open_time(&dir);
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
     }
-    let _ = std::fs::remove_dir_all(&dir);
+    Ok(())
+}
+
+/// Reads all files of a directory; returns their bytes.
+fn read_files(dir: &Path) -> std::io::Result<usize> {
+    fs::read_dir(dir)?.map(|entry| Ok(fs::read(entry?.path())?.len())).sum()
+}
+
+const OPEN: &str = "open";
+
+/// Whether all workloads of the commit modes that were asked for were measured; `None` if none of them was asked for.
+fn commit_modes(dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<bool>> {
+    let open = |options: Options, name| {
+        let engine = options.open(dir.join(name)).map_err(|error| told(&error))?;
+        let keys = engine.keyspace("keys").map_err(|error| told(&error))?;
+        Ok::<_, String>((engine, keys))
+    };
+    let calls = open(Options::new(), "engine")?;
+    let uring = open(Options::new().io_uring(true), "uring")?;
+    eprintln!("io_uring: {:?}", uring.0.io());
+    let (engine, keys) = &calls;
+    let log = Log::open(dir.join("log")).map_err(|error| told(&error))?;
+    let raw_log = RawLog::new(dir)?;
+    let mut workloads = workloads(dir, engine, keys, &log, &raw_log);
+    if uring.0.io() == Io::IoUring {
+        workloads.extend(beside_calls(&calls, &uring));
+    }
+    workloads.retain(|workload| is_wanted(workload.name));
+    if workloads.is_empty() {
+        return Ok(None);
+    }
+    let mut rows: Vec<Row> = workloads.iter().map(|workload| Row { name: workload.name, ..Row::default() }).collect();
+    for _ in 0..ROUNDS {
+        for (workload, row) in workloads.iter().zip(&mut rows) {
+            row.round(workload, &|| {
+                let all = [engine.stats(), uring.0.stats(), log.stats()];
+                (all.iter().map(|of| of.appends).sum(), all.iter().map(|of| of.flushes).sum())
+            });
+        }
+    }
+    println!("| workload | raw/s | forelog/s | ratio (quartiles) | p50 us | p99 us | p99.9 us | commits per flush |");
+    println!("|---|---|---|---|---|---|---|---|");
+    rows.iter_mut().for_each(Row::print);
+    Ok(Some(!rows.iter().any(|row| row.has_failed)))
+}
+
+fn run(request: &Request) -> std::result::Result<(), Stop> {
+    let is_wanted = |name: &str| request.only.as_ref().is_none_or(|text| name.contains(text.as_str()));
+    let place = Place::inside(&request.parent)?;
+    let measured = commit_modes(&place.dir, &is_wanted)?;
+    let mut is_complete = measured.unwrap_or(true);
+    if is_wanted(OPEN) {
+        if let Err(why) = open_time(&place.dir) {
+            eprintln!("{OPEN}: left out: {why}");
+            is_complete = false;
+        }
+    } else if measured.is_none() {
+        let text = request.only.as_deref().unwrap_or_default();
+        return Err(Stop::Usage(format!("no workload has {text:?} in its name, or it cannot run here")));
+    }
+    if is_complete { Ok(()) } else { Err(Stop::Told) }
+}
+
+fn main() -> ExitCode {
+    main_of("modes", true, run)
 }

@@ -5,8 +5,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+#[expect(dead_code, reason = "the rest is for benchmarks of the engine")]
+mod common;
+#[path = "common/place.rs"]
+#[expect(dead_code, reason = "workloads are chosen in the benchmark of the commit modes alone")]
+mod place;
+
+use place::{Place, Request, Stop, failed, main_of};
 
 const RECORD: usize = 128;
 const SYNCS: usize = 2000;
@@ -26,7 +35,7 @@ enum Layout {
 const LAYOUTS: [Layout; 6] =
     [Layout::Growing, Layout::Fallocated, Layout::ZerosAtOnce, Layout::Zeros, Layout::Pattern, Layout::Recycled];
 
-fn prepare(path: &PathBuf, layout: Layout) -> std::io::Result<File> {
+fn prepare(path: &Path, layout: Layout) -> std::io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
     let pattern: Vec<u8> =
         (0..SIZE as u64 / 8).flat_map(|word| word.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect();
@@ -76,7 +85,7 @@ fn allocate(file: &File) -> std::io::Result<()> {
 }
 
 /// Syncs per second, and the median time of one.
-fn run(file: &File) -> std::io::Result<(f64, Duration)> {
+fn measure(file: &File) -> std::io::Result<(f64, Duration)> {
     let record = [7; RECORD];
     let mut times = Vec::with_capacity(SYNCS);
     let start = Instant::now();
@@ -96,17 +105,17 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn main() -> std::io::Result<()> {
-    let dir =
-        std::env::args().skip(1).find(|arg| !arg.starts_with("--")).map_or_else(std::env::temp_dir, PathBuf::from);
-    let path = dir.join(format!("forelog-preallocation-{}", std::process::id()));
+fn run(request: &Request) -> Result<(), Stop> {
+    let place = Place::inside(&request.parent)?;
+    let path = place.dir.join("records");
     let mut rates = vec![Vec::new(); LAYOUTS.len()];
     let mut ratios = vec![Vec::new(); LAYOUTS.len()];
     let mut medians = vec![Vec::new(); LAYOUTS.len()];
     for _ in 0..ROUNDS {
         let mut growing = 0.0;
         for (index, layout) in LAYOUTS.into_iter().enumerate() {
-            let (rate, time) = run(&prepare(&path, layout)?)?;
+            let measured = prepare(&path, layout).and_then(|file| measure(&file));
+            let (rate, time) = measured.map_err(|error| failed("write", &path, &error))?;
             if layout == Layout::Growing {
                 growing = rate;
             }
@@ -115,11 +124,14 @@ fn main() -> std::io::Result<()> {
             medians[index].push(time.as_secs_f64() * 1e6);
         }
     }
-    std::fs::remove_file(&path)?;
     println!("| layout | syncs/s | p50 us | ratio to growing |\n|---|---|---|---|");
     for (index, layout) in LAYOUTS.into_iter().enumerate() {
         let (rate, time, ratio) = (median(&mut rates[index]), median(&mut medians[index]), median(&mut ratios[index]));
         println!("| {layout:?} | {rate:.0} | {time:.0} | {ratio:.2} |");
     }
     Ok(())
+}
+
+fn main() -> ExitCode {
+    main_of("preallocation", false, run)
 }

@@ -1,7 +1,8 @@
-//! What the benchmark of the commit modes and the one beside the peers share: the keys, the raw limit, the statistics,
-//! and a thread that awaits many receipts.
+//! What the benchmarks share: the keys, the raw limit, the statistics, a thread that awaits many receipts, and on what a
+//! directory lies.
 
 pub(crate) mod awaited;
+pub(crate) mod mount;
 pub(crate) mod raw;
 pub(crate) mod stats;
 

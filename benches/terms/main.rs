@@ -2,13 +2,13 @@
 //! itself, and the rates that the model makes of them.
 //!
 //! `cargo bench --bench terms [-- DIR]` prints one table. DIR is on the disk to be measured; without it, it is the
-//! directory for temporary files. All terms are measured in turn, several times; what is printed is the median with the
+//! directory for temporary files; it takes 16 MiB there. All terms are measured in turn, several times; what is printed is the median with the
 //! quartiles. What belongs to the processor is measured on a disk that costs nothing (`still`), so that the device's
 //! terms are those of DIR alone.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,6 +20,8 @@ use forelog::disk::{Access, Disk, DiskFile, OsDisk, write_all_at};
 mod common;
 mod engine;
 mod model;
+#[path = "../common/place.rs"]
+#[expect(dead_code, reason = "workloads are chosen in the benchmark of the commit modes alone")]
 mod place;
 mod still;
 mod threads;
@@ -27,7 +29,7 @@ mod threads;
 use common::record_bytes;
 use common::stats::Spread;
 use engine::{Bench, VALUE, Values};
-use place::Place;
+use place::{Place, Request, Stop, failed, main_of};
 use threads::{crowd, each, each_of_two, line, wake_up};
 
 const ROUNDS: usize = 15;
@@ -208,12 +210,14 @@ fn primitives() -> Values {
 }
 
 fn measure(place: &Place) -> Result<BTreeMap<&'static str, Vec<f64>>, String> {
-    let mut file = Prepared::create(&place.dir.join("records")).map_err(|error| place.explain(&error))?;
+    let path = place.dir.join("records");
+    let failed = |error| failed("write", &path, &error);
+    let mut file = Prepared::create(&path).map_err(failed)?;
     let mut bench = Bench::new().map_err(|error| error.to_string())?;
     let mut measured: BTreeMap<_, Vec<f64>> = BTreeMap::new();
     for round in 1..=ROUNDS {
         let parts = [
-            file.measure().map_err(|error| place.explain(&error))?,
+            file.measure().map_err(failed)?,
             primitives(),
             bench.commits(),
             bench.snapshots(),
@@ -244,23 +248,13 @@ fn print(measured: &BTreeMap<&'static str, Vec<f64>>, is_memory: bool) {
     assert_eq!(measured.len(), TERMS.len(), "a term is measured and not printed");
 }
 
-fn run() -> Result<(), String> {
-    let parent = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
-    let place = Place::inside(&parent.map_or_else(std::env::temp_dir, PathBuf::from))?;
-    if place.is_memory {
-        eprintln!("{}: files are kept in memory here, so the device's terms mean nothing", place.dir.display());
-    }
+fn run(request: &Request) -> Result<(), Stop> {
+    let place = Place::inside(&request.parent)?;
     let measured = measure(&place)?;
     print(&measured, place.is_memory);
     Ok(())
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
-    }
+    main_of("terms", false, run)
 }

@@ -9,8 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// File systems that lie in memory.
-const MEMORY: [&str; 3] = ["tmpfs", "ramfs", "hugetlbfs"];
+use crate::common::mount::Mount;
 
 /// Where the directory lies.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,10 +42,9 @@ impl Place {
                 room >> 20
             ));
         }
-        let (file_system, device) = mount_of(dir).unwrap_or_else(|| ("unknown".to_owned(), "unknown".to_owned()));
-        let memory =
-            MEMORY.contains(&file_system.as_str()) || device.starts_with("/dev/ram") || device.starts_with("/dev/zram");
-        Ok(Place { file_system, device, memory })
+        let unknown = || Mount { file_system: "unknown".to_owned(), device: "unknown".to_owned(), is_memory: false };
+        let Mount { file_system, device, is_memory } = Mount::of(dir).unwrap_or_else(unknown);
+        Ok(Place { file_system, device, memory: is_memory })
     }
 }
 
@@ -75,20 +73,6 @@ fn free_bytes(dir: &Path) -> Result<u64, Error> {
         return Err(Error::last_os_error());
     }
     Ok(found.f_bavail * found.f_frsize)
-}
-
-/// The type and the source of the mount that the directory lies on.
-fn mount_of(dir: &Path) -> Option<(String, String)> {
-    let dir = dir.canonicalize().ok()?;
-    let mounts = read_to_string("/proc/self/mountinfo").ok()?;
-    let fields = mounts.lines().filter_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
-        let mut kind = kind.split(' ');
-        Some((place.split(' ').nth(4)?, kind.next()?, kind.next()?))
-    });
-    let (_, file_system, device) =
-        fields.filter(|(point, ..)| dir.starts_with(point)).max_by_key(|(point, ..)| point.len())?;
-    Some((file_system.to_owned(), device.to_owned()))
 }
 
 /// The flush counter of the device under a directory. Others who flush the same device are counted, too.
