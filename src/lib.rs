@@ -133,6 +133,8 @@ pub mod sim {
     //! ```
     pub use crate::disk::sim::*;
     pub use crate::engine::crash_test::{Crash, CrashTest, Explored, Told};
+    #[cfg(shuttle)]
+    pub use crate::index::load_dies_after;
     pub use crate::words::clock::Moment;
     pub use crate::words::schedule::{Simulated, now, run, sleep, start, yield_point};
 }

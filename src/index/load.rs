@@ -5,6 +5,9 @@
 //! several to one key only the last counts, since no snapshot is older than the load. Unless there is little, a thread
 //! applies one bundle while the next is gathered.
 
+#[cfg(any(test, shuttle))]
+pub(crate) mod fault;
+
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
@@ -33,10 +36,10 @@ impl Limits {
     const BYTES: usize = 32 << 20;
     const ALONE: usize = 16 << 10;
 
-    /// For a log whose segments are that large: no bundle is larger than one.
+    /// For a log whose segments are that large: no bundle is larger than one, and a full one is not little.
     pub(crate) fn of(segment_bytes: u64) -> Self {
         let bytes = usize::try_from(segment_bytes).map_or(Self::BYTES, |bytes| bytes.min(Self::BYTES));
-        Limits { writes: Self::WRITES, bytes, alone: Self::ALONE }
+        Limits { writes: Self::WRITES, bytes, alone: Self::ALONE.min(bytes) }
     }
 }
 
@@ -268,8 +271,14 @@ impl Worker {
     fn start(index: &Arc<Index>) -> Option<Self> {
         let ((bundles, incoming), (outgoing, applied)) = (sync::channel::<Bundle>(), sync::channel());
         let index = Arc::clone(index);
+        #[cfg(any(test, shuttle))]
+        let mut fault = fault::Fault::take();
         let apply = move || {
             while let Some(bundle) = incoming.recv() {
+                #[cfg(any(test, shuttle))]
+                if fault.strikes() {
+                    return;
+                }
                 outgoing.send(bundle.apply(&index));
             }
             // Before the queue closes: whoever sees its end may want the index for itself.
@@ -296,8 +305,11 @@ impl Worker {
 
     fn finish(self) -> Result<(), Panicked> {
         self.bundles.close();
+        if planted!("race-load-finish-does-not-wait") {
+            return Ok(());
+        }
         let back = std::iter::from_fn(|| self.applied.recv()).count();
         self.thread.join();
-        if back == self.away { Ok(()) } else { Err(Panicked) }
+        if back == self.away || planted!("race-load-misses-a-dead-worker") { Ok(()) } else { Err(Panicked) }
     }
 }

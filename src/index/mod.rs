@@ -41,6 +41,8 @@ use snapshot::{Horizon, Snapshots};
 
 pub(crate) use cursor::{Cursor, Direction};
 pub use key::Key;
+#[cfg(shuttle)]
+pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
 pub(crate) use map::KeyRange;
 pub(crate) use snapshot::Hold;

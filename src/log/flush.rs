@@ -215,6 +215,7 @@ impl Shared {
         seal_all(&mut bytes, &newest.segment, self.claimed_durable());
         note_dirty(&mut writer.dirty, &newest.segment);
         let mut right = Some(writer);
+        let mut kept = None;
         let mut written = Ok((0, Vec::new()));
         let synced = write_and_sync(&**newest.segment.file(), bytes, newest.offset(), &mut |bytes| {
             let Some(mut writer) = right.take() else { return };
@@ -223,13 +224,19 @@ impl Shared {
             if planted!("uring-acks-written") {
                 let _ = self.positions.advance_durable(end);
             }
-            drop(writer);
+            if planted!("race-uring-keeps-the-right-to-write") {
+                kept = Some(writer);
+            } else {
+                drop(writer);
+            }
             meanwhile();
         });
+        drop(kept);
         // A failed write stops the log before the right to write is given up, so that nobody writes behind the hole.
         let what = if right.is_some() { "write to" } else { "fsync" };
         synced.map_err(|error| self.stop(Error::io(what, newest.segment.path(), error)))?;
         let (target, dirty) = written?;
+        let target = if planted!("race-uring-takes-its-target-late") { self.positions.written() } else { target };
         self.sync(dirty.split_last().map_or(&[], |(_, others)| others))?;
         self.note_durable(target, &dirty)
     }

@@ -220,3 +220,68 @@ fn asked_for_a_flush() {
         flusher.join().unwrap();
     });
 }
+
+/// A log whose flushes are one submission each.
+fn submitting() -> (Stub, Log) {
+    begun(LogOptions::new().io_uring(true))
+}
+
+#[test]
+fn flush_in_one_submission() {
+    check("flush_in_one_submission", Some(2), || {
+        let (disk, log) = submitting();
+        let (other, seen) = (log.clone(), disk.clone());
+        let sync = start(move || assert_durable(&seen, append(&other, CommitMode::Sync)));
+        let (other, seen) = (log.clone(), disk.clone());
+        let written = start(move || {
+            let receipt = other.append(b"x", CommitMode::Written).unwrap();
+            assert!(seen.extent().written >= receipt.lsn().get());
+            if receipt.is_durable() {
+                assert_durable(&seen, receipt.lsn());
+            }
+        });
+        assert_durable(&disk, log.durable_lsn());
+        sync.join().unwrap();
+        written.join().unwrap();
+    });
+}
+
+/// Should the `Written` commit wait for the sync, which ends only behind it, nobody can go on, which loom tells.
+#[test]
+fn submission_and_written() {
+    check("submission_and_written", Some(3), || {
+        let (disk, log) = submitting();
+        disk.hold_syncs(true);
+        let (other, seen) = (log.clone(), disk.clone());
+        let sync = start(move || assert_durable(&seen, append(&other, CommitMode::Sync)));
+        let lsn = append(&log, CommitMode::Written);
+        let extent = disk.extent();
+        assert!(extent.written >= lsn.get() && extent.durable < lsn.get());
+        assert!(log.durable_lsn() < lsn, "durable while every sync is held");
+        disk.hold_syncs(false);
+        sync.join().unwrap();
+    });
+}
+
+#[test]
+fn submission_that_fails() {
+    check("submission_that_fails", Some(2), || {
+        let (disk, log) = submitting();
+        let before = log.durable_lsn();
+        disk.fail_sync();
+        let other = log.clone();
+        let sync = start(move || other.append(b"x", CommitMode::Sync).unwrap_err());
+        let (other, seen) = (log.clone(), disk.clone());
+        let written = start(move || match other.append(b"x", CommitMode::Written) {
+            Ok(receipt) => assert!(seen.extent().written >= receipt.lsn().get() && !receipt.is_durable()),
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::Indeterminate | ErrorKind::Poisoned), "{error}"),
+        });
+        let errors = [log.append(b"x", CommitMode::Sync).unwrap_err(), sync.join().unwrap()];
+        written.join().unwrap();
+        let poison = log.poisoned().expect("its sync failed");
+        for error in errors {
+            assert!(matches!(error.kind(), ErrorKind::Indeterminate | ErrorKind::Poisoned), "{error}");
+        }
+        assert_eq!((log.durable_lsn(), poison.durable), (before, before));
+    });
+}

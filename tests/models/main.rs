@@ -18,6 +18,11 @@
 //! | `visible_watermark` | 2 writers, 1 transaction, 1 reader | A snapshot at an LSN sees exactly the commits up to it. | yes | |
 //! | `drop_shutdown` | 3 committers, 1 closer | After a close or the last drop every receipt has its verdict and nothing touches the disk. | yes | yes |
 //! | `recycle_vs_reader` | 1 scan, 1 tail, 2 retirers | A retirement is told as such, skips nothing, and lets a reader finish the segment that it is inside. | yes | |
+//! | `load_with_a_worker` | the one that opens, its loader | Whatever order they run in, an engine that is opened has what was committed, and nothing else. | yes | |
+//! | `load_worker_dies` | the same | A panic of the loader's thread is an error of the open, never a hang; the next open finds everything. | yes | |
+//! | `flush_in_one_submission` | Sync, Written, 1 watcher | Nobody is told that a commit is durable before a sync that began after its write has succeeded; `Written` waits for no sync; after a failed one nobody is told any more. (Always with `io_uring`, on a disk that syncs as a ring does.) | yes | yes |
+//! | `submission_and_written` | Sync, Written | A submission whose sync does not end holds up no `Written` commit. | (above) | yes |
+//! | `submission_that_fails` | 2 Sync, 1 Written | After a submission whose sync failed nobody is told that anything is durable. | (above) | yes |
 //! | `marks_in_order` | 1 committer, 1 reader | Whoever sees a position durable sees it written, and appended. Fails if one store of a watermark is not a release. | | yes |
 //! | `asked_for_a_flush` | 1 committer, 2 who wait, the background flusher | A flush that was asked for comes. | | yes |
 //!
@@ -39,7 +44,11 @@ mod commits;
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(shuttle)]
+mod flushes;
+#[cfg(shuttle)]
 mod lives;
+#[cfg(shuttle)]
+mod opening;
 #[cfg(shuttle)]
 mod witness;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use forelog::disk::{Access, Disk, DiskFile, DiskLock};
-use loom::sync::Mutex;
+use loom::sync::{Condvar, Mutex};
 
 /// How far a file is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,13 +19,18 @@ pub(crate) struct Extent {
     pub(crate) durable: u64,
     /// Syncs in flight.
     syncing: u32,
+    /// Those in flight do not end.
+    is_held: bool,
     /// The next sync, or the next write, fails.
     sync_fails: bool,
     write_fails: bool,
 }
 
 #[derive(Debug, Default)]
-struct File(Mutex<Extent>);
+struct File {
+    extent: Mutex<Extent>,
+    released: Condvar,
+}
 
 /// The disk. Names are only moved while a log is opened, begun or closed.
 #[derive(Clone, Debug, Default)]
@@ -40,17 +45,24 @@ impl Stub {
 
     /// How far the log's one segment is.
     pub(crate) fn extent(&self) -> Extent {
-        *self.segment().0.lock().unwrap()
+        *self.segment().extent.lock().unwrap()
     }
 
     /// Has the next sync of the segment fail.
     pub(crate) fn fail_sync(&self) {
-        self.segment().0.lock().unwrap().sync_fails = true;
+        self.segment().extent.lock().unwrap().sync_fails = true;
     }
 
     /// Has the next write to the segment fail.
     pub(crate) fn fail_write(&self) {
-        self.segment().0.lock().unwrap().write_fails = true;
+        self.segment().extent.lock().unwrap().write_fails = true;
+    }
+
+    /// Has no sync of the segment end any more, or those that were held and all others again.
+    pub(crate) fn hold_syncs(&self, is_held: bool) {
+        let segment = self.segment();
+        segment.extent.lock().unwrap().is_held = is_held;
+        segment.released.notify_all();
     }
 }
 
@@ -100,6 +112,29 @@ impl DiskLock for Locked {}
 #[derive(Debug)]
 struct Handle(Arc<File>);
 
+impl Handle {
+    /// Begins a sync; returns what it covers.
+    fn begin_sync(&self) -> u64 {
+        let mut extent = self.0.extent.lock().unwrap();
+        extent.syncing += 1;
+        assert_eq!(extent.syncing, 1, "two leaders");
+        extent.written
+    }
+
+    fn end_sync(&self, covered: u64) -> io::Result<()> {
+        let mut extent = self.0.extent.lock().unwrap();
+        while extent.is_held {
+            extent = self.0.released.wait(extent).unwrap();
+        }
+        extent.syncing -= 1;
+        if std::mem::take(&mut extent.sync_fails) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        extent.durable = covered;
+        Ok(())
+    }
+}
+
 impl DiskFile for Handle {
     fn len(&self) -> io::Result<u64> {
         Ok(0)
@@ -110,7 +145,7 @@ impl DiskFile for Handle {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let mut extent = self.0.0.lock().unwrap();
+        let mut extent = self.0.extent.lock().unwrap();
         if std::mem::take(&mut extent.write_fails) {
             return Err(io::Error::from_raw_os_error(5));
         }
@@ -128,22 +163,19 @@ impl DiskFile for Handle {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let covered = {
-            let mut extent = self.0.0.lock().unwrap();
-            extent.syncing += 1;
-            assert_eq!(extent.syncing, 1, "two leaders");
-            extent.written
-        };
-        let mut extent = self.0.0.lock().unwrap();
-        extent.syncing -= 1;
-        if std::mem::take(&mut extent.sync_fails) {
-            return Err(io::Error::from_raw_os_error(5));
-        }
-        extent.durable = covered;
-        Ok(())
+        let covered = self.begin_sync();
+        self.end_sync(covered)
     }
 
     fn sync_all(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    /// As a ring does: the sync has begun when the write is said to be over, and covers nothing that comes then.
+    fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
+        let taken = self.write_at(&bytes, offset)?;
+        let covered = self.begin_sync();
+        wrote(bytes, taken);
+        self.end_sync(covered).map(|()| true)
     }
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::index::load::fault::load_dies_after;
 use crate::words::schedule;
 
 #[derive(Clone, Debug)]
@@ -156,21 +157,41 @@ fn a_bundle_may_be_smaller_than_a_transaction() {
     assert_eq!(scan(&tree, ALL, loaded.visible()).len(), 1000);
 }
 
+/// Sixty writes that a seed draws, two in each transaction.
+fn drawn(seed: u64) -> Vec<BatchBuilder> {
+    let write = |number: u64| {
+        let draw = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
+        let byte = |shift: u32| u8::try_from(draw >> shift & 7).expect("three bits");
+        (byte(3) % 3, byte(17), (byte(30) > 1).then(|| byte(41)))
+    };
+    let steps = (0..30).map(|number| Step::Write(vec![write(number * 2), write(number * 2 + 1)]));
+    batches(&steps.collect::<Vec<_>>())
+}
+
 /// Whoever gathers and whoever applies, in the order that a seed draws.
 #[test]
 fn two_threads_load_what_one_does() {
-    let steps = |seed: u64| {
-        let write = |number: u64| {
-            let draw = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
-            let byte = |shift: u32| u8::try_from(draw >> shift & 7).expect("three bits");
-            (byte(3) % 3, byte(17), (byte(30) > 1).then(|| byte(41)))
-        };
-        (0..30).map(|number| Step::Write(vec![write(number * 2), write(number * 2 + 1)])).collect::<Vec<_>>()
-    };
     for seed in 0..200 {
-        let batches = batches(&steps(seed));
+        let batches = drawn(seed);
         let alone = load(&batches, Limits { writes: 7, bytes: 1000, alone: usize::MAX });
         let both = schedule::run(seed, || load(&batches, Limits { writes: 7, bytes: 1000, alone: 0 }));
         assert_eq!(contents(&both), contents(&alone), "seed {seed}");
+    }
+}
+
+/// The thread that applies panics, before its first bundle or a later one. The load fails, whatever it waits for then.
+#[test]
+fn a_load_whose_thread_dies_is_an_error() {
+    for seed in 0..200 {
+        let batches = drawn(seed);
+        let loaded = schedule::run(seed, || {
+            load_dies_after(usize::try_from(seed % 7).unwrap());
+            let mut loader = Loader::new(Limits { writes: 7, bytes: 1000, alone: 0 });
+            for (number, batch) in (1..).zip(&batches) {
+                loader.add(Lsn::new(number * 8), &batch.batch())?.unwrap();
+            }
+            loader.finish()
+        });
+        assert_eq!(loaded.err(), Some(Panicked), "seed {seed}");
     }
 }

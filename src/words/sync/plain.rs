@@ -183,7 +183,12 @@ pub(crate) fn yield_now() {
 
 /// The sending end of a [`channel`].
 #[derive(Debug)]
-pub(crate) struct Sender<T>(crossbeam_channel::Sender<T>);
+pub(crate) struct Sender<T> {
+    queue: crossbeam_channel::Sender<T>,
+    /// Behind the queue, so that it is dropped when that is closed.
+    #[cfg(feature = "sim")]
+    _wakes: WakesReceivers,
+}
 
 /// The receiving end of a [`channel`].
 #[derive(Debug)]
@@ -192,26 +197,41 @@ pub(crate) struct Receiver<T>(crossbeam_channel::Receiver<T>);
 /// An unbounded queue between threads. The one sender is dropped to close it.
 pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = crossbeam_channel::unbounded();
-    (Sender(sender), Receiver(receiver))
+    let sender = Sender {
+        queue: sender,
+        #[cfg(feature = "sim")]
+        _wakes: WakesReceivers,
+    };
+    (sender, Receiver(receiver))
 }
 
 #[cfg(feature = "sim")]
 /// Where all simulated receivers wait: they look again after every send, which is rare.
 const CHANNELS: usize = 1;
 
+/// Has them look at a queue that is closed, also by a panic.
+#[cfg(feature = "sim")]
+#[derive(Debug)]
+struct WakesReceivers;
+
+#[cfg(feature = "sim")]
+impl Drop for WakesReceivers {
+    fn drop(&mut self) {
+        schedule::wake_all(CHANNELS);
+    }
+}
+
 impl<T> Sender<T> {
     /// Queues `value`; dropped if the receiver is gone.
     pub(crate) fn send(&self, value: T) {
-        let _ = self.0.send(value);
+        let _ = self.queue.send(value);
         #[cfg(feature = "sim")]
         schedule::wake_all(CHANNELS);
     }
 
     /// Closes the queue: the receiver gets what is in it, then `None`.
     pub(crate) fn close(self) {
-        drop(self.0);
-        #[cfg(feature = "sim")]
-        schedule::wake_all(CHANNELS);
+        drop(self);
     }
 }
 
