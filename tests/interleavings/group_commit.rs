@@ -62,3 +62,25 @@ fn a_written_commit_does_not_wait_for_the_start_of_a_sync() {
         lone.join();
     });
 }
+
+/// A flush that is one submission gives the right to write up as soon as its write is over.
+#[test]
+fn a_written_commit_does_not_wait_for_the_sync_of_a_submission() {
+    simulate(&small().io_uring(true), |disk, engine, keys| {
+        // Its syncs are none that a commit waits for.
+        while engine.stats().segments_prepared == 0 {
+            sim::sleep(DEVICE);
+        }
+        let hits = disk.fault_hits();
+        disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".log.tmp"), FaultKind::Stall(STALL)));
+        let (other, others) = (engine.clone(), keys.clone());
+        let lone = sim::start("lone", move || drop(put(&other, &others, "lone", "x", CommitMode::Sync).unwrap()));
+        while disk.fault_hits() == hits {
+            sim::yield_point();
+        }
+        let begun = now();
+        let written = put(engine, keys, "written", "x", CommitMode::Written).unwrap();
+        assert!(now().since(begun) < STALL / 2 && !written.is_durable());
+        lone.join();
+    });
+}

@@ -114,6 +114,31 @@ fn a_reader_does_not_wait_for_the_first_commit() {
     }
 }
 
+/// Model `load_with_a_worker`: the log is long enough for a thread that applies what was read while more is read.
+#[test]
+fn what_two_threads_load_is_what_was_committed() {
+    let segments = || Options::new().segment_bytes(4096);
+    for seed in 0..SEEDS {
+        sim::run(seed, || {
+            let disk = SimDisk::new();
+            let engine = open_on(&disk, segments()).unwrap();
+            let keys = engine.keyspace("k").unwrap();
+            let mut expected = BTreeMap::new();
+            for number in 0..40 {
+                let (key, value) = (format!("{}", number * 7 % 9), format!("{number:0>600}"));
+                put(&engine, &keys, &key, &value, CommitMode::Async).unwrap();
+                expected.insert(key.into_bytes(), value.into_bytes());
+            }
+            engine.flush().unwrap();
+            let killed = open_on(&disk.crash_point().process_kill(), segments()).unwrap();
+            let keys = killed.open_keyspace("k").unwrap();
+            let entries = killed.snapshot().unwrap().iter(&keys).unwrap().map(|entry| entry.unwrap());
+            let entries: BTreeMap<_, _> = entries.map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+            assert!(entries == expected && killed.versions_in_memory() == expected.len(), "seed {seed}");
+        });
+    }
+}
+
 /// The drop of a snapshot looked for what only it had kept, while it was still held.
 #[test]
 fn the_last_snapshot_to_go_takes_its_versions_along() {
