@@ -71,7 +71,7 @@ fn a_written_commit_does_not_wait_for_the_sync_of_a_submission() {
         while engine.stats().segments_prepared == 0 {
             sim::sleep(DEVICE);
         }
-        let hits = disk.fault_hits();
+        let (hits, durable) = (disk.fault_hits(), engine.durable_lsn());
         disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".log.tmp"), FaultKind::Stall(STALL)));
         let (other, others) = (engine.clone(), keys.clone());
         let lone = sim::start("lone", move || drop(put(&other, &others, "lone", "x", CommitMode::Sync).unwrap()));
@@ -81,6 +81,7 @@ fn a_written_commit_does_not_wait_for_the_sync_of_a_submission() {
         let begun = now();
         let written = put(engine, keys, "written", "x", CommitMode::Written).unwrap();
         assert!(now().since(begun) < STALL / 2 && !written.is_durable());
+        assert_eq!(engine.durable_lsn(), durable, "durable before the sync is over");
         lone.join();
     });
 }
