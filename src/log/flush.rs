@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffer::Buffer;
+use super::gather::Gathering;
 use super::poison::Stopped;
 use super::segment::Segment;
 use super::shared::Shared;
@@ -20,10 +21,6 @@ use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::plant::planted;
 use crate::words::sync;
-
-/// A leader waits this long, at most, for the committers that the last flush released to come back with their next
-/// commits, so that they share its fsync. It never waits when the last flush served nobody but itself.
-pub(crate) const GATHER: Duration = Duration::from_micros(50);
 
 /// What the right to write guards.
 #[derive(Debug, Default)]
@@ -41,8 +38,7 @@ pub(crate) struct Writer {
 pub(crate) struct SyncState {
     taken: bool,
     pub(crate) waiters: Waiters,
-    /// Threads that were committing around the last flush: those it released and those it left waiting.
-    crowd: usize,
+    gathering: Gathering,
     /// The last flush is over.
     closed: bool,
 }
@@ -141,30 +137,32 @@ impl Shared {
 
     /// Flushes everything appended so far. Called with the right to sync, which it gives on.
     fn lead(&self) {
-        let right = SyncRight { shared: self, returned: false };
+        let right = SyncRight::new(self);
         self.gather();
-        right.flush(&mut || ());
+        right.flush(clock::now(), &mut || ());
     }
 
     /// The right to sync for a Sync commit that has its place, if nobody else has it or was around at the last flush.
     pub(crate) fn lead_alone(&self) -> Option<LoneFlush<'_>> {
         let mut state = self.sync.lock();
-        if state.taken || state.crowd > 1 || state.closed {
+        if state.taken || !state.gathering.is_alone() || state.closed {
             return None;
         }
         state.taken = true;
-        Some(LoneFlush { right: SyncRight { shared: self, returned: false } })
+        Some(LoneFlush { right: SyncRight::new(self) })
     }
 
     fn gather(&self) {
-        let crowd = self.sync.lock().crowd;
-        if crowd <= 1 {
-            return;
-        }
-        let deadline = clock::now().after(GATHER);
-        while self.sync.lock().waiters.threads() + 1 < crowd && clock::now() < deadline {
+        let came = || self.sync.lock().waiters.threads() + 1;
+        let Some(wait) = self.sync.lock().gathering.begin() else { return };
+        let (begun, before) = (clock::now(), came());
+        let deadline = begun.after(wait.limit);
+        let mut now = before;
+        while now < wait.crowd && (planted!("race-gathers-for-ever") || clock::now() < deadline) {
             sync::yield_now();
+            now = came();
         }
+        self.sync.lock().gathering.end(wait, before, now);
     }
 
     fn write_and_start_sync(&self) -> std::result::Result<(), Stopped> {
@@ -352,9 +350,10 @@ impl Shared {
             let over = over && !planted!("forget-waiters-on-error");
             let served = state.waiters.take_up_to(if over { u64::MAX } else { self.positions.durable() });
             let mut next = None;
-            if hand_on == HandOn::Right {
+            if let HandOn::Right { flush } = hand_on {
                 let released = served.iter().filter(|(_, waiter)| matches!(waiter, Waiter::Thread(_))).count();
-                state.crowd = released + 1 + state.waiters.threads();
+                let waiting = state.waiters.threads();
+                state.gathering.flushed(flush, released, waiting);
                 next = state.waiters.take_thread();
                 state.taken = next.is_some();
                 if planted!("race-lead-not-handed-on") {
@@ -395,27 +394,37 @@ impl Shared {
 /// Whether the one who wakes also gives the right to sync on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HandOn {
-    Right,
+    /// Of a flush that took so long.
+    Right {
+        flush: Duration,
+    },
     Nothing,
 }
 
 /// The right to sync; given on when dropped, also by a panic, so that nobody waits for a flusher that is gone.
 struct SyncRight<'a> {
     shared: &'a Shared,
+    /// What the flush took.
+    took: Duration,
     /// The flush came to its end. (Whether the thread is panicking does not tell: it may flush while it unwinds.)
     returned: bool,
 }
 
-impl SyncRight<'_> {
-    /// Makes everything appended so far durable, and gives the right on. `meanwhile` is called once or more, at the
-    /// latest when that is over.
-    fn flush(mut self, meanwhile: &mut dyn FnMut()) {
+impl<'a> SyncRight<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        SyncRight { shared, took: Duration::ZERO, returned: false }
+    }
+
+    /// Makes everything appended so far durable, which began at `begun`, and gives the right on. `meanwhile` is called
+    /// once or more, at the latest when that is over.
+    fn flush(mut self, begun: Moment, meanwhile: &mut dyn FnMut()) {
         let shared = self.shared;
         let flushed = if shared.settings.io_uring { shared.submit_flush(meanwhile) } else { shared.write_and_sync() };
         meanwhile();
         if flushed.is_err() {
             shared.tell_of_poison();
         }
+        self.took = clock::now().since(begun);
         self.returned = true;
     }
 }
@@ -426,7 +435,7 @@ impl Drop for SyncRight<'_> {
             self.shared.stop(Error::new(ErrorKind::Io, "a flush panicked"));
             self.shared.tell_of_poison();
         }
-        self.shared.wake_served(HandOn::Right);
+        self.shared.wake_served(HandOn::Right { flush: self.took });
     }
 }
 
@@ -441,6 +450,7 @@ impl LoneFlush<'_> {
     /// and the device has begun with it, or when that failed.
     pub(crate) fn run(self, meanwhile: impl FnOnce()) {
         let shared = self.right.shared;
+        let begun = clock::now();
         let mut meanwhile = Some(meanwhile);
         let mut once = || {
             if let Some(meanwhile) = meanwhile.take() {
@@ -453,7 +463,7 @@ impl LoneFlush<'_> {
             }
             once();
         }
-        self.right.flush(&mut once);
+        self.right.flush(begun, &mut once);
     }
 }
 

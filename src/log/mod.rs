@@ -7,6 +7,7 @@
 //! | `append` | takes a place in the log order, within the loss budget; what each mode waits for |
 //! | `buffer` | frames that have their place and are not yet in a file |
 //! | `flush` | the one path to written and durable; group commit |
+//! | `gather` | for whom a leader waits before it flushes, and how long: measured |
 //! | `background` | the flusher for those who do not wait |
 //! | `mark` | proof, outside the segments, of how far a log at rest is durable |
 //! | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
@@ -38,6 +39,7 @@ mod buffer;
 mod callbacks;
 mod directory;
 mod flush;
+mod gather;
 pub mod inspect;
 mod life;
 mod mark;
