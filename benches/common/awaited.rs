@@ -2,17 +2,36 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use forelog::{Receipt, Result};
 
-struct Flag(Mutex<bool>, Condvar);
+/// Wakes the thread, as executors for one thread do.
+struct Alarm {
+    thread: Thread,
+    rings: AtomicBool,
+}
 
-impl Wake for Flag {
+impl Alarm {
+    fn wait(&self) {
+        while !self.rings.swap(false, Ordering::Acquire) {
+            thread::park();
+        }
+    }
+}
+
+impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        *self.0.lock().expect("no panic") = true;
-        self.1.notify_one();
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.rings.swap(true, Ordering::Release) {
+            self.thread.unpark();
+        }
     }
 }
 
@@ -23,8 +42,8 @@ pub(crate) fn keep_in_flight(
     mut enough: impl FnMut(usize) -> bool,
     commit: impl Fn(usize) -> Result<Receipt>,
 ) -> Result<usize> {
-    let flag = Arc::new(Flag(Mutex::new(false), Condvar::new()));
-    let waker = Waker::from(Arc::clone(&flag));
+    let alarm = Arc::new(Alarm { thread: thread::current(), rings: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&alarm));
     let mut context = Context::from_waker(&waker);
     let mut receipts = (0..tasks).map(&commit).collect::<Result<Vec<Receipt>>>()?;
     let (mut begun, mut done) = (tasks, 0);
@@ -41,10 +60,6 @@ pub(crate) fn keep_in_flight(
                 begun += 1;
             }
         }
-        let mut woken = flag.0.lock().expect("no panic");
-        while !*woken {
-            woken = flag.1.wait(woken).expect("no panic");
-        }
-        *woken = false;
+        alarm.wait();
     }
 }

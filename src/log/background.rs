@@ -1,7 +1,10 @@
 //! The background flusher: issues the flushes that `Async` and `Written` commits were promised.
 
+use std::sync::atomic::Ordering;
+
 use super::shared::Shared;
 use crate::words::clock;
+use crate::words::plant::planted;
 
 impl Shared {
     /// Sleeps until a flush is due, issues it, and sleeps again; without a commit at risk it wakes for the mark alone,
@@ -24,6 +27,9 @@ impl Shared {
                 // Commits that come from here on set their own time.
                 core.due = None;
                 let appended = self.positions.appended();
+                if !planted!("race-asked-for-ever") {
+                    self.asked.store(appended, Ordering::Release);
+                }
                 if self.positions.durable() < appended {
                     return Some(appended);
                 }

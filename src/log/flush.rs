@@ -7,6 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use super::buffer::Buffer;
@@ -379,10 +380,7 @@ impl Shared {
             slot.signal(Signal::Look);
         }
         // A user's code comes last: it may wait for one of those threads, and it may panic.
-        for waker in wakers {
-            // The panic hook has reported it; it is neither the other waiters' fault nor this thread's.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
+        wake_all(wakers);
     }
 
     fn queue_callback(&self, callback: Callback, lsn: u64) {
@@ -465,6 +463,21 @@ impl LoneFlush<'_> {
         }
         self.right.flush(begun, &mut once);
     }
+}
+
+/// Wakes the tasks, each as often as it does not wait several times in a row.
+fn wake_all(wakers: Vec<Waker>) {
+    let mut before: Option<Waker> = None;
+    for waker in wakers {
+        // The panic hook reports a panic; it is neither the other waiters' fault nor this thread's.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if before.as_ref().is_none_or(|before| !before.will_wake(&waker)) {
+                waker.wake_by_ref();
+            }
+            before = Some(waker);
+        }));
+    }
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(before)));
 }
 
 fn note_dirty(dirty: &mut Vec<Arc<Segment>>, segment: &Arc<Segment>) {

@@ -116,20 +116,31 @@ impl Future for Receipt {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let lsn = self.lsn.get();
-        let shared = Arc::clone(&self.shared);
+        let Receipt { shared, lsn, waiting, .. } = &mut *self;
+        let lsn = lsn.get();
         shared.check_process()?;
+        if shared.positions.durable() >= lsn {
+            // Its waker may still be with the waiters: whoever has moved the durable LSN is about to take it.
+            *waiting = None;
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(id) = *waiting
+            && let Some(Waiter::Task(waker)) = shared.sync.lock().waiters.get(id)
+            && waker.will_wake(context.waker())
+        {
+            return Poll::Pending;
+        }
         // Cloned before the lock is taken, and what it replaces dropped after: both are a user's code.
         let newest = Waiter::Task(context.waker().clone());
         let _replaced = {
             let mut state = shared.sync.lock();
-            let replaced = self.waiting.take().and_then(|id| state.waiters.remove(id));
+            let replaced = waiting.take().and_then(|id| state.waiters.remove(id));
             // Decided under the lock: whoever moves the durable LSN takes it afterwards to look for waiters.
             if shared.positions.durable() >= lsn || shared.poisoned().is_some() {
                 drop(state);
                 return Poll::Ready(shared.verdict_on(lsn));
             }
-            self.waiting = Some(state.waiters.add(lsn, newest));
+            *waiting = Some(state.waiters.add(lsn, newest));
             replaced
         };
         shared.ask_for_flush(lsn);

@@ -30,6 +30,9 @@ use crate::words::process;
 use crate::words::sync::{AtomicU64, Condvar, Mutex, OnceLock, Sender, Thread};
 use crate::words::types::{Incarnation, LogId, Lsn, Token};
 
+/// No LSN: the flusher has been asked.
+const ASKED: u64 = u64::MAX;
+
 /// What the append lock guards.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -107,7 +110,8 @@ pub(crate) struct Shared {
     pub(crate) stats: Counters,
     /// Set once this open has begun its incarnation.
     pub(crate) incarnation: OnceLock<(Incarnation, u64)>,
-    /// Everything up to here was asked to be flushed now.
+    /// Everything up to here was asked to be flushed now; [`ASKED`] while the flusher has not heard it, who will flush
+    /// whatever there is by then.
     pub(crate) asked: AtomicU64,
     pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
     pub(crate) closing: Mutex<Closing>,
@@ -148,8 +152,7 @@ impl Shared {
     pub(crate) fn ask_for_flush(&self, lsn: u64) {
         if self.positions.durable() < lsn && self.asked.load(Ordering::Acquire) < lsn {
             let mut core = self.core.lock();
-            let asked = if planted!("race-asked-for-ever") { u64::MAX } else { self.positions.appended() };
-            self.asked.store(asked, Ordering::Release);
+            self.asked.store(ASKED, Ordering::Release);
             self.make_due(&mut core, clock::now());
         }
     }

@@ -1,6 +1,6 @@
 //! Who waits for which LSN to become durable, so that a flush wakes exactly those it served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
@@ -67,6 +67,12 @@ pub(crate) enum Waiter {
     Callback(Callback),
 }
 
+impl Waiter {
+    fn is_thread(&self) -> bool {
+        matches!(self, Waiter::Thread(_))
+    }
+}
+
 impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -88,7 +94,12 @@ pub(crate) struct WaiterId {
 /// All waiters in LSN order.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    by_lsn: BTreeMap<WaiterId, Waiter>,
+    /// Those that came in that order, as most do. Whoever is taken out of turn leaves an empty place.
+    in_order: VecDeque<(WaiterId, Option<Waiter>)>,
+    /// How many of the places are empty.
+    empty: usize,
+    /// Those that came after one of a higher LSN.
+    late: BTreeMap<WaiterId, Waiter>,
     serial: u64,
     threads: usize,
 }
@@ -97,30 +108,53 @@ impl Waiters {
     pub(crate) fn add(&mut self, lsn: u64, waiter: Waiter) -> WaiterId {
         self.serial += 1;
         let id = WaiterId { lsn, serial: self.serial };
-        self.threads += usize::from(matches!(waiter, Waiter::Thread(_)));
-        self.by_lsn.insert(id, waiter);
+        self.threads += usize::from(waiter.is_thread());
+        if self.in_order.back().is_none_or(|(last, _)| *last < id) {
+            self.in_order.push_back((id, Some(waiter)));
+        } else {
+            self.late.insert(id, waiter);
+        }
         id
     }
 
     /// `None` if it was taken already.
+    pub(crate) fn get(&self, id: WaiterId) -> Option<&Waiter> {
+        match self.place(id) {
+            Some(place) => self.in_order[place].1.as_ref(),
+            None => self.late.get(&id),
+        }
+    }
+
+    /// `None` if it was taken already.
     pub(crate) fn remove(&mut self, id: WaiterId) -> Option<Waiter> {
-        let waiter = self.by_lsn.remove(&id)?;
-        self.threads -= usize::from(matches!(waiter, Waiter::Thread(_)));
+        let waiter = match self.place(id) {
+            Some(place) => self.empty_place(place),
+            None => self.late.remove(&id),
+        }?;
+        self.threads -= usize::from(waiter.is_thread());
         Some(waiter)
     }
 
     /// Takes those whose position is at most `durable`, in LSN order.
     pub(crate) fn take_up_to(&mut self, durable: u64) -> Vec<(u64, Waiter)> {
-        if self.by_lsn.is_empty() {
-            return Vec::new();
+        let places = self.in_order.partition_point(|(id, _)| id.lsn <= durable);
+        let mut served = Vec::with_capacity(places);
+        for (id, waiter) in self.in_order.drain(..places) {
+            match waiter {
+                Some(waiter) => served.push((id.lsn, waiter)),
+                None => self.empty -= 1,
+            }
         }
-        let rest = match durable.checked_add(1) {
-            Some(lsn) => self.by_lsn.split_off(&WaiterId { lsn, serial: 0 }),
-            None => BTreeMap::new(),
-        };
-        let served = std::mem::replace(&mut self.by_lsn, rest);
-        let served: Vec<_> = served.into_iter().map(|(id, waiter)| (id.lsn, waiter)).collect();
-        self.threads -= served.iter().filter(|(_, waiter)| matches!(waiter, Waiter::Thread(_))).count();
+        if self.late.first_key_value().is_some_and(|(id, _)| id.lsn <= durable) {
+            let rest = match durable.checked_add(1) {
+                Some(lsn) => self.late.split_off(&WaiterId { lsn, serial: 0 }),
+                None => BTreeMap::new(),
+            };
+            let late = std::mem::replace(&mut self.late, rest);
+            served.extend(late.into_iter().map(|(id, waiter)| (id.lsn, waiter)));
+            served.sort_by_key(|(lsn, _)| *lsn);
+        }
+        self.threads -= served.iter().filter(|(_, waiter)| waiter.is_thread()).count();
         served
     }
 
@@ -129,8 +163,10 @@ impl Waiters {
         if self.threads == 0 {
             return None;
         }
-        let id = *self.by_lsn.iter().find(|(_, waiter)| matches!(waiter, Waiter::Thread(_)))?.0;
-        match self.remove(id) {
+        let is_thread = |waiter: &Option<Waiter>| waiter.as_ref().is_some_and(Waiter::is_thread);
+        let in_order = self.in_order.iter().find(|(_, waiter)| is_thread(waiter)).map(|(id, _)| *id);
+        let late = self.late.iter().find(|(_, waiter)| waiter.is_thread()).map(|(id, _)| *id);
+        match self.remove(in_order.into_iter().chain(late).min()?) {
             Some(Waiter::Thread(slot)) => Some(slot),
             _ => None,
         }
@@ -138,5 +174,21 @@ impl Waiters {
 
     pub(crate) fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// The place of one that came in order.
+    fn place(&self, id: WaiterId) -> Option<usize> {
+        self.in_order.binary_search_by_key(&id, |(id, _)| *id).ok()
+    }
+
+    fn empty_place(&mut self, place: usize) -> Option<Waiter> {
+        let waiter = self.in_order[place].1.take()?;
+        self.empty += 1;
+        // Whoever waits with a deadline on a device that stalls comes and goes: the places must not pile up.
+        if self.empty > self.in_order.len() / 2 {
+            self.in_order.retain(|(_, waiter)| waiter.is_some());
+            self.empty = 0;
+        }
+        Some(waiter)
     }
 }
