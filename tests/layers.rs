@@ -78,7 +78,7 @@ fn log_and_index_meet_in_two_places_only() {
         .filter(|(name, _)| !is_test(name))
         .filter(|(_, text)| {
             let names = |what: &str| code(text).any(|(_, code)| code.contains(what));
-            (names(".apply(lsn") || names("Loader")) && (names("crate::log") || names("log::"))
+            (names(".apply_all(") || names("Loader")) && (names("crate::log") || names("log::"))
         })
         .map(|(name, _)| name)
         .collect();

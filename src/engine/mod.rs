@@ -19,7 +19,7 @@ use crate::disk::{self, Disk, Io, MemoryDisk, OsDisk};
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
 use crate::log::{self, AtRisk, Patience, Poison, Recovery, Scrub, ScrubOptions, Stats};
-use crate::txn::pipeline::Pipeline;
+use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::{Settings, setters};
@@ -218,7 +218,8 @@ impl Engine {
                 format!("a keyspace name of {} bytes: names have 1 to {MAX_KEYSPACE_NAME_LEN} bytes", name.len());
             return Err(Error::invalid_input(message));
         }
-        let tree = self.pipeline().index.keyspace_by_name(name, self.pipeline().index.visible());
+        let index = self.pipeline().index_now();
+        let tree = index.keyspace_by_name(name, index.visible());
         Ok(tree.map(|tree| Keyspace::new(self.pipeline(), tree)))
     }
 
@@ -231,14 +232,20 @@ impl Engine {
             if let Some(keyspace) = self.keyspace_now(name)? {
                 return Ok(keyspace);
             }
-            let id = self.pipeline().index.next_keyspace_id();
+            let id = self.pipeline().index().next_keyspace_id();
             let mut batch = BatchBuilder::new();
             batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
             let pipeline = self.pipeline();
-            let created = pipeline.commit(batch.batch(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
-                let free = index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
-                if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
-            });
+            let created = pipeline.commit(
+                batch.batch(),
+                pipeline.settings.commit_mode,
+                Patience::Forever,
+                Check::Everything(&|index| {
+                    let free =
+                        index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
+                    if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
+                }),
+            );
             match created {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 other => drop(other?),
@@ -273,11 +280,16 @@ impl Engine {
         let mut batch = BatchBuilder::new();
         batch.drop_keyspace(id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
         let pipeline = self.pipeline();
-        pipeline.commit(batch.batch(), pipeline.settings.commit_mode, Patience::Forever, &|index| {
-            let current = index.keyspace_by_name(name, Lsn::new(u64::MAX));
-            let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
-            if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }
-        })
+        pipeline.commit(
+            batch.batch(),
+            pipeline.settings.commit_mode,
+            Patience::Forever,
+            Check::Everything(&|index| {
+                let current = index.keyspace_by_name(name, Lsn::new(u64::MAX));
+                let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
+                if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }
+            }),
+        )
     }
 
     /// Begins a transaction on the state as it is now.
@@ -286,7 +298,7 @@ impl Engine {
     /// [`ErrorKind::Closed`], [`ErrorKind::Forked`]. A poisoned engine still begins transactions, which can read.
     pub fn begin(&self) -> Result<Transaction> {
         self.pipeline().check_open()?;
-        Ok(Transaction::new(self.pipeline(), self.pipeline().index.hold()))
+        Ok(Transaction::new(self.pipeline(), self.pipeline().index_now().hold()))
     }
 
     /// An empty batch of blind writes.
@@ -304,7 +316,7 @@ impl Engine {
     /// As [`Engine::begin`].
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.pipeline().check_open()?;
-        Ok(Snapshot::new(self.pipeline(), self.pipeline().index.hold()))
+        Ok(Snapshot::new(self.pipeline(), self.pipeline().index_now().hold()))
     }
 
     /// The state at the durable LSN: no crash can take anything of it back.
@@ -313,7 +325,7 @@ impl Engine {
     /// As [`Engine::begin`].
     pub fn durable_snapshot(&self) -> Result<Snapshot> {
         self.pipeline().check_open()?;
-        let hold = self.pipeline().index.hold_at(|visible| {
+        let hold = self.pipeline().index_now().hold_at(|visible| {
             if planted!("durable-snapshot-of-the-visible") { visible } else { self.pipeline().log.durable() }
         });
         Ok(Snapshot::new(self.pipeline(), hold))
@@ -325,7 +337,7 @@ impl Engine {
     /// [`ErrorKind::Indeterminate`] if a write or fsync failed.
     pub fn flush(&self) -> Result<Lsn> {
         self.pipeline().check_open()?;
-        let target = self.pipeline().index.visible();
+        let target = self.pipeline().index_now().visible();
         self.pipeline().log.flush_to(target.get())?;
         Ok(target)
     }
@@ -337,7 +349,7 @@ impl Engine {
 
     /// Everything up to here can be read.
     pub fn visible_lsn(&self) -> Lsn {
-        self.pipeline().index.visible()
+        self.pipeline().index_now().visible()
     }
 
     /// What a crash right now could take: within the loss budget, always.
@@ -357,7 +369,7 @@ impl Engine {
 
     /// Versions of keys in memory, those included that only old snapshots see.
     pub fn versions_in_memory(&self) -> usize {
-        self.pipeline().index.version_count()
+        self.pipeline().index_now().version_count()
     }
 
     /// What became of the commit that `token` names, after any number of crashes. An answer of `Durable`, `Lost`,

@@ -10,6 +10,7 @@ use crate::disk::Disk;
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
 use crate::log::salvage::{self, Found};
 use crate::log::{BadFile, Lost, Order, Patience};
+use crate::txn::pipeline::Check;
 use crate::words::error::{Error, Result};
 use crate::words::options::MAX_TRANSACTION_BYTES;
 use crate::words::types::{CommitMode, Lsn};
@@ -107,7 +108,7 @@ impl Saver {
     fn new(disk: Arc<dyn Disk>, to: &Path) -> Result<Self> {
         let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
         let engine = options.open_on(disk, to)?;
-        let names = Names { next: engine.pipeline().index.next_keyspace_id(), ..Names::default() };
+        let names = Names { next: engine.pipeline().index().next_keyspace_id(), ..Names::default() };
         Ok(Saver { engine, names, commits: 0, last: Lsn::ZERO, unnamed: Vec::new() })
     }
 
@@ -119,7 +120,7 @@ impl Saver {
             self.translate(&op, &mut saved).map_err(|reason| Error::invalid_input(reason.to_string()))?;
         }
         let pipeline = self.engine.pipeline();
-        pipeline.commit(saved.batch(), CommitMode::Async, Patience::Forever, &|_| Ok(()))?;
+        pipeline.commit(saved.batch(), CommitMode::Async, Patience::Forever, Check::Keyspaces(&|| Ok(())))?;
         self.commits += 1;
         self.last = lsn;
         Ok(true)

@@ -37,14 +37,36 @@ fn refused(bytes: &[u8]) -> (usize, Reason) {
 }
 
 #[test]
-fn a_builder_can_become_a_copy() {
+fn a_builder_takes_in_batches_and_is_used_again() {
     let golden = Batch::parse(GOLDEN).unwrap();
-    let mut copy = BatchBuilder::new();
-    copy.put(7, b"gone", b"gone").unwrap();
-    copy.copy_from(&golden);
-    assert_eq!((copy.batch().bytes(), copy.batch().len()), (GOLDEN, golden.len()));
-    copy.delete(1, b"more").unwrap();
-    assert_eq!(Batch::parse(copy.batch().bytes()).unwrap().len(), golden.len() + 1);
+    let mut all = BatchBuilder::new();
+    all.put(7, b"gone", b"gone").unwrap();
+    all.clear();
+    all.append(&golden);
+    assert_eq!((all.batch().bytes(), all.batch().len()), (GOLDEN, golden.len()));
+    all.delete(1, b"more").unwrap();
+    all.append(&golden);
+    let (all, len) = (Batch::parse(all.batch().bytes()).unwrap(), golden.len());
+    assert_eq!(all.len(), 2 * len + 1);
+    assert!(all.iter().take(len).eq(&golden) && all.iter().skip(len + 1).eq(&golden));
+}
+
+#[test]
+fn a_batch_tells_whether_it_only_writes() {
+    let mut builder = BatchBuilder::new();
+    builder.put(1, b"key", b"value").unwrap();
+    builder.delete(1, b"key").unwrap();
+    let writes = builder.clone();
+    builder.drop_keyspace(1).unwrap();
+    for (builder, expected) in [(&writes, true), (&builder, false)] {
+        assert_eq!(builder.batch().only_writes(), expected);
+        assert_eq!(Batch::parse(builder.batch().bytes()).unwrap().only_writes(), expected);
+    }
+    let mut all = writes.clone();
+    all.append(&builder.batch());
+    assert!(!all.batch().only_writes());
+    all.clear();
+    assert!(all.batch().only_writes());
 }
 
 #[test]

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use crate::words::sync::{ShortMutex as Mutex, ShortRwLock as RwLock};
 
-use crate::format::batch::{Batch, Op};
+use crate::format::batch::{Batch, Op, Ops};
 use crate::words::types::Lsn;
 
 use garbage::Garbage;
@@ -104,10 +104,43 @@ struct Writer {
     horizon: Horizon,
 }
 
+/// A commit among several that are applied together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Commit {
+    pub(crate) lsn: Lsn,
+    /// How many operations it has.
+    pub(crate) ops: usize,
+}
+
+impl Writer {
+    /// As many writes as the processor can wait for at once, or somewhat more.
+    const AT_ONCE: usize = 16;
+
+    /// Has what the next writes will look at come to the cache, for all of them together: one after the other they would
+    /// spend most of their time waiting for it. Returns how many operations that was for.
+    fn fetch(&self, ops: Ops<'_>) -> usize {
+        if let Some(tree) = &self.last {
+            let mut keys = [&[][..]; Self::AT_ONCE];
+            let mut count = 0;
+            for op in ops.take(Self::AT_ONCE).filter(|op| op.keyspace() == tree.id()) {
+                if let Op::Put { key, .. } | Op::Delete { key, .. } = op {
+                    keys[count] = key;
+                    count += 1;
+                }
+            }
+            tree.fetch(&keys[..count]);
+        }
+        Self::AT_ONCE
+    }
+}
+
 impl Index {
     /// The versions that an apply looks at for pruning: these, and two for each operation, so that it removes garbage
     /// faster than it makes any.
     const MIN_PRUNED: usize = 16;
+
+    /// Fewer operations are not worth a look ahead.
+    const FEW: usize = 4;
 
     /// An index without keyspaces.
     pub(crate) fn new() -> Self {
@@ -128,42 +161,65 @@ impl Index {
     /// Calls come one at a time, with rising LSNs. `prune_to` is the LSN (the durable one) below which no snapshot
     /// will be taken any more. After an error nothing was changed.
     pub(crate) fn apply(&self, lsn: Lsn, batch: &Batch<'_>, prune_to: Lsn) -> Result<(), ApplyError> {
+        self.apply_all(&[Commit { lsn, ops: batch.len() }], batch, prune_to)
+    }
+
+    /// [`Index::apply`] for several commits at once, whose operations follow one another in `batch`.
+    pub(crate) fn apply_all(&self, commits: &[Commit], batch: &Batch<'_>, prune_to: Lsn) -> Result<(), ApplyError> {
         let mut writer = self.writer.lock();
-        if lsn <= writer.applied {
-            return Err(ApplyError::LsnNotRising { lsn, applied: writer.applied });
+        let writer = &mut *writer;
+        let mut applied = writer.applied;
+        for &Commit { lsn, .. } in commits {
+            if lsn <= applied {
+                return Err(ApplyError::LsnNotRising { lsn, applied });
+            }
+            applied = lsn;
         }
         let known = writer.last.as_ref().map(|tree| tree.id());
         if batch.iter().any(|op| !op.is_write() || Some(op.keyspace()) != known) {
             self.catalogue.read().check(batch)?;
         }
-        let writer = &mut *writer;
-        writer.applied = lsn;
+        writer.applied = applied;
         self.snapshots.observe(prune_to, &mut writer.horizon);
-        for op in batch {
-            let (key, value) = match op {
-                Op::Put { key, value, .. } => (key, Some(value)),
-                Op::Delete { key, .. } => (key, None),
-                Op::CreateKeyspace { keyspace, name } => {
-                    self.catalogue.write().create(keyspace, name, lsn);
-                    continue;
+        let (mut ops, mut fetched) = (batch.iter(), 0);
+        for commit in commits {
+            for _ in 0..commit.ops {
+                if fetched == 0 && batch.len() >= Self::FEW {
+                    fetched = writer.fetch(ops.clone());
                 }
-                Op::DropKeyspace { keyspace } => {
-                    let tree = self.alive(keyspace)?;
-                    tree.drop_at(lsn);
-                    writer.garbage.drop_keyspace(tree);
-                    writer.last = None;
-                    continue;
+                fetched = fetched.saturating_sub(1);
+                if let Some(op) = ops.next() {
+                    self.apply_op(writer, commit.lsn, &op)?;
                 }
-            };
-            let tree = match &mut writer.last {
-                Some(tree) if tree.id() == op.keyspace() => tree,
-                last => last.insert(self.alive(op.keyspace())?),
-            };
-            if tree.write(key, value, lsn) {
-                writer.garbage.wait(lsn, tree);
             }
         }
         self.collect(writer, batch.len().saturating_mul(2).saturating_add(Self::MIN_PRUNED));
+        Ok(())
+    }
+
+    fn apply_op(&self, writer: &mut Writer, lsn: Lsn, op: &Op<'_>) -> Result<(), ApplyError> {
+        let (key, value) = match *op {
+            Op::Put { key, value, .. } => (key, Some(value)),
+            Op::Delete { key, .. } => (key, None),
+            Op::CreateKeyspace { keyspace, name } => {
+                self.catalogue.write().create(keyspace, name, lsn);
+                return Ok(());
+            }
+            Op::DropKeyspace { keyspace } => {
+                let tree = self.alive(keyspace)?;
+                tree.drop_at(lsn);
+                writer.garbage.drop_keyspace(tree);
+                writer.last = None;
+                return Ok(());
+            }
+        };
+        let tree = match &mut writer.last {
+            Some(tree) if tree.id() == op.keyspace() => tree,
+            last => last.insert(self.alive(op.keyspace())?),
+        };
+        if tree.write(key, value, lsn) {
+            writer.garbage.wait(lsn, tree);
+        }
         Ok(())
     }
 

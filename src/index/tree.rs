@@ -180,6 +180,11 @@ impl Tree {
         state.keys + state.undo.versions() + state.kept.versions()
     }
 
+    /// Has what writes to `keys` will look at come to the cache.
+    pub(super) fn fetch(&self, keys: &[&[u8]]) {
+        self.state.read().map.fetch(keys);
+    }
+
     /// Writes one version (`None`: a tombstone). Returns whether the keyspace must be put into the garbage queue.
     pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>, lsn: Lsn) -> bool {
         let shared = share(value);

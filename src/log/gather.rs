@@ -59,11 +59,11 @@ impl Gathering {
         Some(Wait { crowd: self.crowd, limit: MOST.min(2 * self.flush) })
     }
 
-    /// `before` were there when the wait began, `after` when it ended.
+    /// `before` were there when the wait began, `after` when it ended: fewer, if a failure has sent them away.
     pub(crate) fn end(&mut self, wait: Wait, before: usize, after: usize) {
         let missing = wait.crowd.saturating_sub(before);
         if missing > 0 {
-            self.vain = if 2 * (after - before) >= missing { 0 } else { self.vain.saturating_add(1) };
+            self.vain = if 2 * after.saturating_sub(before) >= missing { 0 } else { self.vain.saturating_add(1) };
         }
     }
 

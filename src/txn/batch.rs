@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keyspace::Keyspace;
-use super::pipeline::Pipeline;
+use super::pipeline::{Check, Pipeline};
 use super::writes::{check_alive, check_key, check_value, refused};
 use crate::format::batch::BatchBuilder;
 use crate::index::Tree;
@@ -132,9 +132,9 @@ impl WriteBatch {
         self.pipeline.check_open()?;
         let batch = self.ops.batch();
         if batch.is_empty() {
-            return Ok(self.pipeline.receipt_of_reads(self.pipeline.index.visible()));
+            return Ok(self.pipeline.receipt_of_reads(self.pipeline.index_now().visible()));
         }
-        self.pipeline.commit(batch, mode, patience, &|_| self.check_alive())
+        self.pipeline.commit(batch, mode, patience, Check::Keyspaces(&|| self.check_alive()))
     }
 }
 

@@ -32,7 +32,7 @@ impl Keyspace {
         self.tree.id()
     }
 
-    /// About how many keys it holds.
+    /// About how many keys it holds: a few of the newest commits may not be counted yet.
     pub fn len_estimate(&self) -> usize {
         self.tree.len_estimate()
     }

@@ -9,9 +9,13 @@
 //! 5. The LSN becomes visible, and the order lock is given up.
 //! 6. Without any lock, what the commit mode promises is waited for.
 //!
-//! A `Sync` commit that is alone has its flush begin between 3 and 4, without the lock, so that the device works while
-//! the index does: it leaves its writes with the lock, and whoever takes that next does steps 4 and 5 for it. Nothing
-//! takes its place, or is validated, before that.
+//! Steps 4 and 5 are done for several small commits together: a commit leaves its writes with the order lock, and
+//! whoever comes to look at the index (a snapshot, a transaction that validates what it has read) does them for all that
+//! were left; or the one who leaves the sixteenth write. So nobody ever sees the difference, and the waits for memory,
+//! which are most of what a commit costs, overlap. What makes or drops a keyspace is not left.
+//!
+//! A `Sync` commit that is alone has its flush begin between 3 and 4, without the lock, and does steps 4 and 5 while the
+//! device works, unless somebody has done them by then.
 //!
 //! A crash between any two steps is harmless: before 3 nothing happened, after it the log decides.
 
@@ -19,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::batch::{Batch, BatchBuilder};
-use crate::index::Index;
+use crate::index::{Commit, Index};
 use crate::log::{LoneFlush, NoRoom, Patience, Prepared, Receipt, Shared};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
@@ -32,36 +36,72 @@ use crate::words::types::{CommitMode, Lsn};
 pub(crate) struct Pipeline {
     /// Tells the handles of one open engine from those of another.
     pub(crate) id: u64,
-    pub(crate) index: Index,
+    index: Index,
     pub(crate) log: Arc<Shared>,
     pub(crate) settings: Settings,
     /// Guards the order in which commits take their place, in the log and in the index alike.
     order: Mutex<Order>,
+    /// There is an acknowledged commit that is not in the index yet. Set and cleared under the order lock.
+    is_behind: AtomicBool,
     closed: AtomicBool,
 }
 
 /// What the order lock guards.
 #[derive(Debug, Default)]
 struct Order {
-    /// The newest commit, if it has its place in the log and was not applied yet: its record goes to the device first.
-    /// Whoever needs the order next applies it.
-    unapplied: Option<Lsn>,
-    /// Its writes. Kept for its memory otherwise.
-    batch: BatchBuilder,
+    /// The newest commits, if they have their places in the log and were not applied yet. Whoever needs them in the index
+    /// applies them.
+    unapplied: Vec<Commit>,
+    /// Their operations.
+    ops: BatchBuilder,
 }
 
 impl Order {
-    /// A batch of more bytes is applied by the one who has it, who would hold the right to sync for too long.
-    const MOST: usize = 64 << 10;
+    /// With so many operations, or bytes, the commits are applied: together, because most of what one alone costs is the
+    /// wait for memory.
+    const ENOUGH_OPS: usize = 16;
+    const ENOUGH_BYTES: usize = 64 << 10;
+
+    /// Whether it is worth while to leave `batch` for later.
+    fn can_leave(batch: &Batch<'_>) -> bool {
+        // Whether a keyspace is there must be known at once.
+        batch.only_writes() && batch.len() < Self::ENOUGH_OPS && Self::is_small(batch)
+    }
+
+    /// A larger one, applied by whoever comes next, would hold up somebody who has nothing to do with it.
+    fn is_small(batch: &Batch<'_>) -> bool {
+        batch.bytes().len() <= Self::ENOUGH_BYTES
+    }
 
     fn leave(&mut self, lsn: Lsn, batch: &Batch<'_>) {
-        self.batch.copy_from(batch);
-        self.unapplied = Some(lsn);
+        if self.unapplied.is_empty() {
+            self.ops.clear();
+        }
+        self.ops.append(batch);
+        self.unapplied.push(Commit { lsn, ops: batch.len() });
+    }
+
+    fn has_enough(&self) -> bool {
+        let ops = self.ops.batch();
+        ops.len() >= Self::ENOUGH_OPS || ops.bytes().len() >= Self::ENOUGH_BYTES
     }
 
     /// Applies what was left.
     fn catch_up(&mut self, pipeline: &Pipeline) -> Result<()> {
-        self.unapplied.take().map_or(Ok(()), |lsn| pipeline.apply(lsn, &self.batch.batch()))
+        if !self.unapplied.is_empty() {
+            if planted!("race-caught-up-before-it-is-visible") {
+                pipeline.is_behind.store(false, Ordering::Release);
+            }
+            // Not again, should it panic.
+            let mut commits = std::mem::take(&mut self.unapplied);
+            let applied = pipeline.apply(&commits, &self.ops.batch());
+            commits.clear();
+            self.unapplied = commits;
+            applied?;
+        }
+        // Not before they are visible: a reader who finds it cleared does not come here.
+        pipeline.is_behind.store(false, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -86,13 +126,20 @@ fn bug(what: &str) -> Error {
 }
 
 /// Looks, under the order lock, whether a commit may still take its place.
-pub(crate) type Check<'a> = dyn Fn(&Index) -> Result<()> + 'a;
+#[derive(Clone, Copy)]
+pub(crate) enum Check<'a> {
+    /// At nothing that a write may change.
+    Keyspaces(&'a dyn Fn() -> Result<()>),
+    /// At everything before.
+    Everything(&'a dyn Fn(&Index) -> Result<()>),
+}
 
 impl Pipeline {
     pub(crate) fn new(index: Index, log: Arc<Shared>, settings: Settings) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Pipeline { id, index, log, settings, order: Mutex::default(), closed: AtomicBool::new(false) }
+        let (is_behind, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Pipeline { id, index, log, settings, order: Mutex::default(), is_behind, closed }
     }
 
     /// Refuses a handle whose engine was closed, or that crossed `fork()`.
@@ -114,7 +161,7 @@ impl Pipeline {
         batch: Batch<'_>,
         mode: CommitMode,
         patience: Patience,
-        check: &Check<'_>,
+        check: Check<'_>,
     ) -> Result<Receipt> {
         let limit = self.settings.max_transaction_bytes;
         let payload = batch.bytes();
@@ -152,44 +199,77 @@ impl Pipeline {
         batch: &Batch<'_>,
         mode: CommitMode,
         patience: Patience,
-        check: &Check<'_>,
+        check: Check<'_>,
     ) -> Result<std::result::Result<(Lsn, Option<LoneFlush<'_>>), NoRoom>> {
         let mut order = self.order.lock();
-        if !planted!("later-commit-first-in-the-index") {
-            order.catch_up(self)?;
+        match check {
+            Check::Keyspaces(check) => check()?,
+            Check::Everything(check) => {
+                if !planted!("later-commit-first-in-the-index") {
+                    order.catch_up(self)?;
+                }
+                check(&self.index)?;
+            }
         }
-        check(&self.index)?;
         let lsn = match self.log.try_place(record, mode)? {
             Ok(lsn) => lsn,
             Err(missing) => return Ok(Err(missing)),
         };
         if mode == CommitMode::Sync
             && patience == Patience::Forever
-            && batch.bytes().len() <= Order::MOST
+            && batch.only_writes()
+            && Order::is_small(batch)
             && let Some(flush) = self.log.lead_alone()
         {
             order.leave(lsn, batch);
             return Ok(Ok((lsn, Some(flush))));
         }
-        self.apply(lsn, batch)?;
+        if Order::can_leave(batch) {
+            order.leave(lsn, batch);
+            self.is_behind.store(true, Ordering::Release);
+            if order.has_enough() {
+                order.catch_up(self)?;
+            }
+            return Ok(Ok((lsn, None)));
+        }
+        if !planted!("later-commit-first-in-the-index") {
+            order.catch_up(self)?;
+        }
+        self.apply(&[Commit { lsn, ops: batch.len() }], batch)?;
         Ok(Ok((lsn, None)))
     }
 
     /// Steps 4 and 5, under the order lock.
-    fn apply(&self, lsn: Lsn, batch: &Batch<'_>) -> Result<()> {
+    fn apply(&self, commits: &[Commit], batch: &Batch<'_>) -> Result<()> {
+        let Some(last) = commits.last() else { return Ok(()) };
         if planted!("visible-before-applied") {
-            self.index.publish(lsn);
+            self.index.publish(last.lsn);
             yield_now();
         }
         let mut applying = Unapplied { log: &self.log, is_applied: false };
-        self.index.apply(lsn, batch, self.log.durable()).map_err(|error| {
+        self.index.apply_all(commits, batch, self.log.durable()).map_err(|error| {
             let error = bug(&error.to_string());
             self.log.stop(error.clone());
             error
         })?;
-        self.index.publish(lsn);
+        self.index.publish(last.lsn);
         applying.is_applied = true;
         Ok(())
+    }
+
+    /// The index as far as it was applied.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The index, for somebody who is to see every commit that was acknowledged so far.
+    pub(crate) fn index_now(&self) -> &Index {
+        if self.is_behind.load(Ordering::Acquire) && !planted!("readers-see-what-was-applied") {
+            // A failure has stopped the log. What is in the index can be read.
+            let _ = self.order.lock().catch_up(self);
+            self.log.tell_if_poisoned();
+        }
+        &self.index
     }
 
     /// A receipt for a transaction that wrote nothing: durable as soon as everything that it could read is.

@@ -23,6 +23,10 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    pub(super) fn is_empty(&self) -> bool {
+        self.trees.is_empty()
+    }
+
     fn of(&mut self, tree: &Arc<Tree>) -> &mut TreeReads {
         self.trees.entry(tree.id()).or_insert_with(|| TreeReads {
             tree: Arc::clone(tree),

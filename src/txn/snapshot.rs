@@ -117,17 +117,17 @@ impl Snapshot {
 
     /// The keyspace called `name` as this snapshot sees it.
     pub fn keyspace(&self, name: &str) -> Option<Keyspace> {
-        self.pipeline().index.keyspace_by_name(name, self.lsn()).map(|tree| Keyspace::new(self.pipeline(), tree))
+        self.pipeline().index().keyspace_by_name(name, self.lsn()).map(|tree| Keyspace::new(self.pipeline(), tree))
     }
 
     /// The names of the keyspaces that it sees, in order.
     pub fn keyspaces(&self) -> Vec<String> {
-        self.pipeline().index.keyspaces(self.lsn()).iter().map(|tree| tree.name().to_owned()).collect()
+        self.pipeline().index().keyspaces(self.lsn()).iter().map(|tree| tree.name().to_owned()).collect()
     }
 }
 
 impl Drop for Pruner {
     fn drop(&mut self) {
-        self.0.index.prune(self.0.log.durable(), PRUNED_AT_DROP);
+        self.0.index().prune(self.0.log.durable(), PRUNED_AT_DROP);
     }
 }

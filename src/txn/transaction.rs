@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::batch::refuse_waiting_mode;
 use super::keyspace::Keyspace;
-use super::pipeline::Pipeline;
+use super::pipeline::{Check, Pipeline};
 use super::range::{Range, end_of_prefix, prefix_range, slices};
 use super::reads::Reads;
 use super::writes::Writes;
@@ -198,8 +198,10 @@ impl Transaction {
             self.finished = true;
             return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));
         }
-        let check = |_: &_| self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
-        let committed = self.pipeline.commit(self.writes.encode()?.batch(), mode, patience, &check);
+        let check = || self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
+        let everything = |_: &_| check();
+        let check = if self.reads.is_empty() { Check::Keyspaces(&check) } else { Check::Everything(&everything) };
+        let committed = self.pipeline.commit(self.writes.encode()?.batch(), mode, patience, check);
         // Without a token nothing was done, so the caller may try again.
         self.finished = committed.as_ref().err().is_none_or(|error| error.token().is_some());
         committed

@@ -1,4 +1,4 @@
-//! Advice to the operating system about memory.
+//! Advice about memory, to the operating system and to the processor.
 
 /// Asks for large pages under the memory of `items`, used or not. A refusal costs nothing but speed.
 #[cfg(target_os = "linux")]
@@ -17,3 +17,23 @@ pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn prefer_large_pages<T>(_: &mut Vec<T>) {}
+
+/// Has the memory of `item` come to the cache, and waits for none of it.
+#[inline]
+pub(crate) fn prefetch<T: ?Sized>(item: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const LINE: usize = 64;
+        let start = std::ptr::from_ref(item).cast::<i8>();
+        for offset in (0..size_of_val(item)).step_by(LINE) {
+            // SAFETY: a prefetch reads nothing, whatever the address.
+            #[expect(unsafe_code, reason = "an instruction without a safe wrapper")]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset));
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = item;
+}

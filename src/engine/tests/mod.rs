@@ -1,3 +1,4 @@
 //! Tests of the engine.
 
 mod after_a_panic;
+mod applied_together;

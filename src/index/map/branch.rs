@@ -125,7 +125,7 @@ impl<const N: usize> Branch<N> {
     /// Which child `key` is in, or would be.
     #[inline]
     pub(super) fn route(&self, key: &[u8]) -> usize {
-        match self.heads.search(key, |index| &self.separators[index]) {
+        match self.heads.search(key, |_| (), |index| &self.separators[index]) {
             Ok(index) => index + 1,
             Err(index) => index,
         }

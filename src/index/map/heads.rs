@@ -3,10 +3,14 @@
 
 use std::cmp::Ordering;
 
+use crate::words::memory::prefetch;
+
 /// Heads in one cache line.
 const LINE: usize = 8;
+/// The most lines.
+const LINES: usize = 32;
 /// The longest prefix that is skipped; a longer common one only makes heads tell less apart.
-const LONGEST_PREFIX: usize = 120;
+const LONGEST_PREFIX: usize = 124;
 
 /// The heads of up to `N` keys in order. A head is the first eight bytes behind the prefix that all the keys share,
 /// padded with zeros, as a number.
@@ -16,17 +20,20 @@ const LONGEST_PREFIX: usize = 120;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Heads<const N: usize> {
-    prefix: [u8; LONGEST_PREFIX],
     /// How many bytes of `prefix` count.
     skipped: u16,
     count: u16,
+    prefix: [u8; LONGEST_PREFIX],
+    /// The last head of each line: they tell which line to look at.
+    lasts: [u64; LINES],
     /// Those behind the last key are the largest number, so that a search needs no `count`.
     heads: [u64; N],
 }
 
 impl<const N: usize> Heads<N> {
     pub(super) fn new() -> Self {
-        Heads { prefix: [0; LONGEST_PREFIX], skipped: 0, count: 0, heads: [u64::MAX; N] }
+        const { assert!(N <= LINES * LINE) };
+        Heads { prefix: [0; LONGEST_PREFIX], skipped: 0, count: 0, lasts: [u64::MAX; LINES], heads: [u64::MAX; N] }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -37,16 +44,24 @@ impl<const N: usize> Heads<N> {
         &self.prefix[..usize::from(self.skipped)]
     }
 
-    /// Where `key` is (`Ok`), or would be. `key_at` is asked for those keys that the heads leave open.
+    /// Where `key` is (`Ok`), or would be. `key_at` is asked for those keys that the heads leave open; `near` is told
+    /// first that it will be for one from an index on, mostly.
     #[inline]
-    pub(super) fn search<'a>(&self, key: &[u8], key_at: impl Fn(usize) -> &'a [u8]) -> Result<usize, usize> {
+    pub(super) fn search<'a>(
+        &self,
+        key: &[u8],
+        near: impl FnOnce(usize),
+        key_at: impl Fn(usize) -> &'a [u8],
+    ) -> Result<usize, usize> {
         let prefix = self.prefix();
         let Some(rest) = key.strip_prefix(prefix) else {
             // All keys begin with the prefix, so they are on the side of `key` that the prefix is on.
             return Err(if key < prefix { 0 } else { self.len() });
         };
         let head = head(rest);
-        let first = self.first_not_below(head);
+        let line = self.line(head);
+        near(line * LINE);
+        let first = self.first_not_below(head, line);
         if first >= self.len() || self.heads[first] != head {
             return Err(first);
         }
@@ -59,6 +74,29 @@ impl<const N: usize> Heads<N> {
             };
         }
         self.search_tied(first, head, compare)
+    }
+
+    /// Has what a search begins with come to the cache.
+    #[inline]
+    pub(super) fn fetch(&self) {
+        prefetch(&self.count);
+        prefetch(&self.lasts[..N.div_ceil(LINE)]);
+    }
+
+    /// Has what a search for `key` goes on with come to the cache; returns from which index on that is.
+    #[inline]
+    pub(super) fn fetch_line(&self, key: &[u8]) -> Option<usize> {
+        let line = self.line(head(key.strip_prefix(self.prefix())?));
+        let start = line * LINE;
+        prefetch(self.heads.get(start..)?.first()?);
+        Some(start)
+    }
+
+    /// Where `key` is or would be, as far as the heads tell.
+    #[inline]
+    pub(super) fn estimate(&self, key: &[u8]) -> Option<usize> {
+        let head = head(key.strip_prefix(self.prefix())?);
+        Some(self.first_not_below(head, self.line(head)))
     }
 
     #[cold]
@@ -76,22 +114,28 @@ impl<const N: usize> Heads<N> {
         Err(low)
     }
 
-    /// The index of the first head that is not below `head`.
-    ///
-    /// Looks at one head of each cache line, then at one line: none of those loads waits for another, so that lines
-    /// that are not in the cache come in together, while a binary search would wait for one after the other.
+    /// The line in which the first head that is not below `head` is, if any is.
     #[inline]
-    fn first_not_below(&self, head: u64) -> usize {
-        let mut line = 0;
-        for last in (0..N.div_ceil(LINE)).map(|line| (line * LINE + LINE - 1).min(N - 1)) {
-            line += usize::from(self.heads[last] < head);
-        }
+    fn line(&self, head: u64) -> usize {
+        self.lasts[..N.div_ceil(LINE)].iter().map(|last| usize::from(*last < head)).sum()
+    }
+
+    /// The index of the first head in `line`, or behind it, that is not below `head`.
+    #[inline]
+    fn first_not_below(&self, head: u64, line: usize) -> usize {
         let start = line * LINE;
         let end = (start + LINE).min(N);
         if start >= end {
             return N;
         }
         start + self.heads[start..end].iter().map(|&other| usize::from(other < head)).sum::<usize>()
+    }
+
+    /// Notes the last head of each line that has heads from `index` on.
+    fn note_lasts(&mut self, index: usize) {
+        for line in index / LINE..N.div_ceil(LINE) {
+            self.lasts[line] = self.heads[(line * LINE + LINE - 1).min(N - 1)];
+        }
     }
 
     /// Makes room for `key` at `index`. `key_at` still answers for the keys without it.
@@ -103,11 +147,13 @@ impl<const N: usize> Heads<N> {
             for index in 0..self.len() {
                 self.heads[index] = head(&key_at(index)[usize::from(self.skipped)..]);
             }
+            self.note_lasts(0);
         }
         let count = self.len();
         self.heads.copy_within(index..count, index + 1);
         self.heads[index] = head(&key[usize::from(self.skipped)..]);
         self.count += 1;
+        self.note_lasts(index);
     }
 
     pub(super) fn remove(&mut self, index: usize) {
@@ -115,12 +161,14 @@ impl<const N: usize> Heads<N> {
         self.heads.copy_within(index + 1..count, index);
         self.heads[count - 1] = u64::MAX;
         self.count -= 1;
+        self.note_lasts(index);
     }
 
     /// Forgets the keys from `count` on.
     pub(super) fn truncate(&mut self, count: usize) {
         self.heads[count..].fill(u64::MAX);
         self.count = self.count.min(narrow(count));
+        self.note_lasts(0);
     }
 
     /// Takes in `count` keys in place of the former ones.
@@ -134,6 +182,7 @@ impl<const N: usize> Heads<N> {
             self.heads[index] = head(&key_at(index)[usize::from(self.skipped)..]);
         }
         self.count = narrow(count);
+        self.note_lasts(0);
     }
 
     /// Makes the first `length` bytes of `key` the prefix, or as many as are kept.
@@ -153,6 +202,9 @@ impl<const N: usize> Heads<N> {
             assert!(index == 0 || key_at(index - 1) < key_at(index));
         }
         assert!(self.heads[count..].iter().all(|&unused| unused == u64::MAX));
+        for (line, heads) in self.heads.chunks(LINE).enumerate() {
+            assert_eq!(self.lasts[line], heads[heads.len() - 1]);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::super::version::{Content, Version};
 use super::branch::FULL;
 use super::heads::{Heads, common};
 use super::record::{Form, Header};
+use crate::words::memory::prefetch;
 
 /// Bytes for records. With heads and places a leaf takes 16 KiB: the memory of 128 entries of about 100 bytes.
 const ROOM: usize = 14 << 10;
@@ -94,16 +95,31 @@ impl<const N: usize> Leaf<N> {
     /// Where `key` is (`Ok`), or would be.
     #[inline]
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        self.fetch_places();
-        self.heads.search(key, |index| self.key(index))
+        // The places come from memory together with the heads, which alone tell which of them is asked for.
+        self.heads.search(key, |index| self.places.get(index).into_iter().for_each(prefetch), |index| self.key(index))
     }
 
-    /// Has the places come from memory together with the heads, which alone tell which of them is asked for.
-    #[inline]
-    fn fetch_places(&self) {
-        const IN_A_LINE: usize = 32;
-        let lines = self.places.iter().step_by(IN_A_LINE);
-        std::hint::black_box(lines.fold(0, |all, place| all | place));
+    /// Has what a search begins with come to the cache.
+    pub(super) fn fetch(&self) {
+        self.heads.fetch();
+    }
+
+    /// Has what a search for `key` goes on with come to the cache.
+    pub(super) fn fetch_line(&self, key: &[u8]) {
+        if let Some(place) = self.heads.fetch_line(key).and_then(|index| self.places.get(index)) {
+            prefetch(place);
+        }
+    }
+
+    /// Has the record of `key`, or what is in its place, come to the cache.
+    pub(super) fn fetch_record(&self, key: &[u8]) {
+        /// Of a record with a key of 16 bytes and a value of 100.
+        const MOSTLY: usize = 160;
+        let index = self.heads.estimate(key).unwrap_or(0);
+        if let Some(place) = self.places.get(index) {
+            let start = usize::from(*place);
+            prefetch(&self.bytes[start..(start + MOSTLY).min(ROOM)]);
+        }
     }
 
     /// Puts an entry at `index` in the order; there must be room.

@@ -109,6 +109,15 @@ impl<const N: usize> Map<N> {
         }
     }
 
+    /// Has what writes to `keys` will look at come to the cache: each step of all searches at once, because what one
+    /// looks at next it learns from what it has waited for.
+    pub(super) fn fetch(&self, keys: &[&[u8]]) {
+        let leaf = |key: &&[u8]| &self.leaves[Path::to(&self.root, key).1];
+        keys.iter().for_each(|key| leaf(key).fetch());
+        keys.iter().for_each(|key| leaf(key).fetch_line(key));
+        keys.iter().for_each(|key| leaf(key).fetch_record(key));
+    }
+
     /// Inserts an entry whose key is not there.
     fn insert(&mut self, new: &New<'_>) {
         if let Some(split) = self.root.insert(new, &mut self.leaves) {

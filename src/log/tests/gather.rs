@@ -57,3 +57,12 @@ fn whoever_waits_in_vain_stops_waiting_and_tries_again_now_and_then() {
     assert!(first <= 16, "only at flush {first}");
     assert!((0..100).all(|_| wait_for(&mut gathering, 4).is_some()));
 }
+
+/// The log failed while a leader waited, so those who were there went away; their number was then taken to have grown.
+#[test]
+fn a_failure_may_send_those_who_wait_away() {
+    let mut gathering = eight(FLUSH);
+    let wait = gathering.begin().unwrap();
+    gathering.end(wait, 3, 1);
+    assert!(gathering.begin().is_some(), "in vain once");
+}
