@@ -1,0 +1,170 @@
+//! Writes of consecutive transactions: gathered, and then brought into the order of their keys.
+
+use std::ops::Range;
+
+use super::super::map::head;
+use crate::format::batch::Op;
+use crate::words::memory::prefer_large_pages;
+use crate::words::plant::planted;
+use crate::words::types::Lsn;
+
+/// One write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Write {
+    /// See [`head`]: mostly it tells which of two keys comes first.
+    pub(super) head: u64,
+    pub(super) lsn: Lsn,
+    /// Where its key begins in the bundle's bytes; the value is behind it.
+    at: u32,
+    value_len: u32,
+    /// Which of the loader's keyspaces it is in.
+    tree: u32,
+    key_len: u16,
+    is_delete: bool,
+}
+
+/// Writes of consecutive transactions, in the order of the log, or sorted, and then each key's last one alone.
+#[derive(Debug, Default)]
+pub(super) struct Bundle {
+    writes: Vec<Write>,
+    bytes: Vec<u8>,
+}
+
+impl Write {
+    /// The lengths of key and value.
+    pub(super) fn lens(&self) -> (usize, usize) {
+        (usize::from(self.key_len), self.value_len as usize)
+    }
+}
+
+impl Bundle {
+    /// One that does not move while it grows to about that size.
+    pub(super) fn with_room(writes: usize, bytes: usize) -> Self {
+        let mut bundle = Bundle { writes: Vec::with_capacity(writes), bytes: Vec::with_capacity(bytes) };
+        prefer_large_pages(&mut bundle.writes);
+        prefer_large_pages(&mut bundle.bytes);
+        bundle
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    pub(super) fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    /// How many bytes of keys and values there are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// All the memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.len() + size_of_val(self.writes())
+    }
+
+    /// The keyspace that was written to last, mostly the next one too.
+    pub(super) fn last_tree(&self) -> Option<u32> {
+        self.writes.last().map(|last| last.tree)
+    }
+
+    pub(super) fn push(&mut self, tree: u32, lsn: Lsn, op: &Op<'_>) {
+        let (key, value) = match *op {
+            Op::Put { key, value, .. } => (key, Some(value)),
+            Op::Delete { key, .. } => (key, None),
+            Op::CreateKeyspace { .. } | Op::DropKeyspace { .. } => return,
+        };
+        let narrow = |count| u32::try_from(count).expect("a bundle and a transaction are far below 4 GiB");
+        let at = narrow(self.bytes.len());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
+        let value_len = narrow(value.unwrap_or_default().len());
+        self.writes.push(Write { head: head(key), lsn, at, value_len, tree, key_len, is_delete: value.is_none() });
+    }
+
+    #[inline]
+    pub(super) fn key(&self, write: &Write) -> &[u8] {
+        &self.bytes[write.at as usize..][..usize::from(write.key_len)]
+    }
+
+    /// What is put; `None` for a delete.
+    #[inline]
+    pub(super) fn value(&self, write: &Write) -> Option<&[u8]> {
+        let begin = write.at as usize + usize::from(write.key_len);
+        (!write.is_delete).then(|| &self.bytes[begin..][..write.value_len as usize])
+    }
+
+    /// Has what was written come from memory, and waits for none of it.
+    #[inline]
+    pub(super) fn fetch(&self, write: &Write) {
+        let begin = write.at as usize;
+        let end = begin + usize::from(write.key_len) + write.value_len as usize;
+        for line in self.bytes[begin..end].chunks(64) {
+            std::hint::black_box(line[0]);
+        }
+    }
+
+    /// Brings the writes into the order of their keys, and forgets all but the last to each.
+    pub(super) fn sort(&mut self, scratch: &mut Scratch) {
+        let Scratch { order, writes } = scratch;
+        let number = |number: usize| u32::try_from(number).expect("a batch of 2^32 writes is over every limit");
+        order.clear();
+        order.extend(self.writes.iter().enumerate().map(|(n, write)| {
+            u128::from(write.tree) << 96 | u128::from(write.head) << 32 | u128::from(number(n))
+        }));
+        order.sort_unstable();
+        keep_newest(order, 32, |entry| self.key(&self.writes[entry as u32 as usize]));
+        writes.clear();
+        writes.extend(order.iter().map(|entry| self.writes[*entry as u32 as usize]));
+        std::mem::swap(&mut self.writes, writes);
+    }
+
+    /// Where the writes to one keyspace are, once they are sorted.
+    pub(super) fn of_tree(&self, tree: u32) -> Range<usize> {
+        let first = self.writes.partition_point(|write| write.tree < tree);
+        first..first + self.writes[first..].partition_point(|write| write.tree == tree)
+    }
+}
+
+/// Memory for sorting.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    order: Vec<u128>,
+    writes: Vec<Write>,
+}
+
+/// Of entries in the order of the log, or in that of their heads and then of the log, keeps the last to each key, in the
+/// order of the keys. The head of an entry is above its lowest `shift` bits, and what tells older from newer is in these.
+pub(super) fn keep_newest<'a>(entries: &mut Vec<u128>, shift: u32, key: impl Fn(u128) -> &'a [u8]) {
+    const AHEAD: usize = 16;
+    let mut kept = 0;
+    let mut next = 0;
+    while let Some(&first) = entries.get(next) {
+        let is_same = |at: usize| entries.get(at).is_some_and(|entry| entry >> shift == first >> shift);
+        let mut end = next + 1;
+        while is_same(end) {
+            end += 1;
+        }
+        let _ = AHEAD;
+        if end == next + 1 {
+            entries[kept] = first;
+            kept += 1;
+        } else {
+            entries[next..end].sort_by(|a, b| key(*a).cmp(key(*b)));
+            while next < end {
+                let this = key(entries[next]);
+                let mut last = next;
+                while last + 1 < end && key(entries[last + 1]) == this {
+                    last += 1;
+                }
+                entries[kept] = entries[if planted!("load-keeps-the-first-write") { next } else { last }];
+                kept += 1;
+                next = last + 1;
+            }
+        }
+        next = end;
+    }
+    entries.truncate(kept);
+}
