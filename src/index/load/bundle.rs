@@ -1,5 +1,6 @@
 //! Writes of consecutive transactions: gathered, and then brought into the order of their keys.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::super::map::head;
@@ -8,11 +9,17 @@ use crate::words::memory::prefer_large_pages;
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
+/// Bytes of a key in its head, and again in its tail.
+const HEAD_LEN: usize = 8;
+
 /// One write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Write {
     /// See [`head`]: mostly it tells which of two keys comes first.
     pub(super) head: u64,
+    /// The same of what is behind the first eight bytes: of two short keys it tells whether they are the same, too, and
+    /// nobody waits for the keys themselves.
+    tail: u64,
     pub(super) lsn: Lsn,
     /// Where its key begins in the bundle's bytes; the value is behind it.
     at: u32,
@@ -81,12 +88,33 @@ impl Bundle {
         self.bytes.extend_from_slice(value.unwrap_or_default());
         let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
         let value_len = narrow(value.unwrap_or_default().len());
-        self.writes.push(Write { head: head(key), lsn, at, value_len, tree, key_len, is_delete: value.is_none() });
+        let tail = head(key.get(HEAD_LEN..).unwrap_or_default());
+        self.writes.push(Write {
+            head: head(key),
+            tail,
+            lsn,
+            at,
+            value_len,
+            tree,
+            key_len,
+            is_delete: value.is_none(),
+        });
     }
 
     #[inline]
     pub(super) fn key(&self, write: &Write) -> &[u8] {
         &self.bytes[write.at as usize..][..usize::from(write.key_len)]
+    }
+
+    /// How the keys of `write` and of `other`, which is in the bundle `of_other`, compare if their heads are the same.
+    #[inline]
+    pub(super) fn compare_tails(&self, write: &Write, of_other: &Bundle, other: &Write) -> Ordering {
+        let is_short = |write: &Write| usize::from(write.key_len) <= 2 * HEAD_LEN;
+        write.tail.cmp(&other.tail).then_with(|| match is_short(write) && is_short(other) {
+            // They are the same but for zeros at the end.
+            true => write.key_len.cmp(&other.key_len),
+            false => self.key(write).cmp(of_other.key(other)),
+        })
     }
 
     /// What is put; `None` for a delete.
@@ -96,14 +124,15 @@ impl Bundle {
         (!write.is_delete).then(|| &self.bytes[begin..][..write.value_len as usize])
     }
 
-    /// Has what was written come from memory, and waits for none of it.
+    /// Has the key and the value come from memory, the beginning of them if they are long; what it returns is of no use.
     #[inline]
-    pub(super) fn fetch(&self, write: &Write) {
+    pub(super) fn fetch(&self, write: &Write) -> u8 {
+        const LINE: usize = 64;
+        const LINES: usize = 16;
         let begin = write.at as usize;
-        let end = begin + usize::from(write.key_len) + write.value_len as usize;
-        for line in self.bytes[begin..end].chunks(64) {
-            std::hint::black_box(line[0]);
-        }
+        let written = &self.bytes[begin..begin + usize::from(write.key_len) + write.value_len as usize];
+        let lines = written.iter().step_by(LINE).take(LINES).chain(written.last());
+        lines.fold(0, |all, byte| all | byte)
     }
 
     /// Brings the writes into the order of their keys, and forgets all but the last to each.
@@ -111,13 +140,17 @@ impl Bundle {
         let Scratch { order, writes } = scratch;
         let number = |number: usize| u32::try_from(number).expect("a batch of 2^32 writes is over every limit");
         order.clear();
-        order.extend(self.writes.iter().enumerate().map(|(n, write)| {
-            u128::from(write.tree) << 96 | u128::from(write.head) << 32 | u128::from(number(n))
-        }));
+        order.extend(
+            self.writes
+                .iter()
+                .enumerate()
+                .map(|(n, write)| u128::from(write.tree) << 96 | u128::from(write.head) << 32 | u128::from(number(n))),
+        );
         order.sort_unstable();
-        keep_newest(order, 32, |entry| self.key(&self.writes[entry as u32 as usize]));
+        let write = |entry| &self.writes[low_half(entry)];
+        keep_newest(order, 32, |a, b| self.compare_tails(write(a), self, write(b)));
         writes.clear();
-        writes.extend(order.iter().map(|entry| self.writes[*entry as u32 as usize]));
+        writes.extend(order.iter().map(|entry| self.writes[low_half(*entry)]));
         std::mem::swap(&mut self.writes, writes);
     }
 
@@ -135,36 +168,31 @@ pub(super) struct Scratch {
     writes: Vec<Write>,
 }
 
-/// Of entries in the order of the log, or in that of their heads and then of the log, keeps the last to each key, in the
-/// order of the keys. The head of an entry is above its lowest `shift` bits, and what tells older from newer is in these.
-pub(super) fn keep_newest<'a>(entries: &mut Vec<u128>, shift: u32, key: impl Fn(u128) -> &'a [u8]) {
-    const AHEAD: usize = 16;
+/// The lowest 32 bits.
+pub(super) fn low_half(entry: u128) -> usize {
+    (entry & u128::from(u32::MAX)) as usize
+}
+
+/// Of entries in the order of their heads, and then of the log, keeps the last to each key, in the order of the keys. The
+/// head of an entry is above its lowest `shift` bits; `compare` tells how two keys with the same head compare.
+pub(super) fn keep_newest(entries: &mut Vec<u128>, shift: u32, compare: impl Fn(u128, u128) -> Ordering) {
     let mut kept = 0;
     let mut next = 0;
-    while let Some(&first) = entries.get(next) {
-        let is_same = |at: usize| entries.get(at).is_some_and(|entry| entry >> shift == first >> shift);
-        let mut end = next + 1;
-        while is_same(end) {
-            end += 1;
+    while let Some(first) = entries.get(next) {
+        let head = first >> shift;
+        let tied = 1 + entries[next + 1..].iter().take_while(|entry| *entry >> shift == head).count();
+        let end = next + tied;
+        if tied > 2 || (tied == 2 && compare(entries[next], entries[next + 1]).is_gt()) {
+            entries[next..end].sort_by(|a, b| compare(*a, *b));
         }
-        let _ = AHEAD;
-        if end == next + 1 {
-            entries[kept] = first;
+        while next < end {
+            let oldest = entries[next];
+            next += 1;
+            let newer = entries[next..end].iter().take_while(|entry| compare(oldest, **entry).is_eq()).count();
+            next += newer;
+            entries[kept] = if planted!("load-keeps-the-first-write") { oldest } else { entries[next - 1] };
             kept += 1;
-        } else {
-            entries[next..end].sort_by(|a, b| key(*a).cmp(key(*b)));
-            while next < end {
-                let this = key(entries[next]);
-                let mut last = next;
-                while last + 1 < end && key(entries[last + 1]) == this {
-                    last += 1;
-                }
-                entries[kept] = entries[if planted!("load-keeps-the-first-write") { next } else { last }];
-                kept += 1;
-                next = last + 1;
-            }
         }
-        next = end;
     }
     entries.truncate(kept);
 }

@@ -8,7 +8,7 @@ use super::super::map::{Builder, Built, KeyRange, Map, SharedLeaf};
 use super::super::tree::{Tree, content, share};
 use super::super::version::{MOST_IN_PLACE, Seq, Version};
 use super::Panicked;
-use super::bundle::{Bundle, Write, keep_newest};
+use super::bundle::{Bundle, Write, keep_newest, low_half};
 use crate::words::sync::{self, Mutex};
 use crate::words::types::Lsn;
 
@@ -70,16 +70,14 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Pan
 }
 
 /// Cuts a keyspace into parts of about the same size, in the order of their keys.
-fn cut(
-    tree: usize,
-    bundles: &Arc<[Bundle]>,
-    writes: &[Range<usize>],
-    old: Vec<SharedLeaf>,
-    parts: &mut Vec<Part>,
-) {
+fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Range<usize>], old: Vec<SharedLeaf>, parts: &mut Vec<Part>) {
     let sampled = |(bundle, range): (&'_ Bundle, &Range<usize>)| {
         let writes = &bundle.writes()[range.clone()];
-        writes.iter().skip(SAMPLED / 2).step_by(SAMPLED).map(|write| (Key::from(bundle.key(write)), SAMPLED * write.record_len()))
+        writes
+            .iter()
+            .skip(SAMPLED / 2)
+            .step_by(SAMPLED)
+            .map(|write| (Key::from(bundle.key(write)), SAMPLED * write.record_len()))
             .collect::<Vec<_>>()
     };
     let mut samples: Vec<(Key, usize)> = bundles.iter().zip(writes).flat_map(sampled).collect();
@@ -200,32 +198,29 @@ fn newest(bundles: &[Bundle], writes: &[Range<usize>]) -> Vec<u128> {
     }
     // Stable sorting merges what is sorted already.
     entries.sort();
-    keep_newest(&mut entries, 64, |entry| {
-        let (bundle, write) = of(bundles, entry);
-        bundle.key(write)
+    keep_newest(&mut entries, 64, |a, b| {
+        let ((bundle, write), (of_other, other)) = (of(bundles, a), of(bundles, b));
+        bundle.compare_tails(write, of_other, other)
     });
     entries
 }
 
 fn of(bundles: &[Bundle], entry: u128) -> (&Bundle, &Write) {
-    let bundle = &bundles[(entry >> 32) as u32 as usize];
-    (bundle, &bundle.writes()[entry as u32 as usize])
+    let bundle = &bundles[low_half(entry >> 32)];
+    (bundle, &bundle.writes()[low_half(entry)])
 }
 
+/// Keys and values of `entries`. They lie anywhere in the memory of the bundles, so those of a block are fetched at once:
+/// a core waits for many lines of memory in the time of one, if nothing else is between.
 fn in_order<'a>(
     bundles: &'a [Bundle],
     entries: &'a [u128],
 ) -> impl Iterator<Item = (&'a [u8], &'a Write, Option<&'a [u8]>)> {
-    /// In the order of their keys the writes lie anywhere in the bytes: so many before its turn each is fetched.
-    const AHEAD: usize = 16;
-    let mut ahead = entries.iter().skip(AHEAD);
-    entries.iter().map(move |entry| {
-        if let Some(entry) = ahead.next() {
-            let (bundle, write) = of(bundles, *entry);
-            bundle.fetch(write);
-        }
-        let (bundle, write) = of(bundles, *entry);
-        (bundle.key(write), write, bundle.value(write))
+    const BLOCK: usize = 64;
+    entries.chunks(BLOCK).flat_map(move |block| {
+        let writes = block.iter().map(move |entry| of(bundles, *entry));
+        std::hint::black_box(writes.clone().fold(0, |all, (bundle, write)| all | bundle.fetch(write)));
+        writes.map(|(bundle, write)| (bundle.key(write), write, bundle.value(write)))
     })
 }
 
