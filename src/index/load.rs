@@ -23,7 +23,7 @@ use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
 use bundle::{Bundle, Scratch};
-use worker::Worker;
+use worker::{Memory, Worker};
 
 /// How much is gathered before it is sorted.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,7 @@ pub(crate) struct Loader {
     /// Bytes of the bundles that were handed over.
     handed_over: usize,
     worker: Option<Worker>,
+    memory: Option<Memory>,
     /// Of the last transaction.
     lsn: Lsn,
 }
@@ -88,6 +89,7 @@ impl Loader {
             sorted: Vec::new(),
             handed_over: 0,
             worker: None,
+            memory: None,
             lsn: Lsn::ZERO,
         }
     }
@@ -130,11 +132,17 @@ impl Loader {
     /// Gives the bundle to the worker. While there is little, and where no thread is to be had, it is sorted here.
     fn hand_over(&mut self) -> Result<(), Panicked> {
         self.handed_over += self.bundle.bytes();
+        let next = match &self.memory {
+            Some(memory) => memory.take()?,
+            None => Bundle::like(&self.bundle),
+        };
         if self.worker.is_none() && self.handed_over >= self.limits.alone {
             self.worker = Worker::start();
+            self.memory = Memory::start();
         }
-        // The first grew; by now it is known that there is much.
-        let next = Bundle::with_room(self.bundle.writes().len(), self.bundle.bytes() + self.bundle.bytes() / 64);
+        if let Some(memory) = &self.memory {
+            memory.want(&self.bundle);
+        }
         let full = mem::replace(&mut self.bundle, next);
         match &mut self.worker {
             Some(worker) => worker.send(full, &mut self.sorted)?,
@@ -156,6 +164,9 @@ impl Loader {
 
     /// Puts in everything gathered so far.
     fn settle(&mut self) -> Result<(), Panicked> {
+        if let Some(memory) = self.memory.take() {
+            memory.finish();
+        }
         if let Some(worker) = self.worker.take() {
             worker.finish(&mut self.sorted)?;
         }

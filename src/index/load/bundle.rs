@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::super::map::head;
 use crate::format::batch::Op;
-use crate::words::memory::prefer_large_pages;
+use crate::words::memory::{populate, prefer_large_pages};
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
@@ -45,12 +45,19 @@ impl Write {
 }
 
 impl Bundle {
-    /// One that does not move while it grows to about that size.
-    pub(super) fn with_room(writes: usize, bytes: usize) -> Self {
-        let mut bundle = Bundle { writes: Vec::with_capacity(writes), bytes: Vec::with_capacity(bytes) };
+    /// An empty one that does not move before it is about as large as `other`.
+    pub(super) fn like(other: &Bundle) -> Self {
+        let bytes = other.bytes.len() + other.bytes.len() / 64;
+        let mut bundle = Bundle { writes: Vec::with_capacity(other.writes.len()), bytes: Vec::with_capacity(bytes) };
         prefer_large_pages(&mut bundle.writes);
         prefer_large_pages(&mut bundle.bytes);
         bundle
+    }
+
+    /// Has its memory come, as long as `goes_on` says so.
+    pub(super) fn populate(&mut self, goes_on: impl Fn() -> bool) {
+        populate(&mut self.bytes, &goes_on);
+        populate(&mut self.writes, &goes_on);
     }
 
     pub(super) fn is_empty(&self) -> bool {

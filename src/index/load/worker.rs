@@ -1,9 +1,13 @@
-//! The thread that sorts bundles while the next is gathered.
+//! The threads beside the one that gathers: one sorts the bundles before, one has the memory for the next come.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Panicked;
 use super::bundle::{Bundle, Scratch};
-use crate::words::sync::{self, Receiver, Sender, Thread};
+use crate::words::sync::{self, AtomicBool, Receiver, Sender, Thread};
 
+/// The thread that sorts.
 #[derive(Debug)]
 pub(super) struct Worker {
     bundles: Sender<Bundle>,
@@ -49,5 +53,49 @@ impl Worker {
         sorted.extend(std::iter::from_fn(|| self.sorted.recv()));
         self.thread.join();
         if sorted.len() - before == self.away { Ok(()) } else { Err(Panicked) }
+    }
+}
+
+/// The thread that has empty bundles ready. The operating system clears all memory that it gives, which takes longer than
+/// it takes to fill a bundle.
+#[derive(Debug)]
+pub(super) struct Memory {
+    wanted: Sender<Bundle>,
+    ready: Receiver<Bundle>,
+    is_over: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+impl Memory {
+    pub(super) fn start() -> Option<Self> {
+        let ((wanted, incoming), (outgoing, ready)) = (sync::channel::<Bundle>(), sync::channel());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_over);
+        let populate = move || {
+            while let Some(mut bundle) = incoming.recv() {
+                bundle.populate(|| !stop.load(Ordering::Relaxed));
+                outgoing.send(bundle);
+            }
+            outgoing.close();
+        };
+        let thread = sync::spawn("forelog-load", populate).ok()?;
+        Some(Memory { wanted, ready, is_over, thread })
+    }
+
+    /// Wants memory for a bundle that is as large as `like`.
+    pub(super) fn want(&self, like: &Bundle) {
+        self.wanted.send(Bundle::like(like));
+    }
+
+    /// Waits for what was wanted first.
+    pub(super) fn take(&self) -> Result<Bundle, Panicked> {
+        self.ready.recv().ok_or(Panicked)
+    }
+
+    /// What is not ready is not wanted any more.
+    pub(super) fn finish(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.wanted.close();
+        self.thread.join();
     }
 }
