@@ -192,6 +192,7 @@ pub fn encoded_len(op: &Op<'_>) -> usize {
 pub struct BatchBuilder {
     bytes: Vec<u8>,
     count: usize,
+    only_writes: bool,
 }
 
 impl Default for BatchBuilder {
@@ -210,7 +211,7 @@ impl BatchBuilder {
     pub fn with_capacity(bytes: usize) -> Self {
         let mut batch = Vec::with_capacity(bytes);
         batch.push(BATCH_VERSION);
-        BatchBuilder { bytes: batch, count: 0 }
+        BatchBuilder { bytes: batch, count: 0, only_writes: true }
     }
 
     /// Makes it the same as `batch`, in the memory that it has.
@@ -218,6 +219,7 @@ impl BatchBuilder {
         self.bytes.clear();
         self.bytes.extend_from_slice(batch.bytes);
         self.count = batch.count;
+        self.only_writes = batch.only_writes;
     }
 
     /// Adds an operation; refuses one that is over a limit and adds nothing then.
@@ -241,6 +243,7 @@ impl BatchBuilder {
             Op::DropKeyspace { keyspace } => self.head(DROP_KEYSPACE, keyspace),
         }
         self.count += 1;
+        self.only_writes &= op.is_write();
         Ok(())
     }
 
@@ -272,7 +275,7 @@ impl BatchBuilder {
 
     /// The batch so far.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { bytes: &self.bytes, count: self.count }
+        Batch { bytes: &self.bytes, count: self.count, only_writes: self.only_writes }
     }
 
     fn head(&mut self, tag: u8, keyspace: u32) {
@@ -303,6 +306,7 @@ impl BatchBuilder {
 pub struct Batch<'a> {
     bytes: &'a [u8],
     count: usize,
+    only_writes: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -315,17 +319,18 @@ impl<'a> Batch<'a> {
         }
         let mut reader = Reader { bytes, at: 1 };
         let mut count = 0;
+        let mut only_writes = true;
         while reader.at < bytes.len() {
-            reader.op()?;
+            only_writes &= reader.op()?.is_write();
             count += 1;
         }
-        Ok(Batch { bytes, count })
+        Ok(Batch { bytes, count, only_writes })
     }
 
     /// What a bug might make: it panics when it is read.
     #[cfg(test)]
     pub(crate) fn broken() -> Batch<'static> {
-        Batch { bytes: &[BATCH_VERSION, u8::MAX], count: 1 }
+        Batch { bytes: &[BATCH_VERSION, u8::MAX], count: 1, only_writes: false }
     }
 
     /// All of it, as it goes to the log.
@@ -341,6 +346,11 @@ impl<'a> Batch<'a> {
     /// Whether it has no operations.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether it makes and removes no keyspaces.
+    pub fn only_writes(&self) -> bool {
+        self.only_writes
     }
 
     /// The operations in order.

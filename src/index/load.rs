@@ -99,7 +99,7 @@ impl Loader {
         if lsn <= self.lsn {
             return Ok(Err(ApplyError::LsnNotRising { lsn, applied: self.lsn }));
         }
-        if batch.iter().any(|op| !op.is_write()) {
+        if !batch.only_writes() {
             self.settle()?;
             return Ok(self.apply(lsn, batch));
         }
