@@ -261,6 +261,12 @@ impl Tree {
         state.map = map;
     }
 
+    /// Panics unless its keys are in order.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        self.state.read().map.check();
+    }
+
     /// The bytes of its keys and of the values that lie with them, and what room there is.
     pub(super) fn bytes(&self) -> usize {
         self.state.read().map.leaf_bytes()
