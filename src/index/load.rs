@@ -1,12 +1,18 @@
 //! Loading: what the log says goes into an index that nobody reads yet.
 //!
 //! The log has keys in the order in which they were written, which is none: applied one by one, each waits for its own
-//! pages of memory. So writes are gathered, a bundle at a time, and the keyspaces are built from bundles that were sorted
-//! (`merge`): leaf after leaf, with no search. Of several writes to one key only the last counts, since no snapshot is
-//! older than the load. Unless there is little, a thread sorts one bundle while the next is gathered, and all cores build.
+//! pages of memory. So writes are gathered, a bundle at a time (`bundle`), each bundle is sorted, and keyspaces are built
+//! from sorted bundles and what they had before, leaf after leaf and with no search (`merge`). Of several writes to one key
+//! only the last counts, since no snapshot is older than the load.
 //!
-//! What is gathered takes as much memory as [`Loader::GATHERED`] bundles, or half of the index so far if that is more:
-//! so that what is built anew, because it has new neighbours, is at most a few times what is written.
+//! Unless there is little, one thread sorts a bundle while the next is gathered, another has the memory for the one after it
+//! come (`worker`), and all cores build: a keyspace is cut into parts by its keys.
+//!
+//! **Memory.** Beside the index and the log's read buffer a load takes up to a dozen bundles, each of at most 32 MiB of keys
+//! and values (one transaction more) and 40 bytes for each of at most 2^18 writes: half a gigabyte in all. Once the index
+//! takes more than twice what is gathered, gathering goes on until that is half of the index, so that building it anew
+//! costs each write the same, however large the index is. While a keyspace is built anew its old leaves go piece by piece,
+//! if they lie in the order of their keys; those that were written one by one (see [`Loader::add`]) go at the end.
 
 mod bundle;
 mod merge;
@@ -63,6 +69,7 @@ pub(crate) struct Loader {
     /// Bytes of the bundles that were handed over.
     handed_over: usize,
     worker: Option<Worker>,
+    /// Has the next bundle.
     memory: Option<Memory>,
     /// Of the last transaction.
     lsn: Lsn,
@@ -77,7 +84,7 @@ struct Trees {
 }
 
 impl Loader {
-    /// With so many sorted bundles what was gathered is worth to be put in.
+    /// So many sorted bundles are put in, unless the index is much larger.
     const GATHERED: usize = 8;
 
     pub(crate) fn new(limits: Limits) -> Self {
@@ -94,7 +101,8 @@ impl Loader {
         }
     }
 
-    /// Takes in the transaction `batch` of LSN `lsn`. After an error the loader is good for nothing.
+    /// Takes in the transaction `batch` of LSN `lsn`. One that makes or removes keyspaces is applied as a commit is, after
+    /// everything before it. After an error the loader is good for nothing.
     pub(crate) fn add(&mut self, lsn: Lsn, batch: &Batch<'_>) -> Result<Result<(), ApplyError>, Panicked> {
         if lsn <= self.lsn {
             return Ok(Err(ApplyError::LsnNotRising { lsn, applied: self.lsn }));
@@ -171,7 +179,8 @@ impl Loader {
             worker.finish(&mut self.sorted)?;
         }
         let last = mem::take(&mut self.bundle);
-        if !last.is_empty() && !(planted!("load-forgets-the-last-bundle") && self.handed_over > 0) {
+        let is_forgotten = planted!("load-forgets-the-last-bundle") && self.handed_over > 0;
+        if !(last.is_empty() || is_forgotten) {
             self.sort(last);
         }
         self.merge()?;

@@ -36,6 +36,8 @@ struct Done {
 /// Bytes of records for which a part is large enough; with fewer for each thread, so many that a thread is worth its while.
 const PART: usize = 24 << 20;
 const SMALL_PART: usize = 1 << 20;
+/// A keyspace with more than so many keys for each write is not built anew.
+const FEW: usize = 4;
 /// Of so many writes one is looked at to cut a keyspace into parts.
 const SAMPLED: usize = 256;
 
@@ -46,12 +48,12 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Pan
     for (place, tree) in (0..).zip(trees) {
         let writes: Vec<_> = bundles.iter().map(|bundle| bundle.of_tree(place)).collect();
         let count: usize = writes.iter().map(Range::len).sum();
-        if count < tree.version_count() / 4 {
-            // It costs less to look for the few places than to build all of it anew.
+        if count < tree.version_count() / FEW {
+            // It costs less to search a place for each than to build all of it anew.
             let newest = newest(&bundles, &writes);
             tree.load(in_order(&bundles, &newest).map(|(key, write, value)| (key, write.lsn, value)));
         } else if count > 0 {
-            cut(place as usize, &bundles, &writes, tree.take_all(), &mut parts);
+            cut(place as usize, &bundles, &writes, &tree.take_all(), &mut parts);
         }
     }
     drop(bundles);
@@ -70,7 +72,7 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Pan
 }
 
 /// Cuts a keyspace into parts of about the same size, in the order of their keys.
-fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Range<usize>], old: Vec<SharedLeaf>, parts: &mut Vec<Part>) {
+fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Range<usize>], old: &[SharedLeaf], parts: &mut Vec<Part>) {
     let sampled = |(bundle, range): (&'_ Bundle, &Range<usize>)| {
         let writes = &bundle.writes()[range.clone()];
         writes
@@ -146,26 +148,18 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 }
 
 impl Part {
+    /// Builds its leaves from writes and old entries, both of which come in the order of their keys.
     fn build(self) -> Done {
         let Part { tree, bundles, writes, old, low, high } = self;
         let range: KeyRange<'_> = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
         let newest = newest(&bundles, &writes);
-        let (mut entries, mut bytes, mut last) = (0, 0, Lsn::ZERO);
-        for (bundle, range) in bundles.iter().zip(&writes) {
-            for write in &bundle.writes()[range.clone()] {
-                last = last.max(write.lsn);
-            }
-        }
-        for entry in &newest {
-            let (_, write) = of(&bundles, *entry);
-            entries += 1;
-            bytes += write.record_len();
-        }
-        for leaf in &old {
-            let size = leaf.size();
-            entries += size.0;
-            bytes += size.1;
-        }
+        let of_bundle = |(bundle, range): (&Bundle, &Range<usize>)| {
+            bundle.writes()[range.clone()].iter().map(|write| write.lsn).max()
+        };
+        let last = bundles.iter().zip(&writes).filter_map(of_bundle).max().unwrap_or_default();
+        let new: usize = newest.iter().map(|entry| of(&bundles, *entry).1.record_len()).sum();
+        let (entries, bytes) =
+            old.iter().map(SharedLeaf::size).fold((newest.len(), new), |all, leaf| (all.0 + leaf.0, all.1 + leaf.1));
         let mut builder = Builder::new(entries, bytes);
         let mut keys = 0;
         let mut put = |key: &[u8], version: Version<'_>| {
@@ -205,6 +199,7 @@ fn newest(bundles: &[Bundle], writes: &[Range<usize>]) -> Vec<u128> {
     entries
 }
 
+/// The write that an entry of [`newest`] stands for.
 fn of(bundles: &[Bundle], entry: u128) -> (&Bundle, &Write) {
     let bundle = &bundles[low_half(entry >> 32)];
     (bundle, &bundle.writes()[low_half(entry)])
