@@ -34,12 +34,13 @@ struct Done {
 }
 
 /// Bytes of records for which a part is large enough; with fewer for each thread, so many that a thread is worth its while.
-const PART: usize = 24 << 20;
-const SMALL_PART: usize = 1 << 20;
+/// In tests a few writes are enough.
+const PART: usize = if cfg!(test) { 4 << 10 } else { 24 << 20 };
+const SMALL_PART: usize = if cfg!(test) { 256 } else { 1 << 20 };
 /// A keyspace with more than so many keys for each write is not built anew.
 const FEW: usize = 4;
 /// Of so many writes one is looked at to cut a keyspace into parts.
-const SAMPLED: usize = 256;
+const SAMPLED: usize = if cfg!(test) { 4 } else { 256 };
 
 /// Puts the writes of `bundles`, which are sorted and in the order of the log, into their keyspaces.
 pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Panicked> {
