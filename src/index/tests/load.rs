@@ -37,7 +37,7 @@ fn key_of(number: u8) -> Vec<u8> {
 
 /// Values of which some are large.
 fn value_of(byte: u8) -> Vec<u8> {
-    vec![byte; if byte % 16 == 0 { 3000 } else { usize::from(byte % 16) }]
+    vec![byte; if byte.is_multiple_of(16) { 3000 } else { usize::from(byte % 16) }]
 }
 
 /// The transactions of some steps on three keyspaces, which are created first; each names those that are there.
@@ -198,11 +198,11 @@ fn what_many_threads_build_is_what_was_written() {
         let key = match number {
             0..30_000 => draw(20_000) << 40,
             30_000..50_000 => 1 << 63 | number,
-            _ => draw(2_000) * 10 << 40,
+            _ => (draw(2_000) * 10) << 40,
         };
         match draw(5) {
             0 => batch.delete(id, &key.to_be_bytes()).unwrap(),
-            kind => batch.put(id, &key.to_be_bytes(), &vec![kind.to_le_bytes()[0]; 100]).unwrap(),
+            kind => batch.put(id, &key.to_be_bytes(), &[kind.to_le_bytes()[0]; 100]).unwrap(),
         }
         if number == 55_000 {
             batch.create_keyspace(3, "three").unwrap();
