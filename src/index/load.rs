@@ -1,9 +1,22 @@
 //! Loading: what the log says goes into an index that nobody reads yet.
 //!
 //! The log has keys in the order in which they were written, which is none: applied one by one, each waits for its own
-//! pages of memory. So writes are gathered, sorted, and applied in the order of their keys, a bundle at a time; of
-//! several to one key only the last counts, since no snapshot is older than the load. Unless there is little, a thread
-//! applies one bundle while the next is gathered.
+//! pages of memory. So writes are gathered, a bundle at a time (`bundle`), each bundle is sorted, and keyspaces are built
+//! from sorted bundles and what they had before, leaf after leaf and with no search (`merge`). Of several writes to one key
+//! only the last counts, since no snapshot is older than the load.
+//!
+//! Unless there is little, one thread sorts a bundle while the next is gathered, another has the memory for the one after it
+//! come (`worker`), and all cores build: a keyspace is cut into parts by its keys.
+//!
+//! **Memory.** Beside the index and the log's read buffer a load takes up to a dozen bundles, each of at most 32 MiB of keys
+//! and values (one transaction more) and 40 bytes for each of at most 2^18 writes: half a gigabyte in all. Once the index
+//! takes more than twice what is gathered, gathering goes on until that is half of the index, so that building it anew
+//! costs each write the same, however large the index is. While a keyspace is built anew its old leaves go piece by piece,
+//! if they lie in the order of their keys; those that were written one by one (see [`Loader::add`]) go at the end.
+
+mod bundle;
+mod merge;
+mod worker;
 
 #[cfg(any(test, shuttle))]
 pub(crate) mod fault;
@@ -12,15 +25,16 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
-use super::map::head;
 use super::tree::Tree;
 use super::{ApplyError, Index};
-use crate::format::batch::{Batch, Op};
+use crate::format::batch::Batch;
 use crate::words::plant::planted;
-use crate::words::sync::{self, Receiver, Sender, Thread};
 use crate::words::types::Lsn;
 
-/// How much is gathered before it is applied.
+use bundle::{Bundle, Scratch};
+use worker::{Memory, Worker};
+
+/// How much is gathered before it is sorted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) writes: usize,
@@ -31,7 +45,6 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The more at once, the more of them meet in a leaf; and a few times this much memory is taken for a while.
     const WRITES: usize = 1 << 18;
     const BYTES: usize = 32 << 20;
     const ALONE: usize = 16 << 10;
@@ -43,35 +56,6 @@ impl Limits {
     }
 }
 
-/// One write, as it was gathered.
-#[derive(Clone, Copy, Debug)]
-struct Write {
-    /// In the bundle's list of keyspaces.
-    tree: u32,
-    /// Its place in the log order.
-    number: u32,
-    /// See [`head`]: mostly it tells which of two keys comes first.
-    head: u64,
-    lsn: Lsn,
-    /// Where its key begins in the bundle's bytes, and where the key, and the value behind it, end.
-    at: usize,
-    key_end: usize,
-    end: usize,
-    is_delete: bool,
-}
-
-/// Writes of consecutive transactions.
-#[derive(Debug, Default)]
-struct Bundle {
-    trees: Vec<Arc<Tree>>,
-    /// Where each is in the list, by its id.
-    places: BTreeMap<u32, u32>,
-    writes: Vec<Write>,
-    bytes: Vec<u8>,
-    /// Of the last transaction.
-    lsn: Lsn,
-}
-
 /// The panic was reported by the panic hook.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Panicked;
@@ -79,37 +63,67 @@ pub(crate) struct Panicked;
 /// Builds an index from transactions in LSN order.
 #[derive(Debug)]
 pub(crate) struct Loader {
-    index: Arc<Index>,
+    index: Index,
     limits: Limits,
+    trees: Trees,
     bundle: Bundle,
+    /// Those that came back from the worker.
+    sorted: Vec<Bundle>,
     /// Bytes of the bundles that were handed over.
     handed_over: usize,
     worker: Option<Worker>,
+    /// Has the next bundle.
+    memory: Option<Memory>,
+    /// Of the last transaction.
+    lsn: Lsn,
+}
+
+/// The keyspaces that are written to.
+#[derive(Debug, Default)]
+struct Trees {
+    list: Vec<Arc<Tree>>,
+    /// Where each is in the list, by its id.
+    places: BTreeMap<u32, u32>,
 }
 
 impl Loader {
+    /// So many sorted bundles are put in, unless the index is much larger.
+    const GATHERED: usize = 8;
+
     pub(crate) fn new(limits: Limits) -> Self {
-        Loader { index: Arc::new(Index::new()), limits, bundle: Bundle::default(), handed_over: 0, worker: None }
+        Loader {
+            index: Index::new(),
+            limits,
+            trees: Trees::default(),
+            bundle: Bundle::default(),
+            sorted: Vec::new(),
+            handed_over: 0,
+            worker: None,
+            memory: None,
+            lsn: Lsn::ZERO,
+        }
     }
 
-    /// Takes in the transaction `batch` of LSN `lsn`. After an error the loader is good for nothing.
+    /// Takes in the transaction `batch` of LSN `lsn`. One that makes or removes keyspaces is applied as a commit is, after
+    /// everything before it. After an error the loader is good for nothing.
     pub(crate) fn add(&mut self, lsn: Lsn, batch: &Batch<'_>) -> Result<Result<(), ApplyError>, Panicked> {
-        if lsn <= self.bundle.lsn {
-            return Ok(Err(ApplyError::LsnNotRising { lsn, applied: self.bundle.lsn }));
+        if lsn <= self.lsn {
+            return Ok(Err(ApplyError::LsnNotRising { lsn, applied: self.lsn }));
         }
-        if batch.iter().any(|op| !op.is_write()) {
+        if !batch.only_writes() {
             self.settle()?;
             return Ok(self.apply(lsn, batch));
         }
         for op in batch {
-            let tree = match self.bundle.place_of(op.keyspace(), &self.index) {
+            let last = self.bundle.last_tree();
+            let tree = match self.trees.place_of(op.keyspace(), last, &self.index) {
                 Ok(tree) => tree,
                 Err(error) => return Ok(Err(error)),
             };
             self.bundle.push(tree, lsn, &op);
         }
-        self.bundle.lsn = lsn;
-        if self.bundle.writes.len() >= self.limits.writes || self.bundle.bytes.len() >= self.limits.bytes {
+        self.lsn = lsn;
+        if self.bundle.writes().len() >= self.limits.writes || self.bundle.bytes() >= self.limits.bytes {
             self.hand_over()?;
         }
         Ok(Ok(()))
@@ -119,197 +133,86 @@ impl Loader {
     fn apply(&mut self, lsn: Lsn, batch: &Batch<'_>) -> Result<(), ApplyError> {
         self.index.apply(lsn, batch, lsn)?;
         self.index.publish(lsn);
-        // So that no key waits to be pruned when a bundle replaces what it has.
+        // So that no key waits to be pruned when what it has is replaced.
         self.index.prune(lsn, usize::MAX);
-        self.bundle.lsn = lsn;
+        self.trees = Trees::default();
+        self.lsn = lsn;
         Ok(())
     }
 
-    /// Gives the bundle to the worker. While there is little, and where no thread is to be had, it is applied here.
+    /// Gives the bundle to the worker. While there is little, and where no thread is to be had, it is sorted here.
     fn hand_over(&mut self) -> Result<(), Panicked> {
-        self.handed_over += self.bundle.bytes.len();
-        if self.worker.is_none() && self.handed_over >= self.limits.alone {
-            self.worker = Worker::start(&self.index);
-        }
-        let empty = match &mut self.worker {
-            Some(worker) => worker.empty()?,
-            None => Bundle::default(),
+        self.handed_over += self.bundle.bytes();
+        let next = match &self.memory {
+            Some(memory) => memory.take()?,
+            None => Bundle::like(&self.bundle),
         };
-        let full = self.begin(empty);
+        if self.worker.is_none() && self.handed_over >= self.limits.alone {
+            self.worker = Worker::start();
+            self.memory = Memory::start();
+        }
+        if let Some(memory) = &self.memory {
+            memory.want(&self.bundle);
+        }
+        let full = mem::replace(&mut self.bundle, next);
         match &mut self.worker {
-            Some(worker) => worker.send(full),
-            None => self.bundle = full.apply(&self.index).after(self.bundle.lsn),
+            Some(worker) => worker.send(full, &mut self.sorted)?,
+            None => self.sort(full),
+        }
+        if self.sorted.len() >= Self::GATHERED {
+            let gathered: usize = self.sorted.iter().map(Bundle::memory).sum();
+            if gathered >= self.index.bytes() / 2 {
+                self.merge()?;
+            }
         }
         Ok(())
     }
 
-    /// Applies everything gathered so far.
+    fn sort(&mut self, mut bundle: Bundle) {
+        bundle.sort(&mut Scratch::default());
+        self.sorted.push(bundle);
+    }
+
+    /// Puts in everything gathered so far.
     fn settle(&mut self) -> Result<(), Panicked> {
+        if let Some(memory) = self.memory.take() {
+            memory.finish();
+        }
         if let Some(worker) = self.worker.take() {
-            worker.finish()?;
+            worker.finish(&mut self.sorted)?;
         }
-        if planted!("load-forgets-the-last-bundle") && self.handed_over > 0 {
-            self.bundle = mem::take(&mut self.bundle).empty();
+        let last = mem::take(&mut self.bundle);
+        let is_forgotten = planted!("load-forgets-the-last-bundle") && self.handed_over > 0;
+        if !(last.is_empty() || is_forgotten) {
+            self.sort(last);
         }
-        let last = self.begin(Bundle::default());
-        self.bundle = last.apply(&self.index).after(self.bundle.lsn);
+        self.merge()?;
+        self.index.loaded(self.lsn);
         Ok(())
     }
 
-    /// Goes on in the memory of `empty`; returns the bundle so far, sorted: the reading thread has the time.
-    fn begin(&mut self, empty: Bundle) -> Bundle {
-        let lsn = self.bundle.lsn;
-        self.bundle.sort();
-        mem::replace(&mut self.bundle, empty.after(lsn))
+    /// Puts in what is sorted.
+    fn merge(&mut self) -> Result<(), Panicked> {
+        if self.sorted.is_empty() { Ok(()) } else { merge::merge(&self.trees.list, mem::take(&mut self.sorted)) }
     }
 
     /// The index with everything in it.
     pub(crate) fn finish(mut self) -> Result<Index, Panicked> {
         self.settle()?;
-        Arc::into_inner(self.index).ok_or(Panicked)
+        Ok(self.index)
     }
 }
 
-impl Bundle {
-    /// Where the keyspace `id` is in the list.
-    fn place_of(&mut self, id: u32, index: &Index) -> Result<u32, ApplyError> {
-        // The last one is mostly the next one too.
-        let known = self.writes.last().map(|last| last.tree).filter(|last| self.trees[*last as usize].id() == id);
+impl Trees {
+    /// Where the keyspace `id` is in the list; `last` is the place of the one before.
+    fn place_of(&mut self, id: u32, last: Option<u32>, index: &Index) -> Result<u32, ApplyError> {
+        let known = last.filter(|last| self.list[*last as usize].id() == id);
         if let Some(place) = known.or_else(|| self.places.get(&id).copied()) {
             return Ok(place);
         }
-        let place = u32::try_from(self.trees.len()).expect("an id has 32 bits");
-        self.trees.push(index.alive(id)?);
+        let place = u32::try_from(self.list.len()).expect("an id has 32 bits");
+        self.list.push(index.alive(id)?);
         self.places.insert(id, place);
         Ok(place)
-    }
-
-    fn push(&mut self, tree: u32, lsn: Lsn, op: &Op<'_>) {
-        let (key, value) = match *op {
-            Op::Put { key, value, .. } => (key, Some(value)),
-            Op::Delete { key, .. } => (key, None),
-            Op::CreateKeyspace { .. } | Op::DropKeyspace { .. } => return,
-        };
-        let number = u32::try_from(self.writes.len()).expect("a batch of 2^32 writes is over every limit");
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(key);
-        let key_end = self.bytes.len();
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        let end = self.bytes.len();
-        self.writes.push(Write { tree, number, head: head(key), lsn, at, key_end, end, is_delete: value.is_none() });
-    }
-
-    /// Brings the writes into the order of their keys, and those to one key into that of the log.
-    fn sort(&mut self) {
-        let Bundle { writes, bytes, .. } = self;
-        let key = |write: &Write| &bytes[write.at..write.key_end];
-        writes.sort_unstable_by(|a, b| {
-            let by_head = (a.tree, a.head).cmp(&(b.tree, b.head));
-            by_head.then_with(|| key(a).cmp(key(b))).then(a.number.cmp(&b.number))
-        });
-    }
-
-    /// Puts the writes, which are sorted, where they belong; returns the memory that they were in.
-    fn apply(self, index: &Index) -> Bundle {
-        let Bundle { trees, writes, bytes, lsn, .. } = &self;
-        let key = |write: &Write| &bytes[write.at..write.key_end];
-        for of_tree in writes.chunk_by(|a, b| a.tree == b.tree) {
-            let same_key = |a: &Write, b: &Write| a.head == b.head && key(a) == key(b);
-            let mut ahead = of_tree.iter().skip(Self::AHEAD);
-            let which = if planted!("load-keeps-the-first-write") { <[Write]>::first } else { <[Write]>::last };
-            let last_of_each = of_tree.chunk_by(same_key).filter_map(which).map(|write| {
-                ahead.next().inspect(|write| fetch(bytes, write));
-                let value = (!write.is_delete).then(|| &bytes[write.key_end..write.end]);
-                (key(write), write.lsn, value)
-            });
-            trees[of_tree[0].tree as usize].load(last_of_each);
-        }
-        index.loaded(*lsn);
-        self.empty()
-    }
-
-    /// In the order of their keys the writes lie anywhere in the bytes: so many before its turn each is fetched.
-    const AHEAD: usize = 16;
-
-    /// Only its memory.
-    fn empty(mut self) -> Bundle {
-        self.trees.clear();
-        self.places.clear();
-        self.writes.clear();
-        self.bytes.clear();
-        self
-    }
-
-    /// A bundle that begins behind `lsn`.
-    fn after(self, lsn: Lsn) -> Bundle {
-        Bundle { lsn, ..self }
-    }
-}
-
-/// Has what was written come from memory, and waits for none of it.
-fn fetch(bytes: &[u8], write: &Write) {
-    for line in bytes[write.at..write.end].chunks(64) {
-        std::hint::black_box(line[0]);
-    }
-}
-
-/// The thread that applies bundles.
-#[derive(Debug)]
-struct Worker {
-    bundles: Sender<Bundle>,
-    /// Those that were applied: their memory.
-    applied: Receiver<Bundle>,
-    /// Not come back yet.
-    away: usize,
-    thread: Thread,
-}
-
-impl Worker {
-    /// More would be memory for nothing: the slower of the two sides sets the pace.
-    const MOST_AWAY: usize = 2;
-
-    fn start(index: &Arc<Index>) -> Option<Self> {
-        let ((bundles, incoming), (outgoing, applied)) = (sync::channel::<Bundle>(), sync::channel());
-        let index = Arc::clone(index);
-        #[cfg(any(test, shuttle))]
-        let mut fault = fault::Fault::take();
-        let apply = move || {
-            while let Some(bundle) = incoming.recv() {
-                #[cfg(any(test, shuttle))]
-                if fault.strikes() {
-                    return;
-                }
-                outgoing.send(bundle.apply(&index));
-            }
-            // Before the queue closes: whoever sees its end may want the index for itself.
-            drop(index);
-            outgoing.close();
-        };
-        let thread = sync::spawn("forelog-load", apply).ok()?;
-        Some(Worker { bundles, applied, away: 0, thread })
-    }
-
-    /// Waits until no more than a few are away; returns memory for another.
-    fn empty(&mut self) -> Result<Bundle, Panicked> {
-        if self.away < Self::MOST_AWAY {
-            return Ok(Bundle::default());
-        }
-        self.away -= 1;
-        self.applied.recv().ok_or(Panicked)
-    }
-
-    fn send(&mut self, bundle: Bundle) {
-        self.bundles.send(bundle);
-        self.away += 1;
-    }
-
-    fn finish(self) -> Result<(), Panicked> {
-        self.bundles.close();
-        if planted!("race-load-finish-does-not-wait") {
-            return Ok(());
-        }
-        let back = std::iter::from_fn(|| self.applied.recv()).count();
-        self.thread.join();
-        if back == self.away || planted!("race-load-misses-a-dead-worker") { Ok(()) } else { Err(Panicked) }
     }
 }

@@ -251,6 +251,11 @@ impl Index {
         self.publish(lsn);
     }
 
+    /// What the leaves of all keyspaces take, in bytes.
+    fn bytes(&self) -> usize {
+        self.catalogue.read().trees().map(|tree| tree.bytes()).sum()
+    }
+
     fn alive(&self, keyspace: u32) -> Result<Arc<Tree>, ApplyError> {
         self.catalogue.read().alive(keyspace).cloned().ok_or(ApplyError::NoSuchKeyspace(keyspace))
     }

@@ -11,7 +11,7 @@ use crate::words::types::Lsn;
 use super::cursor::Direction;
 use super::kept::Kept;
 use super::key::Key;
-use super::map::{KeyRange, Map, Slot};
+use super::map::{KeyRange, Map, SharedLeaf, Slot};
 use super::snapshot::Horizon;
 use super::undo::Undo;
 use super::value::Value;
@@ -251,6 +251,32 @@ impl Tree {
         }
     }
 
+    /// Takes its keys out, while nobody reads and nothing waits to be pruned: [`Tree::put_all`] comes next.
+    pub(super) fn take_all(&self) -> Vec<SharedLeaf> {
+        let mut state = self.state.write();
+        (state.keys, state.live) = (0, 0);
+        std::mem::take(&mut state.map).into_shared_leaves()
+    }
+
+    /// Takes in all of its keys.
+    pub(super) fn put_all(&self, map: Map, keys: usize, newest: Lsn) {
+        let mut state = self.state.write();
+        (state.keys, state.live) = (keys, keys);
+        state.newest = newest.max(state.newest);
+        state.map = map;
+    }
+
+    /// Panics unless its keys are in order.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        self.state.read().map.check();
+    }
+
+    /// The bytes of its keys and of the values that lie with them, and what room there is.
+    pub(super) fn bytes(&self) -> usize {
+        self.state.read().map.leaf_bytes()
+    }
+
     /// Prunes up to `budget` superseded versions, but those that held snapshots read.
     pub(super) fn settle(&self, budget: usize, horizon: &Horizon, filings: &mut Vec<Filing>) -> Settled {
         let mut state = self.state.write();
@@ -339,11 +365,11 @@ impl Tree {
 }
 
 /// A large value in memory that can be shared.
-fn share(value: Option<&[u8]>) -> Option<Value> {
+pub(super) fn share(value: Option<&[u8]>) -> Option<Value> {
     value.filter(|value| value.len() > MOST_IN_PLACE).map(Value::from)
 }
 
-fn content<'a>(value: Option<&'a [u8]>, shared: Option<&'a Value>) -> Content<'a> {
+pub(super) fn content<'a>(value: Option<&'a [u8]>, shared: Option<&'a Value>) -> Content<'a> {
     match (shared, value) {
         (Some(value), _) => Content::Shared(value),
         (None, Some(value)) => Content::InPlace(value),

@@ -84,6 +84,18 @@ impl<const N: usize> Node<N> {
         }
     }
 
+    /// Adds the leaves below to `ids`, in order.
+    pub(super) fn leaf_ids(&self, ids: &mut Vec<Id>) {
+        match self {
+            Node::Leaf(id) => ids.push(*id),
+            Node::Branch(branch) => {
+                for index in 0..branch.children.len() {
+                    branch.children[index].leaf_ids(ids);
+                }
+            }
+        }
+    }
+
     /// Appends what `right`, the next node on the same level, holds.
     fn append(&mut self, separator: Key, right: Node<N>, leaves: &mut Leaves<N>) {
         match (self, right) {

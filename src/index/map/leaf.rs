@@ -1,8 +1,11 @@
 //! The nodes that hold the entries: slotted pages in memory.
 
+use std::ops::{Bound, Range};
+
 use super::super::key::Key;
 use super::super::value::Value;
 use super::super::version::{Content, Version};
+use super::KeyRange;
 use super::branch::FULL;
 use super::heads::{Heads, common};
 use super::record::{Form, Header};
@@ -65,6 +68,52 @@ impl<const N: usize> Leaf<N> {
     pub(super) fn fullness(&self) -> usize {
         let entries = (self.len() * FULL).div_ceil(N);
         entries.max((self.end - self.unused) * FULL / ROOM)
+    }
+
+    /// The bytes of its records.
+    pub(super) fn used(&self) -> usize {
+        self.end - self.unused
+    }
+
+    /// How many leaves about so many entries take, with so many bytes of keys, and of values that lie with them.
+    pub(super) fn count_for(entries: usize, bytes: usize) -> usize {
+        entries / (N / 2) + (bytes + entries * Header::LEN) / (ROOM / 4 * 3) + 1
+    }
+
+    /// Whether the records that were pushed and `new` are no more than `part` says of all the room.
+    pub(super) fn is_below(&self, part: impl Fn(usize) -> usize, new: &New<'_>) -> bool {
+        self.end + new.record_len() <= part(ROOM)
+    }
+
+    /// Appends an entry above all others, as number `index`. Until [`Leaf::end_pushing`] nothing finds it.
+    pub(super) fn push(&mut self, index: usize, new: &New<'_>) {
+        self.put(index, new);
+    }
+
+    /// Takes in the `len` entries that were pushed.
+    pub(super) fn end_pushing(&mut self, len: usize) {
+        self.rebuild(len);
+    }
+
+    pub(super) fn last_key(&self) -> &[u8] {
+        self.key(self.len() - 1)
+    }
+
+    /// Where the entries of `range` are.
+    pub(super) fn indices(&self, (low, high): KeyRange<'_>) -> Range<usize> {
+        let from = |key| self.search(key).unwrap_or_else(|free| free);
+        let behind = |key| self.search(key).map_or_else(|free| free, |index| index + 1);
+        let first = match low {
+            Bound::Unbounded => 0,
+            Bound::Included(key) => from(key),
+            Bound::Excluded(key) => behind(key),
+        };
+        let end = match high {
+            Bound::Unbounded => self.len(),
+            Bound::Included(key) => behind(key),
+            Bound::Excluded(key) => from(key),
+        };
+        first..end
     }
 
     /// Whether `new` can be put in.
@@ -349,7 +398,7 @@ fn record_at(bytes: &[u8], place: u16) -> &[u8] {
 }
 
 /// The shortest key above `low` that is not above `high`.
-fn separator(low: &[u8], high: &[u8]) -> Key {
+pub(super) fn separator(low: &[u8], high: &[u8]) -> Key {
     let length = common(low, high) + 1;
     Key::from(&high[..length.min(high.len())])
 }

@@ -6,6 +6,7 @@
 //! that it looks for.
 
 mod branch;
+mod build;
 #[cfg(test)]
 mod check;
 mod heads;
@@ -20,6 +21,7 @@ use std::ops::Bound;
 use super::version::Version;
 
 use branch::{Branch, Leaves, Node};
+pub(super) use build::{Builder, Built, SharedLeaf};
 pub(super) use heads::head;
 use leaf::{Leaf, New};
 use pool::Id;
@@ -146,6 +148,11 @@ impl<const N: usize> Map<N> {
     pub(super) fn shed(&mut self) -> bool {
         self.root = Node::Leaf(Id::FIRST);
         self.leaves.shed()
+    }
+
+    /// The bytes of its leaves; values of more than some length are not among them.
+    pub(super) fn leaf_bytes(&self) -> usize {
+        self.leaves.len() * size_of::<Leaf<N>>()
     }
 
     /// The keys of `range` in order; none if it ends before it begins.

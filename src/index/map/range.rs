@@ -92,11 +92,7 @@ impl<'a, const N: usize> Place<'a, N> {
             Bound::Included(key) | Bound::Excluded(key) => Path::to(root, key),
         };
         let leaf = &leaves[id];
-        let index = match low {
-            Bound::Unbounded => 0,
-            Bound::Included(key) => leaf.search(key).unwrap_or_else(|free| free),
-            Bound::Excluded(key) => leaf.search(key).map_or_else(|free| free, |index| index + 1),
-        };
+        let index = leaf.indices((low, Bound::Unbounded)).start;
         if index < leaf.len() {
             return Some(Place { path, leaf, index });
         }
@@ -110,11 +106,7 @@ impl<'a, const N: usize> Place<'a, N> {
             Bound::Included(key) | Bound::Excluded(key) => Path::to(root, key),
         };
         let leaf = &leaves[id];
-        let end = match high {
-            Bound::Unbounded => leaf.len(),
-            Bound::Included(key) => leaf.search(key).map_or_else(|free| free, |index| index + 1),
-            Bound::Excluded(key) => leaf.search(key).unwrap_or_else(|free| free),
-        };
+        let end = leaf.indices((Bound::Unbounded, high)).end;
         if let Some(index) = end.checked_sub(1) {
             return Some(Place { path, leaf, index });
         }

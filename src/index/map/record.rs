@@ -31,6 +31,9 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// Its bytes.
+    pub(super) const LEN: usize = LEN;
+
     pub(super) fn of(new: &New<'_>, form: Form, value: u32) -> Self {
         let key_len = u16::try_from(new.key.len()).expect("a key has at most 65,535 bytes");
         Header { lsn: new.version.lsn, older: new.version.older, value, key_len, form }

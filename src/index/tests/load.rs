@@ -24,6 +24,23 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Keys that are hard to tell apart: by one byte behind the first eight or sixteen, by zeros at the end, by their length.
+fn key_of(number: u8) -> Vec<u8> {
+    let prefix: &[u8] = match number % 4 {
+        0 => b"k",
+        1 => b"k2345678",
+        2 => b"k234567890123456",
+        _ => return [b"k2345678".as_slice(), &vec![0; usize::from(number)]].concat(),
+    };
+    let length = if number == 10 { 2000 } else { 1 };
+    [prefix, &vec![number; length]].concat()
+}
+
+/// Values of which some are large.
+fn value_of(byte: u8) -> Vec<u8> {
+    vec![byte; if byte.is_multiple_of(16) { 3000 } else { usize::from(byte % 16) }]
+}
+
 /// The transactions of some steps on three keyspaces, which are created first; each names those that are there.
 fn batches(steps: &[Step]) -> Vec<BatchBuilder> {
     let mut ids = [1, 2, 3];
@@ -37,9 +54,9 @@ fn batches(steps: &[Step]) -> Vec<BatchBuilder> {
         match step {
             Step::Write(writes) => {
                 for (space, key, value) in writes {
-                    let (id, key) = (ids[usize::from(*space)], [b'k', *key]);
+                    let (id, key) = (ids[usize::from(*space)], key_of(*key));
                     match value {
-                        Some(value) => batch.put(id, &key, &[*value]).unwrap(),
+                        Some(value) => batch.put(id, &key, &value_of(*value)).unwrap(),
                         None => batch.delete(id, &key).unwrap(),
                     }
                 }
@@ -99,12 +116,7 @@ proptest! {
         let mut batches = batches(&[steps, later.clone()].concat());
         let behind = batches.split_off(batches.len() - later.len());
         let loaded = load(&batches, Limits { writes, bytes, alone });
-        let written = Index::new();
-        for (number, batch) in (1..).zip(&batches) {
-            written.apply(Lsn::new(number * 8), &batch.batch(), Lsn::new(number * 8)).unwrap();
-            written.publish(Lsn::new(number * 8));
-        }
-        written.prune(written.visible(), usize::MAX);
+        let written = write(&batches);
         prop_assert_eq!(contents(&loaded), contents(&written));
         // What comes after finds no difference either.
         for (number, batch) in (batches.len() as u64 + 1..).zip(&behind) {
@@ -168,7 +180,59 @@ fn drawn(seed: u64) -> Vec<BatchBuilder> {
     batches(&steps.collect::<Vec<_>>())
 }
 
-/// Whoever gathers and whoever applies, in the order that a seed draws.
+/// Puts the same batches into an index one by one, as commits do.
+fn write(batches: &[BatchBuilder]) -> Index {
+    let written = Index::new();
+    for (number, batch) in (1..).zip(batches) {
+        written.apply(Lsn::new(number * 8), &batch.batch(), Lsn::new(number * 8)).unwrap();
+        written.publish(Lsn::new(number * 8));
+    }
+    written.prune(written.visible(), usize::MAX);
+    written
+}
+
+/// So much that keyspaces are cut into parts for several threads, with bundles so small that they are built several times,
+/// and that little is put into what is large.
+#[test]
+fn what_many_threads_build_is_what_was_written() {
+    let mut state = 7_u64;
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut all = vec![BatchBuilder::new()];
+    all[0].create_keyspace(1, "one").unwrap();
+    all[0].create_keyspace(2, "two").unwrap();
+    for number in 0..60_000_u64 {
+        let mut batch = BatchBuilder::new();
+        let id = if draw(10) == 0 { 2 } else { 1 };
+        // First at random, then in order and above all others, then a few here and there.
+        let key = match number {
+            0..30_000 => draw(20_000) << 40,
+            30_000..50_000 => 1 << 63 | number,
+            _ => (draw(2_000) * 10) << 40,
+        };
+        match draw(5) {
+            0 => batch.delete(id, &key.to_be_bytes()).unwrap(),
+            kind => batch.put(id, &key.to_be_bytes(), &[kind.to_le_bytes()[0]; 100]).unwrap(),
+        }
+        if number == 55_000 {
+            batch.create_keyspace(3, "three").unwrap();
+        }
+        all.push(batch);
+    }
+    let expected = contents(&write(&all));
+    for writes in [700, 100_000] {
+        let limits = Limits { writes, bytes: 1 << 30, alone: 0 };
+        let loaded = schedule::run(writes as u64, || load(&all, limits));
+        assert!(contents(&loaded) == expected, "bundles of {writes} writes");
+        for tree in loaded.keyspaces(loaded.visible()) {
+            tree.check();
+        }
+    }
+}
+
+/// Whoever gathers and whoever sorts, in the order that a seed draws.
 #[test]
 fn two_threads_load_what_one_does() {
     for seed in 0..200 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::map::{Map, Slot};
+use super::super::map::{Builder, Map, Slot};
 use super::super::version::{Content, MOST_IN_PLACE, Seq, Version};
 use super::*;
 
@@ -283,6 +283,56 @@ fn keys_that_come_in_order_fill_nodes() {
     }
     map.check();
     assert!(map.shape().nodes <= 10_000_usize.div_ceil(128) + 2, "{:?}", map.shape());
+}
+
+/// Builds a map of the entries of `model`, in so many pieces.
+fn built<const N: usize>(model: &BTreeMap<Vec<u8>, u64>, pieces: usize) -> Map<N> {
+    let entries: Vec<_> = model.iter().collect();
+    let build = |piece: &[(&Vec<u8>, &u64)]| {
+        let mut builder = Builder::<N>::new(piece.len(), 0);
+        for (key, tag) in piece {
+            with_version(**tag, |version| builder.push(key, version));
+        }
+        builder.finish()
+    };
+    Map::of(entries.chunks(entries.len().div_ceil(pieces).max(1)).map(build))
+}
+
+fn build_and_go_on<const N: usize>(count: u64, pieces: usize) {
+    let mut state = count;
+    let key = |number: u64| [b"kkkkkkkk".as_slice(), &number.to_be_bytes()].concat();
+    let model: BTreeMap<_, _> = (1..=count).map(|tag| (key(tag * 7), tag)).collect();
+    let mut pair = Pair { map: built::<N>(&model, pieces), model, tag: count };
+    pair.map.check();
+    pair.check_all();
+    for _ in 0..500 {
+        pair.put(key(random(&mut state) % (count * 7 + 10)));
+        pair.remove(&key(random(&mut state) % (count + 1) * 7));
+    }
+    pair.map.check();
+    pair.check_all();
+    // What is taken apart has all of it, from leaves as they come about by inserts.
+    let leaves = std::mem::take(&mut pair.map).into_shared_leaves();
+    let all = leaves.iter().flat_map(|leaf| leaf.entries((Bound::Unbounded, Bound::Unbounded)));
+    assert!(all.map(|(key, version)| (key.to_vec(), tag_of(&version))).eq(pair.model));
+}
+
+#[test]
+fn a_map_that_was_built_is_a_sorted_map() {
+    for (count, pieces) in [(0, 1), (1, 1), (5, 1), (5, 5), (29, 2), (300, 7), (3000, 3)] {
+        build_and_go_on::<4>(count, pieces);
+        build_and_go_on::<8>(count, pieces);
+        build_and_go_on::<128>(count, pieces);
+    }
+}
+
+#[test]
+fn a_map_that_was_built_has_full_leaves() {
+    let model = (0..10_000_u64).map(|number| (number.to_be_bytes().to_vec(), number * 99)).collect();
+    let map = built::<128>(&model, 1);
+    map.check();
+    assert!(map.shape().nodes <= 10_000_usize.div_ceil(112) + 2, "{:?}", map.shape());
+    assert_eq!(map.leaf_count(), 10_000_usize.div_ceil(112));
 }
 
 #[test]

@@ -249,6 +249,11 @@ impl Thread {
     }
 }
 
+/// How many threads make sense for work that waits for nothing.
+pub(crate) fn parallelism() -> usize {
+    2
+}
+
 /// A value that is set once.
 #[derive(Debug)]
 pub(crate) struct OnceLock<T> {

@@ -171,6 +171,15 @@ impl Thread {
     }
 }
 
+/// How many threads make sense for work that waits for nothing. In a simulation always the same number.
+pub(crate) fn parallelism() -> usize {
+    #[cfg(feature = "sim")]
+    if schedule::is_simulated() {
+        return 2;
+    }
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Gives the processor to another thread, if one wants it.
 pub(crate) fn yield_now() {
     #[cfg(feature = "sim")]

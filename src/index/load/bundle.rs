@@ -1,0 +1,205 @@
+//! Writes of consecutive transactions: gathered, and then brought into the order of their keys.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use super::super::map::head;
+use crate::format::batch::Op;
+use crate::words::memory::{populate, prefer_large_pages};
+use crate::words::plant::planted;
+use crate::words::types::Lsn;
+
+/// Bytes of a key in its head, and again in its tail.
+const HEAD_LEN: usize = 8;
+
+/// One write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Write {
+    /// See [`head`]: mostly it tells which of two keys comes first.
+    pub(super) head: u64,
+    /// The same of what is behind the first eight bytes: of two short keys it tells whether they are the same, too, and
+    /// nobody waits for the keys themselves.
+    tail: u64,
+    pub(super) lsn: Lsn,
+    /// Where its key begins in the bundle's bytes; the value is behind it.
+    at: u32,
+    value_len: u32,
+    /// Which of the loader's keyspaces it is in.
+    tree: u32,
+    key_len: u16,
+    is_delete: bool,
+}
+
+/// Writes of consecutive transactions, in the order of the log, or sorted, and then each key's last one alone.
+#[derive(Debug, Default)]
+pub(super) struct Bundle {
+    writes: Vec<Write>,
+    bytes: Vec<u8>,
+}
+
+impl Write {
+    /// The lengths of key and value.
+    pub(super) fn lens(&self) -> (usize, usize) {
+        (usize::from(self.key_len), self.value_len as usize)
+    }
+}
+
+impl Bundle {
+    /// An empty one that does not move before it is about as large as `other`.
+    pub(super) fn like(other: &Bundle) -> Self {
+        let bytes = other.bytes.len() + other.bytes.len() / 64;
+        let mut bundle = Bundle { writes: Vec::with_capacity(other.writes.len()), bytes: Vec::with_capacity(bytes) };
+        prefer_large_pages(&mut bundle.writes);
+        prefer_large_pages(&mut bundle.bytes);
+        bundle
+    }
+
+    /// Has its memory come, as long as `goes_on` says so.
+    pub(super) fn populate(&mut self, goes_on: impl Fn() -> bool) {
+        populate(&mut self.bytes, &goes_on);
+        populate(&mut self.writes, &goes_on);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    pub(super) fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    /// How many bytes of keys and values there are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// All the memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.len() + size_of_val(self.writes())
+    }
+
+    /// The keyspace that was written to last, mostly the next one too.
+    pub(super) fn last_tree(&self) -> Option<u32> {
+        self.writes.last().map(|last| last.tree)
+    }
+
+    pub(super) fn push(&mut self, tree: u32, lsn: Lsn, op: &Op<'_>) {
+        let (key, value) = match *op {
+            Op::Put { key, value, .. } => (key, Some(value)),
+            Op::Delete { key, .. } => (key, None),
+            Op::CreateKeyspace { .. } | Op::DropKeyspace { .. } => return,
+        };
+        let narrow = |count| u32::try_from(count).expect("a bundle and a transaction are far below 4 GiB");
+        let at = narrow(self.bytes.len());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
+        let value_len = narrow(value.unwrap_or_default().len());
+        let tail = head(key.get(HEAD_LEN..).unwrap_or_default());
+        self.writes.push(Write {
+            head: head(key),
+            tail,
+            lsn,
+            at,
+            value_len,
+            tree,
+            key_len,
+            is_delete: value.is_none(),
+        });
+    }
+
+    #[inline]
+    pub(super) fn key(&self, write: &Write) -> &[u8] {
+        &self.bytes[write.at as usize..][..usize::from(write.key_len)]
+    }
+
+    /// How the keys of `write` and of `other`, which is in the bundle `of_other`, compare if their heads are the same.
+    #[inline]
+    pub(super) fn compare_tails(&self, write: &Write, of_other: &Bundle, other: &Write) -> Ordering {
+        let is_short = |write: &Write| usize::from(write.key_len) <= 2 * HEAD_LEN;
+        write.tail.cmp(&other.tail).then_with(|| match is_short(write) && is_short(other) {
+            // They are the same but for zeros at the end.
+            true => write.key_len.cmp(&other.key_len),
+            false => self.key(write).cmp(of_other.key(other)),
+        })
+    }
+
+    /// What is put; `None` for a delete.
+    #[inline]
+    pub(super) fn value(&self, write: &Write) -> Option<&[u8]> {
+        let begin = write.at as usize + usize::from(write.key_len);
+        (!write.is_delete).then(|| &self.bytes[begin..][..write.value_len as usize])
+    }
+
+    /// Has the key and the value come from memory, the beginning of them if they are long; what it returns is of no use.
+    #[inline]
+    pub(super) fn fetch(&self, write: &Write) -> u8 {
+        const LINE: usize = 64;
+        const LINES: usize = 16;
+        let begin = write.at as usize;
+        let written = &self.bytes[begin..begin + usize::from(write.key_len) + write.value_len as usize];
+        let lines = written.iter().step_by(LINE).take(LINES).chain(written.last());
+        lines.fold(0, |all, byte| all | byte)
+    }
+
+    /// Brings the writes into the order of their keys, and forgets all but the last to each.
+    pub(super) fn sort(&mut self, scratch: &mut Scratch) {
+        let Scratch { order, writes } = scratch;
+        let number = |number: usize| u32::try_from(number).expect("a batch of 2^32 writes is over every limit");
+        order.clear();
+        order.extend(
+            self.writes
+                .iter()
+                .enumerate()
+                .map(|(n, write)| u128::from(write.tree) << 96 | u128::from(write.head) << 32 | u128::from(number(n))),
+        );
+        order.sort_unstable();
+        let write = |entry| &self.writes[low_half(entry)];
+        keep_newest(order, 32, |a, b| self.compare_tails(write(a), self, write(b)));
+        writes.clear();
+        writes.extend(order.iter().map(|entry| self.writes[low_half(*entry)]));
+        std::mem::swap(&mut self.writes, writes);
+    }
+
+    /// Where the writes to one keyspace are, once they are sorted.
+    pub(super) fn of_tree(&self, tree: u32) -> Range<usize> {
+        let first = self.writes.partition_point(|write| write.tree < tree);
+        first..first + self.writes[first..].partition_point(|write| write.tree == tree)
+    }
+}
+
+/// Memory for sorting.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    order: Vec<u128>,
+    writes: Vec<Write>,
+}
+
+/// The lowest 32 bits.
+pub(super) fn low_half(entry: u128) -> usize {
+    (entry & u128::from(u32::MAX)) as usize
+}
+
+/// Of entries in the order of their heads, and then of the log, keeps the last to each key, in the order of the keys. The
+/// head of an entry is above its lowest `shift` bits; `compare` tells how two keys with the same head compare.
+pub(super) fn keep_newest(entries: &mut Vec<u128>, shift: u32, compare: impl Fn(u128, u128) -> Ordering) {
+    let mut kept = 0;
+    let mut next = 0;
+    while let Some(first) = entries.get(next) {
+        let head = first >> shift;
+        let tied = 1 + entries[next + 1..].iter().take_while(|entry| *entry >> shift == head).count();
+        let end = next + tied;
+        if tied > 2 || (tied == 2 && compare(entries[next], entries[next + 1]).is_gt()) {
+            entries[next..end].sort_by(|a, b| compare(*a, *b));
+        }
+        while next < end {
+            let oldest = entries[next];
+            next += 1;
+            let newer = entries[next..end].iter().take_while(|entry| compare(oldest, **entry).is_eq()).count();
+            next += newer;
+            entries[kept] = if planted!("load-keeps-the-first-write") { oldest } else { entries[next - 1] };
+            kept += 1;
+        }
+    }
+    entries.truncate(kept);
+}

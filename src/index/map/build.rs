@@ -1,0 +1,151 @@
+//! Building a map from entries that come in order: leaf after leaf, with no search.
+
+use std::sync::Arc;
+
+use super::super::version::Version;
+use super::branch::{Branch, Leaves, Node, Split};
+use super::leaf::{Leaf, New, separator};
+use super::pool::{Chunk, Id};
+use super::row::Row;
+use super::{FAN_OUT, KeyRange, Map};
+
+/// Leaves in order, in the pieces of memory that they take.
+#[derive(Debug)]
+pub(in super::super) struct Built<const N: usize = FAN_OUT> {
+    chunks: Vec<Chunk<Leaf<N>>>,
+}
+
+/// Puts entries that come in order into leaves.
+#[derive(Debug)]
+pub(in super::super) struct Builder<const N: usize = FAN_OUT> {
+    chunks: Vec<Chunk<Leaf<N>>>,
+    /// How many more leaves are expected.
+    expected: usize,
+    /// Entries in the last leaf.
+    len: usize,
+}
+
+/// An eighth of a leaf is left free: one that is full splits at the first key that comes to it.
+const fn loaded(full: usize) -> usize {
+    full - full / 8
+}
+
+impl<const N: usize> Builder<N> {
+    /// For at most about so many entries, with so many bytes of keys, and of values that lie with them.
+    pub(in super::super) fn new(entries: usize, bytes: usize) -> Self {
+        Builder { chunks: Vec::new(), expected: Leaf::<N>::count_for(entries, bytes), len: 0 }
+    }
+
+    /// Puts in an entry, whose key is above all others.
+    pub(in super::super) fn push(&mut self, key: &[u8], version: Version<'_>) {
+        let new = New { key, version };
+        let len = self.len;
+        let room = |leaf: &&mut Leaf<N>| len < loaded(N) && leaf.is_below(loaded, &new);
+        if let Some(leaf) = self.chunks.last_mut().and_then(Chunk::last_mut).filter(room) {
+            leaf.push(len, &new);
+            self.len += 1;
+            return;
+        }
+        self.end_leaf();
+        if self.chunks.last().is_none_or(Chunk::is_full) {
+            self.chunks.push(Chunk::with_room(self.expected));
+        }
+        self.expected = self.expected.saturating_sub(1);
+        if let Some(leaf) = self.chunks.last_mut().map(Chunk::add) {
+            leaf.push(0, &new);
+        }
+        self.len = 1;
+    }
+
+    fn end_leaf(&mut self) {
+        if let Some(leaf) = self.chunks.last_mut().and_then(Chunk::last_mut) {
+            leaf.end_pushing(self.len);
+        }
+    }
+
+    pub(in super::super) fn finish(mut self) -> Built<N> {
+        self.end_leaf();
+        Built { chunks: self.chunks }
+    }
+}
+
+impl<const N: usize> Map<N> {
+    /// The map of some leaves, none of which has a key below those of one before it.
+    pub(in super::super) fn of(built: impl IntoIterator<Item = Built<N>>) -> Self {
+        let chunks: Vec<_> = built.into_iter().flat_map(|built| built.chunks).collect();
+        if chunks.is_empty() {
+            return Map::default();
+        }
+        let leaves = Leaves::of(chunks);
+        let mut before: Option<&Leaf<N>> = None;
+        let mut level: Vec<Split<N>> = Vec::new();
+        for id in leaves.ids() {
+            let leaf = &leaves[id];
+            let low = before.map_or_else(|| [][..].into(), |before| separator(before.last_key(), leaf.key(0)));
+            level.push((low, Node::Leaf(id)));
+            before = Some(leaf);
+        }
+        while level.len() > 1 {
+            level = branches(level);
+        }
+        let root = level.pop().map_or(Node::Leaf(Id::FIRST), |(_, root)| root);
+        Map { root, leaves }
+    }
+
+    /// Its leaves in order. The memory of a piece goes with the last leaf of it.
+    pub(in super::super) fn into_shared_leaves(self) -> Vec<SharedLeaf<N>> {
+        let mut ids = Vec::new();
+        self.root.leaf_ids(&mut ids);
+        let chunks: Vec<_> = self.leaves.into_chunks().map(Arc::new).collect();
+        let shared = |id: Id| SharedLeaf { chunk: Arc::clone(&chunks[id.chunk()]), at: id.at() };
+        ids.into_iter().map(shared).filter(|leaf| leaf.leaf().len() > 0).collect()
+    }
+}
+
+/// The level above `level`: each branch about as full as the others.
+fn branches<const N: usize>(level: Vec<Split<N>>) -> Vec<Split<N>> {
+    let (nodes, count) = (level.len(), level.len().div_ceil(loaded(N)));
+    let mut level = level.into_iter();
+    let mut above = Vec::with_capacity(count);
+    for number in 0..count {
+        let (mut children, mut separators) = (Row::new(), Vec::with_capacity(N));
+        let mut low = None;
+        for (separator, node) in level.by_ref().take(nodes * (number + 1) / count - nodes * number / count) {
+            children.push(node);
+            match low {
+                None => low = Some(separator),
+                Some(_) => separators.push(separator),
+            }
+        }
+        above.extend(low.map(|low| (low, Node::Branch(Branch::new(children, separators)))));
+    }
+    above
+}
+
+/// A leaf of a map that is no more.
+#[derive(Clone, Debug)]
+pub(in super::super) struct SharedLeaf<const N: usize = FAN_OUT> {
+    chunk: Arc<Chunk<Leaf<N>>>,
+    at: usize,
+}
+
+impl<const N: usize> SharedLeaf<N> {
+    fn leaf(&self) -> &Leaf<N> {
+        self.chunk.get(self.at)
+    }
+
+    pub(in super::super) fn first_key(&self) -> &[u8] {
+        self.leaf().key(0)
+    }
+
+    /// How many entries, and the bytes of their records.
+    pub(in super::super) fn size(&self) -> (usize, usize) {
+        (self.leaf().len(), self.leaf().used())
+    }
+
+    /// Those of its entries that are in `range`.
+    pub(in super::super) fn entries(&self, range: KeyRange<'_>) -> impl Iterator<Item = (&[u8], Version<'_>)> {
+        let leaf = self.leaf();
+        leaf.indices(range).map(|index| leaf.entry(index))
+    }
+}
