@@ -162,9 +162,14 @@ impl<const N: usize> Leaf<N> {
 
     /// Has the record of `key`, or what is in its place, come to the cache.
     pub(super) fn fetch_record(&self, key: &[u8]) {
+        self.fetch_entry(self.heads.estimate(key).unwrap_or(0));
+    }
+
+    /// Has the record at `index` come to the cache, if there is one.
+    #[inline]
+    pub(super) fn fetch_entry(&self, index: usize) {
         /// Of a record with a key of 16 bytes and a value of 100.
         const MOSTLY: usize = 160;
-        let index = self.heads.estimate(key).unwrap_or(0);
         if let Some(place) = self.places.get(index) {
             let start = usize::from(*place);
             prefetch(&self.bytes[start..(start + MOSTLY).min(ROOM)]);

@@ -130,6 +130,9 @@ impl<'a, const N: usize> Place<'a, N> {
     }
 }
 
+/// A leaf has its records in the order in which they were put: so many entries before its turn each is fetched.
+const AHEAD: usize = 8;
+
 /// The entries of a range.
 #[derive(Debug)]
 pub(super) struct Range<'a, const N: usize>(Option<Rest<'a, N>>);
@@ -161,8 +164,10 @@ impl<'a, const N: usize> Iterator for Range<'a, N> {
             self.0 = None;
         } else if first.index + 1 < first.leaf.len() {
             first.index += 1;
+            first.leaf.fetch_entry(first.index + AHEAD);
         } else if let Some((path, id)) = first.path.next(&map.root) {
             *first = Place { path, leaf: &map.leaves[id], index: 0 };
+            (0..AHEAD).for_each(|index| first.leaf.fetch_entry(index));
         }
         Some(entry)
     }
@@ -177,6 +182,7 @@ impl<const N: usize> DoubleEndedIterator for Range<'_, N> {
             self.0 = None;
         } else if last.index > 0 {
             last.index -= 1;
+            last.leaf.fetch_entry(last.index.saturating_sub(AHEAD));
         } else if let Some((path, id)) = last.path.previous(&map.root) {
             let leaf = &map.leaves[id];
             *last = Place { path, leaf, index: leaf.len() - 1 };
