@@ -57,20 +57,21 @@ struct Order {
 }
 
 impl Order {
-    /// With so many operations, or bytes, the commits are applied: together, because most of what one alone costs is the
-    /// wait for memory.
-    const ENOUGH_OPS: usize = 16;
-    const ENOUGH_BYTES: usize = 64 << 10;
+    /// So many operations are applied at once: most of what one alone costs is the wait for memory.
+    const ENOUGH: usize = 16;
+    /// A batch of more bytes takes longer to be copied than it would wait.
+    const MOST_TO_WAIT: usize = 4 << 10;
+    /// A batch of more bytes is applied by the one who has it, who would hold the right to sync for too long.
+    const MOST_BESIDE_A_FLUSH: usize = 64 << 10;
 
-    /// Whether it is worth while to leave `batch` for later.
-    fn can_leave(batch: &Batch<'_>) -> bool {
-        // Whether a keyspace is there must be known at once.
-        batch.only_writes() && batch.len() < Self::ENOUGH_OPS && Self::is_small(batch)
+    /// Whether `batch` can be left to be applied with others. Whether a keyspace is there must be known at once.
+    fn can_wait(batch: &Batch<'_>) -> bool {
+        batch.only_writes() && batch.len() < Self::ENOUGH && batch.bytes().len() <= Self::MOST_TO_WAIT
     }
 
-    /// A larger one, applied by whoever comes next, would hold up somebody who has nothing to do with it.
-    fn is_small(batch: &Batch<'_>) -> bool {
-        batch.bytes().len() <= Self::ENOUGH_BYTES
+    /// Whether `batch` can be left to be applied while the device works.
+    fn can_go_beside_a_flush(batch: &Batch<'_>) -> bool {
+        batch.only_writes() && batch.bytes().len() <= Self::MOST_BESIDE_A_FLUSH
     }
 
     fn leave(&mut self, lsn: Lsn, batch: &Batch<'_>) {
@@ -82,8 +83,7 @@ impl Order {
     }
 
     fn has_enough(&self) -> bool {
-        let ops = self.ops.batch();
-        ops.len() >= Self::ENOUGH_OPS || ops.bytes().len() >= Self::ENOUGH_BYTES
+        self.ops.batch().len() >= Self::ENOUGH
     }
 
     /// Applies what was left.
@@ -217,14 +217,13 @@ impl Pipeline {
         };
         if mode == CommitMode::Sync
             && patience == Patience::Forever
-            && batch.only_writes()
-            && Order::is_small(batch)
+            && Order::can_go_beside_a_flush(batch)
             && let Some(flush) = self.log.lead_alone()
         {
             order.leave(lsn, batch);
             return Ok(Ok((lsn, Some(flush))));
         }
-        if Order::can_leave(batch) {
+        if Order::can_wait(batch) {
             order.leave(lsn, batch);
             self.is_behind.store(true, Ordering::Release);
             if order.has_enough() {
