@@ -62,8 +62,9 @@ fn one_thread(store: &dyn Store, shared: &Shared, thread: usize) -> Result<(u64,
     let session = store.session();
     shared.begin.wait();
     let (mut session, shape) = (session?, shared.shape);
-    // A look at the clock costs as much as a fast commit: then not each is timed.
-    let stride = if shape.mix == Mix::All(Mode::Sync) || shape.puts > 1 { 1 } else { 8 };
+    // A look at the clock costs as much as a fast commit: then not each is timed. The stride is a prime, so that what a store
+    // does with every eighth or sixteenth commit is timed as often as all else.
+    let stride = if shape.mix == Mix::All(Mode::Sync) || shape.puts > 1 { 1 } else { 7 };
     let (most, time) = match shared.until {
         Until::Commits(all) => (all.div_ceil(shape.threads as u64), Duration::MAX),
         Until::Seconds(seconds) => (u64::MAX, Duration::from_secs_f64(seconds)),
