@@ -135,7 +135,7 @@ impl Writer {
 }
 
 impl Index {
-    /// The versions that an apply looks at for pruning: these, and two for each operation, so that it removes garbage
+    /// The versions that an apply looks at for pruning: these for each commit, and two for each operation, so that it removes garbage
     /// faster than it makes any.
     const MIN_PRUNED: usize = 16;
 
@@ -193,7 +193,7 @@ impl Index {
                 }
             }
         }
-        self.collect(writer, batch.len().saturating_mul(2).saturating_add(Self::MIN_PRUNED));
+        self.collect(writer, batch.len().saturating_mul(2) + commits.len() * Self::MIN_PRUNED);
         Ok(())
     }
 

@@ -14,6 +14,8 @@ impl Shared {
             // A failure has poisoned the log and told everybody; the next wait ends this thread.
             let _ = self.flush_to(target);
         }
+        // Whoever stops the log by a panic tells nobody, and whoever waits for a flush waits for this thread.
+        self.tell_if_poisoned();
     }
 
     /// The position to flush to; `None` once the log is stopped.

@@ -50,7 +50,7 @@ impl Gathering {
             return None;
         }
         if self.vain >= Self::GIVE_UP {
-            self.vain += 1;
+            self.vain = self.vain.checked_add(1).unwrap_or(Self::GIVE_UP);
             if !self.vain.is_multiple_of(Self::TRY_AGAIN) {
                 return None;
             }

@@ -91,6 +91,13 @@ pub(crate) struct WaiterId {
     serial: u64,
 }
 
+#[cfg(test)]
+impl WaiterId {
+    pub(crate) fn lsn(self) -> u64 {
+        self.lsn
+    }
+}
+
 /// All waiters in LSN order.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
@@ -135,13 +142,13 @@ impl Waiters {
         Some(waiter)
     }
 
-    /// Takes those whose position is at most `durable`, in LSN order.
+    /// Takes those whose position is at most `durable`, in LSN order, and for the same LSN in the order in which they came.
     pub(crate) fn take_up_to(&mut self, durable: u64) -> Vec<(u64, Waiter)> {
         let places = self.in_order.partition_point(|(id, _)| id.lsn <= durable);
         let mut served = Vec::with_capacity(places);
         for (id, waiter) in self.in_order.drain(..places) {
             match waiter {
-                Some(waiter) => served.push((id.lsn, waiter)),
+                Some(waiter) => served.push((id, waiter)),
                 None => self.empty -= 1,
             }
         }
@@ -151,11 +158,11 @@ impl Waiters {
                 None => BTreeMap::new(),
             };
             let late = std::mem::replace(&mut self.late, rest);
-            served.extend(late.into_iter().map(|(id, waiter)| (id.lsn, waiter)));
-            served.sort_by_key(|(lsn, _)| *lsn);
+            served.extend(late);
+            served.sort_unstable_by_key(|(id, _)| *id);
         }
         self.threads -= served.iter().filter(|(_, waiter)| waiter.is_thread()).count();
-        served
+        served.into_iter().map(|(id, waiter)| (id.lsn, waiter)).collect()
     }
 
     /// Takes the first waiting thread, to make it the next flusher.

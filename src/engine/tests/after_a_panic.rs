@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::disk::sim::{OpKind, SimDisk};
 use crate::engine::{Engine, Options};
@@ -10,6 +12,7 @@ use crate::format::batch::Batch;
 use crate::log::{Patience, Receipt};
 use crate::txn::pipeline::Check;
 use crate::words::error::{ErrorKind, Result};
+use crate::words::schedule;
 use crate::words::types::CommitMode;
 
 fn commit_broken(engine: &Engine, mode: CommitMode) -> Result<Receipt> {
@@ -79,4 +82,24 @@ fn a_lone_commit_that_another_thread_could_not_apply_is_not_acknowledged() {
         assert!(error.token().is_some());
         assert_stopped(&engine);
     }
+}
+
+/// The panic stopped the log and told nobody: who had a callback waited for ever, or until somebody else came.
+#[test]
+fn whoever_waits_is_told() {
+    let verdict = schedule::run(7, || {
+        let options = Options::new().flush_interval(Duration::from_millis(50));
+        let engine = options.open_on(Arc::new(SimDisk::new()), "db").unwrap();
+        engine.keyspace("k").unwrap();
+        // The thread that prepares segments would tell, too.
+        schedule::sleep(Duration::from_millis(100));
+        let receipt = put(&engine, "waits", CommitMode::Async).unwrap();
+        let (told, verdict) = mpsc::channel();
+        receipt.on_durable(move |verdict| told.send(verdict).unwrap()).unwrap();
+        commit_broken(&engine, CommitMode::Async).unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| engine.snapshot())).is_err());
+        schedule::sleep(Duration::from_secs(3600));
+        verdict.try_recv()
+    });
+    assert_eq!(verdict.expect("told").unwrap_err().kind(), ErrorKind::Indeterminate);
 }

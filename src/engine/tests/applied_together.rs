@@ -1,11 +1,14 @@
 //! Commits that are applied together: nobody sees that they are.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use crate::disk::sim::SimDisk;
 use crate::engine::{Engine, Options};
+use crate::format::batch::BatchBuilder;
+use crate::log::{Patience, Receipt};
 use crate::txn::Keyspace;
-use crate::words::error::ErrorKind;
+use crate::txn::pipeline::Check;
+use crate::words::error::{ErrorKind, Result};
 use crate::words::types::{CommitMode, Lsn};
 
 /// As many commits of one write as are left at most.
@@ -21,6 +24,11 @@ fn put(engine: &Engine, keys: &Keyspace, key: &str, value: &str) -> Lsn {
     let mut batch = engine.batch().unwrap();
     batch.put(keys, key, value).unwrap();
     batch.commit_with(CommitMode::Async).unwrap().lsn()
+}
+
+fn commit(engine: &Engine, batch: &BatchBuilder) -> Result<Receipt> {
+    let check = Check::Keyspaces(&|| Ok(()));
+    engine.pipeline().commit(batch.batch(), CommitMode::Async, Patience::Forever, check)
 }
 
 /// How many of the commits at `lsns` are applied.
@@ -101,4 +109,71 @@ fn a_keyspace_goes_and_comes_behind_what_was_left() {
         assert_eq!(entries, [b"new"]);
         assert_eq!(before.iter(&keys).unwrap().count(), 0);
     }
+}
+
+/// Salvage makes such commits. They were left, and as none of them brought the sixteenth operation, for ever.
+#[test]
+fn commits_without_operations_do_not_pile_up() {
+    let (engine, _) = engine();
+    let lsns: Vec<_> = (0..100).map(|_| commit(&engine, &BatchBuilder::new()).unwrap().lsn()).collect();
+    assert!(lsns.len() - applied(&engine, &lsns) <= MOST);
+}
+
+/// Only a bug can make it: what was left cannot be applied, and the commit that finds it out has its place in the log. Its
+/// error had no token, which says that nothing was done.
+#[test]
+fn whoever_finds_that_another_cannot_be_applied_is_told_its_own_token() {
+    let (engine, keys) = engine();
+    let mut unknown = BatchBuilder::new();
+    unknown.put(77, b"a", b"x").unwrap();
+    commit(&engine, &unknown).unwrap();
+    for number in 1..MOST {
+        put(&engine, &keys, &number.to_string(), "x");
+    }
+    let before = engine.pipeline().log.positions.appended();
+    let mut last = BatchBuilder::new();
+    last.put(1, b"last", b"x").unwrap();
+    let error = commit(&engine, &last).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
+    assert!(error.token().is_some_and(|token| token.lsn.get() > before));
+}
+
+/// It was one load, and took the order lock instead, which in a child nobody gives up.
+#[cfg(unix)]
+#[test]
+fn the_visible_lsn_is_told_behind_a_fork() {
+    let (engine, keys) = engine();
+    put(&engine, &keys, "left", "x");
+    let (has_it, told) = mpsc::channel();
+    let (give_up, may_give_up) = mpsc::channel::<()>();
+    let other = engine.clone();
+    let holder = std::thread::spawn(move || {
+        let hold = || {
+            has_it.send(()).unwrap();
+            may_give_up.recv().unwrap();
+            Ok(())
+        };
+        let batch = BatchBuilder::new();
+        let (batch, check) = (batch.batch(), Check::Keyspaces(&hold));
+        other.pipeline().commit(batch, CommitMode::Async, Patience::Forever, check).map(drop)
+    });
+    told.recv().unwrap();
+    // SAFETY: the child makes two calls, of which none allocates, and leaves by _exit, or by the alarm.
+    #[expect(unsafe_code, reason = "fork has no safe binding")]
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: no destructor of the parent's may run here.
+        #[expect(unsafe_code, reason = "alarm and _exit have no safe binding")]
+        unsafe {
+            libc::alarm(10);
+            libc::_exit(i32::from(engine.visible_lsn() == Lsn::ZERO))
+        }
+    }
+    let mut status = 0;
+    // SAFETY: the child is ours, and the status a place to write to.
+    #[expect(unsafe_code, reason = "waitpid has no safe binding")]
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    give_up.send(()).unwrap();
+    holder.join().unwrap().unwrap();
+    assert!(waited == child && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "status {status:#x}");
 }

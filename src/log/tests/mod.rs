@@ -17,3 +17,4 @@ mod reading;
 mod required_segments;
 mod salvage;
 mod verdicts;
+mod waiters;
