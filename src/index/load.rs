@@ -9,7 +9,8 @@
 //! come (`worker`), and all cores build: a keyspace is cut into parts by its keys.
 //!
 //! **Memory.** Beside the index and the log's read buffer a load takes up to a dozen bundles, each of at most 32 MiB of keys
-//! and values (one transaction more) and 40 bytes for each of at most 2^18 writes: half a gigabyte in all. Once the index
+//! and values (one transaction more) and 40 bytes for each of at most 2^18 writes: half a gigabyte in all. (A transaction of
+//! more writes takes 40 bytes for each, and twice that while they are sorted.) Once the index
 //! takes more than twice what is gathered, gathering goes on until that is half of the index, so that building it anew
 //! costs each write the same, however large the index is. While a keyspace is built anew its old leaves go piece by piece,
 //! if they lie in the order of their keys; those that were written one by one (see [`Loader::add`]) go at the end.
@@ -69,6 +70,7 @@ pub(crate) struct Loader {
     bundle: Bundle,
     /// Those that came back from the worker.
     sorted: Vec<Bundle>,
+    gathered: Gathered,
     /// Bytes of the bundles that were handed over.
     handed_over: usize,
     worker: Option<Worker>,
@@ -76,6 +78,16 @@ pub(crate) struct Loader {
     memory: Option<Memory>,
     /// Of the last transaction.
     lsn: Lsn,
+}
+
+/// What the sorted bundles take.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// So many of them are counted.
+    counted: usize,
+    bytes: usize,
+    /// As much as is put in at once, while the index is as it is.
+    enough: Option<usize>,
 }
 
 /// The keyspaces that are written to.
@@ -97,6 +109,7 @@ impl Loader {
             trees: Trees::default(),
             bundle: Bundle::default(),
             sorted: Vec::new(),
+            gathered: Gathered::default(),
             handed_over: 0,
             worker: None,
             memory: None,
@@ -145,27 +158,29 @@ impl Loader {
         self.handed_over += self.bundle.bytes();
         let next = match &self.memory {
             Some(memory) => memory.take()?,
-            None => Bundle::like(&self.bundle),
+            None => Bundle::like(&self.bundle, self.limits),
         };
         if self.worker.is_none() && self.handed_over >= self.limits.alone {
             self.worker = Worker::start();
-            self.memory = Memory::start();
+            self.memory = self.memory.take().or_else(Memory::start);
         }
         if let Some(memory) = &self.memory {
-            memory.want(&self.bundle);
+            memory.want(Bundle::like(&self.bundle, self.limits));
         }
         let full = mem::replace(&mut self.bundle, next);
         match &mut self.worker {
             Some(worker) => worker.send(full, &mut self.sorted)?,
             None => self.sort(full),
         }
-        if self.sorted.len() >= Self::GATHERED {
-            let gathered: usize = self.sorted.iter().map(Bundle::memory).sum();
-            if gathered >= self.index.bytes() / 2 {
-                self.merge()?;
-            }
-        }
-        Ok(())
+        if self.has_enough() { self.merge() } else { Ok(()) }
+    }
+
+    /// Whether so much is sorted that it is worth while to put it in. Segments, and so bundles, may be small and many.
+    fn has_enough(&mut self) -> bool {
+        let Gathered { counted, bytes, enough } = &mut self.gathered;
+        *bytes += self.sorted[*counted..].iter().map(Bundle::memory).sum::<usize>();
+        *counted = self.sorted.len();
+        *counted >= Self::GATHERED && *bytes >= *enough.get_or_insert_with(|| self.index.bytes() / 2)
     }
 
     fn sort(&mut self, mut bundle: Bundle) {
@@ -193,6 +208,7 @@ impl Loader {
 
     /// Puts in what is sorted.
     fn merge(&mut self) -> Result<(), Panicked> {
+        self.gathered = Gathered::default();
         if self.sorted.is_empty() { Ok(()) } else { merge::merge(&self.trees.list, mem::take(&mut self.sorted)) }
     }
 

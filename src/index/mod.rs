@@ -44,6 +44,7 @@ pub use key::Key;
 #[cfg(shuttle)]
 pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
+use map::AT_ONCE;
 pub(crate) use map::KeyRange;
 pub(crate) use snapshot::Hold;
 pub(crate) use tree::Tree;
@@ -113,16 +114,13 @@ pub(crate) struct Commit {
 }
 
 impl Writer {
-    /// As many writes as the processor can wait for at once, or somewhat more.
-    const AT_ONCE: usize = 16;
-
     /// Has what the next writes will look at come to the cache, for all of them together: one after the other they would
     /// spend most of their time waiting for it. Returns how many operations that was for.
     fn fetch(&self, ops: Ops<'_>) -> usize {
         if let Some(tree) = &self.last {
-            let mut keys = [&[][..]; Self::AT_ONCE];
+            let mut keys = [&[][..]; AT_ONCE];
             let mut count = 0;
-            for op in ops.take(Self::AT_ONCE).filter(|op| op.keyspace() == tree.id()) {
+            for op in ops.take(AT_ONCE).filter(|op| op.keyspace() == tree.id()) {
                 if let Op::Put { key, .. } | Op::Delete { key, .. } = op {
                     keys[count] = key;
                     count += 1;
@@ -130,7 +128,7 @@ impl Writer {
             }
             tree.fetch(&keys[..count]);
         }
-        Self::AT_ONCE
+        AT_ONCE
     }
 }
 

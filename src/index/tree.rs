@@ -255,7 +255,7 @@ impl Tree {
     pub(super) fn take_all(&self) -> Vec<SharedLeaf> {
         let mut state = self.state.write();
         (state.keys, state.live) = (0, 0);
-        std::mem::take(&mut state.map).into_shared_leaves()
+        std::mem::replace(&mut state.map, Map::taken()).into_shared_leaves()
     }
 
     /// Takes in all of its keys.

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::super::map::head;
+use super::super::map::{common, head};
+use super::Limits;
 use crate::format::batch::Op;
 use crate::words::memory::{populate, prefer_large_pages};
 use crate::words::plant::planted;
@@ -45,10 +46,12 @@ impl Write {
 }
 
 impl Bundle {
-    /// An empty one that does not move before it is about as large as `other`.
-    pub(super) fn like(other: &Bundle) -> Self {
-        let bytes = other.bytes.len() + other.bytes.len() / 64;
-        let mut bundle = Bundle { writes: Vec::with_capacity(other.writes.len()), bytes: Vec::with_capacity(bytes) };
+    /// An empty one that does not move before it is about as large as `other`, but for a transaction beyond the limits in
+    /// that one: there is hardly another.
+    pub(super) fn like(other: &Bundle, limits: Limits) -> Self {
+        let (writes, bytes) = (other.writes.len().min(limits.writes), other.bytes.len().min(limits.bytes));
+        let bytes = bytes + bytes / 64;
+        let mut bundle = Bundle { writes: Vec::with_capacity(writes), bytes: Vec::with_capacity(bytes) };
         prefer_large_pages(&mut bundle.writes);
         prefer_large_pages(&mut bundle.bytes);
         bundle
@@ -155,16 +158,25 @@ impl Bundle {
         );
         order.sort_unstable();
         let write = |entry| &self.writes[low_half(entry)];
-        keep_newest(order, 32, |a, b| self.compare_tails(write(a), self, write(b)));
+        let key = |entry| self.key(write(entry));
+        keep_newest(order, 32, key, |a, b| self.compare_tails(write(a), self, write(b)));
         writes.clear();
         writes.extend(order.iter().map(|entry| self.writes[low_half(*entry)]));
         std::mem::swap(&mut self.writes, writes);
+        if writes.capacity() > Scratch::MOST {
+            *scratch = Scratch::default();
+        }
     }
 
-    /// Where the writes to one keyspace are, once they are sorted.
-    pub(super) fn of_tree(&self, tree: u32) -> Range<usize> {
-        let first = self.writes.partition_point(|write| write.tree < tree);
-        first..first + self.writes[first..].partition_point(|write| write.tree == tree)
+    /// Where the writes to each keyspace are that has any, once they are sorted.
+    pub(super) fn of_trees(&self) -> impl Iterator<Item = (u32, Range<usize>)> {
+        let mut first = 0;
+        std::iter::from_fn(move || {
+            let tree = self.writes.get(first)?.tree;
+            let range = first..first + self.writes[first..].partition_point(|write| write.tree == tree);
+            first = range.end;
+            Some((tree, range))
+        })
     }
 }
 
@@ -175,14 +187,24 @@ pub(super) struct Scratch {
     writes: Vec<Write>,
 }
 
+impl Scratch {
+    /// For more writes than these, those of one large transaction, it is not kept.
+    const MOST: usize = 1 << 20;
+}
+
 /// The lowest 32 bits.
 pub(super) fn low_half(entry: u128) -> usize {
     (entry & u128::from(u32::MAX)) as usize
 }
 
 /// Of entries in the order of their heads, and then of the log, keeps the last to each key, in the order of the keys. The
-/// head of an entry is above its lowest `shift` bits; `compare` tells how two keys with the same head compare.
-pub(super) fn keep_newest(entries: &mut Vec<u128>, shift: u32, compare: impl Fn(u128, u128) -> Ordering) {
+/// head of an entry is above its lowest `shift` bits; `key` tells its key, `compare` how two keys with the same head compare.
+pub(super) fn keep_newest<'a>(
+    entries: &mut Vec<u128>,
+    shift: u32,
+    key: impl Fn(u128) -> &'a [u8],
+    compare: impl Fn(u128, u128) -> Ordering,
+) {
     let mut kept = 0;
     let mut next = 0;
     while let Some(first) = entries.get(next) {
@@ -190,7 +212,10 @@ pub(super) fn keep_newest(entries: &mut Vec<u128>, shift: u32, compare: impl Fn(
         let tied = 1 + entries[next + 1..].iter().take_while(|entry| *entry >> shift == head).count();
         let end = next + tied;
         if tied > 2 || (tied == 2 && compare(entries[next], entries[next + 1]).is_gt()) {
-            entries[next..end].sort_by(|a, b| compare(*a, *b));
+            match &mut entries[next..end] {
+                few if tied <= FEW_TIED => few.sort_by(|a, b| compare(*a, *b)),
+                many => sort_tied(many, &key, &compare),
+            }
         }
         while next < end {
             let oldest = entries[next];
@@ -202,4 +227,19 @@ pub(super) fn keep_newest(entries: &mut Vec<u128>, shift: u32, compare: impl Fn(
         }
     }
     entries.truncate(kept);
+}
+
+/// So many with the same head are mostly writes to one key.
+const FEW_TIED: usize = 16;
+
+/// Sorts entries whose heads are the same: by heads behind what all their keys share, so that each key is looked at once or
+/// twice, and not at every comparison.
+fn sort_tied<'a>(entries: &mut [u128], key: impl Fn(u128) -> &'a [u8], compare: impl Fn(u128, u128) -> Ordering) {
+    let Some(first) = entries.first().map(|first| key(*first)) else { return };
+    let shared = entries.iter().map(|entry| common(first, key(*entry))).min().unwrap_or(0);
+    let mut deeper: Vec<(u64, u128)> = entries.iter().map(|entry| (head(&key(*entry)[shared..]), *entry)).collect();
+    deeper.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| compare(a.1, b.1)));
+    for (entry, (_, sorted)) in entries.iter_mut().zip(deeper) {
+        *entry = sorted;
+    }
 }

@@ -1,4 +1,4 @@
-//! For tests and models: the loader's thread dies of a panic.
+//! For tests and models: one of the loader's threads dies of a panic.
 
 use std::cell::Cell;
 
@@ -11,6 +11,22 @@ std::thread_local! {
 #[cfg_attr(not(shuttle), expect(unreachable_pub, reason = "a door for the models"))]
 pub fn load_dies_after(bundles: usize) {
     NEXT.set(Some(bundles));
+}
+
+#[cfg(test)]
+std::thread_local! {
+    static PART: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Has the builder of a part die at the next merge on this thread.
+#[cfg(test)]
+pub(crate) fn build_dies_at(part: usize) {
+    PART.set(Some(part));
+}
+
+#[cfg(test)]
+pub(super) fn part_that_dies() -> Option<usize> {
+    PART.take()
 }
 
 /// What befalls one worker.

@@ -1,6 +1,10 @@
 //! Merging: sorted bundles, and what a keyspace had before, become its new leaves.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
+#[cfg(test)]
+use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::super::key::Key;
@@ -17,11 +21,26 @@ use crate::words::types::Lsn;
 struct Part {
     tree: usize,
     bundles: Arc<[Bundle]>,
-    /// Which writes of each bundle.
-    writes: Vec<Range<usize>>,
+    writes: Vec<Run>,
     old: Vec<SharedLeaf>,
     low: Bound<Key>,
     high: Bound<Key>,
+    #[cfg(test)]
+    dies: bool,
+}
+
+/// Consecutive writes of one bundle.
+#[derive(Clone, Debug)]
+struct Run {
+    bundle: usize,
+    range: Range<usize>,
+}
+
+impl Run {
+    fn of<'a>(&self, bundles: &'a [Bundle]) -> (&'a Bundle, &'a [Write]) {
+        let bundle = &bundles[self.bundle];
+        (bundle, &bundle.writes()[self.range.clone()])
+    }
 }
 
 /// What became of a part.
@@ -39,6 +58,8 @@ const PART: usize = if cfg!(test) { 4 << 10 } else { 24 << 20 };
 const SMALL_PART: usize = if cfg!(test) { 256 } else { 1 << 20 };
 /// A keyspace with more than so many keys for each write is not built anew.
 const FEW: usize = 4;
+/// Nor is one with fewer writes than these: an engine may have thousands of small ones.
+const SEARCHED: usize = if cfg!(test) { 4 } else { 64 };
 /// Of so many writes one is looked at to cut a keyspace into parts.
 const SAMPLED: usize = if cfg!(test) { 4 } else { 256 };
 
@@ -46,18 +67,28 @@ const SAMPLED: usize = if cfg!(test) { 4 } else { 256 };
 pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Panicked> {
     let bundles: Arc<[Bundle]> = bundles.into();
     let mut parts = Vec::new();
-    for (place, tree) in (0..).zip(trees) {
-        let writes: Vec<_> = bundles.iter().map(|bundle| bundle.of_tree(place)).collect();
-        let count: usize = writes.iter().map(Range::len).sum();
-        if count < tree.version_count() / FEW {
+    let mut of_trees: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
+    for (number, bundle) in bundles.iter().enumerate() {
+        for (tree, range) in bundle.of_trees() {
+            of_trees.entry(tree).or_default().push(Run { bundle: number, range });
+        }
+    }
+    for (place, writes) in of_trees {
+        let tree = &trees[place as usize];
+        let count: usize = writes.iter().map(|run| run.range.len()).sum();
+        if count < SEARCHED || count < tree.version_count() / FEW {
             // It costs less to search a place for each than to build all of it anew.
             let newest = newest(&bundles, &writes);
             tree.load(in_order(&bundles, &newest).map(|(key, write, value)| (key, write.lsn, value)));
-        } else if count > 0 {
+        } else {
             cut(place as usize, &bundles, &writes, &tree.take_all(), &mut parts);
         }
     }
     drop(bundles);
+    #[cfg(test)]
+    if let Some(part) = super::fault::part_that_dies().and_then(|number| parts.get_mut(number)) {
+        part.dies = true;
+    }
     let mut done = run(parts)?.into_iter().peekable();
     while let Some(first) = done.next() {
         let Done { tree, mut keys, mut newest, built } = first;
@@ -73,9 +104,9 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Pan
 }
 
 /// Cuts a keyspace into parts of about the same size, in the order of their keys.
-fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Range<usize>], old: &[SharedLeaf], parts: &mut Vec<Part>) {
-    let sampled = |(bundle, range): (&'_ Bundle, &Range<usize>)| {
-        let writes = &bundle.writes()[range.clone()];
+fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Run], old: &[SharedLeaf], parts: &mut Vec<Part>) {
+    let sampled = |run: &Run| {
+        let (bundle, writes) = run.of(bundles);
         writes
             .iter()
             .skip(SAMPLED / 2)
@@ -83,7 +114,7 @@ fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Range<usize>], old: &[Sha
             .map(|write| (Key::from(bundle.key(write)), SAMPLED * write.record_len()))
             .collect::<Vec<_>>()
     };
-    let mut samples: Vec<(Key, usize)> = bundles.iter().zip(writes).flat_map(sampled).collect();
+    let mut samples: Vec<(Key, usize)> = writes.iter().flat_map(sampled).collect();
     samples.extend(old.iter().map(|leaf| (leaf.first_key().into(), leaf.size().1)));
     samples.sort_unstable();
     let total: usize = samples.iter().map(|(_, bytes)| bytes).sum();
@@ -96,16 +127,19 @@ fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Range<usize>], old: &[Sha
         }
         before += bytes;
     }
-    let mut starts: Vec<usize> = writes.iter().map(|range| range.start).collect();
+    let mut rest = writes.to_vec();
     let mut first = 0;
     let mut low = Bound::Unbounded;
     for bound in bounds.into_iter().map(Some).chain([None]) {
         let is_below = |key: &[u8]| bound.as_ref().is_none_or(|bound| key < bound.as_slice());
         let mut of_part = Vec::new();
-        for ((bundle, range), start) in bundles.iter().zip(writes).zip(&mut starts) {
-            let rest = &bundle.writes()[*start..range.end];
-            let end = *start + rest.partition_point(|write| is_below(bundle.key(write)));
-            of_part.push(std::mem::replace(start, end)..end);
+        for run in &mut rest {
+            let (bundle, writes) = run.of(bundles);
+            let end = run.range.start + writes.partition_point(|write| is_below(bundle.key(write)));
+            let range = std::mem::replace(&mut run.range.start, end)..end;
+            if !range.is_empty() {
+                of_part.push(Run { bundle: run.bundle, range });
+            }
         }
         let end = first + old[first..].partition_point(|leaf| is_below(leaf.first_key()));
         let high = bound.clone().map_or(Bound::Unbounded, Bound::Excluded);
@@ -114,7 +148,16 @@ fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Range<usize>], old: &[Sha
         first = end.saturating_sub(1);
         let next = bound.map_or(Bound::Unbounded, Bound::Included);
         let low = std::mem::replace(&mut low, next);
-        parts.push(Part { tree, bundles: Arc::clone(bundles), writes: of_part, old: leaves, low, high });
+        parts.push(Part {
+            tree,
+            bundles: Arc::clone(bundles),
+            writes: of_part,
+            old: leaves,
+            low,
+            high,
+            #[cfg(test)]
+            dies: false,
+        });
     }
 }
 
@@ -135,7 +178,9 @@ fn run(parts: Vec<Part>) -> Result<Vec<Done>, Panicked> {
         };
         threads.extend(sync::spawn("forelog-load", work).ok().map(|thread| (thread, results)));
     }
-    let mut done: Vec<_> = std::iter::from_fn(|| next(&queue)).map(|(number, part)| (number, part.build())).collect();
+    // As on a thread of its own: no panic is to leave the others to themselves.
+    let work = || std::iter::from_fn(|| next(&queue)).map(|(number, part)| (number, part.build())).collect();
+    let mut done: Vec<_> = catch_unwind(AssertUnwindSafe(work)).unwrap_or_default();
     for (thread, results) in threads {
         done.extend(std::iter::from_fn(|| results.recv()));
         thread.join();
@@ -151,16 +196,19 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 impl Part {
     /// Builds its leaves from writes and old entries, both of which come in the order of their keys.
     fn build(self) -> Done {
-        let Part { tree, bundles, writes, old, low, high } = self;
+        #[cfg(test)]
+        if self.dies {
+            // Without the panic hook, which would fill the output.
+            resume_unwind(Box::new("on purpose"));
+        }
+        let Part { tree, bundles, writes, old, low, high, .. } = self;
         let range: KeyRange<'_> = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
         let newest = newest(&bundles, &writes);
-        let of_bundle = |(bundle, range): (&Bundle, &Range<usize>)| {
-            bundle.writes()[range.clone()].iter().map(|write| write.lsn).max()
-        };
-        let last = bundles.iter().zip(&writes).filter_map(of_bundle).max().unwrap_or_default();
-        let new: usize = newest.iter().map(|entry| of(&bundles, *entry).1.record_len()).sum();
-        let (entries, bytes) =
-            old.iter().map(SharedLeaf::size).fold((newest.len(), new), |all, leaf| (all.0 + leaf.0, all.1 + leaf.1));
+        let last = writes.iter().flat_map(|run| run.of(&bundles).1).map(|write| write.lsn).max().unwrap_or_default();
+        let puts =
+            newest.iter().map(|entry| of(&bundles, *entry)).filter(|(bundle, write)| bundle.value(write).is_some());
+        let sizes = puts.map(|(_, write)| (1, write.record_len())).chain(old.iter().map(SharedLeaf::size));
+        let (entries, bytes) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let mut builder = Builder::new(entries, bytes);
         let mut keys = 0;
         let mut put = |key: &[u8], version: Version<'_>| {
@@ -184,16 +232,20 @@ impl Part {
 }
 
 /// The last write to each key, in the order of the keys: bundle and number in the low bits.
-fn newest(bundles: &[Bundle], writes: &[Range<usize>]) -> Vec<u128> {
-    let mut entries = Vec::with_capacity(writes.iter().map(Range::len).sum());
-    for (number, (bundle, range)) in (0..).zip(bundles.iter().zip(writes)) {
-        let first = range.start as u128;
-        let of_bundle = (first..).zip(&bundle.writes()[range.clone()]);
-        entries.extend(of_bundle.map(|(at, write)| u128::from(write.head) << 64 | number << 32 | at));
+fn newest(bundles: &[Bundle], writes: &[Run]) -> Vec<u128> {
+    let mut entries = Vec::with_capacity(writes.iter().map(|run| run.range.len()).sum());
+    for run in writes {
+        let (number, first) = (run.bundle as u128, run.range.start as u128);
+        let of_run = (first..).zip(run.of(bundles).1);
+        entries.extend(of_run.map(|(at, write)| u128::from(write.head) << 64 | number << 32 | at));
     }
     // Stable sorting merges what is sorted already.
     entries.sort();
-    keep_newest(&mut entries, 64, |a, b| {
+    let key = |entry| {
+        let (bundle, write) = of(bundles, entry);
+        bundle.key(write)
+    };
+    keep_newest(&mut entries, 64, key, |a, b| {
         let ((bundle, write), (of_other, other)) = (of(bundles, a), of(bundles, b));
         bundle.compare_tails(write, of_other, other)
     });

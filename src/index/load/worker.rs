@@ -93,9 +93,9 @@ impl Memory {
         Some(Memory { wanted, ready, is_over, thread })
     }
 
-    /// Wants memory for a bundle that is as large as `like`.
-    pub(super) fn want(&self, like: &Bundle) {
-        self.wanted.send(Bundle::like(like));
+    /// Wants the memory of an empty bundle.
+    pub(super) fn want(&self, empty: Bundle) {
+        self.wanted.send(empty);
     }
 
     /// Waits for what was wanted first.

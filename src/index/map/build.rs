@@ -65,6 +65,8 @@ impl<const N: usize> Builder<N> {
 
     pub(in super::super) fn finish(mut self) -> Built<N> {
         self.end_leaf();
+        // Fewer leaves than were expected.
+        self.chunks.last_mut().into_iter().for_each(Chunk::trim);
         Built { chunks: self.chunks }
     }
 }

@@ -117,18 +117,17 @@ impl<const N: usize> Heads<N> {
     /// The line in which the first head that is not below `head` is, if any is.
     #[inline]
     fn line(&self, head: u64) -> usize {
-        self.lasts[..N.div_ceil(LINE)].iter().map(|last| usize::from(*last < head)).sum()
+        let lasts = &self.lasts[..N.div_ceil(LINE)];
+        // Both halves come at once: the search would ask for the second one when it has the first.
+        prefetch(&lasts[lasts.len() / 2]);
+        lasts.partition_point(|last| *last < head)
     }
 
     /// The index of the first head in `line`, or behind it, that is not below `head`.
     #[inline]
     fn first_not_below(&self, head: u64, line: usize) -> usize {
-        let start = line * LINE;
-        let end = (start + LINE).min(N);
-        if start >= end {
-            return N;
-        }
-        start + self.heads[start..end].iter().map(|&other| usize::from(other < head)).sum::<usize>()
+        let start = (line * LINE).min(N);
+        start + self.heads[start..(start + LINE).min(N)].partition_point(|other| *other < head)
     }
 
     /// Notes the last head of each line that has heads from `index` on.
@@ -214,7 +213,7 @@ fn narrow(count: usize) -> u16 {
 }
 
 /// How many bytes two keys have in common at the front.
-pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
+pub(in super::super) fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 

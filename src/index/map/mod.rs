@@ -22,7 +22,7 @@ use super::version::Version;
 
 use branch::{Branch, Leaves, Node};
 pub(super) use build::{Builder, Built, SharedLeaf};
-pub(super) use heads::head;
+pub(super) use heads::{common, head};
 use leaf::{Leaf, New};
 use pool::Id;
 use range::{Path, Range};
@@ -32,6 +32,9 @@ pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// The most entries of a leaf, and children of a branch.
 const FAN_OUT: usize = 128;
+
+/// As many searches as the processor can wait for at once, or somewhat more.
+pub(super) const AT_ONCE: usize = 16;
 
 /// Keys in order, each with its newest version.
 #[derive(Debug)]
@@ -90,12 +93,18 @@ impl<const N: usize> Default for Map<N> {
 }
 
 impl<const N: usize> Map<N> {
+    /// Stands where a map was taken away: it has no leaf, and nothing may be asked of it.
+    pub(super) fn taken() -> Self {
+        Map { root: Node::Leaf(Id::FIRST), leaves: Leaves::new() }
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Option<Version<'_>> {
         let mut node = &self.root;
         loop {
             match node {
                 Node::Leaf(id) => {
                     let leaf = &self.leaves[*id];
+                    leaf.fetch_all_heads();
                     return leaf.search(key).ok().map(|index| leaf.entry(index).1);
                 }
                 Node::Branch(branch) => node = &branch.children()[branch.route(key)],
@@ -114,10 +123,16 @@ impl<const N: usize> Map<N> {
     /// Has what writes to `keys` will look at come to the cache: each step of all searches at once, because what one
     /// looks at next it learns from what it has waited for.
     pub(super) fn fetch(&self, keys: &[&[u8]]) {
-        let leaf = |key: &&[u8]| &self.leaves[Path::to(&self.root, key).1];
-        keys.iter().for_each(|key| leaf(key).fetch());
-        keys.iter().for_each(|key| leaf(key).fetch_line(key));
-        keys.iter().for_each(|key| leaf(key).fetch_record(key));
+        for keys in keys.chunks(AT_ONCE) {
+            let mut ids = [Id::FIRST; AT_ONCE];
+            for (id, key) in ids.iter_mut().zip(keys) {
+                *id = Path::to(&self.root, key).1;
+                self.leaves[*id].fetch();
+            }
+            let leaves = || ids.iter().map(|id| &self.leaves[*id]).zip(keys);
+            leaves().for_each(|(leaf, key)| leaf.fetch_line(key));
+            leaves().for_each(|(leaf, key)| leaf.fetch_record(key));
+        }
     }
 
     /// Inserts an entry whose key is not there.

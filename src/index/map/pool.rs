@@ -58,6 +58,13 @@ impl<T: Default> Chunk<T> {
         prefer_large_pages(&mut self.0);
     }
 
+    /// Gives memory back, if most of it is not used.
+    pub(super) fn trim(&mut self) {
+        if self.0.len() < self.0.capacity() / 2 {
+            self.0.shrink_to_fit();
+        }
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.0.len() == CHUNK
     }
@@ -82,7 +89,7 @@ impl<T: Default> Chunk<T> {
     }
 }
 
-/// Items that stay where they are, but for the first few.
+/// Items that stay where they are, unless their chunk grows, as one that begins small does.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
     chunks: Vec<Chunk<T>>,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::load::fault::load_dies_after;
+use crate::index::load::fault::{build_dies_at, load_dies_after};
 use crate::words::schedule;
 
 #[derive(Clone, Debug)]
@@ -258,4 +258,51 @@ fn a_load_whose_thread_dies_is_an_error() {
         });
         assert_eq!(loaded.err(), Some(Panicked), "seed {seed}");
     }
+}
+
+/// The thread that opens builds, too, and its panic went through the open, with the others left to themselves.
+#[test]
+fn a_builder_that_dies_is_an_error() {
+    let mut all = vec![BatchBuilder::new()];
+    all[0].create_keyspace(1, "one").unwrap();
+    for key in 0..4000_u32 {
+        let mut batch = BatchBuilder::new();
+        batch.put(1, &key.to_be_bytes(), &[7; 100]).unwrap();
+        all.push(batch);
+    }
+    let limits = Limits { writes: 1000, bytes: 1 << 20, alone: 0 };
+    let mut died = 0;
+    for part in 0..20 {
+        for seed in 0..5 {
+            let loaded = schedule::run(seed, || {
+                let mut loader = Loader::new(limits);
+                for (number, batch) in (1..).zip(&all) {
+                    loader.add(Lsn::new(number * 8), &batch.batch())?.unwrap();
+                }
+                build_dies_at(part);
+                loader.finish()
+            });
+            died += u32::from(loaded.is_err());
+        }
+    }
+    assert_eq!(died, 100, "there are so many parts");
+}
+
+/// Thousands of small keyspaces in bundles of a few writes, as small segments make them: each is looked at where it has a
+/// write, and not for every bundle.
+#[test]
+fn many_keyspaces_with_few_writes_are_loaded() {
+    let mut all = Vec::new();
+    for id in 1..=500 {
+        let mut batch = BatchBuilder::new();
+        batch.create_keyspace(id, &id.to_string()).unwrap();
+        all.push(batch);
+    }
+    for number in 0..5000_u32 {
+        let mut batch = BatchBuilder::new();
+        batch.put(1 + number * 7 % 500, &number.to_be_bytes(), b"value").unwrap();
+        all.push(batch);
+    }
+    let loaded = load(&all, Limits { writes: 8, bytes: 1 << 20, alone: 0 });
+    assert!(contents(&loaded) == contents(&write(&all)));
 }
