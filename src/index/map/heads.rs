@@ -44,6 +44,12 @@ impl<const N: usize> Heads<N> {
         &self.prefix[..usize::from(self.skipped)]
     }
 
+    /// The head of `key`, if it begins with the prefix.
+    #[inline]
+    fn head_of(&self, key: &[u8]) -> Option<u64> {
+        key.starts_with(self.prefix()).then(|| head_behind(key, usize::from(self.skipped)))
+    }
+
     /// Where `key` is (`Ok`), or would be. `key_at` is asked for those keys that the heads leave open; `near` is told
     /// first that it will be for one from an index on, mostly.
     #[inline]
@@ -58,7 +64,7 @@ impl<const N: usize> Heads<N> {
             // All keys begin with the prefix, so they are on the side of `key` that the prefix is on.
             return Err(if key < prefix { 0 } else { self.len() });
         };
-        let head = head(rest);
+        let head = head_behind(key, prefix.len());
         let line = self.line(head);
         near(line * LINE);
         let first = self.first_not_below(head, line);
@@ -86,7 +92,7 @@ impl<const N: usize> Heads<N> {
     /// Has what a search for `key` goes on with come to the cache; returns from which index on that is.
     #[inline]
     pub(super) fn fetch_line(&self, key: &[u8]) -> Option<usize> {
-        let line = self.line(head(key.strip_prefix(self.prefix())?));
+        let line = self.line(self.head_of(key)?);
         let start = line * LINE;
         prefetch(self.heads.get(start..)?.first()?);
         Some(start)
@@ -95,7 +101,7 @@ impl<const N: usize> Heads<N> {
     /// Where `key` is or would be, as far as the heads tell.
     #[inline]
     pub(super) fn estimate(&self, key: &[u8]) -> Option<usize> {
-        let head = head(key.strip_prefix(self.prefix())?);
+        let head = self.head_of(key)?;
         Some(self.first_not_below(head, self.line(head)))
     }
 
@@ -144,13 +150,13 @@ impl<const N: usize> Heads<N> {
         } else if !key.starts_with(self.prefix()) {
             self.skip(key, common(self.prefix(), key));
             for index in 0..self.len() {
-                self.heads[index] = head(&key_at(index)[usize::from(self.skipped)..]);
+                self.heads[index] = head_behind(key_at(index), usize::from(self.skipped));
             }
             self.note_lasts(0);
         }
         let count = self.len();
         self.heads.copy_within(index..count, index + 1);
-        self.heads[index] = head(&key[usize::from(self.skipped)..]);
+        self.heads[index] = head_behind(key, usize::from(self.skipped));
         self.count += 1;
         self.note_lasts(index);
     }
@@ -178,7 +184,7 @@ impl<const N: usize> Heads<N> {
         let (low, high) = (key_at(0), key_at(last));
         self.skip(low, common(low, high));
         for index in 0..count {
-            self.heads[index] = head(&key_at(index)[usize::from(self.skipped)..]);
+            self.heads[index] = head_behind(key_at(index), usize::from(self.skipped));
         }
         self.count = narrow(count);
         self.note_lasts(0);
@@ -220,10 +226,21 @@ pub(in super::super) fn common(a: &[u8], b: &[u8]) -> usize {
 /// The first eight bytes as a number, padded with zeros: of two keys with different heads, that with the lower one comes
 /// first.
 #[inline]
-pub(in super::super) fn head(rest: &[u8]) -> u64 {
-    match rest.first_chunk() {
-        Some(bytes) => u64::from_be_bytes(*bytes),
-        None => short_head(rest),
+pub(in super::super) fn head(key: &[u8]) -> u64 {
+    head_behind(key, 0)
+}
+
+/// The head of what is behind the first `skipped` bytes of `key`, which has as many.
+#[inline]
+fn head_behind(key: &[u8], skipped: usize) -> u64 {
+    let rest = &key[skipped..];
+    if let Some(bytes) = rest.first_chunk() {
+        return u64::from_be_bytes(*bytes);
+    }
+    match key.last_chunk() {
+        // To copy a few bytes takes longer than to shift the others out.
+        Some(last) if !rest.is_empty() => u64::from_be_bytes(*last) << (8 * (8 - rest.len())),
+        _ => short_head(rest),
     }
 }
 
