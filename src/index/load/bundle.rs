@@ -20,7 +20,7 @@ pub(super) struct Write {
     pub(super) head: u64,
     /// The same of what is behind the first eight bytes: of two short keys it tells whether they are the same, too, and
     /// nobody waits for the keys themselves.
-    tail: u64,
+    pub(super) tail: u64,
     pub(super) lsn: Lsn,
     /// Where its key begins in the bundle's bytes; the value is behind it.
     at: u32,
@@ -158,8 +158,8 @@ impl Bundle {
         );
         order.sort_unstable();
         let write = |entry| &self.writes[low_half(entry)];
-        let key = |entry| self.key(write(entry));
-        keep_newest(order, 32, key, |a, b| self.compare_tails(write(a), self, write(b)));
+        let look = |entry| (write(entry).tail, self.key(write(entry)));
+        keep_newest(order, 32, look, |a, b| self.compare_tails(write(a), self, write(b)));
         writes.clear();
         writes.extend(order.iter().map(|entry| self.writes[low_half(*entry)]));
         std::mem::swap(&mut self.writes, writes);
@@ -198,11 +198,11 @@ pub(super) fn low_half(entry: u128) -> usize {
 }
 
 /// Of entries in the order of their heads, and then of the log, keeps the last to each key, in the order of the keys. The
-/// head of an entry is above its lowest `shift` bits; `key` tells its key, `compare` how two keys with the same head compare.
+/// head of an entry is above its lowest `shift` bits; `look` tells its tail and its key, `compare` how two keys with the same head compare.
 pub(super) fn keep_newest<'a>(
     entries: &mut Vec<u128>,
     shift: u32,
-    key: impl Fn(u128) -> &'a [u8],
+    look: impl Fn(u128) -> (u64, &'a [u8]),
     compare: impl Fn(u128, u128) -> Ordering,
 ) {
     let mut kept = 0;
@@ -214,7 +214,7 @@ pub(super) fn keep_newest<'a>(
         if tied > 2 || (tied == 2 && compare(entries[next], entries[next + 1]).is_gt()) {
             match &mut entries[next..end] {
                 few if tied <= FEW_TIED => few.sort_by(|a, b| compare(*a, *b)),
-                many => sort_tied(many, &key, &compare),
+                many => sort_tied(many, &look, &compare),
             }
         }
         while next < end {
@@ -232,12 +232,19 @@ pub(super) fn keep_newest<'a>(
 /// So many with the same head are mostly writes to one key.
 const FEW_TIED: usize = 16;
 
-/// Sorts entries whose heads are the same: by heads behind what all their keys share, so that each key is looked at once or
-/// twice, and not at every comparison.
-fn sort_tied<'a>(entries: &mut [u128], key: impl Fn(u128) -> &'a [u8], compare: impl Fn(u128, u128) -> Ordering) {
-    let Some(first) = entries.first().map(|first| key(*first)) else { return };
-    let shared = entries.iter().map(|entry| common(first, key(*entry))).min().unwrap_or(0);
-    let mut deeper: Vec<(u64, u128)> = entries.iter().map(|entry| (head(&key(*entry)[shared..]), *entry)).collect();
+/// Sorts entries whose heads are the same: by their tails, or if these are the same, too, by heads behind what all their keys
+/// share, so that no comparison looks at a key itself, nor mostly at a write.
+fn sort_tied<'a>(
+    entries: &mut [u128],
+    look: impl Fn(u128) -> (u64, &'a [u8]),
+    compare: impl Fn(u128, u128) -> Ordering,
+) {
+    let Some((first_tail, first)) = entries.first().map(|first| look(*first)) else { return };
+    let mut deeper: Vec<(u64, u128)> = entries.iter().map(|entry| (look(*entry).0, *entry)).collect();
+    if first.len() > 2 * HEAD_LEN && deeper.iter().all(|(tail, _)| *tail == first_tail) {
+        let shared = entries.iter().map(|entry| common(first, look(*entry).1)).min().unwrap_or(0);
+        deeper.iter_mut().for_each(|(tail, entry)| *tail = head(&look(*entry).1[shared..]));
+    }
     deeper.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| compare(a.1, b.1)));
     for (entry, (_, sorted)) in entries.iter_mut().zip(deeper) {
         *entry = sorted;

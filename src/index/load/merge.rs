@@ -241,11 +241,11 @@ fn newest(bundles: &[Bundle], writes: &[Run]) -> Vec<u128> {
     }
     // Stable sorting merges what is sorted already.
     entries.sort();
-    let key = |entry| {
+    let look = |entry| {
         let (bundle, write) = of(bundles, entry);
-        bundle.key(write)
+        (write.tail, bundle.key(write))
     };
-    keep_newest(&mut entries, 64, key, |a, b| {
+    keep_newest(&mut entries, 64, look, |a, b| {
         let ((bundle, write), (of_other, other)) = (of(bundles, a), of(bundles, b));
         bundle.compare_tails(write, of_other, other)
     });
