@@ -10,9 +10,9 @@
 //!
 //! **Memory.** Beside the index and the log's read buffer a load takes up to a dozen bundles, each of at most 32 MiB of keys
 //! and values (one transaction more) and 40 bytes for each of at most 2^18 writes: half a gigabyte in all. (A transaction of
-//! more writes takes 40 bytes for each, and twice that while they are sorted.) Once the index
-//! takes more than twice what is gathered, gathering goes on until that is half of the index, so that building it anew
-//! costs each write the same, however large the index is. While a keyspace is built anew its old leaves go piece by piece,
+//! more writes takes 40 bytes for each, and twice that while they are sorted.) Once the index takes more than twice what is
+//! gathered, gathering goes on until that is half of the index, so that building it anew costs each write the same, however
+//! large the index is. While a keyspace is built anew its old leaves go piece by piece,
 //! if they lie in the order of their keys; those that were written one by one (see [`Loader::add`]) go at the end.
 
 mod bundle;

@@ -1,4 +1,4 @@
-//! Models of opening: one thread reads the log, another applies what it says to the index.
+//! Models of opening: one thread reads the log, another sorts what it says, both build the index.
 
 use std::collections::BTreeMap;
 

@@ -198,7 +198,8 @@ pub(super) fn low_half(entry: u128) -> usize {
 }
 
 /// Of entries in the order of their heads, and then of the log, keeps the last to each key, in the order of the keys. The
-/// head of an entry is above its lowest `shift` bits; `look` tells its tail and its key, `compare` how two keys with the same head compare.
+/// head of an entry is above its lowest `shift` bits; `look` tells its tail and its key, `compare` how two keys with the
+/// same head compare.
 pub(super) fn keep_newest<'a>(
     entries: &mut Vec<u128>,
     shift: u32,

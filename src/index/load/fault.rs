@@ -3,11 +3,11 @@
 use std::cell::Cell;
 
 std::thread_local! {
-    /// How many bundles are applied before the one that the next worker dies of.
+    /// How many bundles are sorted before the one that the next worker dies of.
     static NEXT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Has the worker of the next load on this thread die when it has applied `bundles`.
+/// Has the worker of the next load on this thread die when it has sorted `bundles`.
 #[cfg_attr(not(shuttle), expect(unreachable_pub, reason = "a door for the models"))]
 pub fn load_dies_after(bundles: usize) {
     NEXT.set(Some(bundles));
@@ -15,6 +15,7 @@ pub fn load_dies_after(bundles: usize) {
 
 #[cfg(test)]
 std::thread_local! {
+    /// Which part the next merge dies of.
     static PART: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
