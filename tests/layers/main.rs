@@ -1,0 +1,136 @@
+//! The order of the layers, the doors through which the outside enters, and the sizes of files, as rules that a build
+//! can break.
+
+use std::path::Path;
+
+mod figures;
+mod source;
+
+use source::SourceFile;
+
+/// Top down: a folder imports only folders that come after it.
+const LAYERS: [&str; 8] = ["engine", "txn", "table", "index", "log", "format", "disk", "words"];
+
+/// What may be named in one file only, and where.
+const DOORS: [(&str, &[&str]); 11] = [
+    ("std::fs", &["disk/os.rs"]),
+    ("fs::File", &["disk/os.rs"]),
+    ("std::time::Instant", &["words/clock.rs"]),
+    ("Instant::now", &["words/clock.rs"]),
+    ("SystemTime", &[]),
+    ("std::thread::spawn", &[]),
+    ("thread::Builder", &["words/sync/plain.rs", "words/sync/checked.rs", "words/schedule.rs"]),
+    ("getrandom", &["words/entropy.rs"]),
+    ("libc::", &["disk/os.rs", "disk/uring.rs", "words/memory.rs", "words/process.rs"]),
+    ("io_uring::", &["disk/uring.rs"]),
+    ("memmap2", &["disk/os.rs"]),
+];
+
+/// The one door for locks; what waits under none of its own takes the short ones that it has to offer.
+const LOCKS: &str = "words/sync/";
+
+const LONGEST_FILE: usize = 500;
+const LONGEST_FUNCTION: usize = 70;
+
+/// Folders in which files still import each other in circles: how many files each circle has.
+const KNOWN_CIRCLES: [(&str, &[usize]); 4] = [("index", &[2, 3]), ("log", &[10]), ("disk", &[2]), ("words", &[2, 2])];
+
+fn source_files() -> Vec<SourceFile> {
+    source::source_files(Path::new(env!("CARGO_MANIFEST_DIR")))
+}
+
+#[test]
+fn a_folder_imports_only_folders_below_it() {
+    let mut broken = Vec::new();
+    for file in source_files() {
+        let Some(layer) = LAYERS.iter().position(|layer| *layer == file.folder()) else { continue };
+        for (line, code) in file.code() {
+            for above in &LAYERS[..layer] {
+                if code.contains(&format!("crate::{above}::")) {
+                    broken.push(format!("{}:{line}: {} must not know {above}", file.name, LAYERS[layer]));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn files_of_a_folder_import_each_other_in_one_direction() {
+    let files = source_files();
+    for folder in LAYERS {
+        let circles = source::circles(&source::imports(&files, folder));
+        let lengths: Vec<usize> = circles.iter().map(Vec::len).collect();
+        let known = KNOWN_CIRCLES.iter().find(|(known, _)| *known == folder).map_or(&[][..], |(_, known)| known);
+        assert_eq!(lengths, known, "circles in {folder}: {circles:#?}");
+    }
+}
+
+#[test]
+fn log_and_index_meet_in_two_places_only() {
+    let meets: Vec<String> = source_files()
+        .into_iter()
+        .filter(|file| !file.is_test())
+        .filter(|file| {
+            let names = |what: &str| file.code().any(|(_, code)| code.contains(what));
+            (names(".apply_all(") || names("Loader")) && (names("crate::log") || names("log::"))
+        })
+        .map(|file| file.name)
+        .collect();
+    assert_eq!(meets, ["engine/open.rs", "txn/pipeline.rs"]);
+}
+
+#[test]
+fn the_outside_enters_through_one_file_each() {
+    let mut broken = Vec::new();
+    for file in source_files() {
+        let name = file.name.as_str();
+        if file.is_test() || file.folder() == "bin" {
+            continue;
+        }
+        for (line, code) in file.code() {
+            for (call, allowed) in &DOORS {
+                if code.contains(call) && !allowed.contains(&name) {
+                    broken.push(format!("{name}:{line}: {call} belongs in {allowed:?}"));
+                }
+            }
+            let plain_lock = code.contains("parking_lot") || code.contains("std::sync::Mutex");
+            let simulated_door = name == "words/schedule.rs";
+            if plain_lock && !simulated_door && !name.starts_with(LOCKS) {
+                broken.push(format!("{name}:{line}: locks come from {LOCKS}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn files_and_functions_stay_readable() {
+    let mut long = Vec::new();
+    for file in source_files() {
+        let lines = file.text.lines().count();
+        if lines > LONGEST_FILE {
+            long.push(format!("{}: {lines} lines", file.name));
+        }
+        for (line, name, lines) in file.functions() {
+            if lines > LONGEST_FUNCTION && !file.is_test() {
+                long.push(format!("{}:{line}: {name} has {lines} lines", file.name));
+            }
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "files over {LONGEST_FILE} lines, functions over {LONGEST_FUNCTION}:\n{}",
+        long.join("\n")
+    );
+}
+
+#[test]
+fn every_unsafe_block_gives_its_reason() {
+    for file in source_files() {
+        let is_unsafe = |code: &str| code.contains("unsafe {") || code.contains("unsafe impl");
+        let blocks = file.code().filter(|(_, code)| is_unsafe(code)).count();
+        let reasons = file.text.matches("// SAFETY:").count();
+        assert!(blocks <= reasons, "{}: {blocks} unsafe blocks, {reasons} SAFETY reasons", file.name);
+    }
+}
