@@ -16,15 +16,17 @@ const STATES: [FrameState; 9] = [
     FrameState::Valid,
 ];
 
-/// The rows between the markers in the specification, cell by cell.
+/// The rows between the markers in the specification, cell by cell. The last cell of each, which is left out here, tells
+/// the history that leads to the row.
 fn specified() -> Vec<[String; 4]> {
     let text = include_str!("../SPECIFICATION.md");
     let (_, rest) = text.split_once("<!-- table:begin -->\n").expect("the table begins");
     let (table, _) = rest.split_once("<!-- table:end -->").expect("the table ends");
     let rows = table.lines().skip(2);
     rows.map(|line| {
-        let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
-        cells.try_into().unwrap_or_else(|cells| panic!("four cells: {cells:?}"))
+        let mut cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        assert!(cells.pop().is_some_and(|history| history.len() > 20), "no history that leads to {line}");
+        cells.try_into().unwrap_or_else(|cells| panic!("four cells and a history: {cells:?}"))
     })
     .collect()
 }
