@@ -17,7 +17,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use forelog::{CommitMode, Engine, ErrorKind, Io, Keyspace, Log, Options, Receipt};
+use forelog::log::Log;
+use forelog::{CommitMode, Engine, ErrorKind, IoBackend, Keyspace, Options, Receipt};
 
 mod common;
 #[path = "common/place.rs"]
@@ -290,7 +291,7 @@ fn beside_calls<'a>(calls: &'a (Engine, Keyspace), uring: &'a (Engine, Keyspace)
 fn open_time(dir: &Path) -> Result<()> {
     let (source, copy) = (dir.join("million"), dir.join("million-killed"));
     let engine = Engine::open(&source).map_err(|error| told(&error))?;
-    let keys = engine.keyspace("keys").map_err(|error| told(&error))?;
+    let keys = engine.create_keyspace("keys").map_err(|error| told(&error))?;
     for number in 0..1_000_000 {
         commit_one(&engine, &keys, number, CommitMode::Async)?;
     }
@@ -340,7 +341,7 @@ const OPEN: &str = "open";
 fn commit_modes(dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<bool>> {
     let open = |options: Options, name| {
         let engine = options.open(dir.join(name)).map_err(|error| told(&error))?;
-        let keys = engine.keyspace("keys").map_err(|error| told(&error))?;
+        let keys = engine.create_keyspace("keys").map_err(|error| told(&error))?;
         Ok::<_, String>((engine, keys))
     };
     let calls = open(Options::new(), "engine")?;
@@ -350,7 +351,7 @@ fn commit_modes(dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<b
     let log = Log::open(dir.join("log")).map_err(|error| told(&error))?;
     let raw_log = RawLog::new(dir)?;
     let mut workloads = workloads(dir, engine, keys, &log, &raw_log);
-    if uring.0.io() == Io::IoUring {
+    if uring.0.io() == IoBackend::IoUring {
         workloads.extend(beside_calls(&calls, &uring));
     }
     workloads.retain(|workload| is_wanted(workload.name));

@@ -9,7 +9,7 @@ use forelog::{CommitMode, Engine, ErrorKind, Token};
 const MODES: [CommitMode; 3] = [CommitMode::Sync, CommitMode::Written, CommitMode::Async];
 
 fn transfer(engine: &Engine, from: u8, to: u8, mode: CommitMode) -> forelog::Result<Token> {
-    let accounts = engine.keyspace("accounts")?;
+    let accounts = engine.create_keyspace("accounts")?;
     let mut tx = engine.begin()?;
     let mut balance = |account| Ok::<u8, forelog::Error>(tx.get(&accounts, [account])?.map_or(100, |value| value[0]));
     let (less, more) = (balance(from)? - 1, balance(to)? + 1);

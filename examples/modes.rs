@@ -9,7 +9,7 @@ use forelog::{CommitMode, Engine};
 fn main() -> forelog::Result<()> {
     let dir = std::env::temp_dir().join(format!("forelog-example-{}", std::process::id()));
     let engine = Engine::open(&dir)?;
-    let events = engine.keyspace("events")?;
+    let events = engine.create_keyspace("events")?;
     let modes =
         [CommitMode::Sync, CommitMode::Written, CommitMode::Async, CommitMode::Within(Duration::from_millis(2))];
     for mode in modes {

@@ -7,7 +7,7 @@
 //! use forelog::{CommitMode, Engine, Outcome};
 //!
 //! let engine = Engine::open(&dir)?;
-//! let accounts = engine.keyspace("accounts")?;
+//! let accounts = engine.create_keyspace("accounts")?;
 //!
 //! let mut tx = engine.begin()?;                                   // serializable, optimistic
 //! tx.put(&accounts, b"alice", b"90")?;
@@ -40,7 +40,7 @@
 //! # When a file is damaged
 //!
 //! Opening refuses what was durable and has changed, with segment, LSN and cause ([`Error::damage`]), and changes
-//! nothing. What cannot be noticed is a closed list (the residue, in the [format](mod@format)).
+//! nothing. What cannot be noticed is a closed list (the residue, in the [specification]).
 //!
 //! | to | use |
 //! |---|---|
@@ -64,9 +64,9 @@
 //! | `txn` | transactions, conflicts, the commit pipeline |
 //! | `table` | what will be on disk besides the log |
 //! | `index` | ordered keys with versions, in memory; never files |
-//! | [`log`] | bytes and LSNs; never keys. Public on its own: [`Log`] |
-//! | [`mod@format`] | the bytes on disk, and the decision table of recovery |
-//! | [`disk`] | the seam to files, real and simulated |
+//! | [`log`] | bytes and LSNs; never keys. Public on its own: [`log::Log`] |
+//! | `format` | the bytes on disk, and the decision table of recovery: the [specification] |
+//! | `disk` | the seam to files, real and simulated |
 //! | `words` | types, errors, options; where time, threads and randomness enter |
 //!
 //! How each promise is tried, with the figures and the commands that print them: [`trust`]. What a commit costs, and what
@@ -75,30 +75,86 @@
 //! # Features
 //!
 //! - `io-uring`: `Options::io_uring`, which gives each flush to the kernel in one submission (Linux).
-//! - `sim`: [`sim`], a disk in memory that loses what was not synced, and a deterministic scheduler.
+//! - `sim`: the module `sim`: a disk in memory that loses what was not synced, and a deterministic scheduler.
+//! - `unstable`: the module `unstable`: inner parts, which may change in any release. `sim` and `cli` turn it on.
 //! - `cli`: the `forelog` command.
 
-pub mod disk;
+// What only `unstable` shows is unreachable without it.
+#[cfg_attr(not(feature = "unstable"), allow(unreachable_pub, reason = "public behind the feature `unstable`"))]
+mod disk;
 mod engine;
-pub mod format;
+#[cfg_attr(not(feature = "unstable"), allow(unreachable_pub, reason = "public behind the feature `unstable`"))]
+mod format;
 mod index;
 pub mod log;
 mod table;
 mod txn;
 mod words;
 
-pub use disk::Io;
-pub use engine::{Engine, Options, Salvaged, Saved, Unnamed};
-pub use format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
+pub use disk::IoBackend;
+pub use engine::{CopyReport, Engine, Options};
 pub use index::{Key, Value};
-pub use log::{
-    AtRisk, BadFile, Log, LogOptions, LossCause, LossWindow, Lost, MarkFound, Order, Poison, Receipt, Record, Recovery,
-    Scan, Scrub, ScrubOptions, ScrubProgress, Stats, Tail,
-};
-pub use txn::{Keyspace, Range, Snapshot, Transaction, WriteBatch};
+pub use log::budget::{AtRisk, LossWindow};
+pub use log::mark::MarkFound;
+pub use log::poison::Poisoned;
+pub use log::receipt::Receipt;
+pub use log::recover::Recovery;
+pub use log::stats::Stats;
+pub use txn::{Entries, Keyspace, Snapshot, Transaction, WriteBatch};
 pub use words::error::{Damage, DamageCause, Error, ErrorKind, Result};
-pub use words::options::{LossBudget, MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};
+pub use words::options::LossBudget;
 pub use words::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
+
+pub mod salvage {
+    //! What [`Engine::salvage`](crate::Engine::salvage) saved of a damaged database, and what it could not.
+    pub use crate::engine::salvage::{RenamedKeyspace, Salvaged};
+    pub use crate::log::salvage::{BadFile, Completeness, Gap, LossCause};
+}
+
+pub mod scrub {
+    //! Checking a log in the background ([`Engine::scrub`](crate::Engine::scrub)), or at a rate
+    //! ([`Engine::verify_with`](crate::Engine::verify_with)).
+    pub use crate::log::scrub::{Scrub, ScrubOptions, ScrubProgress};
+}
+
+pub mod limits {
+    //! What is refused by its size, before anything is written.
+    pub use crate::format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
+    pub use crate::words::options::{MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};
+}
+
+#[cfg(feature = "unstable")]
+pub mod unstable {
+    //! Inner parts, for tools and tests that look inside. **No promise of stability**: anything here may change or go
+    //! in any release, a patch release too.
+    //!
+    //! With this feature there are also [`Options::open_on`](crate::Options::open_on) and its like, which take a disk
+    //! of your own.
+
+    pub mod disk {
+        //! The seam to the storage medium: a small object-safe trait with positional reads and writes.
+        pub use crate::disk::{
+            Access, Disk, DiskFile, DiskLock, FailStop, Mapping, MemoryDisk, OsDisk, read_exact_at, write_all_at,
+            write_and_sync,
+        };
+    }
+
+    pub mod format {
+        //! The payload of a transaction's record, and the decision table of recovery: see
+        //! [the specification](crate::specification).
+        pub use crate::format::FORMAT_VERSION;
+        pub use crate::format::batch::{BATCH_VERSION, Batch, BatchBuilder, Malformed, Op, Ops, Reason, encoded_len};
+        pub use crate::format::verdict::{FrameState, Row, TABLE, Verdict, verdict};
+    }
+
+    pub mod inspect {
+        //! Looking at a log without opening it, frame by frame, changing nothing.
+        pub use crate::log::inspect::{DumpedFrame, DumpedMark, dump, marks, verify_on};
+    }
+}
+
+#[doc = include_str!("format/SPECIFICATION.md")]
+pub mod specification {}
 
 #[doc = include_str!("TRUST.md")]
 pub mod trust {}
@@ -121,13 +177,13 @@ pub mod sim {
     //! sim::run(7, || {
     //!     let disk = SimDisk::new();
     //!     let engine = Options::new().segment_bytes(8192).open_on(Arc::new(disk.clone()), "db").unwrap();
-    //!     let keys = engine.keyspace("keys").unwrap();
+    //!     let keys = engine.create_keyspace("keys").unwrap();
     //!     let mut tx = engine.begin().unwrap();
     //!     tx.put(&keys, b"k", b"v").unwrap();
     //!     tx.commit_with(CommitMode::Sync).unwrap();
     //!     let after_crash = disk.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
     //!     let engine = Options::new().open_on(Arc::new(after_crash), "db").unwrap();
-    //!     let keys = engine.keyspace("keys").unwrap();
+    //!     let keys = engine.create_keyspace("keys").unwrap();
     //!     assert_eq!(engine.snapshot().unwrap().get(&keys, b"k").unwrap().unwrap(), b"v");
     //! });
     //! ```

@@ -21,7 +21,7 @@ const EROFS: i32 = 30;
 /// A closed database with one commit.
 fn small_database(dir: &Path) {
     let engine = Engine::open(dir).unwrap();
-    put(&engine, &engine.keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
+    put(&engine, &engine.create_keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
     engine.close().unwrap();
 }
 
@@ -63,7 +63,7 @@ fn an_empty_path_is_refused() {
 fn a_directory_that_may_not_be_read_or_written_is_refused_and_opens_once_it_may() {
     let disk = SimDisk::new();
     let engine = open_on(&disk, Options::new()).unwrap();
-    put(&engine, &engine.keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
+    put(&engine, &engine.create_keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
     drop(engine);
     let before = disk.files();
     for (kind, code) in [(OpKind::List, EACCES), (OpKind::Lock, EACCES), (OpKind::Lock, EROFS)] {
@@ -89,7 +89,7 @@ fn too_many_open_files_are_not_called_damage() {
     const EMFILE: i32 = 24;
     let disk = SimDisk::new();
     let engine = open_on(&disk, Options::new()).unwrap();
-    put(&engine, &engine.keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
+    put(&engine, &engine.create_keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
     let crashed = disk.crash_point().process_kill();
     drop(engine);
     for n in 0.. {
@@ -177,7 +177,7 @@ fn nothing_is_created_where_that_was_not_asked_for() {
 #[test]
 fn the_log_of_another_program_is_refused() {
     let dir = TempDir::new("test");
-    let log = forelog::Log::open(&dir).unwrap();
+    let log = forelog::log::Log::open(&dir).unwrap();
     log.append(b"not a batch", CommitMode::Sync).unwrap();
     log.close().unwrap();
     let before = contents(dir.as_ref());
@@ -202,8 +202,8 @@ fn a_database_that_is_open_in_this_process_is_locked() {
     let error = error_of(Engine::open(&dir));
     assert_eq!(error.kind(), ErrorKind::Locked);
     assert!(error.to_string().contains("close it there first"), "{error}");
-    assert_eq!(kind_of(forelog::Log::open(&dir)), ErrorKind::Locked);
-    put(&engine, &engine.keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
+    assert_eq!(kind_of(forelog::log::Log::open(&dir)), ErrorKind::Locked);
+    put(&engine, &engine.create_keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
     drop(engine);
     assert!(is_there(&dir));
 }
@@ -260,7 +260,7 @@ fn what_a_newer_version_wrote_is_refused_as_unsupported_and_not_touched() {
             small_database(&path);
             patch(&path.join(file), end, offset, bytes);
             let before = contents(&path);
-            for error in [error_of(Engine::open(&path)), error_of(forelog::log::inspect::verify(&path))] {
+            for error in [error_of(Engine::open(&path)), error_of(forelog::log::Log::verify(&path))] {
                 assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
                 let text = error.to_string();
                 assert!(text.contains(says) && text.contains(file) && text.contains("newer"), "{text}");
@@ -315,7 +315,7 @@ fn options_that_cannot_be_or_contradict_each_other_are_refused_before_anything_i
     for options in accepted {
         open_on(&SimDisk::new(), options).unwrap();
     }
-    let log = forelog::LogOptions::new().segment_bytes(1).open_on(Arc::new(SimDisk::new()), DB);
+    let log = forelog::log::LogOptions::new().segment_bytes(1).open_on(Arc::new(SimDisk::new()), DB);
     assert_eq!(kind_of(log), ErrorKind::InvalidInput);
 }
 
@@ -335,7 +335,7 @@ fn an_empty_transaction_commits_and_writes_nothing() {
     };
     commit_all();
     assert_eq!(engine.stats().appends, 0);
-    engine.keyspace("k").unwrap();
+    engine.create_keyspace("k").unwrap();
     commit_all();
     assert_eq!(engine.stats().appends, 1);
 }
@@ -343,7 +343,7 @@ fn an_empty_transaction_commits_and_writes_nothing() {
 #[test]
 fn a_closed_engine_refuses_every_call_and_held_snapshots_read_on() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
     let (snapshot, mut tx, mut batch) = (engine.snapshot().unwrap(), engine.begin().unwrap(), engine.batch().unwrap());
     engine.close().unwrap();
@@ -354,10 +354,10 @@ fn a_closed_engine_refuses_every_call_and_held_snapshots_read_on() {
         kind_of(engine.batch()),
         kind_of(engine.snapshot()),
         kind_of(engine.durable_snapshot()),
-        kind_of(engine.keyspace("k")),
-        kind_of(engine.keyspace("new")),
+        kind_of(engine.create_keyspace("k")),
+        kind_of(engine.create_keyspace("new")),
         kind_of(engine.open_keyspace("k")),
-        kind_of(engine.keyspaces()),
+        kind_of(engine.keyspace_names()),
         kind_of(engine.drop_keyspace("k")),
         kind_of(engine.flush()),
         kind_of(tx.try_commit_with(CommitMode::Async)),
@@ -393,7 +393,7 @@ fn a_poisoned_engine_refuses_every_commit_with_the_first_cause_and_reads_on() {
         error_of(tx.try_commit_with(CommitMode::Async)),
         error_of(tx.commit_timeout(CommitMode::Sync, Duration::from_secs(1))),
         error_of(tx.commit()),
-        error_of(engine.keyspace("new")),
+        error_of(engine.create_keyspace("new")),
         error_of(engine.drop_keyspace("k")),
     ];
     refused.extend(MODES.map(|mode| error_of(put(&engine, &keyspace, "b", "3", mode))));
@@ -418,8 +418,8 @@ fn a_poisoned_engine_reads_on() {
     put(&engine, &keyspace, "a", "1", CommitMode::Sync).unwrap();
     disk.inject(Fault::once(OpSelector::of(OpKind::Sync), FaultKind::Errno(EIO)));
     assert_eq!(kind_of(put(&engine, &keyspace, "a", "2", CommitMode::Sync)), ErrorKind::Indeterminate);
-    assert_eq!(engine.keyspaces().unwrap(), ["k"]);
-    let keyspace = engine.keyspace("k").unwrap();
+    assert_eq!(engine.keyspace_names().unwrap(), ["k"]);
+    let keyspace = engine.create_keyspace("k").unwrap();
     assert_eq!(get(&engine, &keyspace, "a").as_deref(), Some("2"), "visible, and not durable");
     let mut tx = engine.begin().unwrap();
     assert_eq!(tx.iter(&keyspace).unwrap().count(), 1);
@@ -458,7 +458,7 @@ fn end_of(child: libc::pid_t) -> Option<i32> {
 fn a_handle_that_crossed_a_fork_is_refused_and_the_parent_goes_on() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Sync).unwrap();
     let (token, snapshot) = (receipt.token(), engine.snapshot().unwrap());
     let (mut tx, mut batch) = (engine.begin().unwrap(), engine.batch().unwrap());

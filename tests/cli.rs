@@ -287,7 +287,7 @@ fn scan_selects_by_prefix_range_and_limit_and_shows_any_bytes() {
     let scratch = Scratch::new("scan");
     let db = scratch.path("db");
     let engine = Engine::open(&db).unwrap();
-    let rows = engine.keyspace("rows").unwrap();
+    let rows = engine.create_keyspace("rows").unwrap();
     let mut transaction = engine.begin().unwrap();
     for (key, value) in
         [(&b"a1"[..], &b"tab\tline\n"[..]), (b"a2", b"{\"n\": 1.00}"), (b"b", b"[1]"), (b"\xfe", b"\xff")]

@@ -69,7 +69,7 @@ fn database(seed: u64, end: End) -> Database {
         let last = life == 2;
         let (crash, closed) = sim::run(seed * 16 + u64::from(life), || {
             let engine = open_on(&disk, options()).unwrap();
-            let keys = engine.keyspace("keys").unwrap();
+            let keys = engine.create_keyspace("keys").unwrap();
             for number in 0..7_u8 {
                 let mut batch = engine.batch().unwrap();
                 let length = [700, 20, 1500, 900, 1200, 60, 100][usize::from(number)];
@@ -335,7 +335,7 @@ fn the_newest_segment_is_missed_once_log_lies_past_the_midpoint_of_the_one_befor
         let disk = sim::run(7, || {
             let disk = SimDisk::new();
             let engine = open_on(&disk, options()).unwrap();
-            let keys = engine.keyspace("keys").unwrap();
+            let keys = engine.create_keyspace("keys").unwrap();
             sim::sleep(Duration::from_millis(1));
             let mut batch = engine.batch().unwrap();
             batch.put(&keys, b"k", vec![1; length]).unwrap();

@@ -28,7 +28,7 @@ struct Tx<'a> {
 impl Table {
     fn new() -> Self {
         let engine = in_memory();
-        let rows = engine.keyspace("test").unwrap();
+        let rows = engine.create_keyspace("test").unwrap();
         let table = Table { engine, rows };
         let mut tx = table.begin();
         tx.set(1, 10);

@@ -28,7 +28,7 @@ fn wake_ups() -> Vec<(String, u64)> {
 fn an_idle_engine_does_not_wake_up() {
     let dir = support::TempDir::new("idle");
     let engine = Engine::open(dir.path()).unwrap();
-    let keys = engine.keyspace("keys").unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
     for number in 0..100u32 {
         let mut batch = engine.batch().unwrap();
         batch.put(&keys, number.to_be_bytes(), b"value").unwrap();

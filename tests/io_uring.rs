@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::TempDir;
 use forelog::sim::SimDisk;
-use forelog::{CommitMode, Engine, Io, Keyspace, Options};
+use forelog::{CommitMode, Engine, IoBackend, Keyspace, Options};
 
 fn open(dir: &TempDir) -> Engine {
     Options::new().segment_bytes(4096).io_uring(true).open(dir).unwrap()
@@ -21,7 +21,7 @@ fn put(engine: &Engine, keys: &Keyspace, key: u32, mode: CommitMode) {
 
 /// Commits `count` times in every mode, over many segments, and finds all of it after a reopen.
 fn commit_and_reopen(dir: &TempDir, engine: &Engine, count: u32) {
-    let keys = engine.keyspace("keys").unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
     let modes = [CommitMode::Sync, CommitMode::Written, CommitMode::Async];
     (0..count).for_each(|key| put(engine, &keys, key, modes[key as usize % modes.len()]));
     engine.close().unwrap();
@@ -32,7 +32,7 @@ fn commit_and_reopen(dir: &TempDir, engine: &Engine, count: u32) {
 
 fn why(engine: &Engine) -> String {
     match engine.io() {
-        Io::Calls { why: Some(why) } => why,
+        IoBackend::Calls { why: Some(why) } => why,
         other => panic!("{other:?}"),
     }
 }
@@ -60,7 +60,7 @@ fn deny(call: libc::c_long, code: i32) {
 /// Whether this machine has io_uring, and a word if it has not.
 fn is_there(engine: &Engine) -> bool {
     match engine.io() {
-        Io::IoUring => true,
+        IoBackend::IoUring => true,
         other => {
             eprintln!("skipped: {other:?}");
             false
@@ -81,7 +81,7 @@ fn commits_are_there_after_a_reopen() {
 fn threads_share_one_ring() {
     let dir = TempDir::new("test");
     let engine = open(&dir);
-    let keys = engine.keyspace("keys").unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let (engine, keys) = (&engine, &keys);
@@ -100,7 +100,7 @@ fn threads_share_one_ring() {
 #[test]
 fn it_is_not_used_unasked_and_a_disk_of_ones_own_does_without() {
     let dir = TempDir::new("test");
-    assert_eq!(Engine::open(&dir).unwrap().io(), Io::Calls { why: None });
+    assert_eq!(Engine::open(&dir).unwrap().io(), IoBackend::Calls { why: None });
     let engine = Options::new().io_uring(true).open_on(Arc::new(SimDisk::new()), "db").unwrap();
     assert!(!why(&engine).is_empty());
 }
@@ -136,9 +136,9 @@ fn a_ring_that_takes_no_request_any_more_is_given_up_and_the_commit_is_durable_a
             if !is_there(&engine) {
                 return;
             }
-            let keys = engine.keyspace("keys").unwrap();
+            let keys = engine.create_keyspace("keys").unwrap();
             put(&engine, &keys, 1000, CommitMode::Sync);
-            assert_eq!(engine.io(), Io::IoUring);
+            assert_eq!(engine.io(), IoBackend::IoUring);
             deny(libc::SYS_io_uring_enter, code);
             put(&engine, &keys, 1001, CommitMode::Sync);
             assert!(why(&engine).contains("took no request"));

@@ -13,17 +13,17 @@ use common::{MODES, TempDir, error_of, get, in_memory, kind_of, open_on, put};
 fn creating_listing_and_dropping_survive_a_reopen() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    assert_eq!(engine.keyspaces().unwrap(), Vec::<String>::new());
+    assert_eq!(engine.keyspace_names().unwrap(), Vec::<String>::new());
     for name in ["b", "c", "a"] {
-        let keyspace = engine.keyspace(name).unwrap();
+        let keyspace = engine.create_keyspace(name).unwrap();
         assert_eq!(keyspace.name(), name);
         put(&engine, &keyspace, "key", name, CommitMode::Async).unwrap();
     }
     assert!(engine.drop_keyspace("c").unwrap().is_durable());
-    assert_eq!(engine.keyspaces().unwrap(), ["a", "b"]);
+    assert_eq!(engine.keyspace_names().unwrap(), ["a", "b"]);
     drop(engine);
     let engine = Engine::open(&dir).unwrap();
-    assert_eq!(engine.keyspaces().unwrap(), ["a", "b"]);
+    assert_eq!(engine.keyspace_names().unwrap(), ["a", "b"]);
     for name in ["a", "b"] {
         assert_eq!(get(&engine, &engine.open_keyspace(name).unwrap(), "key").as_deref(), Some(name));
     }
@@ -33,10 +33,10 @@ fn creating_listing_and_dropping_survive_a_reopen() {
 #[test]
 fn opening_a_keyspace_again_writes_nothing() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     put(&engine, &keyspace, "a", "1", CommitMode::Sync).unwrap();
     let appends = engine.stats().appends;
-    assert_eq!(get(&engine, &engine.keyspace("k").unwrap(), "a").as_deref(), Some("1"));
+    assert_eq!(get(&engine, &engine.create_keyspace("k").unwrap(), "a").as_deref(), Some("1"));
     assert_eq!(engine.stats().appends, appends);
 }
 
@@ -44,10 +44,10 @@ fn opening_a_keyspace_again_writes_nothing() {
 fn a_keyspace_is_created_and_dropped_in_the_engines_mode() {
     for mode in MODES {
         let engine = open_on(&SimDisk::new(), Options::new().commit_mode(mode)).unwrap();
-        let keyspace = engine.keyspace("k").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
         put(&engine, &keyspace, "a", "1", mode).unwrap();
         engine.drop_keyspace("k").unwrap().wait().unwrap();
-        assert_eq!(engine.keyspaces().unwrap(), Vec::<String>::new());
+        assert_eq!(engine.keyspace_names().unwrap(), Vec::<String>::new());
     }
 }
 
@@ -57,14 +57,14 @@ fn a_crash_takes_the_creation_and_what_came_after_it_or_neither() {
         let disk = SimDisk::new();
         let engine = open_on(&disk, Options::new().commit_mode(CommitMode::Async)).unwrap();
         for name in ["a", "b", "c"] {
-            let keyspace = engine.keyspace(name).unwrap();
+            let keyspace = engine.create_keyspace(name).unwrap();
             put(&engine, &keyspace, "key", name, CommitMode::Written).unwrap();
         }
         let engine = engine.drop_keyspace("a").map(|_| engine).unwrap();
         let crashed = disk.crash_point().power_loss(&Loss::Seeded(seed), Granularity::Sector);
         drop(engine);
         let engine = open_on(&crashed, Options::new()).unwrap();
-        let names = engine.keyspaces().unwrap();
+        let names = engine.keyspace_names().unwrap();
         let legal: [&[&str]; 5] = [&[], &["a"], &["a", "b"], &["a", "b", "c"], &["b", "c"]];
         assert!(legal.iter().any(|legal| names == *legal), "seed {seed}: {names:?}");
         for name in names.iter().rev().skip(1) {
@@ -82,12 +82,12 @@ fn names_have_1_to_255_bytes() {
     let unicode = format!("{}b", "ß".repeat(127));
     assert_eq!(unicode.len(), 255);
     for name in [&longest, &unicode, "🦀", " ", "\0", "a/b", ".."] {
-        assert_eq!(engine.keyspace(name).unwrap().name(), name);
+        assert_eq!(engine.create_keyspace(name).unwrap().name(), name);
     }
     let before = engine.stats();
     for name in ["", &"n".repeat(256), &"ß".repeat(128), &"🦀".repeat(64)] {
         for error in [
-            error_of(engine.keyspace(name)),
+            error_of(engine.create_keyspace(name)),
             error_of(engine.open_keyspace(name)),
             error_of(engine.drop_keyspace(name)),
         ] {
@@ -96,28 +96,28 @@ fn names_have_1_to_255_bytes() {
         }
     }
     assert_eq!(engine.stats(), before, "nothing was written");
-    let names = engine.keyspaces().unwrap();
+    let names = engine.keyspace_names().unwrap();
     drop(engine);
-    assert_eq!(Engine::open(&dir).unwrap().keyspaces().unwrap(), names);
+    assert_eq!(Engine::open(&dir).unwrap().keyspace_names().unwrap(), names);
     assert!(names.is_sorted() && names.len() == 7);
 }
 
 #[test]
 fn an_unknown_name_is_refused_and_not_created() {
     let engine = in_memory();
-    engine.keyspace("known").unwrap();
+    engine.create_keyspace("known").unwrap();
     let error = error_of(engine.open_keyspace("unknown"));
     assert_eq!(error.kind(), ErrorKind::NoSuchKeyspace);
     assert!(error.to_string().contains("'unknown'"), "{error}");
     assert_eq!(kind_of(engine.drop_keyspace("unknown")), ErrorKind::NoSuchKeyspace);
     assert!(engine.snapshot().unwrap().keyspace("unknown").is_none());
-    assert_eq!(engine.keyspaces().unwrap(), ["known"]);
+    assert_eq!(engine.keyspace_names().unwrap(), ["known"]);
 }
 
 #[test]
 fn a_keyspace_dropped_while_in_use_is_refused_by_every_call() {
     let engine = in_memory();
-    let (doomed, other) = (engine.keyspace("doomed").unwrap(), engine.keyspace("other").unwrap());
+    let (doomed, other) = (engine.create_keyspace("doomed").unwrap(), engine.create_keyspace("other").unwrap());
     put(&engine, &doomed, "a", "1", CommitMode::Sync).unwrap();
     let mut reader = engine.begin().unwrap();
     assert!(reader.get(&doomed, "a").unwrap().is_some());
@@ -154,7 +154,7 @@ fn a_keyspace_dropped_while_in_use_is_refused_by_every_call() {
 #[test]
 fn a_keyspace_of_another_engine_is_refused() {
     let (engine, another) = (in_memory(), in_memory());
-    let (mine, foreign) = (engine.keyspace("k").unwrap(), another.keyspace("k").unwrap());
+    let (mine, foreign) = (engine.create_keyspace("k").unwrap(), another.create_keyspace("k").unwrap());
     let mut tx = engine.begin().unwrap();
     assert_eq!(kind_of(tx.put(&foreign, "a", "1")), ErrorKind::InvalidInput);
     assert_eq!(kind_of(engine.snapshot().unwrap().get(&foreign, "a")), ErrorKind::InvalidInput);
@@ -165,21 +165,21 @@ fn a_keyspace_of_another_engine_is_refused() {
 #[test]
 fn a_snapshot_taken_before_the_drop_goes_on_seeing_the_keyspace() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     for key in 0..2_000 {
         put(&engine, &keyspace, &format!("{key:04}"), "kept", CommitMode::Async).unwrap();
     }
     let before = engine.snapshot().unwrap();
     engine.drop_keyspace("k").unwrap();
     let after = engine.snapshot().unwrap();
-    let other = engine.keyspace("other").unwrap();
+    let other = engine.create_keyspace("other").unwrap();
     for key in 0..500 {
         put(&engine, &other, &key.to_string(), "more commits, which prune", CommitMode::Async).unwrap();
     }
-    assert_eq!(before.keyspaces(), ["k"]);
+    assert_eq!(before.keyspace_names(), ["k"]);
     assert_eq!(before.iter(&keyspace).unwrap().count(), 2_000);
     assert_eq!(before.iter(&before.keyspace("k").unwrap()).unwrap().rev().count(), 2_000);
-    assert_eq!(after.keyspaces(), Vec::<String>::new());
+    assert_eq!(after.keyspace_names(), Vec::<String>::new());
     assert_eq!(kind_of(after.iter(&keyspace)), ErrorKind::KeyspaceDropped);
 }
 
@@ -187,11 +187,11 @@ fn a_snapshot_taken_before_the_drop_goes_on_seeing_the_keyspace() {
 fn a_keyspace_created_again_under_the_same_name_is_another_one() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let old = engine.keyspace("k").unwrap();
+    let old = engine.create_keyspace("k").unwrap();
     put(&engine, &old, "a", "old", CommitMode::Sync).unwrap();
     let before = engine.snapshot().unwrap();
     engine.drop_keyspace("k").unwrap();
-    let new = engine.keyspace("k").unwrap();
+    let new = engine.create_keyspace("k").unwrap();
     assert_eq!(get(&engine, &new, "a"), None);
     assert_eq!(kind_of(put(&engine, &old, "a", "x", CommitMode::Sync)), ErrorKind::KeyspaceDropped);
     put(&engine, &new, "b", "new", CommitMode::Sync).unwrap();
@@ -213,12 +213,12 @@ fn eight_threads_that_create_the_same_name_get_one_keyspace() {
                 let (engine, barrier) = (&engine, &barrier);
                 scope.spawn(move || {
                     barrier.wait();
-                    let keyspace = engine.keyspace("same").unwrap();
+                    let keyspace = engine.create_keyspace("same").unwrap();
                     put(engine, &keyspace, &thread.to_string(), "here", CommitMode::Async).unwrap();
                 });
             }
         });
-        assert_eq!(engine.keyspaces().unwrap(), ["same"]);
+        assert_eq!(engine.keyspace_names().unwrap(), ["same"]);
         let keyspace = engine.open_keyspace("same").unwrap();
         assert_eq!(engine.snapshot().unwrap().iter(&keyspace).unwrap().count(), 8, "round {round}");
         assert_eq!(engine.stats().appends, 9, "one creation, eight writes");
@@ -234,7 +234,7 @@ fn threads_that_create_different_names_get_one_keyspace_each() {
             scope.spawn(move || {
                 for round in 0..10 {
                     let name = format!("{thread}-{round}");
-                    let keyspace = engine.keyspace(&name).unwrap();
+                    let keyspace = engine.create_keyspace(&name).unwrap();
                     put(engine, &keyspace, "name", &name, CommitMode::Async).unwrap();
                     if round % 2 == 1 {
                         engine.drop_keyspace(&name).unwrap();
@@ -243,7 +243,7 @@ fn threads_that_create_different_names_get_one_keyspace_each() {
             });
         }
     });
-    let names: BTreeSet<String> = engine.keyspaces().unwrap().into_iter().collect();
+    let names: BTreeSet<String> = engine.keyspace_names().unwrap().into_iter().collect();
     assert_eq!(names.len(), 40);
     for name in names {
         assert_eq!(get(&engine, &engine.open_keyspace(&name).unwrap(), "name"), Some(name));

@@ -35,7 +35,7 @@ fn stall(disk: &SimDisk, time: Duration) {
 /// An engine in a simulation that has prepared its segments; its keyspace.
 fn prepared(disk: &SimDisk, options: Options) -> (Engine, Keyspace) {
     let engine = open_on(disk, options).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     sim::sleep(SECOND);
     (engine, keyspace)
 }
@@ -50,13 +50,13 @@ fn handles_can_be_shared_and_sent() {
         shared::<Snapshot>();
         shared::<Receipt>();
         shared::<Options>();
-        shared::<forelog::Log>();
+        shared::<forelog::log::Log>();
         shared::<forelog::Token>();
         shared::<forelog::Error>();
         sent::<Transaction>();
         sent::<forelog::WriteBatch>();
-        sent::<forelog::Range>();
-        sent::<forelog::Tail>();
+        sent::<forelog::Entries>();
+        sent::<forelog::log::Tail>();
     }
 }
 
@@ -64,7 +64,7 @@ fn handles_can_be_shared_and_sent() {
 fn commits_in_every_mode_from_many_threads_are_there_after_a_reopen() {
     let dir = TempDir::new("test");
     let engine = Options::new().segment_bytes(64 << 10).open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let commit = |thread: usize, number: usize| {
         let key = format!("{thread} {number:03}");
         let mut tx = engine.begin().unwrap();
@@ -93,7 +93,7 @@ fn commits_in_every_mode_from_many_threads_are_there_after_a_reopen() {
 fn close_from_one_clone_closes_all() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let other = engine.clone();
     let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
     engine.close().unwrap();
@@ -123,7 +123,7 @@ fn closing_while_another_thread_commits_acknowledges_nothing_that_is_lost() {
     for round in 0..20 {
         let disk = SimDisk::new();
         let engine = open_on(&disk, Options::new()).unwrap();
-        let keyspace = engine.keyspace("k").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
             for mode in MODES {
@@ -155,7 +155,7 @@ fn closing_while_another_thread_commits_acknowledges_nothing_that_is_lost() {
 fn dropping_the_last_clone_closes() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let other = engine.clone();
     put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
     drop(engine);
@@ -170,7 +170,7 @@ fn dropping_the_last_clone_closes() {
 fn an_open_after_a_clean_close_that_appends_nothing_changes_no_file() {
     let dir = TempDir::new("test");
     let engine = Options::new().segment_bytes(8192).open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     for number in 0..500 {
         put(&engine, &keyspace, &number.to_string(), "value", CommitMode::Async).unwrap();
     }
@@ -179,7 +179,7 @@ fn an_open_after_a_clean_close_that_appends_nothing_changes_no_file() {
     assert!(before.len() > 5);
     for _ in 0..3 {
         let engine = Engine::open(&dir).unwrap();
-        let keyspace = engine.keyspace("k").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
         let mut tx = engine.begin().unwrap();
         assert_eq!(tx.iter(&keyspace).unwrap().count(), 500);
         assert!(tx.commit().unwrap().is_durable());
@@ -197,7 +197,7 @@ fn an_open_after_a_clean_close_that_appends_nothing_changes_no_file() {
 fn what_a_preparation_that_was_cut_off_left_goes_with_the_next_open() {
     let dir = TempDir::new("leftovers");
     let engine = Engine::open(dir.path()).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     put(&engine, &keyspace, "a", "1", CommitMode::Sync).unwrap();
     engine.close().unwrap();
     let (leftover, folder) = (dir.path().join("00000000001b7000.log.tmp"), dir.path().join("00000000001c7000.log.tmp"));
@@ -220,7 +220,7 @@ fn a_new_database_without_a_commit_opens_again() {
     let contents = || files(&path).into_iter().map(|(path, content, _)| (path, content)).collect::<Vec<_>>();
     let before = contents();
     let engine = Engine::open(&path).unwrap();
-    assert_eq!((engine.log_id(), engine.keyspaces().unwrap().len()), (id, 0));
+    assert_eq!((engine.log_id(), engine.keyspace_names().unwrap().len()), (id, 0));
     assert!(engine.recovery().crashed.is_none() && engine.durable_lsn() == forelog::Lsn::ZERO);
     drop(engine);
     assert!(contents() == before);
@@ -230,7 +230,7 @@ fn a_new_database_without_a_commit_opens_again() {
 fn an_engine_may_be_dropped_while_its_handles_live() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
     let snapshot = engine.snapshot().unwrap();
     let mut range = snapshot.iter(&keyspace).unwrap();
@@ -256,7 +256,7 @@ fn an_engine_may_be_dropped_while_its_handles_live() {
 #[test]
 fn a_snapshot_is_stable_while_it_is_held_and_costs_nothing_afterwards() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     for key in 0..10 {
         put(&engine, &keyspace, &key.to_string(), "old", CommitMode::Async).unwrap();
     }

@@ -35,7 +35,7 @@ fn value_of(engine: &Engine, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Vec<
 fn a_key_has_65_535_bytes_at_most() {
     let disk = SimDisk::new();
     let engine = open_on(&disk, Options::new()).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let longest = pattern(MAX_KEY);
     let too_long = pattern(MAX_KEY + 1);
     let before = engine.stats();
@@ -62,7 +62,7 @@ fn a_key_has_65_535_bytes_at_most() {
 fn a_value_has_64_mib_at_most() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let mut value = pattern(MAX_VALUE + 1);
     let before = engine.stats();
     let (mut tx, mut batch) = (engine.begin().unwrap(), engine.batch().unwrap());
@@ -81,7 +81,7 @@ fn a_value_has_64_mib_at_most() {
 fn keys_and_values_may_be_empty() {
     let disk = SimDisk::new();
     let engine = open_on(&disk, Options::new()).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     put(&engine, &keyspace, "", "of the empty key", CommitMode::Sync).unwrap();
     put(&engine, &keyspace, "empty", "", CommitMode::Sync).unwrap();
     put(&engine, &keyspace, "\0", "\0", CommitMode::Sync).unwrap();
@@ -106,7 +106,7 @@ fn keys_and_values_may_be_empty() {
 #[test]
 fn ranges_that_are_turned_round_are_empty() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     put(&engine, &keyspace, "b", "1", CommitMode::Sync).unwrap();
     let mut tx = engine.begin().unwrap();
     tx.put(&keyspace, "b", "2").unwrap();
@@ -127,7 +127,7 @@ fn a_transaction_over_max_transaction_bytes_is_refused_before_a_byte_is_written(
     for mode in MODES {
         let disk = SimDisk::new();
         let engine = open_on(&disk, Options::new().max_transaction_bytes(LIMIT as u64)).unwrap();
-        let keyspace = engine.keyspace("k").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
         engine.flush().unwrap();
         let (before, visible) = (engine.stats(), engine.visible_lsn());
         let mut tx = engine.begin().unwrap();
@@ -147,7 +147,7 @@ fn a_transaction_over_max_transaction_bytes_is_refused_before_a_byte_is_written(
 
 #[test]
 fn a_record_over_max_transaction_bytes_is_refused_by_the_log() {
-    let options = forelog::LogOptions::new().max_transaction_bytes(100);
+    let options = forelog::log::LogOptions::new().max_transaction_bytes(100);
     let log = options.open_on(Arc::new(SimDisk::new()), "log").unwrap();
     for mode in MODES {
         check_refusal(&error_of(log.append(&[0; 101], mode)), 101, 100);
@@ -163,7 +163,7 @@ fn a_transaction_larger_than_a_segment_works_in_every_mode() {
         let disk = SimDisk::new();
         let open = || open_on(&disk, Options::new().segment_bytes(4096)).unwrap();
         let engine = open();
-        let keyspace = engine.keyspace("k").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
         put(&engine, &keyspace, "before", "1", mode).unwrap();
         let mut tx = engine.begin().unwrap();
         tx.put(&keyspace, "large", &value).unwrap();
@@ -183,7 +183,7 @@ fn a_transaction_larger_than_a_segment_works_in_every_mode() {
 fn a_transaction_larger_than_the_loss_budget_is_admitted_alone() {
     let budget = forelog::LossBudget::default().max_bytes(10_000);
     let engine = open_on(&SimDisk::new(), Options::new().loss_budget(budget).flush_bytes(10_000)).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let value = pattern(100_000);
     for round in 0..10 {
         for mode in [CommitMode::Async, CommitMode::Written] {
@@ -203,7 +203,7 @@ fn records_of_every_length_cross_the_ends_of_segments() {
     let disk = SimDisk::new();
     let open = || open_on(&disk, Options::new().segment_bytes(4096)).unwrap();
     let engine = open();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let lengths = (0..200).chain((200..4300).step_by(13)).chain(3400..3700);
     let mut expected = Vec::new();
     for (number, length) in lengths.enumerate() {
@@ -225,7 +225,7 @@ fn records_of_every_length_cross_the_ends_of_segments() {
 fn ten_thousand_operations_are_one_transaction() {
     let disk = SimDisk::new();
     let engine = open_on(&disk, Options::new().segment_bytes(8192)).unwrap();
-    let (even, odd) = (engine.keyspace("even").unwrap(), engine.keyspace("odd").unwrap());
+    let (even, odd) = (engine.create_keyspace("even").unwrap(), engine.create_keyspace("odd").unwrap());
     let mut tx = engine.begin().unwrap();
     for number in 0..10_000u32 {
         let keyspace = if number % 2 == 0 { &even } else { &odd };
@@ -256,7 +256,7 @@ fn ten_thousand_operations_are_one_transaction() {
 #[test]
 fn a_try_commit_refuses_the_mode_that_waits() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let mut tx = engine.begin().unwrap();
     tx.put(&keyspace, "a", "1").unwrap();
     assert_eq!(kind_of(tx.try_commit_with(CommitMode::Sync)), ErrorKind::InvalidInput);
@@ -323,7 +323,7 @@ fn a_disk_that_is_full_at_the_first_commit_fails_that_commit_only() {
 
 fn small_on(disk: &SimDisk) {
     let engine = open_on(disk, Options::new()).unwrap();
-    put(&engine, &engine.keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
+    put(&engine, &engine.create_keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
 }
 
 /// Options and the commits that fill several segments with them.
@@ -337,7 +337,7 @@ fn a_disk_that_is_full_at_the_roll_fails_commits_until_there_is_space() {
         for mode in MODES {
             let disk = SimDisk::new();
             let engine = open_on(&disk, small_segments()).unwrap();
-            let keyspace = engine.keyspace("k").unwrap();
+            let keyspace = engine.create_keyspace("k").unwrap();
             let value = "x".repeat(700);
             let commit = |number: usize| put(&engine, &keyspace, &format!("{number:03}"), &value, mode);
             (0..10).for_each(|number| drop(commit(number).unwrap()));
@@ -366,7 +366,7 @@ fn a_disk_that_is_full_at_the_roll_fails_commits_until_there_is_space() {
 fn a_try_commit_says_that_the_disk_is_full_instead_of_blocking_for_ever() {
     let disk = SimDisk::new();
     let engine = open_on(&disk, small_segments()).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     disk.inject(Fault::lasting(preparing(), FaultKind::Errno(ENOSPC)));
     let mut batch = engine.batch().unwrap();
     batch.put(&keyspace, "a", "x".repeat(700)).unwrap();

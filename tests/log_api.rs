@@ -1,4 +1,4 @@
-//! `forelog::Log` on its own: append, flush, scan, tail, retire; and the answers to tokens, which are the log's.
+//! `forelog::log::Log` on its own: append, flush, scan, tail, retire; and the answers to tokens, which are the log's.
 
 mod common;
 
@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forelog::log::inspect;
+use forelog::log::{Log, LogOptions, Record};
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
-use forelog::{CommitMode, ErrorKind, Incarnation, Log, LogOptions, LossBudget, Lsn, Outcome, Record, Token};
+use forelog::unstable::inspect;
+use forelog::{CommitMode, ErrorKind, Incarnation, LossBudget, Lsn, Outcome, Token};
 
 use common::{DB, Gate, MODES, TempDir, copy_dir, error_of, kind_of, wait_until};
 
@@ -362,13 +363,13 @@ fn verify_reads_a_closed_log_and_refuses_an_open_one() {
     let dir = TempDir::new("test");
     let log = small_segments().open(&dir).unwrap();
     let lsns = fill(&log, 100);
-    assert_eq!(kind_of(inspect::verify(&dir)), ErrorKind::Locked);
+    assert_eq!(kind_of(Log::verify(&dir)), ErrorKind::Locked);
     log.close().unwrap();
-    let found = inspect::verify(&dir).unwrap();
+    let found = Log::verify(&dir).unwrap();
     assert_eq!((found.records, found.recovered_to, found.crashed), (100, lsns[99], None));
     drop(log);
     let missing = dir.join("missing");
-    assert_eq!(kind_of(inspect::verify(&missing)), ErrorKind::NotADatabase);
+    assert_eq!(kind_of(Log::verify(&missing)), ErrorKind::NotADatabase);
     assert!(!missing.exists());
 }
 

@@ -12,7 +12,7 @@ use std::ops::{Bound, RangeBounds};
 use std::time::Duration;
 
 use forelog::sim::{self, Granularity, Loss, SimDisk};
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Lsn, Options, Outcome, Range, Snapshot, Token};
+use forelog::{CommitMode, Engine, Entries, ErrorKind, Keyspace, LossBudget, Lsn, Options, Outcome, Snapshot, Token};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
@@ -200,7 +200,7 @@ fn options() -> Options {
 }
 
 /// Takes everything from `range`.
-fn walk(mut range: Range, walk: Walk) -> forelog::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+fn walk(mut range: Entries, walk: Walk) -> forelog::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let (mut front, mut back) = (Vec::new(), Vec::new());
     loop {
         let from_front = match walk {
@@ -209,7 +209,7 @@ fn walk(mut range: Range, walk: Walk) -> forelog::Result<Vec<(Vec<u8>, Vec<u8>)>
             Walk::FromBothEnds => front.len() <= back.len(),
         };
         if matches!(walk, Walk::Lent) && front.len() % 3 != 0 {
-            let Some(entry) = range.next_lent() else { break };
+            let Some(entry) = range.next_ref() else { break };
             let (key, value) = entry?;
             front.push((key.to_vec(), value.to_vec()));
             continue;
@@ -276,7 +276,7 @@ impl System {
             }
             Op::Create(name) => {
                 let mut state = self.model.latest().clone();
-                let keyspace = self.engine.keyspace(NAMES[name])?;
+                let keyspace = self.engine.create_keyspace(NAMES[name])?;
                 if !state.contains_key(NAMES[name]) {
                     let lsn = self.engine.visible_lsn();
                     state.insert(NAMES[name], (lsn, Map::new()));
@@ -419,7 +419,7 @@ impl System {
     fn read_snapshot(&self, slot: usize, name: &'static str, read: &Read) -> Checked {
         let Some(snapshot) = &self.snapshots[slot] else { return Ok(()) };
         let state = self.model.at(snapshot.lsn());
-        prop_assert_eq!(snapshot.keyspaces(), state.keys().copied().collect::<Vec<_>>());
+        prop_assert_eq!(snapshot.keyspace_names(), state.keys().copied().collect::<Vec<_>>());
         let Some((created, map)) = state.get(name) else { return Ok(()) };
         let keyspace = &self.handles[&(name, *created)];
         match read {
@@ -463,7 +463,7 @@ impl System {
     fn check(&mut self) -> Checked {
         let snapshot = self.engine.snapshot()?;
         let state = self.model.latest();
-        prop_assert_eq!(snapshot.keyspaces(), state.keys().copied().collect::<Vec<_>>());
+        prop_assert_eq!(snapshot.keyspace_names(), state.keys().copied().collect::<Vec<_>>());
         for (&name, (created, map)) in state {
             let keyspace = snapshot.keyspace(name).expect("it is listed");
             prop_assert_eq!(walk(snapshot.iter(&keyspace)?, Walk::Forward)?, part(map, |_| true));

@@ -22,7 +22,7 @@ fn options() -> Options {
 }
 
 fn commit(engine: &Engine, number: u32, mode: CommitMode) {
-    let keys = engine.keyspace("keys").expect("a keyspace");
+    let keys = engine.create_keyspace("keys").expect("a keyspace");
     let mut tx = engine.begin().expect("a transaction");
     let value = vec![u8::try_from(number % 251).expect("small"); 20 + (number as usize * 37) % 300];
     tx.put(&keys, number.to_be_bytes(), value).expect("a write");
@@ -117,7 +117,7 @@ fn e2_every_bit_of_the_last_durable_record_is_refused() {
     let dir = TempDir::new("last");
     let (image, expected) = durable_log(&dir.join("source"), &[CommitMode::Sync]);
     let mut last = None;
-    forelog::log::inspect::dump::<forelog::Error>(dir.join("source"), |frame| {
+    forelog::unstable::inspect::dump::<forelog::Error>(dir.join("source"), |frame| {
         if frame.length > 0 {
             last = Some(frame.clone());
         }
@@ -193,7 +193,7 @@ fn values_made_of_the_logs_own_bytes_are_never_taken_for_frames() {
     let source = dir.join("source");
     let (image, _) = durable_log(&source, &[CommitMode::Sync]);
     let engine = options().open(&source).unwrap();
-    let keys = engine.keyspace("keys").unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
     for (number, (_, bytes)) in image.iter().enumerate() {
         let mut tx = engine.begin().unwrap();
         tx.put(&keys, format!("copy {number}"), bytes).unwrap();

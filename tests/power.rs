@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forelog::disk::Disk;
 use forelog::sim::{OpKind, Phase, SimDisk};
+use forelog::unstable::disk::Disk;
 use serde_json::Value;
 
 #[path = "../src/bin/forelog/torture/power/traced_work.rs"]

@@ -32,7 +32,7 @@ fn lazy() -> Options {
 fn every_way_says_durable_in_every_mode() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     for mode in MODES {
         let commit = || put(&engine, &keyspace, "a", "1", mode).unwrap();
         commit().wait().unwrap();
@@ -74,7 +74,7 @@ fn no_way_says_durable_before_it_is() {
 fn a_thousand_futures_are_awaited_from_one_thread() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     for mode in [CommitMode::Async, CommitMode::Written] {
         let flushes = engine.stats().flushes;
         let receipts: Vec<_> = (0..1024).map(|n| put(&engine, &keyspace, &n.to_string(), "x", mode).unwrap()).collect();
@@ -167,7 +167,7 @@ fn callbacks_run_in_lsn_order_whenever_they_are_registered() {
     for seed in 0..100 {
         let called = sim::run(seed, || {
             let engine = in_memory();
-            let keyspace = engine.keyspace("k").unwrap();
+            let keyspace = engine.create_keyspace("k").unwrap();
             let called = Arc::new(Mutex::new(Vec::new()));
             let register = |receipt: &Receipt| {
                 let (called, lsn) = (Arc::clone(&called), receipt.lsn());
@@ -198,7 +198,7 @@ fn callbacks_run_in_lsn_order_whenever_they_are_registered() {
 #[test]
 fn a_panic_in_a_callback_does_not_stop_the_others() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let (sender, receiver) = mpsc::channel();
     for n in 0..10 {
         let sender = sender.clone();
@@ -217,7 +217,7 @@ fn a_panic_in_a_callback_does_not_stop_the_others() {
 #[test]
 fn a_callback_may_commit_in_every_mode() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
     let (sender, receiver) = mpsc::channel();
     let inner = engine.clone();
@@ -239,7 +239,7 @@ fn a_callback_may_drop_the_last_engine() {
     let disk = SimDisk::new();
     for _ in 0..20 {
         let engine = open_on(&disk, Options::new()).unwrap();
-        let keyspace = engine.keyspace("k").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
         let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
         let (sender, receiver) = mpsc::channel();
         let callback = move |verdict| {
@@ -256,7 +256,7 @@ fn a_callback_may_drop_the_last_engine() {
 #[test]
 fn a_callback_may_close_the_engine() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
     let (sender, receiver) = mpsc::channel();
     let inner = engine.clone();
@@ -306,12 +306,12 @@ fn after_a_failed_fsync_every_way_says_indeterminate_with_the_token() {
 fn receipts_outlive_the_engine() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let closed = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
     engine.close().unwrap();
     drop((engine, keyspace));
     let engine = Engine::open(&dir).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let dropped = put(&engine, &keyspace, "a", "2", CommitMode::Async).unwrap();
     drop((engine, keyspace));
     for receipt in [closed, dropped] {
@@ -341,7 +341,7 @@ fn a_pending_future_completes_when_the_engine_is_dropped() {
 fn watching_makes_no_flush_due_and_the_interval_does() {
     sim::run(1, || {
         let engine = open_on(&SimDisk::new(), Options::new().flush_interval(Duration::from_millis(50))).unwrap();
-        let keyspace = engine.keyspace("k").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
         let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
         let before = engine.stats().flushes;
         receipt.on_durable(|verdict| verdict.unwrap()).unwrap();
@@ -359,7 +359,7 @@ fn watching_makes_no_flush_due_and_the_interval_does() {
 fn waiting_makes_a_flush_due_now() {
     sim::run(1, || {
         let engine = open_on(&SimDisk::new(), lazy()).unwrap();
-        let keyspace = engine.keyspace("k").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
         let commit = || put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
         let soon = Duration::from_millis(1);
         commit().wait_timeout(soon).unwrap();
@@ -442,7 +442,7 @@ fn ten_thousand_receipts_need_no_thread_each() {
 #[test]
 fn a_token_prints_and_parses_and_is_never_misread() {
     let engine = in_memory();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     let receipt = put(&engine, &keyspace, "a", "1", CommitMode::Sync).unwrap();
     let token = receipt.token();
     assert_eq!((token.log_id, token.incarnation.number, token.lsn), (engine.log_id(), 1, receipt.lsn()));

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use forelog::salvage::{Completeness, LossCause, Salvaged};
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
-use forelog::{CommitMode, DamageCause, Engine, ErrorKind, LossBudget, LossCause, Lsn, Options, Order, Salvaged};
+use forelog::{CommitMode, DamageCause, Engine, ErrorKind, LossBudget, Lsn, Options};
 
 use common::{DB, TempDir, kind_of, open_on};
 
@@ -44,7 +45,7 @@ fn ledger() -> Ledger {
     for life in 0..3_u8 {
         let (crash, closed) = sim::run(u64::from(life), || {
             let engine = open_on(&disk, options()).unwrap();
-            let keys = engine.keyspace("keys").unwrap();
+            let keys = engine.create_keyspace("keys").unwrap();
             let mut after = engine.visible_lsn().get();
             for (number, length) in [700, 20, 1500, 900, 6000, 60, 100].into_iter().enumerate() {
                 let (key, value) = (vec![life, u8::try_from(number).unwrap()], vec![life; length]);
@@ -95,7 +96,7 @@ fn saved(disk: &SimDisk) -> BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>> {
         let entries = snapshot.iter(&keys).unwrap().map(Result::unwrap);
         entries.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     };
-    snapshot.keyspaces().iter().map(|name| (name.clone(), entries(name))).collect()
+    snapshot.keyspace_names().iter().map(|name| (name.clone(), entries(name))).collect()
 }
 
 fn from_files(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
@@ -112,8 +113,9 @@ impl Ledger {
         for commit in &self.commits {
             let is_saved = found.get(&commit.key) == Some(&commit.value);
             assert_eq!(is_saved, whole(commit), "{what}: {:?}: {salvaged:?}", (commit.after, commit.lsn));
-            let is_lost =
-                |lost: &&forelog::Lost| lost.from.get() < commit.lsn && lost.to.is_none_or(|to| commit.lsn <= to.get());
+            let is_lost = |lost: &&forelog::salvage::Gap| {
+                lost.from.get() < commit.lsn && lost.to.is_none_or(|to| commit.lsn <= to.get())
+            };
             let reported = salvaged.lost.iter().any(|lost| is_lost(&lost));
             assert_eq!(reported, !is_saved, "{what}: {:?}: {salvaged:?}", (commit.after, commit.lsn));
         }
@@ -121,7 +123,7 @@ impl Ledger {
         let last = self.commits.iter().rev().find(|commit| whole(commit)).map_or(0, |commit| commit.lsn);
         let hole = self.commits.iter().any(|commit| commit.lsn < last && !whole(commit));
         if hole {
-            assert_eq!(salvaged.order, Order::Holes, "{what}");
+            assert_eq!(salvaged.completeness, Completeness::Holes, "{what}");
         }
         salvaged
     }
@@ -141,9 +143,9 @@ impl Commit {
 fn a_sound_database_is_saved_as_a_whole() {
     let ledger = ledger();
     let salvaged = ledger.check(&ledger.disk, |_| true, "sound");
-    assert!(salvaged.is_complete() && salvaged.unnamed.is_empty(), "{salvaged:?}");
+    assert!(salvaged.is_complete() && salvaged.renamed.is_empty(), "{salvaged:?}");
     // The creation of the keyspace is a commit, too.
-    assert_eq!((salvaged.commits, salvaged.order), (ledger.commits.len() as u64 + 1, Order::Prefix));
+    assert_eq!((salvaged.commits, salvaged.completeness), (ledger.commits.len() as u64 + 1, Completeness::Prefix));
     assert_eq!(salvaged.last, Lsn::new(ledger.end()));
     assert_eq!(saved(&ledger.disk).keys().collect::<Vec<_>>(), ["keys"]);
     // And a clean one.
@@ -169,7 +171,7 @@ fn a_flipped_bit_costs_the_record_that_it_is_in() {
                 assert_eq!(salvaged.lost.len(), 1, "{what}: {salvaged:?}");
                 assert_eq!((&lost.file, lost.cause), (&path, LossCause::Damaged(DamageCause::Rotten)), "{what}");
             }
-            assert_eq!(salvaged.unnamed.len(), usize::from(creation), "{what}: {salvaged:?}");
+            assert_eq!(salvaged.renamed.len(), usize::from(creation), "{what}: {salvaged:?}");
             if creation {
                 assert_eq!(saved(&damaged).keys().collect::<Vec<_>>(), ["salvaged-1"]);
             }
@@ -248,7 +250,7 @@ fn without_history_everything_is_saved_and_nothing_proves_that_it_is_all() {
             Some(bytes) => damaged.write_file(format!("{DB}/HISTORY"), bytes).unwrap(),
         }
         let salvaged = ledger.check(&damaged, |_| true, "no history");
-        assert_eq!((salvaged.order, salvaged.bad_files.len()), (Order::Unproven, 1));
+        assert_eq!((salvaged.completeness, salvaged.bad_files.len()), (Completeness::Unproven, 1));
     }
 }
 
@@ -259,7 +261,7 @@ fn files_of_others_are_told_and_files_under_a_wrong_name_are_used() {
         sim::run(99, || {
             let disk = SimDisk::new();
             let engine = open_on(&disk, options()).unwrap();
-            engine.keyspace("theirs").unwrap();
+            engine.create_keyspace("theirs").unwrap();
             disk
         }),
     );
@@ -332,7 +334,7 @@ fn what_a_recovery_dropped_does_not_come_back() {
     let write = |disk: &SimDisk, key: &str, mode| {
         sim::run(5, || {
             let engine = open_on(disk, options()).unwrap();
-            let keys = engine.keyspace("keys").unwrap();
+            let keys = engine.create_keyspace("keys").unwrap();
             let mut batch = engine.batch().unwrap();
             batch.put(&keys, key, "value").unwrap();
             batch.commit_with(mode).unwrap();
@@ -364,7 +366,7 @@ fn what_a_recovery_dropped_does_not_come_back() {
         disk.write_file(path, &bytes).unwrap();
     }
     let salvaged = salvage(&disk).unwrap();
-    assert_eq!(salvaged.order, Order::Prefix, "{salvaged:?}");
+    assert_eq!(salvaged.completeness, Completeness::Prefix, "{salvaged:?}");
     let keys: BTreeSet<Vec<u8>> = saved(&disk).into_values().flat_map(BTreeMap::into_keys).collect();
     assert_eq!(keys, [b"after".to_vec(), b"durable".to_vec()].into());
 }
@@ -375,7 +377,7 @@ fn a_record_whole_behind_a_tear_is_saved_and_the_tear_is_told() {
     let (disk, lsns) = sim::run(6, || {
         let disk = SimDisk::new();
         let engine = open_on(&disk, options()).unwrap();
-        let keys = engine.keyspace("keys").unwrap();
+        let keys = engine.create_keyspace("keys").unwrap();
         let mut lsns = Vec::new();
         for key in ["one", "two", "three"] {
             let mut batch = engine.batch().unwrap();
@@ -391,7 +393,7 @@ fn a_record_whole_behind_a_tear_is_saved_and_the_tear_is_told() {
     let fill = sim::run(6, || {
         let disk = SimDisk::new();
         let engine = open_on(&disk, options()).unwrap();
-        engine.keyspace("keys").unwrap();
+        engine.create_keyspace("keys").unwrap();
         let bytes = disk.read_file(&path).unwrap();
         drop(engine);
         bytes
@@ -399,7 +401,7 @@ fn a_record_whole_behind_a_tear_is_saved_and_the_tear_is_told() {
     let at = usize::try_from(lsns[1] - 16).unwrap();
     disk.overwrite(&path, at as u64, &fill[at..at + 8]).unwrap();
     let salvaged = salvage(&disk).unwrap();
-    assert_eq!((salvaged.order, salvaged.lost.len()), (Order::Holes, 1), "{salvaged:?}");
+    assert_eq!((salvaged.completeness, salvaged.lost.len()), (Completeness::Holes, 1), "{salvaged:?}");
     assert_eq!(salvaged.lost[0].cause, LossCause::Torn);
     assert_eq!((salvaged.lost[0].from, salvaged.lost[0].to), (Lsn::new(lsns[0]), Some(Lsn::new(lsns[1]))));
     let keys: BTreeSet<Vec<u8>> = saved(&disk).into_values().flat_map(BTreeMap::into_keys).collect();
@@ -428,7 +430,7 @@ fn salvage_refuses_a_place_in_use_an_open_database_and_nothing_at_all() {
 #[test]
 fn records_of_another_program_are_told() {
     let disk = SimDisk::new();
-    let log = forelog::LogOptions::new().open_on(Arc::new(disk.clone()), DB).unwrap();
+    let log = forelog::log::LogOptions::new().open_on(Arc::new(disk.clone()), DB).unwrap();
     let lsns: Vec<Lsn> =
         [b"one", b"two"].iter().map(|text| log.append(*text, CommitMode::Sync).unwrap().lsn()).collect();
     log.close().unwrap();
@@ -443,7 +445,7 @@ fn the_command_says_what_is_missing() {
     let dir = TempDir::new("salvage");
     let db = dir.join("db");
     let engine = Engine::open(&db).unwrap();
-    let keys = engine.keyspace("keys").unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
     for key in ["one", "two", "three"] {
         let mut batch = engine.batch().unwrap();
         batch.put(&keys, key, "value").unwrap();

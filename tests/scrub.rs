@@ -7,10 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forelog::scrub::ScrubOptions;
 use forelog::sim::{self, Fault, FaultKind, OpKind, OpSelector, SimDisk};
-use forelog::{
-    CommitMode, DamageCause, Engine, ErrorKind, Keyspace, LossBudget, Lsn, Options, Outcome, ScrubOptions, Token,
-};
+use forelog::{CommitMode, DamageCause, Engine, ErrorKind, Keyspace, LossBudget, Lsn, Options, Outcome, Token};
 
 use common::{DB, MODES, TempDir, kind_of, open_on, put};
 
@@ -31,7 +30,7 @@ fn open_database(disk: &SimDisk) -> (Engine, Vec<(u64, u64)>) {
     let mut records = Vec::new();
     for life in 0..2_u8 {
         let engine = open_on(disk, options()).unwrap();
-        let keys = engine.keyspace("keys").unwrap();
+        let keys = engine.create_keyspace("keys").unwrap();
         let mut after = engine.visible_lsn().get();
         for (number, length) in [700, 20, 1500, 900, 6000, 60].into_iter().enumerate() {
             let mut batch = engine.batch().unwrap();
@@ -56,7 +55,7 @@ fn segments(disk: &SimDisk) -> Vec<(u64, PathBuf)> {
 fn contents(engine: &Engine) -> BTreeMap<(String, Vec<u8>), Vec<u8>> {
     let snapshot = engine.snapshot().unwrap();
     let mut all = BTreeMap::new();
-    for name in snapshot.keyspaces() {
+    for name in snapshot.keyspace_names() {
         let keys = snapshot.keyspace(&name).unwrap();
         for entry in snapshot.iter(&keys).unwrap() {
             let (key, value) = entry.unwrap();
@@ -163,15 +162,15 @@ fn the_state_in_memory_heals_what_rotted() {
     sim::run(4, || {
         let disk = SimDisk::new();
         let (engine, _) = open_database(&disk);
-        let other: Keyspace = engine.keyspace("other").unwrap();
+        let other: Keyspace = engine.create_keyspace("other").unwrap();
         for (number, mode) in MODES.into_iter().enumerate() {
             put(&engine, &other, &format!("key {number}"), "value", mode).unwrap();
         }
         put(&engine, &other, "large", &"x".repeat(3 << 20), CommitMode::Async).unwrap();
         engine.drop_keyspace("other").unwrap();
-        let other = engine.keyspace("other").unwrap();
+        let other = engine.create_keyspace("other").unwrap();
         put(&engine, &other, "", "", CommitMode::Async).unwrap();
-        engine.keyspace("empty").unwrap();
+        engine.create_keyspace("empty").unwrap();
         let expected = contents(&engine);
         let (_, path) = segments(&disk).remove(0);
         disk.flip_bit(&path, 600 * 8).unwrap();
@@ -183,11 +182,11 @@ fn the_state_in_memory_heals_what_rotted() {
         drop(engine);
         assert_eq!(kind_of(open_on(&disk, options())), ErrorKind::Damaged);
         let checked =
-            forelog::log::inspect::verify_on(Arc::new(disk.clone()), COPY.as_ref(), &mut |_, _| Ok(())).unwrap();
+            forelog::unstable::inspect::verify_on(Arc::new(disk.clone()), COPY.as_ref(), &mut |_, _| Ok(())).unwrap();
         assert!(checked.crashed.is_none());
         let healed = options().create(false).open_on(Arc::new(disk.clone()), COPY).unwrap();
         assert!(contents(&healed) == expected);
-        assert_eq!(healed.keyspaces().unwrap(), ["empty", "keys", "other"]);
+        assert_eq!(healed.keyspace_names().unwrap(), ["empty", "keys", "other"]);
     });
 }
 
@@ -196,7 +195,7 @@ fn a_poisoned_engine_can_be_saved() {
     sim::run(5, || {
         let disk = SimDisk::new();
         let (engine, _) = open_database(&disk);
-        let keys = engine.keyspace("keys").unwrap();
+        let keys = engine.create_keyspace("keys").unwrap();
         disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".log.tmp"), FaultKind::Errno(5)));
         assert_eq!(kind_of(put(&engine, &keys, "in doubt", "value", CommitMode::Sync)), ErrorKind::Indeterminate);
         let expected = contents(&engine);
@@ -243,7 +242,7 @@ fn commits_and_retirement_go_on_under_a_scrub() {
         sim::run(seed, || {
             let disk = SimDisk::new();
             let (engine, _) = open_database(&disk);
-            let keys = engine.keyspace("keys").unwrap();
+            let keys = engine.create_keyspace("keys").unwrap();
             let scrub = engine.scrub(ScrubOptions::default().bytes_per_second(200_000)).unwrap();
             for number in 0..30 {
                 put(&engine, &keys, &format!("{number}"), &"v".repeat(300), MODES[number % 4]).unwrap();
@@ -256,7 +255,7 @@ fn commits_and_retirement_go_on_under_a_scrub() {
 #[test]
 fn a_database_in_memory_does_everything_and_keeps_nothing() {
     let engine = Options::new().segment_bytes(4096).in_memory().unwrap();
-    let keys = engine.keyspace("keys").unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
     let mut tokens: Vec<Token> = Vec::new();
     for number in 0..200 {
         let mut tx = engine.begin().unwrap();
@@ -280,15 +279,15 @@ fn a_database_in_memory_does_everything_and_keeps_nothing() {
     engine.close().unwrap();
     let kept = Engine::open(dir.join("db")).unwrap();
     assert_eq!(kept.snapshot().unwrap().get(&kept.open_keyspace("keys").unwrap(), "count").unwrap().unwrap(), b"x");
-    assert!(Engine::in_memory().unwrap().keyspaces().unwrap().is_empty());
+    assert!(Engine::in_memory().unwrap().keyspace_names().unwrap().is_empty());
 }
 
 #[test]
 fn a_memory_disk_can_be_closed_and_opened_again_while_it_lasts() {
-    let disk = forelog::disk::MemoryDisk::new();
+    let disk = forelog::unstable::disk::MemoryDisk::new();
     let open = || options().open_on(Arc::new(disk.clone()), "some/where");
     let engine = open().unwrap();
-    put(&engine, &engine.keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
+    put(&engine, &engine.create_keyspace("k").unwrap(), "a", "1", CommitMode::Sync).unwrap();
     assert_eq!(kind_of(open()), ErrorKind::Locked);
     engine.close().unwrap();
     let engine = open().unwrap();

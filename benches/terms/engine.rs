@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use forelog::{CommitMode, Engine, Keyspace, Log, LogOptions, LossBudget, Options, Receipt, WriteBatch};
+use forelog::log::{Log, LogOptions};
+use forelog::{CommitMode, Engine, Keyspace, LossBudget, Options, Receipt, WriteBatch};
 
 use crate::common::stats::Spread;
 use crate::common::{KEYS, key, key_of};
@@ -59,7 +60,7 @@ impl Bench {
         let (engine_disk, log_disk) = (Still::default(), Still::default());
         let engine = quiet!(Options::new()).open_on(Arc::new(engine_disk.clone()), "engine")?;
         let log = quiet!(LogOptions::new()).open_on(Arc::new(log_disk.clone()), "log")?;
-        let keys = engine.keyspace("keys")?;
+        let keys = engine.create_keyspace("keys")?;
         let bench =
             Bench { engine, keys, engine_disk, log, log_disk, next: AtomicUsize::new(0), clobber: vec![0; CLOBBERED] };
         for number in 0..KEYS {

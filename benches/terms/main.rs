@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use forelog::disk::{Access, Disk, DiskFile, OsDisk, write_all_at};
+use forelog::unstable::disk::{Access, Disk, DiskFile, OsDisk, write_all_at};
 
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "the raw limit is for the benchmark of the commit modes")]

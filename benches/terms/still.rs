@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use forelog::disk::{Access, Disk, DiskFile, DiskLock, MemoryDisk};
+use forelog::unstable::disk::{Access, Disk, DiskFile, DiskLock, MemoryDisk};
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug, Default)]

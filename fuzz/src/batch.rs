@@ -1,6 +1,6 @@
 //! Any bytes either are a batch that reads back, or are refused; never a panic.
 
-use forelog::format::batch::{Batch, BatchBuilder};
+use forelog::unstable::format::{Batch, BatchBuilder};
 
 pub fn target(bytes: &[u8]) {
     let Ok(batch) = Batch::parse(bytes) else { return };

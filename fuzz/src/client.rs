@@ -42,7 +42,7 @@ impl Client {
     /// Opens a database on an empty disk, without faults.
     pub fn begin(disk: &SimDisk) -> Self {
         let engine = open(disk).expect("a new database");
-        engine.keyspace("keys").expect("a keyspace");
+        engine.create_keyspace("keys").expect("a keyspace");
         Client { disk: disk.clone(), engine: Some(engine), states: vec![State::new()], commits: Vec::new() }
     }
 

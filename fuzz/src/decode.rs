@@ -20,7 +20,7 @@ fn killed() -> SimDisk {
     let mut killed = disk.clone();
     for life in [1, LAST_LIFE] {
         let engine = Options::new().segment_bytes(4096).open_on(Arc::new(disk.clone()), "db").expect("a legal state");
-        let keys = engine.keyspace("keys").expect("a keyspace");
+        let keys = engine.create_keyspace("keys").expect("a keyspace");
         for number in 0..KEYS {
             let mut batch = engine.batch().expect("open");
             batch.put(&keys, number.to_be_bytes(), vec![life; 400]).expect("a write");
@@ -68,7 +68,7 @@ pub fn target(bytes: &[u8]) {
     }
     // Whether it opens or is refused is for other tests: here it must return.
     if let Ok(engine) = Options::new().open_on(Arc::new(disk), "db") {
-        let keyspaces = engine.keyspaces().expect("open");
+        let keyspaces = engine.keyspace_names().expect("open");
         let mut newest = 0;
         for name in keyspaces {
             let keyspace = engine.open_keyspace(&name).expect("listed");

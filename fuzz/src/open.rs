@@ -28,7 +28,7 @@ fn open(disk: &SimDisk) -> forelog::Result<Engine> {
 }
 
 fn commit(engine: &Engine, numbers: std::ops::Range<usize>) {
-    let keys = engine.keyspace("keys").expect("a keyspace");
+    let keys = engine.create_keyspace("keys").expect("a keyspace");
     for number in numbers {
         let mut batch = engine.batch().expect("open");
         batch.put(&keys, number.to_be_bytes(), vec![1; number * 60]).expect("a write");

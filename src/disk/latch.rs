@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Access, Disk, DiskFile, DiskLock, Io, Mapping};
+use super::{Access, Disk, DiskFile, DiskLock, IoBackend, Mapping};
 use crate::words::plant::planted;
 use crate::words::sync::Mutex;
 
@@ -119,7 +119,7 @@ impl Disk for FailStop {
         self.inner.lock(path)
     }
 
-    fn io(&self) -> Io {
+    fn io(&self) -> IoBackend {
         self.inner.io()
     }
 }

@@ -16,7 +16,7 @@ mod latch;
 mod memory;
 mod os;
 #[cfg(feature = "sim")]
-pub mod sim;
+pub(crate) mod sim;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 mod uring;
 
@@ -38,7 +38,7 @@ pub enum Access {
 /// How the bytes of commits reach their files: see [`Engine::io`](crate::Engine::io).
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Io {
+pub enum IoBackend {
     /// By a write call and a sync call.
     Calls {
         /// If io_uring was asked for: why not by it.
@@ -85,8 +85,8 @@ pub trait Disk: Send + Sync + Debug {
     /// is held until the value is dropped or the process ends.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
     /// How [`DiskFile::submit`] is done.
-    fn io(&self) -> Io {
-        Io::Calls { why: None }
+    fn io(&self) -> IoBackend {
+        IoBackend::Calls { why: None }
     }
 }
 
@@ -94,7 +94,7 @@ pub trait Disk: Send + Sync + Debug {
 pub trait DiskLock: Send + Sync + Debug {}
 
 /// An open file.
-#[expect(clippy::len_without_is_empty, reason = "an empty file is no state of its own here")]
+#[allow(clippy::len_without_is_empty, reason = "an empty file is no state of its own here")]
 pub trait DiskFile: Send + Sync + Debug {
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;

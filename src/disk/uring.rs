@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::os::OsFile;
-use super::{Access, Disk, DiskFile, DiskLock, Io, Mapping, OsDisk};
+use super::{Access, Disk, DiskFile, DiskLock, IoBackend, Mapping, OsDisk};
 use crate::words::process;
 use crate::words::sync::Mutex;
 
@@ -68,10 +68,10 @@ impl Disk for UringDisk {
         OsDisk.lock(path)
     }
 
-    fn io(&self) -> Io {
+    fn io(&self) -> IoBackend {
         match self.ring.refusal() {
-            None => Io::IoUring,
-            Some(why) => Io::Calls { why: Some(why.to_owned()) },
+            None => IoBackend::IoUring,
+            Some(why) => IoBackend::Calls { why: Some(why.to_owned()) },
         }
     }
 }

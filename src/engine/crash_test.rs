@@ -55,7 +55,7 @@ pub struct Explored {
 ///
 /// let explored = CrashTest::new(1).run(
 ///     |engine, told| {
-///         let keys = engine.keyspace("keys").unwrap();
+///         let keys = engine.create_keyspace("keys").unwrap();
 ///         for number in 0..5_u8 {
 ///             let mut tx = engine.begin().unwrap();
 ///             tx.put(&keys, [number], b"there").unwrap();

@@ -3,22 +3,22 @@
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
 mod open;
-mod salvage;
+pub(crate) mod salvage;
 mod save;
 
 #[cfg(test)]
 mod tests;
 
-pub use salvage::{Salvaged, Unnamed};
-pub use save::Saved;
+pub use save::CopyReport;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{self, Disk, Io, MemoryDisk, OsDisk};
+use crate::disk::{self, Disk, IoBackend, MemoryDisk, OsDisk};
+use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
-use crate::log::{self, AtRisk, Patience, Poison, Recovery, Scrub, ScrubOptions, Stats};
+use crate::log::{self, AtRisk, Patience, Poisoned, Recovery, Scrub, ScrubOptions, Stats};
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -68,7 +68,7 @@ impl Options {
     /// As [`Engine::open`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Engine> {
         let disk = disk::operating_system(self.settings.io_uring);
-        self.open_on(disk, dir)
+        self.on(disk, dir.as_ref())
     }
 
     /// Opens a new database that lives in memory alone: see [`Engine::in_memory`].
@@ -76,15 +76,20 @@ impl Options {
     /// # Errors
     /// As [`Engine::open`].
     pub fn in_memory(self) -> Result<Engine> {
-        self.create(true).open_on(Arc::new(MemoryDisk::new()), "memory")
+        self.create(true).on(Arc::new(MemoryDisk::new()), "memory".as_ref())
     }
 
     /// Opens the database on a disk of your own.
     ///
     /// # Errors
     /// As [`Engine::open`].
+    #[cfg(feature = "unstable")]
     pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Engine> {
-        let (pipeline, log) = open::open(disk, dir.as_ref(), self.settings)?;
+        self.on(disk, dir.as_ref())
+    }
+
+    fn on(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Engine> {
+        let (pipeline, log) = open::open(disk, dir, self.settings)?;
         Ok(Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) })
     }
 }
@@ -131,7 +136,7 @@ impl Engine {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let engine = forelog::Engine::in_memory()?;
-    /// let accounts = engine.keyspace("accounts")?;
+    /// let accounts = engine.create_keyspace("accounts")?;
     /// let mut tx = engine.begin()?;
     /// tx.put(&accounts, "alice", "90")?;
     /// assert!(tx.commit()?.is_durable());         // as far as there is anything to be durable on
@@ -160,7 +165,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::verify`]; [`ErrorKind::InvalidInput`] if the rate is zero.
     pub fn verify_with(dir: impl AsRef<Path>, options: ScrubOptions) -> Result<Recovery> {
-        open::verify(log::inspect::paced(Arc::new(OsDisk), options)?, dir.as_ref())
+        open::verify(Arc::new(log::Paced::new(Arc::new(OsDisk), options)?), dir.as_ref())
     }
 
     /// Saves what can be proven whole of the database in `from`, which may be in any state, into a new database in `to`.
@@ -174,19 +179,20 @@ impl Engine {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = std::env::temp_dir().join(format!("forelog-doc-salvage-{}", std::process::id()));
     /// # let _ = std::fs::remove_dir_all(&dir);
-    /// use forelog::{Engine, Order};
+    /// use forelog::Engine;
+    /// use forelog::salvage::Completeness;
     /// let engine = Engine::open(dir.join("bank"))?;
     /// let mut tx = engine.begin()?;
-    /// tx.put(&engine.keyspace("accounts")?, "alice", "90")?;
+    /// tx.put(&engine.create_keyspace("accounts")?, "alice", "90")?;
     /// tx.commit()?;
     /// engine.close()?;
     /// std::fs::remove_file(dir.join("bank/HISTORY"))?;
     /// assert!(Engine::open(dir.join("bank")).is_err());
     ///
     /// let salvaged = Engine::salvage(dir.join("bank"), dir.join("saved"))?;
-    /// assert_eq!((salvaged.commits, salvaged.lost.len(), salvaged.order), (2, 0, Order::Unproven));
+    /// assert_eq!((salvaged.commits, salvaged.lost.len(), salvaged.completeness), (2, 0, Completeness::Unproven));
     /// let engine = Engine::open(dir.join("saved"))?;
-    /// assert_eq!(engine.snapshot()?.get(&engine.keyspace("accounts")?, "alice")?.unwrap(), b"90");
+    /// assert_eq!(engine.snapshot()?.get(&engine.create_keyspace("accounts")?, "alice")?.unwrap(), b"90");
     /// # drop(engine); std::fs::remove_dir_all(&dir)?;
     /// # Ok(()) }
     /// ```
@@ -196,13 +202,14 @@ impl Engine {
     /// database in `from`; [`ErrorKind::Locked`] while it is open; [`ErrorKind::DiskFull`] and [`ErrorKind::Io`], after
     /// which `to` holds a part of it.
     pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
-        Engine::salvage_on(Arc::new(OsDisk), from, to)
+        salvage::salvage(Arc::new(OsDisk), from.as_ref(), to.as_ref())
     }
 
     /// [`Engine::salvage`] on a disk of your own.
     ///
     /// # Errors
     /// As [`Engine::salvage`].
+    #[cfg(feature = "unstable")]
     pub fn salvage_on(disk: Arc<dyn Disk>, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
         salvage::salvage(disk, from.as_ref(), to.as_ref())
     }
@@ -223,11 +230,12 @@ impl Engine {
         Ok(tree.map(|tree| Keyspace::new(self.pipeline(), tree)))
     }
 
-    /// The keyspace called `name` (1 to 255 bytes), created in the engine's default commit mode if it is not there.
+    /// The keyspace called `name` (1 to 255 bytes). If it is not there it is created, by a commit in the engine's default
+    /// mode; [`Engine::open_keyspace`] creates none.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for the name; what a commit may return.
-    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+    pub fn create_keyspace(&self, name: &str) -> Result<Keyspace> {
         loop {
             if let Some(keyspace) = self.keyspace_now(name)? {
                 return Ok(keyspace);
@@ -253,7 +261,7 @@ impl Engine {
         }
     }
 
-    /// The keyspace called `name`.
+    /// The keyspace called `name`, which must be there. It commits nothing.
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchKeyspace`] if it is not there.
@@ -265,8 +273,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`], [`ErrorKind::Forked`].
-    pub fn keyspaces(&self) -> Result<Vec<String>> {
-        Ok(self.snapshot()?.keyspaces())
+    pub fn keyspace_names(&self) -> Result<Vec<String>> {
+        Ok(self.snapshot()?.keyspace_names())
     }
 
     /// Drops a keyspace with everything in it, in the engine's default commit mode. Snapshots taken before go on
@@ -363,7 +371,7 @@ impl Engine {
     }
 
     /// How commits reach their files, and if io_uring was asked for and is not used, why.
-    pub fn io(&self) -> Io {
+    pub fn io(&self) -> IoBackend {
         self.pipeline().log.io()
     }
 
@@ -400,7 +408,7 @@ impl Engine {
     }
 
     /// Why the engine takes no more commits, and which are in doubt, if a write or fsync failed.
-    pub fn poisoned(&self) -> Option<&Poison> {
+    pub fn poisoned(&self) -> Option<&Poisoned> {
         self.pipeline().log.poisoned()
     }
 
@@ -424,9 +432,10 @@ impl Engine {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = std::env::temp_dir().join(format!("forelog-doc-scrub-{}", std::process::id()));
     /// # let _ = std::fs::remove_dir_all(&dir);
-    /// use forelog::{Engine, ScrubOptions};
+    /// use forelog::Engine;
+    /// use forelog::scrub::ScrubOptions;
     /// let engine = Engine::open(dir.join("bank"))?;
-    /// engine.keyspace("accounts")?;
+    /// engine.create_keyspace("accounts")?;
     /// let scrub = engine.scrub(ScrubOptions::default().bytes_per_second(64 << 20))?;
     /// scrub.wait();
     /// for damage in scrub.findings() {
@@ -453,15 +462,16 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is something in `to`; as for opening and committing, after which `to` holds
     /// a part of the state.
-    pub fn save_to(&self, to: impl AsRef<Path>) -> Result<Saved> {
-        self.save_to_on(Arc::new(OsDisk), to)
+    pub fn save_to(&self, to: impl AsRef<Path>) -> Result<CopyReport> {
+        save::save(self, Arc::new(OsDisk), to.as_ref())
     }
 
     /// [`Engine::save_to`] on a disk of your own.
     ///
     /// # Errors
     /// As [`Engine::save_to`].
-    pub fn save_to_on(&self, disk: Arc<dyn Disk>, to: impl AsRef<Path>) -> Result<Saved> {
+    #[cfg(feature = "unstable")]
+    pub fn save_to_on(&self, disk: Arc<dyn Disk>, to: impl AsRef<Path>) -> Result<CopyReport> {
         save::save(self, disk, to.as_ref())
     }
 

@@ -22,7 +22,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, settings: Settings) -> Resul
 
 /// Reads and checks the database in `dir` as an open would, changing nothing.
 pub(super) fn verify(disk: Arc<dyn Disk>, dir: &Path) -> Result<Recovery> {
-    let (report, _) = loaded(&Settings::default(), |visit| log::inspect::verify_on(disk, dir, visit))?;
+    let (report, _) = loaded(&Settings::default(), |visit| log::verify(disk, dir, visit))?;
     Ok(report)
 }
 

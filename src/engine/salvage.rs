@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::{Engine, Options};
 use crate::disk::Disk;
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
-use crate::log::salvage::{self, Found};
-use crate::log::{BadFile, Lost, Order, Patience};
+use crate::log::Patience;
+use crate::log::salvage::{self, BadFile, Completeness, Found, Gap};
 use crate::txn::pipeline::Check;
 use crate::words::error::{Error, Result};
 use crate::words::options::MAX_TRANSACTION_BYTES;
@@ -26,13 +26,13 @@ pub struct Salvaged {
     /// The position of the last of them in the old one.
     pub last: Lsn,
     /// Whether they are all commits up to one, or commits between them are missing.
-    pub order: Order,
+    pub completeness: Completeness,
     /// The parts of the log that are missing, in order.
-    pub lost: Vec<Lost>,
+    pub lost: Vec<Gap>,
     /// Files that could not be used, or not as what they should be.
     pub bad_files: Vec<BadFile>,
     /// Keyspaces whose creation is lost: their contents, or what is left of them, are under a made-up name.
-    pub unnamed: Vec<Unnamed>,
+    pub renamed: Vec<RenamedKeyspace>,
 }
 
 impl Salvaged {
@@ -45,7 +45,7 @@ impl Salvaged {
 /// A keyspace whose name is lost.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Unnamed {
+pub struct RenamedKeyspace {
     /// Its number in the damaged database.
     pub id: u32,
     /// What it is called in the new one.
@@ -101,15 +101,15 @@ struct Saver {
     names: Names,
     commits: u64,
     last: Lsn,
-    unnamed: Vec<Unnamed>,
+    renamed: Vec<RenamedKeyspace>,
 }
 
 impl Saver {
     fn new(disk: Arc<dyn Disk>, to: &Path) -> Result<Self> {
         let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
-        let engine = options.open_on(disk, to)?;
+        let engine = options.on(disk, to)?;
         let names = Names { next: engine.pipeline().index().next_keyspace_id(), ..Names::default() };
-        Ok(Saver { engine, names, commits: 0, last: Lsn::ZERO, unnamed: Vec::new() })
+        Ok(Saver { engine, names, commits: 0, last: Lsn::ZERO, renamed: Vec::new() })
     }
 
     /// Commits a record again; `false` if it is no transaction.
@@ -162,7 +162,7 @@ impl Saver {
         while self.names.used.contains(&name) {
             name.push('+');
         }
-        self.unnamed.push(Unnamed { id: old, name: name.clone() });
+        self.renamed.push(RenamedKeyspace { id: old, name: name.clone() });
         self.create(old, name, saved)
     }
 
@@ -178,9 +178,9 @@ impl Saver {
     fn finish(self, found: Found) -> Result<Salvaged> {
         self.engine.flush()?;
         self.engine.close()?;
-        let order = found.order(self.last);
+        let completeness = found.completeness(self.last);
         let Found { lost, bad_files, .. } = found;
-        let (commits, last, unnamed) = (self.commits, self.last, self.unnamed);
-        Ok(Salvaged { commits, last, order, lost, bad_files, unnamed })
+        let (commits, last, renamed) = (self.commits, self.last, self.renamed);
+        Ok(Salvaged { commits, last, completeness, lost, bad_files, renamed })
     }
 }

@@ -12,7 +12,7 @@ use crate::words::types::{CommitMode, Lsn};
 /// What [`Engine::save_to`] wrote.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Saved {
+pub struct CopyReport {
     /// The state is that of this position, in the engine that it was taken from.
     pub lsn: Lsn,
     /// Keyspaces written.
@@ -24,7 +24,7 @@ pub struct Saved {
 /// Entries are committed together up to this many bytes.
 const BATCH: usize = 1 << 20;
 
-pub(super) fn save(engine: &Engine, disk: Arc<dyn Disk>, to: &Path) -> Result<Saved> {
+pub(super) fn save(engine: &Engine, disk: Arc<dyn Disk>, to: &Path) -> Result<CopyReport> {
     refuse_if_used(&*disk, to)?;
     let snapshot = engine.snapshot()?;
     let settings = &engine.pipeline().settings;
@@ -32,11 +32,11 @@ pub(super) fn save(engine: &Engine, disk: Arc<dyn Disk>, to: &Path) -> Result<Sa
         .segment_bytes(settings.segment_bytes)
         .max_transaction_bytes(crate::words::options::MAX_TRANSACTION_BYTES)
         .commit_mode(CommitMode::Async);
-    let copy = options.open_on(disk, to)?;
-    let mut saved = Saved { lsn: snapshot.lsn(), keyspaces: 0, entries: 0 };
-    for name in snapshot.keyspaces() {
+    let copy = options.on(disk, to)?;
+    let mut saved = CopyReport { lsn: snapshot.lsn(), keyspaces: 0, entries: 0 };
+    for name in snapshot.keyspace_names() {
         let Some(source) = snapshot.keyspace(&name) else { continue };
-        let target = copy.keyspace(&name)?;
+        let target = copy.create_keyspace(&name)?;
         saved.keyspaces += 1;
         let (mut batch, mut bytes) = (copy.batch()?, 0);
         for entry in snapshot.iter(&source)? {

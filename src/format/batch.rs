@@ -274,7 +274,8 @@ impl BatchBuilder {
     }
 
     /// How many bytes the batch has so far.
-    #[expect(clippy::len_without_is_empty, reason = "the version is always there")]
+    #[allow(clippy::len_without_is_empty, reason = "the version is always there")]
+    #[cfg(any(test, feature = "unstable"))]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -1,13 +1,13 @@
-#![doc = include_str!("SPECIFICATION.md")]
+//! The bytes on disk, and the decision table of recovery: SPECIFICATION.md, which `forelog::specification` shows.
 
-pub mod batch;
+pub(crate) mod batch;
 pub(crate) mod fill;
 pub(crate) mod frame;
 pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod mark;
 pub(crate) mod segment;
-pub mod verdict;
+pub(crate) mod verdict;
 
 mod fields;
 mod preamble;

@@ -4,40 +4,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
-pub use super::mark::DumpedMark;
 use super::open;
-use super::pace::Paced;
 use super::place::Place;
 use super::reader::FrameReader;
 use super::recover::Recovery;
-use super::scrub::ScrubOptions;
 use crate::disk::{Disk, FailStop, OsDisk};
+use crate::format::mark::Mark;
 use crate::format::verdict::FrameState;
 use crate::words::error::{Error, Result};
 use crate::words::types::{Incarnation, Lsn};
 
-/// Reads and checks everything in the log in `dir`, changing nothing; says what an open would find.
+/// Reads and checks everything in the log in `dir`, changing nothing, and shows each complete record; says what an open
+/// would find.
 ///
 /// # Errors
-/// The first damage, by segment, LSN and cause; or why there is nothing to check.
-pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
-    verify_on(Arc::new(OsDisk), dir.as_ref(), &mut |_, _| Ok(()))
-}
-
-/// [`verify`] on a disk of your own, showing each complete record.
-///
-/// # Errors
-/// As [`verify`], and whatever `visit` returns.
+/// The first damage, by segment, LSN and cause; why there is nothing to check; and whatever `visit` returns.
 pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
     open::verify(disk, dir, visit)
-}
-
-/// `disk`, its files read no faster than `options` says.
-///
-/// # Errors
-/// If the rate is zero.
-pub(crate) fn paced(disk: Arc<dyn Disk>, options: ScrubOptions) -> Result<Arc<dyn Disk>> {
-    Ok(Arc::new(Paced::new(disk, options)?))
 }
 
 /// One frame, as `dump` shows it.
@@ -62,13 +45,34 @@ pub struct DumpedFrame {
     pub state: FrameState,
 }
 
+/// One slot of a MARK, as `dump` shows it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct DumpedMark {
+    /// 0 or 1.
+    pub slot: u64,
+    /// Whose claim it is.
+    pub incarnation: Incarnation,
+    /// Counts the marks of the incarnation.
+    pub count: u64,
+    /// Everything up to here was durable.
+    pub durable: Lsn,
+}
+
 /// The slots of the MARK in `dir` that check, in the order in which they stand in the file.
 ///
 /// # Errors
 /// If the directory holds no log.
 pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
     let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.as_ref().to_owned() };
-    Ok(open::load_existing(&place)?.mark.dumped().collect())
+    let directory = open::load_existing(&place)?;
+    let dumped = |(slot, mark): &(u64, Mark)| DumpedMark {
+        slot: *slot,
+        incarnation: mark.incarnation,
+        count: mark.count,
+        durable: mark.durable,
+    };
+    Ok(directory.mark.iter().map(dumped).collect())
 }
 
 /// Shows every frame of the log in `dir`, one after another. Behind a frame that is not valid it goes on with the

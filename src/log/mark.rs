@@ -138,20 +138,6 @@ pub enum MarkFound {
     Proves(Lsn),
 }
 
-/// One slot of a MARK, as `dump` shows it.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct DumpedMark {
-    /// 0 or 1.
-    pub slot: u64,
-    /// Whose claim it is.
-    pub incarnation: Incarnation,
-    /// Counts the marks of the incarnation.
-    pub count: u64,
-    /// Everything up to here was durable.
-    pub durable: Lsn,
-}
-
 /// The slots of a MARK that check, each with its number; and what can be said about it before HISTORY is looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
@@ -194,13 +180,10 @@ impl Slots {
         own.map(|(_, mark)| mark.durable.get()).max().unwrap_or(0)
     }
 
-    pub(crate) fn dumped(&self) -> impl Iterator<Item = DumpedMark> {
-        self.marks.iter().map(|(slot, mark)| DumpedMark {
-            slot: *slot,
-            incarnation: mark.incarnation,
-            count: mark.count,
-            durable: mark.durable,
-        })
+    /// The slots that check, each with its number.
+    #[cfg(feature = "unstable")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(u64, Mark)> {
+        self.marks.iter()
     }
 
     /// What the mark says about the log whose history this is. Refuses a history that a mark proves to be stale.

@@ -1,31 +1,34 @@
-//! The write-ahead log: buffer -> segment -> flush -> watermark -> receipts. It knows bytes and LSNs, never keys.
+//! The write-ahead log on its own: for a Raft log, a queue, or a database of your own. It knows bytes and LSNs, never
+//! keys.
 //!
-//! Down this list is a commit, up it is recovery:
-//!
-//! | file | what it does |
-//! |---|---|
-//! | `append` | takes a place in the log order, within the loss budget; what each mode waits for |
-//! | `buffer` | frames that have their place and are not yet in a file |
-//! | `flush` | the one path to written and durable; group commit |
-//! | `gather` | for whom a leader waits before it flushes, and how long: measured |
-//! | `background` | the flusher for those who do not wait |
-//! | `mark` | proof, outside the segments, of how far a log at rest is durable |
-//! | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
-//! | `receipt`, `callbacks`, `outcome` | how a commit's durability is learned, now and for ever |
-//! | `life`, `segment`, `place` | incarnations, the files they write, the directory |
-//! | `poison` | fail-stop |
-//! | `scan` | reading: scans and tails |
-//! | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
-//! | `scrub` | checks, in the background, what is on the medium under an open log |
-//! | `pace` | reading no faster than asked for, by a scrub and by `verify` |
-//! | `salvage` | what can be proven whole of a log in any state |
-//! | `reader` | reads and checks frames, for all of the above and for `verify` and `dump` |
+//! [`Log`] appends and flushes, [`Scan`] reads what is durable, [`Tail`] follows it.
+
+// Down this list is a commit, up it is recovery:
+//
+// | file | what it does |
+// |---|---|
+// | `append` | takes a place in the log order, within the loss budget; what each mode waits for |
+// | `buffer` | frames that have their place and are not yet in a file |
+// | `flush` | the one path to written and durable; group commit |
+// | `gather` | for whom a leader waits before it flushes, and how long: measured |
+// | `background` | the flusher for those who do not wait |
+// | `mark` | proof, outside the segments, of how far a log at rest is durable |
+// | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
+// | `receipt`, `callbacks`, `outcome` | how a commit's durability is learned, now and for ever |
+// | `life`, `segment`, `place` | incarnations, the files they write, the directory |
+// | `poison` | fail-stop |
+// | `scan` | reading: scans and tails |
+// | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
+// | `scrub` | checks, in the background, what is on the medium under an open log |
+// | `pace` | reading no faster than asked for, by a scrub and by `verify` |
+// | `salvage` | what can be proven whole of a log in any state |
+// | `reader` | reads and checks frames, for all of the above and for `verify` and `dump` |
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::{self, Disk, Io};
+use crate::disk::{self, Disk, IoBackend, OsDisk};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
 use crate::words::error::{Error, Result};
@@ -34,31 +37,32 @@ use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
 
 mod append;
 mod background;
-mod budget;
+pub(crate) mod budget;
 mod buffer;
 mod callbacks;
 mod directory;
 mod flush;
 mod gather;
-pub mod inspect;
+#[cfg(feature = "unstable")]
+pub(crate) mod inspect;
 mod life;
-mod mark;
+pub(crate) mod mark;
 mod open;
 mod outcome;
 mod pace;
 mod place;
-mod poison;
+pub(crate) mod poison;
 mod positions;
 mod reader;
-mod receipt;
-mod recover;
+pub(crate) mod receipt;
+pub(crate) mod recover;
 mod repair;
 pub(crate) mod salvage;
 mod scan;
-mod scrub;
+pub(crate) mod scrub;
 mod segment;
 mod shared;
-mod stats;
+pub(crate) mod stats;
 mod waiters;
 
 #[cfg(test)]
@@ -69,15 +73,16 @@ pub(crate) use buffer::Prepared;
 pub(crate) use flush::LoneFlush;
 pub(crate) use shared::Shared;
 
-pub use budget::{AtRisk, LossWindow};
-pub use mark::MarkFound;
-pub use poison::Poison;
-pub use receipt::Receipt;
-pub use recover::Recovery;
-pub use salvage::{BadFile, LossCause, Lost, Order};
+pub(crate) use budget::AtRisk;
+pub(crate) use open::verify;
+pub(crate) use pace::Paced;
+pub(crate) use poison::Poisoned;
+pub(crate) use receipt::Receipt;
+pub(crate) use recover::Recovery;
+pub(crate) use scrub::{Scrub, ScrubOptions};
+pub(crate) use stats::Stats;
+
 pub use scan::{Record, Scan, Tail};
-pub use scrub::{Scrub, ScrubOptions, ScrubProgress};
-pub use stats::Stats;
 
 /// How a [`Log`] is opened.
 #[derive(Clone, Debug, Default)]
@@ -99,15 +104,20 @@ impl LogOptions {
     /// As [`Log::open`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Log> {
         let disk = disk::operating_system(self.settings.io_uring);
-        self.open_on(disk, dir)
+        self.on(disk, dir.as_ref())
     }
 
     /// Opens the log on a disk of your own.
     ///
     /// # Errors
     /// As [`Log::open`].
+    #[cfg(feature = "unstable")]
     pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Log> {
-        let shared = open::open(disk, dir.as_ref(), self.settings, &mut |_, _| Ok(()))?;
+        self.on(disk, dir.as_ref())
+    }
+
+    fn on(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Log> {
+        let shared = open::open(disk, dir, self.settings, &mut |_, _| Ok(()))?;
         Ok(Log { handle: Arc::new(Handle(shared)) })
     }
 }
@@ -120,7 +130,8 @@ impl LogOptions {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = std::env::temp_dir().join(format!("forelog-doc-log-{}", std::process::id()));
 /// # let _ = std::fs::remove_dir_all(&dir);
-/// use forelog::{CommitMode, Log, Lsn};
+/// use forelog::{CommitMode, Lsn};
+/// use forelog::log::Log;
 /// let log = Log::open(&dir)?;
 /// log.append(b"first", CommitMode::Async)?;
 /// let second = log.append(b"second", CommitMode::Sync)?;      // proves the first durable, too
@@ -172,6 +183,15 @@ impl Log {
     /// [`ErrorKind::DiskFull`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Log> {
         LogOptions::new().open(dir)
+    }
+
+    /// Reads and checks everything in the log in directory `dir`, which must not be open, and changes nothing; says what
+    /// an open would find. [`Engine::verify`](crate::Engine::verify) is for a database.
+    ///
+    /// # Errors
+    /// The first damage, by segment, LSN and cause; or why there is nothing to check.
+    pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
+        open::verify(Arc::new(OsDisk), dir.as_ref(), &mut |_, _| Ok(()))
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -335,7 +355,7 @@ impl Log {
     }
 
     /// How records reach their files, and if io_uring was asked for and is not used, why.
-    pub fn io(&self) -> Io {
+    pub fn io(&self) -> IoBackend {
         self.shared().io()
     }
 
@@ -345,7 +365,7 @@ impl Log {
     }
 
     /// Why the log takes no more appends, if a write or fsync failed.
-    pub fn poisoned(&self) -> Option<&Poison> {
+    pub fn poisoned(&self) -> Option<&Poisoned> {
         self.shared().poisoned()
     }
 

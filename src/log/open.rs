@@ -13,7 +13,7 @@ use super::positions::Positions;
 use super::recover::{self, Recovery, Verdicts, Visitor};
 use super::repair;
 use super::shared::{Core, Lives, Shared};
-use crate::disk::{Disk, DiskLock, FailStop, Io};
+use crate::disk::{Disk, DiskLock, FailStop, IoBackend};
 use crate::format::history::History;
 use crate::words::clock;
 use crate::words::entropy;
@@ -175,7 +175,7 @@ fn create(place: &Place) -> Result<Directory> {
 fn share(place: Place, mut settings: Settings, verdicts: Verdicts, lock: Box<dyn DiskLock>) -> Arc<Shared> {
     let Verdicts { history, catalogue, report, .. } = verdicts;
     // Without it two calls are the better way: the device can be told to begin between them.
-    let refused = matches!(place.disk.io(), Io::Calls { why: Some(_) });
+    let refused = matches!(place.disk.io(), IoBackend::Calls { why: Some(_) });
     settings.io_uring &= !refused;
     Arc::new_cyclic(|me| Shared {
         me: me.clone(),

@@ -40,7 +40,7 @@ impl Pace {
 
 /// A disk whose files are read, all together, no faster than the rate.
 #[derive(Debug)]
-pub(super) struct Paced {
+pub(crate) struct Paced {
     inner: Arc<dyn Disk>,
     gate: Arc<Gate>,
 }
@@ -63,7 +63,7 @@ impl Gate {
 }
 
 impl Paced {
-    pub(super) fn new(inner: Arc<dyn Disk>, options: ScrubOptions) -> Result<Self> {
+    pub(crate) fn new(inner: Arc<dyn Disk>, options: ScrubOptions) -> Result<Self> {
         let pace = Mutex::new(Pace::new(options)?);
         Ok(Paced { inner, gate: Arc::new(Gate { pace, time: Condvar::new() }) })
     }

@@ -21,7 +21,7 @@ impl From<OutOfOrder> for Error {
 /// Why an engine or log takes no more commits, and which of them are in doubt.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Poison {
+pub struct Poisoned {
     /// The first failure.
     pub cause: Error,
     /// Commits up to here are durable.
@@ -43,7 +43,7 @@ impl Shared {
             return Stopped;
         }
         core.stopped = true;
-        let _ = self.poison.set(Poison {
+        let _ = self.poison.set(Poisoned {
             cause,
             durable: Lsn::new(self.positions.durable()),
             appended: Lsn::new(self.positions.appended()),
@@ -58,7 +58,7 @@ impl Shared {
         self.wake_served(HandOn::Nothing);
     }
 
-    pub(crate) fn poisoned(&self) -> Option<&Poison> {
+    pub(crate) fn poisoned(&self) -> Option<&Poisoned> {
         self.poison.get()
     }
 

@@ -56,7 +56,7 @@ impl fmt::Display for LossCause {
 /// A part of the log that could not be salvaged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Lost {
+pub struct Gap {
     /// Where it is, or should be.
     pub file: PathBuf,
     /// Commits whose records lie above this position are missing...
@@ -80,7 +80,7 @@ pub struct BadFile {
 /// How the commits that were salvaged relate to the order in which they were made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Order {
+pub enum Completeness {
     /// All commits up to one, without a hole.
     Prefix,
     /// Commits are missing below the last one that was salvaged.
@@ -95,7 +95,7 @@ pub(crate) type Taker<'a> = dyn FnMut(Lsn, &[u8]) -> Result<bool> + 'a;
 /// What was found besides the records.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    pub(crate) lost: Vec<Lost>,
+    pub(crate) lost: Vec<Gap>,
     pub(crate) bad_files: Vec<BadFile>,
     /// HISTORY could be read, and is not older than the log.
     pub(crate) history: bool,
@@ -103,11 +103,11 @@ pub(crate) struct Found {
 
 impl Found {
     /// How the commits relate, of which the last one salvaged is at `last`.
-    pub(crate) fn order(&self, last: Lsn) -> Order {
+    pub(crate) fn completeness(&self, last: Lsn) -> Completeness {
         match () {
-            () if self.lost.iter().any(|lost| lost.from < last) => Order::Holes,
-            () if self.history => Order::Prefix,
-            () => Order::Unproven,
+            () if self.lost.iter().any(|lost| lost.from < last) => Completeness::Holes,
+            () if self.history => Completeness::Prefix,
+            () => Completeness::Unproven,
         }
     }
 }
@@ -198,7 +198,7 @@ impl Walk<'_, '_> {
         let from = self.partial.take().map_or(from, |partial| partial.begin);
         if to.is_none_or(|to| to > from) {
             let (from, to) = (Lsn::new(from), to.map(Lsn::new));
-            self.found.lost.push(Lost { file: path.to_owned(), from, to, cause });
+            self.found.lost.push(Gap { file: path.to_owned(), from, to, cause });
         }
     }
 

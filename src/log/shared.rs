@@ -14,13 +14,13 @@ use super::flush::{SyncState, Writer};
 use super::life::Errand;
 use super::mark::{Arming, MarkFile};
 use super::place::Place;
-use super::poison::Poison;
+use super::poison::Poisoned;
 use super::positions::Positions;
 use super::reader::SegmentInfo;
 use super::recover::Recovery;
 use super::scrub::Task;
 use super::stats::{Counters, Stats};
-use crate::disk::{Disk, DiskLock, Io};
+use crate::disk::{Disk, DiskLock, IoBackend};
 use crate::format::history::{History, Life};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -106,7 +106,7 @@ pub(crate) struct Shared {
     /// With `core`: a flush is due, or the end.
     pub(crate) background: Condvar,
     pub(crate) callbacks: Callbacks,
-    pub(crate) poison: OnceLock<Poison>,
+    pub(crate) poison: OnceLock<Poisoned>,
     pub(crate) stats: Counters,
     /// Set once this open has begun its incarnation.
     pub(crate) incarnation: OnceLock<(Incarnation, u64)>,
@@ -173,10 +173,10 @@ impl Shared {
         core.ledger.at_risk(clock::now())
     }
 
-    pub(crate) fn io(&self) -> Io {
+    pub(crate) fn io(&self) -> IoBackend {
         match self.place.disk.io() {
-            Io::Calls { why: None } if self.settings.io_uring => {
-                Io::Calls { why: Some("this disk does without it".into()) }
+            IoBackend::Calls { why: None } if self.settings.io_uring => {
+                IoBackend::Calls { why: Some("this disk does without it".into()) }
             }
             io => io,
         }

@@ -11,9 +11,9 @@
 //! | `keyspace` | the handle of a keyspace |
 
 mod batch;
+mod entries;
 mod keyspace;
 pub(crate) mod pipeline;
-mod range;
 mod reads;
 mod snapshot;
 mod transaction;
@@ -23,7 +23,7 @@ mod writes;
 mod tests;
 
 pub use batch::WriteBatch;
+pub use entries::Entries;
 pub use keyspace::Keyspace;
-pub use range::Range;
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;

@@ -3,9 +3,9 @@
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
+use super::entries::{Entries, end_of_prefix, prefix_range, slices};
 use super::keyspace::Keyspace;
 use super::pipeline::Pipeline;
-use super::range::{Range, end_of_prefix, prefix_range, slices};
 use crate::index::{Hold, Value};
 use crate::words::error::Result;
 use crate::words::types::Lsn;
@@ -21,7 +21,7 @@ use crate::words::types::Lsn;
 /// # let _ = std::fs::remove_dir_all(&dir);
 /// use forelog::{CommitMode, Engine};
 /// let engine = Engine::open(&dir)?;
-/// let users = engine.keyspace("users")?;
+/// let users = engine.create_keyspace("users")?;
 /// let mut batch = engine.batch()?;
 /// batch.put(&users, "alice", "1")?;
 /// batch.put(&users, "bob", "2")?;
@@ -92,16 +92,16 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Snapshot::get`].
-    pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Range> {
+    pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Entries> {
         let tree = keyspace.at(self.pipeline(), self.lsn())?;
-        Ok(Range::new(tree, slices(&range), Vec::new(), &self.hold))
+        Ok(Entries::new(tree, slices(&range), Vec::new(), &self.hold))
     }
 
     /// All entries.
     ///
     /// # Errors
     /// As [`Snapshot::get`].
-    pub fn iter(&self, keyspace: &Keyspace) -> Result<Range> {
+    pub fn iter(&self, keyspace: &Keyspace) -> Result<Entries> {
         self.range::<&[u8]>(keyspace, ..)
     }
 
@@ -109,10 +109,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Snapshot::get`].
-    pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Result<Range> {
+    pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Result<Entries> {
         let tree = keyspace.at(self.pipeline(), self.lsn())?;
         let end = end_of_prefix(prefix.as_ref());
-        Ok(Range::new(tree, prefix_range(prefix.as_ref(), end.as_deref()), Vec::new(), &self.hold))
+        Ok(Entries::new(tree, prefix_range(prefix.as_ref(), end.as_deref()), Vec::new(), &self.hold))
     }
 
     /// The keyspace called `name` as this snapshot sees it.
@@ -121,7 +121,7 @@ impl Snapshot {
     }
 
     /// The names of the keyspaces that it sees, in order.
-    pub fn keyspaces(&self) -> Vec<String> {
+    pub fn keyspace_names(&self) -> Vec<String> {
         self.pipeline().index().keyspaces(self.lsn()).iter().map(|tree| tree.name().to_owned()).collect()
     }
 }

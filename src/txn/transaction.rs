@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::refuse_waiting_mode;
+use super::entries::{Entries, end_of_prefix, prefix_range, slices};
 use super::keyspace::Keyspace;
 use super::pipeline::{Check, Pipeline};
-use super::range::{Range, end_of_prefix, prefix_range, slices};
 use super::reads::Reads;
 use super::writes::Writes;
 use crate::index::{Hold, KeyRange, Tree, Value};
@@ -29,7 +29,7 @@ use crate::words::types::{CommitMode, Lsn};
 /// # let _ = std::fs::remove_dir_all(&dir);
 /// use forelog::{Engine, ErrorKind};
 /// let engine = Engine::open(&dir)?;
-/// let counters = engine.keyspace("counters")?;
+/// let counters = engine.create_keyspace("counters")?;
 /// let receipt = loop {
 ///     let mut tx = engine.begin()?;
 ///     let count = tx.get(&counters, b"visits")?.map_or(0, |value| value[0]);
@@ -94,7 +94,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::get`].
-    pub fn range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Range> {
+    pub fn range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Entries> {
         let tree = self.tree(keyspace)?;
         Ok(self.read_range(tree, slices(&range)))
     }
@@ -103,7 +103,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::get`].
-    pub fn iter(&mut self, keyspace: &Keyspace) -> Result<Range> {
+    pub fn iter(&mut self, keyspace: &Keyspace) -> Result<Entries> {
         self.range::<&[u8]>(keyspace, ..)
     }
 
@@ -111,15 +111,15 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::get`].
-    pub fn prefix(&mut self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Result<Range> {
+    pub fn prefix(&mut self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Result<Entries> {
         let tree = self.tree(keyspace)?;
         let end = end_of_prefix(prefix.as_ref());
         Ok(self.read_range(tree, prefix_range(prefix.as_ref(), end.as_deref())))
     }
 
-    fn read_range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) -> Range {
+    fn read_range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) -> Entries {
         self.reads.range(tree, range);
-        Range::new(tree, range, self.writes.range(tree, range), &self.hold)
+        Entries::new(tree, range, self.writes.range(tree, range), &self.hold)
     }
 
     /// Sets `key` to `value`.

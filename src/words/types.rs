@@ -113,7 +113,7 @@ pub enum Outcome {
 /// # let dir = std::env::temp_dir().join(format!("forelog-doc-token-{}", std::process::id()));
 /// # let _ = std::fs::remove_dir_all(&dir);
 /// let engine = forelog::Engine::open(&dir)?;
-/// let accounts = engine.keyspace("accounts")?;
+/// let accounts = engine.create_keyspace("accounts")?;
 /// let mut tx = engine.begin()?;
 /// tx.put(&accounts, b"alice", b"90")?;
 /// let token = tx.commit()?.token();

@@ -114,7 +114,7 @@ pub(crate) fn behind_a_gate(options: Options) -> (SimDisk, Gate, Engine, Keyspac
     let disk = SimDisk::new();
     let gate = Gate::on(&disk);
     let engine = open_on(&disk, options).unwrap();
-    let keyspace = engine.keyspace("k").unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
     engine.flush().unwrap();
     wait_until(|| engine.stats().segments_prepared > 0);
     (disk, gate, engine, keyspace)

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use forelog::format::batch::{Batch, Op};
+use forelog::log::LogOptions;
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, OpEvent, OpKind, OpSelector, Phase, SimDisk};
-use forelog::{Engine, ErrorKind, Incarnation, LogOptions, Lsn, Outcome, Poison, Token};
+use forelog::unstable::format::{Batch, Op};
+use forelog::{Engine, ErrorKind, Incarnation, Lsn, Outcome, Poisoned, Token};
 
 use super::check::{Expected, ask};
 use super::ledger::{Event, Ledger, Pages};
@@ -83,7 +84,7 @@ pub(crate) struct Life {
     pub(crate) snapshots: usize,
     pub(crate) pages: Pages,
     pub(crate) history: History,
-    pub(crate) poison: Option<Poison>,
+    pub(crate) poison: Option<Poisoned>,
 }
 
 /// Which fsyncs of a life fail.
@@ -252,7 +253,7 @@ fn check_files(disk: &SimDisk) -> Result<(), String> {
 
 /// I11, I18: after a failure nothing more is acknowledged as durable, nothing more gets a place, reads go on, and every
 /// commit in doubt is said to be so.
-fn check_poisoned(engine: &Engine, poison: &Poison, past: &Past, pages: &Pages) -> Result<(), String> {
+fn check_poisoned(engine: &Engine, poison: &Poisoned, past: &Past, pages: &Pages) -> Result<(), String> {
     let (view, history) = (pages.end(), known_history(past, pages));
     if view.durable > poison.durable || engine.durable_lsn() != poison.durable {
         let durable = engine.durable_lsn();
@@ -267,7 +268,7 @@ fn check_poisoned(engine: &Engine, poison: &Poison, past: &Past, pages: &Pages) 
         let right = if token.lsn <= poison.durable { Outcome::Durable } else { Outcome::Indeterminate };
         ask(engine, token, right)?;
     }
-    match engine.keyspace("too late") {
+    match engine.create_keyspace("too late") {
         Err(error) if error.kind() == ErrorKind::Poisoned => Ok(()),
         other => Err(format!("I11: a commit after the failure: {other:?}")),
     }

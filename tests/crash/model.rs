@@ -109,7 +109,7 @@ impl State {
     /// What a snapshot shows.
     pub(crate) fn read(snapshot: &Snapshot) -> forelog::Result<Self> {
         let mut state = State::default();
-        for name in snapshot.keyspaces() {
+        for name in snapshot.keyspace_names() {
             let Some(keyspace) = snapshot.keyspace(&name) else { continue };
             let entries =
                 snapshot.iter(&keyspace)?.map(|entry| entry.map(|(k, v)| (Bytes::from(&*k), Bytes::from(&*v))));
@@ -127,7 +127,7 @@ impl State {
     /// Compares everything that the engine shows, the names of its keyspaces included; the first difference otherwise.
     pub(crate) fn compare(&self, engine: &Engine) -> Result<(), String> {
         let snapshot = engine.snapshot().map_err(|error| format!("no snapshot: {error}"))?;
-        let names = snapshot.keyspaces();
+        let names = snapshot.keyspace_names();
         if !names.iter().map(String::as_str).eq(self.0.keys().map(|name| &**name)) {
             return Err(format!("keyspaces {names:?} instead of {:?}", self.0.keys()));
         }

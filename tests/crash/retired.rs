@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use forelog::log::{Log, LogOptions, Record};
 use forelog::sim::{self, CrashPoint, SimDisk};
-use forelog::{CommitMode, ErrorKind, Log, LogOptions, Lsn, Outcome, Record, Token};
+use forelog::{CommitMode, ErrorKind, Lsn, Outcome, Token};
 
 use super::case::{Case, Focus};
 use super::check::Crash;

@@ -112,7 +112,7 @@ fn set_up(engine: &Engine, ledger: &Ledger, plan: &Plan) -> Option<Vec<Keyspace>
     for name in KEYSPACES {
         let opened = match engine.open_keyspace(name) {
             Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => {
-                ledger.create(MAIN, plan.default_mode, name, || engine.keyspace(name))
+                ledger.create(MAIN, plan.default_mode, name, || engine.create_keyspace(name))
             }
             opened => opened,
         };
@@ -449,7 +449,7 @@ impl Client {
                 self.commit(batch)
             }
             Err(_) if self.id == 0 => {
-                self.ledger.create(self.id, mode, EXTRA, || self.engine.keyspace(EXTRA))?;
+                self.ledger.create(self.id, mode, EXTRA, || self.engine.create_keyspace(EXTRA))?;
                 Ok(None)
             }
             Err(_) => Ok(None),

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forelog::disk::{Access, Disk, DiskFile, FailStop, OsDisk, read_exact_at, write_all_at};
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, Phase, SimDisk};
+use forelog::unstable::disk::{Access, Disk, DiskFile, FailStop, OsDisk, read_exact_at, write_all_at};
 
 const EIO: i32 = 5;
 

@@ -1,6 +1,6 @@
 //! A write and the sync behind it in one submission.
 
-use forelog::disk::write_and_sync;
+use forelog::unstable::disk::write_and_sync;
 
 use super::*;
 

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forelog::disk::{Access, Disk, write_all_at};
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, SimDisk};
+use forelog::unstable::disk::{Access, Disk, write_all_at};
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Receipt};
 
 use super::double::torn_states;
@@ -48,7 +48,7 @@ fn with_engine(body: impl FnOnce(&SimDisk, &Engine, &Keyspace)) -> SimDisk {
 fn reopen(seed: u64, disk: &SimDisk, body: impl FnOnce(&Engine, &Keyspace)) {
     let result = sim::run(seed, || {
         let engine = open_with(options(), disk).expect("it opens");
-        let keys = engine.keyspace("keys").expect("a keyspace");
+        let keys = engine.create_keyspace("keys").expect("a keyspace");
         let over = Arc::default();
         end_a_hang(&over, LONGEST_RUN, format!("a case, seed {seed}"));
         let result = catch_unwind(AssertUnwindSafe(|| body(&engine, &keys)));
@@ -238,7 +238,7 @@ pub(crate) fn nothing_is_there_twice_after_a_failure() {
         put(engine, keys, 2, CommitMode::Sync).unwrap_err();
     });
     reopen(2, &disk, |engine, keys| drop(put(engine, keys, 3, CommitMode::Sync).unwrap()));
-    let log = forelog::LogOptions::new().open_on(Arc::new(cut_power(&disk)), DIR).unwrap();
+    let log = forelog::log::LogOptions::new().open_on(Arc::new(cut_power(&disk)), DIR).unwrap();
     let payloads: Vec<_> = log.scan(Lsn::ZERO).unwrap().map(|record| record.unwrap().payload).collect();
     let distinct: std::collections::BTreeSet<_> = payloads.iter().collect();
     assert_eq!(payloads.len(), distinct.len());
@@ -247,7 +247,7 @@ pub(crate) fn nothing_is_there_twice_after_a_failure() {
 
 pub(crate) fn failed_write_is_final_for_every_keyspace() {
     with_engine(|disk, engine, keys| {
-        let other = engine.keyspace("other").unwrap();
+        let other = engine.create_keyspace("other").unwrap();
         let mut both = engine.batch().unwrap();
         both.put(keys, 9u64.to_be_bytes(), "x").unwrap();
         both.put(&other, 9u64.to_be_bytes(), "x").unwrap();
@@ -450,7 +450,7 @@ pub(crate) fn first_commit_fails() {
             let engine = open_with(options(), &disk).unwrap();
             // The first segment is being filled, then the log written.
             disk.inject(Fault::once(OpSelector::of(OpKind::Write).skip(2), fault.clone()));
-            let _ = engine.keyspace("keys");
+            let _ = engine.create_keyspace("keys");
         });
         assert_eq!(disk.fault_hits(), 1);
         reopen(2, &disk, |engine, keys| drop(put(engine, keys, 5, CommitMode::Sync).unwrap()));

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use forelog::log::{Log, LogOptions};
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
-use forelog::{CommitMode, Error, ErrorKind, Log, LogOptions, Lsn, Receipt, Result};
+use forelog::{CommitMode, Error, ErrorKind, Lsn, Receipt, Result};
 
 use super::plans::{Case, EIO, Repeat, Strike, Trust};
 use super::verdict::{Violation, guarded};

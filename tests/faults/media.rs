@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use forelog::disk::Disk;
 use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
+use forelog::unstable::disk::Disk;
 use forelog::{DamageCause, ErrorKind, Lsn, Recovery};
 
 use super::allocation::peak_of;
@@ -105,7 +105,7 @@ fn refusal(damaged: &SimDisk, error: &forelog::Error) -> Result<String, Violatio
         (ErrorKind::NotADatabase, None) if text.contains(DIR) => "refused: no database",
         _ => return Err(Violation::Wrong(format!("refused with {error:?}"))),
     };
-    let verified = forelog::log::inspect::verify_on(Arc::new(damaged.clone()), DIR.as_ref(), &mut |_, _| Ok(()));
+    let verified = forelog::unstable::inspect::verify_on(Arc::new(damaged.clone()), DIR.as_ref(), &mut |_, _| Ok(()));
     match verified {
         Err(other) if other.kind() == error.kind() => Ok(outcome.to_owned()),
         // What is only found when something has to be replaced.

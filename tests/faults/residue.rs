@@ -78,7 +78,7 @@ fn with_value(value: impl Fn(&SimDisk, usize, usize) -> Vec<u8>) -> (SimDisk, St
     let first = vec![0xA5; LENGTH];
     let second = sim::run(7, || {
         let engine = open_with(options(), &disk).unwrap();
-        let keys = engine.keyspace("keys").unwrap();
+        let keys = engine.create_keyspace("keys").unwrap();
         let put = |key: &str, value: &[u8]| {
             let mut batch = engine.batch().unwrap();
             batch.put(&keys, key, value).unwrap();
@@ -184,7 +184,7 @@ fn r5_a_missing_newest_segment_is_unseen_only_while_nothing_is_past_the_midpoint
         let crash = sim::run(4, || {
             let engine = open_with(options(), &disk).unwrap();
             let mut batch = engine.batch().unwrap();
-            batch.put(&engine.keyspace("keys").unwrap(), "k", vec![5; length]).unwrap();
+            batch.put(&engine.create_keyspace("keys").unwrap(), "k", vec![5; length]).unwrap();
             batch.commit_with(CommitMode::Sync).unwrap();
             // The next segment is prepared in the background.
             sim::sleep(Duration::from_secs(1));

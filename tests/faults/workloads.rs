@@ -111,7 +111,7 @@ impl Session {
     }
 
     pub(crate) fn keyspace(&self, engine: &Engine, name: &'static str) -> Option<Keyspace> {
-        let create = || self.with_room(|| engine.keyspace(name));
+        let create = || self.with_room(|| engine.create_keyspace(name));
         self.ledger.create(name, create, || engine.visible_lsn()).ok()
     }
 
@@ -194,10 +194,10 @@ fn check_poisoned(session: &Session, engine: &Engine) {
         }
     }
     for mode in MODES {
-        let refused = engine.keyspace("too late").map(drop).map_err(|error| error.kind());
+        let refused = engine.create_keyspace("too late").map(drop).map_err(|error| error.kind());
         let batch = engine.batch().and_then(|mut batch| match engine.open_keyspace("keys") {
             Ok(keyspace) => batch.put(&keyspace, "late", "late").and_then(|()| batch.commit_with(mode).map(drop)),
-            Err(_) => engine.keyspace("keys").map(drop),
+            Err(_) => engine.create_keyspace("keys").map(drop),
         });
         if refused != Err(ErrorKind::Poisoned) || batch.map_err(|error| error.kind()) != Err(ErrorKind::Poisoned) {
             ledger.wrong(format!("I11: a commit in mode {mode:?} after {poison:?}"));

@@ -93,7 +93,7 @@ fn a_reader_does_not_wait_for_the_first_commit() {
         sim::run(seed, || {
             let disk = disk();
             let engine = open_on(&disk, small()).unwrap();
-            let keys = engine.keyspace("k").unwrap();
+            let keys = engine.create_keyspace("k").unwrap();
             let token = put(&engine, &keys, "a", "1", CommitMode::Sync).unwrap().token();
             engine.close().unwrap();
             let engine = open_on(&disk, small()).unwrap();
@@ -122,7 +122,7 @@ fn what_two_threads_load_is_what_was_committed() {
         sim::run(seed, || {
             let disk = SimDisk::new();
             let engine = open_on(&disk, segments()).unwrap();
-            let keys = engine.keyspace("k").unwrap();
+            let keys = engine.create_keyspace("k").unwrap();
             let mut expected = BTreeMap::new();
             for number in 0..40 {
                 let (key, value) = ((number % 3).to_string(), format!("{number:0>600}"));
@@ -164,7 +164,7 @@ fn the_last_snapshot_to_go_takes_its_versions_along() {
 fn a_flush_while_the_thread_unwinds_has_not_failed() {
     let disk = SimDisk::new();
     let engine = open_on(&disk, small()).unwrap();
-    let keys = engine.keyspace("k").unwrap();
+    let keys = engine.create_keyspace("k").unwrap();
     let receipt = put(&engine, &keys, "a", "1", CommitMode::Async).unwrap();
     let unwound = catch_unwind(AssertUnwindSafe(move || {
         let _engine = engine;
@@ -223,7 +223,7 @@ fn the_last_engine_may_be_dropped_as_its_thread_ends() {
 fn a_receipt_polled_behind_a_fork_is_refused() {
     let dir = TempDir::new("test");
     let engine = Engine::open(&dir).unwrap();
-    let keys = engine.keyspace("k").unwrap();
+    let keys = engine.create_keyspace("k").unwrap();
     let mut receipt = put(&engine, &keys, "a", "1", CommitMode::Sync).unwrap();
     // SAFETY: the child calls into the engine, which refuses before it takes a lock, and leaves by _exit.
     #[expect(unsafe_code, reason = "fork has no safe binding")]

@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use forelog::log::{Log, LogOptions};
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, Phase, SimDisk};
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Log, LogOptions, LossBudget, Lsn, Options, Outcome, Receipt};
+use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Lsn, Options, Outcome, Receipt};
 
 use common::{DB, TempDir, Wakes, behind_a_gate, kind_of, open_on, put};
 
@@ -50,7 +51,7 @@ fn simulate(options: &Options, body: impl Fn(&SimDisk, &Engine, &Keyspace)) {
         sim::run(seed, || {
             let disk = disk();
             let engine = open_on(&disk, options.clone()).unwrap();
-            let keys = engine.keyspace("k").unwrap();
+            let keys = engine.create_keyspace("k").unwrap();
             // Until the next segment is prepared, so that faults hit the log and not the preparation.
             sim::sleep(Duration::from_millis(100));
             body(&disk, &engine, &keys);

@@ -221,7 +221,7 @@ fn a_close_meets_a_flush_in_flight() {
         let disk = disk();
         let committed = sim::run(seed, || {
             let engine = open_on(&disk, small()).unwrap();
-            let keys = engine.keyspace("k").unwrap();
+            let keys = engine.create_keyspace("k").unwrap();
             sim::sleep(Duration::from_millis(100));
             let committed = Arc::new(Mutex::new(Vec::new()));
             let clients: Vec<_> = [CommitMode::Sync, CommitMode::Written, CommitMode::Async]

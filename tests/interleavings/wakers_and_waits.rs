@@ -11,7 +11,7 @@ fn a_waker_on_the_leader_drops_the_last_engine() {
         sim::run(seed, || {
             let disk = disk();
             let engine = open_on(&disk, small()).unwrap();
-            let keys = engine.keyspace("k").unwrap();
+            let keys = engine.create_keyspace("k").unwrap();
             sim::sleep(Duration::from_millis(100));
             let mut batch = engine.batch().unwrap();
             batch.put(&keys, "sync", "x").unwrap();
@@ -91,7 +91,7 @@ fn no_callback_is_lost_to_a_close() {
         sim::run(seed, || {
             let disk = disk();
             let engine = open_on(&disk, small().flush_interval(Duration::from_secs(1))).unwrap();
-            let keys = engine.keyspace("k").unwrap();
+            let keys = engine.create_keyspace("k").unwrap();
             sim::sleep(Duration::from_millis(100));
             let called = Arc::new(Mutex::new(Vec::new()));
             let register = {

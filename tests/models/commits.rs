@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use forelog::log::Log;
 use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, Pages, Phase, SimDisk};
-use forelog::{CommitMode, ErrorKind, Log, LossBudget, Lsn, Outcome, Receipt};
+use forelog::{CommitMode, ErrorKind, LossBudget, Lsn, Outcome, Receipt};
 
 use shuttle::rand::Rng;
 

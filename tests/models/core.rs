@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forelog::{CommitMode, ErrorKind, Log, LogOptions, LossBudget, Lsn};
+use forelog::log::{Log, LogOptions};
+use forelog::{CommitMode, ErrorKind, LossBudget, Lsn};
 use loom::thread::{self, JoinHandle};
 
 use crate::run::check;

@@ -34,7 +34,7 @@ fn flush_in_one_submission() {
     check("flush_in_one_submission", || {
         let disk = SimDisk::new();
         let engine = open_on(&disk, Options::new().segment_bytes(8192).io_uring(true)).unwrap();
-        let keys = engine.keyspace("k").unwrap();
+        let keys = engine.create_keyspace("k").unwrap();
         settle(|| engine.stats().segments_prepared);
         let witness = Witness::of(&disk);
         let mut random = shuttle::rand::thread_rng();

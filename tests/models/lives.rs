@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use forelog::log::Record;
 use forelog::sim::SimDisk;
-use forelog::{CommitMode, ErrorKind, Lsn, Options, Record};
+use forelog::{CommitMode, ErrorKind, Lsn, Options};
 use shuttle::rand::Rng;
 
 use crate::common::{open_on, put};
@@ -48,7 +49,7 @@ fn visible_watermark() {
     check("visible_watermark", || {
         let disk = SimDisk::new();
         let engine = open_on(&disk, small()).unwrap();
-        let keys = engine.keyspace("k").unwrap();
+        let keys = engine.create_keyspace("k").unwrap();
         let committed = Shelf::new();
         // A Sync commit that is alone is on its way to the device before it is applied; the others come in between.
         let mut writers: Vec<_> = [(0, CommitMode::Sync), (1, CommitMode::Async)]
@@ -101,7 +102,7 @@ fn drop_shutdown() {
     check("drop_shutdown", || {
         let disk = SimDisk::new();
         let engine = open_on(&disk, small()).unwrap();
-        let keys = engine.keyspace("k").unwrap();
+        let keys = engine.create_keyspace("k").unwrap();
         // The next segment may still be on its way when it closes.
         if shuttle::rand::thread_rng().gen_bool(0.5) {
             settle(|| engine.stats().segments_prepared);

@@ -37,7 +37,7 @@ fn written(late: bool) -> (SimDisk, Contents) {
         };
         for name in new {
             contents.insert(name, BTreeMap::new());
-            keyspaces.push((name, engine.keyspace(name).unwrap()));
+            keyspaces.push((name, engine.create_keyspace(name).unwrap()));
         }
         let mut batch = engine.batch().unwrap();
         for write in 0..3 {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use forelog::disk::{Access, Disk, DiskFile, DiskLock};
+use forelog::unstable::disk::{Access, Disk, DiskFile, DiskLock};
 use loom::sync::{Condvar, Mutex};
 
 /// How far a file is.

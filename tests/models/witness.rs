@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use forelog::Lsn;
+use forelog::log::{Log, LogOptions, Record};
 use forelog::sim::{CrashPoint, Granularity, Loss, SimDisk};
-use forelog::{Log, LogOptions, Lsn, Record};
 use shuttle::rand::Rng;
 use shuttle::thread::{self, JoinHandle};
 

@@ -86,7 +86,7 @@ fn promise_4_receipts_outlive_the_crash() {
             }
             assert_eq!(*answers.get_or_insert_with(|| now.clone()), now, "an answer changed");
             // New commits, and another crash: no old token may be taken for one of them.
-            let keys = engine.keyspace("others").unwrap();
+            let keys = engine.create_keyspace("others").unwrap();
             for number in 0..5 {
                 put(&engine, &keys, number, CommitMode::Async).unwrap();
             }
@@ -112,7 +112,7 @@ fn promise_5_what_opening_reports_is_durable_first() {
 #[test]
 fn promise_8_a_transaction_is_all_there_or_not_at_all() {
     simulate(|disk, engine, keys| {
-        let other = engine.keyspace("other").unwrap();
+        let other = engine.create_keyspace("other").unwrap();
         for number in 0..6u32 {
             let mut batch = engine.batch().unwrap();
             for part in 0..8u32 {

@@ -162,7 +162,7 @@ fn promise_6c_one_larger_transaction_is_admitted_alone() {
     let options = super::options().flush_bytes(100).loss_budget(LossBudget::default().max_bytes(1000));
     let disk = SimDisk::new();
     let engine = options.open_on(Arc::new(disk), DIR).unwrap();
-    let keys = engine.keyspace("keys").unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
     let mut batch = engine.batch().unwrap();
     batch.put(&keys, b"large", vec![1; 50_000]).unwrap();
     batch.commit_with(CommitMode::Async).unwrap();

@@ -43,7 +43,7 @@ fn simulate_with(options: &Options, body: impl Fn(&SimDisk, &Engine, &Keyspace))
             let disk = SimDisk::new();
             disk.set_sync_latency(DEVICE);
             let engine = options.clone().open_on(Arc::new(disk.clone()), DIR).expect("a new database");
-            let keys = engine.keyspace("keys").expect("a keyspace");
+            let keys = engine.create_keyspace("keys").expect("a keyspace");
             // Until the next segment is prepared, so that faults hit the log and not the preparation.
             sim::sleep(Duration::from_millis(100));
             body(&disk, &engine, &keys);

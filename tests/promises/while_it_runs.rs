@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use forelog::log::LogOptions;
 use forelog::sim::{self, Fault, FaultKind, OpKind, OpSelector};
-use forelog::{CommitMode, ErrorKind, LogOptions, Lsn};
+use forelog::{CommitMode, ErrorKind, Lsn};
 
 use super::{count, open, power_loss, put, simulate, support, three_clients};
 

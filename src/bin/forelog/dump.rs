@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::log::inspect::{self, DumpedFrame, DumpedMark};
+use forelog::unstable::inspect::{self, DumpedFrame, DumpedMark};
 use serde_json::json;
 
 use crate::output::{Done, Failure, Lines};

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{Engine, Order, Salvaged};
+use forelog::Engine;
+use forelog::salvage::{Completeness, Salvaged};
 use serde_json::json;
 
 use crate::output::{Done, grouped, print};
@@ -33,9 +34,9 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 
 fn as_text(salvaged: &Salvaged) -> String {
     let mut text = format!("saved {} commits, the last at LSN {}: ", grouped(salvaged.commits), salvaged.last);
-    text.push_str(match salvaged.order {
-        Order::Prefix => "every commit up to there",
-        Order::Holes => "commits between them are missing",
+    text.push_str(match salvaged.completeness {
+        Completeness::Prefix => "every commit up to there",
+        Completeness::Holes => "commits between them are missing",
         _ => "no hole was found, and without HISTORY it cannot be proven that there is none",
     });
     for lost in &salvaged.lost {
@@ -45,27 +46,27 @@ fn as_text(salvaged: &Salvaged) -> String {
     for bad in &salvaged.bad_files {
         text.push_str(&format!("\nbad file: {}: {}", name(&bad.file), bad.cause));
     }
-    for unnamed in &salvaged.unnamed {
+    for unnamed in &salvaged.renamed {
         text.push_str(&format!("\nname lost: keyspace number {} is called '{}' now", unnamed.id, unnamed.name));
     }
     text
 }
 
 fn as_json(salvaged: &Salvaged) -> serde_json::Value {
-    let lost = |lost: &forelog::Lost| {
+    let lost = |lost: &forelog::salvage::Gap| {
         let to = lost.to.map(forelog::Lsn::get);
         json!({ "file": name(&lost.file), "from": lost.from.get(), "to": to, "cause": lost.cause.to_string() })
     };
-    let bad = |bad: &forelog::BadFile| json!({ "file": name(&bad.file), "cause": bad.cause.to_string() });
-    let unnamed = |unnamed: &forelog::Unnamed| json!({ "id": unnamed.id, "name": unnamed.name });
+    let bad = |bad: &forelog::salvage::BadFile| json!({ "file": name(&bad.file), "cause": bad.cause.to_string() });
+    let unnamed = |unnamed: &forelog::salvage::RenamedKeyspace| json!({ "id": unnamed.id, "name": unnamed.name });
     json!({
         "commits": salvaged.commits,
         "last_lsn": salvaged.last.get(),
-        "order": format!("{:?}", salvaged.order).to_lowercase(),
+        "order": format!("{:?}", salvaged.completeness).to_lowercase(),
         "complete": salvaged.is_complete(),
         "lost": salvaged.lost.iter().map(lost).collect::<Vec<_>>(),
         "bad_files": salvaged.bad_files.iter().map(bad).collect::<Vec<_>>(),
-        "unnamed": salvaged.unnamed.iter().map(unnamed).collect::<Vec<_>>(),
+        "unnamed": salvaged.renamed.iter().map(unnamed).collect::<Vec<_>>(),
     })
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 fn find(engine: &Engine, name: &str) -> Result<Keyspace, Failure> {
     match engine.open_keyspace(name) {
         Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => {
-            let there = engine.keyspaces()?.join(", ");
+            let there = engine.keyspace_names()?.join(", ");
             Err(Failure::told(format!("there is no keyspace '{name}'; there are: {there}")))
         }
         found => Ok(found?),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{Damage, Engine, Error, MarkFound, Recovery, ScrubOptions};
+use forelog::scrub::ScrubOptions;
+use forelog::{Damage, Engine, Error, MarkFound, Recovery};
 use serde_json::json;
 
 use crate::output::{Done, grouped, print};

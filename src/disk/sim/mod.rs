@@ -9,7 +9,7 @@
 //! simulated time. Outside it works all the same, and nothing takes time.
 //!
 //! ```
-//! use forelog::disk::{Access, Disk};
+//! use forelog::unstable::disk::{Access, Disk};
 //! use forelog::sim::{Granularity, Loss, SimDisk};
 //!
 //! # fn main() -> std::io::Result<()> {

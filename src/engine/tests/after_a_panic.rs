@@ -31,7 +31,7 @@ fn engines() -> [(SimDisk, Engine); 2] {
     [false, true].map(|io_uring| {
         let disk = SimDisk::new();
         let engine = Options::new().io_uring(io_uring).open_on(Arc::new(disk.clone()), "db").unwrap();
-        engine.keyspace("k").unwrap();
+        engine.create_keyspace("k").unwrap();
         (disk, engine)
     })
 }
@@ -50,7 +50,7 @@ fn the_log_stops() {
         commit_broken(&engine, CommitMode::Async).unwrap();
         assert!(catch_unwind(AssertUnwindSafe(|| engine.snapshot())).is_err());
         assert_stopped(&engine);
-        assert_eq!(engine.snapshot().unwrap().keyspaces(), ["k"], "reads go on");
+        assert_eq!(engine.snapshot().unwrap().keyspace_names(), ["k"], "reads go on");
     }
 }
 
@@ -93,7 +93,7 @@ fn whoever_waits_is_told() {
     let verdict = schedule::run(7, || {
         let options = Options::new().flush_interval(Duration::from_millis(50));
         let engine = options.open_on(Arc::new(SimDisk::new()), "db").unwrap();
-        engine.keyspace("k").unwrap();
+        engine.create_keyspace("k").unwrap();
         // The thread that prepares segments would tell, too.
         schedule::sleep(Duration::from_millis(100));
         let receipt = put(&engine, "waits", CommitMode::Async).unwrap();

@@ -16,7 +16,7 @@ const MOST: usize = 15;
 
 fn engine() -> (Engine, Keyspace) {
     let engine = Options::new().open_on(Arc::new(SimDisk::new()), "db").unwrap();
-    let keys = engine.keyspace("k").unwrap();
+    let keys = engine.create_keyspace("k").unwrap();
     (engine, keys)
 }
 
@@ -95,14 +95,14 @@ fn what_was_left_is_a_conflict_for_whoever_has_read_it() {
 fn a_keyspace_goes_and_comes_behind_what_was_left() {
     for mode in [CommitMode::Async, CommitMode::Sync] {
         let engine = Options::new().commit_mode(mode).open_on(Arc::new(SimDisk::new()), "db").unwrap();
-        let keys = engine.keyspace("k").unwrap();
+        let keys = engine.create_keyspace("k").unwrap();
         let before = engine.snapshot().unwrap();
         let lsn = put(&engine, &keys, "gone", "x");
         assert_eq!(applied(&engine, &[lsn]), 0);
         engine.drop_keyspace("k").unwrap();
         let mut late = engine.batch().unwrap();
         assert_eq!(late.put(&keys, "late", "x").unwrap_err().kind(), ErrorKind::KeyspaceDropped);
-        let again = engine.keyspace("k").unwrap();
+        let again = engine.create_keyspace("k").unwrap();
         put(&engine, &again, "new", "x");
         let snapshot = engine.snapshot().unwrap();
         let entries: Vec<_> = snapshot.iter(&again).unwrap().map(|entry| entry.unwrap().0.to_vec()).collect();

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::super::directory::read_info;
 use super::super::place::Place;
 use super::super::reader::{FrameReader, SegmentInfo};
-use super::{BadFile, LossCause, Lost};
+use super::{BadFile, Gap, LossCause};
 use crate::disk::{Access, Disk};
 use crate::format::history::{FILE_NAME, History, Life};
 use crate::format::identity::Identity;
@@ -35,7 +35,7 @@ pub(super) struct Inventory {
     pub(super) lives: Vec<LifeParts>,
     pub(super) bad_files: Vec<BadFile>,
     /// What no incarnation is known to miss.
-    pub(super) lost: Vec<Lost>,
+    pub(super) lost: Vec<Gap>,
 }
 
 /// The part of an identity that all segments of an incarnation share.
@@ -78,7 +78,7 @@ impl Inventory {
         if self.history.is_none() {
             let length = place.disk.open(&file, Access::Read).and_then(|file| file.len()).ok();
             let to = length.map(|length| Lsn::new(base.saturating_add(length)));
-            self.lost.push(Lost { file: file.clone(), from: Lsn::new(base), to, cause: BAD_HEADER });
+            self.lost.push(Gap { file: file.clone(), from: Lsn::new(base), to, cause: BAD_HEADER });
         }
         self.note(&file, BAD_HEADER);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::support::*;
 use crate::disk::sim::SimDisk;
-use crate::log::salvage::{Found, Order, salvage};
+use crate::log::salvage::{Completeness, Found, salvage};
 use crate::words::types::CommitMode::Sync;
 
 fn salvaged(disk: &SimDisk) -> (Records, Found) {
@@ -23,7 +23,7 @@ fn what_was_retired_is_not_missed_and_does_not_come_back() {
     let second = closed_session(&disk, 81, &[(1000, Sync), (3000, Sync), (9000, Sync), (1000, Sync)]);
     let before = copy(&disk);
     let (all, found) = salvaged(&before);
-    assert_eq!((all.len(), found.lost.len(), found.order(all[6].0)), (7, 0, Order::Prefix));
+    assert_eq!((all.len(), found.lost.len(), found.completeness(all[6].0)), (7, 0, Completeness::Prefix));
     for (index, issued) in second.issued.iter().enumerate() {
         let disk = copy(&disk);
         let opened = open(&disk).unwrap();

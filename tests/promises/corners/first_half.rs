@@ -41,7 +41,7 @@ fn promise_4_a_token_of_what_was_lost_says_so_for_ever() {
                     assert_eq!(engine.outcome(token).unwrap(), expected, "of {number} in round {round}");
                 }
                 lost.set(lost.get() + tokens.len() - kept);
-                let others = engine.keyspace("others").unwrap();
+                let others = engine.create_keyspace("others").unwrap();
                 (0..30).for_each(|number| drop(put(&engine, &others, number, CommitMode::Async).unwrap()));
                 disk = random_power_loss(&disk, seed);
             }
@@ -167,7 +167,7 @@ fn promise_4_no_lsn_is_handed_out_twice() {
         let mut disk = power_loss(disk);
         for _ in 0..4 {
             let engine = open(&disk);
-            let keys = engine.keyspace("keys").unwrap();
+            let keys = engine.create_keyspace("keys").unwrap();
             for number in 0..6 {
                 let lsn = put(&engine, &keys, number, CommitMode::Async).unwrap().lsn();
                 assert!(lsn > highest, "{lsn} was handed out before the crash");

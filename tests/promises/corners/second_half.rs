@@ -40,7 +40,7 @@ fn promise_8_a_torn_transaction_is_gone_for_good() {
 fn promise_8_both_keyspaces_or_none_at_every_moment() {
     let torn = Cell::new(0);
     simulate(|disk, engine, keys| {
-        let other = engine.keyspace("other").unwrap();
+        let other = engine.create_keyspace("other").unwrap();
         let points = Arc::new(Mutex::new(Vec::new()));
         let note = Arc::clone(&points);
         disk.on_op(move |disk, _| note.lock().unwrap().push(disk.crash_point()));
@@ -153,7 +153,7 @@ fn promise_13_frames_behind_a_torn_one_never_come_back() {
             let engine = open(&disk);
             assert_eq!(count(&engine), kept, "something came back in round {round}");
             assert_eq!(engine.outcome(tokens.last().unwrap()).unwrap(), Outcome::Lost);
-            let others = engine.keyspace("others").unwrap();
+            let others = engine.create_keyspace("others").unwrap();
             put(&engine, &others, round, CommitMode::Written).unwrap();
             disk = random_power_loss(&disk, u64::from(round));
         }
@@ -321,7 +321,7 @@ fn promise_11_a_missing_segment_is_refused() {
 fn promise_16_the_log_and_the_index_have_one_order() {
     let disk = SimDisk::new();
     let engine = open(&disk);
-    let keys = engine.keyspace("keys").unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
     let newest = std::thread::scope(|scope| {
         let client = |client: u32| {
             let (engine, keys) = (&engine, &keys);
@@ -337,7 +337,8 @@ fn promise_16_the_log_and_the_index_have_one_order() {
         let clients: Vec<_> = (0..4).map(client).collect();
         clients.into_iter().filter_map(|client| client.join().unwrap()).max().unwrap()
     });
-    let last = |engine: &Engine| engine.snapshot().unwrap().get(&engine.keyspace("keys").unwrap(), b"last").unwrap();
+    let last =
+        |engine: &Engine| engine.snapshot().unwrap().get(&engine.create_keyspace("keys").unwrap(), b"last").unwrap();
     assert_eq!(last(&engine).unwrap(), newest.1.to_be_bytes());
     engine.flush().unwrap();
     assert_eq!(last(&open(&power_loss(&disk))).unwrap(), newest.1.to_be_bytes(), "replayed in another order");

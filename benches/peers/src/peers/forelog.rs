@@ -1,6 +1,7 @@
 //! The engine itself, and its log alone.
 
-use forelog::{CommitMode, Engine, Keyspace, Log, Snapshot};
+use forelog::{CommitMode, Engine, Keyspace, Snapshot};
+use forelog::log::Log;
 
 use crate::common::awaited::keep_in_flight;
 use crate::common::{key, record_bytes};
@@ -18,7 +19,7 @@ pub const ENGINE: Peer = Peer {
     installed: built_in,
     open: |setting| {
         let engine = Engine::open(setting.dir)?;
-        let keys = engine.keyspace("keys")?;
+        let keys = engine.create_keyspace("keys")?;
         Ok(Box::new(Opened { engine, keys }))
     },
 };
@@ -94,7 +95,7 @@ impl Reader for (Snapshot, &Keyspace) {
     fn scan(&mut self) -> Result<u64> {
         let mut keys = 0;
         let mut entries = self.0.iter(self.1)?;
-        while let Some(entry) = entries.next_lent() {
+        while let Some(entry) = entries.next_ref() {
             std::hint::black_box(entry?);
             keys += 1;
         }

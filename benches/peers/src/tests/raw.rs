@@ -31,7 +31,7 @@ impl Drop for Temporary {
 fn a_raw_record_is_as_long_as_a_transaction_in_the_log() {
     let dir = Temporary::new("record");
     let engine = Engine::open(dir.0.join("engine")).expect("a new database");
-    let keys = engine.keyspace("keys").expect("a keyspace");
+    let keys = engine.create_keyspace("keys").expect("a keyspace");
     for (puts, value) in [(1, 100), (1, 4096), (100, 100)] {
         let before = engine.visible_lsn();
         let mut batch = engine.batch().expect("open");

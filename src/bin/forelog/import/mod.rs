@@ -166,8 +166,8 @@ impl<'a> Import<'a> {
         Ok(Import {
             arguments,
             engine,
-            keyspace: engine.keyspace(&arguments.keyspace)?,
-            ledger: engine.keyspace(progress::KEYSPACE)?,
+            keyspace: engine.create_keyspace(&arguments.keyspace)?,
+            ledger: engine.create_keyspace(progress::KEYSPACE)?,
             progress_key: Progress::key(&arguments.keyspace, &file_name(arguments)),
             progress: Progress { file: survey.identity, key_column: arguments.key.clone(), rows: begin, done: false },
             total: survey.rows,

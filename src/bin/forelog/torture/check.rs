@@ -94,7 +94,7 @@ pub(crate) enum AfterLie {
 pub(crate) fn check_lie(dir: &Path, ledger: &mut Ledger) -> Result<AfterLie, Violation> {
     let before = digest(dir)?;
     let of_a_log = ledger.lives.last().is_some_and(|life| life.script.retiring);
-    let verify = || if of_a_log { forelog::log::inspect::verify(dir) } else { Engine::verify(dir) };
+    let verify = || if of_a_log { forelog::log::Log::verify(dir) } else { Engine::verify(dir) };
     let open = || if of_a_log { retire::open(dir) } else { Options::new().create(false).open(dir).map(drop) };
     let verified = catch_unwind(verify).map_err(|_| "I12: verify panicked".to_owned())?;
     let Err(error) = verified else { return check(dir, ledger).map(AfterLie::Opened) };
@@ -149,7 +149,7 @@ fn read(engine: &Engine) -> Result<State, Violation> {
     let failed = |error: forelog::Error| format!("I12: what was opened cannot be read: {error}");
     let snapshot = engine.snapshot().map_err(failed)?;
     let mut state = State::default();
-    for name in snapshot.keyspaces() {
+    for name in snapshot.keyspace_names() {
         let keyspace = snapshot.keyspace(&name).ok_or_else(|| format!("I1: {name} is listed and not there"))?;
         let mut entries = BTreeMap::new();
         for entry in snapshot.iter(&keyspace).map_err(failed)? {

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use forelog::{Error, Log, LogOptions, Lsn};
+use forelog::log::{Log, LogOptions};
+use forelog::{Error, Lsn};
 
 use super::check::{self, Summary, Violation};
 use super::ledger::{Commit, Fate, Ledger, Line, Promise, Reporter};

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use forelog::{CommitMode, LogOptions, LossBudget, Options};
+use forelog::log::LogOptions;
+use forelog::{CommitMode, LossBudget, Options};
 
 /// The mode, or the modes, in which a script commits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -172,7 +172,7 @@ impl<'a> Client<'a> {
         }
         let name = self.next_name();
         self.say(&Line::Submit(name, Action::Create(keyspace.to_owned())));
-        match self.engine.keyspace(keyspace) {
+        match self.engine.create_keyspace(keyspace) {
             Ok(_) => {
                 // Nobody else commits meanwhile: the last visible commit is this one.
                 let lsn = self.engine.visible_lsn();

@@ -40,7 +40,7 @@ pub(crate) fn run_child(arguments: &ChildArguments) -> Done {
 }
 
 fn write_for_ever(engine: &Engine, mode: CommitMode) -> Result<(), Failure> {
-    let (rows, last) = (engine.keyspace(ROWS)?, engine.keyspace(LAST)?);
+    let (rows, last) = (engine.create_keyspace(ROWS)?, engine.create_keyspace(LAST)?);
     let mut pending = VecDeque::new();
     for number in 0.. {
         let (key, value) = row(number);

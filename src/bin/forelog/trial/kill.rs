@@ -225,7 +225,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("forelog-judge-{test}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let engine = Engine::open(&dir).unwrap();
-        let (rows, last) = (engine.keyspace(ROWS).unwrap(), engine.keyspace(LAST).unwrap());
+        let (rows, last) = (engine.create_keyspace(ROWS).unwrap(), engine.create_keyspace(LAST).unwrap());
         let mut tokens = Vec::new();
         for &number in numbers {
             let (key, value) = row(number);

@@ -126,7 +126,7 @@ impl Bench {
             Some(open) => open,
             None => {
                 let engine = Engine::open(&self.dir)?;
-                let keyspace = engine.keyspace("trial")?;
+                let keyspace = engine.create_keyspace("trial")?;
                 self.open.insert((engine, keyspace))
             }
         };

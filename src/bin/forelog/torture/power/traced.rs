@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use forelog::disk::{Access, Disk, DiskFile, DiskLock, OsDisk};
+use forelog::unstable::disk::{Access, Disk, DiskFile, DiskLock, OsDisk};
 
 use super::image::{SECTOR, hash};
 use super::recorder::{Event, Recording};

@@ -13,7 +13,7 @@ use crate::words::error::Result;
 /// The entries of a range of keys in order; backwards with [`Iterator::rev`].
 ///
 /// It keeps its snapshot alive and holds no lock, so it may be kept for long and used while anything else goes on.
-pub struct Range {
+pub struct Entries {
     stored: Option<Cursor>,
     own: VecDeque<(Key, Option<Value>)>,
     /// The own write that was lent last.
@@ -27,10 +27,10 @@ enum Next {
     Own(Key, Value),
 }
 
-impl Range {
+impl Entries {
     pub(super) fn new(tree: &Arc<Tree>, range: KeyRange<'_>, own: Vec<(Key, Option<Value>)>, hold: &Hold) -> Self {
         let stored = (!is_empty(range)).then(|| Cursor::new(Arc::clone(tree), range, hold.lsn()));
-        Range { stored, own: own.into(), lent: None, _hold: hold.clone() }
+        Entries { stored, own: own.into(), lent: None, _hold: hold.clone() }
     }
 
     /// The next entry as [`Iterator::next`] has it, lent until the next call: it takes no memory of its own, which
@@ -39,10 +39,10 @@ impl Range {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let engine = forelog::Engine::in_memory()?;
-    /// # let users = engine.keyspace("users")?;
+    /// # let users = engine.create_keyspace("users")?;
     /// let mut bytes = 0;
     /// let mut entries = engine.snapshot()?.iter(&users)?;
-    /// while let Some(entry) = entries.next_lent() {
+    /// while let Some(entry) = entries.next_ref() {
     ///     let (key, value) = entry?;
     ///     bytes += key.len() + value.len();
     /// }
@@ -51,7 +51,7 @@ impl Range {
     ///
     /// # Errors
     /// As the iterator.
-    pub fn next_lent(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+    pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
         match self.step(Direction::Forward)? {
             Next::Stored => Some(Ok(self.stored.as_mut()?.take(Direction::Forward)?.slices())),
             Next::Own(key, value) => {
@@ -95,7 +95,7 @@ impl Range {
     }
 }
 
-impl Iterator for Range {
+impl Iterator for Entries {
     type Item = Result<(Key, Value)>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -103,17 +103,17 @@ impl Iterator for Range {
     }
 }
 
-impl DoubleEndedIterator for Range {
+impl DoubleEndedIterator for Entries {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.next_from(Direction::Backward)
     }
 }
 
-impl std::iter::FusedIterator for Range {}
+impl std::iter::FusedIterator for Entries {}
 
-impl fmt::Debug for Range {
+impl fmt::Debug for Entries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Range").finish_non_exhaustive()
+        f.debug_struct("Entries").finish_non_exhaustive()
     }
 }
 
