@@ -9,7 +9,7 @@ use crate::cli::Arguments;
 use crate::peer::{Kind, Mode, Peer};
 use crate::place::Place;
 use crate::process::ask;
-use crate::report::{Cell, Described, Machine, Report, Row, Settings};
+use crate::report::{Cell, Described, Machine, Report, Row, Settings, figure};
 use crate::workload::{Task, Workload};
 
 /// Measures everything that is asked for. `save` is given what there is after each round.
@@ -64,6 +64,7 @@ fn described(peer: &Peer) -> Described {
         sync: configured(Mode::Sync),
         written: configured(Mode::Written),
         asynchronous: configured(Mode::Async),
+        reads: peer.reads,
         advice: peer.advice.to_owned(),
         check: None,
     }
@@ -123,9 +124,7 @@ impl Run<'_> {
             }
             match self.measure(&cell.peer, workload) {
                 Ok(measured) => {
-                    let unit = if workload.in_seconds() { " s" } else { "/s" };
-                    let figure = crate::report::figure(measured.value);
-                    eprintln!("{}: {} {figure}{unit}", workload.id, cell.peer);
+                    eprintln!("{}: {} {}", workload.id, cell.peer, told(workload, &measured));
                     cell.rounds.push(measured);
                 }
                 Err(error) => {
@@ -174,6 +173,17 @@ impl Run<'_> {
         }
         Ok(dir)
     }
+}
+
+/// One measurement in words.
+fn told(workload: &Workload, measured: &Measured) -> String {
+    let value = figure(measured.value);
+    if workload.in_seconds() {
+        return format!("{value} s");
+    }
+    let time =
+        |microseconds: Option<f64>| microseconds.map_or("not told".to_owned(), |time| format!("{} us", figure(time)));
+    format!("{value}/s, p50 {}, p99.9 {}", time(measured.p50), time(measured.p999))
 }
 
 /// The numbers below `cells`, begun with another one each turn, and every second turn backwards: nobody follows the same
