@@ -25,6 +25,7 @@ mod common;
 mod place;
 
 use common::awaited::{Awaited, keep_in_flight};
+use common::files::{copy_into, make_empty};
 use common::group::Group;
 use common::raw::Ring;
 use common::stats::{Latency, Spread, nanoseconds};
@@ -320,7 +321,9 @@ fn open_time(dir: &Path) -> Result<()> {
     let mut times = Vec::new();
     let mut read_times = Vec::new();
     for _ in 0..5 {
-        copy_files(&source, &copy).map_err(|error| failed("copy a database to", &copy, &error))?;
+        make_empty(&copy)
+            .and_then(|()| copy_into(&source, &copy))
+            .map_err(|error| failed("copy a database to", &copy, &error))?;
         let start = Instant::now();
         let bytes = read_files(&copy).map_err(|error| failed("read", &copy, &error))?;
         read_times.push(start.elapsed().as_secs_f64());
@@ -335,19 +338,6 @@ fn open_time(dir: &Path) -> Result<()> {
         median(times),
         median(read_times)
     );
-    Ok(())
-}
-
-/// Makes `to` a copy of the directory `from`, whatever was there.
-fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
-    if to.exists() {
-        fs::remove_dir_all(to)?;
-    }
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        fs::copy(entry.path(), to.join(entry.file_name()))?;
-    }
     Ok(())
 }
 

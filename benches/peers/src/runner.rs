@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::check::{Checked, check};
 use crate::child::{Job, Measured, Request};
 use crate::cli::Arguments;
+use crate::common::files::{copy_into, make_empty};
 use crate::peer::{Kind, Mode, Peer};
 use crate::place::Place;
 use crate::process::ask;
@@ -146,7 +147,7 @@ impl Run<'_> {
             Task::Reopen => Some(self.killed(peer, "filled", Job::FillAndDie { transactions })?),
         };
         if let Some(killed) = killed {
-            copy(&killed, &dir).map_err(|error| format!("the database cannot be copied: {error}"))?;
+            copy_into(&killed, &dir).map_err(|error| format!("the database cannot be copied: {error}"))?;
         }
         let job = Job::Measure { workload: workload.id.to_owned(), seconds: self.arguments.seconds };
         let most = Duration::from_secs_f64(180.0 + 10.0 * self.arguments.seconds);
@@ -216,24 +217,7 @@ impl Drop for Scratch {
 }
 
 fn fresh(dir: &Path) -> Result<(), String> {
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    }
-    std::fs::create_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))
-}
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            std::fs::create_dir(&to)?;
-            copy(&entry.path(), &to)?;
-        } else {
-            std::fs::copy(entry.path(), &to)?;
-        }
-    }
-    Ok(())
+    make_empty(dir).map_err(|error| format!("{}: {error}", dir.display()))
 }
 
 #[expect(unsafe_code, reason = "the standard library syncs single files alone")]
