@@ -134,10 +134,12 @@ pub enum Reads {
 }
 
 impl Reads {
-    pub fn told(self) -> &'static str {
+    /// In words, for scans or for point reads.
+    pub fn told(self, scans: bool) -> &'static str {
         match self {
-            Reads::OneSnapshot => "one snapshot for all point reads of a thread, one for each scan",
-            Reads::Latest => "no snapshot: each read sees the latest state",
+            Reads::OneSnapshot if scans => "one snapshot a scan",
+            Reads::OneSnapshot => "one snapshot for all reads of a thread",
+            Reads::Latest => "no snapshot: the latest state",
         }
     }
 }

@@ -105,11 +105,6 @@ impl Workload {
         self.task == Task::Reopen
     }
 
-    /// Whether it reads.
-    pub fn reads(&self) -> bool {
-        matches!(self.task, Task::Get { .. } | Task::Scan)
-    }
-
     /// Whether what it measures is made of fsyncs.
     pub fn syncs(&self) -> bool {
         match self.task {

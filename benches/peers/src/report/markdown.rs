@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::{Cell, Described, Line, Report, Standing, figure, lines};
 use crate::common::stats::{Latency, Spread};
-use crate::peer::{Kind, Reads};
+use crate::peer::Kind;
 use crate::peers::{OURS, RAW};
-use crate::workload::Workload;
+use crate::workload::{Task, Workload};
 
 pub fn render(report: &Report) -> String {
     let lines = lines(report);
@@ -115,7 +115,8 @@ fn times(ratio: Spread) -> String {
 fn detail(text: &mut String, report: &Report, line: &Line) {
     push!(text, "### {}\n", line.title);
     let row = report.rows.iter().find(|row| row.id == line.id);
-    let is_read = Workload::named(&line.id).is_some_and(Workload::reads);
+    let task = Workload::named(&line.id).map(|workload| workload.task);
+    let (gets, scans) = (matches!(task, Some(Task::Get { .. })), task == Some(Task::Scan));
     push!(text, "| | median | quartiles | beside raw | p50 us | p99 us | p99.9 us | CPU us | flushes a commit | |");
     push!(text, "|---|---|---|---|---|---|---|---|---|---|");
     let mut entries: Vec<_> = line.entries.iter().filter_map(|entry| Some((entry, entry.spread()?))).collect();
@@ -125,8 +126,8 @@ fn detail(text: &mut String, report: &Report, line: &Line) {
     }
     for (entry, spread) in entries {
         let cell = report.cell(&line.id, &entry.peer);
-        let described = report.peers.iter().find(|peer| is_read && peer.name == entry.peer);
-        let reads = described.and_then(|peer| peer.reads).map(Reads::told);
+        let described = report.peers.iter().find(|peer| (gets || scans) && peer.name == entry.peer);
+        let reads = described.and_then(|peer| peer.reads).map(|reads| reads.told(scans));
         let beside_raw = line
             .entry(RAW)
             .filter(|_| entry.kind != Kind::Raw && entry.excluded.is_none())
