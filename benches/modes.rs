@@ -1,12 +1,13 @@
 //! Each commit mode beside the raw limit of the same disk, in one run.
 //!
 //! `cargo bench --bench modes [-- DIR] [only=TEXT]`, where TEXT is part of a workload's name. Raw limit and engine take
-//! turns, in pairs; a ratio is taken within a pair, and what is printed is the median with the quartiles. 16-byte keys
-//! out of a million, 100-byte values.
+//! turns, in pairs; a ratio is taken within a pair, and what is printed is the median with the quartiles. Beside each rate
+//! stand the median and the 99.9th percentile of single commits, over all rounds: of every commit, and of every seventh
+//! where 1,024 are awaited. 16-byte keys out of a million, 100-byte values. Nothing is read.
 //!
 //! The raw limit, with as many bytes as a commit takes in the log: for one thread, pwrite and fdatasync into a
-//! preallocated file; for several, the simplest group commit that gathers over such a file, without an engine; for
-//! `Written`, the pwrite alone. In the rows of io_uring (Linux) the engine without it stands in the place of the raw limit.
+//! preallocated file; for several, a group commit over such a file, whose leader gathers and wakes exactly the threads that
+//! its flush served (`common/group.rs`); for `Written`, the pwrite alone. In the rows of io_uring (Linux) the engine without it stands in the place of the raw limit.
 //!
 //! DIR is made if it is missing; without it, it is the directory for temporary files. A workload that fails, on a full disk
 //! say, is told as such and left out, the others go on, and the exit code is 1.
@@ -24,9 +25,11 @@ mod common;
 #[path = "common/place.rs"]
 mod place;
 
-use common::awaited::keep_in_flight;
-use common::raw::{Group, Ring};
-use common::stats::{Spread, percentile};
+use common::awaited::{Awaited, keep_in_flight};
+use common::files::{copy_into, make_empty};
+use common::group::Group;
+use common::raw::Ring;
+use common::stats::{Latency, Spread, nanoseconds};
 use common::{key, record_bytes};
 use place::{Place, Request, Stop, failed, main_of};
 
@@ -43,6 +46,19 @@ struct Measured {
     times: Vec<u64>,
 }
 
+impl Measured {
+    /// In words, for one measurement.
+    fn told(&mut self) -> String {
+        let [p50, _, p999] = columns(Latency::of(&mut self.times));
+        format!("{:.0}/s, p50 {p50} us, p99.9 {p999} us", self.rate)
+    }
+}
+
+/// The 50th, 99th and 99.9th percentile as they are printed.
+fn columns(Latency { p50, p99, p999 }: Latency) -> [String; 3] {
+    [p50, p99, p999].map(|time| time.map_or("-".to_owned(), |microseconds| format!("{microseconds:.1}")))
+}
+
 /// The engine names the file; what to do is added where the disk is full.
 fn told(error: &forelog::Error) -> String {
     let is_full = error.kind() == ErrorKind::DiskFull;
@@ -57,7 +73,7 @@ fn timed(operations: usize, mut operation: impl FnMut(usize) -> Result<()>) -> R
     for number in 0..operations {
         operation(number)?;
         let now = Instant::now();
-        times.push(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
+        times.push(nanoseconds(now - before));
         before = now;
     }
     Ok(Measured { rate: operations as f64 / start.elapsed().as_secs_f64(), times })
@@ -67,15 +83,16 @@ fn timed(operations: usize, mut operation: impl FnMut(usize) -> Result<()>) -> R
 fn shared_out(threads: usize, operations: usize, operation: impl Fn(usize) -> Result<()> + Sync) -> Result<Measured> {
     let share = operations / threads;
     let start = Instant::now();
-    std::thread::scope(|scope| {
+    let times: Vec<Vec<u64>> = std::thread::scope(|scope| {
         let of_thread = |thread| {
             let operation = &operation;
-            scope.spawn(move || (0..share).try_for_each(|number| operation(thread * share + number)))
+            scope
+                .spawn(move || timed(share, |number| operation(thread * share + number)).map(|measured| measured.times))
         };
         let running: Vec<_> = (0..threads).map(of_thread).collect();
-        running.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+        running.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Result<_>>()
     })?;
-    Ok(Measured { rate: (share * threads) as f64 / start.elapsed().as_secs_f64(), times: Vec::new() })
+    Ok(Measured { rate: (share * threads) as f64 / start.elapsed().as_secs_f64(), times: times.concat() })
 }
 
 fn ring(path: &Path, bytes: usize) -> Result<Ring> {
@@ -122,16 +139,20 @@ fn commit_one(engine: &Engine, keys: &Keyspace, number: usize, mode: CommitMode)
 /// Keeps `tasks` commits in flight from one thread, each awaited.
 fn awaited(tasks: usize, operations: usize, commit: impl Fn(usize) -> forelog::Result<Receipt>) -> Result<Measured> {
     let start = Instant::now();
-    let done = keep_in_flight(tasks, |done| done >= operations, commit).map_err(|error| told(&error))?;
-    Ok(Measured { rate: done as f64 / start.elapsed().as_secs_f64(), times: Vec::new() })
+    let Awaited { commits, times } =
+        keep_in_flight(tasks, |done| done >= operations, commit).map_err(|error| told(&error))?;
+    Ok(Measured { rate: commits as f64 / start.elapsed().as_secs_f64(), times })
 }
 
 #[derive(Default)]
 struct Row {
     name: &'static str,
     raw: Vec<f64>,
+    raw_times: Vec<u64>,
     rates: Vec<f64>,
     times: Vec<u64>,
+    /// The last pair in words.
+    last: String,
     commits_per_flush: Vec<f64>,
     /// It was told why; what was measured before is not used.
     has_failed: bool,
@@ -144,7 +165,7 @@ impl Row {
             return;
         }
         match (0..workload.pairs).try_for_each(|pair| self.measure(workload, pair % 2 == 0, counters)) {
-            Ok(()) => eprintln!("{}: {:.0}/s", self.name, self.rates[self.rates.len() - 1]),
+            Ok(()) => eprintln!("{}: {}", self.name, self.last),
             Err(why) => {
                 self.has_failed = true;
                 eprintln!("{}: left out: {why}", self.name);
@@ -154,38 +175,40 @@ impl Row {
 
     /// Measures one pair. `counters` gives the appends and the flushes so far.
     fn measure(&mut self, workload: &Workload<'_>, raw_first: bool, counters: &dyn Fn() -> (u64, u64)) -> Result<()> {
-        let raw = || Ok::<f64, String>((workload.raw)()?.map_or(0.0, |raw| raw.rate));
-        let raw_before = if raw_first { Some(raw()?) } else { None };
+        let raw_before = if raw_first { Some((workload.raw)()?) } else { None };
         let (appends, flushes) = counters();
-        let measured = (workload.engine)()?;
+        let mut measured = (workload.engine)()?;
         let (appends_after, flushes_after) = counters();
-        self.raw.push(raw_before.map_or_else(raw, Ok)?);
+        let raw = raw_before.map_or_else(|| (workload.raw)(), Ok)?;
         self.commits_per_flush.push((appends_after - appends) as f64 / (flushes_after - flushes).max(1) as f64);
+        self.last = measured.told();
         self.rates.push(measured.rate);
         self.times.extend(measured.times);
+        if let Some(mut raw) = raw {
+            self.last = format!("{}; raw {}", self.last, raw.told());
+            self.raw.push(raw.rate);
+            self.raw_times.extend(raw.times);
+        }
         Ok(())
     }
 
     fn print(&mut self) {
         if self.has_failed {
-            println!("| {} | failed | failed | - | - | - | - | - |", self.name);
+            println!("| {} | failed | - | - | failed | - | - | - | - | - |", self.name);
             return;
         }
-        let median = |values: &[f64]| Spread::of(values.iter().copied()).map_or(0.0, |spread| spread.median);
-        let raw = median(&self.raw);
-        let ratio = match Spread::of(self.rates.iter().zip(&self.raw).map(|(rate, raw)| rate / raw)) {
-            Some(ratio) if raw > 0.0 => format!("{:.3} ({:.2} to {:.2})", ratio.median, ratio.low, ratio.high),
-            _ => "-".to_owned(),
-        };
-        self.times.sort_unstable();
-        let time = |per_mille: usize| match percentile(&self.times, per_mille) {
-            None => "-".to_owned(),
-            Some(nanoseconds) => format!("{:.1}", nanoseconds as f64 / 1000.0),
-        };
-        let raw = if raw > 0.0 { format!("{raw:.0}") } else { "-".to_owned() };
-        let (rate, per_flush) = (median(&self.rates), median(&self.commits_per_flush));
-        let (p50, p99, p999) = (time(500), time(990), time(999));
-        println!("| {} | {raw} | {rate:.0} | {ratio} | {p50} | {p99} | {p999} | {per_flush:.1} |", self.name);
+        let median = |values: &[f64]| Spread::of(values.iter().copied()).map(|spread| spread.median);
+        let rate = |values: &[f64]| median(values).map_or("-".to_owned(), |rate| format!("{rate:.0}"));
+        let ratio = Spread::of(self.rates.iter().zip(&self.raw).map(|(rate, raw)| rate / raw));
+        let ratio =
+            ratio.map_or("-".to_owned(), |Spread { median, low, high }| format!("{median:.3} ({low:.2} to {high:.2})"));
+        let [raw_p50, _, raw_p999] = columns(Latency::of(&mut self.raw_times));
+        let [p50, p99, p999] = columns(Latency::of(&mut self.times));
+        let (name, raw, rate) = (self.name, rate(&self.raw), rate(&self.rates));
+        let per_flush = median(&self.commits_per_flush).unwrap_or_default();
+        println!(
+            "| {name} | {raw} | {raw_p50} | {raw_p999} | {rate} | {p50} | {p99} | {p999} | {ratio} | {per_flush:.1} |"
+        );
     }
 }
 
@@ -299,7 +322,9 @@ fn open_time(dir: &Path) -> Result<()> {
     let mut times = Vec::new();
     let mut read_times = Vec::new();
     for _ in 0..5 {
-        copy_files(&source, &copy).map_err(|error| failed("copy a database to", &copy, &error))?;
+        make_empty(&copy)
+            .and_then(|()| copy_into(&source, &copy))
+            .map_err(|error| failed("copy a database to", &copy, &error))?;
         let start = Instant::now();
         let bytes = read_files(&copy).map_err(|error| failed("read", &copy, &error))?;
         read_times.push(start.elapsed().as_secs_f64());
@@ -314,19 +339,6 @@ fn open_time(dir: &Path) -> Result<()> {
         median(times),
         median(read_times)
     );
-    Ok(())
-}
-
-/// Makes `to` a copy of the directory `from`, whatever was there.
-fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
-    if to.exists() {
-        fs::remove_dir_all(to)?;
-    }
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        fs::copy(entry.path(), to.join(entry.file_name()))?;
-    }
     Ok(())
 }
 
@@ -367,8 +379,11 @@ fn commit_modes(dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<b
             });
         }
     }
-    println!("| workload | raw/s | forelog/s | ratio (quartiles) | p50 us | p99 us | p99.9 us | commits per flush |");
-    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| workload | raw/s | raw p50 us | raw p99.9 us | forelog/s | p50 us | p99 us | p99.9 us | ratio (quartiles) | \
+         commits per flush |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     rows.iter_mut().for_each(Row::print);
     Ok(Some(!rows.iter().any(|row| row.has_failed)))
 }

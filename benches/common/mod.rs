@@ -1,7 +1,9 @@
-//! What the benchmarks share: the keys, the raw limit, the statistics, a thread that awaits many receipts, and on what a
-//! directory lies.
+//! What the benchmarks share: the keys, the raw limit (alone and as a group commit), the statistics, a thread that awaits
+//! many receipts, copies of a database, and on what a directory lies.
 
 pub(crate) mod awaited;
+pub(crate) mod files;
+pub(crate) mod group;
 pub(crate) mod mount;
 pub(crate) mod raw;
 pub(crate) mod stats;

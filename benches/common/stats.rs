@@ -1,4 +1,15 @@
-//! Medians with their spread.
+//! Medians with their spread, and the times of single operations.
+
+use std::time::Duration;
+
+/// Of fast operations only those are timed whose number is a multiple of this: a look at the clock costs as much as a fast
+/// commit. A prime, so that what an engine does with every eighth or sixteenth operation is timed as often as all else.
+pub(crate) const STRIDE: u64 = 7;
+
+/// A time as it is collected.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// The median of some measurements and their quartiles.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -18,7 +29,25 @@ impl Spread {
     }
 }
 
-/// The value that so many of a thousand do not exceed. `sorted` is in ascending order.
+/// The smallest of the values that `per_mille` of a thousand do not exceed: of few values the largest stands for the 99.9th
+/// percentile. `sorted` is in ascending order.
 pub(crate) fn percentile<T: Copy>(sorted: &[T], per_mille: usize) -> Option<T> {
-    sorted.get(sorted.len().saturating_sub(1) * per_mille / 1000).copied()
+    sorted.get((sorted.len() * per_mille).div_ceil(1000).saturating_sub(1)).copied()
+}
+
+/// Microseconds that single operations took.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub(crate) struct Latency {
+    pub(crate) p50: Option<f64>,
+    pub(crate) p99: Option<f64>,
+    pub(crate) p999: Option<f64>,
+}
+
+impl Latency {
+    /// Of times in nanoseconds, which it sorts.
+    pub(crate) fn of(times: &mut [u64]) -> Latency {
+        times.sort_unstable();
+        let time = |per_mille| percentile(times, per_mille).map(|nanoseconds| nanoseconds as f64 / 1000.0);
+        Latency { p50: time(500), p99: time(990), p999: time(999) }
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::common::KEY_BYTES;
+use crate::common::awaited::Awaited;
 use crate::workload::Commits;
 
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -80,9 +81,8 @@ pub trait Store: Send + Sync {
     /// Hands everything committed to the operating system at least.
     fn flush(&self) -> Result<()>;
 
-    /// Keeps commits in flight, awaited from one thread, until `enough` says so of those that are durable. Returns
-    /// their number.
-    fn keep_in_flight(&self, _commits: usize, _enough: &mut dyn FnMut(usize) -> bool) -> Result<usize> {
+    /// Keeps commits in flight, awaited from one thread, until `enough` says so of those that are durable.
+    fn keep_in_flight(&self, _commits: usize, _enough: &mut dyn FnMut(usize) -> bool) -> Result<Awaited> {
         Err("awaits nothing".into())
     }
 
@@ -120,9 +120,28 @@ pub struct Abilities {
     pub mixed: bool,
     /// Durable commits that are awaited instead of blocked on, without a runtime.
     pub awaited: bool,
-    pub reads: bool,
     /// Has a log that is replayed when it is opened after a crash.
     pub replays: bool,
+}
+
+/// What a read sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub enum Reads {
+    /// A thread takes one snapshot, and all its point reads are of it; a scan takes one.
+    OneSnapshot,
+    /// No snapshot: each read sees what is there when it comes.
+    Latest,
+}
+
+impl Reads {
+    /// In words, for scans or for point reads.
+    pub fn told(self, scans: bool) -> &'static str {
+        match self {
+            Reads::OneSnapshot if scans => "one snapshot a scan",
+            Reads::OneSnapshot => "one snapshot for all reads of a thread",
+            Reads::Latest => "no snapshot: the latest state",
+        }
+    }
 }
 
 /// One line of the comparison.
@@ -136,6 +155,8 @@ pub struct Peer {
     pub written: Option<&'static str>,
     pub asynchronous: Option<&'static str>,
     pub can: Abilities,
+    /// Which state a thread's reads see, so whether each of them pays for a snapshot of its own.
+    pub reads: Option<Reads>,
     /// What else is set, and what the peer's own documentation advises.
     pub advice: &'static str,
     /// The version of what is not a crate, or what to install.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::check::{Checked, check};
 use crate::child::{Job, Measured, Request};
 use crate::cli::Arguments;
+use crate::common::files::{copy_into, make_empty};
 use crate::peer::{Kind, Mode, Peer};
 use crate::place::Place;
 use crate::process::ask;
-use crate::report::{Cell, Described, Machine, Report, Row, Settings};
+use crate::report::{Cell, Described, Machine, Report, Row, Settings, figure};
 use crate::workload::{Task, Workload};
 
 /// Measures everything that is asked for. `save` is given what there is after each round.
@@ -64,6 +65,7 @@ fn described(peer: &Peer) -> Described {
         sync: configured(Mode::Sync),
         written: configured(Mode::Written),
         asynchronous: configured(Mode::Async),
+        reads: peer.reads,
         advice: peer.advice.to_owned(),
         check: None,
     }
@@ -123,9 +125,7 @@ impl Run<'_> {
             }
             match self.measure(&cell.peer, workload) {
                 Ok(measured) => {
-                    let unit = if workload.in_seconds() { " s" } else { "/s" };
-                    let figure = crate::report::figure(measured.value);
-                    eprintln!("{}: {} {figure}{unit}", workload.id, cell.peer);
+                    eprintln!("{}: {} {}", workload.id, cell.peer, told(workload, &measured));
                     cell.rounds.push(measured);
                 }
                 Err(error) => {
@@ -147,7 +147,7 @@ impl Run<'_> {
             Task::Reopen => Some(self.killed(peer, "filled", Job::FillAndDie { transactions })?),
         };
         if let Some(killed) = killed {
-            copy(&killed, &dir).map_err(|error| format!("the database cannot be copied: {error}"))?;
+            copy_into(&killed, &dir).map_err(|error| format!("the database cannot be copied: {error}"))?;
         }
         let job = Job::Measure { workload: workload.id.to_owned(), seconds: self.arguments.seconds };
         let most = Duration::from_secs_f64(180.0 + 10.0 * self.arguments.seconds);
@@ -174,6 +174,17 @@ impl Run<'_> {
         }
         Ok(dir)
     }
+}
+
+/// One measurement in words.
+fn told(workload: &Workload, measured: &Measured) -> String {
+    let value = figure(measured.value);
+    if workload.in_seconds() {
+        return format!("{value} s");
+    }
+    let time =
+        |microseconds: Option<f64>| microseconds.map_or("not told".to_owned(), |time| format!("{} us", figure(time)));
+    format!("{value}/s, p50 {}, p99.9 {}", time(measured.p50), time(measured.p999))
 }
 
 /// The numbers below `cells`, begun with another one each turn, and every second turn backwards: nobody follows the same
@@ -206,24 +217,7 @@ impl Drop for Scratch {
 }
 
 fn fresh(dir: &Path) -> Result<(), String> {
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    }
-    std::fs::create_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))
-}
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            std::fs::create_dir(&to)?;
-            copy(&entry.path(), &to)?;
-        } else {
-            std::fs::copy(entry.path(), &to)?;
-        }
-    }
-    Ok(())
+    make_empty(dir).map_err(|error| format!("{}: {error}", dir.display()))
 }
 
 #[expect(unsafe_code, reason = "the standard library syncs single files alone")]

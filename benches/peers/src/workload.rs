@@ -82,9 +82,17 @@ pub const WORKLOADS: &[Workload] = &[
     sized("sync-100", "Sync, 100 puts a transaction", SYNC, 1, 100, 100),
     sized("async-100", "Async, 100 puts a transaction", ASYNC, 1, 100, 100),
     Workload { id: "reopen", title: "reopen after SIGKILL", task: Task::Reopen },
-    Workload { id: "get-1", title: "point reads of 1M keys, 1 thread", task: Task::Get { threads: 1 } },
-    Workload { id: "get-2", title: "point reads of 1M keys, 2 threads", task: Task::Get { threads: 2 } },
-    Workload { id: "scan", title: "full ordered scan of 1M keys", task: Task::Scan },
+    Workload {
+        id: "get-1",
+        title: "point reads of 1M keys, 1 thread, one snapshot a thread",
+        task: Task::Get { threads: 1 },
+    },
+    Workload {
+        id: "get-2",
+        title: "point reads of 1M keys, 2 threads, one snapshot a thread",
+        task: Task::Get { threads: 2 },
+    },
+    Workload { id: "scan", title: "full ordered scan of 1M keys, one snapshot a scan", task: Task::Scan },
 ];
 
 impl Workload {
@@ -126,7 +134,7 @@ impl Workload {
             Task::Commits(Commits { mix: Mix::TenthSync, .. }) => peer.can.mixed,
             Task::Awaited(_) => peer.can.awaited,
             Task::Reopen => peer.can.replays,
-            Task::Get { .. } | Task::Scan => peer.can.reads,
+            Task::Get { .. } | Task::Scan => peer.reads.is_some(),
         }
     }
 }

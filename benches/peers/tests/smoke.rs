@@ -58,6 +58,9 @@ fn every_workload_runs_and_is_reported() {
         for cell in row["cells"].as_array().expect("cells") {
             assert_eq!(cell["error"], Value::Null, "{row}");
             assert!(cell["rounds"][0]["value"].as_f64().is_some_and(|value| value > 0.0), "{row}");
+            let times = ["p50", "p999"].map(|time| cell["rounds"][0][time].as_f64());
+            let is_timed = matches!(times, [Some(p50), Some(p999)] if 0.0 < p50 && p50 <= p999);
+            assert!(is_timed || row["id"] == "reopen", "beside each rate stand its times: {row}");
         }
     }
     let markdown = std::fs::read_to_string(&markdown).expect("the report");

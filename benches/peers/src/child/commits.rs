@@ -4,7 +4,9 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::awaited::Awaited;
 use crate::common::key;
+use crate::common::stats::{STRIDE, nanoseconds};
 use crate::peer::{Mode, Put, Result, Run, Session, Store};
 use crate::workload::{Commits, Mix, Values};
 
@@ -62,9 +64,7 @@ fn one_thread(store: &dyn Store, shared: &Shared, thread: usize) -> Result<(u64,
     let session = store.session();
     shared.begin.wait();
     let (mut session, shape) = (session?, shared.shape);
-    // A look at the clock costs as much as a fast commit: then not each is timed. The stride is a prime, so that what a store
-    // does with every eighth or sixteenth commit is timed as often as all else.
-    let stride = if shape.mix == Mix::All(Mode::Sync) || shape.puts > 1 { 1 } else { 7 };
+    let stride = if shape.mix == Mix::All(Mode::Sync) || shape.puts > 1 { 1 } else { STRIDE };
     let (most, time) = match shared.until {
         Until::Commits(all) => (all.div_ceil(shape.threads as u64), Duration::MAX),
         Until::Seconds(seconds) => (u64::MAX, Duration::from_secs_f64(seconds)),
@@ -83,7 +83,7 @@ fn one_thread(store: &dyn Store, shared: &Shared, thread: usize) -> Result<(u64,
         transaction.commit(&mut *session, commit, shape.mix.mode(number))?;
         let after = Instant::now();
         number += 1;
-        times.push(u64::try_from((after - before).as_nanos()).unwrap_or(u64::MAX));
+        times.push(nanoseconds(after - before));
         if after - begin >= time || shared.failed.load(Ordering::Relaxed) {
             break;
         }
@@ -118,6 +118,7 @@ pub fn fill(store: &dyn Store, transactions: u64) -> Result<()> {
 pub fn awaited(store: &dyn Store, commits: usize, seconds: f64) -> Result<Run> {
     let (begin, time) = (Instant::now(), Duration::from_secs_f64(seconds));
     // As often as the clock is looked at.
-    let operations = store.keep_in_flight(commits, &mut |done| done % 64 == 0 && begin.elapsed() >= time)?;
-    Ok(Run { operations: operations as u64, seconds: begin.elapsed().as_secs_f64(), times: Vec::new() })
+    let Awaited { commits, times } =
+        store.keep_in_flight(commits, &mut |done| done % 64 == 0 && begin.elapsed() >= time)?;
+    Ok(Run { operations: commits as u64, seconds: begin.elapsed().as_secs_f64(), times })
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::stats::percentile;
+use crate::common::stats::Latency;
 use crate::peer::{Kind, Mode, Peer, Purpose, Result, Run, Setting, Store};
 use crate::peers;
 use crate::place::Flushes;
@@ -42,7 +42,7 @@ pub struct Measured {
     /// Operations per second, or seconds where the workload is measured in them.
     pub value: f64,
     pub operations: u64,
-    /// Microseconds that single operations took.
+    /// Microseconds that single operations took; in a scan, whole scans.
     pub p50: Option<f64>,
     pub p99: Option<f64>,
     pub p999: Option<f64>,
@@ -162,17 +162,8 @@ fn counted(dir: &Path, peer: &Peer, run: impl FnOnce() -> Result<Run>) -> Result
 
 fn told(run: Run, cpu: Option<f64>, flushes: Option<f64>) -> Measured {
     let Run { operations, seconds, mut times } = run;
-    times.sort_unstable();
-    let time = |per_mille| percentile(&times, per_mille).map(|nanoseconds| nanoseconds as f64 / 1000.0);
-    Measured {
-        value: operations as f64 / seconds,
-        operations,
-        p50: time(500),
-        p99: time(990),
-        p999: time(999),
-        cpu,
-        flushes,
-    }
+    let Latency { p50, p99, p999 } = Latency::of(&mut times);
+    Measured { value: operations as f64 / seconds, operations, p50, p99, p999, cpu, flushes }
 }
 
 fn per(before: Option<u64>, after: Option<u64>, operations: u64) -> Option<f64> {

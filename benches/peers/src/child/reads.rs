@@ -3,6 +3,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use crate::common::stats::nanoseconds;
 use crate::common::{KEYS, key, key_of};
 use crate::peer::{Kind, Mode, Peer, Put, Result, Run, Store};
 use crate::workload::Values;
@@ -38,45 +39,56 @@ pub fn get(store: &dyn Store, threads: usize, seconds: f64) -> Result<Run> {
             .collect();
         begin.wait();
         let start = Instant::now();
-        let mut operations = 0;
+        let mut all = Run { operations: 0, seconds: 0.0, times: Vec::new() };
         for reader in readers {
-            operations += reader.join().map_err(|_| "a thread panicked")??;
+            let (operations, times) = reader.join().map_err(|_| "a thread panicked")??;
+            all.operations += operations;
+            all.times.extend(times);
         }
-        Ok(Run { operations, seconds: start.elapsed().as_secs_f64(), times: Vec::new() })
+        all.seconds = start.elapsed().as_secs_f64();
+        Ok(all)
     })
 }
 
-fn get_in_one_thread(store: &dyn Store, first: u64, seconds: f64, begin: &Barrier) -> Result<u64> {
-    /// Reads between two looks at the clock.
-    const PIECE: u64 = 256;
+/// Returns its reads, and the nanoseconds of those that were timed.
+fn get_in_one_thread(store: &dyn Store, first: u64, seconds: f64, begin: &Barrier) -> Result<(u64, Vec<u64>)> {
+    /// One read of so many is timed: looking at the clock costs a tenth of a fast read. A prime.
+    const PIECE: u64 = 61;
     let reader = store.reader();
     begin.wait();
     let mut reader = reader?;
+    let mut get = |number| match reader.get(&key(number))? {
+        Some(100) => Ok(()),
+        _ => Err(crate::peer::Error::from(format!("key {number} is missing, or its value"))),
+    };
     let (start, time) = (Instant::now(), Duration::from_secs_f64(seconds));
-    let mut done = 0;
-    while start.elapsed() < time {
-        for number in first + done..first + done + PIECE {
-            if reader.get(&key(number))? != Some(100) {
-                return Err(format!("key {number} is missing, or its value").into());
-            }
+    let (mut next, mut times) = (first, Vec::new());
+    loop {
+        let before = Instant::now();
+        if before - start >= time {
+            return Ok((next - first, times));
         }
-        done += PIECE;
+        get(next)?;
+        times.push(nanoseconds(before.elapsed()));
+        (next + 1..next + PIECE).try_for_each(&mut get)?;
+        next += PIECE;
     }
-    Ok(done)
 }
 
-/// Scans everything, again and again.
+/// Scans everything, again and again. An operation is a key; a time is that of a whole scan.
 pub fn scan(store: &dyn Store, seconds: f64) -> Result<Run> {
     let (start, time) = (Instant::now(), Duration::from_secs_f64(seconds));
-    let mut operations = 0;
+    let (mut operations, mut times) = (0, Vec::new());
     while operations == 0 || start.elapsed() < time {
+        let before = Instant::now();
         let found = store.reader()?.scan()?;
+        times.push(nanoseconds(before.elapsed()));
         if found != KEYS {
             return Err(format!("{found} keys instead of {KEYS}").into());
         }
         operations += found;
     }
-    Ok(Run { operations, seconds: start.elapsed().as_secs_f64(), times: Vec::new() })
+    Ok(Run { operations, seconds: start.elapsed().as_secs_f64(), times })
 }
 
 /// Whether the first and the last transaction of a killed process are there. Returns the seconds that it took to tell.

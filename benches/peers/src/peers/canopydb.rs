@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use canopydb::{Database, DbOptions, EnvOptions, Error, ReadTransaction};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{
+    Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Store, built_in,
+};
 
 pub const PEER: Peer = Peer {
     name: "canopydb",
@@ -13,7 +15,8 @@ pub const PEER: Peer = Peer {
     sync: Some("commit_with(sync = true)"),
     written: Some("commit_with(sync = false): the log is written at each commit"),
     asynchronous: Some("as Written: it has nothing weaker with its log"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
+    can: Abilities { mixed: true, awaited: false, replays: true },
+    reads: Some(Reads::OneSnapshot),
     advice: "defaults; several threads write with begin_write_concurrent and begin anew after a conflict, one alone \
              with begin_write; reopen: no checkpoint below 2 GiB",
     installed: built_in,

@@ -2,7 +2,9 @@
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{
+    Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Store, built_in,
+};
 
 pub const PEER: Peer = Peer {
     name: "fjall",
@@ -11,7 +13,8 @@ pub const PEER: Peer = Peer {
     sync: Some("insert, then Database::persist(SyncData); several puts: a batch with durability(SyncData)"),
     written: Some("insert: the journal is written at each"),
     asynchronous: Some("manual_journal_persist(true): the journal is written when its buffer is full, never synced"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
+    can: Abilities { mixed: true, awaited: false, replays: true },
+    reads: Some(Reads::OneSnapshot),
     advice: "defaults; its documentation advises persist() after what must be durable; reads and reopen: a memtable of \
              2 GiB, so that all is in it and in the journal",
     installed: built_in,

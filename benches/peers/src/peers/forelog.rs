@@ -3,9 +3,9 @@
 use forelog::{CommitMode, Engine, Keyspace, Snapshot};
 use forelog::log::Log;
 
-use crate::common::awaited::keep_in_flight;
+use crate::common::awaited::{Awaited, keep_in_flight};
 use crate::common::{key, record_bytes};
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Reads, Result, Session, Setting, Store, built_in};
 
 pub const ENGINE: Peer = Peer {
     name: "forelog",
@@ -14,8 +14,9 @@ pub const ENGINE: Peer = Peer {
     sync: Some("WriteBatch::commit_with(Sync)"),
     written: Some("WriteBatch::commit_with(Written)"),
     asynchronous: Some("WriteBatch::commit_with(Async): flushed after 10 ms or 1 MiB, at most 16 MiB at risk"),
-    can: Abilities { mixed: true, awaited: true, reads: true, replays: true },
-    advice: "default options; reads through one snapshot per thread",
+    can: Abilities { mixed: true, awaited: true, replays: true },
+    reads: Some(Reads::OneSnapshot),
+    advice: "default options",
     installed: built_in,
     open: |setting| {
         let engine = Engine::open(setting.dir)?;
@@ -31,7 +32,8 @@ pub const LOG: Peer = Peer {
     sync: Some("Log::append(Sync)"),
     written: Some("Log::append(Written)"),
     asynchronous: Some("Log::append(Async): flushed after 10 ms or 1 MiB, at most 16 MiB at risk"),
-    can: Abilities { mixed: true, awaited: true, reads: false, replays: false },
+    can: Abilities { mixed: true, awaited: true, replays: false },
+    reads: None,
     advice: "default options; a transaction is one record of keys and values",
     installed: built_in,
     open: |setting: &Setting| Ok(Box::new(OpenedLog(Log::open(setting.dir)?))),
@@ -74,7 +76,7 @@ impl Store for Opened {
         Ok(())
     }
 
-    fn keep_in_flight(&self, commits: usize, enough: &mut dyn FnMut(usize) -> bool) -> Result<usize> {
+    fn keep_in_flight(&self, commits: usize, enough: &mut dyn FnMut(usize) -> bool) -> Result<Awaited> {
         let commit = |number| self.commit(&[(key(number as u64), &[7; 100])], CommitMode::Async);
         Ok(keep_in_flight(commits, enough, commit)?)
     }
@@ -115,7 +117,7 @@ impl Store for OpenedLog {
         Ok(())
     }
 
-    fn keep_in_flight(&self, commits: usize, enough: &mut dyn FnMut(usize) -> bool) -> Result<usize> {
+    fn keep_in_flight(&self, commits: usize, enough: &mut dyn FnMut(usize) -> bool) -> Result<Awaited> {
         const PAYLOAD: usize = record_bytes(1, 100) - 32;
         Ok(keep_in_flight(commits, enough, |_| self.0.append(&[7; PAYLOAD], CommitMode::Async))?)
     }

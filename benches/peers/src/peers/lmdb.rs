@@ -3,7 +3,7 @@
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Reads, Result, Session, Setting, Store, built_in};
 
 pub const PEER: Peer = Peer {
     name: "lmdb",
@@ -12,7 +12,8 @@ pub const PEER: Peer = Peer {
     sync: Some("no flags"),
     written: Some("MDB_NOSYNC: pages are written at each commit; a power loss may take the whole database"),
     asynchronous: Some("as Written: it has nothing weaker"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: false },
+    can: Abilities { mixed: true, awaited: false, replays: false },
+    reads: Some(Reads::OneSnapshot),
     advice: "an 8 GiB map; one writer at a time; Sync beside Async: MDB_NOSYNC, and force_sync after those; no log, so \
              nothing is replayed",
     installed: built_in,

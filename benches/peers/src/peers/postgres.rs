@@ -19,7 +19,8 @@ pub const PEER: Peer = Peer {
     sync: Some("synchronous_commit = on"),
     written: None,
     asynchronous: Some("synchronous_commit = off"),
-    can: Abilities { mixed: false, awaited: false, reads: false, replays: false },
+    can: Abilities { mixed: false, awaited: false, replays: false },
+    reads: None,
     advice: "defaults; pgbench -M prepared: one INSERT ... ON CONFLICT DO UPDATE over a Unix socket; a process of its own",
     installed: || {
         let line = first_line(&Programs::found()?.postgres, "--version")?;
@@ -132,6 +133,26 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// Nanoseconds of each transaction, from the files that pgbench logged them to, which are removed.
+    fn latencies(&self) -> Result<Vec<u64>> {
+        let mut times = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with("latency") {
+                continue;
+            }
+            let log = std::fs::read_to_string(entry.path())?;
+            for line in log.lines() {
+                let microseconds: u64 = line.split(' ').nth(2).ok_or("pgbench logged no time")?.parse()?;
+                times.push(microseconds * 1000);
+            }
+            std::fs::remove_file(entry.path())?;
+        }
+        Ok(times)
+    }
+}
+
 /// Whether the server answers: its socket is there before it does.
 fn connects(dir: &Path) -> bool {
     program("pg_isready", &[])
@@ -168,18 +189,20 @@ impl Store for Opened {
         let (clients, threads) = (commits.threads.to_string(), commits.threads.min(processors).to_string());
         // Whole seconds are all that it takes.
         let time = format!("{:.0}", seconds.ceil());
-        Some(self.bench(&script, &["-c", &clients, "-j", &threads, "-T", &time]).and_then(|told| counted(&told)))
+        let log = self.dir.join("latency").display().to_string();
+        let arguments = ["-c", &clients, "-j", &threads, "-T", &time, "--log", "--log-prefix", &log];
+        Some(self.bench(&script, &arguments).and_then(|told| counted(&told, self.latencies()?)))
     }
 }
 
-fn counted(told: &str) -> Result<Run> {
+fn counted(told: &str, times: Vec<u64>) -> Result<Run> {
     let number = |begin: &str| {
         let line = told.lines().find_map(|line| line.strip_prefix(begin))?;
         line.trim().split([' ', '/']).next()?.parse::<f64>().ok()
     };
     match (number("number of transactions actually processed:"), number("tps =")) {
         (Some(operations), Some(rate)) if rate > 0.0 => {
-            Ok(Run { operations: operations as u64, seconds: operations / rate, times: Vec::new() })
+            Ok(Run { operations: operations as u64, seconds: operations / rate, times })
         }
         _ => Err("pgbench tells no rate".into()),
     }

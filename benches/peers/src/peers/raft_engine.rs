@@ -2,7 +2,7 @@
 
 use raft_engine::{Config, Engine, LogBatch};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Reads, Result, Session, Setting, Store, built_in};
 
 pub const PEER: Peer = Peer {
     name: "raft-engine",
@@ -11,7 +11,8 @@ pub const PEER: Peer = Peer {
     sync: Some("Engine::write(batch, sync = true)"),
     written: Some("Engine::write(batch, sync = false): one write call for those that come together"),
     asynchronous: Some("as Written: it has nothing weaker"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
+    can: Abilities { mixed: true, awaited: false, replays: true },
+    reads: Some(Reads::Latest),
     advice: "defaults; all keys in one group; no transactions over reads; its files are purged on demand alone, which \
              is never asked for here",
     installed: built_in,

@@ -6,22 +6,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::common::raw::{Group, Ring};
+use crate::common::awaited::Awaited;
+use crate::common::group::Group;
+use crate::common::raw::Ring;
 use crate::common::record_bytes;
+use crate::common::stats::{STRIDE, nanoseconds};
 use crate::peer::{Abilities, Kind, Mode, Peer, Purpose, Put, Result, Session, Setting, Store, built_in};
 
 pub const PEER: Peer = Peer {
     name: "raw",
     kind: Kind::Raw,
     package: None,
-    sync: Some("the simplest group commit that gathers: one pwrite and fdatasync for all that wait"),
+    sync: Some(
+        "a group commit: the leader gathers, one pwrite and fdatasync for all that wait, and only those are woken",
+    ),
     written: Some("one pwrite"),
     asynchronous: Some(
         "a copy into a buffer that one thread writes and fdatasyncs every 10 ms, at most 16 MiB at risk",
     ),
-    can: Abilities { mixed: true, awaited: true, reads: false, replays: true },
+    can: Abilities { mixed: true, awaited: true, replays: true },
+    reads: None,
     advice: "a file of zeros written in advance, from the front again at its end; as many bytes as forelog logs; \
              1,024 awaited: one write and fdatasync for 1,024 records; reopen: reading the log and its CRC-32",
     installed: built_in,
@@ -113,17 +119,21 @@ impl Store for Grouped {
         Ok(self.group.sync(self.group.append(&[]).0)?)
     }
 
-    fn keep_in_flight(&self, commits: usize, enough: &mut dyn FnMut(usize) -> bool) -> Result<usize> {
+    fn keep_in_flight(&self, commits: usize, enough: &mut dyn FnMut(usize) -> bool) -> Result<Awaited> {
         const RECORD: [u8; record_bytes(1, 100)] = [7; record_bytes(1, 100)];
-        let mut done = 0;
+        let mut done = Awaited::default();
         loop {
-            let mut end = 0;
-            for _ in 0..commits {
+            let (mut end, mut begun) = (0, Vec::with_capacity(commits));
+            for number in done.commits..done.commits + commits {
+                if (number as u64).is_multiple_of(STRIDE) {
+                    begun.push(Instant::now());
+                }
                 (end, _) = self.group.append(&RECORD);
             }
             self.group.sync(end)?;
-            done += commits;
-            if enough(done) {
+            done.times.extend(begun.iter().map(|begin| nanoseconds(begin.elapsed())));
+            done.commits += commits;
+            if enough(done.commits) {
                 return Ok(done);
             }
         }

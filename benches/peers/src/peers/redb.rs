@@ -2,7 +2,7 @@
 
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Reads, Result, Session, Setting, Store, built_in};
 
 pub const PEER: Peer = Peer {
     name: "redb",
@@ -11,7 +11,8 @@ pub const PEER: Peer = Peer {
     sync: Some("Durability::Immediate"),
     written: None,
     asynchronous: Some("Durability::None: persisted by the next Immediate commit"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: false },
+    can: Abilities { mixed: true, awaited: false, replays: false },
+    reads: Some(Reads::OneSnapshot),
     advice: "defaults, one transaction a commit; no log, so nothing is replayed",
     installed: built_in,
     open: |setting: &Setting| {

@@ -15,7 +15,8 @@ pub const PEER: Peer = Peer {
     sync: Some("appendonly yes, appendfsync always"),
     written: None,
     asynchronous: Some("appendonly yes, appendfsync everysec"),
-    can: Abilities { mixed: false, awaited: false, reads: false, replays: false },
+    can: Abilities { mixed: false, awaited: false, replays: false },
+    reads: None,
     advice: "SET (several puts: MSET) over a Unix socket, a connection each thread; no snapshots; a process of its own",
     installed: || {
         let line = first_line(&found()?, "--version")?;

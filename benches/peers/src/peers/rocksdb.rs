@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use libloading::Library;
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Result, Session, Setting, Store};
+use crate::peer::{Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Store};
 
 pub const PEER: Peer = Peer {
     name: "rocksdb",
@@ -15,7 +15,8 @@ pub const PEER: Peer = Peer {
     sync: Some("one Put (or Write of a WriteBatch) with WriteOptions.sync"),
     written: Some("WriteOptions.sync = false: the log is written at each write"),
     asynchronous: Some("manual_wal_flush = true: the log is written when its buffer is full, never synced"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
+    can: Abilities { mixed: true, awaited: false, replays: true },
+    reads: Some(Reads::OneSnapshot),
     advice: "defaults; its documentation advises WriteOptions.sync for durability and batches of writes for speed; \
              reads: 512 MiB of block cache, a snapshot each thread; reopen and reads: a memtable of 2 GiB, so that all is in the log",
     installed: || Ok(format!("{} (C interface)", library()?.1)),

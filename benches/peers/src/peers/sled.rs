@@ -2,7 +2,7 @@
 
 use sled::{Batch, Db};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Reads, Result, Session, Setting, Store, built_in};
 
 pub const PEER: Peer = Peer {
     name: "sled",
@@ -11,7 +11,8 @@ pub const PEER: Peer = Peer {
     sync: Some("insert, then Db::flush"),
     written: None,
     asynchronous: Some("insert: flushed every 500 ms"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
+    can: Abilities { mixed: true, awaited: false, replays: true },
+    reads: Some(Reads::Latest),
     advice: "defaults; the last release that is not an alpha; its documentation advises flush() for durability",
     installed: built_in,
     open: |setting: &Setting| Ok(Box::new(Opened(sled::open(setting.dir)?))),

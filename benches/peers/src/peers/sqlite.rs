@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Result, Session, Setting, Store};
+use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Reads, Result, Session, Setting, Store};
 
 pub const PEER: Peer = Peer {
     name: "sqlite",
@@ -14,7 +14,8 @@ pub const PEER: Peer = Peer {
     sync: Some("journal_mode=WAL, synchronous=FULL"),
     written: Some("journal_mode=WAL, synchronous=NORMAL: the log is written at each commit, synced at checkpoints"),
     asynchronous: Some("as Written: it has nothing weaker with a log"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: false },
+    can: Abilities { mixed: true, awaited: false, replays: false },
+    reads: Some(Reads::OneSnapshot),
     advice: "bundled; prepared statements, a WITHOUT ROWID table; one writer at a time, so threads take turns at one \
              connection a mode; 256 MiB of cache; its documentation advises FULL for durability in WAL mode",
     installed: || Ok(format!("SQLite {} (rusqlite)", rusqlite::version())),

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use surrealkv::{Durability, Error, LSMIterator, Options, Transaction, Tree, TreeBuilder};
 use tokio::runtime::{EnterGuard, Runtime};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Result, Session, Setting, Store, built_in};
+use crate::peer::{
+    Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Store, built_in,
+};
 
 pub const PEER: Peer = Peer {
     name: "surrealkv",
@@ -14,7 +16,8 @@ pub const PEER: Peer = Peer {
     sync: Some("Durability::Immediate"),
     written: Some("Durability::Eventual: the log is written at each commit"),
     asynchronous: Some("as Written: it has nothing weaker"),
-    can: Abilities { mixed: true, awaited: false, reads: true, replays: true },
+    can: Abilities { mixed: true, awaited: false, replays: true },
+    reads: Some(Reads::OneSnapshot),
     advice: "with_wal_preallocation(true), as its documentation advises for small synced commits; write-only \
              transactions, blocked on one at a time in each thread and begun anew after a conflict; a tokio runtime \
              around it; reads: 512 MiB of cache; reopen and reads: a memtable of 2 GiB, so that all is in the log",

@@ -12,7 +12,8 @@ pub const PEER: Peer = Peer {
     sync: Some("FsyncSchedule::SyncEach: its files are opened with O_SYNC"),
     written: Some("FsyncSchedule::Milliseconds(200): one write call an entry"),
     asynchronous: Some("as Written: it has nothing weaker that syncs"),
-    can: Abilities { mixed: false, awaited: false, reads: false, replays: false },
+    can: Abilities { mixed: false, awaited: false, replays: false },
+    reads: None,
     advice: "its default backend (pwrite); all threads append to one topic; a transaction is one entry",
     installed: built_in,
     open: |setting: &Setting| {

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Checked;
 use crate::child::Measured;
-use crate::peer::Kind;
+use crate::common::stats::{Latency, Spread};
+use crate::peer::{Kind, Reads};
 use crate::place::Place;
 
 /// Everything that a run measured; its JSON.
@@ -31,6 +32,13 @@ pub struct Settings {
     pub command: String,
 }
 
+impl Report {
+    /// What was measured of a peer in a workload.
+    pub fn cell(&self, workload: &str, peer: &str) -> Option<&Cell> {
+        self.rows.iter().find(|row| row.id == workload)?.cells.iter().find(|cell| cell.peer == peer)
+    }
+}
+
 /// A peer and its configurations, in words.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Described {
@@ -42,6 +50,9 @@ pub struct Described {
     pub sync: Option<String>,
     pub written: Option<String>,
     pub asynchronous: Option<String>,
+    /// What its reads see.
+    #[serde(default)]
+    pub reads: Option<Reads>,
     pub advice: String,
     pub check: Option<Checked>,
 }
@@ -60,6 +71,22 @@ pub struct Cell {
     pub peer: String,
     pub rounds: Vec<Measured>,
     pub error: Option<String>,
+}
+
+impl Cell {
+    /// The medians of the rounds. Nothing where a peer does not tell the times of single operations.
+    pub fn latency(&self) -> Latency {
+        Latency {
+            p50: self.median(|round| round.p50),
+            p99: self.median(|round| round.p99),
+            p999: self.median(|round| round.p999),
+        }
+    }
+
+    /// The median of what the rounds tell.
+    pub fn median(&self, of: fn(&Measured) -> Option<f64>) -> Option<f64> {
+        Spread::of(self.rounds.iter().filter_map(of)).map(|spread| spread.median)
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

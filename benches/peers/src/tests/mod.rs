@@ -1,4 +1,5 @@
 mod check;
+mod group;
 mod raw;
 mod report;
 mod runner;

@@ -1,11 +1,10 @@
-//! The raw limit writes as much as the engine, and what it says is durable was written.
+//! The raw limit writes as much as the engine, and the workloads are what they say.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use forelog::{CommitMode, Engine};
 
-use crate::common::raw::{Group, Ring};
+use crate::common::raw::Ring;
 use crate::common::{KEYS, key, key_of, record_bytes};
 use crate::workload::{Mix, Values, WORKLOADS};
 
@@ -42,30 +41,6 @@ fn a_raw_record_is_as_long_as_a_transaction_in_the_log() {
         let (logged, raw) = (engine.visible_lsn().get() - before.get(), record_bytes(puts, value) as u64);
         assert!(logged.abs_diff(raw) <= 8, "{puts} puts of {value}: {logged} bytes in the log, {raw} in the raw file");
     }
-}
-
-#[test]
-fn a_group_commit_writes_every_record_before_it_returns() {
-    const THREADS: u64 = 4;
-    const COMMITS: u64 = 100;
-    let dir = Temporary::new("group");
-    let path = dir.0.join("ring");
-    let group = Group::new(Ring::create(&path, 1 << 20).expect("a file"));
-    let next = AtomicU64::new(1);
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                for _ in 0..COMMITS {
-                    let record = next.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-                    let (end, _) = group.append(&record);
-                    group.sync(end).expect("a sync");
-                    let file = std::fs::read(&path).expect("the file");
-                    let at = usize::try_from(end).expect("short") - record.len();
-                    assert_eq!(file[at..at + record.len()], record);
-                }
-            });
-        }
-    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::check::Checked;
 use crate::child::Measured;
-use crate::peer::Kind;
+use crate::peer::{Kind, Reads};
 use crate::place::Place;
 use crate::report::{Cell, Described, Line, Machine, Report, Row, Settings, Standing, figure, lines, markdown, svg};
 
@@ -15,6 +15,7 @@ fn described(name: &str, kind: Kind) -> Described {
         sync: Some("a sync".to_owned()),
         written: None,
         asynchronous: None,
+        reads: Some(Reads::OneSnapshot),
         advice: "none".to_owned(),
         check: None,
     }
@@ -110,6 +111,46 @@ fn a_peer_that_failed_says_why_and_the_rest_is_shown() {
     let failed = Cell { error: Some("no | luck".to_owned()), ..cell("a", &[]) };
     let text = markdown::render(&report("sync-1", vec![cell("forelog", &[10.0; 3]), failed]));
     assert!(text.contains("| a | failed |") && text.contains("no   luck") && text.contains("| **forelog** | 10.0/s |"));
+}
+
+#[test]
+fn beside_each_rate_stand_its_median_and_99_9th_percentile() {
+    let timed = |peer, p50, p999| {
+        let mut cell = cell(peer, &[9.0; 3]);
+        for (round, factor) in cell.rounds.iter_mut().zip([1.0, 2.0, 3.0]) {
+            (round.p50, round.p999) = (Some(p50 * factor), Some(p999 * factor));
+        }
+        cell
+    };
+    let cells = vec![timed("raw", 1.0, 10.0), timed("forelog", 2.0, 20.0), timed("a", 3.0, 30.0)];
+    let text = markdown::render(&report("sync-1", cells));
+    let row = text.lines().find(|line| line.starts_with("| a workload |")).expect("the summary");
+    for expected in ["| 9.00/s | 2.00; 20.0 | 9.00/s | 4.00; 40.0 |", "| a 9.00/s | 6.00; 60.0 |"] {
+        assert!(row.contains(expected), "{row}");
+    }
+}
+
+#[test]
+fn each_row_of_reads_says_what_a_read_sees() {
+    let of_a_thread = ["one snapshot for all reads of a thread", "no snapshot: the latest state"];
+    let of_a_scan = ["one snapshot a scan", "no snapshot: the latest state"];
+    for (workload, expected) in [("get-1", of_a_thread), ("scan", of_a_scan), ("sync-1", ["", ""])] {
+        let mut report = report(workload, vec![cell("forelog", &[9.0; 3]), cell("a", &[3.0; 3])]);
+        report.peers[3].reads = Some(Reads::Latest);
+        let text = markdown::render(&report);
+        for (peer, expected) in ["**forelog**", "a"].into_iter().zip(expected) {
+            let row = text.lines().find(|line| line.starts_with(&format!("| {peer} |"))).expect("a row of the peer");
+            assert!(row.ends_with(&format!("| {expected} |")), "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_report_of_before_is_read() {
+    let report = report("sync-1", vec![cell("forelog", &[2.0])]);
+    let json = serde_json::to_string(&report).expect("plain data").replace("\"reads\":\"OneSnapshot\",", "");
+    let read: Report = serde_json::from_str(&json).expect("a report without what reads see");
+    assert!(read.peers.iter().all(|peer| peer.reads.is_none()));
 }
 
 #[test]
