@@ -1,0 +1,14 @@
+//! What the crash tests of the engine are made of: each thing once, for the simulated disk, for faults, for processes
+//! that are killed and for power that is cut.
+
+mod engine;
+mod files;
+mod random;
+mod waking;
+mod watched;
+
+pub use engine::{DB, MODES, error_of, get, in_memory, kind_of, mode_name, open_on, put, wait_until};
+pub use files::{TempDir, contents_of, copy_dir, restore};
+pub use random::{Random, number, seed};
+pub use waking::{Wakes, block_on, drive};
+pub use watched::{by_file, watched_operations, watched_work};
