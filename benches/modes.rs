@@ -349,6 +349,14 @@ fn read_files(dir: &Path) -> std::io::Result<usize> {
 
 const OPEN: &str = "open";
 
+/// With io_uring, in a build that has it (`--features io-uring`).
+fn with_uring() -> Options {
+    #[cfg(feature = "io-uring")]
+    return Options::new().io_uring(true);
+    #[cfg(not(feature = "io-uring"))]
+    Options::new()
+}
+
 /// Whether all workloads of the commit modes that were asked for were measured; `None` if none of them was asked for.
 fn commit_modes(dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<bool>> {
     let open = |options: Options, name| {
@@ -357,7 +365,7 @@ fn commit_modes(dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<b
         Ok::<_, String>((engine, keys))
     };
     let calls = open(Options::new(), "engine")?;
-    let uring = open(Options::new().io_uring(true), "uring")?;
+    let uring = open(with_uring(), "uring")?;
     eprintln!("io_uring: {:?}", uring.0.io());
     let (engine, keys) = &calls;
     let log = Log::open(dir.join("log")).map_err(|error| told(&error))?;

@@ -1,7 +1,7 @@
 //! The terms of the model of what a commit costs (`src/SCALE.md`), by the names that they have there, each measured by
 //! itself, and the rates that the model makes of them.
 //!
-//! `cargo bench --bench terms [-- DIR]` prints one table. DIR is on the disk to be measured; without it, it is the
+//! `cargo bench --features unstable --bench terms [-- DIR]` prints one table. DIR is on the disk to be measured; without it, it is the
 //! directory for temporary files; it takes 16 MiB there. All terms are measured in turn, several times; what is printed is the median with the
 //! quartiles. What belongs to the processor is measured on a disk that costs nothing (`still`), so that the device's
 //! terms are those of DIR alone.

@@ -334,7 +334,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What a bug might make: it panics when it is read.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(crate) fn broken() -> Batch<'static> {
         Batch { bytes: &[BATCH_VERSION, u8::MAX], count: 1, only_writes: true }
     }

@@ -1,17 +1,14 @@
 //! Faults: every fault at every operation, every bit of a reference log in every mix of modes, damage to the medium,
 //! and two of them at once.
 
-#[path = "../faults/mod.rs"]
-mod suite;
-
 use std::collections::BTreeMap;
 
 use crate::Request;
 use crate::figures::{Figure, Wanted};
-use crate::support::{Random, seed};
-use suite::matrix::Matrix;
-use suite::reference::{ENDINGS, Reference, mixes};
-use suite::{MODES, cases, double, flips, in_parallel, log_plans, media, plans};
+use crashkit::{Random, seed};
+use forelog_sim::faults::matrix::{self, Matrix};
+use forelog_sim::faults::reference::{ENDINGS, Reference, mixes};
+use forelog_sim::faults::{MODES, cases, double, flips, in_parallel, log_plans, media, plans};
 
 const PLANS: &str = "fault plans";
 const BITS: &str = "bit flips";
@@ -39,7 +36,7 @@ fn figures_of(part: &'static str, matrix: &Matrix) -> Vec<Figure> {
     println!("{part}\n{matrix}");
     matrix.violations.iter().for_each(|violation| println!("{violation}"));
     let mut figures = vec![Figure::new(part, "cases", matrix.cases(), Wanted::AtLeast(1))];
-    let allowed = matrix.outcomes().into_iter().filter(|outcome| !suite::matrix::is_violation(outcome));
+    let allowed = matrix.outcomes().into_iter().filter(|outcome| !matrix::is_violation(outcome));
     figures.extend(allowed.map(|outcome| Figure::new(part, outcome.clone(), matrix.total(&outcome), Wanted::Any)));
     let zeros = [
         ("silent loss", matrix.silent),

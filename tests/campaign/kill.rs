@@ -1,11 +1,12 @@
 //! Real processes on a real file system, killed at every system call, with calls that fail, and at random: everything
-//! that `forelog torture` does, to the end.
+//! that `forelog-torture` does, to the end.
 
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::Request;
+use crate::builds::build_torture;
 use crate::figures::{Figure, Wanted};
 
 const PART: &str = "process kill";
@@ -13,8 +14,8 @@ const PART: &str = "process kill";
 pub(crate) fn run(request: &Request) -> Vec<Figure> {
     let seed = std::env::var("FORELOG_SEED").unwrap_or_else(|_| "1".to_owned());
     println!("FORELOG_SEED={seed}");
-    let output = Command::new(env!("CARGO_BIN_EXE_forelog"))
-        .args(["torture", "--json", "--complete", "--seed", &seed, "--dir", env!("CARGO_TARGET_TMPDIR")])
+    let output = Command::new(build_torture())
+        .args(["--json", "--complete", "--seed", &seed, "--dir", env!("CARGO_TARGET_TMPDIR")])
         .args(["--minutes", &request.minutes.max(1).to_string()])
         .output()
         .expect("the command runs");

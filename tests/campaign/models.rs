@@ -1,11 +1,12 @@
 //! The models of the commit path (`tests/models/`), each checker in a build of its own; and the races planted for them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Request;
+use crate::builds::{build_test, root};
 use crate::figures::{Figure, Wanted};
-use crate::plants::{build, is_caught, plants_in};
+use crate::plants::{is_caught, plants_in};
 
 const PART: &str = "models";
 
@@ -17,16 +18,15 @@ const CHECKERS: [(&str, u64, (&str, &str)); 2] =
     [("shuttle", 13, ("FORELOG_EXECUTIONS", "20000")), ("loom", 13, ("LOOM_MAX_PREEMPTIONS", "3"))];
 
 pub(crate) fn run(_request: &Request) -> Vec<Figure> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut figures = Vec::new();
     let mut programs = Vec::new();
     for (checker, models, further) in CHECKERS {
         let flags = format!("--cfg {checker} --cfg forelog_plants");
-        let program = build(root, "models", &flags, &format!("models-{checker}"));
+        let program = build_test("models", &flags, &format!("models-{checker}"));
         figures.extend(explore(checker, &program, models, further));
         programs.push(program);
     }
-    let races: Vec<_> = plants_in(&root.join("src")).into_iter().filter(|plant| plant.starts_with(RACE)).collect();
+    let races: Vec<_> = plants_in(&root().join("src")).into_iter().filter(|plant| plant.starts_with(RACE)).collect();
     let mut caught = 0;
     for race in &races {
         let by = programs.iter().position(|program| is_caught(program, Some(race), &[]));

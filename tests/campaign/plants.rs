@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Request;
+use crate::builds::{build_test, root};
 use crate::figures::{Figure, Wanted};
 
 const PART: &str = "planted bugs";
@@ -18,19 +19,18 @@ const PART: &str = "planted bugs";
 const SUITE: [(&str, &str, &[&str]); 5] = [
     ("tier1", "campaign", &["tier1", "--states", "40000"]),
     ("faults", "campaign", &["faults", "--states", "20000"]),
-    ("evidence", "evidence", &[]),
-    ("salvage", "salvage", &[]),
-    ("scrub", "scrub", &[]),
+    ("evidence", "faults", &["evidence::"]),
+    ("salvage", "faults", &["salvage::"]),
+    ("scrub", "faults", &["scrub::"]),
 ];
 /// Some plants make a program hang.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) fn run(_request: &Request) -> Vec<Figure> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut plants = plants_in(&root.join("src"));
+    let mut plants = plants_in(&root().join("src"));
     plants.retain(|plant| !plant.starts_with(super::models::RACE));
     let suite = SUITE.map(|(part, test, arguments)| {
-        let program = build(root, test, "--cfg forelog_plants", "plants");
+        let program = build_test(test, "--cfg forelog_plants", "plants");
         assert!(!is_caught(&program, None, arguments), "{part} fails without any plant: it would catch nothing");
         println!("  no plant: {part} passes");
         (part, program, arguments)
@@ -69,33 +69,6 @@ pub(crate) fn plants_in(dir: &Path) -> BTreeSet<String> {
         }
     }
     plants
-}
-
-/// Builds a test with `flags` for the compiler, in a target directory of its own; returns the program.
-pub(crate) fn build(root: &Path, test: &str, flags: &str, directory: &str) -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let output = Command::new(cargo)
-        .current_dir(root)
-        .args(["test", "--release", "--test", test, "--no-run", "--message-format=json"])
-        .arg("--target-dir")
-        .arg(target.join(directory))
-        .env("RUSTFLAGS", flags)
-        // What is optimized across crates takes longer to build than it saves here.
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{test} with {flags} cannot be built");
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let program = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == test)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    program.expect("cargo names the program")
 }
 
 /// Whether the suite fails: with a status, by a signal, or by never ending.

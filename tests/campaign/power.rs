@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::Request;
+use crate::builds::build_torture;
 use crate::figures::{Figure, Wanted};
 
 const PART: &str = "power cut";
@@ -16,8 +17,8 @@ const STATES: u64 = 3000;
 pub(crate) fn run(request: &Request) -> Vec<Figure> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a directory to mount on");
-    let output = Command::new(env!("CARGO_BIN_EXE_forelog"))
-        .args(["torture", "--power", "--json", "--seed", &crate::seed().to_string(), "--dir"])
+    let output = Command::new(build_torture())
+        .args(["--power", "--json", "--seed", &crate::seed().to_string(), "--dir"])
         .arg(&dir)
         .args(["--states", &STATES.to_string(), "--minutes", &request.minutes.to_string()])
         .output()

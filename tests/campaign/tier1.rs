@@ -1,14 +1,14 @@
 //! The simulated disk: crash states by the million, each opened through the engine's own front door and compared with
-//! what its clients were told. See `tests/crash_states.rs` for what a state is and what is checked.
+//! what its clients were told. See `tests/crash/main.rs` for what a state is and what is checked.
 
 use std::time::Duration;
 
 use crate::Request;
-use crate::crash::campaign::{Explored, Until, explore};
-use crate::crash::report::{Kind, Tally};
-use crate::crash::shrink::Run;
-use crate::crash::{cycles, explore, faults, paranoid, retired, sequences};
 use crate::figures::{Figure, Wanted};
+use forelog_sim::crash::campaign::{Explored, Until, explore};
+use forelog_sim::crash::report::{Kind, Tally};
+use forelog_sim::crash::shrink::Run;
+use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences};
 
 const PART: &str = "simulated disk";
 /// The crowded share that is wanted: a third.
@@ -87,7 +87,7 @@ pub(crate) fn run(request: &Request) -> Vec<Figure> {
     }
     let time = processor_time().unwrap_or_default().saturating_sub(started);
     if failed.is_none() {
-        failed = cycles::crash_and_reopen(crate::crash::campaign::seed(), 1_000).err();
+        failed = cycles::crash_and_reopen(forelog_sim::crash::campaign::seed(), 1_000).err();
     }
     print!("{total}");
     if let Some(failure) = &failed {

@@ -1,6 +1,6 @@
 //! The bugs of other engines, see `cases.rs`.
 
-use crate::suite::cases::check_all;
+use forelog_sim::faults::cases::check_all;
 
 #[test]
 fn every_bug_of_another_engine_that_applies_is_checked() {

@@ -1,11 +1,11 @@
 //! Two things at once: the sample that every test run takes.
 
-use crate::suite::double::{
+use crashkit::{Random, seed};
+use forelog_sim::faults::double::{
     crash_in_recovery, failed_read_in_recovery, failed_sync_in_recovery, full_in_recovery, rot_beside_a_tear,
     torn_states,
 };
-use crate::suite::matrix::Matrix;
-use crate::support::{Random, seed};
+use forelog_sim::faults::matrix::Matrix;
 
 #[test]
 fn recovery_may_be_cut_off_at_every_operation_and_again() {

@@ -2,10 +2,10 @@
 
 use forelog::CommitMode;
 
-use crate::suite::matrix::Matrix;
-use crate::suite::reference::{ENDINGS, Reference};
-use crate::suite::{MODES, flips, in_parallel, media};
-use crate::support::{Random, seed};
+use crashkit::{Random, seed};
+use forelog_sim::faults::matrix::Matrix;
+use forelog_sim::faults::reference::{ENDINGS, Reference};
+use forelog_sim::faults::{MODES, flips, in_parallel, media};
 
 #[test]
 fn damage_to_a_log_is_refused_harmless_or_of_the_residue() {

@@ -1,8 +1,8 @@
 //! Fault plans: the sample that every test run takes.
 
-use crate::suite::log_plans;
-use crate::suite::plans::{runs, strikes, sweep_all};
-use crate::support::{Random, seed};
+use crashkit::{Random, seed};
+use forelog_sim::faults::log_plans;
+use forelog_sim::faults::plans::{runs, strikes, sweep_all};
 
 /// One n in eight, beginning at one that is drawn anew for each fault and workload.
 #[test]

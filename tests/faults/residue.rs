@@ -7,10 +7,10 @@ use std::time::Duration;
 use forelog::sim::{self, Granularity, Loss, SimDisk};
 use forelog::{CommitMode, ErrorKind, Outcome};
 
-use crate::suite::media::{Judge, SECTOR};
-use crate::suite::model::Contents;
-use crate::suite::reference::{Ending, Files, Reference};
-use crate::suite::{DIR, MODES, copy, files, name_of, open_with, options};
+use forelog_sim::faults::media::{Judge, SECTOR};
+use forelog_sim::faults::model::Contents;
+use forelog_sim::faults::reference::{Ending, Files, Reference};
+use forelog_sim::faults::{DIR, MODES, copy, files, name_of, open_with, options};
 
 const SYNC: &[CommitMode] = &[CommitMode::Sync];
 

@@ -173,7 +173,7 @@ fn a_flush_while_the_thread_unwinds_has_not_failed() {
     assert!(unwound.is_err() && receipt.wait().is_ok());
     let engine = open_on(&disk, small()).unwrap();
     assert!(engine.recovery().crashed.is_none(), "it was closed");
-    assert_eq!(common::get(&engine, &engine.open_keyspace("k").unwrap(), "a").unwrap(), "1");
+    assert_eq!(crashkit::get(&engine, &engine.open_keyspace("k").unwrap(), "a").unwrap(), "1");
 }
 
 /// The thread that prepares segments died in a panic of its disk, and every append that needed one waited for ever.
@@ -182,7 +182,7 @@ fn a_panic_of_the_disk_in_a_preparation_stops_the_log() {
     let disk = SimDisk::new();
     let log = open_log(&disk);
     log.append(b"first", CommitMode::Sync).unwrap();
-    common::wait_until(|| log.stats().segments_prepared > 0);
+    crashkit::wait_until(|| log.stats().segments_prepared > 0);
     disk.on_op(|_, op| {
         if std::thread::current().name() == Some("forelog-prepare") && op.kind == OpKind::Rename {
             resume_unwind(Box::new("on purpose"));

@@ -4,9 +4,6 @@
 //! A simulation that deadlocks aborts the process and prints who waits, so a test that returns has also shown that
 //! nobody sleeps for ever.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod group_commit;
 mod life_and_files;
 mod models;
@@ -24,7 +21,8 @@ use forelog::log::{Log, LogOptions};
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, Phase, SimDisk};
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Lsn, Options, Outcome, Receipt};
 
-use common::{DB, TempDir, Wakes, behind_a_gate, kind_of, open_on, put};
+use crashkit::{DB, TempDir, Wakes, kind_of, open_on, put};
+use forelog_sim::behind_a_gate;
 
 const SEEDS: u64 = 200;
 const DEVICE: Duration = Duration::from_micros(100);

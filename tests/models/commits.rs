@@ -8,9 +8,9 @@ use forelog::{CommitMode, ErrorKind, LossBudget, Lsn, Outcome, Receipt};
 
 use shuttle::rand::Rng;
 
-use crate::common::kind_of;
 use crate::run::check;
 use crate::witness::{LONG, Promise, Shelf, Witness, name, open, options, records, settle, start};
+use crashkit::kind_of;
 
 /// A log that has begun.
 fn begun(disk: &SimDisk) -> Log {

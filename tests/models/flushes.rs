@@ -7,9 +7,9 @@ use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, Pages, Phase, SimDisk};
 use forelog::{CommitMode, Error, ErrorKind, Options};
 use shuttle::rand::Rng;
 
-use crate::common::{kind_of, open_on, put};
 use crate::run::check;
 use crate::witness::{Promise, Witness, name, open, options, records, settle, start};
+use crashkit::{kind_of, open_on, put};
 
 /// The log's files were created under this name.
 const SEGMENTS: &str = ".log.tmp";

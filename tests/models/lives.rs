@@ -9,9 +9,9 @@ use forelog::sim::SimDisk;
 use forelog::{CommitMode, ErrorKind, Lsn, Options};
 use shuttle::rand::Rng;
 
-use crate::common::{open_on, put};
 use crate::run::check;
 use crate::witness::{LONG, Promise, Shelf, Witness, open, options, records, settle, start};
+use crashkit::{open_on, put};
 
 fn small() -> Options {
     Options::new().segment_bytes(8192)

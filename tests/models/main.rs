@@ -1,8 +1,8 @@
 //! Models of the commit path: the real code, its threads scheduled by a model checker.
 //!
 //! ```text
-//! RUSTFLAGS='--cfg shuttle' cargo test --release --test models     the whole engine, schedules drawn from a seed
-//! RUSTFLAGS='--cfg loom'    cargo test --release --test models     the core, every schedule within a bound
+//! RUSTFLAGS='--cfg shuttle' cargo test --release -p forelog-sim --test models     the whole engine, schedules drawn from a seed
+//! RUSTFLAGS='--cfg loom'    cargo test --release -p forelog-sim --test models     the core, every schedule within a bound
 //! ```
 //!
 //! | model | threads | property | shuttle | loom |
@@ -41,9 +41,6 @@ mod run;
 #[cfg(shuttle)]
 mod commits;
 #[cfg(shuttle)]
-#[path = "../common/mod.rs"]
-mod common;
-#[cfg(shuttle)]
 mod flushes;
 #[cfg(shuttle)]
 mod lives;
@@ -60,6 +57,6 @@ mod stub;
 #[cfg(not(any(loom, shuttle)))]
 #[test]
 fn models_need_a_build_of_their_own() {
-    println!("RUSTFLAGS='--cfg shuttle' cargo test --release --test models");
-    println!("RUSTFLAGS='--cfg loom' cargo test --release --test models");
+    println!("RUSTFLAGS='--cfg shuttle' cargo test --release -p forelog-sim --test models");
+    println!("RUSTFLAGS='--cfg loom' cargo test --release -p forelog-sim --test models");
 }

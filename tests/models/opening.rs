@@ -6,8 +6,8 @@ use forelog::sim::{SimDisk, load_dies_after};
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Options};
 use shuttle::rand::Rng;
 
-use crate::common::{error_of, get, open_on, put};
 use crate::run::check;
+use crashkit::{error_of, get, open_on, put};
 
 const COMMITS: u8 = 22;
 /// The loader hands over a bundle of so many bytes, so this log is five and a rest.

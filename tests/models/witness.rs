@@ -9,7 +9,7 @@ use forelog::sim::{CrashPoint, Granularity, Loss, SimDisk};
 use shuttle::rand::Rng;
 use shuttle::thread::{self, JoinHandle};
 
-use crate::common::DB;
+use crashkit::DB;
 
 /// Longer than any model lasts.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);

@@ -3,9 +3,6 @@
 //!
 //! All but the last run under the deterministic scheduler, on the simulated disk, in virtual time.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod after_a_crash;
 mod after_a_failure;
 mod corners;
@@ -37,7 +34,7 @@ fn simulate(body: impl Fn(&SimDisk, &Engine, &Keyspace)) {
 }
 
 fn simulate_with(options: &Options, body: impl Fn(&SimDisk, &Engine, &Keyspace)) {
-    let first = support::seed(1);
+    let first = crashkit::seed(1);
     for seed in first..first + 20 {
         sim::run(seed, || {
             let disk = SimDisk::new();

@@ -6,7 +6,7 @@ use forelog::log::LogOptions;
 use forelog::sim::{self, Fault, FaultKind, OpKind, OpSelector};
 use forelog::{CommitMode, ErrorKind, Lsn};
 
-use super::{count, open, power_loss, put, simulate, support, three_clients};
+use super::{count, open, power_loss, put, simulate, three_clients};
 
 const STALL: Duration = Duration::from_secs(2);
 
@@ -75,7 +75,7 @@ fn promise_10_visible_is_not_durable_and_the_reader_can_tell() {
 
 #[test]
 fn promise_15_what_is_read_from_a_file_is_checked() {
-    let dir = support::TempDir::new("checked");
+    let dir = crashkit::TempDir::new("checked");
     for mapped in [false, true] {
         let path = dir.join(if mapped { "mapped" } else { "read" });
         let log = LogOptions::new().segment_bytes(4096).mapped_reads(mapped).open(&path).unwrap();
@@ -84,7 +84,7 @@ fn promise_15_what_is_read_from_a_file_is_checked() {
         }
         assert_eq!(log.scan(Lsn::ZERO).unwrap().filter(Result::is_ok).count(), 60);
         let (segment, mut bytes) =
-            support::contents_of(&path).into_iter().find(|(p, _)| p.extension().is_some()).unwrap();
+            crashkit::contents_of(&path).into_iter().find(|(p, _)| p.extension().is_some()).unwrap();
         bytes[2000] ^= 1;
         std::fs::write(&segment, bytes).unwrap();
         let read: Vec<_> = log.scan(Lsn::ZERO).unwrap().collect();

@@ -1,4 +1,4 @@
-//! `forelog`: try the commit modes on a disk, torture them, import, scan, dump, verify, salvage.
+//! `forelog`: try the commit modes on a disk, import, scan, dump, verify, salvage.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong.
 
@@ -11,7 +11,6 @@ mod import;
 mod output;
 mod salvage;
 mod scan;
-mod torture;
 mod trial;
 mod verify;
 mod workspace;
@@ -29,11 +28,6 @@ enum Command {
     Trial(trial::Arguments),
     #[command(hide = true)]
     TrialChild(trial::ChildArguments),
-    Torture(torture::Arguments),
-    #[command(hide = true)]
-    TortureChild(torture::ChildArguments),
-    #[command(hide = true)]
-    PowerWorker(torture::power::WorkerArguments),
     Import(import::Arguments),
     Scan(scan::Arguments),
     Dump(dump::Arguments),
@@ -45,9 +39,6 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::TrialChild(arguments) => trial::run_child(&arguments),
-        Command::Torture(arguments) => torture::run(&arguments),
-        Command::TortureChild(arguments) => torture::run_child(&arguments),
-        Command::PowerWorker(arguments) => torture::power::run_worker(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Scan(arguments) => scan::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::output::Failure;
 
-/// A fresh directory, removed with all that is in it when it is dropped, unless it is to be kept.
+/// A fresh directory, removed with all that is in it when it is dropped.
 pub(crate) struct Workspace {
     root: PathBuf,
     /// As the system calls it, where that can be learned: `ext4`, `tmpfs`.
     pub(crate) file_system: Option<String>,
-    kept: bool,
 }
 
 impl Workspace {
@@ -27,7 +26,7 @@ impl Workspace {
                 Ok(()) => {
                     let file_system =
                         fs::read("/proc/self/mounts").ok().and_then(|mounts| file_system_of(&mounts, &root));
-                    return Ok(Workspace { root, file_system, kept: false });
+                    return Ok(Workspace { root, file_system });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(unusable(&error)),
@@ -38,11 +37,6 @@ impl Workspace {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Leaves it where it is.
-    pub(crate) fn keep(&mut self) {
-        self.kept = true;
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -57,9 +51,6 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
         if let Err(error) = fs::remove_dir_all(&self.root) {
             // Not worth a failure: what was measured stands.
             let _ = writeln!(io::stderr(), "forelog: cannot remove {}: {error}", self.root.display());

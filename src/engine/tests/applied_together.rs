@@ -1,8 +1,7 @@
 //! Commits that are applied together: nobody sees that they are.
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
-use crate::disk::sim::SimDisk;
 use crate::engine::{Engine, Options};
 use crate::format::batch::BatchBuilder;
 use crate::log::{Patience, Receipt};
@@ -15,7 +14,7 @@ use crate::words::types::{CommitMode, Lsn};
 const MOST: usize = 15;
 
 fn engine() -> (Engine, Keyspace) {
-    let engine = Options::new().open_on(Arc::new(SimDisk::new()), "db").unwrap();
+    let engine = Options::new().in_memory().unwrap();
     let keys = engine.create_keyspace("k").unwrap();
     (engine, keys)
 }
@@ -94,7 +93,7 @@ fn what_was_left_is_a_conflict_for_whoever_has_read_it() {
 #[test]
 fn a_keyspace_goes_and_comes_behind_what_was_left() {
     for mode in [CommitMode::Async, CommitMode::Sync] {
-        let engine = Options::new().commit_mode(mode).open_on(Arc::new(SimDisk::new()), "db").unwrap();
+        let engine = Options::new().commit_mode(mode).in_memory().unwrap();
         let keys = engine.create_keyspace("k").unwrap();
         let before = engine.snapshot().unwrap();
         let lsn = put(&engine, &keys, "gone", "x");

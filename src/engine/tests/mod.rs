@@ -1,4 +1,5 @@
 //! Tests of the engine.
 
+#[cfg(feature = "sim")]
 mod after_a_panic;
 mod applied_together;

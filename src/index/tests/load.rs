@@ -4,7 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::index::load::fault::{build_dies_at, load_dies_after};
+#[cfg(feature = "sim")]
 use crate::words::schedule;
+
+/// What ships has no scheduler: there the threads run as the system has them run.
+#[cfg(not(feature = "sim"))]
+mod schedule {
+    pub(super) fn run<T>(_seed: u64, work: impl FnOnce() -> T) -> T {
+        work()
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -1,20 +1,33 @@
-//! Tests of the log.
-#![cfg(feature = "sim")]
+//! Tests of the log. Those that cut the power, or have a disk that fails, need the simulated one.
 
+#[cfg(feature = "sim")]
 mod support;
 
+#[cfg(feature = "sim")]
 mod account;
+#[cfg(feature = "sim")]
 mod closing;
+#[cfg(feature = "sim")]
 mod cycles;
+#[cfg(feature = "sim")]
 mod durable_first;
+#[cfg(feature = "sim")]
 mod flips;
 mod gather;
+#[cfg(feature = "sim")]
 mod mark;
+#[cfg(feature = "sim")]
 mod media;
+#[cfg(feature = "sim")]
 mod pace;
+#[cfg(feature = "sim")]
 mod power;
+#[cfg(feature = "sim")]
 mod reading;
+#[cfg(feature = "sim")]
 mod required_segments;
+#[cfg(feature = "sim")]
 mod salvage;
+#[cfg(feature = "sim")]
 mod verdicts;
 mod waiters;

@@ -1,0 +1,35 @@
+//! The interface, as a program uses it: on real files, in memory, and, where a disk has to fail, on the simulated one.
+//!
+//! The root package runs these tests against what ships: no feature is on, so those that need one are not there.
+//! `cargo test -p forelog-sim --test api` runs all of them.
+#![cfg_attr(
+    not(feature = "sim"),
+    allow(dead_code, unused_imports, reason = "some helpers serve only tests on the simulated disk")
+)]
+
+mod bad_input;
+#[cfg(feature = "sim")]
+mod disk;
+mod hermitage;
+#[cfg(target_os = "linux")]
+mod idle;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod io_uring;
+mod keyspaces;
+mod lifecycle;
+mod limits;
+mod log_api;
+#[cfg(feature = "sim")]
+mod model;
+#[cfg(feature = "unstable")]
+mod no_silent_loss;
+mod receipts;
+#[cfg(not(feature = "sim"))]
+mod shipped;
+
+/// This test again, in a process of its own; `name` with its module.
+fn this_test(name: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().expect("a running program"));
+    command.args(["--exact", name, "--nocapture"]).env("FORELOG_CHILD", "1");
+    command
+}

@@ -1,0 +1,258 @@
+//! Opens the disk that a crash left, through the engine's own front door, and compares everything that it says with
+//! the ledger.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use forelog::sim::{self, CrashPoint, Granularity, Loss, Persona, SimDisk};
+use forelog::{Engine, Error, ErrorKind, Incarnation, Lsn, Options, Outcome, Token};
+
+use super::ledger::View;
+use super::life::{Cut, DIR, Life, Past};
+use super::model::History;
+
+/// What a crash does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Crash {
+    /// The process dies, the machine goes on.
+    Kill,
+    Power(Power),
+}
+
+/// A power loss on a file system like this.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Power {
+    pub persona: Persona,
+    pub unit: Granularity,
+    pub loss: Loss,
+}
+
+const UNITS: [Granularity; 4] = [Granularity::Byte, Granularity::Word, Granularity::Sector, Granularity::Page];
+
+impl Crash {
+    /// A power loss that takes all it can.
+    pub fn everything_lost() -> Self {
+        Crash::Power(Power { persona: Persona::ALL[0], unit: Granularity::Sector, loss: Loss::Everything })
+    }
+
+    pub fn image(&self, point: &CrashPoint) -> SimDisk {
+        match self {
+            Crash::Kill => point.process_kill(),
+            Crash::Power(Power { persona, unit, loss }) => point.power_loss_on(persona, loss, *unit),
+        }
+    }
+
+    /// Up to here the state must reach (invariants I2 to I4). After a failed fsync the kernel may have thrown away what
+    /// was written, so that `Written` promises nothing more than `Async` does.
+    pub fn floor(&self, past: &Past, view: &View, failed: bool) -> Lsn {
+        let killed = *self == Crash::Kill;
+        let before = if killed || view.opened { past.readable() } else { past.base_lsn };
+        before.max(view.durable).max(if killed && !failed { view.written } else { Lsn::ZERO })
+    }
+
+    /// The same crash with the atoms that landed, or did not, by number.
+    pub fn by_atoms(&self, point: &CrashPoint) -> Self {
+        match self {
+            Crash::Kill => Crash::Kill,
+            Crash::Power(power) => {
+                let loss = Loss::AllBut(power.loss.landed(point.atoms(power.persona.unit(power.unit))));
+                Crash::Power(Power { loss, ..*power })
+            }
+        }
+    }
+
+    /// In one word, which [`Crash::from_code`] reads: `kill`, or persona, unit and the atoms that landed (`+1,2`) or
+    /// did not (`-0`), whichever are fewer.
+    pub fn to_code(&self) -> String {
+        let Crash::Power(Power { persona, unit, loss }) = self else { return "kill".to_owned() };
+        let persona =
+            Persona::ALL.iter().position(|known| known == persona).map_or("p".to_owned(), |at| at.to_string());
+        let loss = match loss {
+            Loss::Nothing => "-".to_owned(),
+            Loss::Everything => "+".to_owned(),
+            Loss::Seeded(seed) => format!("?{seed}"),
+            Loss::AllBut(landed) => {
+                let list = |of: bool| (0..landed.len()).filter(move |at| landed[*at] == of).map(|at| at.to_string());
+                let (there, lost): (Vec<_>, Vec<_>) = (list(true).collect(), list(false).collect());
+                let few = if there.len() < lost.len() { ('+', there) } else { ('-', lost) };
+                format!("{}{}/{}", few.0, few.1.join(","), landed.len())
+            }
+        };
+        format!("{persona}:{unit:?}:{loss}")
+    }
+
+    pub fn from_code(code: &str) -> Option<Self> {
+        if code == "kill" {
+            return Some(Crash::Kill);
+        }
+        let [persona, unit, loss] = code.splitn(3, ':').collect::<Vec<_>>()[..] else { return None };
+        let persona = match persona {
+            "p" => Persona::PARANOID,
+            number => *Persona::ALL.get(number.parse::<usize>().ok()?)?,
+        };
+        let unit = UNITS.into_iter().find(|known| format!("{known:?}") == unit)?;
+        let loss = match (loss.chars().next()?, loss.get(1..)?) {
+            ('-', "") => Loss::Nothing,
+            ('+', "") => Loss::Everything,
+            ('?', seed) => Loss::Seeded(seed.parse().ok()?),
+            (sign, list) => {
+                let (list, atoms) = list.split_once('/')?;
+                let mut landed = vec![sign == '-'; atoms.parse().ok()?];
+                for at in list.split(',').filter(|at| !at.is_empty()) {
+                    *landed.get_mut(at.parse::<usize>().ok()?)? = sign == '+';
+                }
+                Loss::AllBut(landed)
+            }
+        };
+        Some(Crash::Power(Power { persona, unit, loss }))
+    }
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Crash::Kill => f.write_str("process kill"),
+            Crash::Power(power) => write!(f, "power loss on {}, {}", power.persona.name, self.to_code()),
+        }
+    }
+}
+
+/// What the engine must say after a crash.
+pub struct Expected<'a> {
+    pub history: &'a History,
+    pub floor: Lsn,
+    pub ceiling: Lsn,
+    /// Handed out before the crash: durable if and only if their commits are in the state.
+    pub tokens: [&'a [Token]; 2],
+    /// Lost in earlier crashes, for ever.
+    pub lost: &'a [Token],
+    /// The database must be there.
+    pub exists: bool,
+    /// The incarnation that the account must name as ended by the crash; `None` in `Some` for no crash at all.
+    pub crashed: Option<Option<Incarnation>>,
+    /// The medium broke its assumptions: a typed refusal will do, and so will a prefix, wherever it ends.
+    pub lenient: bool,
+}
+
+/// What came of an open.
+pub enum Opened {
+    /// How many commits of the history are in the state.
+    With(Engine, usize),
+    /// The damage was detected, which only a medium that breaks its assumptions allows.
+    Refused,
+}
+
+impl<'a> Expected<'a> {
+    pub fn after(life: &'a Life, past: &'a Past, cut: &Cut, view: &'a View, crash: &Crash) -> Self {
+        let crashed = match view.tokens.last() {
+            Some(token) if !view.closing => Some(Some(token.incarnation)),
+            Some(_) if view.closed => Some(None),
+            _ => None,
+        };
+        Expected {
+            history: &life.history,
+            floor: crash.floor(past, view, cut.failed),
+            ceiling: view.ceiling.max(past.readable()),
+            tokens: [&past.tokens, &view.tokens],
+            lost: &past.lost,
+            exists: past.exists || view.opened,
+            crashed,
+            lenient: false,
+        }
+    }
+
+    /// Opens through the front door.
+    pub fn open(&self, disk: &SimDisk) -> Result<Engine, Error> {
+        let open = || Options::new().create(!self.exists).open_on(Arc::new(disk.clone()), DIR);
+        // A simulation makes the random identity of a database that has to be created follow from a seed.
+        if self.exists { open() } else { sim::run(0, open) }
+    }
+
+    /// Opens `disk` and compares, whatever may come of it.
+    pub fn try_check(&self, disk: &SimDisk) -> Result<Opened, String> {
+        let checked = catch_unwind(AssertUnwindSafe(|| match self.open(disk) {
+            Ok(engine) => self.compare(&engine).map(|index| Opened::With(engine, index)),
+            Err(error) if self.lenient && DETECTED.contains(&error.kind()) => Ok(Opened::Refused),
+            Err(error) => Err(format!("REFUSED, a legal state: {error:?}")),
+        }));
+        checked.unwrap_or_else(|_| Err("I12: open, or a read after it, panicked".to_owned()))
+    }
+
+    /// The same where nothing may be refused.
+    pub fn check(&self, disk: &SimDisk) -> Result<(Engine, usize), String> {
+        match self.try_check(disk)? {
+            Opened::With(engine, index) => Ok((engine, index)),
+            Opened::Refused => Err("REFUSED".to_owned()),
+        }
+    }
+
+    /// Compares an engine that was just opened.
+    pub fn compare(&self, engine: &Engine) -> Result<usize, String> {
+        let reported = engine.recovery().recovered_to;
+        let index = self.history.index_of(reported);
+        self.history.states[index].compare(engine).map_err(|difference| match self.history.find(engine) {
+            Some(other) => format!(
+                "I17: the state is that of LSN {}, and the account says {reported}: {difference}",
+                self.history.lsns[other]
+            ),
+            None => format!("I1: the state is that of no prefix; against LSN {reported}: {difference}"),
+        })?;
+        if self.history.lsns[index] != reported {
+            return Err(format!("I17: recovered to {reported}, where no commit ends"));
+        }
+        self.check_bound(reported)?;
+        if engine.visible_lsn() != reported || engine.durable_lsn() < reported || engine.at_risk().commits > 0 {
+            return Err(format!(
+                "I17: recovered to {reported}, visible {}, durable {}, at risk {:?}",
+                engine.visible_lsn(),
+                engine.durable_lsn(),
+                engine.at_risk()
+            ));
+        }
+        if !self.lenient && self.crashed.is_some_and(|crashed| crashed != engine.recovery().crashed) {
+            return Err(format!("I17: {:?} instead of {:?}", engine.recovery(), self.crashed));
+        }
+        for token in self.tokens.into_iter().flatten() {
+            let right = if token.lsn <= reported { Outcome::Durable } else { Outcome::Lost };
+            if self.lenient && right == Outcome::Lost {
+                // The medium may have taken its incarnation back with it, too.
+                if engine.outcome(token).is_ok_and(|outcome| outcome == Outcome::Durable) {
+                    return Err(format!("I16: {token} is Durable above {reported}"));
+                }
+                continue;
+            }
+            ask(engine, token, right)?;
+        }
+        for token in self.lost {
+            ask(engine, token, Outcome::Lost)?;
+        }
+        Ok(index)
+    }
+
+    /// Whether a state up to `lsn` loses nothing that it must not, and has nothing that nobody had asked for.
+    pub fn check_bound(&self, lsn: Lsn) -> Result<(), String> {
+        if lsn < self.floor && !self.lenient {
+            return Err(format!("I2-I4: recovered to {lsn}, and {} was promised", self.floor));
+        }
+        if lsn > self.ceiling {
+            return Err(format!("I7: recovered to {lsn}, and nothing above {} had been submitted", self.ceiling));
+        }
+        Ok(())
+    }
+
+    /// How many tokens there are to ask about.
+    pub fn asked(&self) -> usize {
+        self.tokens[0].len() + self.tokens[1].len() + self.lost.len()
+    }
+}
+
+/// How damage is told of.
+const DETECTED: [ErrorKind; 2] = [ErrorKind::Damaged, ErrorKind::NotADatabase];
+
+pub fn ask(engine: &Engine, token: &Token, right: Outcome) -> Result<(), String> {
+    match engine.outcome(token) {
+        Ok(outcome) if outcome == right => Ok(()),
+        other => Err(format!("I16: {token} is {other:?} and should be {right:?}")),
+    }
+}

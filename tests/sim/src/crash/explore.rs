@@ -1,0 +1,270 @@
+//! All the crash states of a life: each crash point, with many choices of what of the pending changes landed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use forelog::Lsn;
+use forelog::sim::{Granularity, Loss, Persona, SimDisk};
+
+use super::case::{Case, Depth, Focus};
+use super::check::{Crash, Expected, Opened, Power};
+use super::choices::{self, Interest};
+use super::ledger::View;
+use super::life::{Cut, Faults, Life, Past, live};
+use super::model::Write;
+use super::recovery::{Recovered, check_reopen, crash_in_recovery};
+use super::report::{Kind, Tally, Trait};
+use super::workload::Plan;
+use crashkit::{Random, mode_name};
+
+/// For one of so many states the power fails again right after open; for one of so many there is a second crash at
+/// every operation of the recovery.
+const REOPENED: usize = 12;
+const CRASHED_AGAIN: usize = 160;
+
+/// Explores one run: a database that lives one to four times, each life on a disk that a crash of the one before left.
+pub fn explore_run(case: &Case, tally: &mut Tally) -> Result<(), String> {
+    let first = case.first_life();
+    let mut random = Random::new(!first);
+    let (mut disk, mut past) = (SimDisk::new(), Past::default());
+    for number in 0..random.pick(&[1, 1, 2, 2, 3, 4]) {
+        let plan = Plan { keep: case.keep.clone(), ..Plan::draw(&mut random, number) };
+        let mut ending = Random::new(random.next());
+        let at_life = |error| format!("life {number}: {error}");
+        let life = live(first + number, &disk, &past, plan, Faults::None).map_err(at_life)?;
+        Explorer::of(&life, &past, case, tally).explore(&mut HashMap::new()).map_err(at_life)?;
+        (disk, past) = crash_somewhere(&life, &past, &mut ending).map_err(at_life)?;
+    }
+    tally.runs += 1;
+    Ok(())
+}
+
+/// How far images were recovered, by hash.
+pub type Known = HashMap<u64, Lsn>;
+
+/// All crash points of a life.
+pub struct Explorer<'a> {
+    pub life: &'a Life,
+    pub past: &'a Past,
+    pub case: &'a Case,
+    pub tally: &'a mut Tally,
+    /// The first crash points are those of another life, too, that was explored.
+    pub skip: usize,
+    /// The medium breaks its assumptions: see [`Expected::lenient`].
+    pub lenient: bool,
+    /// For one of so many states there are crashes in its recovery.
+    pub crashed_again: usize,
+}
+
+impl<'a> Explorer<'a> {
+    pub fn of(life: &'a Life, past: &'a Past, case: &'a Case, tally: &'a mut Tally) -> Self {
+        Explorer { life, past, case, tally, skip: 0, lenient: false, crashed_again: CRASHED_AGAIN }
+    }
+
+    pub fn explore(mut self, known: &mut Known) -> Result<(), String> {
+        self.tally.lives += 1;
+        self.tally.snapshots += self.life.snapshots;
+        for number in self.skip..self.life.cuts.len() {
+            if !self.case.looks_at(self.life.plan.life, number) {
+                continue;
+            }
+            let cut = &self.life.cuts[number];
+            let view = self.life.pages.at(cut.moment);
+            let mut point = Point { of: &mut self, number, cut, view, crowded: false, modes: BTreeSet::new() };
+            point.explore(known)?;
+            self.tally.cuts += 1;
+        }
+        self.tally.boundaries += (self.life.boundaries + ENDS).saturating_sub(self.skip);
+        Ok(())
+    }
+}
+
+/// Crash points that are no operation: at rest, and after the close.
+const ENDS: usize = 2;
+
+/// A crash point with what was known at that moment.
+struct Point<'a, 'b> {
+    of: &'b mut Explorer<'a>,
+    number: usize,
+    cut: &'a Cut,
+    view: View,
+    /// Three or more clients were committing in mixed modes, and a flush was in flight.
+    crowded: bool,
+    /// The modes of the commits that were not durable.
+    modes: BTreeSet<&'static str>,
+}
+
+impl Point<'_, '_> {
+    fn explore(&mut self, known: &mut Known) -> Result<(), String> {
+        if let Some(focus) = &self.of.case.focus {
+            return self.try_crash(&focus.crash.clone(), known).map(drop);
+        }
+        let durable = self.try_crash(&Crash::everything_lost(), known)?;
+        self.look_at_commits(durable)?;
+        for crash in self.crashes() {
+            self.try_crash(&crash, known)?;
+        }
+        Ok(())
+    }
+
+    /// Who was committing: inside a call, or with an acknowledged commit that a power loss would have taken. And what
+    /// the loss would have taken of what was acknowledged must be within the budget (I5).
+    fn look_at_commits(&mut self, durable: Lsn) -> Result<(), String> {
+        let commits = &self.of.life.pages.commits;
+        let acknowledged = self.view.at_risk.iter().map(|index| &commits[*index]);
+        let at_risk: Vec<_> = acknowledged.filter(|commit| commit.lsn > Some(durable)).collect();
+        let committing = || self.view.in_call.iter().map(|index| &commits[*index]).chain(at_risk.iter().copied());
+        self.modes = committing().map(|commit| mode_name(commit.mode)).collect();
+        let clients: BTreeSet<usize> = committing().map(|commit| commit.client).collect();
+        self.crowded = self.cut.flushing && clients.len() >= 3 && self.modes.len() >= 2;
+        if self.of.lenient {
+            return Ok(());
+        }
+        let budget = self.of.life.plan.budget;
+        let bytes: u64 = at_risk.iter().map(|commit| log_bytes(&commit.writes)).sum();
+        let times = || at_risk.iter().map(|commit| commit.acknowledged);
+        let age = times().max().unwrap_or_default().saturating_sub(times().min().unwrap_or_default());
+        let too_many = at_risk.len() as u64 > budget.max_commits;
+        // One larger transaction is admitted alone.
+        let too_large = at_risk.len() > 1 && bytes > budget.max_bytes;
+        if too_many || too_large || age > budget.max_age {
+            let error = format!(
+                "I5: a power loss would take {} commits, {bytes} bytes, {age:?}; the budget is {budget:?}",
+                at_risk.len()
+            );
+            return Err(self.failed(&Crash::everything_lost(), &error));
+        }
+        self.of.tally.window.note(at_risk.len() as u64, bytes, age, &budget);
+        Ok(())
+    }
+
+    /// What may be lost here, besides everything pending.
+    fn crashes(&self) -> Vec<Crash> {
+        let interest = match self.cut {
+            _ if self.crowded => Interest::Crowded,
+            Cut { flushing: true, .. } | Cut { dirty: true, .. } => Interest::Busy,
+            _ if !self.view.opened => Interest::Busy,
+            _ => Interest::Quiet,
+        };
+        let mut random = Random::new(self.of.case.first_life() ^ ((self.number as u64) << 32));
+        let point = &self.cut.crash;
+        let mut crashes = choices::in_life(point, interest, self.of.case.depth, &mut random);
+        if self.of.lenient {
+            crashes.extend(choices::torn_anywhere(point, 8, &mut random));
+        }
+        crashes
+    }
+
+    fn try_crash(&mut self, crash: &Crash, known: &mut Known) -> Result<Lsn, String> {
+        self.check_crash(crash, known).map_err(|error| self.failed(crash, &error))
+    }
+
+    /// Opens what the crash leaves, if it was not opened before; returns the LSN it was recovered to.
+    fn check_crash(&mut self, crash: &Crash, known: &mut Known) -> Result<Lsn, String> {
+        let Explorer { life, past, lenient, .. } = *self.of;
+        let expected = Expected { lenient, ..Expected::after(life, past, self.cut, &self.view, crash) };
+        let disk = crash.image(&self.cut.crash);
+        let hash = disk.image_hash();
+        self.of.tally.note_persona(crash);
+        if let Some(recovered) = known.get(&hash).copied() {
+            // The same image, and perhaps more was promised meanwhile.
+            self.of.tally.repeated += 1;
+            expected.check_bound(recovered)?;
+            return Ok(recovered);
+        }
+        let opened = expected.try_check(&disk)?;
+        let recovering = !self.view.opened && past.exists;
+        let traits = Trait { crowded: self.crowded, recovering, modes: &self.modes };
+        self.of.tally.tokens += expected.asked();
+        let (engine, index) = match opened {
+            Opened::With(engine, index) => (engine, index),
+            Opened::Refused => {
+                self.of.tally.detected += 1;
+                self.of.tally.count(hash, Kind::of(crash, lenient), &traits);
+                return Ok(Lsn::ZERO);
+            }
+        };
+        let recovered = life.history.lsns[index];
+        known.insert(hash, recovered);
+        self.of.tally.count(hash, Kind::of(crash, lenient), &traits);
+        let mut random = Random::new(hash);
+        let killed = *crash == Crash::Kill;
+        let focused = self.of.case.focus.is_some();
+        // What was only in the cache is the harder half of it.
+        let reopened = random.one_in(if killed { 2 } else { REOPENED }) || killed && self.cut.failed || focused;
+        // What a sync has lied about is in the cache still, and may go.
+        if reopened && !(lenient && killed) {
+            check_reopen(&disk, &expected, recovered, self.of.tally)?;
+        }
+        drop(engine);
+        if !lenient && (focused || random.one_in(self.of.crashed_again)) {
+            let certain = match crash {
+                Crash::Kill => Crash::everything_lost().floor(past, &self.view, false),
+                Crash::Power(_) => recovered,
+            };
+            let found = Recovered { expected: &expected, lsn: recovered, certain, settled: !killed };
+            let all = focused || self.of.crashed_again < CRASHED_AGAIN || self.of.case.depth == Depth::Full;
+            crash_in_recovery(&crash.image(&self.cut.crash), &found, 2, all, self.of.tally)?;
+        }
+        Ok(recovered)
+    }
+
+    /// Notes where it failed, so that it can be reduced.
+    fn failed(&mut self, crash: &Crash, error: &str) -> String {
+        let crash = crash.by_atoms(&self.cut.crash);
+        let text = format!("{}: {crash}: {error}", self.cut.op);
+        self.of.tally.failure = Some(Focus { life: self.of.life.plan.life, cut: self.number, crash });
+        text
+    }
+}
+
+/// Lets the life end in one of its crashes; returns the disk, and what the next life must find on it.
+pub fn crash_somewhere(life: &Life, past: &Past, random: &mut Random) -> Result<(SimDisk, Past), String> {
+    let any = random.below(life.cuts.len());
+    let cut = &life.cuts[if random.one_in(8) { life.cuts.len() - 1 } else { any }];
+    let seeded = |unit, seed| Crash::Power(Power { persona: Persona::ALL[0], unit, loss: Loss::Seeded(seed) });
+    let crash = match random.below(5) {
+        0 | 1 => Crash::Kill,
+        2 => seeded(Granularity::Word, random.next()),
+        _ => seeded(Granularity::Sector, random.next()),
+    };
+    crash_at(life, past, cut, &crash).map_err(|error| format!("{}: {crash}: {error}", cut.op))
+}
+
+/// The same for a chosen crash.
+pub fn crash_at(life: &Life, past: &Past, cut: &Cut, crash: &Crash) -> Result<(SimDisk, Past), String> {
+    let view = life.pages.at(cut.moment);
+    let expected = Expected::after(life, past, cut, &view, crash);
+    let (engine, recovered) = expected.check(&crash.image(&cut.crash))?;
+    drop(engine);
+    let history = &life.history;
+    // What is only in the cache may still go, by a power loss before the next open has returned.
+    let certain = match crash {
+        Crash::Kill => history.index_of(Crash::everything_lost().floor(past, &view, cut.failed)),
+        Crash::Power(_) => recovered,
+    };
+    let all = past.tokens.iter().chain(&view.tokens).copied();
+    let (tokens, lost): (Vec<_>, Vec<_>) = all.partition(|token| token.lsn <= history.lsns[recovered]);
+    let next = Past {
+        base: history.states[certain].clone(),
+        base_lsn: history.lsns[certain],
+        in_doubt: history.commits[certain..recovered].to_vec(),
+        tokens,
+        lost: past.lost.iter().copied().chain(lost).collect(),
+        exists: expected.exists,
+        answered: view.opened,
+        // A power loss may undo what the process before had done and not synced, such as the cut of an old segment.
+        clean: view.closed && *crash == Crash::Kill,
+    };
+    Ok((crash.image(&cut.crash), next))
+}
+
+/// What a commit takes in the log, at least.
+fn log_bytes(writes: &[Write]) -> u64 {
+    let frame = 32;
+    let bytes = writes.iter().map(|write| match write {
+        Write::Put(_, key, value) => key.len() + value.len(),
+        Write::Delete(_, key) => key.len(),
+        Write::Create(name) | Write::Drop(name) => name.len().min(1),
+    });
+    frame + bytes.sum::<usize>() as u64
+}

@@ -1,0 +1,341 @@
+//! One life of a database on a simulated disk: opened, worked with, closed; with a crash point before every operation
+//! that changes the disk and within every sync.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use forelog::log::LogOptions;
+use forelog::sim::{self, CrashPoint, Fault, FaultKind, OpEvent, OpKind, OpSelector, Phase, SimDisk};
+use forelog::unstable::format::{Batch, Op};
+use forelog::{Engine, ErrorKind, Incarnation, Lsn, Outcome, Poisoned, Token};
+
+use super::check::{Expected, ask};
+use super::ledger::{Event, Ledger, Pages};
+use super::model::{History, Placed, State, Write};
+use super::workload::{Plan, run_clients};
+use crashkit::Random;
+
+/// The directory of the database, one below the root, so that its creation is part of the runs.
+pub const DIR: &str = "db";
+/// What every segment begins with, before its first frame.
+const SEGMENT_HEADER: usize = 512;
+
+/// What a life begins with, and what is known about it.
+#[derive(Clone, Default)]
+pub struct Past {
+    /// What no crash can take any more, and its LSN.
+    pub base: State,
+    pub base_lsn: Lsn,
+    /// Readable when the life begins, and not yet proven durable: after a process kill, until open has returned.
+    pub in_doubt: Vec<Placed>,
+    /// Of the commits above; of earlier ones too.
+    pub tokens: Vec<Token>,
+    pub lost: Vec<Token>,
+    /// The open of the life before had returned, and so answered for its tokens.
+    pub answered: bool,
+    /// An open has returned before, so that the database must be there.
+    pub exists: bool,
+    /// It was closed, and nothing was lost since, so that opening it writes nothing.
+    pub clean: bool,
+}
+
+impl Past {
+    /// The LSN up to which this life's open must recover.
+    pub fn readable(&self) -> Lsn {
+        self.in_doubt.last().map_or(self.base_lsn, |commit| commit.lsn)
+    }
+
+    /// Compares an engine that was just opened on the disk that this is about.
+    fn check(&self, engine: &Engine) -> Result<(), String> {
+        let history = History::new(self.base.clone(), self.base_lsn, self.in_doubt.clone());
+        let (floor, ceiling) = (self.readable(), self.readable());
+        let crashed = self.clean.then_some(None);
+        let (tokens, lost): ([&[Token]; 2], _) = ([&self.tokens, &[]], &self.lost);
+        let exists = self.exists;
+        let expected = Expected { history: &history, floor, ceiling, tokens, lost, exists, crashed, lenient: false };
+        expected.compare(engine).map(drop)
+    }
+}
+
+/// A moment at which the machine or the process may die.
+#[derive(Debug)]
+pub struct Cut {
+    pub crash: CrashPoint,
+    /// The moment in the ledger.
+    pub moment: usize,
+    /// What the disk was asked for.
+    pub op: String,
+    /// A flush was inside its fsync.
+    pub flushing: bool,
+    /// Log bytes were written and no fsync of them had begun.
+    pub dirty: bool,
+    /// A planned fault had struck.
+    pub failed: bool,
+}
+
+/// A life that is over.
+pub struct Life {
+    pub plan: Plan,
+    pub cuts: Vec<Cut>,
+    /// Places where it could have been cut, besides its ends.
+    pub boundaries: usize,
+    /// Snapshots that were compared with the commit order.
+    pub snapshots: usize,
+    pub pages: Pages,
+    pub history: History,
+    pub poison: Option<Poisoned>,
+}
+
+/// Which fsyncs of a life fail.
+#[derive(Clone, Copy, Debug)]
+pub enum Faults {
+    None,
+    /// Whatever is injected beforehand.
+    Injected,
+    /// One fsync of the log itself.
+    Log {
+        /// Of which segment, counted from the first of this life.
+        segment: usize,
+        /// After how many others of it.
+        skip: u64,
+        pages: sim::Pages,
+    },
+}
+
+#[derive(Default)]
+struct Recording {
+    cuts: Vec<Cut>,
+    /// Segments in use. They are known by the name they were created under.
+    segments: HashSet<PathBuf>,
+    flushing: bool,
+    dirty: bool,
+    /// Changes made before open returned, the lock excepted.
+    changes_by_open: u64,
+    /// Operations that change the disk, and syncs in flight.
+    boundaries: usize,
+}
+
+#[derive(Clone)]
+struct Recorder {
+    ledger: Ledger,
+    recording: Arc<Mutex<Recording>>,
+    faults: Faults,
+    cut_every: u64,
+}
+
+impl Recorder {
+    fn recording(&self) -> MutexGuard<'_, Recording> {
+        self.recording.lock().expect("nobody panics with the recording in hand")
+    }
+
+    fn cut(&self, disk: &SimDisk, op: String) {
+        let failed = !matches!(self.faults, Faults::None) && disk.fault_hits() > 0;
+        let (crash, moment) = (disk.crash_point(), self.ledger.now());
+        let mut recording = self.recording();
+        let Recording { flushing, dirty, .. } = *recording;
+        recording.cuts.push(Cut { crash, moment, op, flushing, dirty, failed });
+    }
+
+    fn observe(&self, disk: &SimDisk, op: &OpEvent<'_>, opened: bool) {
+        let of_the_log = self.recording().segments.contains(op.path);
+        let when = if op.phase == Phase::InFlight { "within" } else { "before" };
+        self.recording().boundaries += 1;
+        if op.number.is_multiple_of(self.cut_every) {
+            self.cut(disk, format!("{when} op {} ({:?} of {})", op.number, op.kind, op.path.display()));
+        }
+        let mut recording = self.recording();
+        match (op.kind, op.phase) {
+            (OpKind::Write, _) if of_the_log => recording.dirty = true,
+            (OpKind::Sync, Phase::Before) if of_the_log => (recording.flushing, recording.dirty) = (true, false),
+            (OpKind::Sync, Phase::InFlight) if of_the_log => recording.flushing = false,
+            (OpKind::Rename, _) if op.path.to_string_lossy().ends_with(".log.tmp") => {
+                if let Faults::Log { segment, skip, pages } = self.faults
+                    && segment == recording.segments.len()
+                {
+                    let which = OpSelector::of(OpKind::Sync).on(op.path.to_string_lossy()).skip(skip);
+                    disk.inject(Fault::once(which, FaultKind::SyncFails { pages }));
+                }
+                recording.segments.insert(op.path.to_owned());
+            }
+            _ => {}
+        }
+        recording.changes_by_open += u64::from(!opened && op.kind != OpKind::Lock);
+    }
+}
+
+/// Lives one life on `disk`, which `past` tells about; what was seen in it that must not be is the error.
+pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) -> Result<Life, String> {
+    let may_fail = !matches!(faults, Faults::None);
+    let ledger = Ledger::new(may_fail);
+    let recorder = Recorder { ledger: ledger.clone(), recording: Arc::default(), faults, cut_every: plan.cut_every };
+    let mut random = Random::new(seed);
+    disk.set_sync_latency(plan.sync_latency);
+    for (skip, time) in &plan.stalls {
+        disk.inject(Fault::once(OpSelector::of(OpKind::Sync).skip(*skip), FaultKind::Stall(*time)));
+    }
+    let observer = recorder.clone();
+    disk.on_op(move |disk, op| observer.observe(disk, op, observer.ledger.has_opened()));
+    let poison = sim::run(seed, || {
+        let opened = plan.options().open_on(Arc::new(disk.clone()), DIR);
+        let engine = opened.map_err(|error| ledger.expect(&error, &[])).ok()?;
+        let changes = recorder.recording().changes_by_open;
+        if past.clean && changes > 0 {
+            ledger.wrong(|| format!("I14: open changed the disk {changes} times after a clean close"));
+        }
+        past.check(&engine).unwrap_or_else(|error| ledger.wrong(|| error));
+        ledger.note(Event::Opened);
+        run_clients(&engine, &ledger, &plan);
+        recorder.cut(disk, "at rest".to_owned());
+        ledger.note(Event::Closing);
+        let poison = engine.poisoned().cloned();
+        if let Some(poison) = &poison {
+            check_poisoned(&engine, poison, past, &ledger.pages()).unwrap_or_else(|error| ledger.wrong(|| error));
+        }
+        if random.one_in(2) {
+            match engine.close() {
+                Ok(()) if poison.is_some() => ledger.wrong(|| "I11: a poisoned engine closed as if nothing was".into()),
+                Ok(()) => {}
+                Err(error) => ledger.expect(&error, &[]),
+            }
+        }
+        drop(engine);
+        if !may_fail {
+            ledger.note(Event::Closed);
+            check_files(disk).unwrap_or_else(|error| ledger.wrong(|| error));
+        }
+        recorder.cut(disk, "after the close".to_owned());
+        poison
+    });
+    disk.clear_on_op();
+    disk.clear_faults();
+    let missing = ledger.missing_callbacks();
+    if missing > 0 {
+        ledger.wrong(|| format!("I18: {missing} callbacks never came"));
+    }
+    if let Some(wrong) = ledger.take_wrong() {
+        return Err(wrong);
+    }
+    let mut pages = ledger.pages();
+    let history = if may_fail { known_history(past, &pages) } else { read_history(disk, past, &mut pages)? };
+    pages.check_order(newest(past))?;
+    check_incarnations(past, &pages)?;
+    if let Some(index) = history.states.iter().position(|state| !state.bank_adds_up()) {
+        return Err(format!("I6: the accounts do not add up after the commit at {}", history.lsns[index]));
+    }
+    let seen = ledger.take_seen();
+    for (lsn, state) in &seen {
+        let index = history.index_of(*lsn);
+        if history.lsns[index] != *lsn || history.states[index] != *state {
+            return Err(format!("I15: a snapshot at {lsn} did not show the commits up to there"));
+        }
+    }
+    let mut recording = recorder.recording();
+    let (cuts, boundaries) = (std::mem::take(&mut recording.cuts), recording.boundaries);
+    drop(recording);
+    Ok(Life { plan, cuts, boundaries, snapshots: seen.len(), pages, history, poison })
+}
+
+/// I13: after a clean close nothing is left over: no file under preparation, no segment without log.
+fn check_files(disk: &SimDisk) -> Result<(), String> {
+    for (path, bytes) in disk.files() {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let belongs = match name {
+            "LOCK" | "HISTORY" | "MARK" => true,
+            segment => segment.ends_with(".log") && bytes.len() > SEGMENT_HEADER,
+        };
+        if !belongs {
+            return Err(format!("I13: {} of {} bytes is left after a clean close", path.display(), bytes.len()));
+        }
+    }
+    Ok(())
+}
+
+/// I11, I18: after a failure nothing more is acknowledged as durable, nothing more gets a place, reads go on, and every
+/// commit in doubt is said to be so.
+fn check_poisoned(engine: &Engine, poison: &Poisoned, past: &Past, pages: &Pages) -> Result<(), String> {
+    let (view, history) = (pages.end(), known_history(past, pages));
+    if view.durable > poison.durable || engine.durable_lsn() != poison.durable {
+        let durable = engine.durable_lsn();
+        return Err(format!("I11: {} was said to be durable, it is {durable} now: {poison:?}", view.durable));
+    }
+    if let Some(last) = history.lsns.last().filter(|last| **last > poison.appended) {
+        return Err(format!("I11: {last} got its place after the failure: {poison:?}"));
+    }
+    let seen = history.index_of(engine.visible_lsn());
+    history.states[seen].compare(engine).map_err(|error| format!("I11: reads do not go on: {error}"))?;
+    for token in &view.tokens {
+        let right = if token.lsn <= poison.durable { Outcome::Durable } else { Outcome::Indeterminate };
+        ask(engine, token, right)?;
+    }
+    match engine.create_keyspace("too late") {
+        Err(error) if error.kind() == ErrorKind::Poisoned => Ok(()),
+        other => Err(format!("I11: a commit after the failure: {other:?}")),
+    }
+}
+
+/// I8: no incarnation is begun twice, by number or by nonce.
+fn check_incarnations(past: &Past, pages: &Pages) -> Result<(), String> {
+    let own = pages.commits.iter().filter_map(|commit| commit.token).map(|token| token.incarnation).next();
+    let mut earlier = past.tokens.iter().chain(&past.lost).map(|token| token.incarnation);
+    let twice = |own: &Incarnation| earlier.find(|known| known.number == own.number || known.nonce == own.nonce);
+    match own.as_ref().and_then(twice) {
+        Some(known) => Err(format!("I8: {own:?} was begun after {known:?}")),
+        None => Ok(()),
+    }
+}
+
+/// The highest position that was ever handed out before this life.
+fn newest(past: &Past) -> Lsn {
+    past.tokens.iter().chain(&past.lost).map(|token| token.lsn).chain([past.readable()]).max().unwrap_or_default()
+}
+
+/// The commit order as far as the clients were told of it: all of it, if no keyspace was created meanwhile.
+fn known_history(past: &Past, pages: &Pages) -> History {
+    let commits = past.in_doubt.iter().cloned().chain(pages.placed()).collect();
+    History::new(past.base.clone(), past.base_lsn, commits)
+}
+
+/// Finds the creations of keyspaces in the log, and checks that it holds otherwise what the ledger does, no more and
+/// no less.
+fn read_history(disk: &SimDisk, past: &Past, pages: &mut Pages) -> Result<History, String> {
+    let mut records = Vec::new();
+    let mut names = BTreeMap::new();
+    let disk = disk.crash_point().process_kill();
+    let log = LogOptions::new().create(false).open_on(Arc::new(disk), DIR).map_err(|error| error.to_string())?;
+    for record in log.scan(Lsn::ZERO).map_err(|error| error.to_string())? {
+        let record = record.map_err(|error| error.to_string())?;
+        let batch = Batch::parse(&record.payload).map_err(|error| error.to_string())?;
+        let writes: Vec<Write> = batch.iter().map(|op| decode(&op, &mut names)).collect();
+        if record.lsn > past.readable() && matches!(writes[..], [Write::Create(_)]) {
+            pages.place_creation(&writes, record.lsn);
+        }
+        records.push(Placed { lsn: record.lsn, writes: writes.into() });
+    }
+    let known = known_history(past, pages);
+    records.retain(|record| record.lsn > past.base_lsn);
+    match records.iter().zip(&known.commits).find(|(record, commit)| !same(record, commit)) {
+        Some((record, commit)) => Err(format!("the log holds {record:?} where {commit:?} should be")),
+        None if records.len() == known.commits.len() => Ok(known),
+        None => Err(format!("the log holds {} commits instead of {}", records.len(), known.commits.len())),
+    }
+}
+
+/// A batch keeps the last write to each key, in the order of keys.
+fn same(record: &Placed, commit: &Placed) -> bool {
+    record.lsn == commit.lsn && commit.writes.iter().all(|write| record.writes.contains(write))
+}
+
+fn decode(op: &Op<'_>, names: &mut BTreeMap<u32, Arc<str>>) -> Write {
+    let id = op.keyspace();
+    if let Op::CreateKeyspace { name, .. } = op {
+        names.insert(id, Arc::from(*name));
+    }
+    let name = names.get(&id).cloned().unwrap_or_else(|| "?".into());
+    match op {
+        Op::Put { key, value, .. } => Write::Put(name, Arc::from(*key), Arc::from(*value)),
+        Op::Delete { key, .. } => Write::Delete(name, Arc::from(*key)),
+        Op::CreateKeyspace { .. } => Write::Create(name),
+        Op::DropKeyspace { .. } => Write::Drop(name),
+    }
+}

@@ -1,0 +1,19 @@
+//! The machinery of the crash-state exploration. See `tests/crash/main.rs`.
+
+pub mod campaign;
+pub mod case;
+pub mod check;
+pub mod choices;
+pub mod cycles;
+pub mod explore;
+pub mod faults;
+pub mod ledger;
+pub mod life;
+pub mod model;
+pub mod paranoid;
+pub mod recovery;
+pub mod report;
+pub mod retired;
+pub mod sequences;
+pub mod shrink;
+pub mod workload;

@@ -1,0 +1,8 @@
+//! What is tried on the simulated disk: crashes at every operation, and faults at every operation.
+#![allow(missing_debug_implementations, missing_docs, reason = "read by the tests beside it, and by no program")]
+
+pub mod crash;
+pub mod faults;
+mod gate;
+
+pub use gate::{Gate, behind_a_gate};

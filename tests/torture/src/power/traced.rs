@@ -1,0 +1,214 @@
+//! The operations of one workload on its files, beside what they become on the device: what a sync covers must have
+//! been written and flushed before the sync returns. The same workload on the simulated disk must do the same
+//! operations; so the crash states of both follow from one sequence.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use forelog::unstable::disk::{Access, Disk, DiskFile, DiskLock, OsDisk};
+
+use super::image::{SECTOR, hash};
+use super::recorder::{Event, Recording};
+use super::worker::Marker;
+
+/// The mark of an operation, before it is done: `op KIND FILE …`.
+const OPERATION: &str = "op ";
+/// The mark of a sync that returned: `synced FILE HASH…`, a hash for each sector of the file.
+const SYNCED: &str = "synced ";
+
+type Shadows = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// The operating system's files, with a mark for every operation that changes them.
+#[derive(Debug)]
+pub(super) struct TracedDisk {
+    marker: Arc<Marker>,
+    /// Files as they should be, by the name under which they were created.
+    shadows: Shadows,
+}
+
+impl TracedDisk {
+    pub(super) fn new(marker: &Arc<Marker>) -> Self {
+        TracedDisk { marker: Arc::clone(marker), shadows: Shadows::default() }
+    }
+
+    fn mark(&self, kind: &str, path: &Path) -> io::Result<()> {
+        self.marker.mark(&format!("{OPERATION}{kind} {}", name(path)))
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+impl Disk for TracedDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        OsDisk.list(dir)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OsDisk.open(path, access)?;
+        if access == Access::Create {
+            self.mark("Create", path)?;
+            self.shadows.lock().expect("no panic").insert(name(path), Vec::new());
+        }
+        let (marker, shadows) = (Arc::clone(&self.marker), Arc::clone(&self.shadows));
+        Ok(Arc::new(TracedFile { file, name: name(path), marker, shadows }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.mark("Rename", from)?;
+        OsDisk.rename(from, to)?;
+        let mut shadows = self.shadows.lock().expect("no panic");
+        let shadow = shadows.remove(&name(from)).unwrap_or_default();
+        shadows.insert(name(to), shadow);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.mark("Remove", path)?;
+        OsDisk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.mark("SyncDir", dir)?;
+        OsDisk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        OsDisk.lock(path)
+    }
+}
+
+#[derive(Debug)]
+struct TracedFile {
+    file: Arc<dyn DiskFile>,
+    name: String,
+    marker: Arc<Marker>,
+    shadows: Shadows,
+}
+
+impl TracedFile {
+    /// A file that was renamed while it was open has its content under its new name.
+    fn with_shadow<T>(&self, act: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut shadows = self.shadows.lock().expect("no panic");
+        let renamed = self.name.trim_end_matches(".tmp");
+        let name = if shadows.contains_key(&self.name) { &self.name } else { renamed };
+        act(shadows.entry(name.to_owned()).or_default())
+    }
+
+    fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.marker.mark(&format!("{OPERATION}Sync {}", self.name))?;
+        // Of what is written while the sync runs nothing is claimed.
+        let hashes = self.with_shadow(|shadow| {
+            let sector = |sector: &[u8]| {
+                let mut whole = [0; SECTOR];
+                whole[..sector.len()].copy_from_slice(sector);
+                format!(" {:x}", hash(0, &whole))
+            };
+            shadow.chunks(SECTOR).map(sector).collect::<String>()
+        });
+        sync()?;
+        self.marker.mark(&format!("{SYNCED}{}{hashes}", self.name))
+    }
+}
+
+impl DiskFile for TracedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.marker.mark(&format!("{OPERATION}Write {} {offset} {}", self.name, bytes.len()))?;
+        let written = self.file.write_at(bytes, offset)?;
+        self.with_shadow(|shadow| {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            shadow.resize(shadow.len().max(start + written), 0);
+            shadow[start..start + written].copy_from_slice(&bytes[..written]);
+        });
+        Ok(written)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.marker.mark(&format!("{OPERATION}SetLen {} {length}", self.name))?;
+        self.file.set_len(length)?;
+        self.with_shadow(|shadow| shadow.resize(usize::try_from(length).unwrap_or(usize::MAX), 0));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync(|| self.file.sync_data())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync(|| self.file.sync_all())
+    }
+}
+
+/// What a traced recording shows.
+#[derive(Default, Debug)]
+pub(super) struct Trace {
+    /// Every operation, in order.
+    pub(super) operations: Vec<String>,
+    /// Sectors that a sync covered.
+    pub(super) synced: u64,
+    /// Of these, those that no flush had covered when the sync returned, in words.
+    pub(super) missing: Vec<String>,
+}
+
+/// Small files may have no sectors of their own: `least` is the shortest that has.
+pub(super) fn trace(recording: &Recording, least: usize) -> Trace {
+    let mut trace = Trace::default();
+    let mut flushed = HashSet::new();
+    let mut covered = 0;
+    for event in &recording.events {
+        match event {
+            Event::Flush { covers } if *covers > covered => {
+                flushed.extend(recording.events[covered..*covers].iter().flat_map(hashes));
+                covered = *covers;
+            }
+            Event::Mark(mark) => {
+                if let Some(operation) = mark.strip_prefix(OPERATION) {
+                    trace.operations.push(operation.to_owned());
+                } else if let Some(synced) = mark.strip_prefix(SYNCED) {
+                    trace.look_for(synced, least, &flushed);
+                }
+            }
+            _ => {}
+        }
+    }
+    trace
+}
+
+/// The contents of the sectors that an event writes.
+fn hashes(event: &Event) -> Vec<u64> {
+    match event {
+        Event::Write { data, .. } => data.chunks_exact(SECTOR).map(|sector| hash(0, sector)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+impl Trace {
+    fn look_for(&mut self, synced: &str, least: usize, flushed: &HashSet<u64>) {
+        let mut words = synced.split(' ');
+        let name = words.next().unwrap_or_default();
+        let sectors: Vec<u64> = words.filter_map(|word| u64::from_str_radix(word, 16).ok()).collect();
+        if sectors.len() * SECTOR < least {
+            return;
+        }
+        self.synced += sectors.len() as u64;
+        for (number, _) in sectors.iter().enumerate().filter(|(_, sector)| !flushed.contains(sector)) {
+            self.missing.push(format!("the sync of {name} returned, and its sector {number} was not flushed"));
+        }
+    }
+}
