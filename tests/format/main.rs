@@ -1,0 +1,9 @@
+//! The format over time: directories that earlier builds wrote open for ever, and what a newer build wrote is refused
+//! by name. Beside it the models of `src/format/DECISIONS.md`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fixtures;
+mod script;
+mod write;
