@@ -5,5 +5,6 @@
 mod support;
 
 mod fixtures;
+mod refusals;
 mod script;
 mod write;
