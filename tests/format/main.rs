@@ -4,7 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archive;
 mod fixtures;
+mod names;
 mod refusals;
 mod script;
+mod startup;
 mod write;
