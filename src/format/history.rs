@@ -100,7 +100,7 @@ impl History {
             log_id: LogId(array_at(bytes, LOG_ID)),
             oldest: Lsn::new(u64_at(bytes, OLDEST)),
             first_number: u64_at(bytes, FIRST_NUMBER),
-            lives: records.iter().map(decode_life).collect(),
+            lives: records.iter().map(decode_life).collect::<Option<_>>().ok_or(Refusal::Impossible)?,
         };
         let complete = rest.is_empty() && u64_at(bytes, COUNT) == records.len() as u64;
         if complete && history.is_consistent() { Ok(history) } else { Err(Refusal::Impossible) }
@@ -123,19 +123,21 @@ impl History {
     }
 }
 
-fn decode_life(record: &[u8; LIFE]) -> Life {
+/// `None` if it holds what `to_bytes` would not write back: the next replacement of HISTORY would lose it.
+fn decode_life(record: &[u8; LIFE]) -> Option<Life> {
+    let (prepared, flags) = (u64_at(record, 40), u64_at(record, 48));
     let end = match u64_at(record, 32) {
-        OPEN => None,
-        lsn => Some(End {
-            lsn: Lsn::new(lsn),
-            prepared: Lsn::new(u64_at(record, 40)),
-            clean: u64_at(record, 48) & CLEAN != 0,
-        }),
+        OPEN if prepared == 0 && flags == 0 => None,
+        OPEN => return None,
+        lsn if flags & !CLEAN == 0 => {
+            Some(End { lsn: Lsn::new(lsn), prepared: Lsn::new(prepared), clean: flags & CLEAN != 0 })
+        }
+        _ => return None,
     };
-    Life {
+    Some(Life {
         incarnation: Incarnation { number: u64_at(record, 0), nonce: u64_at(record, 8) },
         key: u64_at(record, 16),
         begin: Lsn::new(u64_at(record, 24)),
         end,
-    }
+    })
 }

@@ -1,6 +1,7 @@
 //! The bytes on disk, and the decision table of recovery: SPECIFICATION.md, which `forelog::specification` shows.
 
 pub(crate) mod batch;
+pub(crate) mod features;
 pub(crate) mod fill;
 pub(crate) mod frame;
 pub(crate) mod history;
@@ -17,9 +18,6 @@ mod tests;
 
 /// The format version that this crate writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// The must-understand feature bits that this crate knows: none yet.
-pub(crate) const KNOWN_FEATURES: u64 = 0;
 
 /// Everything in a segment is aligned to this: the unit that lands whole (A1).
 pub(crate) const WORD: u64 = 8;

@@ -8,8 +8,9 @@
 //! | 16 | 8 | compatible feature bits |
 //! | 24 | 8 | must-understand feature bits |
 
+use super::features::KNOWN_FEATURES;
 use super::fields::{put, u32_at, u64_at};
-use super::{FORMAT_VERSION, KNOWN_FEATURES, Refusal};
+use super::{FORMAT_VERSION, Refusal};
 
 /// Length of the preamble.
 pub(super) const PREAMBLE: usize = 32;

@@ -11,7 +11,7 @@ use crate::disk::{Access, Disk, read_exact_at};
 use crate::format::history::{FILE_NAME, History};
 use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
-use crate::format::{FORMAT_VERSION, Refusal};
+use crate::format::{FORMAT_VERSION, Refusal, features};
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
 use crate::words::types::Lsn;
 
@@ -128,7 +128,7 @@ pub(super) fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
 }
 
 /// The error for a header that was refused.
-fn refused(refusal: Refusal, path: &Path, lsn: Lsn, cause: DamageCause) -> Error {
+pub(super) fn refused(refusal: Refusal, path: &Path, lsn: Lsn, cause: DamageCause) -> Error {
     match refusal {
         Refusal::Version(version) => Error::new(
             ErrorKind::Unsupported,
@@ -140,8 +140,9 @@ fn refused(refusal: Refusal, path: &Path, lsn: Lsn, cause: DamageCause) -> Error
         Refusal::Features(bits) => Error::new(
             ErrorKind::Unsupported,
             format!(
-                "{} uses features {bits:#x} that this forelog does not know: open it with a newer one",
-                path.display()
+                "{} uses features {bits:#x} that this forelog does not know ({}): open it with a newer one",
+                path.display(),
+                features::describe(bits)
             ),
         ),
         Refusal::Magic | Refusal::Checksum | Refusal::Impossible => Error::damaged(path, lsn, cause),

@@ -278,6 +278,11 @@ fn a_history_that_contradicts_itself_is_refused() {
     refused(72 + 32, 8193); // end above prepared
     refused(72 + 32, u64::MAX); // open, and not the last
     refused(128 + 24, 8191); // begin below what was prepared before
+    // What would be lost when HISTORY is written again.
+    refused(72 + 48, 2); // an unknown flag
+    refused(72 + 48, 1 << 63);
+    refused(128 + 40, 1); // prepared while open
+    refused(128 + 48, 1); // closed while open
 }
 
 /// The fuzz targets begin with these; the bytes before them say what to do with them.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::super::directory::read_info;
+use super::super::directory::{read_info, refused};
 use super::super::place::Place;
 use super::super::reader::{FrameReader, SegmentInfo};
 use super::{BadFile, Gap, LossCause};
 use crate::disk::{Access, Disk};
+use crate::format::Refusal;
 use crate::format::history::{FILE_NAME, History, Life};
 use crate::format::identity::Identity;
 use crate::format::segment::{SegmentHeader, base_of, file_name};
@@ -48,7 +49,7 @@ fn writer_of(identity: &Identity) -> Writer {
 impl Inventory {
     pub(super) fn take(place: &Place, names: &[OsString]) -> Result<Self> {
         let mut inventory = Inventory { history: None, lives: Vec::new(), bad_files: Vec::new(), lost: Vec::new() };
-        inventory.read_history(place);
+        inventory.read_history(place)?;
         let mut segments = Vec::new();
         let mut headless = Vec::new();
         let bases: Vec<u64> = names.iter().filter_map(|name| base_of(name.to_str()?)).collect();
@@ -59,6 +60,8 @@ impl Inventory {
         for base in bases {
             match read_info(place, base) {
                 Ok(info) => segments.push((base, info)),
+                // What a newer build wrote would be saved in part, and read as something else.
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
                 Err(_) => headless.push(base),
             }
         }
@@ -87,12 +90,16 @@ impl Inventory {
         self.bad_files.push(BadFile { file: file.to_owned(), cause });
     }
 
-    fn read_history(&mut self, place: &Place) {
+    fn read_history(&mut self, place: &Place) -> Result<()> {
         let path = place.path(FILE_NAME);
-        match place.read(&path).ok().and_then(|bytes| History::decode(&bytes).ok()) {
-            Some(history) => self.history = Some(history),
-            None => self.note(&path, BAD_HISTORY),
+        match place.read(&path).map(|bytes| History::decode(&bytes)) {
+            Ok(Ok(history)) => self.history = Some(history),
+            Ok(Err(refusal @ (Refusal::Version(_) | Refusal::Features(_)))) => {
+                return Err(refused(refusal, &path, Lsn::ZERO, DamageCause::BadHistory));
+            }
+            Ok(Err(Refusal::Magic | Refusal::Checksum | Refusal::Impossible)) | Err(_) => self.note(&path, BAD_HISTORY),
         }
+        Ok(())
     }
 
     /// A segment whose header is gone: its name tells the base, HISTORY or a neighbour the rest of its identity; that

@@ -1,0 +1,17 @@
+//! The must-understand feature bits: one registry for HISTORY, segment headers and MARK (DECISIONS.md, section 1).
+
+/// The bits that this build understands: none yet.
+pub(crate) const KNOWN_FEATURES: u64 = 0;
+
+/// The bits that are assigned. A bit is never given another meaning.
+const NAMES: [(u32, &str); 4] = [(0, "tables"), (1, "archived lives"), (2, "cuts"), (3, "range deletion")];
+
+/// The set bits for a message, by name where one is assigned.
+pub(crate) fn describe(bits: u64) -> String {
+    let set = (0..u64::BITS).filter(|bit| bits & 1 << bit != 0);
+    let name = |bit| match NAMES.iter().find(|(assigned, _)| *assigned == bit) {
+        Some((_, name)) => format!("{name} (bit {bit})"),
+        None => format!("bit {bit}"),
+    };
+    set.map(name).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,86 @@
+//! A disk for models: names in directories, with what a kill, a power loss and a failed fsync leave of them.
+//!
+//! A file's content is durable before it gets its name, as everywhere in the format; so only the names are at stake.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One name.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Entry<C> {
+    /// What an open sees.
+    now: Option<C>,
+    /// What a power loss may leave instead: what is durable, and every content since (A6).
+    otherwise: BTreeSet<Option<C>>,
+    /// Whether the next fsync makes it durable: not after a failed one (A9).
+    fresh: bool,
+}
+
+/// Names `N` in directories `D`, each with a content `C`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Names<D, N, C> {
+    entries: BTreeMap<(D, N), Entry<C>>,
+}
+
+impl<D: Ord + Copy, N: Ord + Clone, C: Ord + Clone> Names<D, N, C> {
+    pub(crate) fn new() -> Self {
+        Names { entries: BTreeMap::new() }
+    }
+
+    /// What an open sees.
+    pub(crate) fn get(&self, dir: D, name: &N) -> Option<&C> {
+        self.entries.get(&(dir, name.clone()))?.now.as_ref()
+    }
+
+    pub(crate) fn list(&self, dir: D) -> Vec<N> {
+        let there = self.entries.iter().filter(|((d, _), entry)| *d == dir && entry.now.is_some());
+        there.map(|((_, name), _)| name.clone()).collect()
+    }
+
+    /// A rename to this name, or a removal.
+    pub(crate) fn set(&mut self, dir: D, name: N, content: Option<C>) {
+        let absent = Entry { now: None, otherwise: BTreeSet::new(), fresh: true };
+        let entry = self.entries.entry((dir, name)).or_insert(absent);
+        entry.otherwise.insert(entry.now.take());
+        entry.otherwise.remove(&content);
+        entry.now = content;
+        entry.fresh = true;
+    }
+
+    /// The directory itself is gone.
+    pub(crate) fn clear(&mut self, dir: D) {
+        self.entries.retain(|(d, _), _| *d != dir);
+    }
+
+    fn of(&mut self, dir: D) -> impl Iterator<Item = &mut Entry<C>> {
+        self.entries.iter_mut().filter(move |((d, _), _)| *d == dir).map(|(_, entry)| entry)
+    }
+
+    /// A successful fsync of the directory.
+    pub(crate) fn sync(&mut self, dir: D) {
+        self.of(dir).filter(|entry| entry.fresh).for_each(|entry| entry.otherwise.clear());
+        self.entries.retain(|_, entry| entry.now.is_some() || !entry.otherwise.is_empty());
+    }
+
+    /// A failed one (A9): what was pending may be there or not, and no later fsync tells.
+    pub(crate) fn fail_to_sync(&mut self, dir: D) {
+        self.of(dir).filter(|entry| !entry.otherwise.is_empty()).for_each(|entry| entry.fresh = false);
+    }
+
+    /// Every state that a power loss may leave: each name as it was durable, or as at any moment since.
+    pub(crate) fn power_losses(&self) -> Vec<Self> {
+        let mut states = vec![Names::new()];
+        for (key, entry) in &self.entries {
+            let choices = || entry.otherwise.iter().chain([&entry.now]);
+            let with = |state: &Self, content: &Option<C>| {
+                let mut next = state.clone();
+                if content.is_some() {
+                    let entry = Entry { now: content.clone(), otherwise: BTreeSet::new(), fresh: true };
+                    next.entries.insert(key.clone(), entry);
+                }
+                next
+            };
+            states = states.iter().flat_map(|state| choices().map(|content| with(state, content))).collect();
+        }
+        states
+    }
+}
