@@ -32,7 +32,6 @@ use crate::words::sync::{AtomicBool, Mutex, yield_now};
 use crate::words::types::{CommitMode, Lsn};
 
 /// What transactions need of an engine.
-#[derive(Debug)]
 pub(crate) struct Pipeline {
     /// Tells the handles of one open engine from those of another.
     pub(crate) id: u64,
@@ -47,7 +46,7 @@ pub(crate) struct Pipeline {
 }
 
 /// What the order lock guards.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Order {
     /// The newest commits, if they have their places in the log and were not applied yet. Whoever needs them in the index
     /// applies them.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::types::{Lsn, Token};
 
 /// A result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[cfg(test)]
 #[path = "error_tests.rs"]

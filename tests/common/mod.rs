@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use forelog::sim::{OpKind, Phase, SimDisk};
-use forelog::{CommitMode, Engine, Error, ErrorKind, Keyspace, Options, Receipt, Result};
+use forelog::{CommitMode, Engine, Error, ErrorKind, Keyspace, Options, Receipt, Result, Transaction, TryCommitError};
 
 /// Where the database is on a simulated disk.
 pub(crate) const DB: &str = "db";
@@ -60,16 +60,23 @@ pub(crate) fn get(engine: &Engine, keyspace: &Keyspace, key: &str) -> Option<Str
 
 /// The error of a call that has to fail.
 #[track_caller]
-pub(crate) fn error_of<T>(result: Result<T>) -> Error {
+pub(crate) fn error_of<T, E: Into<Error>>(result: Result<T, E>) -> Error {
     match result {
         Ok(_) => panic!("an error was expected"),
-        Err(error) => error,
+        Err(error) => error.into(),
     }
+}
+
+/// The error of a commit that has to give its transaction back, and the transaction.
+#[track_caller]
+pub(crate) fn given_back(result: Result<Receipt, TryCommitError>) -> (Error, Transaction) {
+    let (error, transaction) = result.expect_err("an error was expected").into_parts();
+    (error, transaction.expect("nothing was done"))
 }
 
 /// The kind of the error of a call that has to fail.
 #[track_caller]
-pub(crate) fn kind_of<T>(result: Result<T>) -> ErrorKind {
+pub(crate) fn kind_of<T, E: Into<Error>>(result: Result<T, E>) -> ErrorKind {
     error_of(result).kind()
 }
 

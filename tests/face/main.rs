@@ -1,0 +1,6 @@
+//! The public face: what a program that uses the crate can write, sees printed, and is told.
+
+mod bounds;
+mod errors;
+mod printed;
+mod words;
