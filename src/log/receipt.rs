@@ -30,7 +30,7 @@ use crate::words::types::{Lsn, Token};
 /// # let _ = std::fs::remove_dir_all(&dir);
 /// use forelog::{CommitMode, Engine};
 /// let engine = Engine::open(&dir)?;
-/// let events = engine.keyspace("events")?;
+/// let events = engine.create_keyspace("events")?;
 /// let mut tx = engine.begin()?;
 /// tx.put(&events, b"1", b"started")?;
 /// let receipt = tx.commit_with(CommitMode::Async)?;
