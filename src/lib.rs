@@ -35,7 +35,8 @@
 //!
 //! Modes mix freely: there is one log in one order, so a durable commit proves every earlier one durable. What a crash
 //! could take is bounded at every instant by the [`LossBudget`]; what it took is told by [`Engine::recovery`] and, for
-//! each commit, by [`Engine::outcome`].
+//! each commit, by [`Engine::outcome`]. What was derived from it, such as the next id, is derived again: see
+//! [`CommitMode`].
 //!
 //! # When a file is damaged
 //!
@@ -100,7 +101,7 @@ pub use log::poison::Poisoned;
 pub use log::receipt::Receipt;
 pub use log::recover::Recovery;
 pub use log::stats::Stats;
-pub use txn::{Entries, Keyspace, Snapshot, Transaction, WriteBatch};
+pub use txn::{Entries, KeyBounds, Keyspace, Snapshot, Transaction, TryCommitError, WriteBatch};
 pub use words::error::{Damage, DamageCause, Error, ErrorKind, Result};
 pub use words::options::LossBudget;
 pub use words::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};

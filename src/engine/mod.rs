@@ -3,18 +3,23 @@
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
 mod open;
+mod options;
 pub(crate) mod salvage;
 mod save;
 
 #[cfg(test)]
 mod tests;
 
+pub use options::Options;
 pub use save::CopyReport;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{self, Disk, IoBackend, MemoryDisk, OsDisk};
+#[cfg(feature = "unstable")]
+use crate::disk::Disk;
+use crate::disk::{IoBackend, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
@@ -22,88 +27,24 @@ use crate::log::{self, AtRisk, Patience, Poisoned, Recovery, Scrub, ScrubOptions
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::options::{Settings, setters};
 use crate::words::plant::planted;
 use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
-
-/// How an [`Engine`] is opened.
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let dir = std::env::temp_dir().join(format!("forelog-doc-options-{}", std::process::id()));
-/// # let _ = std::fs::remove_dir_all(&dir);
-/// use forelog::{CommitMode, LossBudget, Options};
-/// use std::time::Duration;
-/// let engine = Options::new()
-///     .commit_mode(CommitMode::Async)
-///     .flush_interval(Duration::from_millis(2))
-///     .loss_budget(LossBudget::default().max_commits(10_000))
-///     .open(&dir)?;
-/// # drop(engine); std::fs::remove_dir_all(&dir)?;
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    settings: Settings,
-}
-
-impl Options {
-    /// The defaults.
-    pub fn new() -> Self {
-        Options::default()
-    }
-
-    /// The mode of [`Transaction::commit`] and of keyspace creation. Default [`CommitMode::Sync`].
-    #[must_use]
-    pub fn commit_mode(mut self, mode: CommitMode) -> Self {
-        self.settings.commit_mode = mode;
-        self
-    }
-
-    setters!();
-
-    /// Opens the database in directory `dir`, creating it if needed.
-    ///
-    /// # Errors
-    /// As [`Engine::open`].
-    pub fn open(self, dir: impl AsRef<Path>) -> Result<Engine> {
-        let disk = disk::operating_system(self.settings.io_uring);
-        self.on(disk, dir.as_ref())
-    }
-
-    /// Opens a new database that lives in memory alone: see [`Engine::in_memory`].
-    ///
-    /// # Errors
-    /// As [`Engine::open`].
-    pub fn in_memory(self) -> Result<Engine> {
-        self.create(true).on(Arc::new(MemoryDisk::new()), "memory".as_ref())
-    }
-
-    /// Opens the database on a disk of your own.
-    ///
-    /// # Errors
-    /// As [`Engine::open`].
-    #[cfg(feature = "unstable")]
-    pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Engine> {
-        self.on(disk, dir.as_ref())
-    }
-
-    fn on(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Engine> {
-        let (pipeline, log) = open::open(disk, dir, self.settings)?;
-        Ok(Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) })
-    }
-}
 
 /// An open database.
 ///
 /// Cheap to clone and to share between threads. [`Engine::close`] closes it for all clones; dropping the last clone
 /// does the same without telling of errors, waits for the device only, and may be done anywhere, in a callback too.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pipeline().log.show("Engine", f)
+    }
+}
+
 struct Inner {
     pipeline: Arc<Pipeline>,
     log: log::Handle,
@@ -477,6 +418,17 @@ impl Engine {
 
     /// Closes the engine for all clones: makes every commit durable, ends the log cleanly, releases the lock. Waiters
     /// and receipts get their answer; snapshots that are held stay readable.
+    ///
+    /// # When the program ends
+    ///
+    /// - **An engine in a `static` is never dropped**, nor is one that lives when `std::process::exit` is called: what
+    ///   was committed with `Async`, `Within` or `Written` since the last flush is then lost like in a crash (`Written`
+    ///   only by a power loss). Call this, or [`Engine::flush`], before `main` returns.
+    /// - **A limit on the size of files** (`ulimit -f`, `RLIMIT_FSIZE`) ends the process by the signal SIGXFSZ as soon as
+    ///   a segment would exceed it; what was durable stays. A program that ignores the signal
+    ///   (`libc::signal(libc::SIGXFSZ, libc::SIG_IGN)`, or `trap '' XFSZ` in the shell that starts it) gets
+    ///   [`ErrorKind::DiskFull`] instead, and goes on; so does one whose segments
+    ///   ([`Options::segment_bytes`]) fit the limit.
     ///
     /// # Errors
     /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.

@@ -47,5 +47,5 @@ fn load(loader: &mut Loader, lsn: Lsn, payload: &[u8]) -> Result<()> {
 }
 
 fn panicked(_: Panicked) -> Error {
-    Error::new(ErrorKind::Io, "bug in forelog: the thread that loads the index panicked")
+    Error::bug("the thread that loads the index panicked")
 }

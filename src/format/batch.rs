@@ -188,11 +188,17 @@ pub fn encoded_len(op: &Op<'_>) -> usize {
 }
 
 /// Writes a batch.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BatchBuilder {
     bytes: Vec<u8>,
     count: usize,
     only_writes: bool,
+}
+
+impl fmt::Debug for BatchBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.batch().fmt(f)
+    }
 }
 
 impl Default for BatchBuilder {
@@ -275,7 +281,6 @@ impl BatchBuilder {
 
     /// How many bytes the batch has so far.
     #[allow(clippy::len_without_is_empty, reason = "the version is always there")]
-    #[cfg(any(test, feature = "unstable"))]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -309,11 +314,18 @@ impl BatchBuilder {
 }
 
 /// A valid batch, borrowed from its bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Batch<'a> {
     bytes: &'a [u8],
     count: usize,
     only_writes: bool,
+}
+
+/// How much there is, and nothing of what it is: that is the user's.
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("operations", &self.count).field("bytes", &self.bytes.len()).finish()
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -375,9 +387,15 @@ impl<'a> IntoIterator for &Batch<'a> {
 }
 
 /// The operations of a [`Batch`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ops<'a> {
     reader: Reader<'a>,
+}
+
+impl fmt::Debug for Ops<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ops")
+    }
 }
 
 impl<'a> Iterator for Ops<'a> {
@@ -392,7 +410,7 @@ impl<'a> Iterator for Ops<'a> {
 }
 
 /// A position in bytes that may be anything.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -49,7 +49,8 @@ impl Garbage {
 
     /// The next dropped keyspace that nobody can see any more: forget it. Its keys go by and by.
     pub(super) fn next_unseen(&mut self, horizon: &Horizon) -> Option<Arc<Tree>> {
-        let tree = self.dropped.pop_front_if(|tree| tree.dropped().is_some_and(|lsn| horizon.is_past(lsn)))?;
+        self.dropped.front().filter(|tree| tree.dropped().is_some_and(|lsn| horizon.is_past(lsn)))?;
+        let tree = self.dropped.pop_front()?;
         self.shed.push_back(Arc::clone(&tree));
         Some(tree)
     }
@@ -59,7 +60,8 @@ impl Garbage {
     pub(super) fn prune(&mut self, budget: usize, horizon: &Horizon) -> usize {
         let mut used = 0;
         while used < budget
-            && let Some((_, place)) = self.waiting.pop_front_if(|(lsn, _)| horizon.is_settled(*lsn))
+            && self.waiting.front().is_some_and(|(lsn, _)| horizon.is_settled(*lsn))
+            && let Some((_, place)) = self.waiting.pop_front()
         {
             let Some(tree) = place.upgrade() else { continue };
             let settled = tree.settle(budget - used, horizon, &mut self.filings);

@@ -19,7 +19,7 @@ use super::waiters::{Callback, Signal, Slot, Waiter, Waiters};
 use crate::disk::{write_all_at, write_and_sync};
 use crate::format::frame;
 use crate::words::clock::{self, Moment};
-use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::error::{Error, Result};
 use crate::words::plant::planted;
 use crate::words::sync;
 
@@ -315,7 +315,7 @@ impl Shared {
     /// Takes the log buffer to be written, all of it; returns where it ends, if there is anything in it.
     fn take_buffer(&self, writer: &mut Writer) -> std::result::Result<Option<u64>, Stopped> {
         if writer.unfinished {
-            let cause = Error::new(ErrorKind::Io, "a write to the log did not return");
+            let cause = Error::bug("a write to the log did not return");
             return Err(self.stop(cause));
         }
         let end = {
@@ -430,7 +430,7 @@ impl<'a> SyncRight<'a> {
 impl Drop for SyncRight<'_> {
     fn drop(&mut self) {
         if !self.returned {
-            self.shared.stop(Error::new(ErrorKind::Io, "a flush panicked"));
+            self.shared.stop(Error::bug("a flush panicked"));
             self.shared.tell_of_poison();
         }
         self.shared.wake_served(HandOn::Right { flush: self.took });

@@ -278,7 +278,7 @@ struct Preparer<'a> {
 impl Drop for Preparer<'_> {
     fn drop(&mut self) {
         if !self.returned {
-            self.shared.stop(Error::new(ErrorKind::Io, "the preparation of a segment panicked"));
+            self.shared.stop(Error::bug("the preparation of a segment panicked"));
             self.shared.tell_of_poison();
         }
     }

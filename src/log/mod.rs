@@ -24,6 +24,7 @@
 // | `salvage` | what can be proven whole of a log in any state |
 // | `reader` | reads and checks frames, for all of the above and for `verify` and `dump` |
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,9 +143,15 @@ impl LogOptions {
 /// # std::fs::remove_dir_all(&dir)?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Log {
     handle: Arc<Handle>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared().fmt(f)
+    }
 }
 
 /// Closes the log when the last clone is dropped.

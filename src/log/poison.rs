@@ -14,7 +14,7 @@ pub(crate) struct Stopped;
 impl From<OutOfOrder> for Error {
     fn from(step: OutOfOrder) -> Self {
         let OutOfOrder { mark, from, to } = step;
-        Error::new(ErrorKind::Io, format!("bug in forelog: the {mark} position moved from {from:#x} to {to:#x}"))
+        Error::bug(format_args!("the {mark} position moved from {from:#x} to {to:#x}"))
     }
 }
 
@@ -95,11 +95,14 @@ impl Shared {
     /// The error for new commits.
     pub(crate) fn refusal(&self) -> Error {
         match self.poisoned() {
-            Some(poison) => Error::new(
-                ErrorKind::Poisoned,
-                "an earlier write or fsync failed and no more commits are taken: close, check the disk, reopen",
-            )
-            .with_source(poison.cause.clone()),
+            Some(poison) => {
+                let message = if poison.cause.kind() == ErrorKind::Internal {
+                    "the log stopped and no more commits are taken: close and reopen"
+                } else {
+                    "an earlier write or fsync failed and no more commits are taken: close, check the disk, reopen"
+                };
+                Error::new(ErrorKind::Poisoned, message).with_source(poison.cause.clone())
+            }
             None => Error::new(ErrorKind::Closed, "the database was closed: open it again"),
         }
     }

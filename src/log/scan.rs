@@ -1,5 +1,6 @@
 //! Reading the log: a scan of what is durable, and a tail that follows it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
 /// One record of the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
     /// Where it ends.
@@ -23,8 +24,15 @@ pub struct Record {
     pub payload: Vec<u8>,
 }
 
+/// Its place and its size: what is in it is the user's.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Record { lsn, payload } = self;
+        f.debug_struct("Record").field("lsn", lsn).field("bytes", &payload.len()).finish()
+    }
+}
+
 /// A position in the records of a log, moving forward.
-#[derive(Debug)]
 pub(crate) struct Cursor {
     shared: Arc<Shared>,
     /// End of the last record passed.
@@ -198,7 +206,6 @@ fn retired(oldest: Lsn, after: Lsn) -> Error {
 }
 
 /// The records that were durable when the scan began, in order. After an error it ends.
-#[derive(Debug)]
 pub struct Scan {
     cursor: Cursor,
     bound: u64,
@@ -207,6 +214,13 @@ pub struct Scan {
 impl Scan {
     pub(crate) fn new(shared: &Arc<Shared>, after: Lsn) -> Result<Self> {
         Ok(Scan { cursor: Cursor::new(shared, after)?, bound: shared.positions.durable() })
+    }
+}
+
+impl fmt::Debug for Scan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (passed, up_to) = (Lsn::new(self.cursor.position), Lsn::new(self.bound));
+        f.debug_struct("Scan").field("passed", &passed).field("up_to", &up_to).finish_non_exhaustive()
     }
 }
 
@@ -219,10 +233,15 @@ impl Iterator for Scan {
 }
 
 /// Follows the log: the records in order, each as soon as it is durable.
-#[derive(Debug)]
 pub struct Tail {
     cursor: Cursor,
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tail").field("passed", &Lsn::new(self.cursor.position)).finish_non_exhaustive()
+    }
 }
 
 impl Tail {

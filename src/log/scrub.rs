@@ -1,5 +1,6 @@
 //! Scrub: reads the log under an open engine in the background, and checks every frame. It changes nothing.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::directory::read_info;
@@ -57,9 +58,15 @@ pub struct ScrubProgress {
 }
 
 /// A scrub that was begun. It goes on when this is dropped, until it is done or the log is closed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Scrub {
     task: Arc<Task>,
+}
+
+impl fmt::Debug for Scrub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrub").field("progress", &self.progress()).finish()
+    }
 }
 
 impl Scrub {

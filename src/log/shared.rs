@@ -4,6 +4,7 @@
 //! the callbacks are taken last. None is held during an fsync; `writer` is held during a write call, which is what it is
 //! for; `lives` during the begin and the end of an incarnation; `mark` while the mark is written, with no other.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -83,7 +84,6 @@ pub(crate) enum Closing {
 }
 
 /// One open log.
-#[derive(Debug)]
 pub(crate) struct Shared {
     /// For the background threads, which share it too.
     pub(crate) me: Weak<Shared>,
@@ -118,7 +118,25 @@ pub(crate) struct Shared {
     pub(crate) generation: u64,
 }
 
+/// A line, which takes no lock and shows nothing of the records: handles are printed by programs that log what they do.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show("Log", f)
+    }
+}
+
 impl Shared {
+    /// The line that a handle called `name` prints.
+    pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("dir", &self.place.dir)
+            .field("log_id", &self.log_id)
+            .field("appended", &Lsn::new(self.positions.appended()))
+            .field("durable", &self.durable())
+            .field("poisoned", &self.poisoned().is_some())
+            .finish_non_exhaustive()
+    }
+
     /// Refuses a handle that crossed `fork()`.
     pub(crate) fn check_process(&self) -> Result<()> {
         if self.generation == process::generation() {

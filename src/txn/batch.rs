@@ -1,5 +1,6 @@
 //! Blind write batches.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,6 @@ use crate::words::types::{CommitMode, Lsn};
 /// # drop(engine); std::fs::remove_dir_all(&dir)?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 pub struct WriteBatch {
     pipeline: Arc<Pipeline>,
     ops: BatchBuilder,
@@ -40,6 +40,13 @@ pub struct WriteBatch {
     first: Option<Arc<Tree>>,
     /// The others.
     others: Vec<Arc<Tree>>,
+}
+
+impl fmt::Debug for WriteBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (writes, bytes) = (self.ops.batch().len(), self.ops.len());
+        f.debug_struct("WriteBatch").field("writes", &writes).field("bytes", &bytes).finish_non_exhaustive()
+    }
 }
 
 impl WriteBatch {

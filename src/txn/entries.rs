@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::writes::is_empty;
@@ -115,22 +114,4 @@ impl fmt::Debug for Entries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entries").finish_non_exhaustive()
     }
-}
-
-/// The bounds of a range of keys that a caller gave, as slices.
-pub(super) fn slices<'a, K: AsRef<[u8]> + 'a>(range: &'a impl std::ops::RangeBounds<K>) -> KeyRange<'a> {
-    (range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
-}
-
-/// The first key after all that begin with `prefix`; `None` if there is none.
-pub(super) fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] += 1;
-    Some(end)
-}
-
-/// The range of keys that begin with `prefix`, given the end that [`end_of_prefix`] found.
-pub(super) fn prefix_range<'a>(prefix: &'a [u8], end: Option<&'a [u8]>) -> KeyRange<'a> {
-    (Bound::Included(prefix), end.map_or(Bound::Unbounded, Bound::Excluded))
 }

@@ -3,27 +3,31 @@
 //! | file | what it does |
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
-//! | `transaction` | serializable transactions with read-your-writes |
+//! | `transaction`, `try_commit_error` | serializable transactions with read-your-writes; what gives one back |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
 //! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |
-//! | `range` | iteration over a snapshot, with a transaction's own writes laid over it |
+//! | `bounds`, `entries` | the range of keys that is asked for; iteration over a snapshot, with a transaction's own writes laid over it |
 //! | `keyspace` | the handle of a keyspace |
 
 mod batch;
+mod bounds;
 mod entries;
 mod keyspace;
 pub(crate) mod pipeline;
 mod reads;
 mod snapshot;
 mod transaction;
+mod try_commit_error;
 mod writes;
 
 #[cfg(test)]
 mod tests;
 
 pub use batch::WriteBatch;
+pub use bounds::KeyBounds;
 pub use entries::Entries;
 pub use keyspace::Keyspace;
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;
+pub use try_commit_error::TryCommitError;

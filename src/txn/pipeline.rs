@@ -32,7 +32,6 @@ use crate::words::sync::{AtomicBool, Mutex, yield_now};
 use crate::words::types::{CommitMode, Lsn};
 
 /// What transactions need of an engine.
-#[derive(Debug)]
 pub(crate) struct Pipeline {
     /// Tells the handles of one open engine from those of another.
     pub(crate) id: u64,
@@ -47,7 +46,7 @@ pub(crate) struct Pipeline {
 }
 
 /// What the order lock guards.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Order {
     /// The newest commits, if they have their places in the log and were not applied yet. Whoever needs them in the index
     /// applies them.
@@ -117,13 +116,9 @@ impl Drop for Unapplied<'_> {
     fn drop(&mut self) {
         if !self.is_applied {
             // The error is there already, if it was one. Whoever waits is told by the thread that flushes.
-            self.log.stop(bug("a commit could not be applied to the index"));
+            self.log.stop(Error::bug("a commit could not be applied to the index"));
         }
     }
-}
-
-fn bug(what: &str) -> Error {
-    Error::new(ErrorKind::Io, format!("bug in forelog: {what}"))
 }
 
 /// Looks, under the order lock, whether a commit may still take its place.
@@ -245,7 +240,7 @@ impl Pipeline {
         }
         let mut applying = Unapplied { log: &self.log, is_applied: false };
         self.index.apply_all(commits, batch, self.log.durable()).map_err(|error| {
-            let error = bug(&error.to_string());
+            let error = Error::bug(error);
             self.log.stop(error.clone());
             error
         })?;

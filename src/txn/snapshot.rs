@@ -1,9 +1,10 @@
 //! A reader's consistent view.
 
-use std::ops::RangeBounds;
+use std::fmt;
 use std::sync::Arc;
 
-use super::entries::{Entries, end_of_prefix, prefix_range, slices};
+use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
+use super::entries::Entries;
 use super::keyspace::Keyspace;
 use super::pipeline::Pipeline;
 use crate::index::{Hold, Value};
@@ -37,7 +38,7 @@ use crate::words::types::Lsn;
 /// # drop(engine); std::fs::remove_dir_all(&dir)?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Snapshot {
     hold: Hold,
     /// Dropped, and so pruning, after the hold is gone.
@@ -46,11 +47,17 @@ pub struct Snapshot {
 
 /// Prunes what a snapshot kept: without further commits nobody else would. The next one to go, or the next commit,
 /// prunes what is left.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Pruner(Arc<Pipeline>);
 
 /// Old versions that are pruned when a snapshot goes, at most.
 const PRUNED_AT_DROP: usize = 1024;
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("lsn", &self.lsn()).finish_non_exhaustive()
+    }
+}
 
 impl Snapshot {
     pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: Hold) -> Self {
@@ -88,13 +95,13 @@ impl Snapshot {
         Ok(keyspace.at(self.pipeline(), self.lsn())?.get(key.as_ref(), self.lsn()))
     }
 
-    /// The entries in a range of keys, such as `"a".."b"` or `..`.
+    /// The entries in a range of keys, such as `"a".."b"` or `..`: see [`KeyBounds`].
     ///
     /// # Errors
     /// As [`Snapshot::get`].
-    pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Entries> {
+    pub fn range(&self, keyspace: &Keyspace, range: impl KeyBounds) -> Result<Entries> {
         let tree = keyspace.at(self.pipeline(), self.lsn())?;
-        Ok(Entries::new(tree, slices(&range), Vec::new(), &self.hold))
+        Ok(Entries::new(tree, range.bounds(), Vec::new(), &self.hold))
     }
 
     /// All entries.
@@ -102,7 +109,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn iter(&self, keyspace: &Keyspace) -> Result<Entries> {
-        self.range::<&[u8]>(keyspace, ..)
+        self.range(keyspace, ..)
     }
 
     /// The entries whose keys begin with `prefix`.

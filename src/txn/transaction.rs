@@ -1,20 +1,22 @@
 //! Serializable transactions.
 
-use std::ops::RangeBounds;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::refuse_waiting_mode;
-use super::entries::{Entries, end_of_prefix, prefix_range, slices};
+use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
+use super::entries::Entries;
 use super::keyspace::Keyspace;
 use super::pipeline::{Check, Pipeline};
 use super::reads::Reads;
+use super::try_commit_error::TryCommitError;
 use super::writes::Writes;
 use crate::index::{Hold, KeyRange, Tree, Value};
 use crate::log::{Patience, Receipt};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
-use crate::words::error::{Error, Result};
+use crate::words::error::Result;
 use crate::words::types::{CommitMode, Lsn};
 
 /// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit
@@ -43,24 +45,37 @@ use crate::words::types::{CommitMode, Lsn};
 /// # drop(engine); std::fs::remove_dir_all(&dir)?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
+///
+/// In a mode other than `Sync` a crash can take the last counts, and they are handed out again: see [`CommitMode`].
+///
+/// A transaction that was committed cannot be used again, which the compiler knows:
+///
+/// ```compile_fail,E0382
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = forelog::Engine::in_memory()?;
+/// # let counters = engine.create_keyspace("counters")?;
+/// let mut tx = engine.begin()?;
+/// tx.try_commit_with(forelog::CommitMode::Async)?;
+/// tx.put(&counters, b"visits", [1])?;
+/// # Ok(()) }
+/// ```
 pub struct Transaction {
     pipeline: Arc<Pipeline>,
     hold: Hold,
     reads: Reads,
     writes: Writes,
-    finished: bool,
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (snapshot, writes) = (self.snapshot_lsn(), self.writes.len());
+        f.debug_struct("Transaction").field("snapshot", &snapshot).field("writes", &writes).finish_non_exhaustive()
+    }
 }
 
 impl Transaction {
     pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: Hold) -> Self {
-        Transaction {
-            pipeline: Arc::clone(pipeline),
-            hold,
-            reads: Reads::default(),
-            writes: Writes::default(),
-            finished: false,
-        }
+        Transaction { pipeline: Arc::clone(pipeline), hold, reads: Reads::default(), writes: Writes::default() }
     }
 
     /// The LSN of the newest commit that it sees.
@@ -69,9 +84,6 @@ impl Transaction {
     }
 
     fn tree<'k>(&self, keyspace: &'k Keyspace) -> Result<&'k Arc<Tree>> {
-        if self.finished {
-            return Err(Error::invalid_input("the transaction has been committed: begin another one"));
-        }
         keyspace.at(&self.pipeline, self.hold.lsn())
     }
 
@@ -89,14 +101,14 @@ impl Transaction {
         Ok(tree.get(key, self.hold.lsn()))
     }
 
-    /// The entries in a range of keys, such as `"a".."b"` or `..`, with the writes made so far. The whole range counts
-    /// as read: a key that appears in it later is a conflict.
+    /// The entries in a range of keys, such as `"a".."b"` or `..` (see [`KeyBounds`]), with the writes made so far. The
+    /// whole range counts as read: a key that appears in it later is a conflict.
     ///
     /// # Errors
     /// As [`Transaction::get`].
-    pub fn range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Entries> {
+    pub fn range(&mut self, keyspace: &Keyspace, range: impl KeyBounds) -> Result<Entries> {
         let tree = self.tree(keyspace)?;
-        Ok(self.read_range(tree, slices(&range)))
+        Ok(self.read_range(tree, range.bounds()))
     }
 
     /// All entries, as [`Transaction::range`].
@@ -104,7 +116,7 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::get`].
     pub fn iter(&mut self, keyspace: &Keyspace) -> Result<Entries> {
-        self.range::<&[u8]>(keyspace, ..)
+        self.range(keyspace, ..)
     }
 
     /// The entries whose keys begin with `prefix`, as [`Transaction::range`].
@@ -162,20 +174,20 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::commit`].
-    pub fn commit_with(mut self, mode: CommitMode) -> Result<Receipt> {
+    pub fn commit_with(self, mode: CommitMode) -> Result<Receipt> {
         self.commit_within(mode, Patience::Forever)
     }
 
     /// Commits without waiting for the device: neither for room in the loss budget, nor for a log segment, nor for an
-    /// fsync. After [`WouldBlock`](ErrorKind::WouldBlock) the transaction is as it was and can be tried again.
+    /// fsync. If it cannot be, the error gives the transaction back as it was, to be tried again.
     /// (The first commit after an open prepares the log, which takes some milliseconds, in this mode too.)
     ///
     /// # Errors
     /// [`WouldBlock`](ErrorKind::WouldBlock); [`InvalidInput`](ErrorKind::InvalidInput) for the mode `Sync`; otherwise
     /// as [`Transaction::commit`].
-    pub fn try_commit_with(&mut self, mode: CommitMode) -> Result<Receipt> {
-        refuse_waiting_mode(mode)?;
-        self.commit_within(mode, Patience::Never)
+    pub fn try_commit_with(self, mode: CommitMode) -> Result<Receipt, TryCommitError> {
+        let committed = refuse_waiting_mode(mode).and_then(|()| self.commit_within(mode, Patience::Never));
+        committed.map_err(|error| TryCommitError::new(error, self))
     }
 
     /// Commits, waiting for at most `time` for room and durability together, also while the device stalls: the
@@ -183,28 +195,22 @@ impl Transaction {
     ///
     /// # Errors
     /// [`TimedOut`](ErrorKind::TimedOut): with a token, the commit took its place and is visible, and only its
-    /// durability is pending; without one nothing was done, and the transaction can be tried again. Otherwise as
+    /// durability is pending; without one nothing was done, and the error gives the transaction back. Otherwise as
     /// [`Transaction::commit`].
-    pub fn commit_timeout(&mut self, mode: CommitMode, time: Duration) -> Result<Receipt> {
-        self.commit_within(mode, Patience::lasting(time))
+    pub fn commit_timeout(self, mode: CommitMode, time: Duration) -> Result<Receipt, TryCommitError> {
+        let committed = self.commit_within(mode, Patience::lasting(time));
+        committed.map_err(|error| TryCommitError::new(error, self))
     }
 
-    fn commit_within(&mut self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
+    fn commit_within(&self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
         self.pipeline.check_open()?;
-        if self.finished {
-            return Err(Error::invalid_input("the transaction has been committed: begin another one"));
-        }
         if self.writes.is_empty() {
-            self.finished = true;
             return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));
         }
         let check = || self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
         let everything = |_: &_| check();
         let check = if self.reads.is_empty() { Check::Keyspaces(&check) } else { Check::Everything(&everything) };
-        let committed = self.pipeline.commit(self.writes.encode()?.batch(), mode, patience, check);
-        // Without a token nothing was done, so the caller may try again.
-        self.finished = committed.as_ref().err().is_none_or(|error| error.token().is_some());
-        committed
+        self.pipeline.commit(self.writes.encode()?.batch(), mode, patience, check)
     }
 
     /// Gives the transaction up. Dropping it does the same.

@@ -44,6 +44,11 @@ impl Writes {
         self.trees.is_empty()
     }
 
+    /// How many keys are written.
+    pub(super) fn len(&self) -> usize {
+        self.trees.values().map(|writes| writes.keys.len()).sum()
+    }
+
     pub(super) fn put(&mut self, tree: &Arc<Tree>, key: &[u8], value: &[u8]) -> Result<()> {
         check_key(key)?;
         check_value(value)?;

@@ -8,7 +8,11 @@ use std::sync::Arc;
 use super::types::{Lsn, Token};
 
 /// A result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;
 
 /// What went wrong, as seen by a caller who must decide what to do next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -33,7 +37,7 @@ pub enum ErrorKind {
     Damaged,
     /// The disk is full. Nothing was done; free some space and try again.
     DiskFull,
-    /// The operating system refused, see the source.
+    /// The operating system refused: see [`Error::io_error`].
     Io,
     /// An earlier write or fsync failed; the engine takes no more commits. Reads go on. Close and reopen.
     Poisoned,
@@ -49,6 +53,42 @@ pub enum ErrorKind {
     KeyspaceDropped,
     /// The position asked for was retired.
     Retired,
+    /// A bug of forelog, or a panic inside of it (of a disk of your own, for example), and nothing that the operating
+    /// system or the medium did: close, reopen, and please report the text. Nothing on disk is wrong because of it.
+    Internal,
+}
+
+#[cfg(test)]
+impl ErrorKind {
+    /// All of them; a kind that is missing here does not compile.
+    pub(crate) const ALL: [ErrorKind; 18] = {
+        use ErrorKind::*;
+        match InvalidInput {
+            InvalidInput | Conflict | WouldBlock | TimedOut | Locked | NotADatabase | Unsupported | Damaged => {}
+            DiskFull | Io | Poisoned | Indeterminate | Closed | Forked | NoSuchKeyspace | KeyspaceDropped => {}
+            Retired | Internal => {}
+        }
+        [
+            InvalidInput,
+            Conflict,
+            WouldBlock,
+            TimedOut,
+            Locked,
+            NotADatabase,
+            Unsupported,
+            Damaged,
+            DiskFull,
+            Io,
+            Poisoned,
+            Indeterminate,
+            Closed,
+            Forked,
+            NoSuchKeyspace,
+            KeyspaceDropped,
+            Retired,
+            Internal,
+        ]
+    };
 }
 
 /// What kind of damage was found.
@@ -122,6 +162,11 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, message)
     }
 
+    /// What only a bug, or a panic inside of forelog, can bring about.
+    pub(crate) fn bug(what: impl fmt::Display) -> Self {
+        Error::new(ErrorKind::Internal, format!("bug in forelog: {what}. Close it, reopen it, and please report this"))
+    }
+
     /// An operating-system error while doing `what` to `path`.
     pub(crate) fn io(what: &str, path: &Path, source: io::Error) -> Self {
         let kind = if is_disk_full(&source) { ErrorKind::DiskFull } else { ErrorKind::Io };
@@ -171,6 +216,17 @@ impl Error {
         self.0.damage.as_ref()
     }
 
+    /// What the operating system said, if that is the cause.
+    ///
+    /// The text of it is part of this error's own, so it is not its [`source`](std::error::Error::source).
+    pub fn io_error(&self) -> Option<&io::Error> {
+        let cause: &(dyn std::error::Error + 'static) = &**self.0.source.as_ref()?;
+        match cause.downcast_ref::<Error>() {
+            Some(inner) => inner.io_error(),
+            None => cause.downcast_ref(),
+        }
+    }
+
     /// The commit that the error is about, if it took its place in the log.
     pub fn token(&self) -> Option<Token> {
         self.0.token
@@ -207,7 +263,9 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {
+    /// What lies behind the cause: [`fmt::Display`] tells the cause itself, so that a program that prints the error
+    /// alone shows it, and one that prints the whole chain shows it once.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+        self.0.source.as_ref()?.source()
     }
 }

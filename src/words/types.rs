@@ -69,6 +69,27 @@ pub struct Incarnation {
 }
 
 /// How durable a commit must be before the call returns. Modes mix freely on one engine.
+///
+/// As text it is `sync`, `written`, `async`, or `within:` and a time (`within:5ms`; the units are `ns`, `us`, `ms` and
+/// `s`). It parses back; capitals do not matter.
+///
+/// ```
+/// # fn main() -> Result<(), forelog::Error> {
+/// use forelog::CommitMode;
+/// use std::time::Duration;
+/// let mode: CommitMode = "within:5ms".parse()?;
+/// assert_eq!(mode, CommitMode::Within(Duration::from_millis(5)));
+/// assert_eq!(mode.to_string(), "within:5ms");
+/// # Ok(()) }
+/// ```
+///
+/// # What is derived from a commit that a crash can take
+///
+/// A commit in a mode other than [`Sync`](CommitMode::Sync) is visible before it is durable, and a crash may take it.
+/// Then the state is as if it had never been, and what was derived from it **is derived again**: a program that counts
+/// on from the largest id hands out the ids of the commits that were lost a second time, to others. Where an id has left
+/// the program (a reply, a file name, a message), commit it with `Sync`, or wait for its
+/// [`Receipt`](crate::Receipt::wait), before it leaves; or draw ids that do not depend on the state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum CommitMode {
@@ -78,19 +99,67 @@ pub enum CommitMode {
     /// Returns once the commit is in the operating system's hands: it survives the death of the process. A flush
     /// that covers it is issued within the engine's flush interval.
     Written,
-    /// Returns at once. A flush that covers it is issued within the engine's flush interval.
+    /// Returns at once. A flush that covers it is issued within the engine's flush interval. What a crash takes of it may
+    /// be handed out again: see above.
     Async,
     /// Returns at once. A flush that covers it is issued within the given time.
     Within(Duration),
 }
 
-/// What became of the commit that a [`Token`] names.
+/// The units in which a time is written, each with its nanoseconds. The largest that leaves no rest is used.
+const UNITS: [(&str, u128); 4] = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000), ("ns", 1)];
+
+impl fmt::Display for CommitMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommitMode::Sync => f.pad("sync"),
+            CommitMode::Written => f.pad("written"),
+            CommitMode::Async => f.pad("async"),
+            CommitMode::Within(time) => {
+                let nanos = time.as_nanos();
+                let fits = UNITS.iter().find(|(_, unit)| nanos.is_multiple_of(*unit));
+                let (name, unit) = fits.unwrap_or(&("ns", 1));
+                f.pad(&format!("within:{}{name}", nanos / unit))
+            }
+        }
+    }
+}
+
+impl FromStr for CommitMode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let lower = text.to_ascii_lowercase();
+        let mode = match lower.as_str() {
+            "sync" => Some(CommitMode::Sync),
+            "written" => Some(CommitMode::Written),
+            "async" => Some(CommitMode::Async),
+            other => other.strip_prefix("within:").and_then(parse_time).map(CommitMode::Within),
+        };
+        mode.ok_or_else(|| {
+            Error::invalid_input(format!("'{text}' is no commit mode: write sync, written, async or within:5ms"))
+        })
+    }
+}
+
+/// A whole number and its unit, without anything between them.
+fn parse_time(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, name) = text.split_at(digits);
+    let (_, unit) = UNITS.iter().find(|(unit, _)| *unit == name)?;
+    let nanos = number.parse::<u128>().ok()?.checked_mul(*unit)?;
+    let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
+    Some(Duration::new(seconds, u32::try_from(nanos % 1_000_000_000).ok()?))
+}
+
+/// What became of the commit that a [`Token`] names. As text it is one word, such as `durable`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// It is on the medium and part of the state.
     Durable,
-    /// A crash took it. It will never come back.
+    /// A crash took it. It will never come back. What was derived from it may be given to others:
+    /// see [`CommitMode`].
     Lost,
     /// It took its place in the log and is not durable yet.
     Pending,
@@ -102,6 +171,20 @@ pub enum Outcome {
     Invalid,
     /// The history that would answer was shortened by an explicit call.
     Pruned,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Outcome::Durable => "durable",
+            Outcome::Lost => "lost",
+            Outcome::Pending => "pending",
+            Outcome::Indeterminate => "indeterminate",
+            Outcome::Foreign => "foreign",
+            Outcome::Invalid => "invalid",
+            Outcome::Pruned => "pruned",
+        })
+    }
 }
 
 /// Names one commit for ever: it can be stored, sent, and asked about after any number of crashes.

@@ -12,7 +12,7 @@ use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, Engine, ErrorKind, LossBudget, Options, Outcome};
 
 use crate::this_test;
-use crashkit::{DB, MODES, TempDir, error_of, get, in_memory, kind_of, open_on, put};
+use crashkit::{DB, MODES, TempDir, error_of, get, given_back, in_memory, kind_of, open_on, put};
 #[cfg(feature = "sim")]
 use forelog_sim::behind_a_gate;
 
@@ -348,6 +348,8 @@ fn a_closed_engine_refuses_every_call_and_held_snapshots_read_on() {
     engine.close().unwrap();
     tx.put(&keyspace, "b", "2").unwrap();
     batch.put(&keyspace, "b", "2").unwrap();
+    let (tried, tx) = given_back(tx.try_commit_with(CommitMode::Async));
+    let (timed, tx) = given_back(tx.commit_timeout(CommitMode::Sync, Duration::ZERO));
     let kinds = [
         kind_of(engine.begin()),
         kind_of(engine.batch()),
@@ -359,8 +361,8 @@ fn a_closed_engine_refuses_every_call_and_held_snapshots_read_on() {
         kind_of(engine.keyspace_names()),
         kind_of(engine.drop_keyspace("k")),
         kind_of(engine.flush()),
-        kind_of(tx.try_commit_with(CommitMode::Async)),
-        kind_of(tx.commit_timeout(CommitMode::Sync, Duration::ZERO)),
+        tried.kind(),
+        timed.kind(),
         kind_of(tx.commit()),
         kind_of(batch.try_commit_with(CommitMode::Async)),
         kind_of(batch.commit()),
@@ -389,9 +391,11 @@ fn a_poisoned_engine_refuses_every_commit_with_the_first_cause_and_reads_on() {
     assert_eq!((poison.durable, poison.appended), (kept.lsn(), in_flight.lsn()));
     let mut tx = engine.begin().unwrap();
     tx.put(&keyspace, "b", "3").unwrap();
+    let (tried, tx) = given_back(tx.try_commit_with(CommitMode::Async));
+    let (timed, tx) = given_back(tx.commit_timeout(CommitMode::Sync, Duration::from_secs(1)));
     let mut refused = vec![
-        error_of(tx.try_commit_with(CommitMode::Async)),
-        error_of(tx.commit_timeout(CommitMode::Sync, Duration::from_secs(1))),
+        tried,
+        timed,
         error_of(tx.commit()),
         error_of(engine.create_keyspace("new")),
         error_of(engine.drop_keyspace("k")),
@@ -465,6 +469,7 @@ fn a_handle_that_crossed_a_fork_is_refused_and_the_parent_goes_on() {
     let (mut tx, mut batch) = (engine.begin().unwrap(), engine.batch().unwrap());
     tx.put(&keyspace, "b", "2").unwrap();
     batch.put(&keyspace, "c", "3").unwrap();
+    let mut tx = Some(tx);
     let child = fork(|| {
         let kinds = [
             kind_of(engine.begin()),
@@ -472,14 +477,14 @@ fn a_handle_that_crossed_a_fork_is_refused_and_the_parent_goes_on() {
             kind_of(engine.flush()),
             kind_of(engine.outcome(&token)),
             kind_of(receipt.wait()),
-            kind_of(tx.commit_timeout(CommitMode::Sync, Duration::ZERO)),
+            tx.take().map_or(ErrorKind::Internal, |tx| kind_of(tx.commit_timeout(CommitMode::Sync, Duration::ZERO))),
             kind_of(batch.commit()),
         ];
         // A bit for each call that was refused.
         kinds.iter().enumerate().map(|(bit, kind)| i32::from(*kind == ErrorKind::Forked) << bit).sum()
     });
     assert_eq!(end_of(child), Some(0x7F));
-    tx.commit().unwrap();
+    tx.expect("the child's is another").commit().unwrap();
     batch.commit().unwrap();
     assert!(snapshot.is_durable() && engine.outcome(&token).unwrap() == Outcome::Durable);
     drop((engine, keyspace));

@@ -10,6 +10,7 @@
 mod bad_input;
 #[cfg(feature = "sim")]
 mod disk;
+mod face;
 mod hermitage;
 #[cfg(target_os = "linux")]
 mod idle;

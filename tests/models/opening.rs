@@ -105,7 +105,7 @@ fn load_worker_dies() {
         let (disk, expected) = written(false);
         load_dies_after(shuttle::rand::thread_rng().gen_range(0..5));
         let error = error_of(open_on(&disk, small()));
-        assert!(error.kind() == ErrorKind::Io && error.to_string().contains("panicked"), "{error}");
+        assert!(error.kind() == ErrorKind::Internal && error.to_string().contains("panicked"), "{error}");
         assert_opens_with(&disk, &expected);
     });
 }

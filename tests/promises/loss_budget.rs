@@ -145,12 +145,14 @@ fn promise_6c_who_must_not_wait_is_told_so() {
         let mut tx = engine.begin().unwrap();
         tx.put(keys, 5u32.to_be_bytes(), 5u32.to_be_bytes()).unwrap();
         let start = now();
-        assert_eq!(tx.try_commit_with(CommitMode::Async).unwrap_err().kind(), ErrorKind::WouldBlock);
-        let error = tx.commit_timeout(CommitMode::Async, Duration::from_millis(7)).unwrap_err();
+        let (error, tx) = tx.try_commit_with(CommitMode::Async).unwrap_err().into_parts();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        let refused = tx.expect("nothing was done").commit_timeout(CommitMode::Async, Duration::from_millis(7));
+        let (error, tx) = refused.unwrap_err().into_parts();
         assert_eq!((error.kind(), error.token()), (ErrorKind::TimedOut, None));
         assert!(now().since(start) < STALL);
         disk.clear_faults();
-        let receipt = tx.commit_with(CommitMode::Async).unwrap();
+        let receipt = tx.expect("nothing was done").commit_with(CommitMode::Async).unwrap();
         receipt.wait().unwrap();
         assert_eq!(super::count(engine), 6);
     });

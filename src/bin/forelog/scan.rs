@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let to = arguments.to.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
     let entries = match &arguments.prefix {
         Some(prefix) => snapshot.prefix(&keyspace, prefix.as_bytes())?,
-        None => snapshot.range::<&[u8]>(&keyspace, (from, to))?,
+        None => snapshot.range(&keyspace, (from, to))?,
     };
     let mut lines = Lines::new();
     let limit = arguments.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));

@@ -40,7 +40,9 @@ impl Inode {
 
 /// A folded multiplication.
 fn fold(state: u64, word: u64) -> u64 {
-    let (low, high) = (state ^ word ^ 0x2D35_8DCC_AA6C_78A5).carrying_mul(0x9E37_79B9_7F4A_7C15, 0);
+    let product = u128::from(state ^ word ^ 0x2D35_8DCC_AA6C_78A5) * 0x9E37_79B9_7F4A_7C15;
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
+    let (low, high) = (product as u64, (product >> 64) as u64);
     low ^ high
 }
 

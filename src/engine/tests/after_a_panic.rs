@@ -37,7 +37,11 @@ fn engines() -> [(SimDisk, Engine); 2] {
 }
 
 fn assert_stopped(engine: &Engine) {
-    assert!(engine.poisoned().is_some());
+    assert_eq!(
+        engine.poisoned().map(|poisoned| poisoned.cause.kind()),
+        Some(ErrorKind::Internal),
+        "a bug is no I/O error"
+    );
     for mode in [CommitMode::Async, CommitMode::Sync] {
         assert_eq!(put(engine, "later", mode).unwrap_err().kind(), ErrorKind::Poisoned);
     }

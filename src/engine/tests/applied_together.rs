@@ -135,6 +135,7 @@ fn whoever_finds_that_another_cannot_be_applied_is_told_its_own_token() {
     let error = commit(&engine, &last).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
     assert!(error.token().is_some_and(|token| token.lsn.get() > before));
+    assert_eq!(engine.poisoned().map(|poisoned| poisoned.cause.kind()), Some(ErrorKind::Internal));
 }
 
 /// It was one load, and took the order lock instead, which in a child nobody gives up.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use forelog::log::{Log, LogOptions};
 #[cfg(feature = "disk")]
 use forelog::unstable::disk::Disk;
-use forelog::{CommitMode, Engine, Error, ErrorKind, Keyspace, Options, Receipt, Result};
+use forelog::{CommitMode, Engine, Error, ErrorKind, Keyspace, Options, Receipt, Result, Transaction, TryCommitError};
 
 use crate::TempDir;
 
@@ -84,16 +84,23 @@ pub fn get(engine: &Engine, keyspace: &Keyspace, key: &str) -> Option<String> {
 
 /// The error of a call that has to fail.
 #[track_caller]
-pub fn error_of<T>(result: Result<T>) -> Error {
+pub fn error_of<T, E: Into<Error>>(result: Result<T, E>) -> Error {
     match result {
         Ok(_) => panic!("an error was expected"),
-        Err(error) => error,
+        Err(error) => error.into(),
     }
+}
+
+/// The error of a commit that has to give its transaction back, and the transaction.
+#[track_caller]
+pub fn given_back(result: Result<Receipt, TryCommitError>) -> (Error, Transaction) {
+    let (error, transaction) = result.expect_err("an error was expected").into_parts();
+    (error, transaction.expect("nothing was done"))
 }
 
 /// The kind of the error of a call that has to fail.
 #[track_caller]
-pub fn kind_of<T>(result: Result<T>) -> ErrorKind {
+pub fn kind_of<T, E: Into<Error>>(result: Result<T, E>) -> ErrorKind {
     error_of(result).kind()
 }
 

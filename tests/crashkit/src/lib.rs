@@ -8,7 +8,9 @@ mod waking;
 #[cfg(feature = "disk")]
 mod watched;
 
-pub use engine::{DB, MODES, Place, error_of, get, in_memory, kind_of, mode_name, open_on, put, wait_until};
+pub use engine::{
+    DB, MODES, Place, error_of, get, given_back, in_memory, kind_of, mode_name, open_on, put, wait_until,
+};
 pub use files::{TempDir, contents_of, copy_dir, restore};
 pub use random::{Random, number, seed};
 pub use waking::{Wakes, block_on, drive};

@@ -1,7 +1,7 @@
 //! The engine itself, and its log alone.
 
-use forelog::{CommitMode, Engine, Keyspace, Snapshot};
 use forelog::log::Log;
+use forelog::{CommitMode, Engine, Keyspace, Snapshot};
 
 use crate::common::awaited::{Awaited, keep_in_flight};
 use crate::common::{key, record_bytes};

@@ -55,8 +55,11 @@ fn write_for_ever(engine: &Engine, mode: CommitMode) -> Result<(), Failure> {
         }
         pending.push_back((number, receipt));
         let mut durable = None;
-        while let Some((number, _)) = pending.pop_front_if(|(_, receipt)| receipt.is_durable()) {
+        while let Some((number, receipt)) = pending.front()
+            && receipt.is_durable()
+        {
             durable = Some(number + 1);
+            pending.pop_front();
         }
         if let Some(count) = durable {
             say(format_args!("durable {count}"))?;

@@ -203,10 +203,10 @@ impl Batch {
 }
 
 /// The same for a transaction.
-fn commit(mut tx: Transaction, mode: CommitMode, way: Way) -> Result<Receipt> {
+fn commit(tx: Transaction, mode: CommitMode, way: Way) -> Result<Receipt> {
     match way {
-        Way::Try if mode != CommitMode::Sync => tx.try_commit_with(mode),
-        Way::Timeout(time) => tx.commit_timeout(mode, time),
+        Way::Try if mode != CommitMode::Sync => Ok(tx.try_commit_with(mode)?),
+        Way::Timeout(time) => Ok(tx.commit_timeout(mode, time)?),
         _ => tx.commit_with(mode),
     }
 }

@@ -1,0 +1,80 @@
+//! How an engine is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Engine, Inner, open};
+use crate::disk::{self, Disk, MemoryDisk};
+#[cfg(doc)]
+use crate::txn::Transaction;
+use crate::words::error::Result;
+use crate::words::options::{Settings, setters};
+use crate::words::types::CommitMode;
+
+/// How an [`Engine`] is opened.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-options-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// use forelog::{CommitMode, LossBudget, Options};
+/// use std::time::Duration;
+/// let engine = Options::new()
+///     .commit_mode(CommitMode::Async)
+///     .flush_interval(Duration::from_millis(2))
+///     .loss_budget(LossBudget::default().max_commits(10_000))
+///     .open(&dir)?;
+/// # drop(engine); std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    settings: Settings,
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Options::default()
+    }
+
+    /// The mode of [`Transaction::commit`] and of keyspace creation. Default [`CommitMode::Sync`].
+    #[must_use]
+    pub fn commit_mode(mut self, mode: CommitMode) -> Self {
+        self.settings.commit_mode = mode;
+        self
+    }
+
+    setters!();
+
+    /// Opens the database in directory `dir`, creating it if needed.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Engine> {
+        let disk = disk::operating_system(self.settings.io_uring);
+        self.on(disk, dir.as_ref())
+    }
+
+    /// Opens a new database that lives in memory alone: see [`Engine::in_memory`].
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn in_memory(self) -> Result<Engine> {
+        self.create(true).on(Arc::new(MemoryDisk::new()), "memory".as_ref())
+    }
+
+    /// Opens the database on a disk of your own.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    #[cfg(feature = "unstable")]
+    pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Engine> {
+        self.on(disk, dir.as_ref())
+    }
+
+    pub(super) fn on(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Engine> {
+        let (pipeline, log) = open::open(disk, dir, self.settings)?;
+        Ok(Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) })
+    }
+}
