@@ -25,8 +25,6 @@ mod model;
 #[cfg(feature = "unstable")]
 mod no_silent_loss;
 mod receipts;
-#[cfg(not(feature = "sim"))]
-mod shipped;
 
 /// This test again, in a process of its own; `name` with its module.
 fn this_test(name: &str) -> std::process::Command {

@@ -1,12 +1,9 @@
 //! Programs that the campaign builds: tests with flags for the compiler, and the one that kills and cuts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The root of the repository.
-pub(crate) fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
+use forelog_sim::root;
 
 /// Builds a test with `flags` for the compiler, in a target directory of its own; returns the program.
 pub(crate) fn build_test(test: &str, flags: &str, directory: &str) -> PathBuf {

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use crate::Request;
-use crate::figures::{Figure, Wanted};
 use crashkit::{Random, seed};
 use forelog_sim::faults::matrix::{self, Matrix};
 use forelog_sim::faults::reference::{ENDINGS, Reference, mixes};
 use forelog_sim::faults::{MODES, cases, double, flips, in_parallel, log_plans, media, plans};
+use forelog_sim::figures::{Figure, Wanted};
 
 const PLANS: &str = "fault plans";
 const BITS: &str = "bit flips";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use forelog_fuzz::{TARGETS, driver};
 
 use crate::Request;
-use crate::figures::{Figure, Wanted};
+use forelog_sim::figures::{Figure, Wanted};
 
 const PART: &str = "fuzz";
 const ROUND: u64 = 1_000;

@@ -23,20 +23,18 @@
 
 mod builds;
 mod faults;
-mod figures;
 mod fuzz;
 mod kill;
 mod models;
 mod plants;
 mod power;
-mod results;
 mod tier1;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use figures::Figure;
-use results::{Results, Source, print_table};
+use forelog_sim::figures::{self, Figure};
+use forelog_sim::results::{Results, Source, print_table};
 
 /// What was asked for on the command line.
 #[derive(Clone, Debug)]
@@ -129,7 +127,8 @@ fn run(request: &Request) -> Vec<String> {
         let started = SystemTime::now();
         let figures = part(request);
         if let Some(results) = &results {
-            results.append(name, started, &figures).unwrap_or_else(|error| refuse(&error));
+            let append = |now| results.append(&now, started, name, seed(), &figures);
+            Source::now().and_then(append).unwrap_or_else(|error| refuse(&error));
         }
         all.extend(figures);
     }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Request;
-use crate::builds::{build_test, root};
-use crate::figures::{Figure, Wanted};
+use crate::builds::build_test;
 use crate::plants::{is_caught, plants_in};
+use forelog_sim::figures::{Figure, Wanted};
+use forelog_sim::root;
 
 const PART: &str = "models";
 

@@ -10,8 +10,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Request;
-use crate::builds::{build_test, root};
-use crate::figures::{Figure, Wanted};
+use crate::builds::build_test;
+use forelog_sim::figures::{Figure, Wanted};
+use forelog_sim::root;
 
 const PART: &str = "planted bugs";
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::Request;
 use crate::builds::build_torture;
-use crate::figures::{Figure, Wanted};
+use forelog_sim::figures::{Figure, Wanted};
 
 const PART: &str = "power cut";
 /// Distinct states for each file system, at least.

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use crate::Request;
-use crate::figures::{Figure, Wanted};
 use forelog_sim::crash::campaign::{Explored, Until, explore};
 use forelog_sim::crash::report::{Kind, Tally};
 use forelog_sim::crash::shrink::Run;
 use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences};
+use forelog_sim::figures::{Figure, Wanted};
 
 const PART: &str = "simulated disk";
 /// The crowded share that is wanted: a third.

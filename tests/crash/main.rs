@@ -59,6 +59,7 @@
 //! deadlock prints the seed of its simulation, which is `FORELOG_SEED + 16 * run + life`.
 
 mod fuzz;
+mod results;
 
 use forelog_sim::crash::campaign::{self, Until, explore_or_replay};
 use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences};

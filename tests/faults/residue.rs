@@ -7,8 +7,8 @@ use std::time::Duration;
 use forelog::sim::{self, Granularity, Loss, SimDisk};
 use forelog::{CommitMode, ErrorKind, Outcome};
 
+use crashkit::model::State;
 use forelog_sim::faults::media::{Judge, SECTOR};
-use forelog_sim::faults::model::Contents;
 use forelog_sim::faults::reference::{Ending, Files, Reference};
 use forelog_sim::faults::{DIR, MODES, copy, files, name_of, open_with, options};
 
@@ -106,8 +106,8 @@ fn find(disk: &SimDisk, value: &[u8]) -> usize {
 
 fn value_of(disk: &SimDisk, key: &str) -> forelog::Result<Option<Vec<u8>>> {
     let engine = open_with(options(), disk)?;
-    let contents = Contents::of(&engine)?;
-    Ok(contents.0["keys"].get(key.as_bytes()).cloned())
+    let contents = State::of(&engine)?;
+    Ok(contents.get("keys", key.as_bytes()).map(|value| value.to_vec()))
 }
 
 /// Changes the value in place by this pattern.
@@ -173,7 +173,7 @@ fn r5_a_former_history_is_unseen_only_while_nothing_of_the_life_begun_since_has_
     let lost = crash.power_loss(&Loss::Everything, Granularity::Sector);
     lost.write_file(format!("{DIR}/HISTORY"), &former).unwrap();
     let engine = open_with(options(), &lost).unwrap();
-    assert!(Contents::of(&engine).unwrap() == first.history.state_at(first.history.last()), "no record is lost");
+    assert!(State::of(&engine).unwrap() == *first.history.state_at(first.history.last()), "no record is lost");
     assert_eq!(engine.outcome(&token).unwrap(), Outcome::Foreign, "it is lost anyway");
 }
 

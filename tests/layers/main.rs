@@ -1,5 +1,5 @@
-//! The order of the layers, the doors through which the outside enters, and the sizes of files, as rules that a build
-//! can break.
+//! The order of the layers, the doors through which the outside enters, the sizes of files, and what `cargo test` builds,
+//! as rules that a build can break.
 
 use std::path::Path;
 
@@ -133,4 +133,12 @@ fn every_unsafe_block_gives_its_reason() {
         let reasons = file.text.matches("// SAFETY:").count();
         assert!(blocks <= reasons, "{}: {blocks} unsafe blocks, {reasons} SAFETY reasons", file.name);
     }
+}
+
+/// Cargo unifies features: one dev-dependency that asks for the simulated disk would put it into every test and benchmark
+/// here, as it once did.
+#[test]
+fn what_is_tested_here_is_what_ships() {
+    let on = [("sim", cfg!(feature = "sim")), ("io-uring", cfg!(feature = "io-uring")), ("cli", cfg!(feature = "cli"))];
+    assert!(on.iter().all(|(_, is_on)| !is_on), "{on:?}: run the others by their packages, as the README says");
 }

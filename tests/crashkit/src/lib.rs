@@ -1,8 +1,12 @@
 //! What the crash tests of the engine are made of: each thing once, for the simulated disk, for faults, for processes
 //! that are killed and for power that is cut.
+//!
+//! [`model`] says what a database holds after each commit, [`judge`] whether an engine that was just opened holds it.
 
 mod engine;
 mod files;
+pub mod judge;
+pub mod model;
 mod random;
 mod waking;
 #[cfg(feature = "disk")]

@@ -3,6 +3,13 @@
 
 pub mod crash;
 pub mod faults;
+pub mod figures;
 mod gate;
+pub mod results;
 
 pub use gate::{Gate, behind_a_gate};
+
+/// The root of the repository.
+pub fn root() -> &'static std::path::Path {
+    std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}

@@ -6,10 +6,11 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use crashkit::model::{BANK, State};
 use forelog::{Engine, ErrorKind, Lsn, Options, Outcome, Token};
 
 use super::ledger::{Commit, Ending, Fate, Ledger, Life, Promise};
-use super::model::{Action, BANK, Name, State};
+use super::model::{Action, Name, effects, rows};
 use super::retire;
 use super::script::{MODES, mode_index};
 
@@ -128,7 +129,10 @@ fn compare(engine: &Engine, ledger: &mut Ledger) -> Result<Summary, Violation> {
     check_account(engine, ledger, recovered)?;
     let found = read(engine)?;
     if !found.bank_adds_up() {
-        return Err(Violation(format!("I6: the accounts do not add up: {:?}", found.0.get(BANK))));
+        return Err(Violation(format!(
+            "I6: the accounts do not add up: {:?}",
+            found.entries(BANK).collect::<Vec<_>>()
+        )));
     }
     let order = order_of(&found, ledger)?;
     settle_keyspaces(&found, ledger)?;
@@ -146,19 +150,7 @@ fn compare(engine: &Engine, ledger: &mut Ledger) -> Result<Summary, Violation> {
 }
 
 fn read(engine: &Engine) -> Result<State, Violation> {
-    let failed = |error: forelog::Error| format!("I12: what was opened cannot be read: {error}");
-    let snapshot = engine.snapshot().map_err(failed)?;
-    let mut state = State::default();
-    for name in snapshot.keyspace_names() {
-        let keyspace = snapshot.keyspace(&name).ok_or_else(|| format!("I1: {name} is listed and not there"))?;
-        let mut entries = BTreeMap::new();
-        for entry in snapshot.iter(&keyspace).map_err(failed)? {
-            let (key, value) = entry.map_err(failed)?;
-            entries.insert(key.to_vec(), value.to_vec());
-        }
-        state.0.insert(name, entries);
-    }
-    Ok(state)
+    State::of(engine).map_err(|error| Violation(format!("I12: what was opened cannot be read: {error}")))
 }
 
 /// I17: the account agrees with the contents and with the ledger.
@@ -187,12 +179,12 @@ fn check_account(engine: &Engine, ledger: &Ledger, recovered: Lsn) -> Result<(),
 
 /// The transactions that are there and were not at the last check, in the commit order.
 fn order_of(found: &State, ledger: &Ledger) -> Result<Vec<(u64, Name)>, Violation> {
-    let rows = found.rows().map_err(|what| format!("I7: {what}"))?;
-    let before = ledger.base.rows().map_err(|what| format!("I7: {what}"))?;
+    let now = rows(found).map_err(|what| format!("I7: {what}"))?;
+    let before = rows(&ledger.base).map_err(|what| format!("I7: {what}"))?;
     let settled = before.len() as u64;
     let mut order = Vec::new();
     let mut last: Option<(Name, Lsn)> = None;
-    for (expected, (&number, &name)) in (1..).zip(&rows) {
+    for (expected, (&number, &name)) in (1..).zip(&now) {
         if number != expected {
             return Err(Violation(format!("I1: commit {name} is number {number}, and number {expected} is missing")));
         }
@@ -237,13 +229,13 @@ fn settle_keyspaces(found: &State, ledger: &mut Ledger) -> Result<(), Violation>
             match commit.action.clone() {
                 Action::Create(keyspace) => {
                     let dropped = drops.get(&keyspace).is_some_and(|fate| *fate != Fate::Gone);
-                    let there = found.0.contains_key(&keyspace) || (dropped && commit.fate == Fate::Kept);
+                    let there = found.has(&keyspace) || (dropped && commit.fate == Fate::Kept);
                     let there = there && !again.contains(&keyspace);
                     settle(*name, commit, there)?;
                     created.extend((commit.fate == Fate::Kept).then_some(keyspace));
                 }
                 Action::Drop(keyspace) => {
-                    let there = created.contains(&keyspace) && !found.0.contains_key(&keyspace);
+                    let there = created.contains(&keyspace) && !found.has(&keyspace);
                     settle(*name, commit, there)?;
                 }
                 _ => {}
@@ -315,13 +307,15 @@ fn replayed(order: &[(u64, Name)], ledger: &Ledger) -> State {
     for life in &ledger.lives {
         for (name, commit) in life.commits.iter().filter(|(_, commit)| commit.fate == Fate::Kept) {
             if matches!(commit.action, Action::Create(_) | Action::Drop(_)) {
-                state.apply(ledger.seed, *name, &commit.action, 0, &life.script);
+                let effects = effects(&state, ledger.seed, *name, &commit.action, 0, &life.script);
+                state.apply(&effects);
             }
         }
     }
     for (number, name) in order {
         if let Some((life, commit)) = find(ledger, *name) {
-            state.apply(ledger.seed, *name, &commit.action, *number, &life.script);
+            let effects = effects(&state, ledger.seed, *name, &commit.action, *number, &life.script);
+            state.apply(&effects);
         }
     }
     state

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
+use crashkit::model::State;
 use forelog::{CommitMode, Incarnation, Lsn, Outcome, Token};
 
-use super::model::{Action, Name, State};
+use super::model::{Action, Name};
 use super::script::{MODES, Script, mode_index};
 
 /// Where a child says what it learned. Saying it has reached the other side when it returns.

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crashkit::model::{self, ACCOUNTS, BANK, State, balance, first_balance};
+
 use super::script::Script;
 
 /// One row for each transaction: who it is -> its number in the commit order.
@@ -15,15 +17,11 @@ pub(crate) const ROWS: &str = "rows";
 /// One key, which every transaction reads and raises: the number of the last one.
 pub(crate) const ORDER: &str = "order";
 pub(crate) const LAST: &[u8] = b"last";
-/// Accounts whose balances sum to the same at all times.
-pub(crate) const BANK: &str = "bank";
 /// Keys that are overwritten and deleted with values of all sizes.
 pub(crate) const DATA: &str = "data";
 /// The keyspaces that every life begins with, in the order in which they are created.
 pub(crate) const BASE: [&str; 4] = [ROWS, ORDER, BANK, DATA];
 
-const ACCOUNTS: u64 = 4;
-const BALANCE: i64 = 100;
 const KEYS: u64 = 6;
 
 /// Names one attempt to commit for ever: the life of the database, the thread, the how-manieth of that thread.
@@ -142,7 +140,7 @@ fn draw(seed: u64, name: Name, salt: u64) -> u64 {
 /// Everything that the transaction of this name writes beside its row: it follows from the seed.
 pub(crate) fn writes(seed: u64, name: Name, script: &Script) -> Vec<Write> {
     let key = |letter: u8, of: u64, salt| [letter, b'0' + u8::try_from(draw(seed, name, salt) % of).unwrap_or(0)];
-    let (from, to) = (key(b'a', ACCOUNTS, 1), key(b'a', ACCOUNTS, 2));
+    let (from, to) = (key(b'a', ACCOUNTS as u64, 1), key(b'a', ACCOUNTS as u64, 2));
     let amount = i64::try_from(draw(seed, name, 3) % 50).unwrap_or(1);
     let mut writes = Vec::new();
     if from != to {
@@ -188,118 +186,69 @@ pub(crate) fn value(seed: u64, name: Name, key: &[u8], length: usize) -> Vec<u8>
 
 /// An account's value: the commit that wrote it last, and the balance.
 pub(crate) fn account(name: Name, balance: i64) -> Vec<u8> {
-    format!("{name}={balance}").into_bytes()
-}
-
-pub(crate) fn balance(account: &[u8]) -> Option<i64> {
-    std::str::from_utf8(account).ok()?.split_once('=')?.1.parse().ok()
+    let mut value = format!("{name}=").into_bytes();
+    value.extend_from_slice(&balance.to_le_bytes());
+    value
 }
 
 /// The accounts as [`Action::Fill`] writes them.
 pub(crate) fn first_accounts(name: Name) -> impl Iterator<Item = ([u8; 2], Vec<u8>)> {
-    (b'0'..).take(usize::try_from(ACCOUNTS).unwrap_or(0)).map(move |digit| ([b'a', digit], account(name, BALANCE)))
+    (b'0'..).take(ACCOUNTS).map(move |digit| ([b'a', digit], account(name, first_balance())))
 }
 
-type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// The contents of a database.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(crate) struct State(pub(crate) BTreeMap<String, Entries>);
-
-impl State {
-    pub(crate) fn get(&self, keyspace: &str, key: &[u8]) -> Option<&[u8]> {
-        self.0.get(keyspace)?.get(key).map(Vec::as_slice)
-    }
-
-    fn put(&mut self, keyspace: &str, key: &[u8], value: Vec<u8>) {
-        // A commit that wrote to a keyspace proves that it was there.
-        self.0.entry(keyspace.to_owned()).or_default().insert(key.to_owned(), value);
-    }
-
-    /// The rows: number in the commit order -> commit.
-    pub(crate) fn rows(&self) -> Result<BTreeMap<u64, Name>, String> {
-        let mut rows = BTreeMap::new();
-        for (key, value) in self.0.get(ROWS).into_iter().flatten() {
-            let (name, number) = (Name::of_key(key), number(value));
-            let (Some(name), Some(number)) = (name, number) else {
-                return Err(format!("a row that nobody wrote: {} = {}", key.escape_ascii(), value.escape_ascii()));
-            };
-            if let Some(other) = rows.insert(number, name) {
-                return Err(format!("commits {other} and {name} both came as number {number}"));
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Applies a commit that came as `order` in the commit order.
-    pub(crate) fn apply(&mut self, seed: u64, name: Name, action: &Action, order: u64, script: &Script) {
-        match action {
-            Action::Create(keyspace) => _ = self.0.entry(keyspace.clone()).or_default(),
-            Action::Drop(keyspace) => _ = self.0.remove(keyspace),
-            Action::Fill => {
-                self.place(name, order);
-                first_accounts(name).for_each(|(key, value)| self.put(BANK, &key, value));
-            }
-            Action::Write => {
-                self.place(name, order);
-                for write in writes(seed, name, script) {
-                    self.write(seed, name, &write);
-                }
-            }
+/// The rows of a database: number in the commit order -> commit.
+pub(crate) fn rows(state: &State) -> Result<BTreeMap<u64, Name>, String> {
+    let mut rows = BTreeMap::new();
+    for (key, value) in state.entries(ROWS) {
+        let (name, number) = (Name::of_key(key), number(value));
+        let (Some(name), Some(number)) = (name, number) else {
+            return Err(format!("a row that nobody wrote: {} = {}", key.escape_ascii(), value.escape_ascii()));
+        };
+        if let Some(other) = rows.insert(number, name) {
+            return Err(format!("commits {other} and {name} both came as number {number}"));
         }
     }
+    Ok(rows)
+}
 
-    fn place(&mut self, name: Name, order: u64) {
-        self.put(ROWS, &name.key(), order.to_be_bytes().into());
-        self.put(ORDER, LAST, order.to_be_bytes().into());
+/// What a commit that comes as `order` in the commit order does to `state`.
+pub(crate) fn effects(
+    state: &State,
+    seed: u64,
+    name: Name,
+    action: &Action,
+    order: u64,
+    script: &Script,
+) -> Vec<model::Write> {
+    let put = |keyspace: &str, key: &[u8], value: &[u8]| model::Write::Put(keyspace.into(), key.into(), value.into());
+    let mut effects = match action {
+        Action::Create(keyspace) => return vec![model::Write::Create(keyspace.as_str().into())],
+        Action::Drop(keyspace) => return vec![model::Write::Drop(keyspace.as_str().into())],
+        Action::Fill | Action::Write => {
+            let order = order.to_be_bytes();
+            vec![put(ROWS, &name.key(), &order), put(ORDER, LAST, &order)]
+        }
+    };
+    if *action == Action::Fill {
+        effects.extend(first_accounts(name).map(|(key, value)| put(BANK, &key, &value)));
+        return effects;
     }
-
-    fn write(&mut self, seed: u64, name: Name, write: &Write) {
-        match *write {
+    for write in writes(seed, name, script) {
+        match write {
             Write::Transfer { from, to, amount } => {
-                for (key, change) in [(from, -amount), (to, amount)] {
-                    let before = self.get(BANK, &key).and_then(balance).unwrap_or(0);
-                    self.put(BANK, &key, account(name, before + change));
-                }
+                effects.extend([(from, -amount), (to, amount)].map(|(key, change)| {
+                    let before = state.get(BANK, &key).and_then(|account| balance(account)).unwrap_or(0);
+                    put(BANK, &key, &account(name, before + change))
+                }))
             }
-            Write::Put { key, length } => self.put(DATA, &key, value(seed, name, &key, length)),
-            Write::Delete { key } => {
-                self.0.entry(DATA.to_owned()).or_default().remove(&key[..]);
-            }
+            Write::Put { key, length } => effects.push(put(DATA, &key, &value(seed, name, &key, length))),
+            Write::Delete { key } => effects.push(model::Write::Delete(DATA.into(), key[..].into())),
         }
     }
-
-    /// Whether the accounts hold together what they began with, or are not there yet.
-    pub(crate) fn bank_adds_up(&self) -> bool {
-        let Some(bank) = self.0.get(BANK).filter(|bank| !bank.is_empty()) else { return true };
-        let sum: Option<i64> = bank.values().map(|account| balance(account)).sum();
-        bank.len() as u64 == ACCOUNTS && sum == Some(BALANCE * 4)
-    }
-
-    /// The first difference, in words.
-    pub(crate) fn difference(&self, expected: &State) -> Option<String> {
-        if !self.0.keys().eq(expected.0.keys()) {
-            return Some(format!("keyspaces {:?} instead of {:?}", self.0.keys(), expected.0.keys()));
-        }
-        for (name, found) in &self.0 {
-            let expected = &expected.0[name];
-            let odd = found.iter().find(|(key, value)| expected.get(*key) != Some(value));
-            let odd = odd.or_else(|| expected.iter().find(|(key, _)| !found.contains_key(*key)));
-            if let Some((key, _)) = odd {
-                let show = |entries: &Entries| entries.get(key).map_or("nothing".to_owned(), |value| brief(value));
-                let key = key.escape_ascii();
-                return Some(format!("{name}[{key}] is {} and should be {}", show(found), show(expected)));
-            }
-        }
-        None
-    }
+    effects
 }
 
 /// A number in the commit order, as it is stored.
 pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
-}
-
-fn brief(value: &[u8]) -> String {
-    format!("'{}' ({} bytes)", value[..value.len().min(32)].escape_ascii(), value.len())
 }

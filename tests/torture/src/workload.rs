@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crashkit::model::{BANK, balance};
 use forelog::{Engine, Error, ErrorKind, Keyspace, Receipt, Transaction};
 
 use super::ledger::{Line, Reporter};
-use super::model::{self, Action, BANK, BASE, DATA, LAST, Name, ORDER, ROWS, Write};
+use super::model::{self, Action, BASE, DATA, LAST, Name, ORDER, ROWS, Write};
 use super::retire;
 use super::script::Script;
 
@@ -294,6 +295,6 @@ fn move_money(
     key: [u8; 2],
     change: i64,
 ) -> Result<(), Error> {
-    let before = transaction.get(bank, key)?.and_then(|account| model::balance(&account)).unwrap_or(0);
+    let before = transaction.get(bank, key)?.and_then(|account| balance(&account)).unwrap_or(0);
     transaction.put(bank, key, model::account(name, before + change))
 }

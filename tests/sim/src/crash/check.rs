@@ -5,12 +5,12 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crashkit::judge;
 use forelog::sim::{self, CrashPoint, Granularity, Loss, Persona, SimDisk};
-use forelog::{Engine, Error, ErrorKind, Incarnation, Lsn, Options, Outcome, Token};
+use forelog::{Engine, Error, ErrorKind, Lsn, Options};
 
 use super::ledger::View;
 use super::life::{Cut, DIR, Life, Past};
-use super::model::History;
 
 /// What a crash does.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,19 +120,10 @@ impl fmt::Display for Crash {
 
 /// What the engine must say after a crash.
 pub struct Expected<'a> {
-    pub history: &'a History,
-    pub floor: Lsn,
-    pub ceiling: Lsn,
-    /// Handed out before the crash: durable if and only if their commits are in the state.
-    pub tokens: [&'a [Token]; 2],
-    /// Lost in earlier crashes, for ever.
-    pub lost: &'a [Token],
+    /// What the judge is told.
+    pub judged: judge::Expected<'a>,
     /// The database must be there.
     pub exists: bool,
-    /// The incarnation that the account must name as ended by the crash; `None` in `Some` for no crash at all.
-    pub crashed: Option<Option<Incarnation>>,
-    /// The medium broke its assumptions: a typed refusal will do, and so will a prefix, wherever it ends.
-    pub lenient: bool,
 }
 
 /// What came of an open.
@@ -150,16 +141,15 @@ impl<'a> Expected<'a> {
             Some(_) if view.closed => Some(None),
             _ => None,
         };
-        Expected {
-            history: &life.history,
+        let judged = judge::Expected {
             floor: crash.floor(past, view, cut.failed),
             ceiling: view.ceiling.max(past.readable()),
             tokens: [&past.tokens, &view.tokens],
             lost: &past.lost,
-            exists: past.exists || view.opened,
             crashed,
-            lenient: false,
-        }
+            ..judge::Expected::of(&life.history, &[])
+        };
+        Expected { judged, exists: past.exists || view.opened }
     }
 
     /// Opens through the front door.
@@ -172,8 +162,11 @@ impl<'a> Expected<'a> {
     /// Opens `disk` and compares, whatever may come of it.
     pub fn try_check(&self, disk: &SimDisk) -> Result<Opened, String> {
         let checked = catch_unwind(AssertUnwindSafe(|| match self.open(disk) {
-            Ok(engine) => self.compare(&engine).map(|index| Opened::With(engine, index)),
-            Err(error) if self.lenient && DETECTED.contains(&error.kind()) => Ok(Opened::Refused),
+            Ok(engine) => match self.judged.compare(&engine) {
+                Ok(index) => Ok(Opened::With(engine, index)),
+                Err(violation) => Err(violation.to_string()),
+            },
+            Err(error) if self.judged.lenient && DETECTED.contains(&error.kind()) => Ok(Opened::Refused),
             Err(error) => Err(format!("REFUSED, a legal state: {error:?}")),
         }));
         checked.unwrap_or_else(|_| Err("I12: open, or a read after it, panicked".to_owned()))
@@ -186,73 +179,7 @@ impl<'a> Expected<'a> {
             Opened::Refused => Err("REFUSED".to_owned()),
         }
     }
-
-    /// Compares an engine that was just opened.
-    pub fn compare(&self, engine: &Engine) -> Result<usize, String> {
-        let reported = engine.recovery().recovered_to;
-        let index = self.history.index_of(reported);
-        self.history.states[index].compare(engine).map_err(|difference| match self.history.find(engine) {
-            Some(other) => format!(
-                "I17: the state is that of LSN {}, and the account says {reported}: {difference}",
-                self.history.lsns[other]
-            ),
-            None => format!("I1: the state is that of no prefix; against LSN {reported}: {difference}"),
-        })?;
-        if self.history.lsns[index] != reported {
-            return Err(format!("I17: recovered to {reported}, where no commit ends"));
-        }
-        self.check_bound(reported)?;
-        if engine.visible_lsn() != reported || engine.durable_lsn() < reported || engine.at_risk().commits > 0 {
-            return Err(format!(
-                "I17: recovered to {reported}, visible {}, durable {}, at risk {:?}",
-                engine.visible_lsn(),
-                engine.durable_lsn(),
-                engine.at_risk()
-            ));
-        }
-        if !self.lenient && self.crashed.is_some_and(|crashed| crashed != engine.recovery().crashed) {
-            return Err(format!("I17: {:?} instead of {:?}", engine.recovery(), self.crashed));
-        }
-        for token in self.tokens.into_iter().flatten() {
-            let right = if token.lsn <= reported { Outcome::Durable } else { Outcome::Lost };
-            if self.lenient && right == Outcome::Lost {
-                // The medium may have taken its incarnation back with it, too.
-                if engine.outcome(token).is_ok_and(|outcome| outcome == Outcome::Durable) {
-                    return Err(format!("I16: {token} is Durable above {reported}"));
-                }
-                continue;
-            }
-            ask(engine, token, right)?;
-        }
-        for token in self.lost {
-            ask(engine, token, Outcome::Lost)?;
-        }
-        Ok(index)
-    }
-
-    /// Whether a state up to `lsn` loses nothing that it must not, and has nothing that nobody had asked for.
-    pub fn check_bound(&self, lsn: Lsn) -> Result<(), String> {
-        if lsn < self.floor && !self.lenient {
-            return Err(format!("I2-I4: recovered to {lsn}, and {} was promised", self.floor));
-        }
-        if lsn > self.ceiling {
-            return Err(format!("I7: recovered to {lsn}, and nothing above {} had been submitted", self.ceiling));
-        }
-        Ok(())
-    }
-
-    /// How many tokens there are to ask about.
-    pub fn asked(&self) -> usize {
-        self.tokens[0].len() + self.tokens[1].len() + self.lost.len()
-    }
 }
 
 /// How damage is told of.
 const DETECTED: [ErrorKind; 2] = [ErrorKind::Damaged, ErrorKind::NotADatabase];
-
-pub fn ask(engine: &Engine, token: &Token, right: Outcome) -> Result<(), String> {
-    match engine.outcome(token) {
-        Ok(outcome) if outcome == right => Ok(()),
-        other => Err(format!("I16: {token} is {other:?} and should be {right:?}")),
-    }
-}

@@ -10,10 +10,10 @@ use super::check::{Crash, Expected, Opened, Power};
 use super::choices::{self, Interest};
 use super::ledger::View;
 use super::life::{Cut, Faults, Life, Past, live};
-use super::model::Write;
 use super::recovery::{Recovered, check_reopen, crash_in_recovery};
 use super::report::{Kind, Tally, Trait};
 use super::workload::Plan;
+use crashkit::model::Write;
 use crashkit::{Random, mode_name};
 
 /// For one of so many states the power fails again right after open; for one of so many there is a second crash at
@@ -49,7 +49,7 @@ pub struct Explorer<'a> {
     pub tally: &'a mut Tally,
     /// The first crash points are those of another life, too, that was explored.
     pub skip: usize,
-    /// The medium breaks its assumptions: see [`Expected::lenient`].
+    /// The medium breaks its assumptions: see [`lenient`](crashkit::judge::Expected::lenient).
     pub lenient: bool,
     /// For one of so many states there are crashes in its recovery.
     pub crashed_again: usize,
@@ -161,20 +161,21 @@ impl Point<'_, '_> {
     /// Opens what the crash leaves, if it was not opened before; returns the LSN it was recovered to.
     fn check_crash(&mut self, crash: &Crash, known: &mut Known) -> Result<Lsn, String> {
         let Explorer { life, past, lenient, .. } = *self.of;
-        let expected = Expected { lenient, ..Expected::after(life, past, self.cut, &self.view, crash) };
+        let mut expected = Expected::after(life, past, self.cut, &self.view, crash);
+        expected.judged.lenient = lenient;
         let disk = crash.image(&self.cut.crash);
         let hash = disk.image_hash();
         self.of.tally.note_persona(crash);
         if let Some(recovered) = known.get(&hash).copied() {
             // The same image, and perhaps more was promised meanwhile.
             self.of.tally.repeated += 1;
-            expected.check_bound(recovered)?;
+            expected.judged.check_bound(recovered).map_err(|violation| violation.to_string())?;
             return Ok(recovered);
         }
         let opened = expected.try_check(&disk)?;
         let recovering = !self.view.opened && past.exists;
         let traits = Trait { crowded: self.crowded, recovering, modes: &self.modes };
-        self.of.tally.tokens += expected.asked();
+        self.of.tally.tokens += expected.judged.asked();
         let (engine, index) = match opened {
             Opened::With(engine, index) => (engine, index),
             Opened::Refused => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use forelog::{CommitMode, Error, ErrorKind, Lsn, Receipt, Result, Token, sim};
 
-use super::model::{Placed, State, Write};
+use crashkit::model::{Placed, State, Write};
 
 /// One attempt to commit.
 #[derive(Clone, Debug)]

@@ -10,11 +10,11 @@ use forelog::sim::{self, CrashPoint, Fault, FaultKind, OpEvent, OpKind, OpSelect
 use forelog::unstable::format::{Batch, Op};
 use forelog::{Engine, ErrorKind, Incarnation, Lsn, Outcome, Poisoned, Token};
 
-use super::check::{Expected, ask};
 use super::ledger::{Event, Ledger, Pages};
-use super::model::{History, Placed, State, Write};
 use super::workload::{Plan, run_clients};
 use crashkit::Random;
+use crashkit::judge::{Expected, ask};
+use crashkit::model::{History, Placed, State, Write};
 
 /// The directory of the database, one below the root, so that its creation is part of the runs.
 pub const DIR: &str = "db";
@@ -51,10 +51,9 @@ impl Past {
         let history = History::new(self.base.clone(), self.base_lsn, self.in_doubt.clone());
         let (floor, ceiling) = (self.readable(), self.readable());
         let crashed = self.clean.then_some(None);
-        let (tokens, lost): ([&[Token]; 2], _) = ([&self.tokens, &[]], &self.lost);
-        let exists = self.exists;
-        let expected = Expected { history: &history, floor, ceiling, tokens, lost, exists, crashed, lenient: false };
-        expected.compare(engine).map(drop)
+        let lost = &self.lost[..];
+        let expected = Expected { floor, ceiling, lost, crashed, ..Expected::of(&history, &self.tokens) };
+        expected.compare(engine).map(drop).map_err(|violation| violation.to_string())
     }
 }
 
@@ -266,7 +265,7 @@ fn check_poisoned(engine: &Engine, poison: &Poisoned, past: &Past, pages: &Pages
     history.states[seen].compare(engine).map_err(|error| format!("I11: reads do not go on: {error}"))?;
     for token in &view.tokens {
         let right = if token.lsn <= poison.durable { Outcome::Durable } else { Outcome::Indeterminate };
-        ask(engine, token, right)?;
+        ask(engine, token, right).map_err(|violation| violation.to_string())?;
     }
     match engine.create_keyspace("too late") {
         Err(error) if error.kind() == ErrorKind::Poisoned => Ok(()),

@@ -9,7 +9,6 @@ pub mod explore;
 pub mod faults;
 pub mod ledger;
 pub mod life;
-pub mod model;
 pub mod paranoid;
 pub mod recovery;
 pub mod report;

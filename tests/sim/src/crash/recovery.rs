@@ -9,7 +9,7 @@ use forelog::sim::{CrashPoint, Granularity, Loss, SimDisk};
 use super::check::{Crash, Expected};
 use super::choices;
 use super::report::{Kind, Tally, Trait};
-use crashkit::Random;
+use crashkit::{Random, judge};
 
 /// The deepest crash: the third, in the recovery of a recovery.
 const DEEPEST: usize = 3;
@@ -43,17 +43,18 @@ pub fn crash_in_recovery(
             let at = |error: String| format!("I10: crash {depth}, {op} of the recovery: {crash}: {error}");
             let settled = found.settled || crash != Crash::Kill;
             let floor = if found.settled || crash == Crash::Kill { found.lsn } else { found.certain };
-            let again = Expected { floor, ceiling: found.lsn, crashed: None, ..*found.expected };
+            let judged = judge::Expected { floor, ceiling: found.lsn, crashed: None, ..found.expected.judged };
+            let again = Expected { judged, ..*found.expected };
             let disk = crash.image(point);
             let hash = disk.image_hash();
             if let Some(recovered) = known.get(&hash) {
-                again.check_bound(*recovered).map_err(at)?;
+                judged.check_bound(*recovered).map_err(|violation| at(violation.to_string()))?;
                 continue;
             }
             let (_, index) = again.check(&disk).map_err(at)?;
-            let lsn = again.history.lsns[index];
+            let lsn = again.judged.history.lsns[index];
             known.insert(hash, lsn);
-            tally.tokens += again.asked();
+            tally.tokens += again.judged.asked();
             tally.count(
                 hash,
                 Kind::InRecovery(depth),
@@ -89,16 +90,18 @@ fn boundaries(image: &SimDisk, expected: &Expected<'_>) -> Result<Vec<(CrashPoin
 pub fn check_reopen(disk: &SimDisk, expected: &Expected<'_>, recovered: Lsn, tally: &mut Tally) -> Result<(), String> {
     let after = disk.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
     let hash = after.image_hash();
-    let again = Expected { floor: recovered, ceiling: recovered, exists: true, crashed: Some(None), ..*expected };
+    let crashed = Some(None);
+    let judged = judge::Expected { floor: recovered, ceiling: recovered, crashed, ..expected.judged };
+    let again = Expected { judged, exists: true };
     let (_, index) =
         again.check(&after).map_err(|error| format!("I20: after the power failed right after open: {error}"))?;
-    if again.history.lsns[index] != recovered {
+    if again.judged.history.lsns[index] != recovered {
         return Err(format!(
             "I20: {} after the power failed right after open reported {recovered}",
-            again.history.lsns[index]
+            again.judged.history.lsns[index]
         ));
     }
-    tally.tokens += again.asked();
+    tally.tokens += again.judged.asked();
     tally.count(hash, Kind::AfterOpen, &Trait { crowded: false, recovering: false, modes: &BTreeSet::new() });
     Ok(())
 }

@@ -11,8 +11,8 @@ use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Options, Rece
 
 use super::case::Keep;
 use super::ledger::{Event, Ledger};
-use super::model::{ACCOUNTS, BANK, Bytes, State, Write, account, account_value, balance, first_balance, value};
 use crashkit::Random;
+use crashkit::model::{ACCOUNTS, BANK, Bytes, State, Write, account, account_value, balance, first_balance, value};
 
 /// Keyspaces that are always there. A run with churn creates and drops [`EXTRA`].
 const KEYSPACES: [&str; 3] = [BANK, "left", "right"];
@@ -420,7 +420,13 @@ impl Client {
                 let key = account(number);
                 let Some(old) = tx.get(&bank, &key)? else { return Ok(None) };
                 self.number += 1;
-                let new = account_value(self.plan.life, self.id, self.number, &key, balance(&old) + change);
+                let new = account_value(
+                    self.plan.life,
+                    self.id,
+                    self.number,
+                    &key,
+                    balance(&old).expect("an account") + change,
+                );
                 tx.put(&bank, &key, &new)?;
                 writes.push(Write::Put(BANK.into(), key.into(), new.into()));
             }

@@ -11,12 +11,12 @@ use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Receipt};
 
 use super::double::torn_states;
 use super::media::{Judge, SECTOR};
-use super::model::Contents;
 use super::plans::{EIO, ENOSPC, LONGEST_RUN, end_a_hang};
 use super::reference::{ENDINGS, Ending, Reference};
 use super::verdict::{Expected, Opened};
 use super::workloads::{self, Cut, Session, Start};
 use super::{DIR, MODES, copy, files, name_of, open_with, options};
+use crashkit::model::State;
 
 fn put(engine: &Engine, keys: &Keyspace, key: u64, mode: CommitMode) -> forelog::Result<Receipt> {
     let mut batch = engine.batch()?;
@@ -27,9 +27,8 @@ fn put(engine: &Engine, keys: &Keyspace, key: u64, mode: CommitMode) -> forelog:
 /// The keys that are there.
 fn keys_on(disk: &SimDisk) -> Vec<u64> {
     let engine = open_with(options(), disk).unwrap_or_else(|error| panic!("{error:?}"));
-    let contents = Contents::of(&engine).expect("readable");
-    let keys = contents.0.get("keys").into_iter().flat_map(|keys| keys.keys());
-    keys.map(|key| u64::from_be_bytes(key[..].try_into().expect("8 bytes"))).collect()
+    let contents = State::of(&engine).expect("readable");
+    contents.keys("keys").map(|key| u64::from_be_bytes(key[..].try_into().expect("8 bytes"))).collect()
 }
 
 fn cut_power(disk: &SimDisk) -> SimDisk {
@@ -257,8 +256,8 @@ pub fn failed_write_is_final_for_every_keyspace() {
             assert_eq!(put(engine, keyspace, 1, CommitMode::Written).unwrap_err().kind(), ErrorKind::Poisoned);
         }
         let after = open_with(options(), &disk.crash_point().process_kill()).unwrap();
-        let contents = Contents::of(&after).unwrap();
-        assert_eq!(contents.0["keys"], contents.0["other"], "both or neither");
+        let contents = State::of(&after).unwrap();
+        assert!(contents.entries("keys").eq(contents.entries("other")), "both or neither");
     });
 }
 
@@ -266,9 +265,9 @@ pub fn power_cut_right_after_recovery() {
     for torn in torn_states(6) {
         let disk = torn.disk.crash_point().process_kill();
         let engine = open_with(options(), &disk).unwrap();
-        let contents = Contents::of(&engine).unwrap();
+        let contents = State::of(&engine).unwrap();
         let after = open_with(options(), &cut_power(&disk)).unwrap();
-        assert!(Contents::of(&after).unwrap() == contents, "{}", torn.name);
+        assert!(State::of(&after).unwrap() == contents, "{}", torn.name);
     }
 }
 
@@ -431,14 +430,14 @@ pub fn stale_segments_come_back() {
     for torn in torn_states(6) {
         let disk = torn.disk.crash_point().process_kill();
         let before = segments(&disk);
-        let contents = Contents::of(&open_with(options(), &disk).unwrap()).unwrap();
+        let contents = State::of(&open_with(options(), &disk).unwrap()).unwrap();
         let left = segments(&disk);
         // What recovery has removed or cut, as it was: its removal was not durable, or a backup brought it back.
         for (path, bytes) in before.iter().filter(|old| !left.contains(old)) {
             let stale = copy(&disk);
             stale.write_file(path, bytes).unwrap();
             let engine = open_with(options(), &stale).unwrap_or_else(|error| panic!("{}: {error:?}", torn.name));
-            assert!(Contents::of(&engine).unwrap() == contents, "{}: {path:?} came back", torn.name);
+            assert!(State::of(&engine).unwrap() == contents, "{}: {path:?} came back", torn.name);
         }
     }
 }

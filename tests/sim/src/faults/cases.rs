@@ -147,7 +147,6 @@ pub struct Checked {
 }
 
 pub fn check_all() -> Checked {
-    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let mut checked = Checked::default();
     for (number, story, check) in &CASES {
         let how = match check {
@@ -162,7 +161,7 @@ pub fn check_all() -> Checked {
                 "checked here".to_owned()
             }
             At(file, test) => {
-                let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+                let text = std::fs::read_to_string(crate::root().join(file)).unwrap_or_default();
                 if !text.contains(&format!("fn {test}()")) {
                     checked.violations.push(format!("case {number}: there is no {test} in {file}"));
                 }

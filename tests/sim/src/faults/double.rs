@@ -6,11 +6,11 @@ use forelog::sim::{CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSe
 use forelog::{ErrorKind, Lsn, Token};
 
 use super::matrix::Matrix;
-use super::model::History;
 use super::plans::{EIO, ENOSPC};
 use super::verdict::{Expected, Opened, Violation, guarded};
 use super::workloads::torn_tail;
 use super::{files, name_of, open_with, options};
+use crashkit::model::History;
 
 /// What a crash left: a torn tail, or all of it in the cache alone.
 pub struct Torn {

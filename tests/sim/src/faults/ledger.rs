@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use forelog::sim::SimDisk;
 use forelog::{CommitMode, Error, ErrorKind, Lsn, Receipt, Result, Token};
 
-use super::model::{History, Write};
+use crashkit::model::{History, Placed, Write};
 
 /// Which call failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +21,7 @@ pub enum Call {
 #[derive(Default)]
 pub struct Book {
     /// In no order; each has its place in the log.
-    commits: Vec<(Lsn, Arc<[Write]>)>,
+    commits: Vec<Placed>,
     pub tokens: Vec<Token>,
     pub receipts: Vec<Receipt>,
     /// Everything up to here was said to be durable, and that before any fault had struck.
@@ -61,12 +61,12 @@ impl Ledger {
 
     /// A commit of an earlier run.
     pub fn known(&self, lsn: Lsn, writes: &Arc<[Write]>) {
-        self.book().commits.push((lsn, Arc::clone(writes)));
+        self.book().commits.push(Placed { lsn, writes: Arc::clone(writes) });
     }
 
     /// An open has dropped what lies above: it is lost for ever.
     pub fn forget_above(&self, lsn: Lsn) {
-        self.book().commits.retain(|(at, _)| *at <= lsn);
+        self.book().commits.retain(|commit| commit.lsn <= lsn);
     }
 
     pub fn wrong(&self, what: impl Into<String>) {
@@ -90,7 +90,7 @@ impl Ledger {
     /// A commit that has its place, and a receipt if it was acknowledged.
     fn place(&self, lsn: Lsn, token: Option<Token>, writes: &[Write]) {
         let mut book = self.book();
-        book.commits.push((lsn, writes.into()));
+        book.commits.push(Placed { lsn, writes: writes.into() });
         book.tokens.extend(token);
     }
 
@@ -153,14 +153,14 @@ impl Ledger {
         match &result {
             Ok(_) => {
                 let lsn = place();
-                if !self.book().commits.iter().any(|(known, _)| *known == lsn) {
-                    self.place(lsn, None, &[Write::Create(name)]);
+                if !self.book().commits.iter().any(|known| known.lsn == lsn) {
+                    self.place(lsn, None, &[Write::Create(name.into())]);
                     self.durable(lsn);
                 }
             }
             Err(error) => {
                 if let Some(token) = error.token() {
-                    self.place(token.lsn, Some(token), &[Write::Create(name)]);
+                    self.place(token.lsn, Some(token), &[Write::Create(name.into())]);
                 }
                 self.failed(Call::Commit, error);
             }
@@ -176,6 +176,6 @@ impl Ledger {
 
     /// The commit order, as far as the clients know it: all of it.
     pub fn history(&self) -> History {
-        History::new(self.book().commits.clone())
+        History::of(self.book().commits.clone())
     }
 }

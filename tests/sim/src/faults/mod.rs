@@ -10,7 +10,6 @@ pub mod ledger;
 pub mod log_plans;
 pub mod matrix;
 pub mod media;
-pub mod model;
 pub mod plans;
 pub mod reference;
 pub mod verdict;

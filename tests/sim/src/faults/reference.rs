@@ -8,10 +8,10 @@ use forelog::sim::{self, Granularity, Loss, SimDisk};
 use forelog::{CommitMode, Lsn, Token};
 
 use super::flips::{ABOVE_THE_END, NEVER_READ};
-use super::model::History;
 use super::workloads::{Session, Start};
 use super::{DIR, MODES, copy, files, name_of};
 use crashkit::mode_name;
+use crashkit::model::History;
 
 pub type Files = Vec<(PathBuf, Vec<u8>)>;
 

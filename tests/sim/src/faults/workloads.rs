@@ -7,9 +7,9 @@ use forelog::sim::{self, CrashPoint, Granularity, Loss, SimDisk};
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Outcome, Receipt, Token};
 
 use super::ledger::{Call, Ledger};
-use super::model::{History, Write};
 use super::verdict::Expected;
 use super::{MODES, open_with, options};
+use crashkit::model::{History, Placed, State, Write};
 
 /// What was known when a crash may have come.
 pub struct Cut {
@@ -40,7 +40,7 @@ impl Session {
         let disk = start.crash.process_kill();
         let ledger = Ledger::new(&disk);
         let session = Session { disk, ledger, cuts: Default::default(), patient, io_uring: false };
-        for (lsn, writes) in &start.history.commits {
+        for Placed { lsn, writes } in &start.history.commits {
             session.ledger.known(*lsn, writes);
         }
         session.ledger.book().tokens.clone_from(&start.tokens);
@@ -120,7 +120,7 @@ impl Session {
         let name: &'static str = if keyspace.name() == "other" { "other" } else { "keys" };
         let key = key.to_be_bytes().to_vec();
         let value: Vec<u8> = (0..length).map(|at| key[at % 8] ^ at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
-        let writes = [Write::Put(name, key.clone(), value.clone())];
+        let writes = [Write::Put(name.into(), key.clone().into(), value.clone().into())];
         let commit = || {
             let mut batch = engine.batch()?;
             batch.put(keyspace, &key, &value)?;
@@ -203,8 +203,8 @@ fn check_poisoned(session: &Session, engine: &Engine) {
             ledger.wrong(format!("I11: a commit in mode {mode:?} after {poison:?}"));
         }
     }
-    let seen = super::model::Contents::of(engine).ok();
-    if seen != Some(ledger.history().state_at(engine.visible_lsn())) {
+    let seen = State::of(engine).ok();
+    if seen.as_ref() != Some(ledger.history().state_at(engine.visible_lsn())) {
         ledger.wrong("I11: reads do not go on");
     }
 }
@@ -357,7 +357,7 @@ pub fn keyspaces(session: &Session) {
     if let Some(other) = session.keyspace(&engine, "other") {
         session.put(&engine, &other, 1, 50, CommitMode::Async);
         let drop = || engine.drop_keyspace("other");
-        let _ = session.ledger.commit(CommitMode::Sync, &[Write::Drop("other")], drop);
+        let _ = session.ledger.commit(CommitMode::Sync, &[Write::Drop("other".into())], drop);
     }
     if let Some(keys) = session.keyspace(&engine, "keys") {
         session.put(&engine, &keys, 2, 50, CommitMode::Written);

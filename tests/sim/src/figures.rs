@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What a figure must be for the campaign to pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Wanted {
+pub enum Wanted {
     /// Told, not judged.
     Any,
     Zero,
@@ -28,20 +28,20 @@ impl fmt::Display for Wanted {
 
 /// One figure.
 #[derive(Clone, Debug)]
-pub(crate) struct Figure {
+pub struct Figure {
     /// The part of the campaign: `simulated disk`, `process kill`, `power cut`, …
-    pub(crate) part: &'static str,
-    pub(crate) name: String,
-    pub(crate) value: u64,
-    pub(crate) wanted: Wanted,
+    pub part: &'static str,
+    pub name: String,
+    pub value: u64,
+    pub wanted: Wanted,
 }
 
 impl Figure {
-    pub(crate) fn new(part: &'static str, name: impl Into<String>, value: u64, wanted: Wanted) -> Self {
+    pub fn new(part: &'static str, name: impl Into<String>, value: u64, wanted: Wanted) -> Self {
         Figure { part, name: name.into(), value, wanted }
     }
 
-    pub(crate) fn is_met(&self) -> bool {
+    pub fn is_met(&self) -> bool {
         match self.wanted {
             Wanted::Any => true,
             Wanted::Zero => self.value == 0,
@@ -53,7 +53,7 @@ impl Figure {
 }
 
 /// Prints the table; returns how many figures are not what they must be.
-pub(crate) fn print(figures: &[Figure]) -> usize {
+pub fn print(figures: &[Figure]) -> usize {
     println!("\n| part | figure | value | wanted | |");
     println!("|---|---|---:|---:|---|");
     for figure in figures {
@@ -69,7 +69,7 @@ pub(crate) fn print(figures: &[Figure]) -> usize {
 }
 
 /// The same as JSON.
-pub(crate) fn to_json(figures: &[Figure]) -> serde_json::Value {
+pub fn to_json(figures: &[Figure]) -> serde_json::Value {
     let one = |figure: &Figure| {
         serde_json::json!({
             "part": figure.part, "figure": figure.name, "value": figure.value,

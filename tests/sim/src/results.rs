@@ -11,22 +11,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::builds::root;
-use crate::figures::Figure;
+use crate::figures::{Figure, to_json};
+use crate::root;
 
 /// How long all parts together may take, on two cores.
 const MOST_MINUTES: u64 = 150;
 
 /// What the figures are of.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Source {
-    commit: String,
+pub struct Source {
+    pub commit: String,
     /// Whether the tree was the commit's, and nothing else.
-    clean: bool,
+    pub clean: bool,
 }
 
 impl Source {
-    pub(crate) fn now() -> Result<Self, String> {
+    /// Of the repository that this was built from.
+    pub fn now() -> Result<Self, String> {
         let git = |arguments: &[&str]| {
             let output = Command::new("git").current_dir(root()).args(arguments).output();
             let output = output.map_err(|error| format!("git {}: {error}", arguments.join(" ")))?;
@@ -38,14 +39,14 @@ impl Source {
 }
 
 /// The file, and what it may hold.
-pub(crate) struct Results {
+pub struct Results {
     path: PathBuf,
     source: Source,
 }
 
 impl Results {
     /// Refuses a file with figures of another commit, or of none.
-    pub(crate) fn open(path: &Path, source: Source) -> Result<Self, String> {
+    pub fn open(path: &Path, source: Source) -> Result<Self, String> {
         for line in lines(path)? {
             if line["commit"] != source.commit {
                 let (file, other) = (path.display(), line["commit"].as_str().unwrap_or("no commit"));
@@ -55,20 +56,26 @@ impl Results {
         Ok(Results { path: path.to_owned(), source })
     }
 
-    /// Appends the figures of a part that began at `started`. Refuses them if what they are of has changed meanwhile.
-    pub(crate) fn append(&self, part: &str, started: SystemTime, figures: &[Figure]) -> Result<(), String> {
-        let now = Source::now()?;
-        if now != self.source {
+    /// Appends the figures of a part that began at `started`. Refuses them if what they are of is not `now` any more.
+    pub fn append(
+        &self,
+        now: &Source,
+        started: SystemTime,
+        part: &str,
+        seed: u64,
+        figures: &[Figure],
+    ) -> Result<(), String> {
+        if *now != self.source {
             return Err(format!("the tree changed while {part} ran: {:?}, then {now:?}", self.source));
         }
         let line = json!({
             "part": part,
             "commit": now.commit,
             "clean": now.clean,
-            "seed": crate::seed(),
+            "seed": seed,
             "started": time(started),
             "ended": time(SystemTime::now()),
-            "figures": crate::figures::to_json(figures),
+            "figures": to_json(figures),
         });
         let failed = |error| format!("{}: {error}", self.path.display());
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path).map_err(failed)?;
@@ -88,8 +95,8 @@ fn lines(path: &Path) -> Result<Vec<Value>, String> {
     (1..).zip(text.lines()).map(parse).collect()
 }
 
-/// Prints the table of a file: of each part what it wrote last. Returns what is wrong with it as a whole.
-pub(crate) fn print_table(path: &Path, parts: &[&str]) -> Result<Vec<String>, String> {
+/// Prints the table of a file: of each part what it wrote last. Returns what is not as it must be.
+pub fn print_table(path: &Path, parts: &[&str]) -> Result<Vec<String>, String> {
     let all = lines(path)?;
     let first = all.first().ok_or(format!("{} holds nothing", path.display()))?;
     Results::open(path, Source { commit: first["commit"].as_str().unwrap_or_default().to_owned(), clean: true })?;

@@ -5,20 +5,26 @@ use std::sync::Arc;
 
 use forelog::{Engine, Lsn, Snapshot};
 
+/// A key or a value.
 pub type Bytes = Arc<[u8]>;
 type Name = Arc<str>;
 
 /// The keyspace of the accounts, whose balances sum to the same at all times.
 pub const BANK: &str = "bank";
+/// How many accounts there are.
 pub const ACCOUNTS: usize = 4;
 const BALANCE: i64 = 100;
 
 /// One operation of a commit.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Write {
+    /// Of a keyspace.
     Create(Name),
+    /// Of a keyspace.
     Drop(Name),
+    /// Keyspace, key, value.
     Put(Name, Bytes, Bytes),
+    /// Keyspace, key.
     Delete(Name, Bytes),
 }
 
@@ -47,7 +53,7 @@ pub fn value(life: u64, client: usize, number: usize, key: &[u8], length: usize)
         .iter()
         .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3));
     let mut value = format!("{life:06}.{client:02}.{number:05}.{:08x}.{length:06}.", place >> 32).into_bytes();
-    let mut filler = crashkit::Random::new(place ^ (life << 40) ^ (number as u64));
+    let mut filler = crate::Random::new(place ^ (life << 40) ^ (number as u64));
     while value.len() < length {
         value.extend_from_slice(&filler.next().to_le_bytes());
     }
@@ -55,16 +61,17 @@ pub fn value(life: u64, client: usize, number: usize, key: &[u8], length: usize)
     value
 }
 
-/// An account's balance: the last 8 bytes of its value.
-pub fn balance(value: &[u8]) -> i64 {
-    let tail = value.last_chunk::<8>().expect("an account's value ends with its balance");
-    i64::from_le_bytes(*tail)
+/// An account's balance: the last 8 bytes of its value. `None` if that is no account's.
+pub fn balance(value: &[u8]) -> Option<i64> {
+    value.last_chunk::<8>().map(|tail| i64::from_le_bytes(*tail))
 }
 
+/// The key of an account.
 pub fn account(number: usize) -> Vec<u8> {
     format!("account {number}").into_bytes()
 }
 
+/// The value of an account: who wrote it, and its balance.
 pub fn account_value(life: u64, client: usize, number: usize, key: &[u8], balance: i64) -> Vec<u8> {
     let mut bytes = value(life, client, number, key, 0);
     bytes.extend_from_slice(&balance.to_le_bytes());
@@ -80,15 +87,33 @@ pub fn first_balance() -> i64 {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct State(BTreeMap<Name, Arc<BTreeMap<Bytes, Bytes>>>);
 
+impl std::fmt::Debug for State {
+    /// How many entries each keyspace has.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(name, entries)| (name, entries.len()))).finish()
+    }
+}
+
 impl State {
     fn keyspace(&mut self, name: &Name) -> &mut BTreeMap<Bytes, Bytes> {
         Arc::make_mut(self.0.get_mut(name).expect("the commit was accepted, so the keyspace was there"))
     }
 
+    /// Whether there is a keyspace of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, name: &str, key: &[u8]) -> Option<&Bytes> {
+        self.0.get(name)?.get(key)
+    }
+
+    /// What the writes of one commit make of it.
     pub fn apply(&mut self, writes: &[Write]) {
         for write in writes {
             match write {
-                Write::Create(name) => drop(self.0.insert(Arc::clone(name), Arc::default())),
+                Write::Create(name) => _ = self.0.entry(Arc::clone(name)).or_default(),
                 Write::Drop(name) => drop(self.0.remove(name)),
                 Write::Put(name, key, value) => {
                     self.keyspace(name).insert(Arc::clone(key), Arc::clone(value));
@@ -100,17 +125,16 @@ impl State {
 
     /// Whether the accounts are all there with what they began with, or none of them.
     pub fn bank_adds_up(&self) -> bool {
-        match self.0.get(BANK).map(|bank| (bank.len(), bank.values().map(|value| balance(value)).sum::<i64>())) {
-            None | Some((0, _)) => true,
-            Some((accounts, sum)) => accounts == ACCOUNTS && sum == BALANCE * 4,
-        }
+        let Some(bank) = self.0.get(BANK).filter(|bank| !bank.is_empty()) else { return true };
+        let sum: Option<i64> = bank.values().map(|value| balance(value)).sum();
+        bank.len() == ACCOUNTS && sum == Some(BALANCE * 4)
     }
 
     /// What a snapshot shows.
     pub fn read(snapshot: &Snapshot) -> forelog::Result<Self> {
         let mut state = State::default();
         for name in snapshot.keyspace_names() {
-            let Some(keyspace) = snapshot.keyspace(&name) else { continue };
+            let keyspace = snapshot.keyspace(&name).expect("what a snapshot lists is there");
             let entries =
                 snapshot.iter(&keyspace)?.map(|entry| entry.map(|(k, v)| (Bytes::from(&*k), Bytes::from(&*v))));
             let entries = entries.collect::<forelog::Result<BTreeMap<_, _>>>()?;
@@ -119,9 +143,37 @@ impl State {
         Ok(state)
     }
 
+    /// What `engine` shows now.
+    pub fn of(engine: &Engine) -> forelog::Result<Self> {
+        State::read(&engine.snapshot()?)
+    }
+
+    /// The entries of a keyspace; none if it is not there.
+    pub fn entries(&self, name: &str) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.0.get(name).into_iter().flat_map(|entries| entries.iter())
+    }
+
     /// The keys of a keyspace.
     pub fn keys(&self, name: &str) -> impl Iterator<Item = &Bytes> {
         self.0.get(name).into_iter().flat_map(|entries| entries.keys())
+    }
+
+    /// The first difference to what is expected.
+    pub fn difference(&self, expected: &State) -> Option<String> {
+        if !self.0.keys().eq(expected.0.keys()) {
+            return Some(format!("keyspaces {:?} instead of {:?}", self.0.keys(), expected.0.keys()));
+        }
+        for ((name, found), expected) in self.0.iter().zip(expected.0.values()) {
+            let odd = found.iter().find(|(key, value)| expected.get(*key) != Some(value));
+            let odd = odd.or_else(|| expected.iter().find(|(key, _)| !found.contains_key(*key)));
+            if let Some((key, _)) = odd {
+                let show =
+                    |entries: &BTreeMap<Bytes, Bytes>| entries.get(key).map_or("nothing".to_owned(), |v| brief(v));
+                let (found, expected, key) = (show(found), show(expected), key.escape_ascii());
+                return Some(format!("{name}[{key}] is {found} and should be {expected}"));
+            }
+        }
+        None
     }
 
     /// Compares everything that the engine shows, the names of its keyspaces included; the first difference otherwise.
@@ -156,19 +208,32 @@ impl State {
 /// A commit that took its place in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Placed {
+    /// Where it ends.
     pub lsn: Lsn,
+    /// What it does.
     pub writes: Arc<[Write]>,
 }
 
 /// The commit order, and the state after each commit: `states[i]` and `lsns[i]` after the first `i` of them.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct History {
+    /// The commits in LSN order.
     pub commits: Vec<Placed>,
+    /// The contents before the first commit, and after each.
     pub states: Vec<State>,
+    /// Where those commits lie, behind where the first state is of.
     pub lsns: Vec<Lsn>,
 }
 
+impl Default for History {
+    /// That of a database without a commit.
+    fn default() -> Self {
+        History::new(State::default(), Lsn::ZERO, Vec::new())
+    }
+}
+
 impl History {
+    /// Of a database that began with `base` at `base_lsn`; the commits in LSN order.
     pub fn new(base: State, base_lsn: Lsn, commits: Vec<Placed>) -> Self {
         let mut history = History { commits: Vec::new(), states: vec![base], lsns: vec![base_lsn] };
         for commit in commits {
@@ -181,9 +246,45 @@ impl History {
         history
     }
 
+    /// Of a database that began empty; the commits in any order.
+    pub fn of(mut commits: Vec<Placed>) -> Self {
+        commits.sort_by_key(|commit| commit.lsn);
+        History::new(State::default(), Lsn::ZERO, commits)
+    }
+
     /// How many commits lie at or below `lsn`.
     pub fn index_of(&self, lsn: Lsn) -> usize {
         self.lsns.partition_point(|at| *at <= lsn).saturating_sub(1)
+    }
+
+    /// The state of the commits up to `lsn`.
+    pub fn state_at(&self, lsn: Lsn) -> &State {
+        &self.states[self.index_of(lsn)]
+    }
+
+    /// The last commit at or below `lsn`, or where the history begins.
+    pub fn newest_at(&self, lsn: Lsn) -> Lsn {
+        self.lsns[self.index_of(lsn)]
+    }
+
+    /// The last commit, or where the history begins.
+    pub fn last(&self) -> Lsn {
+        *self.lsns.last().expect("never empty")
+    }
+
+    /// Whether a commit ends at `lsn`.
+    pub fn contains(&self, lsn: Lsn) -> bool {
+        self.commits.binary_search_by_key(&lsn, |commit| commit.lsn).is_ok()
+    }
+
+    /// Without the commits above `lsn`.
+    pub fn up_to(&self, lsn: Lsn) -> Self {
+        let kept = self.index_of(lsn);
+        History {
+            commits: self.commits[..kept].to_vec(),
+            states: self.states[..=kept].to_vec(),
+            lsns: self.lsns[..=kept].to_vec(),
+        }
     }
 
     /// Finds the state that the engine shows, whatever it says about it.

@@ -1,0 +1,183 @@
+//! Whether an engine that was just opened holds what was promised: its contents, its account of the recovery, and its
+//! answer to each token.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use forelog::{Engine, Incarnation, Lsn, Outcome, Token};
+
+use crate::model::History;
+
+/// What must never be. The text begins with the invariant (`I1` to `I20`) that is broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Violation {
+    /// Fewer commits than were promised, and no word about it.
+    Silent(String),
+    /// Other contents, another answer, or an error that says something else than what happened.
+    Wrong(String),
+    /// A panic.
+    Panic(String),
+    /// A call that does not return.
+    Hang(String),
+}
+
+impl Violation {
+    /// The same, with the place where it was seen.
+    pub fn at(self, place: impl fmt::Display) -> Self {
+        match self {
+            Violation::Silent(what) => Violation::Silent(format!("{place}: {what}")),
+            Violation::Wrong(what) => Violation::Wrong(format!("{place}: {what}")),
+            Violation::Panic(what) => Violation::Panic(format!("{place}: {what}")),
+            Violation::Hang(what) => Violation::Hang(format!("{place}: {what}")),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::Silent(what) => write!(f, "SILENT LOSS: {what}"),
+            Violation::Wrong(what) => write!(f, "WRONG: {what}"),
+            Violation::Panic(what) => write!(f, "PANIC: {what}"),
+            Violation::Hang(what) => write!(f, "HANG: {what}"),
+        }
+    }
+}
+
+impl From<String> for Violation {
+    fn from(what: String) -> Self {
+        Violation::Wrong(what)
+    }
+}
+
+/// Runs `body`; a panic is a violation.
+///
+/// # Errors
+/// What `body` returns, or its panic.
+pub fn guarded<T>(body: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Violation::Panic(text.unwrap_or_default()))
+    })
+}
+
+/// What must be found.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The commits that may be there, in order.
+    pub history: &'a History,
+    /// Every commit up to here must be there (I2 to I4), ...
+    pub floor: Lsn,
+    /// ... and none above (I7).
+    pub ceiling: Lsn,
+    /// Handed out before the crash: durable if and only if their commits are in the state (I16).
+    pub tokens: [&'a [Token]; 2],
+    /// Lost in earlier crashes, for ever.
+    pub lost: &'a [Token],
+    /// The incarnation that the account must name as ended by the crash; `None` in `Some` for no crash at all (I17).
+    pub crashed: Option<Option<Incarnation>>,
+    /// The medium broke its assumptions: a prefix will do, wherever it ends.
+    pub lenient: bool,
+    /// The token of a lost commit may be answered as one of another branch (residue R5).
+    pub may_be_foreign: bool,
+}
+
+impl<'a> Expected<'a> {
+    /// All of it.
+    pub fn of(history: &'a History, tokens: &'a [Token]) -> Self {
+        Expected {
+            history,
+            floor: history.last(),
+            ceiling: history.last(),
+            tokens: [tokens, &[]],
+            lost: &[],
+            crashed: None,
+            lenient: false,
+            may_be_foreign: false,
+        }
+    }
+
+    /// Compares an engine that was just opened; returns how many commits of the history are in its state.
+    ///
+    /// # Errors
+    /// What is not as it was promised.
+    pub fn compare(&self, engine: &Engine) -> Result<usize, Violation> {
+        let reported = engine.recovery().recovered_to;
+        let index = self.history.index_of(reported);
+        self.check_bound(reported)?;
+        self.history.states[index].compare(engine).map_err(|difference| match self.history.find(engine) {
+            Some(other) => format!(
+                "I17: the state is that of LSN {}, and the account says {reported}: {difference}",
+                self.history.lsns[other]
+            ),
+            None => format!("I1: the state is that of no prefix; against LSN {reported}: {difference}"),
+        })?;
+        if self.history.lsns[index] != reported {
+            return Err(format!("I17: recovered to {reported}, where no commit ends").into());
+        }
+        let (visible, durable, at_risk) = (engine.visible_lsn(), engine.durable_lsn(), engine.at_risk());
+        if visible != reported || durable < reported || at_risk.commits > 0 {
+            return Err(format!(
+                "I17: recovered to {reported}, visible {visible}, durable {durable}, at risk {at_risk:?}"
+            )
+            .into());
+        }
+        if !self.lenient && self.crashed.is_some_and(|crashed| crashed != engine.recovery().crashed) {
+            return Err(format!("I17: {:?} instead of {:?}", engine.recovery(), self.crashed).into());
+        }
+        self.ask_all(engine, reported)?;
+        Ok(index)
+    }
+
+    fn ask_all(&self, engine: &Engine, reported: Lsn) -> Result<(), Violation> {
+        for token in self.tokens.into_iter().flatten() {
+            // A position that an earlier open has dropped is in the history no more.
+            let there =
+                token.lsn <= reported && (token.lsn <= self.history.lsns[0] || self.history.contains(token.lsn));
+            if there {
+                ask(engine, token, Outcome::Durable)?;
+            } else if self.lenient {
+                // The medium may have taken its incarnation back with it, too.
+                if engine.outcome(token).is_ok_and(|outcome| outcome == Outcome::Durable) {
+                    return Err(format!("I16: {token} is Durable above {reported}").into());
+                }
+            } else if !(self.may_be_foreign && matches!(engine.outcome(token), Ok(Outcome::Foreign | Outcome::Invalid)))
+            {
+                ask(engine, token, Outcome::Lost)?;
+            }
+        }
+        self.lost.iter().try_for_each(|token| ask(engine, token, Outcome::Lost))
+    }
+
+    /// Whether a state up to `lsn` loses nothing that it must not, and has nothing that nobody had asked for.
+    ///
+    /// # Errors
+    /// It does, or it has.
+    pub fn check_bound(&self, lsn: Lsn) -> Result<(), Violation> {
+        if lsn < self.floor && !self.lenient {
+            return Err(Violation::Silent(format!("I2-I4: recovered to {lsn}, and {} was promised", self.floor)));
+        }
+        if lsn > self.ceiling {
+            let ceiling = self.ceiling;
+            return Err(format!("I7: recovered to {lsn}, and nothing above {ceiling} had been submitted").into());
+        }
+        Ok(())
+    }
+
+    /// How many tokens there are to ask about.
+    pub fn asked(&self) -> usize {
+        self.tokens[0].len() + self.tokens[1].len() + self.lost.len()
+    }
+}
+
+/// Asks about one token (I16).
+///
+/// # Errors
+/// The answer is not `right`.
+pub fn ask(engine: &Engine, token: &Token, right: Outcome) -> Result<(), Violation> {
+    match engine.outcome(token) {
+        Ok(outcome) if outcome == right => Ok(()),
+        other => Err(format!("I16: {token} is {other:?} and should be {right:?}").into()),
+    }
+}
