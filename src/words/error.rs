@@ -41,7 +41,8 @@ pub enum ErrorKind {
     Indeterminate,
     /// The engine or log was closed.
     Closed,
-    /// The handle crossed a `fork()`: open the database in the child instead.
+    /// The handle crossed a `fork()` or a bare `clone(2)`: open the database in the child instead, once the parent has
+    /// closed it.
     Forked,
     /// There is no keyspace of that name.
     NoSuchKeyspace,

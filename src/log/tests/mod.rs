@@ -8,6 +8,7 @@ mod closing;
 mod cycles;
 mod durable_first;
 mod flips;
+mod forked;
 mod gather;
 mod mark;
 mod media;
