@@ -10,6 +10,7 @@ mod durable_first;
 mod flips;
 mod forked;
 mod gather;
+mod lineage;
 mod mark;
 mod media;
 mod pace;
