@@ -184,9 +184,11 @@ impl Log {
     /// Appends a record and waits for what `mode` promises.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a record over the limit, [`ErrorKind::DiskFull`] if the next segment cannot be
-    /// prepared, [`ErrorKind::Poisoned`], [`ErrorKind::Closed`]; [`ErrorKind::Indeterminate`] with a token if a write
-    /// or fsync failed while the record was in flight.
+    /// Nothing was done, and the log goes on: [`ErrorKind::DiskFull`] and [`ErrorKind::Io`] if the next segment, HISTORY
+    /// or a thread cannot be prepared, which can be tried again; [`ErrorKind::InvalidInput`] for a record over the limit.
+    /// Nothing was done, and nothing will be: [`ErrorKind::Poisoned`] after a write or fsync that failed, before or in
+    /// this call, [`ErrorKind::Closed`], [`ErrorKind::Forked`]. In doubt: [`ErrorKind::Indeterminate`], with a token, if a
+    /// write or fsync failed while the record was in flight. This list is complete.
     pub fn append(&self, payload: &[u8], mode: CommitMode) -> Result<Receipt> {
         self.append_within(payload, mode, Patience::Forever)
     }
@@ -268,10 +270,10 @@ impl Log {
     }
 
     /// The records after `after` that are durable now, in order; after [`Lsn::ZERO`], those that were not retired.
-    ///
-    /// # Errors
     /// It begins to read there: what it costs does not grow with the records before. To go on where an earlier reader
     /// ended, after a restart too, keep the [`token`](Record::token) of its last record, and pass that.
+    ///
+    /// # Errors
     /// [`ErrorKind::Retired`] if records after another `after` were retired; [`ErrorKind::InvalidInput`] if `after` is no
     /// position of this log's history: see [`Position`]. If it lies above the written LSN the log buffer is written first,
     /// as for a `Written` commit, with its errors.
@@ -364,11 +366,14 @@ impl Log {
         self.shared().run_flusher();
     }
 
-    /// Flushes, ends the incarnation cleanly and releases the lock, for all clones.
+    /// Flushes, ends the incarnation cleanly and releases the lock, for all clones; then waits until every callback of
+    /// [`Receipt::on_durable`] has run, so do not call it with a lock held that a callback needs. Called from a callback,
+    /// of this log or of another, it does not wait for callbacks. Dropping the last clone never does; they run all the
+    /// same.
     ///
     /// # Errors
     /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.
     pub fn close(&self) -> Result<()> {
-        self.shared().close()
+        self.shared().close_and_drain()
     }
 }
