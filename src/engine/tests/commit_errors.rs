@@ -59,9 +59,12 @@ fn prepared() -> SimDisk {
     disk
 }
 
-/// What a client saw: of each attempt its number, and its token or its error with whether the engine had stopped.
+/// What a client saw of an attempt: its token, or its error and whether the engine had stopped.
+type Seen = std::result::Result<Token, (Error, bool)>;
+
 struct Run {
-    attempts: Vec<(u8, std::result::Result<Token, (Error, bool)>)>,
+    /// With the number that was put.
+    attempts: Vec<(u8, Seen)>,
     operations: u64,
     hits: u64,
 }

@@ -53,8 +53,9 @@ fn open(disk: &SimDisk) -> Log {
     options.open_on(Arc::new(disk.clone()), "log").unwrap()
 }
 
-/// Polls once; the waker is the log's alone from then on.
-fn poll(receipt: &mut Receipt, waker: Waker) {
+/// Polls once. The waker is the log's alone from then on.
+fn poll(receipt: &mut Receipt, bomber: Bomber) {
+    let waker = Waker::from(Arc::new(bomber));
     assert!(Pin::new(receipt).poll(&mut Context::from_waker(&waker)).is_pending());
 }
 
@@ -87,7 +88,7 @@ fn a_waker_that_panics_with_anything_does_not_end_the_flusher() {
         schedule::run(2, || {
             let log = open(&SimDisk::new());
             let mut receipt = log.append(b"waits", Async).unwrap();
-            poll(&mut receipt, Arc::new(Bomber { when_dropped }).into());
+            poll(&mut receipt, Bomber { when_dropped });
             schedule::sleep(HOUR);
             assert!(receipt.is_durable());
             let later = log.append(b"later", Async).unwrap();

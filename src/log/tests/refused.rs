@@ -86,8 +86,7 @@ fn operations(seed: u64) -> Vec<(u64, OpKind, String)> {
         append_ten(&log, &mut |error| panic!("{error}"));
         disk.clear_on_op();
     });
-    let seen = std::mem::take(&mut *seen.lock().unwrap());
-    seen
+    seen.lock().unwrap().clone()
 }
 
 /// All descriptors were taken for a moment while a segment was rolled: the directory could not be opened to be synced,
