@@ -2,7 +2,7 @@
 //! write over them.
 //!
 //! On Linux a page that the kernel clears in every child (`MADV_WIPEONFORK`) holds the generation: a child finds zero
-//! there, by whatever call it was made, a bare clone(2) too, and draws the next number. To look costs one load. Where
+//! there, by whatever call it was made, a bare clone(2) too, and draws the next number. To look costs two loads. Where
 //! there is no such page a handler of `pthread_atfork` counts, which sees every child that libc makes. A child that
 //! shares its parent's memory (vfork, `CLONE_VM`) is the same process to both.
 

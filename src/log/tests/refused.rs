@@ -147,6 +147,49 @@ fn each_error_is_final_where_the_table_says_so_and_nowhere_else() {
     println!("{} operations, {} errors, {finals} of them final", operations.len(), operations.len() * ALL.len());
 }
 
+/// A refused begin had left its HISTORY; the next attempt drew another nonce, and a crash within it left a HISTORY and a
+/// segment that did not belong together: a directory that is refused.
+#[test]
+fn the_attempt_after_a_refused_one_may_be_cut_off_anywhere() {
+    let (mut refusals, mut states) = (0, 0);
+    for (number, kind, file) in &operations(1) {
+        let code = if *kind == OpKind::SyncDir { EMFILE } else { EACCES };
+        if !matches!(kind, OpKind::SyncDir | OpKind::Rename | OpKind::Create) {
+            continue;
+        }
+        let disk = SimDisk::new();
+        let images = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::clone(&images);
+        let results = schedule::run(1, || {
+            let log = open(&disk).unwrap().log;
+            disk.inject(Fault::once(OpSelector::any().skip(*number), FaultKind::Errno(code)));
+            let mut results = Vec::new();
+            for number in 0..10 {
+                let before = disk.fault_hits();
+                results.push(log.append(&payload(number, 1500), Sync).is_ok());
+                if results.last() == Some(&false) && before == 0 {
+                    let taken = Arc::clone(&taken);
+                    disk.on_op(move |disk, _| taken.lock().unwrap().push(disk.crash_point()));
+                }
+            }
+            disk.clear_on_op();
+            results
+        });
+        refusals += results.iter().filter(|succeeded| !**succeeded).count();
+        for (moment, image) in images.lock().unwrap().iter().enumerate() {
+            let what = format!("{kind:?} of {file} refused, moment {moment} after it");
+            let losses = [Loss::Everything, Loss::Nothing, Loss::Seeded(1), Loss::Seeded(2)];
+            let powerless = losses.iter().map(|loss| image.power_loss(loss, Granularity::Sector));
+            for disk in powerless.chain([image.process_kill()]) {
+                assert_holds_all(&disk, &[], &what);
+                states += 1;
+            }
+        }
+    }
+    println!("{refusals} refusals, {states} states");
+    assert!(refusals > 5 && states > 500, "{refusals} refusals, {states} states");
+}
+
 /// For as long as it lasts every commit that needs the disk for more than its own bytes is told so, and none when it is over.
 #[test]
 fn the_log_goes_on_when_there_are_descriptors_again() {
