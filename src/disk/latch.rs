@@ -19,7 +19,9 @@ use crate::words::sync::Mutex;
 /// with that first cause and does not reach the disk below. Reads, listings and locks go on. Clones share the state.
 ///
 /// Not final are failed reads, creations and removals, interrupted calls, and whatever happens to a new file before
-/// its first successful [`DiskFile::sync_all`]: nobody relies on such a file yet, so it alone is done for.
+/// its first successful [`DiskFile::sync_all`]: nobody relies on such a file yet, so it alone is done for. Nor is a call
+/// that the operating system refused before it did anything: a rename for want of space, memory or permission, and a
+/// sync of a directory that could not be opened for want of descriptors. It says nothing about what is durable.
 #[derive(Clone, Debug)]
 pub struct FailStop {
     inner: Arc<dyn Disk>,
@@ -79,6 +81,31 @@ impl Latch {
     }
 }
 
+impl Latch {
+    /// [`Latch::watch`], but for errors by which the call has done nothing.
+    fn watch_unless<T>(&self, is_refusal: fn(&io::Error) -> bool, result: io::Result<T>) -> io::Result<T> {
+        match result {
+            Err(error) if is_refusal(&error) => Err(error),
+            result => self.watch(result),
+        }
+    }
+}
+
+/// Whether a rename that failed so has left both names as they were. POSIX says it of every error but EIO; of the others
+/// these are the ones that pass, and a file system of the network may not know what its server did.
+fn is_refused_rename(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let passes = [OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    passes.contains(&error.kind()) || is_out_of_descriptors(error)
+}
+
+/// Of the two calls that sync a directory only its open gives these errors: the fsync was not asked for.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 impl Disk for FailStop {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.latch.check()?;
@@ -102,7 +129,7 @@ impl Disk for FailStop {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.latch.check()?;
-        self.latch.watch(self.inner.rename(from, to))
+        self.latch.watch_unless(is_refused_rename, self.inner.rename(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -112,7 +139,7 @@ impl Disk for FailStop {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.latch.check()?;
-        self.latch.watch(self.inner.sync_dir(dir))
+        self.latch.watch_unless(is_out_of_descriptors, self.inner.sync_dir(dir))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {

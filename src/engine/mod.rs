@@ -33,7 +33,8 @@ use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
 /// An open database.
 ///
 /// Cheap to clone and to share between threads. [`Engine::close`] closes it for all clones; dropping the last clone
-/// does the same without telling of errors, waits for the device only, and may be done anywhere, in a callback too.
+/// does the same without telling of errors. A drop waits for the device and never for callbacks, which run all the same;
+/// it may be done anywhere, in a callback too.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -322,7 +323,8 @@ impl Engine {
     }
 
     /// What became of the commit that `token` names, after any number of crashes. An answer of `Durable`, `Lost`,
-    /// `Foreign` or `Invalid` never changes.
+    /// `Foreign` or `Invalid` never changes. Nothing is read for it, so a token that no commit returned gets the answer of
+    /// its position: [`Outcome::Invalid`] says when.
     ///
     /// # Errors
     /// [`ErrorKind::Forked`] only.
@@ -417,7 +419,9 @@ impl Engine {
     }
 
     /// Closes the engine for all clones: makes every commit durable, ends the log cleanly, releases the lock. Waiters
-    /// and receipts get their answer; snapshots that are held stay readable.
+    /// and receipts get their answer; snapshots that are held stay readable. Then it waits until every callback of
+    /// [`Receipt::on_durable`](log::Receipt::on_durable) has run, so do not call it with a lock held that a callback needs.
+    /// Called from a callback, of this engine or of another, it does not wait for callbacks.
     ///
     /// # When the program ends
     ///
@@ -435,7 +439,7 @@ impl Engine {
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();
-        self.inner.log.shared().close()
+        self.inner.log.shared().close_and_drain()
     }
 }
 

@@ -1,12 +1,36 @@
 //! Runs `on_durable` callbacks, in LSN order, on a thread of their own, so that no commit waits for a user's code.
 
+use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 
-use super::waiters::Callback;
-use crate::words::error::Result;
+use super::flush::HandOn;
+use super::shared::Shared;
+use super::waiters::{Callback, Signal, Slot, Waiter};
+use crate::words::error::{Error, Result};
+use crate::words::guard::{Panicked, contain, spawn_guarded};
 use crate::words::sync::{self, Mutex, Sender};
 
-type Job = (Callback, Result<()>);
+/// What the callback thread does next.
+enum Job {
+    Call(Callback, Result<()>),
+    /// Tells a close that everything queued before has run.
+    Pass(Passing),
+}
+
+/// Signals when it is dropped: also by a callback thread that is gone, so that no close waits for one.
+struct Passing(Arc<Slot>);
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.0.signal(Signal::Look);
+    }
+}
+
+sync::thread_local! {
+    /// Whether this is the callback thread of a log, this one or another.
+    static RUNS_CALLBACKS: Cell<bool> = Cell::default();
+}
 
 /// The queue to the callback thread, which starts with the first callback and ends with the log's last handle or
 /// receipt.
@@ -22,18 +46,23 @@ impl fmt::Debug for Callbacks {
 }
 
 impl Callbacks {
-    /// Starts the thread if it does not run yet.
-    pub(crate) fn start(&self) -> std::io::Result<()> {
+    /// Starts the thread if it does not run yet. `died` is called if the thread ends before it should.
+    pub(crate) fn start(&self, died: impl FnOnce(&Panicked) + Send + 'static) -> std::io::Result<()> {
         let mut sender = self.sender.lock();
         if sender.is_none() {
             let (jobs, receiver) = sync::channel::<Job>();
             // Never joined: it may be inside a callback that takes for ever, or that is closing the log right now.
-            sync::spawn("forelog-callbacks", move || {
-                while let Some((callback, verdict)) = receiver.recv() {
-                    // The panic hook has reported it; the callbacks of other commits go on.
-                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(verdict)));
+            let run = move || {
+                RUNS_CALLBACKS.with(|runs| runs.set(true));
+                while let Some(job) = receiver.recv() {
+                    match job {
+                        // A panic ends this callback alone; the callbacks of other commits run.
+                        Job::Call(callback, verdict) => _ = contain(|| callback(verdict)),
+                        Job::Pass(passing) => drop(passing),
+                    }
                 }
-            })?;
+            };
+            spawn_guarded("forelog-callbacks", run, died)?;
             *sender = Some(jobs);
         }
         Ok(())
@@ -41,8 +70,42 @@ impl Callbacks {
 
     pub(crate) fn queue(&self, callback: Callback, verdict: Result<()>) {
         if let Some(sender) = &*self.sender.lock() {
-            sender.send((callback, verdict));
+            sender.send(Job::Call(callback, verdict));
         }
+    }
+
+    /// Returns once every callback that was queued has run. On a callback thread it returns at once: the callback that
+    /// is running would wait for itself, and two logs whose callbacks close each other would wait for one another.
+    pub(crate) fn drain(&self) {
+        if RUNS_CALLBACKS.try_with(Cell::get).unwrap_or(false) {
+            return;
+        }
+        let passed = Arc::new(Slot::default());
+        match &*self.sender.lock() {
+            Some(sender) => sender.send(Job::Pass(Passing(Arc::clone(&passed)))),
+            None => return,
+        }
+        passed.wait(None);
+    }
+}
+
+impl Shared {
+    /// Has `callback` called with the verdict on `lsn`.
+    pub(crate) fn watch(&self, lsn: u64, callback: Callback) -> Result<()> {
+        let failed = |error| Error::io("start the callback thread for", &self.place.dir, error);
+        let me = std::sync::Weak::clone(&self.me);
+        let died = move |panicked: &_| {
+            if let Some(log) = me.upgrade() {
+                log.poison_by_panic("forelog-callbacks", panicked);
+            }
+        };
+        self.callbacks.start(died).map_err(failed)?;
+        self.sync.lock().waiters.add(lsn, Waiter::Callback(callback));
+        // Served here and now, but with those of lower LSNs that a flush has made durable and not come to yet.
+        if self.positions.durable() >= lsn || self.poisoned().is_some() {
+            self.wake_served(HandOn::Nothing);
+        }
+        Ok(())
     }
 }
 

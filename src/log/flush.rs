@@ -5,7 +5,6 @@
 //! *sync* (a flag with a queue, held for a whole flush). A `Written` commit needs only the first, so it never waits
 //! for an fsync. No lock of the append path is held during either call.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::disk::{write_all_at, write_and_sync};
 use crate::format::frame;
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, Result};
+use crate::words::guard::contain;
 use crate::words::plant::planted;
 use crate::words::sync;
 
@@ -109,18 +109,6 @@ impl Shared {
                 slot.wait(None);
             }
         }
-    }
-
-    /// Has `callback` called with the verdict on `lsn`.
-    pub(crate) fn watch(&self, lsn: u64, callback: Callback) -> Result<()> {
-        let failed = |error| Error::io("start the callback thread for", &self.place.dir, error);
-        self.callbacks.start().map_err(failed)?;
-        self.sync.lock().waiters.add(lsn, Waiter::Callback(callback));
-        // Served here and now, but with those of lower LSNs that a flush has made durable and not come to yet.
-        if self.positions.durable() >= lsn || self.poisoned().is_some() {
-            self.wake_served(HandOn::Nothing);
-        }
-        Ok(())
     }
 
     /// Returns once everything up to `lsn` is written. Waits for no fsync.
@@ -469,15 +457,18 @@ impl LoneFlush<'_> {
 fn wake_all(wakers: Vec<Waker>) {
     let mut before: Option<Waker> = None;
     for waker in wakers {
-        // The panic hook reports a panic; it is neither the other waiters' fault nor this thread's.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+        // A panic of a waker is neither the other waiters' fault nor this thread's. Its drop is contained apart: in the
+        // same call it would run while the first panic unwinds, and a second one would abort the process.
+        let _ = contain(|| {
             if before.as_ref().is_none_or(|before| !before.will_wake(&waker)) {
                 waker.wake_by_ref();
             }
-            before = Some(waker);
-        }));
+        });
+        if let Some(before) = before.replace(waker) {
+            let _ = contain(|| drop(before));
+        }
     }
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(before)));
+    let _ = contain(|| drop(before));
 }
 
 fn note_dirty(dirty: &mut Vec<Arc<Segment>>, segment: &Arc<Segment>) {

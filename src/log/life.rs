@@ -10,9 +10,10 @@ use crate::format::history::{End, Life};
 use crate::format::identity::Identity;
 use crate::words::entropy;
 use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::guard::spawn_guarded;
 use crate::words::options::FIRST_SEGMENT_BYTES;
 use crate::words::plant::planted;
-use crate::words::sync::{self, Receiver};
+use crate::words::sync::{self, Receiver, Thread};
 use crate::words::types::{Incarnation, Lsn};
 
 /// What the preparing thread is asked for.
@@ -49,18 +50,29 @@ impl Shared {
             return Err(self.refusal());
         }
         self.start_threads()?;
-        let life = self.new_life(lives)?;
+        // Drawn once for this open. An attempt that was refused may have left a HISTORY that lists the life, or a segment
+        // of it: another attempt of another nonce would leave a directory in which the two do not belong together.
+        let life = match lives.drawn {
+            Some(life) => life,
+            None => *lives.drawn.insert(self.new_life(lives)?),
+        };
         let identity =
             Identity { log_id: self.log_id, incarnation: life.incarnation, key: life.key, base: life.begin.get() };
-        let size = self.segment_size(0);
-        let created = Segment::create(&self.place, identity, size, identity.base);
-        let segment = created.map_err(|error| self.note_failure(error))?;
+        let segment = match lives.first_segment.clone() {
+            Some(segment) => segment,
+            None => {
+                let created = Segment::create(&self.place, identity, self.segment_size(0), identity.base);
+                let segment = created.map_err(|error| self.note_failure(error))?;
+                Arc::clone(lives.first_segment.insert(segment))
+            }
+        };
         self.begin_marks(life.incarnation, life.begin);
         lives.history.lives.push(life);
         if let Err(error) = self.place.save(&lives.history) {
             lives.history.lives.pop();
             return Err(self.note_failure(error));
         }
+        lives.first_segment = None;
         lives.catalogue.push(SegmentInfo::of(&segment));
         let mut core = self.core.lock();
         core.tail.next = segment.base();
@@ -88,13 +100,14 @@ impl Shared {
         grown.min(self.settings.segment_bytes)
     }
 
-    /// An error outside the flush path: final only if the disk's fail-stop latch has closed. Whoever calls this tells
-    /// the others as soon as it holds no lock ([`Shared::tell_if_poisoned`]).
+    /// What to tell of an error outside the flush path. It is final only if the disk's fail-stop latch has closed; then
+    /// it poisons the log. The caller wakes the waiters as soon as it holds no lock ([`Shared::tell_if_poisoned`]).
     pub(crate) fn note_failure(&self, error: Error) -> Error {
-        if self.place.disk.failure().is_some() {
-            self.stop(error.clone());
+        if self.place.disk.failure().is_none() {
+            return error;
         }
-        error
+        self.stop(error);
+        self.refusal()
     }
 
     pub(crate) fn tell_if_poisoned(&self) {
@@ -125,7 +138,6 @@ impl Shared {
 
     /// The background thread that prepares segments, and writes the mark.
     pub(crate) fn run_preparer(&self, requests: &Receiver<Errand>) {
-        let mut preparer = Preparer { shared: self, returned: false };
         while let Some(errand) = requests.recv() {
             if errand == Errand::Mark {
                 self.write_mark();
@@ -150,7 +162,6 @@ impl Shared {
             drop(core);
             self.room.notify_all();
         }
-        preparer.returned = true;
     }
 
     fn prepare_segment(&self) -> Result<Arc<Segment>> {
@@ -180,6 +191,15 @@ impl Shared {
         }
         let result = self.close_once();
         *self.closing.lock() = Closing::Closed(result.clone());
+        result
+    }
+
+    /// [`Shared::close`], and then waits until every callback has run: on their thread, and so not from there.
+    pub(crate) fn close_and_drain(&self) -> Result<()> {
+        let result = self.close();
+        if self.check_process().is_ok() && matches!(*self.closing.lock(), Closing::Closed(_)) {
+            self.callbacks.drain();
+        }
         result
     }
 
@@ -214,15 +234,30 @@ impl Shared {
         if self.threads.lock().requests.is_some() {
             return Ok(());
         }
-        let failed = |error| Error::io("start a background thread for", &self.place.dir, error);
-        let me = || self.me.upgrade().ok_or_else(|| self.refusal());
+        let me = self.me.upgrade().ok_or_else(|| self.refusal())?;
         let (requests, receiver) = sync::channel();
-        let (flusher, preparer) = (me()?, me()?);
         let mut threads = self.threads.lock();
-        threads.running.push(sync::spawn("forelog-flush", move || flusher.run_flusher()).map_err(failed)?);
-        threads.running.push(sync::spawn("forelog-prepare", move || preparer.run_preparer(&receiver)).map_err(failed)?);
+        // The flusher may be there: of an attempt at which the other thread was refused.
+        if threads.running.is_empty() {
+            let flusher = me.start_thread("forelog-flush", |log| log.run_flusher())?;
+            threads.running.push(flusher);
+        }
+        let preparer = me.start_thread("forelog-prepare", move |log| log.run_preparer(&receiver))?;
+        threads.running.push(preparer);
         threads.requests = Some(requests);
         Ok(())
+    }
+
+    /// Starts a thread of this log: if it panics, the log is poisoned and every waiter has its verdict.
+    fn start_thread(
+        self: &Arc<Self>,
+        name: &'static str,
+        body: impl FnOnce(&Shared) + Send + 'static,
+    ) -> Result<Thread> {
+        let (runs, mourns) = (Arc::clone(self), Arc::clone(self));
+        let died = move |panicked: &_| mourns.poison_by_panic(name, panicked);
+        let started = spawn_guarded(name, move || body(&runs), died);
+        started.map_err(|error| Error::io("start a background thread for", &self.place.dir, error))
     }
 
     fn stop_threads(&self) {
@@ -247,7 +282,7 @@ impl Shared {
         let Some(&(_, begin)) = self.incarnation.get() else { return Ok(()) };
         let mut lives = self.lives.lock();
         let end = self.positions.durable().max(begin);
-        let Lives { history, catalogue } = &mut *lives;
+        let Lives { history, catalogue, .. } = &mut *lives;
         let prepared = Lsn::new(catalogue.last().map_or(begin, |last| last.header.limit()));
         let Some(life) = history.lives.last_mut() else { return Ok(()) };
         life.end = Some(End { lsn: Lsn::new(end), prepared, clean: true });
@@ -266,20 +301,5 @@ impl Shared {
             catalogue.push(info);
         }
         clean_up(&self.place, &to_cut, &mut to_remove.iter())
-    }
-}
-
-/// The thread that prepares segments; a panic of its disk must not leave anybody waiting for one.
-struct Preparer<'a> {
-    shared: &'a Shared,
-    returned: bool,
-}
-
-impl Drop for Preparer<'_> {
-    fn drop(&mut self) {
-        if !self.returned {
-            self.shared.stop(Error::bug("the preparation of a segment panicked"));
-            self.shared.tell_of_poison();
-        }
     }
 }

@@ -18,6 +18,7 @@
 // | `life`, `segment`, `place` | incarnations, the files they write, the directory |
 // | `poison` | fail-stop |
 // | `scan` | reading: scans and tails |
+// | `record_end` | whether a position that a caller brings along is one of this log's history |
 // | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
 // | `scrub` | checks, in the background, what is on the medium under an open log |
 // | `pace` | reading no faster than asked for, by a scrub and by `verify` |
@@ -56,6 +57,7 @@ pub(crate) mod poison;
 mod positions;
 mod reader;
 pub(crate) mod receipt;
+mod record_end;
 pub(crate) mod recover;
 mod repair;
 pub(crate) mod salvage;
@@ -83,6 +85,7 @@ pub(crate) use recover::Recovery;
 pub(crate) use scrub::{Scrub, ScrubOptions};
 pub(crate) use stats::Stats;
 
+pub use record_end::Position;
 pub use scan::{Record, Scan, Tail};
 
 /// How a [`Log`] is opened.
@@ -208,9 +211,11 @@ impl Log {
     /// Appends a record and waits for what `mode` promises.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a record over the limit, [`ErrorKind::DiskFull`] if the next segment cannot be
-    /// prepared, [`ErrorKind::Poisoned`], [`ErrorKind::Closed`]; [`ErrorKind::Indeterminate`] with a token if a write
-    /// or fsync failed while the record was in flight.
+    /// Nothing was done, and the log goes on: [`ErrorKind::DiskFull`] and [`ErrorKind::Io`] if the next segment, HISTORY
+    /// or a thread cannot be prepared, which can be tried again; [`ErrorKind::InvalidInput`] for a record over the limit.
+    /// Nothing was done, and nothing will be: [`ErrorKind::Poisoned`] after a write or fsync that failed, before or in
+    /// this call, [`ErrorKind::Closed`], [`ErrorKind::Forked`]. In doubt: [`ErrorKind::Indeterminate`], with a token, if a
+    /// write or fsync failed while the record was in flight. This list is complete.
     pub fn append(&self, payload: &[u8], mode: CommitMode) -> Result<Receipt> {
         self.append_within(payload, mode, Patience::Forever)
     }
@@ -266,16 +271,14 @@ impl Log {
         Ok(Lsn::new(target))
     }
 
-    /// Makes everything up to `lsn` durable.
+    /// Makes everything up to `position` durable.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if `lsn` was not handed out yet; otherwise as [`Log::flush`].
-    pub fn flush_to(&self, lsn: Lsn) -> Result<()> {
+    /// [`ErrorKind::InvalidInput`] if `position` was not handed out yet, or is no position of this log's history: see
+    /// [`Position`]. Below what was retired it cannot be told, and is durable. Otherwise as [`Log::flush`].
+    pub fn flush_to(&self, position: impl Into<Position>) -> Result<()> {
         self.shared().check_process()?;
-        if lsn > self.appended_lsn() {
-            return Err(Error::invalid_input(format!("LSN {lsn} was not handed out yet")));
-        }
-        self.shared().flush_to(lsn.get())
+        self.shared().flush_to_position(position.into())
     }
 
     /// The end of the last record accepted.
@@ -294,33 +297,40 @@ impl Log {
     }
 
     /// The records after `after` that are durable now, in order; after [`Lsn::ZERO`], those that were not retired.
+    /// It begins to read there: what it costs does not grow with the records before. To go on where an earlier reader
+    /// ended, after a restart too, keep the [`token`](Record::token) of its last record, and pass that.
     ///
     /// # Errors
-    /// [`ErrorKind::Retired`] if records after another `after` were retired.
-    pub fn scan(&self, after: Lsn) -> Result<Scan> {
+    /// [`ErrorKind::Retired`] if records after another `after` were retired; [`ErrorKind::InvalidInput`] if `after` is no
+    /// position of this log's history: see [`Position`]. If it lies above the written LSN the log buffer is written first,
+    /// as for a `Written` commit, with its errors.
+    pub fn scan(&self, after: impl Into<Position>) -> Result<Scan> {
         self.shared().check_process()?;
-        Scan::new(self.shared(), after)
+        Scan::new(self.shared(), after.into())
     }
 
     /// Follows the log from `after` on: each record as soon as it is durable.
     ///
     /// # Errors
     /// As [`Log::scan`].
-    pub fn tail(&self, after: Lsn) -> Result<Tail> {
+    pub fn tail(&self, after: impl Into<Position>) -> Result<Tail> {
         self.shared().check_process()?;
-        Tail::new(self.shared(), after)
+        Tail::new(self.shared(), after.into())
     }
 
     /// Gives up records at or below `up_to`, the LSN of a durable record, and removes segments that hold no others.
     /// Readers that are inside such a segment finish it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] above the durable LSN; I/O errors.
+    /// [`ErrorKind::InvalidInput`] above the durable LSN, or where no record ends. [`ErrorKind::DiskFull`] and
+    /// [`ErrorKind::Io`] if the operating system refuses, which can be tried again: segments that are retired and cannot
+    /// be removed go with the next open. [`ErrorKind::Poisoned`].
     pub fn retire(&self, up_to: Lsn) -> Result<()> {
         self.shared().retire(up_to)
     }
 
-    /// What became of the record that `token` names, after any number of crashes.
+    /// What became of the record that `token` names, after any number of crashes. Nothing is read for an answer, so a
+    /// token that no append returned gets the answer of its position: [`Outcome::Invalid`] says when.
     ///
     /// # Errors
     /// [`ErrorKind::Forked`] only.
@@ -383,11 +393,14 @@ impl Log {
         self.shared().run_flusher();
     }
 
-    /// Flushes, ends the incarnation cleanly and releases the lock, for all clones.
+    /// Flushes, ends the incarnation cleanly and releases the lock, for all clones; then waits until every callback of
+    /// [`Receipt::on_durable`] has run, so do not call it with a lock held that a callback needs. Called from a callback,
+    /// of this log or of another, it does not wait for callbacks. Dropping the last clone never does; they run all the
+    /// same.
     ///
     /// # Errors
     /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.
     pub fn close(&self) -> Result<()> {
-        self.shared().close()
+        self.shared().close_and_drain()
     }
 }

@@ -158,7 +158,11 @@ pub(super) fn lock(place: &Place) -> Result<Box<dyn DiskLock>> {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(Error::new(
             ErrorKind::Locked,
-            format!("{} is open already, in this process or another: close it there first", place.dir.display()),
+            format!(
+                "{} is open already, in this process or another: close it there first. If that process was killed, a child \
+                 that was forked from it may live on and hold the lock: end it",
+                place.dir.display()
+            ),
         )),
         Err(error) => Err(Error::io("lock", &path, error)),
     }
@@ -198,7 +202,7 @@ fn share(place: Place, mut settings: Settings, verdicts: Verdicts, lock: Box<dyn
         past: history.lives.clone().into(),
         writer: Mutex::default(),
         sync: Mutex::default(),
-        lives: Mutex::new(Lives { history, catalogue }),
+        lives: Mutex::new(Lives { history, drawn: None, first_segment: None, catalogue }),
         threads: Mutex::default(),
         mark: Mutex::default(),
         room: Condvar::new(),

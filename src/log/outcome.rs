@@ -1,11 +1,11 @@
 //! What became of a commit: the answer to a token, for ever.
 
-use super::reader::FrameReader;
+use super::record_end::first_end;
 use super::shared::{Lives, Shared};
 use crate::disk::{Access, Disk};
+use crate::format::WORD;
 use crate::format::history::History;
-use crate::format::verdict::FrameState;
-use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::plant::planted;
 use crate::words::types::{Lsn, Outcome, Token};
 
@@ -32,7 +32,7 @@ impl Shared {
         // In this order: what is not appended when asked may be durable a moment later.
         let durable = self.positions.durable();
         let poisoned = self.poisoned().is_some();
-        if lsn <= begin {
+        if !may_end_there(lsn, begin) {
             Outcome::Invalid
         } else if lsn <= durable {
             Outcome::Durable
@@ -91,6 +91,8 @@ impl Shared {
         if up_to <= self.lives.lock().history.oldest {
             return Ok(());
         }
+        // If `oldest` fell inside a record, recovery would find its remaining frames without their beginning, and would
+        // refuse the log.
         let ends_record = self.ends_record(up_to.get());
         if up_to <= self.lives.lock().history.oldest {
             // Retired by another call meanwhile, which may have removed what this one read.
@@ -118,41 +120,29 @@ impl Shared {
             last <= up_to.get()
         };
         let gone: Vec<_> = lives.catalogue.extract_if(.., |info| retired(info)).collect();
+        let mut removed = Ok(());
         for info in &gone {
             if planted!("race-recycled-under-a-reader") {
                 let _ = self.place.disk.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
             }
-            self.place.remove(&info.path)?;
+            // HISTORY says that they are retired: what cannot be removed now goes with the next open.
+            removed = removed.and(self.place.remove(&info.path));
         }
-        if gone.is_empty() { Ok(()) } else { self.place.sync_dir().map_err(|error| self.note_failure(error)) }
-    }
-
-    /// Whether a record ends at `lsn`, which is durable. Recovery skips what is left of a retired record only if it
-    /// ends at or below `oldest`: a position inside of one would make the log one that is refused.
-    fn ends_record(&self, lsn: u64) -> Result<bool> {
-        let holder = self.lives.lock().catalogue.iter().find(|info| info.base() < lsn && lsn <= info.end).cloned();
-        let Some(info) = holder else { return Ok(false) };
-        let damaged = |position, cause| Error::damaged(&info.path, Lsn::new(position), cause);
-        let mut reader = FrameReader::open(&*self.place.disk, &info)
-            .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
-        let mut position = info.first_frame();
-        while position < lsn
-            && let Some(start) = info.place(position)
-        {
-            let examined = reader.examine(start);
-            position = match (examined.state, examined.header, examined.error) {
-                (FrameState::Valid, Some(header), _) if header.lsn == lsn => return Ok(header.kind.ends()),
-                (FrameState::Valid, Some(header), _) => header.lsn,
-                (_, _, Some(error)) => return Err(Error::unreadable(&info.path, Lsn::new(start), error)),
-                _ => return Err(damaged(start, DamageCause::Rotten)),
-            };
+        if !gone.is_empty() {
+            self.place.sync_dir().map_err(|error| self.note_failure(error))?;
         }
-        Ok(false)
+        removed
     }
 
     pub(crate) fn durable(&self) -> Lsn {
         Lsn::new(self.positions.durable())
     }
+}
+
+/// Whether a record of an incarnation that began at `begin` can end at `lsn`, as far as arithmetic tells. More would need
+/// the segments, which may be retired, and an answer never changes.
+fn may_end_there(lsn: u64, begin: u64) -> bool {
+    lsn.is_multiple_of(WORD) && lsn >= first_end(begin)
 }
 
 fn outcome_in_history(history: &History, token: &Token) -> Outcome {
@@ -166,9 +156,10 @@ fn outcome_in_history(history: &History, token: &Token) -> Outcome {
     let index = usize::try_from(number - history.first_number).unwrap_or(usize::MAX);
     match history.lives.get(index) {
         Some(life) if life.incarnation == token.incarnation => match life.end {
+            _ if !may_end_there(token.lsn.get(), life.begin.get()) => Outcome::Invalid,
             Some(end) if planted!("lost-called-durable") && token.lsn <= end.prepared => Outcome::Durable,
-            Some(end) if token.lsn > life.begin && token.lsn <= end.lsn => Outcome::Durable,
-            Some(end) if token.lsn > end.lsn && token.lsn <= end.prepared => Outcome::Lost,
+            Some(end) if token.lsn <= end.lsn => Outcome::Durable,
+            Some(end) if token.lsn <= end.prepared => Outcome::Lost,
             _ => Outcome::Invalid,
         },
         // A life that this directory never had: it was copied before, or is another branch.

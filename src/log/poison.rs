@@ -1,9 +1,28 @@
 //! Fail-stop: after a failed write or fsync on the log, nothing more is written or synced, and everybody is told.
+//!
+//! A failure is final only if it may be a verdict on what is durable. What the operating system refuses before it was
+//! asked for durability is none: the commit that needs it gets an error that can be tried again, and the log goes on.
+//!
+//! | call | on | final | because |
+//! |---|---|---|---|
+//! | write, fsync, start of write-back, change of length | a segment in use | always | bytes that the log relies on may be gone (A9) |
+//! | the same | a new segment, HISTORY or MARK under its temporary name, MARK | never | nobody relies on the file; the next attempt makes it anew |
+//! | create, open, list, remove | any | never | they change nothing that is relied on |
+//! | rename | a new segment, HISTORY | but for want of space, memory, descriptors or permission | then both names are as they were; after EIO either may be durable |
+//! | fsync | the directory | but if it could not be opened for want of descriptors | the names of segments in use are in it, and then it was not asked for |
+//! | start of a thread | | never | nothing was begun |
+//!
+//! Which calls are final is decided in one place, `disk/latch.rs`. A refused attempt leaves no trace that the next one, or
+//! recovery, could trip over: the incarnation is drawn once for each open, so whichever HISTORY and whichever segment an
+//! attempt has left belong together; a new segment without a durable name is removed.
+//!
+//! A background thread that panics is a failure too: its last act is [`Shared::poison_by_panic`] (`words/guard.rs`).
 
 use super::flush::HandOn;
 use super::positions::OutOfOrder;
 use super::shared::{Core, Shared};
 use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::guard::Panicked;
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
@@ -49,6 +68,13 @@ impl Shared {
             appended: Lsn::new(self.positions.appended()),
         });
         Stopped
+    }
+
+    /// The last act of a background thread that has panicked: nobody must wait for what it does no more.
+    pub(crate) fn poison_by_panic(&self, thread: &str, panicked: &Panicked) {
+        let message = format!("the thread {thread} panicked: {}", panicked.message);
+        self.stop(Error::new(ErrorKind::Io, message));
+        self.tell_of_poison();
     }
 
     /// Gives everybody who waits for the poisoned log a verdict.

@@ -152,6 +152,28 @@ impl FrameReader {
         Ok(())
     }
 
+    /// The header at `position`, if a valid one stands there. Reads no more than that.
+    pub(crate) fn header_at(&self, position: u64) -> io::Result<Option<Header>> {
+        if position + FRAME_HEADER > self.end {
+            return Ok(None);
+        }
+        let mut bytes = [0; FRAME_HEADER_LEN];
+        read_exact_at(&*self.file, &mut bytes, position - self.base)?;
+        match frame::decode(&bytes, position, self.limit, &self.checksum) {
+            Decoded::Valid(header) => Ok(Some(header)),
+            Decoded::Invalid | Decoded::Impossible => Ok(None),
+        }
+    }
+
+    /// Whether everything from `position` to the segment's limit, less than a frame, is fill, and the word before is not.
+    pub(crate) fn fill_begins_at(&self, position: u64) -> io::Result<bool> {
+        let start = position - WORD;
+        let mut bytes = vec![0; usize::try_from(self.limit - start).map_err(io::Error::other)?];
+        read_exact_at(&*self.file, &mut bytes, start - self.base)?;
+        let (before, after) = bytes.split_at(FRAME_HEADER_LEN / 4);
+        Ok(self.fill.count(before, start) == 0 && self.fill.count(after, position) == after.len() / before.len())
+    }
+
     /// What stands at `position`, a possible place of a frame.
     pub(crate) fn examine(&mut self, position: u64) -> Examined {
         let unreadable =

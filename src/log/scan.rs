@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::flush::Waited;
 use super::reader::{FrameReader, SegmentInfo};
+use super::record_end::{Position, retired};
 use super::shared::Shared;
 use crate::format::frame::{Header, Kind};
 use crate::format::verdict::FrameState;
 use crate::words::clock;
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
 use crate::words::plant::planted;
-use crate::words::types::Lsn;
+use crate::words::types::{Lsn, Token};
 
 /// One record of the log.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ use crate::words::types::Lsn;
 pub struct Record {
     /// Where it ends.
     pub lsn: Lsn,
+    /// Its name for ever: a reader that keeps it can go on from here after any number of restarts.
+    pub token: Token,
     /// What was appended.
     pub payload: Vec<u8>,
 }
@@ -27,7 +30,7 @@ pub struct Record {
 /// Its place and its size: what is in it is the user's.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Record { lsn, payload } = self;
+        let Record { lsn, payload, .. } = self;
         f.debug_struct("Record").field("lsn", lsn).field("bytes", &payload.len()).finish()
     }
 }
@@ -37,30 +40,32 @@ pub(crate) struct Cursor {
     shared: Arc<Shared>,
     /// End of the last record passed.
     position: u64,
-    /// Records up to here are skipped.
-    after: u64,
     open: Option<(SegmentInfo, FrameReader)>,
     /// The error that ended it.
     failed: Option<Error>,
 }
 
 impl Cursor {
-    pub(crate) fn new(shared: &Arc<Shared>, after: Lsn) -> Result<Self> {
-        let oldest = shared.lives.lock().history.oldest;
-        if after < oldest && after != Lsn::ZERO {
-            return Err(retired(oldest, after));
-        }
-        let after = after.max(oldest).get();
-        Ok(Cursor { shared: Arc::clone(shared), position: 0, after, open: None, failed: None })
+    pub(crate) fn new(shared: &Arc<Shared>, after: Position) -> Result<Self> {
+        let position = shared.resolve(after)?.get();
+        Ok(Cursor { shared: Arc::clone(shared), position, open: None, failed: None })
     }
 
-    /// The next record that ends at or below `bound`. An error ends the cursor: it never skips what it cannot read.
+    /// The next record that ends at or below `bound`. An error ends the cursor: it never skips what it cannot read. Only
+    /// what the operating system refused, for want of descriptors for example, is tried again by the next call.
     fn next(&mut self, bound: u64) -> Option<Result<Record>> {
         if self.failed.is_some() {
             return None;
         }
+        let begin = self.position;
         let next = self.try_next(bound);
-        self.failed = next.as_ref().err().cloned();
+        if let Err(error) = &next {
+            if error.kind() == ErrorKind::Io {
+                (self.position, self.open) = (begin, None);
+            } else {
+                self.failed = Some(error.clone());
+            }
+        }
         next.transpose()
     }
 
@@ -91,12 +96,14 @@ impl Cursor {
                     }
                     record
                 }
-                // The rest of a record that began in a retired segment.
-                (_, None) => continue,
+                // Reading begins at the end of a record, so the frames of each record come from its first one on.
+                (_, None) => {
+                    return Err(Error::damaged(&info.path, Lsn::new(start), DamageCause::Impossible));
+                }
             };
-            if header.lsn > self.after {
-                return Ok(Some(Record { lsn: Lsn::new(header.lsn), payload }));
-            }
+            let lsn = Lsn::new(header.lsn);
+            let incarnation = info.header.identity.incarnation;
+            return Ok(Some(Record { lsn, token: Token { log_id: self.shared.log_id, incarnation, lsn }, payload }));
         }
     }
 
@@ -134,35 +141,11 @@ impl Cursor {
         }
     }
 
-    /// Where to begin: the segment that holds `after`, or an earlier one if a record that ends above `after` begins
-    /// there (`after` need not be the end of a record).
-    fn first_segment(&self, bound: u64) -> Result<Option<SegmentInfo>> {
-        let (candidates, next) = {
-            let lives = self.shared.lives.lock();
-            let index = lives.catalogue.partition_point(|info| info.end <= self.after);
-            (lives.catalogue[..index].to_vec(), lives.catalogue.get(index).cloned())
-        };
-        let Some(mut first) = next else { return Ok(None) };
-        for earlier in candidates.into_iter().rev() {
-            if first.first_frame() >= bound || first.header.previous != earlier.base() {
-                break;
-            }
-            let mut reader =
-                FrameReader::open(&*self.shared.place.disk, &first).map_err(|error| self.not_open(&first, error))?;
-            // What is not valid is met, and reported, when it is its turn.
-            match reader.examine(first.first_frame()).header {
-                Some(header) if header.kind == Kind::Middle => first = earlier,
-                Some(header) if header.kind == Kind::Last && header.lsn > self.after => first = earlier,
-                _ => break,
-            }
-        }
-        Ok(Some(first))
-    }
-
-    /// Opens the segment after the current one; `false` if there is none below `bound`.
+    /// Opens the segment after the current one, or the first one that ends above the position; `false` if there is none
+    /// below `bound`.
     fn open_next(&mut self, bound: u64) -> Result<bool> {
         let current = self.open.as_ref().map(|(info, _)| info.base());
-        let passed = Lsn::new(if current.is_some() { self.position } else { self.after });
+        let passed = Lsn::new(self.position);
         let next = {
             let lives = self.shared.lives.lock();
             let oldest = lives.history.oldest;
@@ -170,11 +153,11 @@ impl Cursor {
             if oldest > passed {
                 return Err(retired(oldest, passed));
             }
-            current.map(|base| lives.catalogue.iter().find(|info| info.base() > base).cloned())
-        };
-        let next = match next {
-            Some(next) => next,
-            None => self.first_segment(bound)?,
+            let index = match current {
+                Some(base) => lives.catalogue.partition_point(|info| info.base() <= base),
+                None => lives.catalogue.partition_point(|info| info.end <= passed.get()),
+            };
+            lives.catalogue.get(index).cloned()
         };
         let Some(info) = next.filter(|info| info.first_frame() < bound) else { return Ok(false) };
         let sealed = info.end <= self.shared.positions.durable();
@@ -186,7 +169,7 @@ impl Cursor {
             Ok(reader)
         };
         let reader = open().map_err(|error| self.not_open(&info, error))?;
-        self.position = info.first_frame();
+        self.position = self.position.max(info.first_frame());
         self.open = Some((info, reader));
         Ok(true)
     }
@@ -195,25 +178,22 @@ impl Cursor {
     fn not_open(&self, info: &SegmentInfo, error: std::io::Error) -> Error {
         let oldest = self.shared.lives.lock().history.oldest;
         if oldest.get() >= info.end && !planted!("race-retired-is-damage") {
-            return retired(oldest, Lsn::new(self.position.max(self.after)));
+            return retired(oldest, Lsn::new(self.position));
         }
         Error::unreadable(&info.path, Lsn::new(info.base()), error)
     }
-}
-
-fn retired(oldest: Lsn, after: Lsn) -> Error {
-    Error::new(ErrorKind::Retired, format!("records up to {oldest} were retired; {after} is below that"))
 }
 
 /// The records that were durable when the scan began, in order. After an error it ends.
 pub struct Scan {
     cursor: Cursor,
     bound: u64,
+    is_over: bool,
 }
 
 impl Scan {
-    pub(crate) fn new(shared: &Arc<Shared>, after: Lsn) -> Result<Self> {
-        Ok(Scan { cursor: Cursor::new(shared, after)?, bound: shared.positions.durable() })
+    pub(crate) fn new(shared: &Arc<Shared>, after: Position) -> Result<Self> {
+        Ok(Scan { cursor: Cursor::new(shared, after)?, bound: shared.positions.durable(), is_over: false })
     }
 }
 
@@ -228,7 +208,12 @@ impl Iterator for Scan {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.cursor.next(self.bound)
+        if self.is_over {
+            return None;
+        }
+        let next = self.cursor.next(self.bound);
+        self.is_over = next.as_ref().is_none_or(Result::is_err);
+        next
     }
 }
 
@@ -245,14 +230,15 @@ impl fmt::Debug for Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(shared: &Arc<Shared>, after: Lsn) -> Result<Self> {
+    pub(crate) fn new(shared: &Arc<Shared>, after: Position) -> Result<Self> {
         Ok(Tail { cursor: Cursor::new(shared, after)?, shared: Arc::clone(shared) })
     }
 
     /// The next durable record, waiting for it for at most `time`; `None` if there was none. It makes no flush due.
     ///
     /// # Errors
-    /// Damage, after which every call fails the same way to be read; a closed or poisoned log, once everything durable was read.
+    /// [`ErrorKind::Damaged`] and [`ErrorKind::Retired`], after which every call fails the same way. [`ErrorKind::Io`], after
+    /// which the next call tries again. [`ErrorKind::Closed`] and [`ErrorKind::Poisoned`], once everything durable was read.
     pub fn next_timeout(&mut self, time: Duration) -> Result<Option<Record>> {
         self.shared.check_process()?;
         let deadline = clock::now().after(time);

@@ -12,8 +12,9 @@ use crate::format::history::{FILE_NAME, History};
 use crate::format::verdict::FrameState;
 use crate::words::clock;
 use crate::words::error::{Damage, DamageCause, Error, Result};
+use crate::words::guard::spawn_guarded;
 use crate::words::plant::planted;
-use crate::words::sync::{self, Condvar, Mutex};
+use crate::words::sync::{Condvar, Mutex};
 use crate::words::types::Lsn;
 
 /// How fast a log is read through, by a scrub or a `verify` that must leave the disk to others.
@@ -158,12 +159,14 @@ impl Shared {
         }
         threads.scrubs.retain(|task| !task.state.lock().progress.ended);
         threads.scrubs.push(Arc::clone(&task));
-        let work = Arc::clone(&task);
-        let started = sync::spawn("forelog-scrub", move || {
+        let (work, mourner) = (Arc::clone(&task), Arc::clone(&me));
+        let run = move || {
             let mut ending = Ending { task: &work, complete: false };
             let mut run = Run { shared: &me, task: &work, pace };
             ending.complete = run.everything().is_ok();
-        });
+        };
+        let died = move |panicked: &_| mourner.poison_by_panic("forelog-scrub", panicked);
+        let started = spawn_guarded("forelog-scrub", run, died);
         if let Err(error) = started {
             threads.scrubs.pop();
             return Err(Error::io("start a scrub of", &self.place.dir, error));

@@ -96,8 +96,12 @@ impl Segment {
             let _ = place.disk.remove(&temporary);
             Error::io("prepare segment", &path, error)
         })?;
-        place.disk.rename(&temporary, &path).map_err(|error| Error::io("rename segment", &path, error))?;
-        place.sync_dir()?;
+        let named = place.disk.rename(&temporary, &path).map_err(|error| Error::io("rename segment", &path, error));
+        named.and_then(|()| place.sync_dir()).inspect_err(|_| {
+            // The next attempt begins anew, unless this failure was final: then nothing is removed any more.
+            let _ = place.disk.remove(&temporary);
+            let _ = place.disk.remove(&path);
+        })?;
         Ok(Arc::new(Segment::new(header, path, file)))
     }
 }

@@ -20,6 +20,7 @@ use super::positions::Positions;
 use super::reader::SegmentInfo;
 use super::recover::Recovery;
 use super::scrub::Task;
+use super::segment::Segment;
 use super::stats::{Counters, Stats};
 use crate::disk::{Disk, DiskLock, IoBackend};
 use crate::format::history::{History, Life};
@@ -58,6 +59,10 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) struct Lives {
     pub(crate) history: History,
+    /// The incarnation of this open, once an attempt to begin it has drawn it.
+    pub(crate) drawn: Option<Life>,
+    /// Its first segment, durable, from an attempt that HISTORY failed.
+    pub(crate) first_segment: Option<Arc<Segment>>,
     /// All segments that hold or will hold log, in order.
     pub(crate) catalogue: Vec<SegmentInfo>,
 }

@@ -159,12 +159,19 @@ impl Transaction {
     /// that it could read.
     ///
     /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict): run it again. [`KeyspaceDropped`](ErrorKind::KeyspaceDropped).
-    /// [`InvalidInput`](ErrorKind::InvalidInput) over `max_transaction_bytes`. [`DiskFull`](ErrorKind::DiskFull) if
-    /// the log cannot grow: this transaction fails, earlier ones stay, the engine goes on. [`Poisoned`](ErrorKind::Poisoned),
-    /// [`Closed`](ErrorKind::Closed). In all these nothing was done.
-    /// [`Indeterminate`](ErrorKind::Indeterminate), with a token: a write or fsync failed while the commit was in
-    /// flight, and reopening settles it.
+    /// This list is complete.
+    ///
+    /// | kind | the commit | next |
+    /// |---|---|---|
+    /// | [`Conflict`](ErrorKind::Conflict) | not done | run the transaction again |
+    /// | [`DiskFull`](ErrorKind::DiskFull) | not done: the log cannot grow; earlier commits stay, the engine goes on | free some space and try again |
+    /// | [`Io`](ErrorKind::Io) | not done: a segment, HISTORY or a thread of the log could not be prepared, for want of descriptors, memory or permission, or by an error in a file that nothing depends on yet; the engine goes on | try again |
+    /// | [`KeyspaceDropped`](ErrorKind::KeyspaceDropped), [`InvalidInput`](ErrorKind::InvalidInput) (over `max_transaction_bytes`) | not done | correct the call |
+    /// | [`Poisoned`](ErrorKind::Poisoned) | not done: a write or fsync failed, by now or in this call | close, check the disk, reopen |
+    /// | [`Closed`](ErrorKind::Closed), [`Forked`](ErrorKind::Forked) | not done | open the database |
+    /// | [`Indeterminate`](ErrorKind::Indeterminate), with a token | in doubt: a write or fsync failed while it was in flight | reopen, and ask for the outcome of the token |
+    ///
+    /// [`Error::is_retryable`] says whether trying again can help, [`Error::token`] whether the commit has its place.
     pub fn commit(self) -> Result<Receipt> {
         let mode = self.pipeline.settings.commit_mode;
         self.commit_with(mode)

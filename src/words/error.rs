@@ -27,7 +27,9 @@ pub enum ErrorKind {
     /// The time allowed ran out. If [`Error::token`] is set the commit took its place and is visible, and only its
     /// durability is still pending; otherwise nothing was done.
     TimedOut,
-    /// Another process, or another handle in this one, has the database open.
+    /// Another process, or another handle in this one, has the database open. A child that was forked from such a
+    /// process has the lock's file open as well: if its parent is killed, the lock is the child's until it ends or calls
+    /// exec. A parent that closes the database gives the lock up for both.
     Locked,
     /// The path holds something that is not a forelog database, or cannot hold one.
     NotADatabase,
@@ -37,15 +39,18 @@ pub enum ErrorKind {
     Damaged,
     /// The disk is full. Nothing was done; free some space and try again.
     DiskFull,
-    /// The operating system refused: see [`Error::io_error`].
+    /// The operating system refused: see [`Error::io_error`]. From a commit: nothing was done, the log goes on, and the
+    /// commit can be tried again.
     Io,
-    /// An earlier write or fsync failed; the engine takes no more commits. Reads go on. Close and reopen.
+    /// A write or fsync failed, before or just now; the engine takes no more commits, and nothing was done of this one.
+    /// Reads go on. Close and reopen.
     Poisoned,
     /// A write or fsync failed while this commit was in flight. Reopen and ask for the outcome of [`Error::token`].
     Indeterminate,
     /// The engine or log was closed.
     Closed,
-    /// The handle crossed a `fork()`: open the database in the child instead.
+    /// The handle crossed a `fork()` or a bare `clone(2)`: open the database in the child instead, once the parent has
+    /// closed it.
     Forked,
     /// There is no keyspace of that name.
     NoSuchKeyspace,
@@ -230,6 +235,16 @@ impl Error {
     /// The commit that the error is about, if it took its place in the log.
     pub fn token(&self) -> Option<Token> {
         self.0.token
+    }
+
+    /// Whether nothing was done and the same call on the same handle may succeed later: after
+    /// [`Conflict`](ErrorKind::Conflict) with the transaction run again, after
+    /// [`WouldBlock`](ErrorKind::WouldBlock) and [`TimedOut`](ErrorKind::TimedOut) without a token in a moment, after
+    /// [`DiskFull`](ErrorKind::DiskFull) with space, after [`Io`](ErrorKind::Io) once the operating system gives what it
+    /// refused. Never if there is a [`token`](Error::token): then the commit is in the log, or may be.
+    pub fn is_retryable(&self) -> bool {
+        use ErrorKind::{Conflict, DiskFull, Io, TimedOut, WouldBlock};
+        self.0.token.is_none() && matches!(self.0.kind, Conflict | WouldBlock | TimedOut | DiskFull | Io)
     }
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod clock;
 pub(crate) mod entropy;
 pub(crate) mod error;
+pub(crate) mod guard;
 pub(crate) mod memory;
 pub(crate) mod options;
 pub(crate) mod plant;

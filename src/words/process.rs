@@ -1,29 +1,103 @@
 //! Which process this is: a handle that crossed `fork()` shares files, locks and LSNs with its parent, and would
 //! write over them.
+//!
+//! On Linux a page that the kernel clears in every child (`MADV_WIPEONFORK`) holds the generation: a child finds zero
+//! there, by whatever call it was made, a bare clone(2) too, and draws the next number. To look costs two loads. Where
+//! there is no such page a handler of `pthread_atfork` counts, which sees every child that libc makes. A child that
+//! shares its parent's memory (vfork, `CLONE_VM`) is the same process to both.
 
+#[cfg(unix)]
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts the forks between the first ancestor that asked and this process.
-static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// The highest generation that this process or an ancestor has drawn.
+static DRAWN: AtomicU64 = AtomicU64::new(1);
+
+#[cfg(target_os = "linux")]
+mod page {
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicU64;
+
+    static PAGE: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
+
+    /// The word that is zero in a child; `None` if the kernel has no such memory.
+    pub(super) fn word() -> Option<&'static AtomicU64> {
+        PAGE.get().copied().flatten()
+    }
+
+    pub(super) fn make(generation: u64) -> bool {
+        PAGE.get_or_init(|| {
+            let word = map()?;
+            word.store(generation, std::sync::atomic::Ordering::Relaxed);
+            Some(word)
+        });
+        word().is_some()
+    }
+
+    fn map() -> Option<&'static AtomicU64> {
+        const LENGTH: usize = 4096;
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no memory of this process.
+        #[expect(unsafe_code, reason = "the standard library does not offer the call")]
+        let page = unsafe {
+            let (rights, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            libc::mmap(std::ptr::null_mut(), LENGTH, rights, kind, -1, 0)
+        };
+        if page == libc::MAP_FAILED {
+            return None;
+        }
+        // SAFETY: the mapping is ours alone. If the advice is taken it stays for ever, so the reference may; it is aligned
+        // to a page, zeroed by the kernel, and accessed through the atomic alone. If not, it is unmapped, unseen.
+        #[expect(unsafe_code, reason = "the standard library does not offer the call")]
+        unsafe {
+            if libc::madvise(page, LENGTH, libc::MADV_WIPEONFORK) == 0 {
+                return Some(&*page.cast::<AtomicU64>());
+            }
+            libc::munmap(page, LENGTH);
+        }
+        None
+    }
+}
 
 /// The generation of this process. A handle remembers it when it is made and compares it when it is used.
 pub(crate) fn generation() -> u64 {
-    GENERATION.load(Ordering::Relaxed)
+    #[cfg(target_os = "linux")]
+    if let Some(word) = page::word() {
+        return match word.load(Ordering::Relaxed) {
+            0 => draw(word),
+            generation => generation,
+        };
+    }
+    DRAWN.load(Ordering::Relaxed)
 }
 
-/// Starts counting forks. To be called before the first handle is made.
+/// The first look in a child: a generation that no ancestor has had.
+#[cfg(target_os = "linux")]
+#[cold]
+fn draw(word: &AtomicU64) -> u64 {
+    // Before it is shown: should this process fork between the two, its child draws a higher one.
+    let next = DRAWN.fetch_add(1, Ordering::Relaxed) + 1;
+    match word.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => next,
+        Err(others) => others,
+    }
+}
+
+/// Starts watching for forks. To be called before the first handle is made.
 pub(crate) fn watch_forks() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        #[cfg(unix)]
-        {
+    #[cfg(unix)]
+    {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            #[cfg(target_os = "linux")]
+            if page::make(DRAWN.load(Ordering::Relaxed)) {
+                return;
+            }
             extern "C" fn in_child() {
-                GENERATION.fetch_add(1, Ordering::Relaxed);
+                DRAWN.fetch_add(1, Ordering::Relaxed);
             }
             // SAFETY: the handler only touches an atomic, which is allowed between fork and exec.
             #[expect(unsafe_code, reason = "pthread_atfork has no safe binding")]
             let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        }
-    });
+        });
+    }
 }

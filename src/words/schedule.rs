@@ -246,12 +246,35 @@ pub(crate) fn wait_for_end(id: ThreadId) {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many more threads the calling thread may start before one is refused to it.
+    static THREADS_LEFT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
+/// Refuses a thread to the calling thread, once, after `count` others.
+#[cfg(test)]
+pub(crate) fn refuse_a_thread_after(count: usize) {
+    THREADS_LEFT.set(Some(count));
+}
+
+#[cfg(test)]
+fn is_refused() -> bool {
+    let left = THREADS_LEFT.get();
+    THREADS_LEFT.set(left.and_then(|left| left.checked_sub(1)));
+    left == Some(0)
+}
+
 /// Starts a thread in the simulation of the calling thread.
 pub(crate) fn spawn(
     name: &str,
     body: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<(std::thread::JoinHandle<()>, ThreadId)> {
     let (schedule, _) = current().expect("called by a simulated thread");
+    #[cfg(test)]
+    if is_refused() {
+        return Err(std::io::ErrorKind::WouldBlock.into());
+    }
     let baton = Arc::new(Condvar::new());
     let id = {
         let mut state = schedule.lock();

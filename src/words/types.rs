@@ -167,7 +167,9 @@ pub enum Outcome {
     Indeterminate,
     /// The token is of another log, or of another branch of a copied directory.
     Foreign,
-    /// This log never handed out such a position.
+    /// No commit of that life can have ended there: at or before its begin, beyond what was ever handed out, or not at a
+    /// whole word. Nothing is read for it, so a position that no commit returned, inside a record for example, gets the
+    /// answer of its place instead: durable up to the end of that life, lost above it.
     Invalid,
     /// The history that would answer was shortened by an explicit call.
     Pruned,

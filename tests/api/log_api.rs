@@ -71,7 +71,9 @@ fn what_was_appended_in_any_mode_is_scanned_now_and_after_a_reopen() {
         for from in [0, 1, 2, 77, 250, 498, 499] {
             check(&scan(&log, lsns[from]), &lsns, from + 1);
         }
-        assert_eq!(scan(&log, Lsn::new(u64::MAX)), []);
+        for beyond in [lsns[499].get() + 8, u64::MAX] {
+            assert_eq!(kind_of(log.scan(Lsn::new(beyond))), ErrorKind::InvalidInput);
+        }
         assert_eq!((log.appended_lsn(), log.durable_lsn()), (lsns[499], lsns[499]));
     }
 }

@@ -3,3 +3,5 @@
 #[cfg(feature = "sim")]
 mod after_a_panic;
 mod applied_together;
+#[cfg(feature = "sim")]
+mod commit_errors;

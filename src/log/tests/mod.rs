@@ -13,7 +13,13 @@ mod cycles;
 mod durable_first;
 #[cfg(feature = "sim")]
 mod flips;
+#[cfg(feature = "sim")]
+mod forked;
 mod gather;
+#[cfg(feature = "sim")]
+mod guards;
+#[cfg(feature = "sim")]
+mod lineage;
 #[cfg(feature = "sim")]
 mod mark;
 #[cfg(feature = "sim")]
@@ -24,6 +30,8 @@ mod pace;
 mod power;
 #[cfg(feature = "sim")]
 mod reading;
+#[cfg(feature = "sim")]
+mod refused;
 #[cfg(feature = "sim")]
 mod required_segments;
 #[cfg(feature = "sim")]

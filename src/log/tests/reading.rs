@@ -1,5 +1,5 @@
-//! Positions that a caller makes up: a scan from the middle of a record skips nothing, and nothing but the end of a
-//! record can be retired.
+//! Positions that a caller makes up: nothing is skipped by a scan, and nothing but the end of a record is a position, for a
+//! scan or to be retired.
 
 use super::support::*;
 use crate::disk::sim::SimDisk;
@@ -11,15 +11,23 @@ use crate::words::types::{Lsn, Outcome};
 const STEPS: [(usize, crate::CommitMode); 5] = [(100, Sync), (9000, Sync), (50, Sync), (3000, Sync), (10, Sync)];
 
 #[test]
-fn a_scan_after_any_position_shows_every_record_above_it() {
+fn a_scan_after_a_position_shows_every_record_above_it_or_refuses() {
     let disk = SimDisk::new();
     let session = closed_session(&disk, 50, &STEPS);
     let opened = open(&disk).unwrap();
     let records = session.records();
     let end = records.last().unwrap().0.get();
     for after in (0..=end + 8).step_by(8) {
-        let found: Records =
-            opened.log.scan(Lsn::new(after)).unwrap().map(Result::unwrap).map(|r| (r.lsn, r.payload)).collect();
+        let is_end = after == 0 || records.iter().any(|(lsn, _)| lsn.get() == after);
+        let scan = match opened.log.scan(Lsn::new(after)) {
+            Ok(scan) => scan,
+            Err(error) => {
+                assert_eq!((error.kind(), is_end), (ErrorKind::InvalidInput, false), "after {after}: {error}");
+                continue;
+            }
+        };
+        assert!(is_end, "after {after}");
+        let found: Records = scan.map(Result::unwrap).map(|r| (r.lsn, r.payload)).collect();
         let expected: Records = records.iter().filter(|(lsn, _)| lsn.get() > after).cloned().collect();
         assert_same(&found, &expected, &format!("after {after}"));
     }
