@@ -107,6 +107,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.pipeline.set_closed();
+        self.pipeline.stop_pruner();
     }
 }
 
@@ -473,6 +474,7 @@ impl Engine {
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();
+        self.pipeline().stop_pruner();
         self.inner.log.shared().close()
     }
 }

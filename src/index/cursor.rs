@@ -7,7 +7,8 @@ use crate::words::types::Lsn;
 
 use super::key::Key;
 use super::map::KeyRange;
-use super::tree::{Piece, Tree};
+use super::scan::Piece;
+use super::tree::Tree;
 use super::value::Value;
 use super::version::Content;
 

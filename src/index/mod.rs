@@ -11,6 +11,7 @@
 //! of one key's change or one piece of a scan (by the loader, which is alone, for as many changes as it has), and never
 //! across a wait; their order is writer, catalogue, tree, with the registry of snapshots below all of them.
 
+mod bell;
 mod cursor;
 mod garbage;
 mod kept;
@@ -18,6 +19,7 @@ mod key;
 mod keyspace;
 mod load;
 mod map;
+mod scan;
 mod snapshot;
 mod tree;
 mod undo;
@@ -39,13 +41,15 @@ use garbage::Garbage;
 use keyspace::Catalogue;
 use snapshot::{Horizon, Snapshots};
 
+pub(crate) use bell::{Bell, Woken};
 pub(crate) use cursor::{Cursor, Direction};
+pub(crate) use garbage::Left;
 pub use key::Key;
 #[cfg(shuttle)]
 pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
 use map::AT_ONCE;
-pub(crate) use map::KeyRange;
+pub(crate) use map::{KeyRange, is_empty};
 pub(crate) use snapshot::Hold;
 pub(crate) use tree::Tree;
 pub use value::Value;
@@ -149,6 +153,11 @@ impl Index {
         }
     }
 
+    /// Wakes the thread that prunes: at the end of a snapshot by itself, after a commit if it is rung.
+    pub(crate) fn bell(&self) -> &Bell {
+        self.snapshots.bell()
+    }
+
     /// Everything at or below this LSN can be read.
     pub(crate) fn visible(&self) -> Lsn {
         self.snapshots.visible()
@@ -234,6 +243,18 @@ impl Index {
         let mut writer = self.writer.lock();
         self.snapshots.observe(prune_to, &mut writer.horizon);
         self.collect(&mut writer, budget)
+    }
+
+    /// What garbage is left after a [`Index::prune`] that found nothing more due.
+    pub(crate) fn left(&self) -> Left {
+        let writer = self.writer.lock();
+        writer.garbage.left(&writer.horizon)
+    }
+
+    /// Gives back memory of which most is unused, by moving up to `budget` leaves. Returns how many it moved; fewer than
+    /// `budget` means that there is no more to do. Applies do not do this.
+    pub(crate) fn tidy(&self, budget: usize) -> usize {
+        self.writer.lock().garbage.tidy(budget)
     }
 
     fn collect(&self, writer: &mut Writer, budget: usize) -> usize {

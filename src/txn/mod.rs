@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
+//! | `prune` | the thread that removes what nobody can read any more when no commit does |
 //! | `transaction` | serializable transactions with read-your-writes |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
@@ -13,6 +14,7 @@
 mod batch;
 mod keyspace;
 pub(crate) mod pipeline;
+mod prune;
 mod range;
 mod reads;
 mod snapshot;

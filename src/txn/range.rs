@@ -6,8 +6,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::writes::is_empty;
-use crate::index::{Cursor, Direction, Hold, Key, KeyRange, Tree, Value};
+use crate::index::{Cursor, Direction, Hold, Key, KeyRange, Tree, Value, is_empty};
 use crate::words::error::Result;
 
 /// The entries of a range of keys in order; backwards with [`Iterator::rev`].
