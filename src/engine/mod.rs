@@ -220,7 +220,7 @@ impl Engine {
             return Err(Error::invalid_input(message));
         }
         let index = self.pipeline().index_now();
-        let tree = index.keyspace_by_name(name, index.visible());
+        let tree = index.keyspace_by_name(name, index.visible())?;
         Ok(tree.map(|tree| Keyspace::new(self.pipeline(), tree)))
     }
 
@@ -243,7 +243,7 @@ impl Engine {
                 Patience::Forever,
                 Check::Everything(&|index| {
                     let free =
-                        index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
+                        index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX))?.is_none();
                     if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
                 }),
             );
@@ -267,7 +267,7 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::Closed`], [`ErrorKind::Forked`].
     pub fn keyspaces(&self) -> Result<Vec<String>> {
-        Ok(self.snapshot()?.keyspaces())
+        self.snapshot()?.keyspaces()
     }
 
     /// Drops a keyspace with everything in it, in the engine's default commit mode. Snapshots taken before go on
@@ -286,7 +286,7 @@ impl Engine {
             pipeline.settings.commit_mode,
             Patience::Forever,
             Check::Everything(&|index| {
-                let current = index.keyspace_by_name(name, Lsn::new(u64::MAX));
+                let current = index.keyspace_by_name(name, Lsn::new(u64::MAX))?;
                 let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
                 if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }
             }),

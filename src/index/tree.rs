@@ -6,6 +6,7 @@ use std::sync::atomic::{self, AtomicU64};
 
 use crate::words::sync::ShortRwLock as RwLock;
 
+use crate::words::error::Result;
 use crate::words::types::Lsn;
 
 use super::cursor::Direction;
@@ -164,32 +165,42 @@ impl Tree {
     }
 
     /// The value of `key` at `at`.
-    pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Option<Value> {
+    ///
+    /// This read and the others return a result although memory does not fail: what is not in memory will be read from
+    /// tables.
+    pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Result<Option<Value>> {
+        #[cfg(test)]
+        super::fault::strike()?;
         let state = self.state.read();
-        match state.map.get(key) {
+        Ok(match state.map.get(key) {
             Some(version) => state.read(key, &version, at, |content| content.value()),
             None => state.kept.get(key, at).cloned(),
-        }
+        })
     }
 
     /// Whether a commit after `lsn` changed `key`. Deleting what was not there is no change.
     ///
     /// The answer is right as long as a snapshot at or below `lsn` is held.
-    pub(crate) fn changed_since(&self, key: &[u8], lsn: Lsn) -> bool {
+    pub(crate) fn changed_since(&self, key: &[u8], lsn: Lsn) -> Result<bool> {
+        #[cfg(test)]
+        super::fault::strike()?;
         let state = self.state.read();
-        state.newest > lsn
-            && match state.map.get(key) {
-                Some(version) => version.lsn > lsn,
-                None => state.kept.changed_since(key, lsn),
-            }
+        let is_changed = || match state.map.get(key) {
+            Some(version) => version.lsn > lsn,
+            None => state.kept.changed_since(key, lsn),
+        };
+        Ok(state.newest > lsn && is_changed())
     }
 
     /// Whether a commit after `lsn` changed, added or deleted a key of `range`; see [`Tree::changed_since`].
-    pub(crate) fn range_changed_since(&self, range: KeyRange<'_>, lsn: Lsn) -> bool {
+    pub(crate) fn range_changed_since(&self, range: KeyRange<'_>, lsn: Lsn) -> Result<bool> {
+        #[cfg(test)]
+        super::fault::strike()?;
         let state = self.state.read();
-        state.newest > lsn
-            && (state.kept.range_changed_since(range, lsn)
-                || state.map.range(range).any(|(_, version)| version.lsn > lsn))
+        let is_changed = || {
+            state.kept.range_changed_since(range, lsn) || state.map.range(range).any(|(_, version)| version.lsn > lsn)
+        };
+        Ok(state.newest > lsn && is_changed())
     }
 
     /// About how many keys there are: at the newest LSN, visible or not.
@@ -365,16 +376,18 @@ impl Tree {
 
     /// Takes the entries of one piece of a scan into `out`, with [`Content::Deleted`] for a key of which nothing is to be
     /// read. Returns the key that the next piece begins behind, or `None` if there is nothing left.
-    pub(super) fn scan(&self, piece: &Piece<'_>, out: impl FnMut(&[u8], Content<'_>)) -> Option<Key> {
+    pub(super) fn scan(&self, piece: &Piece<'_>, out: impl FnMut(&[u8], Content<'_>)) -> Result<Option<Key>> {
+        #[cfg(test)]
+        super::fault::strike()?;
         let state = self.state.read();
         let map = state.map.range(piece.range);
         let kept = state.kept.ranges(piece.range, piece.at);
-        match piece.direction {
+        Ok(match piece.direction {
             Direction::Forward => state.walk(Sources::new(map, kept, Ordering::is_lt), piece, out),
             Direction::Backward => {
                 state.walk(Sources::new(map.rev(), kept.map(Iterator::rev), Ordering::is_gt), piece, out)
             }
-        }
+        })
     }
 }
 

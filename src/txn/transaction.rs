@@ -86,7 +86,7 @@ impl Transaction {
             return Ok(own.clone());
         }
         self.reads.key(tree, key);
-        Ok(tree.get(key, self.hold.lsn()))
+        tree.get(key, self.hold.lsn())
     }
 
     /// The entries in a range of keys, such as `"a".."b"` or `..`, with the writes made so far. The whole range counts

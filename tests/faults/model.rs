@@ -40,7 +40,7 @@ impl Contents {
     pub(crate) fn of(engine: &Engine) -> forelog::Result<Contents> {
         let snapshot = engine.snapshot()?;
         let mut contents = BTreeMap::new();
-        for name in snapshot.keyspaces() {
+        for name in snapshot.keyspaces()? {
             let keyspace = engine.open_keyspace(&name)?;
             let entries: forelog::Result<BTreeMap<_, _>> = snapshot
                 .iter(&keyspace)?

@@ -2,3 +2,4 @@
 
 mod after_a_panic;
 mod applied_together;
+mod failing_reads;

@@ -149,8 +149,9 @@ fn read(engine: &Engine) -> Result<State, Violation> {
     let failed = |error: forelog::Error| format!("I12: what was opened cannot be read: {error}");
     let snapshot = engine.snapshot().map_err(failed)?;
     let mut state = State::default();
-    for name in snapshot.keyspaces() {
-        let keyspace = snapshot.keyspace(&name).ok_or_else(|| format!("I1: {name} is listed and not there"))?;
+    for name in snapshot.keyspaces().map_err(failed)? {
+        let keyspace =
+            snapshot.keyspace(&name).map_err(failed)?.ok_or_else(|| format!("I1: {name} is listed and not there"))?;
         let mut entries = BTreeMap::new();
         for entry in snapshot.iter(&keyspace).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
