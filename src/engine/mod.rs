@@ -54,6 +54,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.pipeline.set_closed();
+        self.pipeline.stop_pruner();
     }
 }
 
@@ -168,7 +169,7 @@ impl Engine {
             return Err(Error::invalid_input(message));
         }
         let index = self.pipeline().index_now();
-        let tree = index.keyspace_by_name(name, index.visible());
+        let tree = index.keyspace_by_name(name, index.visible())?;
         Ok(tree.map(|tree| Keyspace::new(self.pipeline(), tree)))
     }
 
@@ -192,7 +193,7 @@ impl Engine {
                 Patience::Forever,
                 Check::Everything(&|index| {
                     let free =
-                        index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
+                        index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX))?.is_none();
                     if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
                 }),
             );
@@ -216,7 +217,7 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::Closed`], [`ErrorKind::Forked`].
     pub fn keyspace_names(&self) -> Result<Vec<String>> {
-        Ok(self.snapshot()?.keyspace_names())
+        self.snapshot()?.keyspace_names()
     }
 
     /// Drops a keyspace with everything in it, in the engine's default commit mode. Snapshots taken before go on
@@ -235,7 +236,7 @@ impl Engine {
             pipeline.settings.commit_mode,
             Patience::Forever,
             Check::Everything(&|index| {
-                let current = index.keyspace_by_name(name, Lsn::new(u64::MAX));
+                let current = index.keyspace_by_name(name, Lsn::new(u64::MAX))?;
                 let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
                 if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }
             }),
@@ -439,6 +440,7 @@ impl Engine {
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();
+        self.pipeline().stop_pruner();
         self.inner.log.shared().close_and_drain()
     }
 }

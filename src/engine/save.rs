@@ -34,8 +34,8 @@ pub(super) fn save(engine: &Engine, disk: Arc<dyn Disk>, to: &Path) -> Result<Co
         .commit_mode(CommitMode::Async);
     let copy = options.on(disk, to)?;
     let mut saved = CopyReport { lsn: snapshot.lsn(), keyspaces: 0, entries: 0 };
-    for name in snapshot.keyspace_names() {
-        let Some(source) = snapshot.keyspace(&name) else { continue };
+    for name in snapshot.keyspace_names()? {
+        let Some(source) = snapshot.keyspace(&name)? else { continue };
         let target = copy.create_keyspace(&name)?;
         saved.keyspaces += 1;
         let (mut batch, mut bytes) = (copy.batch()?, 0);

@@ -3,11 +3,13 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::words::error::Result;
 use crate::words::types::Lsn;
 
 use super::key::Key;
 use super::map::KeyRange;
-use super::tree::{Piece, Tree};
+use super::scan::Piece;
+use super::tree::Tree;
 use super::value::Value;
 use super::version::Content;
 
@@ -137,24 +139,30 @@ impl Cursor {
     }
 
     /// The key that comes next from one end.
-    pub(crate) fn peek(&mut self, direction: Direction) -> Option<&[u8]> {
-        self.fetch(direction);
+    ///
+    /// # Errors
+    /// If the read fails. After that what is fetched already is handed out, and the rest of the range is not.
+    pub(crate) fn peek(&mut self, direction: Direction) -> Result<Option<&[u8]>> {
+        self.fetch(direction)?;
         let (near, far) = self.ends(direction);
-        if !near.is_empty() {
+        Ok(if !near.is_empty() {
             Some(near.entry(near.next).key)
         } else if !far.is_empty() {
             // What the other end has fetched and not handed out: its last is the next one from here.
             Some(far.entry(far.end - 1).key)
         } else {
             None
-        }
+        })
     }
 
     /// Takes the next entry from one end.
-    pub(crate) fn take(&mut self, direction: Direction) -> Option<Entry<'_>> {
-        self.fetch(direction);
+    ///
+    /// # Errors
+    /// As [`Cursor::peek`].
+    pub(crate) fn take(&mut self, direction: Direction) -> Result<Option<Entry<'_>>> {
+        self.fetch(direction)?;
         let (near, far) = self.ends(direction);
-        if !near.is_empty() {
+        Ok(if !near.is_empty() {
             near.next += 1;
             Some(near.entry(near.next - 1))
         } else if !far.is_empty() {
@@ -162,7 +170,7 @@ impl Cursor {
             Some(far.entry(far.end))
         } else {
             None
-        }
+        })
     }
 
     fn ends(&mut self, direction: Direction) -> (&mut End, &mut End) {
@@ -173,7 +181,7 @@ impl Cursor {
     }
 
     /// Fetches from the rest of the range for one end, until there is something to hand out or nothing left.
-    fn fetch(&mut self, direction: Direction) {
+    fn fetch(&mut self, direction: Direction) -> Result<()> {
         let Cursor { tree, at, rest, front, back } = self;
         let end = if direction == Direction::Forward { front } else { back };
         while end.is_empty()
@@ -182,7 +190,14 @@ impl Cursor {
             end.clear();
             let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
             let piece = Piece { range, at: *at, direction, limit: end.piece };
-            let last = tree.scan(&piece, |key, value| end.keep(key, value));
+            let last = match tree.scan(&piece, |key, value| end.keep(key, value)) {
+                Ok(last) => last,
+                Err(error) => {
+                    end.clear();
+                    *rest = None;
+                    return Err(error);
+                }
+            };
             end.piece = (end.piece * 2).min(End::LAST_PIECE);
             match (last, direction) {
                 (None, _) => *rest = None,
@@ -190,20 +205,21 @@ impl Cursor {
                 (Some(last), Direction::Backward) => *high = Bound::Excluded(last),
             }
         }
+        Ok(())
     }
 }
 
 impl Iterator for Cursor {
-    type Item = (Key, Value);
+    type Item = Result<(Key, Value)>;
 
-    fn next(&mut self) -> Option<(Key, Value)> {
-        self.take(Direction::Forward)?.to_owned()
+    fn next(&mut self) -> Option<Self::Item> {
+        self.take(Direction::Forward).map(|entry| entry?.to_owned()).transpose()
     }
 }
 
 impl DoubleEndedIterator for Cursor {
-    fn next_back(&mut self) -> Option<(Key, Value)> {
-        self.take(Direction::Backward)?.to_owned()
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take(Direction::Backward).map(|entry| entry?.to_owned()).transpose()
     }
 }
 

@@ -2,17 +2,16 @@
 //!
 //! A version is garbage once nobody can read it: the LSN that superseded it is settled (visible and durable), and no
 //! snapshot below that LSN reads it. For the first each keyspace has a queue (`undo`), since LSNs settle in order, and
-//! the keyspaces that have something in it stand in a queue here. What a held snapshot keeps is filed under that
-//! snapshot, so that a long-held one costs nothing until it is gone.
+//! the keyspaces that have something in it stand in a queue here. What a held snapshot needs lies with that snapshot in
+//! its keyspace (`kept`), and here is noted in which keyspaces: a long-held one costs nothing until it is gone.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use crate::words::types::Lsn;
 
-use super::key::Key;
 use super::snapshot::Horizon;
-use super::tree::{Filing, Tree};
+use super::tree::Tree;
 
 /// What cannot be pruned yet.
 #[derive(Debug, Default)]
@@ -20,20 +19,26 @@ pub(super) struct Garbage {
     /// Keyspaces with superseded versions, and the LSN that must be settled for the first of them to go. A keyspace that
     /// could go on waits for those before it; theirs settle in a moment, too.
     waiting: VecDeque<(Lsn, Weak<Tree>)>,
-    /// Versions (by their LSN) that held snapshots read, by snapshot.
-    filed: BTreeMap<Lsn, Vec<(Lsn, Place)>>,
+    /// The keyspaces that keep something for a held snapshot, by snapshot. A keyspace does not stay for its garbage.
+    filed: BTreeMap<Lsn, Vec<Weak<Tree>>>,
     /// Dropped keyspaces that somebody may still see, oldest drop first.
     dropped: VecDeque<Arc<Tree>>,
     /// Dropped keyspaces that nobody can see, and that still have keys.
     shed: VecDeque<Arc<Tree>>,
-    filings: Vec<Filing>,
+    /// Keyspaces most of whose memory is unused.
+    sparse: VecDeque<Weak<Tree>>,
+    /// Snapshots that a keyspace has begun to keep something for.
+    newly_filed: Vec<Lsn>,
 }
 
-/// Where a key is. A keyspace does not stay for its garbage.
-#[derive(Clone, Debug)]
-struct Place {
-    tree: Weak<Tree>,
-    key: Key,
+/// What garbage is left when nothing more is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
+    Nothing,
+    /// What held snapshots need: it is due when they are gone.
+    ForSnapshots,
+    /// Some that becomes due once its LSN is visible and durable.
+    Unsettled,
 }
 
 impl Garbage {
@@ -64,20 +69,26 @@ impl Garbage {
             && let Some((_, place)) = self.waiting.pop_front()
         {
             let Some(tree) = place.upgrade() else { continue };
-            let settled = tree.settle(budget - used, horizon, &mut self.filings);
+            let settled = tree.settle(budget - used, horizon, &mut self.newly_filed);
             used += settled.used;
             self.file(&place);
+            if settled.is_sparse {
+                self.sparse.push_back(Weak::clone(&place));
+            }
             if let Some(next) = settled.next {
                 self.waiting.push_back((next, place));
             }
         }
         while used < budget
-            && let Some((place, released)) = self.next_released(horizon)
+            && let Some((held, place)) = self.next_released(horizon)
         {
-            used += 1;
             let Some(tree) = place.upgrade() else { continue };
-            tree.release(&released, horizon, &mut self.filings);
+            let (looked_at, is_left) = tree.release(held, budget - used, horizon, &mut self.newly_filed);
+            used += looked_at;
             self.file(&place);
+            if is_left {
+                self.filed.entry(held).or_default().push(place);
+            }
         }
         while used < budget
             && let Some(tree) = self.shed.front()
@@ -91,21 +102,50 @@ impl Garbage {
         used
     }
 
-    /// Files what held snapshots need of a keyspace.
-    fn file(&mut self, tree: &Weak<Tree>) {
-        for Filing { held, version, key } in self.filings.drain(..) {
-            self.filed.entry(held).or_default().push((version, Place { tree: Weak::clone(tree), key }));
+    /// Moves up to `budget` leaves out of memory that is mostly unused, which goes then. Returns how many it moved, fewer
+    /// than `budget` if there is no more to do.
+    pub(super) fn tidy(&mut self, budget: usize) -> usize {
+        let mut used = 0;
+        while used < budget
+            && let Some(place) = self.sparse.front()
+        {
+            let most = budget - used;
+            let moved = place.upgrade().map_or(0, |tree| tree.tidy(most));
+            used += moved;
+            if moved < most {
+                self.sparse.pop_front();
+            }
+        }
+        used
+    }
+
+    /// What is left, if nothing more is due.
+    pub(super) fn left(&self, horizon: &Horizon) -> Left {
+        let is_unsettled = |tree: &Arc<Tree>| tree.dropped().is_some_and(|lsn| !horizon.is_reached(lsn));
+        if self.waiting.iter().any(|(lsn, _)| !horizon.is_reached(*lsn)) || self.dropped.iter().any(is_unsettled) {
+            Left::Unsettled
+        } else if self.filed.is_empty() && self.dropped.is_empty() && self.waiting.is_empty() {
+            Left::Nothing
+        } else {
+            Left::ForSnapshots
         }
     }
 
-    /// Takes a version that was filed under a snapshot that is gone.
-    fn next_released(&mut self, horizon: &Horizon) -> Option<(Weak<Tree>, Filing)> {
+    /// Notes that `tree` keeps something for held snapshots.
+    fn file(&mut self, tree: &Weak<Tree>) {
+        for held in self.newly_filed.drain(..) {
+            self.filed.entry(held).or_default().push(Weak::clone(tree));
+        }
+    }
+
+    /// Takes a keyspace that keeps something for a snapshot that is gone.
+    fn next_released(&mut self, horizon: &Horizon) -> Option<(Lsn, Weak<Tree>)> {
         let held = self.filed.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
-        let versions = self.filed.get_mut(&held)?;
-        let (version, Place { tree, key }) = versions.pop()?;
-        if versions.is_empty() {
+        let trees = self.filed.get_mut(&held)?;
+        let tree = trees.pop()?;
+        if trees.is_empty() {
             self.filed.remove(&held);
         }
-        Some((tree, Filing { held, version, key }))
+        Some((held, tree))
     }
 }

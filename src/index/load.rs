@@ -5,15 +5,16 @@
 //! from sorted bundles and what they had before, leaf after leaf and with no search (`merge`). Of several writes to one key
 //! only the last counts, since no snapshot is older than the load.
 //!
-//! Unless there is little, one thread sorts a bundle while the next is gathered, another has the memory for the one after it
-//! come (`worker`), and all cores build: a keyspace is cut into parts by its keys.
+//! Unless there is little, one thread sorts a bundle while the next is gathered (`worker`), and all cores build: a keyspace
+//! is cut into parts by its keys. A sorted bundle is pieces in the order of their keys, and each goes when the parts that
+//! need it are built; so do the old leaves of a keyspace that is built anew, if they lie in the order of their keys. (Those
+//! that were written one by one, see [`Loader::add`], go at the end.)
 //!
-//! **Memory.** Beside the index and the log's read buffer a load takes up to a dozen bundles, each of at most 32 MiB of keys
-//! and values (one transaction more) and 40 bytes for each of at most 2^18 writes: half a gigabyte in all. (A transaction of
-//! more writes takes 40 bytes for each, and twice that while they are sorted.) Once the index takes more than twice what is
-//! gathered, gathering goes on until that is half of the index, so that building it anew costs each write the same, however
-//! large the index is. While a keyspace is built anew its old leaves go piece by piece,
-//! if they lie in the order of their keys; those that were written one by one (see [`Loader::add`]) go at the end.
+//! **Memory.** A load takes the index and, beside it, a share of what is live and a constant, however long the log is.
+//! Three bundles are under way, each of a sixteenth of what is live (and of 1 to 42 MiB; one transaction more). What is
+//! sorted holds each key once a bundle, and is put in when it takes 8 MiB and half of the index; or as much as the whole
+//! index, if most of what was put in last were new keys: then it is no more than will be live. The parts that are being built
+//! take a sixteenth of all each, at most 24 MiB. (A transaction of more than 2^18 writes takes 40 bytes more for each, and 16 while they are sorted.)
 
 mod bundle;
 mod merge;
@@ -33,7 +34,7 @@ use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
 use bundle::{Bundle, Scratch};
-use worker::{Memory, Worker};
+use worker::Worker;
 
 /// How much is gathered before it is sorted.
 #[derive(Clone, Copy, Debug)]
@@ -68,26 +69,40 @@ pub(crate) struct Loader {
     limits: Limits,
     trees: Trees,
     bundle: Bundle,
-    /// Those that came back from the worker.
-    sorted: Vec<Bundle>,
+    sorted: Sorted,
     gathered: Gathered,
     /// Bytes of the bundles that were handed over.
     handed_over: usize,
     worker: Option<Worker>,
-    /// Has the next bundle.
-    memory: Option<Memory>,
     /// Of the last transaction.
     lsn: Lsn,
 }
 
-/// What the sorted bundles take.
+/// What the sorted bundles take, and the index.
 #[derive(Debug, Default)]
 struct Gathered {
-    /// So many of them are counted.
+    /// How many pieces are counted.
     counted: usize,
     bytes: usize,
-    /// As much as is put in at once, while the index is as it is.
-    enough: Option<usize>,
+    index_bytes: usize,
+    /// The bytes that are put in at once, while the index is as it is.
+    enough: usize,
+}
+
+/// What came back from sorting.
+#[derive(Debug, Default)]
+struct Sorted {
+    /// In the order of the log, and within a bundle of the keys.
+    pieces: Vec<Bundle>,
+    /// Empty bundles, whose memory is used again.
+    spare: Vec<Bundle>,
+}
+
+impl Sorted {
+    fn append(&mut self, mut behind: Sorted) {
+        self.pieces.append(&mut behind.pieces);
+        self.spare.append(&mut behind.spare);
+    }
 }
 
 /// The keyspaces that are written to.
@@ -99,8 +114,12 @@ struct Trees {
 }
 
 impl Loader {
-    /// So many sorted bundles are put in, unless the index is much larger.
-    const GATHERED: usize = 8;
+    /// Less is not put in before the end.
+    const LEAST_PUT_IN: usize = if cfg!(test) { 4 << 10 } else { 8 << 20 };
+    /// No bundle is smaller but by the limits.
+    const LEAST_BUNDLE: usize = 1 << 20;
+    /// Bundles that take as much as all that is live.
+    const SHARES: usize = 16;
 
     pub(crate) fn new(limits: Limits) -> Self {
         Loader {
@@ -108,11 +127,10 @@ impl Loader {
             limits,
             trees: Trees::default(),
             bundle: Bundle::default(),
-            sorted: Vec::new(),
+            sorted: Sorted::default(),
             gathered: Gathered::default(),
             handed_over: 0,
             worker: None,
-            memory: None,
             lsn: Lsn::ZERO,
         }
     }
@@ -136,7 +154,9 @@ impl Loader {
             self.bundle.push(tree, lsn, &op);
         }
         self.lsn = lsn;
-        if self.bundle.writes().len() >= self.limits.writes || self.bundle.bytes() >= self.limits.bytes {
+        let Limits { writes, bytes, .. } = self.limits;
+        let is_full = self.bundle.writes().len() >= writes || self.bundle.bytes() >= bytes;
+        if is_full || self.bundle.memory() >= self.room() {
             self.hand_over()?;
         }
         Ok(Ok(()))
@@ -153,54 +173,47 @@ impl Loader {
         Ok(())
     }
 
+    /// The memory that a bundle may take.
+    fn room(&self) -> usize {
+        let live = self.gathered.index_bytes + self.gathered.bytes;
+        Self::LEAST_BUNDLE.max(live / Self::SHARES)
+    }
+
     /// Gives the bundle to the worker. While there is little, and where no thread is to be had, it is sorted here.
     fn hand_over(&mut self) -> Result<(), Panicked> {
         self.handed_over += self.bundle.bytes();
-        let next = match &self.memory {
-            Some(memory) => memory.take()?,
-            None => Bundle::like(&self.bundle, self.limits),
-        };
         if self.worker.is_none() && self.handed_over >= self.limits.alone {
             self.worker = Worker::start();
-            self.memory = self.memory.take().or_else(Memory::start);
         }
-        if let Some(memory) = &self.memory {
-            memory.want(Bundle::like(&self.bundle, self.limits));
-        }
-        let full = mem::replace(&mut self.bundle, next);
+        let full = mem::take(&mut self.bundle);
         match &mut self.worker {
             Some(worker) => worker.send(full, &mut self.sorted)?,
-            None => self.sort(full),
+            None => full.sort(&mut Scratch::default(), &mut self.sorted),
         }
+        self.bundle = self.sorted.spare.pop().unwrap_or_default().with_room(self.room(), self.limits);
         if self.has_enough() { self.merge() } else { Ok(()) }
     }
 
-    /// Whether so much is sorted that it is worth while to put it in. Segments, and so bundles, may be small and many.
+    /// Whether so much is sorted that it is worth while to put it in.
     fn has_enough(&mut self) -> bool {
-        let Gathered { counted, bytes, enough } = &mut self.gathered;
-        *bytes += self.sorted[*counted..].iter().map(Bundle::memory).sum::<usize>();
-        *counted = self.sorted.len();
-        *counted >= Self::GATHERED && *bytes >= *enough.get_or_insert_with(|| self.index.bytes() / 2)
-    }
-
-    fn sort(&mut self, mut bundle: Bundle) {
-        bundle.sort(&mut Scratch::default());
-        self.sorted.push(bundle);
+        let Gathered { counted, bytes, enough, .. } = &mut self.gathered;
+        let pieces = &self.sorted.pieces;
+        *bytes += pieces[*counted..].iter().map(Bundle::memory).sum::<usize>();
+        *counted = pieces.len();
+        *bytes >= Self::LEAST_PUT_IN.max(*enough)
     }
 
     /// Puts in everything gathered so far.
     fn settle(&mut self) -> Result<(), Panicked> {
-        if let Some(memory) = self.memory.take() {
-            memory.finish();
-        }
         if let Some(worker) = self.worker.take() {
             worker.finish(&mut self.sorted)?;
         }
         let last = mem::take(&mut self.bundle);
         let is_forgotten = planted!("load-forgets-the-last-bundle") && self.handed_over > 0;
         if !(last.is_empty() || is_forgotten) {
-            self.sort(last);
+            last.sort(&mut Scratch::default(), &mut self.sorted);
         }
+        self.sorted.spare.clear();
         self.merge()?;
         self.index.loaded(self.lsn);
         Ok(())
@@ -208,8 +221,17 @@ impl Loader {
 
     /// Puts in what is sorted.
     fn merge(&mut self) -> Result<(), Panicked> {
-        self.gathered = Gathered::default();
-        if self.sorted.is_empty() { Ok(()) } else { merge::merge(&self.trees.list, mem::take(&mut self.sorted)) }
+        let pieces = mem::take(&mut self.sorted.pieces);
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let put_in: usize = pieces.iter().map(Bundle::memory).sum();
+        merge::merge(&self.trees.list, pieces)?;
+        let index_bytes = self.index.bytes();
+        let are_new = index_bytes.saturating_sub(self.gathered.index_bytes) >= put_in / 2;
+        let enough = if are_new { index_bytes } else { index_bytes / 2 };
+        self.gathered = Gathered { index_bytes, enough, ..Gathered::default() };
+        Ok(())
     }
 
     /// The index with everything in it.

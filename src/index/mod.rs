@@ -11,13 +11,17 @@
 //! of one key's change or one piece of a scan (by the loader, which is alone, for as many changes as it has), and never
 //! across a wait; their order is writer, catalogue, tree, with the registry of snapshots below all of them.
 
+mod bell;
 mod cursor;
+#[cfg(test)]
+pub(crate) mod fault;
 mod garbage;
 mod kept;
 mod key;
 mod keyspace;
 mod load;
 mod map;
+mod scan;
 mod snapshot;
 mod tree;
 mod undo;
@@ -33,19 +37,22 @@ use std::sync::Arc;
 use crate::words::sync::{ShortMutex as Mutex, ShortRwLock as RwLock};
 
 use crate::format::batch::{Batch, Op, Ops};
+use crate::words::error::Result;
 use crate::words::types::Lsn;
 
 use garbage::Garbage;
 use keyspace::Catalogue;
 use snapshot::{Horizon, Snapshots};
 
-pub(crate) use cursor::{Cursor, Direction};
+pub(crate) use bell::{Bell, Woken};
+pub(crate) use cursor::{Cursor, Direction, Entry};
+pub(crate) use garbage::Left;
 pub use key::Key;
 #[cfg(shuttle)]
 pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
 use map::AT_ONCE;
-pub(crate) use map::KeyRange;
+pub(crate) use map::{KeyRange, is_empty};
 pub(crate) use snapshot::Hold;
 pub(crate) use tree::Tree;
 pub use value::Value;
@@ -149,6 +156,11 @@ impl Index {
         }
     }
 
+    /// Wakes the thread that prunes: at the end of a snapshot by itself, after a commit if it is rung.
+    pub(crate) fn bell(&self) -> &Bell {
+        self.snapshots.bell()
+    }
+
     /// Everything at or below this LSN can be read.
     pub(crate) fn visible(&self) -> Lsn {
         self.snapshots.visible()
@@ -158,12 +170,17 @@ impl Index {
     ///
     /// Calls come one at a time, with rising LSNs. `prune_to` is the LSN (the durable one) below which no snapshot
     /// will be taken any more. After an error nothing was changed.
-    pub(crate) fn apply(&self, lsn: Lsn, batch: &Batch<'_>, prune_to: Lsn) -> Result<(), ApplyError> {
+    pub(crate) fn apply(&self, lsn: Lsn, batch: &Batch<'_>, prune_to: Lsn) -> std::result::Result<(), ApplyError> {
         self.apply_all(&[Commit { lsn, ops: batch.len() }], batch, prune_to)
     }
 
     /// [`Index::apply`] for several commits at once, whose operations follow one another in `batch`.
-    pub(crate) fn apply_all(&self, commits: &[Commit], batch: &Batch<'_>, prune_to: Lsn) -> Result<(), ApplyError> {
+    pub(crate) fn apply_all(
+        &self,
+        commits: &[Commit],
+        batch: &Batch<'_>,
+        prune_to: Lsn,
+    ) -> std::result::Result<(), ApplyError> {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         let mut applied = writer.applied;
@@ -195,7 +212,7 @@ impl Index {
         Ok(())
     }
 
-    fn apply_op(&self, writer: &mut Writer, lsn: Lsn, op: &Op<'_>) -> Result<(), ApplyError> {
+    fn apply_op(&self, writer: &mut Writer, lsn: Lsn, op: &Op<'_>) -> std::result::Result<(), ApplyError> {
         let (key, value) = match *op {
             Op::Put { key, value, .. } => (key, Some(value)),
             Op::Delete { key, .. } => (key, None),
@@ -236,6 +253,18 @@ impl Index {
         self.collect(&mut writer, budget)
     }
 
+    /// What garbage is left after a [`Index::prune`] that found nothing more due.
+    pub(crate) fn left(&self) -> Left {
+        let writer = self.writer.lock();
+        writer.garbage.left(&writer.horizon)
+    }
+
+    /// Gives back memory of which most is unused, by moving up to `budget` leaves. Returns how many it moved; fewer than
+    /// `budget` means that there is no more to do. Applies do not do this.
+    pub(crate) fn tidy(&self, budget: usize) -> usize {
+        self.writer.lock().garbage.tidy(budget)
+    }
+
     fn collect(&self, writer: &mut Writer, budget: usize) -> usize {
         while let Some(tree) = writer.garbage.next_unseen(&writer.horizon) {
             self.catalogue.write().forget(&tree);
@@ -254,7 +283,7 @@ impl Index {
         self.catalogue.read().trees().map(|tree| tree.bytes()).sum()
     }
 
-    fn alive(&self, keyspace: u32) -> Result<Arc<Tree>, ApplyError> {
+    fn alive(&self, keyspace: u32) -> std::result::Result<Arc<Tree>, ApplyError> {
         self.catalogue.read().alive(keyspace).cloned().ok_or(ApplyError::NoSuchKeyspace(keyspace))
     }
 
@@ -271,13 +300,17 @@ impl Index {
     }
 
     /// The keyspace called `name` at `at`; at the largest LSN, as the last apply left it, visible or not.
-    pub(crate) fn keyspace_by_name(&self, name: &str, at: Lsn) -> Option<Arc<Tree>> {
-        self.catalogue.read().by_name(name, at)
+    pub(crate) fn keyspace_by_name(&self, name: &str, at: Lsn) -> Result<Option<Arc<Tree>>> {
+        #[cfg(test)]
+        fault::strike()?;
+        Ok(self.catalogue.read().by_name(name, at))
     }
 
     /// The keyspaces at `at`, by name.
-    pub(crate) fn keyspaces(&self, at: Lsn) -> Vec<Arc<Tree>> {
-        self.catalogue.read().all(at)
+    pub(crate) fn keyspaces(&self, at: Lsn) -> Result<Vec<Arc<Tree>>> {
+        #[cfg(test)]
+        fault::strike()?;
+        Ok(self.catalogue.read().all(at))
     }
 
     /// The id for the next keyspace: above every id applied so far.

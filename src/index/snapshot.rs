@@ -7,14 +7,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::words::sync::ShortMutex as Mutex;
 use crate::words::types::Lsn;
 
+use super::bell::Bell;
+
 /// The visible LSN and the LSNs that readers hold.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshots(Arc<Registry>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Registry {
     visible: AtomicU64,
     held: Mutex<Held>,
+    bell: Bell,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry { visible: AtomicU64::default(), held: Mutex::default(), bell: Bell::new() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +35,11 @@ struct Held {
 }
 
 impl Snapshots {
+    /// Rings when nobody holds a snapshot any more that somebody held.
+    pub(super) fn bell(&self) -> &Bell {
+        &self.0.bell
+    }
+
     /// Everything at or below is visible.
     pub(super) fn visible(&self) -> Lsn {
         Lsn::new(self.0.visible.load(Ordering::Acquire))
@@ -70,6 +84,8 @@ impl Snapshots {
             *count -= 1;
             if *count == 0 {
                 held.counts.remove(&lsn);
+                drop(held);
+                self.0.bell.ring_for_snapshot();
             }
         }
     }
@@ -105,6 +121,8 @@ impl Drop for Hold {
 /// Who can still read what, as seen once. Stays right while snapshots come (they come above `floor`) and go.
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
+    /// Everything up to here is visible and durable.
+    reached: Lsn,
     /// Any LSN from here on may be read.
     floor: Lsn,
     /// The LSNs below `floor` that are held, rising.
@@ -120,6 +138,12 @@ impl Horizon {
         self.held.clear();
         self.held.extend(held.by_ref().take(Self::MAX_HELD));
         self.floor = held.next().unwrap_or(floor);
+        self.reached = floor;
+    }
+
+    /// Whether only held snapshots can keep something that ended at `lsn` from being settled.
+    pub(super) fn is_reached(&self, lsn: Lsn) -> bool {
+        lsn <= self.reached
     }
 
     /// Whether something that ended at `lsn` can only be read by snapshots that are told apart.

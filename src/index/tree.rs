@@ -1,17 +1,19 @@
 //! One keyspace: its name and life, and its keys in order.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicU64};
 
 use crate::words::sync::ShortRwLock as RwLock;
 
+use crate::words::error::Result;
 use crate::words::types::Lsn;
 
 use super::cursor::Direction;
-use super::kept::Kept;
+use super::kept::{Entry, Kept};
 use super::key::Key;
 use super::map::{KeyRange, Map, SharedLeaf, Slot};
+use super::scan::{Piece, Sources};
 use super::snapshot::Horizon;
 use super::undo::Undo;
 use super::value::Value;
@@ -37,8 +39,6 @@ struct State {
     map: Map,
     undo: Undo,
     kept: Kept,
-    /// The keys with a filed tombstone, and the snapshot that one of a key was last filed under.
-    filed: BTreeMap<Key, Lsn>,
     /// The newest LSN that wrote here.
     newest: Lsn,
     /// Keys, those with a tombstone included.
@@ -47,6 +47,8 @@ struct State {
     live: usize,
     /// Whether the garbage queue knows that there is something in `undo`.
     waits: bool,
+    /// Whether it knows that most of the map's memory is unused.
+    is_sparse: bool,
 }
 
 impl State {
@@ -62,32 +64,52 @@ impl State {
         with(older.as_ref().map_or(Content::Deleted, Content::Shared))
     }
 
-    /// Removes `key` if its newest version is the tombstone of `lsn` and no held snapshot is from before it.
-    fn bury(&mut self, key: &[u8], lsn: Lsn, horizon: &Horizon, filings: &mut Vec<Filing>) {
-        if self.map.get(key).is_none_or(|version| version.lsn != lsn || !version.content.is_deleted()) {
-            return;
-        }
-        match horizon.newest_held(Lsn::ZERO, lsn) {
-            // A key that is put and deleted in turn is filed for its first tombstone, which stands for the later ones.
-            Some(held) if self.filed.get(key) == Some(&held) => {}
-            Some(held) => {
-                let key = Key::from(key);
-                self.filed.insert(key.clone(), held);
-                filings.push(Filing { held, version: lsn, key });
+    /// The entries of a piece of a scan, which come from `sources`: see [`Tree::scan`].
+    fn walk<'a, M, K>(
+        &'a self,
+        mut sources: Sources<M, K>,
+        piece: &Piece<'_>,
+        mut out: impl FnMut(&[u8], Content<'_>),
+    ) -> Option<Key>
+    where
+        M: Iterator<Item = (&'a [u8], Version<'a>)>,
+        K: Iterator<Item = (&'a Key, &'a Entry)>,
+    {
+        let mut taken = 0;
+        let mut last = None;
+        for _ in 0..Tree::MAX_PIECE {
+            let (key, version, kept) = sources.next(piece.at)?;
+            let mut take = |content: Content<'_>| {
+                out(key, content);
+                !content.is_deleted()
+            };
+            let is_there = match version {
+                Some(version) => self.read(key, &version, piece.at, take),
+                None => take(kept.map_or(Content::Deleted, Content::Shared)),
+            };
+            taken += usize::from(is_there);
+            if taken == piece.limit {
+                return Some(key.into());
             }
-            None => self.keys -= usize::from(self.map.remove(key)),
+            last = Some(key);
+        }
+        last.map(Key::from)
+    }
+
+    /// Prunes the superseded version `entry` of `key`, which is settled, but for the held snapshots that need it. A
+    /// tombstone that superseded it leaves the map.
+    fn prune(&mut self, key: Key, mut entry: Entry, horizon: &Horizon, filed: &mut Vec<Lsn>) {
+        if entry.by_tombstone
+            && self.map.get(&key).is_some_and(|newest| newest.lsn == entry.until && newest.content.is_deleted())
+        {
+            self.keys -= usize::from(self.map.remove(&key));
+        }
+        if let Some(held) = entry.needed_by(horizon, || self.map.get(&key).is_some())
+            && self.kept.keep(held, key, entry)
+        {
+            filed.push(held);
         }
     }
-}
-
-/// A version that must be looked at again when a snapshot is gone.
-#[derive(Debug)]
-pub(super) struct Filing {
-    /// The snapshot that needs it.
-    pub(super) held: Lsn,
-    /// The version's LSN.
-    pub(super) version: Lsn,
-    pub(super) key: Key,
 }
 
 /// What came of pruning.
@@ -97,15 +119,8 @@ pub(super) struct Settled {
     pub(super) used: usize,
     /// The LSN that must be settled before there is more to prune.
     pub(super) next: Option<Lsn>,
-}
-
-/// One piece of a scan.
-pub(super) struct Piece<'a> {
-    pub(super) range: KeyRange<'a>,
-    pub(super) at: Lsn,
-    pub(super) direction: Direction,
-    /// The most entries to take.
-    pub(super) limit: usize,
+    /// Whether most of the map's memory has come to be unused.
+    pub(super) is_sparse: bool,
 }
 
 impl Tree {
@@ -134,7 +149,7 @@ impl Tree {
 
     /// The LSN that dropped it, if one did; visible or not yet.
     pub(crate) fn dropped(&self) -> Option<Lsn> {
-        match self.dropped.load(Ordering::Acquire) {
+        match self.dropped.load(atomic::Ordering::Acquire) {
             ALIVE => None,
             lsn => Some(Lsn::new(lsn)),
         }
@@ -146,27 +161,46 @@ impl Tree {
     }
 
     pub(super) fn drop_at(&self, lsn: Lsn) {
-        self.dropped.store(lsn.get(), Ordering::Release);
+        self.dropped.store(lsn.get(), atomic::Ordering::Release);
     }
 
     /// The value of `key` at `at`.
-    pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Option<Value> {
+    ///
+    /// This read and the others return a result although memory does not fail: what is not in memory will be read from
+    /// tables.
+    pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Result<Option<Value>> {
+        #[cfg(test)]
+        super::fault::strike()?;
         let state = self.state.read();
-        state.read(key, &state.map.get(key)?, at, |content| content.value())
+        Ok(match state.map.get(key) {
+            Some(version) => state.read(key, &version, at, |content| content.value()),
+            None => state.kept.get(key, at).cloned(),
+        })
     }
 
     /// Whether a commit after `lsn` changed `key`. Deleting what was not there is no change.
     ///
     /// The answer is right as long as a snapshot at or below `lsn` is held.
-    pub(crate) fn changed_since(&self, key: &[u8], lsn: Lsn) -> bool {
+    pub(crate) fn changed_since(&self, key: &[u8], lsn: Lsn) -> Result<bool> {
+        #[cfg(test)]
+        super::fault::strike()?;
         let state = self.state.read();
-        state.newest > lsn && state.map.get(key).is_some_and(|version| version.lsn > lsn)
+        let is_changed = || match state.map.get(key) {
+            Some(version) => version.lsn > lsn,
+            None => state.kept.changed_since(key, lsn),
+        };
+        Ok(state.newest > lsn && is_changed())
     }
 
     /// Whether a commit after `lsn` changed, added or deleted a key of `range`; see [`Tree::changed_since`].
-    pub(crate) fn range_changed_since(&self, range: KeyRange<'_>, lsn: Lsn) -> bool {
+    pub(crate) fn range_changed_since(&self, range: KeyRange<'_>, lsn: Lsn) -> Result<bool> {
+        #[cfg(test)]
+        super::fault::strike()?;
         let state = self.state.read();
-        state.newest > lsn && state.map.range(range).any(|(_, version)| version.lsn > lsn)
+        let is_changed = || {
+            state.kept.range_changed_since(range, lsn) || state.map.range(range).any(|(_, version)| version.lsn > lsn)
+        };
+        Ok(state.newest > lsn && is_changed())
     }
 
     /// About how many keys there are: at the newest LSN, visible or not.
@@ -277,8 +311,9 @@ impl Tree {
         self.state.read().map.leaf_bytes()
     }
 
-    /// Prunes up to `budget` superseded versions, but those that held snapshots read.
-    pub(super) fn settle(&self, budget: usize, horizon: &Horizon, filings: &mut Vec<Filing>) -> Settled {
+    /// Prunes up to `budget` superseded versions, but those that held snapshots need: these snapshots go to `filed`, if
+    /// they needed nothing of this keyspace before.
+    pub(super) fn settle(&self, budget: usize, horizon: &Horizon, filed: &mut Vec<Lsn>) -> Settled {
         let mut state = self.state.write();
         let state = &mut *state;
         let mut used = 0;
@@ -286,44 +321,46 @@ impl Tree {
             && let Some(record) = state.undo.front().filter(|record| horizon.is_settled(record.by))
         {
             let (from, until, by_tombstone) = (record.lsn, record.by, record.by_tombstone);
-            let held = horizon.newest_held(from, until);
-            if let Some((held, value)) = held.and_then(|held| Some((held, state.undo.value(record)?))) {
+            let is_read = horizon.newest_held(from, until).is_some();
+            if is_read || by_tombstone {
+                let value = if is_read { state.undo.value(record) } else { None };
                 let key = Key::from(&*state.undo.key(record));
-                filings.push(Filing { held, version: from, key: key.clone() });
-                state.kept.keep(key, from, until, value);
-            }
-            if by_tombstone {
-                let key = state.undo.key(record);
-                state.bury(&key, until, horizon, filings);
+                state.prune(key, Entry { from, until, by_tombstone, value }, horizon, filed);
             }
             state.undo.pop_front();
             used += 1;
         }
         let next = state.undo.front().map(|record| record.by);
         state.waits = next.is_some();
-        Settled { used, next }
+        let is_sparse = state.map.is_sparse() && !std::mem::replace(&mut state.is_sparse, true);
+        Settled { used, next, is_sparse }
     }
 
-    /// Prunes what was filed under a snapshot that is gone, unless another reads it.
-    pub(super) fn release(&self, filed: &Filing, horizon: &Horizon, filings: &mut Vec<Filing>) {
-        let Filing { held, version: lsn, ref key } = *filed;
+    /// Prunes up to `budget` entries that were kept for the snapshot `held`, which is gone, unless another needs them.
+    /// Returns how many it looked at, and whether more are left.
+    pub(super) fn release(&self, held: Lsn, budget: usize, horizon: &Horizon, filed: &mut Vec<Lsn>) -> (usize, bool) {
         let mut state = self.state.write();
-        match state.kept.until(key, lsn) {
-            Some(until) => match horizon.newest_held(lsn, until) {
-                Some(held) => filings.push(Filing { held, version: lsn, key: key.clone() }),
-                None => state.kept.remove(key, lsn),
-            },
-            None => {
-                if state.filed.get(key) == Some(&held) {
-                    state.filed.remove(key);
-                }
-                // The newest one is buried when it settles, or stayed for what was filed here.
-                let newest = state.map.get(key).map(|version| version.lsn);
-                if let Some(newest) = newest.filter(|newest| horizon.is_settled(*newest)) {
-                    state.bury(key, newest, horizon, filings);
-                }
-            }
+        let mut used = 0;
+        while used < budget
+            && let Some((key, entry)) = state.kept.pop(held)
+        {
+            state.prune(key, entry, horizon, filed);
+            used += 1;
         }
+        (used, state.kept.has(held))
+    }
+
+    /// If most of the map's memory is unused, moves up to `budget` leaves, so that memory goes. Returns how many it moved,
+    /// fewer than `budget` if there is no more to do.
+    pub(super) fn tidy(&self, budget: usize) -> usize {
+        let mut state = self.state.write();
+        if self.dropped().is_some() {
+            // All of it goes, and may have begun to.
+            return 0;
+        }
+        let moved = state.map.tidy(budget);
+        state.is_sparse = moved == budget;
+        moved
     }
 
     /// Lets go of some keys of a keyspace that nobody can see any more; returns whether more are left.
@@ -337,30 +374,20 @@ impl Tree {
         is_left
     }
 
-    /// Takes the entries of one piece of a scan into `out`. Returns the key that the next piece begins behind, or
-    /// `None` if there is nothing left.
-    pub(super) fn scan(&self, piece: &Piece<'_>, mut out: impl FnMut(&[u8], Content<'_>)) -> Option<Key> {
+    /// Takes the entries of one piece of a scan into `out`, with [`Content::Deleted`] for a key of which nothing is to be
+    /// read. Returns the key that the next piece begins behind, or `None` if there is nothing left.
+    pub(super) fn scan(&self, piece: &Piece<'_>, out: impl FnMut(&[u8], Content<'_>)) -> Result<Option<Key>> {
+        #[cfg(test)]
+        super::fault::strike()?;
         let state = self.state.read();
-        let mut range = state.map.range(piece.range);
-        let mut step = || match piece.direction {
-            Direction::Forward => range.next(),
-            Direction::Backward => range.next_back(),
-        };
-        let mut taken = 0;
-        let mut last = None;
-        for _ in 0..Self::MAX_PIECE {
-            let (key, version) = step()?;
-            let is_there = state.read(key, &version, piece.at, |content| {
-                out(key, content);
-                !content.is_deleted()
-            });
-            taken += usize::from(is_there);
-            if taken == piece.limit {
-                return Some(key.into());
+        let map = state.map.range(piece.range);
+        let kept = state.kept.ranges(piece.range, piece.at);
+        Ok(match piece.direction {
+            Direction::Forward => state.walk(Sources::new(map, kept, Ordering::is_lt), piece, out),
+            Direction::Backward => {
+                state.walk(Sources::new(map.rev(), kept.map(Iterator::rev), Ordering::is_gt), piece, out)
             }
-            last = Some(key);
-        }
-        last.map(Key::from)
+        })
     }
 }
 

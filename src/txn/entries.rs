@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use super::writes::is_empty;
-use crate::index::{Cursor, Direction, Hold, Key, KeyRange, Tree, Value};
+use crate::index::{Cursor, Direction, Entry, Hold, Key, KeyRange, Tree, Value, is_empty};
 use crate::words::error::Result;
 
 /// The entries of a range of keys in order; backwards with [`Iterator::rev`].
@@ -52,44 +51,63 @@ impl Entries {
     /// As the iterator.
     pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
         match self.step(Direction::Forward)? {
-            Next::Stored => Some(Ok(self.stored.as_mut()?.take(Direction::Forward)?.slices())),
-            Next::Own(key, value) => {
+            Err(error) => Some(Err(error)),
+            Ok(Next::Stored) => {
+                let entry = self.stored.as_mut()?.take(Direction::Forward).transpose()?;
+                Some(entry.map(Entry::slices))
+            }
+            Ok(Next::Own(key, value)) => {
                 let (key, value) = self.lent.insert((key, value));
                 Some(Ok((key, value)))
             }
         }
     }
 
-    /// Finds what comes next from one end, and takes what it hides away.
-    fn step(&mut self, direction: Direction) -> Option<Next> {
+    /// Finds what comes next from one end, and takes what it hides away. After an error nothing comes.
+    fn step(&mut self, direction: Direction) -> Option<Result<Next>> {
+        let found = self.find(direction);
+        if found.is_err() {
+            self.stored = None;
+            self.own.clear();
+        }
+        found.transpose()
+    }
+
+    fn find(&mut self, direction: Direction) -> Result<Option<Next>> {
         loop {
-            let stored = self.stored.as_mut().and_then(|cursor| cursor.peek(direction));
+            let stored = match &mut self.stored {
+                Some(cursor) => cursor.peek(direction)?,
+                None => None,
+            };
             let own = if direction == Direction::Forward { self.own.front() } else { self.own.back() };
             let order = match (stored, own) {
-                (None, None) => return None,
+                (None, None) => return Ok(None),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (Some(stored), Some((own, _))) if direction == Direction::Forward => stored.cmp(own),
                 (Some(stored), Some((own, _))) => own.as_slice().cmp(stored),
             };
             if order == Ordering::Less {
-                return Some(Next::Stored);
+                return Ok(Some(Next::Stored));
             }
-            if order == Ordering::Equal {
-                self.stored.as_mut().and_then(|cursor| cursor.take(direction));
+            if order == Ordering::Equal
+                && let Some(cursor) = &mut self.stored
+            {
+                cursor.take(direction)?;
             }
             let own = if direction == Direction::Forward { self.own.pop_front() } else { self.own.pop_back() };
             // The own write hides the stored one; a deletion hides it and shows nothing.
             if let Some((key, Some(value))) = own {
-                return Some(Next::Own(key, value));
+                return Ok(Some(Next::Own(key, value)));
             }
         }
     }
 
     fn next_from(&mut self, direction: Direction) -> Option<Result<(Key, Value)>> {
         match self.step(direction)? {
-            Next::Stored => self.stored.as_mut()?.take(direction)?.to_owned().map(Ok),
-            Next::Own(key, value) => Some(Ok((key, value))),
+            Err(error) => Some(Err(error)),
+            Ok(Next::Stored) => self.stored.as_mut()?.take(direction).map(|entry| entry?.to_owned()).transpose(),
+            Ok(Next::Own(key, value)) => Some(Ok((key, value))),
         }
     }
 }

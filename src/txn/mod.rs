@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
 //! | `transaction`, `try_commit_error` | serializable transactions with read-your-writes; what gives one back |
+//! | `prune` | the thread that removes what nobody can read any more when no commit does |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
 //! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |
@@ -15,6 +16,7 @@ mod bounds;
 mod entries;
 mod keyspace;
 pub(crate) mod pipeline;
+mod prune;
 mod reads;
 mod snapshot;
 mod transaction;

@@ -22,6 +22,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::prune::Pruner;
 use crate::format::batch::{Batch, BatchBuilder};
 use crate::index::{Commit, Index};
 use crate::log::{LoneFlush, NoRoom, Patience, Prepared, Receipt, Shared};
@@ -43,6 +44,7 @@ pub(crate) struct Pipeline {
     /// There is an acknowledged commit that is not in the index yet. Set and cleared under the order lock.
     is_behind: AtomicBool,
     closed: AtomicBool,
+    pub(super) pruner: Pruner,
 }
 
 /// What the order lock guards.
@@ -135,7 +137,8 @@ impl Pipeline {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (is_behind, closed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Pipeline { id, index, log, settings, order: Mutex::default(), is_behind, closed }
+        let (order, pruner) = (Mutex::default(), Pruner::default());
+        Pipeline { id, index, log, settings, order, is_behind, closed, pruner }
     }
 
     /// Refuses a handle whose engine was closed, or that crossed `fork()`.
@@ -153,7 +156,7 @@ impl Pipeline {
 
     /// Commits `batch` in `mode`.
     pub(crate) fn commit(
-        &self,
+        self: &Arc<Self>,
         batch: Batch<'_>,
         mode: CommitMode,
         patience: Patience,
@@ -176,6 +179,7 @@ impl Pipeline {
                 Err(missing) => self.log.wait_for_room(missing, &record, patience)?,
             }
         };
+        self.wake_pruner();
         if let Some(flush) = lone {
             flush.run(|| {
                 if !planted!("race-acknowledged-before-it-is-visible") {
@@ -261,11 +265,15 @@ impl Pipeline {
             && self.log.check_process().is_ok()
             && !planted!("readers-see-what-was-applied")
         {
-            // A failure has stopped the log. What is in the index can be read.
-            let _ = self.order.lock().catch_up(self);
-            self.log.tell_if_poisoned();
+            self.catch_up();
         }
         &self.index
+    }
+
+    /// Applies what was left. A failure stops the log; what is in the index can be read.
+    pub(super) fn catch_up(&self) {
+        let _ = self.order.lock().catch_up(self);
+        self.log.tell_if_poisoned();
     }
 
     /// A receipt for a transaction that wrote nothing: durable as soon as everything that it could read is.

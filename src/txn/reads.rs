@@ -16,6 +16,23 @@ struct TreeReads {
     ranges: Vec<(Bound<Key>, Bound<Key>)>,
 }
 
+impl TreeReads {
+    fn changed_since(&self, snapshot: Lsn) -> Result<bool> {
+        for key in &self.keys {
+            if self.tree.changed_since(key, snapshot)? {
+                return Ok(true);
+            }
+        }
+        for (low, high) in &self.ranges {
+            let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
+            if self.tree.range_changed_since(range, snapshot)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 /// Keys and ranges read, by keyspace id; absent keys and empty ranges count, too.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -55,13 +72,7 @@ impl Reads {
             if tree.dropped().is_some() {
                 return Err(dropped_error(tree.name()));
             }
-            let range_changed = |(low, high): &(Bound<Key>, Bound<Key>)| {
-                let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
-                tree.range_changed_since(range, snapshot)
-            };
-            let changed = reads.keys.iter().any(|key| tree.changed_since(key, snapshot))
-                || reads.ranges.iter().any(range_changed);
-            if changed {
+            if reads.changed_since(snapshot)? {
                 return Err(Error::new(
                     ErrorKind::Conflict,
                     format!("what was read in '{}' has changed since: run the transaction again", tree.name()),

@@ -92,7 +92,7 @@ impl Snapshot {
     /// # Errors
     /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped) if the keyspace was dropped before this snapshot.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        Ok(keyspace.at(self.pipeline(), self.lsn())?.get(key.as_ref(), self.lsn()))
+        keyspace.at(self.pipeline(), self.lsn())?.get(key.as_ref(), self.lsn())
     }
 
     /// The entries in a range of keys, such as `"a".."b"` or `..`: see [`KeyBounds`].
@@ -123,13 +123,21 @@ impl Snapshot {
     }
 
     /// The keyspace called `name` as this snapshot sees it.
-    pub fn keyspace(&self, name: &str) -> Option<Keyspace> {
-        self.pipeline().index().keyspace_by_name(name, self.lsn()).map(|tree| Keyspace::new(self.pipeline(), tree))
+    ///
+    /// # Errors
+    /// None today: all keyspaces are in memory. Those of a read, once they are not.
+    pub fn keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
+        let tree = self.pipeline().index().keyspace_by_name(name, self.lsn())?;
+        Ok(tree.map(|tree| Keyspace::new(self.pipeline(), tree)))
     }
 
     /// The names of the keyspaces that it sees, in order.
-    pub fn keyspace_names(&self) -> Vec<String> {
-        self.pipeline().index().keyspaces(self.lsn()).iter().map(|tree| tree.name().to_owned()).collect()
+    ///
+    /// # Errors
+    /// As [`Snapshot::keyspace`].
+    pub fn keyspace_names(&self) -> Result<Vec<String>> {
+        let trees = self.pipeline().index().keyspaces(self.lsn())?;
+        Ok(trees.iter().map(|tree| tree.name().to_owned()).collect())
     }
 }
 

@@ -98,7 +98,7 @@ impl Transaction {
             return Ok(own.clone());
         }
         self.reads.key(tree, key);
-        Ok(tree.get(key, self.hold.lsn()))
+        tree.get(key, self.hold.lsn())
     }
 
     /// The entries in a range of keys, such as `"a".."b"` or `..` (see [`KeyBounds`]), with the writes made so far. The

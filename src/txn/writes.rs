@@ -1,12 +1,11 @@
 //! What a transaction will write, in key order, the last write to a key winning.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::keyspace::dropped_error;
 use crate::format::batch::{BatchBuilder, MAX_KEY_LEN, MAX_VALUE_LEN, Reason};
-use crate::index::{Key, KeyRange, Tree, Value};
+use crate::index::{Key, KeyRange, Tree, Value, is_empty};
 use crate::words::error::{Error, Result};
 
 /// Writes to one keyspace: the new value of each key, `None` to delete it.
@@ -113,14 +112,5 @@ pub(super) fn check_alive<'a>(mut trees: impl Iterator<Item = &'a Tree>) -> Resu
     match trees.find(|tree| tree.dropped().is_some()) {
         Some(tree) => Err(dropped_error(tree.name())),
         None => Ok(()),
-    }
-}
-
-/// Whether no key can be in `range`; `BTreeMap::range` panics on some of these.
-pub(super) fn is_empty(range: KeyRange<'_>) -> bool {
-    match range {
-        (Bound::Included(low), Bound::Included(high)) => low > high,
-        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => low >= high,
-        _ => false,
     }
 }

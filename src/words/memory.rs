@@ -15,28 +15,16 @@ pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
     let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, libc::MADV_HUGEPAGE) };
 }
 
-/// Has the operating system give the memory of `items`, used or not, as long as `goes_on` says so: whoever writes there
-/// later does not wait for it. A refusal costs nothing but speed.
-#[cfg(target_os = "linux")]
-pub(crate) fn populate<T>(items: &mut Vec<T>, goes_on: impl Fn() -> bool) {
-    const STEP: usize = 2 << 20;
-    let address = items.as_mut_ptr().addr();
-    let end = (address + items.capacity() * size_of::<T>()) / STEP * STEP;
-    let mut at = address.next_multiple_of(STEP);
-    while at < end && goes_on() {
-        // SAFETY: the step lies within memory that the vector owns, and nothing of what is in it is changed.
-        #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
-        let refused =
-            unsafe { libc::madvise(items.as_mut_ptr().with_addr(at).cast(), STEP, libc::MADV_POPULATE_WRITE) };
-        if refused != 0 {
-            return;
-        }
-        at += STEP;
-    }
+/// Has the allocator give free memory back to the operating system, where it would keep it for later.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn give_back() {
+    // SAFETY: the call touches no memory that is in use.
+    #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
+    let _ = unsafe { libc::malloc_trim(0) };
 }
 
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn populate<T>(_: &mut Vec<T>, _: impl Fn() -> bool) {}
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn give_back() {}
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn prefer_large_pages<T>(_: &mut Vec<T>) {}

@@ -11,6 +11,7 @@ mod bad_input;
 #[cfg(feature = "sim")]
 mod disk;
 mod face;
+mod garbage;
 mod hermitage;
 #[cfg(target_os = "linux")]
 mod idle;
@@ -20,6 +21,7 @@ mod keyspaces;
 mod lifecycle;
 mod limits;
 mod log_api;
+
 #[cfg(feature = "sim")]
 mod model;
 #[cfg(feature = "unstable")]

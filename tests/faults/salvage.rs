@@ -90,11 +90,11 @@ fn saved(disk: &SimDisk) -> BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>> {
     let engine = Options::new().create(false).open_on(Arc::new(disk.clone()), TO).unwrap();
     let snapshot = engine.snapshot().unwrap();
     let entries = |name: &String| {
-        let keys = snapshot.keyspace(name).unwrap();
+        let keys = snapshot.keyspace(name).unwrap().unwrap();
         let entries = snapshot.iter(&keys).unwrap().map(Result::unwrap);
         entries.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     };
-    snapshot.keyspace_names().iter().map(|name| (name.clone(), entries(name))).collect()
+    snapshot.keyspace_names().unwrap().iter().map(|name| (name.clone(), entries(name))).collect()
 }
 
 fn from_files(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {

@@ -53,8 +53,8 @@ fn segments(disk: &SimDisk) -> Vec<(u64, PathBuf)> {
 fn contents(engine: &Engine) -> BTreeMap<(String, Vec<u8>), Vec<u8>> {
     let snapshot = engine.snapshot().unwrap();
     let mut all = BTreeMap::new();
-    for name in snapshot.keyspace_names() {
-        let keys = snapshot.keyspace(&name).unwrap();
+    for name in snapshot.keyspace_names().unwrap() {
+        let keys = snapshot.keyspace(&name).unwrap().unwrap();
         for entry in snapshot.iter(&keys).unwrap() {
             let (key, value) = entry.unwrap();
             all.insert((name.clone(), key.to_vec()), value.to_vec());

@@ -12,8 +12,8 @@ use crashkit::{TempDir, contents_of, restore};
 fn state_of(engine: &Engine) -> State {
     let snapshot = engine.snapshot().unwrap();
     let mut state = State::new();
-    for name in snapshot.keyspace_names() {
-        let keyspace = snapshot.keyspace(&name).unwrap();
+    for name in snapshot.keyspace_names().unwrap() {
+        let keyspace = snapshot.keyspace(&name).unwrap().unwrap();
         let entries = snapshot.iter(&keyspace).unwrap().map(|entry| {
             let (key, value) = entry.unwrap();
             (key.to_vec(), value.to_vec())

@@ -82,7 +82,7 @@ fn visible_watermark() {
             .map(|round| {
                 let snapshot = if round % 2 == 0 { engine.snapshot() } else { engine.durable_snapshot() }.unwrap();
                 let at = snapshot.lsn();
-                let Some(keys) = snapshot.keyspace("k") else { return (at, BTreeSet::new()) };
+                let Some(keys) = snapshot.keyspace("k").unwrap() else { return (at, BTreeSet::new()) };
                 let entries = snapshot.iter(&keys).unwrap().map(|entry| entry.unwrap().0.to_vec());
                 (at, entries.collect::<BTreeSet<_>>())
             })

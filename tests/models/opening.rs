@@ -70,7 +70,7 @@ fn written(late: bool) -> (SimDisk, Contents) {
 fn contents(engine: &Engine) -> Contents {
     let snapshot = engine.snapshot().unwrap();
     let of = |name| {
-        let entries = snapshot.iter(&snapshot.keyspace(name)?).unwrap().map(|entry| {
+        let entries = snapshot.iter(&snapshot.keyspace(name).unwrap()?).unwrap().map(|entry| {
             let (key, value) = entry.unwrap();
             assert!(value.iter().all(|byte| *byte == value[0]), "a value of two commits");
             (key.to_vec(), (value.len(), value[0]))

@@ -5,3 +5,4 @@ mod after_a_panic;
 mod applied_together;
 #[cfg(feature = "sim")]
 mod commit_errors;
+mod failing_reads;

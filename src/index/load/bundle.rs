@@ -4,14 +4,17 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::super::map::{common, head};
-use super::Limits;
+use super::{Limits, Sorted};
 use crate::format::batch::Op;
-use crate::words::memory::{populate, prefer_large_pages};
+use crate::words::memory::prefer_large_pages;
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
 /// Bytes of a key in its head, and again in its tail.
 const HEAD_LEN: usize = 8;
+
+/// The memory of a piece of a sorted bundle.
+const PIECE: usize = if cfg!(test) { 512 } else { 1 << 20 };
 
 /// One write.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +34,8 @@ pub(super) struct Write {
     is_delete: bool,
 }
 
-/// Writes of consecutive transactions, in the order of the log, or sorted, and then each key's last one alone.
+/// Writes of consecutive transactions in the order of the log; or, in the order of their keys, a piece of them, with each
+/// key's last one alone.
 #[derive(Debug, Default)]
 pub(super) struct Bundle {
     writes: Vec<Write>,
@@ -43,24 +47,29 @@ impl Write {
     pub(super) fn lens(&self) -> (usize, usize) {
         (usize::from(self.key_len), self.value_len as usize)
     }
+
+    /// The bytes of both.
+    fn len(&self) -> usize {
+        let (key, value) = self.lens();
+        key + value
+    }
 }
 
 impl Bundle {
-    /// An empty one that does not move before it is about as large as `other`, but for a transaction beyond the limits in
-    /// that one: there is hardly another.
-    pub(super) fn like(other: &Bundle, limits: Limits) -> Self {
-        let (writes, bytes) = (other.writes.len().min(limits.writes), other.bytes.len().min(limits.bytes));
-        let bytes = bytes + bytes / 64;
-        let mut bundle = Bundle { writes: Vec::with_capacity(writes), bytes: Vec::with_capacity(bytes) };
-        prefer_large_pages(&mut bundle.writes);
-        prefer_large_pages(&mut bundle.bytes);
-        bundle
-    }
-
-    /// Has its memory come, as long as `goes_on` says so.
-    pub(super) fn populate(&mut self, goes_on: impl Fn() -> bool) {
-        populate(&mut self.bytes, &goes_on);
-        populate(&mut self.writes, &goes_on);
+    /// This one, which is empty, with memory for about so many bytes in all. What it has is used again, unless it is from
+    /// a transaction beyond the limits.
+    pub(super) fn with_room(mut self, room: usize, limits: Limits) -> Self {
+        let (writes, bytes) = (limits.writes.min(room / size_of::<Write>()), limits.bytes.min(room));
+        let is_as_asked = |capacity: usize, asked: usize| (asked..=asked.saturating_mul(2)).contains(&capacity);
+        if !is_as_asked(self.bytes.capacity(), bytes + bytes / 64) {
+            self.bytes = Vec::with_capacity(bytes + bytes / 64);
+            prefer_large_pages(&mut self.bytes);
+        }
+        if !is_as_asked(self.writes.capacity(), writes) {
+            self.writes = Vec::with_capacity(writes);
+            prefer_large_pages(&mut self.writes);
+        }
+        self
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -140,14 +149,14 @@ impl Bundle {
         const LINE: usize = 64;
         const LINES: usize = 16;
         let begin = write.at as usize;
-        let written = &self.bytes[begin..begin + usize::from(write.key_len) + write.value_len as usize];
+        let written = &self.bytes[begin..begin + write.len()];
         let lines = written.iter().step_by(LINE).take(LINES).chain(written.last());
         lines.fold(0, |all, byte| all | byte)
     }
 
-    /// Brings the writes into the order of their keys, and forgets all but the last to each.
-    pub(super) fn sort(&mut self, scratch: &mut Scratch) {
-        let Scratch { order, writes } = scratch;
+    /// Brings the writes into the order of their keys, without all but the last to each: pieces, and the empty bundle.
+    pub(super) fn sort(mut self, scratch: &mut Scratch, sorted: &mut Sorted) {
+        let order = &mut scratch.order;
         let number = |number: usize| u32::try_from(number).expect("a batch of 2^32 writes is over every limit");
         order.clear();
         order.extend(
@@ -159,13 +168,44 @@ impl Bundle {
         order.sort_unstable();
         let write = |entry| &self.writes[low_half(entry)];
         let look = |entry| (write(entry).tail, self.key(write(entry)));
-        keep_newest(order, 32, look, |a, b| self.compare_tails(write(a), self, write(b)));
-        writes.clear();
-        writes.extend(order.iter().map(|entry| self.writes[low_half(*entry)]));
-        std::mem::swap(&mut self.writes, writes);
-        if writes.capacity() > Scratch::MOST {
+        keep_newest(order, 32, look, |a, b| self.compare_tails(write(a), &self, write(b)));
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            let mut memory = 0;
+            let is_in = |entry: &&u128| {
+                let was_below = memory < PIECE;
+                memory += size_of::<Write>() + write(**entry).len();
+                was_below
+            };
+            let (piece, behind) = rest.split_at(rest.iter().take_while(is_in).count());
+            sorted.pieces.push(self.piece(piece));
+            rest = behind;
+        }
+        if order.capacity() > Scratch::MOST {
             *scratch = Scratch::default();
         }
+        self.writes.clear();
+        self.bytes.clear();
+        sorted.spare.push(self);
+    }
+
+    /// A bundle of some of its writes, in that order, in memory of their size.
+    fn piece(&self, order: &[u128]) -> Bundle {
+        const BLOCK: usize = 64;
+        let writes = || order.iter().map(|entry| &self.writes[low_half(*entry)]);
+        let bytes = writes().map(Write::len).sum();
+        let mut piece = Bundle { writes: Vec::with_capacity(order.len()), bytes: Vec::with_capacity(bytes) };
+        for block in order.chunks(BLOCK) {
+            let writes = block.iter().map(|entry| &self.writes[low_half(*entry)]);
+            // They lie anywhere: a core waits for many lines of memory in the time of one, if nothing else is between.
+            std::hint::black_box(writes.clone().fold(0, |all, write| all | self.fetch(write)));
+            for write in writes {
+                let at = u32::try_from(piece.bytes.len()).expect("no larger than the bundle");
+                piece.bytes.extend_from_slice(&self.bytes[write.at as usize..][..write.len()]);
+                piece.writes.push(Write { at, ..*write });
+            }
+        }
+        piece
     }
 
     /// Where the writes to each keyspace are that has any, once they are sorted.
@@ -184,7 +224,6 @@ impl Bundle {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     order: Vec<u128>,
-    writes: Vec<Write>,
 }
 
 impl Scratch {

@@ -13,6 +13,7 @@ use super::super::tree::{Tree, content, share};
 use super::super::version::{MOST_IN_PLACE, Seq, Version};
 use super::Panicked;
 use super::bundle::{Bundle, Write, keep_newest, low_half};
+use crate::words::memory::give_back;
 use crate::words::sync::{self, Mutex};
 use crate::words::types::Lsn;
 
@@ -20,7 +21,8 @@ use crate::words::types::Lsn;
 #[derive(Debug)]
 struct Part {
     tree: usize,
-    bundles: Arc<[Bundle]>,
+    /// The bundles that it has writes of, in the order of the log.
+    bundles: Vec<Arc<Bundle>>,
     writes: Vec<Run>,
     old: Vec<SharedLeaf>,
     low: Bound<Key>,
@@ -37,7 +39,7 @@ struct Run {
 }
 
 impl Run {
-    fn of<'a>(&self, bundles: &'a [Bundle]) -> (&'a Bundle, &'a [Write]) {
+    fn of<'a>(&self, bundles: &'a [Arc<Bundle>]) -> (&'a Bundle, &'a [Write]) {
         let bundle = &bundles[self.bundle];
         (bundle, &bundle.writes()[self.range.clone()])
     }
@@ -55,6 +57,10 @@ struct Done {
 /// Bytes of records for which a part is large enough; with fewer for each thread, so many that a thread is worth its while.
 /// In tests a few writes are enough.
 const PART: usize = if cfg!(test) { 4 << 10 } else { 24 << 20 };
+/// What a part is built from goes when it is built, so that little is there twice if there are as many parts as these; but
+/// none is smaller than that, because its leaves lie in large pages.
+const PARTS: usize = 16;
+const LEAST_PART: usize = if cfg!(test) { 1 << 10 } else { 4 << 20 };
 const SMALL_PART: usize = if cfg!(test) { 256 } else { 1 << 20 };
 /// A keyspace with more than so many keys for each write is not built anew.
 const FEW: usize = 4;
@@ -63,9 +69,10 @@ const SEARCHED: usize = if cfg!(test) { 4 } else { 64 };
 /// Of so many writes one is looked at to cut a keyspace into parts.
 const SAMPLED: usize = if cfg!(test) { 4 } else { 256 };
 
-/// Puts the writes of `bundles`, which are sorted and in the order of the log, into their keyspaces.
+/// Puts the writes of `bundles`, which are sorted and in the order of the log, into their keyspaces. A bundle goes with the
+/// last part that has writes of it.
 pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Panicked> {
-    let bundles: Arc<[Bundle]> = bundles.into();
+    let bundles: Vec<_> = bundles.into_iter().map(Arc::new).collect();
     let mut parts = Vec::new();
     let mut of_trees: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
     for (number, bundle) in bundles.iter().enumerate() {
@@ -104,7 +111,7 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Pan
 }
 
 /// Cuts a keyspace into parts of about the same size, in the order of their keys.
-fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Run], old: &[SharedLeaf], parts: &mut Vec<Part>) {
+fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[Run], old: &[SharedLeaf], parts: &mut Vec<Part>) {
     let sampled = |run: &Run| {
         let (bundle, writes) = run.of(bundles);
         writes
@@ -118,7 +125,8 @@ fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Run], old: &[SharedLeaf],
     samples.extend(old.iter().map(|leaf| (leaf.first_key().into(), leaf.size().1)));
     samples.sort_unstable();
     let total: usize = samples.iter().map(|(_, bytes)| bytes).sum();
-    let count = (total / PART).max(sync::parallelism().min(total / SMALL_PART)).max(1);
+    let size = (total / PARTS).clamp(LEAST_PART, PART);
+    let count = (total / size).max(sync::parallelism().min(total / SMALL_PART)).max(1);
     let mut bounds = Vec::new();
     let mut before = 0;
     for (key, bytes) in samples {
@@ -132,13 +140,14 @@ fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Run], old: &[SharedLeaf],
     let mut low = Bound::Unbounded;
     for bound in bounds.into_iter().map(Some).chain([None]) {
         let is_below = |key: &[u8]| bound.as_ref().is_none_or(|bound| key < bound.as_slice());
-        let mut of_part = Vec::new();
+        let (mut of_part, mut with_writes) = (Vec::new(), Vec::new());
         for run in &mut rest {
             let (bundle, writes) = run.of(bundles);
             let end = run.range.start + writes.partition_point(|write| is_below(bundle.key(write)));
             let range = std::mem::replace(&mut run.range.start, end)..end;
             if !range.is_empty() {
-                of_part.push(Run { bundle: run.bundle, range });
+                of_part.push(Run { bundle: with_writes.len(), range });
+                with_writes.push(Arc::clone(&bundles[run.bundle]));
             }
         }
         let end = first + old[first..].partition_point(|leaf| is_below(leaf.first_key()));
@@ -150,7 +159,7 @@ fn cut(tree: usize, bundles: &Arc<[Bundle]>, writes: &[Run], old: &[SharedLeaf],
         let low = std::mem::replace(&mut low, next);
         parts.push(Part {
             tree,
-            bundles: Arc::clone(bundles),
+            bundles: with_writes,
             writes: of_part,
             old: leaves,
             low,
@@ -166,20 +175,26 @@ fn run(parts: Vec<Part>) -> Result<Vec<Done>, Panicked> {
     let count = parts.len();
     let helpers = sync::parallelism().min(count).saturating_sub(1);
     let queue = Arc::new(Mutex::new(parts.into_iter().enumerate()));
+    let build = |number: usize, part: Part| {
+        let done = part.build();
+        // The pieces that the part was built from lie among others, and free memory would stay where it is otherwise.
+        give_back();
+        (number, done)
+    };
     let mut threads = Vec::new();
     for _ in 0..helpers {
         let (done, results) = sync::channel();
         let queue = Arc::clone(&queue);
         let work = move || {
             while let Some((number, part)) = next(&queue) {
-                done.send((number, part.build()));
+                done.send(build(number, part));
             }
             done.close();
         };
         threads.extend(sync::spawn("forelog-load", work).ok().map(|thread| (thread, results)));
     }
     // As on a thread of its own: no panic is to leave the others to themselves.
-    let work = || std::iter::from_fn(|| next(&queue)).map(|(number, part)| (number, part.build())).collect();
+    let work = || std::iter::from_fn(|| next(&queue)).map(|(number, part)| build(number, part)).collect();
     let mut done: Vec<_> = catch_unwind(AssertUnwindSafe(work)).unwrap_or_default();
     for (thread, results) in threads {
         done.extend(std::iter::from_fn(|| results.recv()));
@@ -232,7 +247,7 @@ impl Part {
 }
 
 /// The last write to each key, in the order of the keys: bundle and number in the low bits.
-fn newest(bundles: &[Bundle], writes: &[Run]) -> Vec<u128> {
+fn newest(bundles: &[Arc<Bundle>], writes: &[Run]) -> Vec<u128> {
     let mut entries = Vec::with_capacity(writes.iter().map(|run| run.range.len()).sum());
     for run in writes {
         let (number, first) = (run.bundle as u128, run.range.start as u128);
@@ -253,7 +268,7 @@ fn newest(bundles: &[Bundle], writes: &[Run]) -> Vec<u128> {
 }
 
 /// The write that an entry of [`newest`] stands for.
-fn of(bundles: &[Bundle], entry: u128) -> (&Bundle, &Write) {
+fn of(bundles: &[Arc<Bundle>], entry: u128) -> (&Bundle, &Write) {
     let bundle = &bundles[low_half(entry >> 32)];
     (bundle, &bundle.writes()[low_half(entry)])
 }
@@ -261,7 +276,7 @@ fn of(bundles: &[Bundle], entry: u128) -> (&Bundle, &Write) {
 /// Keys and values of `entries`. They lie anywhere in the memory of the bundles, so those of a block are fetched at once:
 /// a core waits for many lines of memory in the time of one, if nothing else is between.
 fn in_order<'a>(
-    bundles: &'a [Bundle],
+    bundles: &'a [Arc<Bundle>],
     entries: &'a [u128],
 ) -> impl Iterator<Item = (&'a [u8], &'a Write, Option<&'a [u8]>)> {
     const BLOCK: usize = 64;

@@ -84,6 +84,17 @@ impl<const N: usize> Node<N> {
         }
     }
 
+    /// The leaf that `key` is in, or would be.
+    pub(super) fn leaf_of(&mut self, key: &[u8]) -> &mut Id {
+        match self {
+            Node::Leaf(id) => id,
+            Node::Branch(branch) => {
+                let index = branch.route(key);
+                branch.children[index].leaf_of(key)
+            }
+        }
+    }
+
     /// Adds the leaves below to `ids`, in order.
     pub(super) fn leaf_ids(&self, ids: &mut Vec<Id>) {
         match self {

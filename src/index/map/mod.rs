@@ -30,6 +30,15 @@ use range::{Path, Range};
 /// A range of keys.
 pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
+/// Whether no key can be in `range`; `BTreeMap::range` panics on some of these.
+pub(crate) fn is_empty(range: KeyRange<'_>) -> bool {
+    match range {
+        (Bound::Included(low), Bound::Included(high)) => low > high,
+        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => low >= high,
+        _ => false,
+    }
+}
+
 /// The most entries of a leaf, and children of a branch.
 const FAN_OUT: usize = 128;
 
@@ -163,6 +172,28 @@ impl<const N: usize> Map<N> {
     pub(super) fn shed(&mut self) -> bool {
         self.root = Node::Leaf(Id::FIRST);
         self.leaves.shed()
+    }
+
+    /// Whether most of the memory of its leaves is unused.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.leaves.is_sparse()
+    }
+
+    /// If most of the memory of its leaves is unused, moves up to `budget` leaves, so that memory goes. Returns how many
+    /// it moved, fewer than `budget` if there is no more to do.
+    pub(super) fn tidy(&mut self, budget: usize) -> usize {
+        let Map { root, leaves } = self;
+        let mut moved = 0;
+        while moved < budget
+            && let Some(to) = leaves.move_one()
+        {
+            let leaf = &leaves[to];
+            // Only a root is empty, and no key is needed to find that.
+            let key = if leaf.len() == 0 { &[] } else { leaf.key(0) };
+            *root.leaf_of(key) = to;
+            moved += 1;
+        }
+        moved
     }
 
     /// The bytes of its leaves; values of more than some length are not among them.

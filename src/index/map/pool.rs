@@ -43,70 +43,120 @@ const CHUNK: usize = 1024;
 
 /// Up to so many items in one piece of memory.
 #[derive(Debug)]
-pub(super) struct Chunk<T>(Vec<T>);
+pub(super) struct Chunk<T> {
+    items: Vec<T>,
+    /// The items that are not in use.
+    free: Free,
+    /// Whether the pool looks here for room.
+    is_listed: bool,
+}
+
+/// A set of places in a chunk.
+#[derive(Debug)]
+struct Free {
+    words: [u64; CHUNK / WORD],
+    count: usize,
+}
+
+const WORD: usize = u64::BITS as usize;
+
+impl Free {
+    fn new() -> Self {
+        Free { words: [0; CHUNK / WORD], count: 0 }
+    }
+
+    fn insert(&mut self, at: usize) {
+        self.words[at / WORD] |= 1 << (at % WORD);
+        self.count += 1;
+    }
+
+    /// Takes `at` out; returns whether it was there.
+    fn remove(&mut self, at: usize) -> bool {
+        let is_there = self.words[at / WORD] >> (at % WORD) & 1 == 1;
+        self.words[at / WORD] &= !(1 << (at % WORD));
+        self.count -= usize::from(is_there);
+        is_there
+    }
+
+    fn pop_first(&mut self) -> Option<usize> {
+        let word = self.words.iter().position(|word| *word != 0)?;
+        let at = word * WORD + self.words[word].trailing_zeros() as usize;
+        self.remove(at).then_some(at)
+    }
+}
 
 impl<T: Default> Chunk<T> {
     /// An empty one that does not move before it has so many items.
     pub(super) fn with_room(items: usize) -> Self {
-        let mut chunk = Chunk(Vec::new());
+        let mut chunk = Chunk { items: Vec::new(), free: Free::new(), is_listed: false };
         chunk.reserve(items.clamp(1, CHUNK));
         chunk
     }
 
     fn reserve(&mut self, items: usize) {
-        self.0.reserve_exact(items - self.0.len());
-        prefer_large_pages(&mut self.0);
+        self.items.reserve_exact(items - self.items.len());
+        prefer_large_pages(&mut self.items);
     }
 
     /// Gives memory back, if most of it is not used.
     pub(super) fn trim(&mut self) {
-        if self.0.len() < self.0.capacity() / 2 {
-            self.0.shrink_to_fit();
+        if self.items.len() < self.items.capacity() / 2 {
+            self.items.shrink_to_fit();
         }
     }
 
+    /// Whether it has as many items as it may have, free ones included.
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() == CHUNK
+        self.items.len() == CHUNK
+    }
+
+    fn has_room(&self) -> bool {
+        self.free.count > 0 || !self.is_full()
     }
 
     /// Adds an empty item; there must be room.
     pub(super) fn add(&mut self) -> &mut T {
-        let len = self.0.len();
-        if len == self.0.capacity() {
+        let len = self.items.len();
+        if len == self.items.capacity() {
             self.reserve((len * 2).clamp(1, CHUNK));
         }
-        self.0.push(T::default());
-        &mut self.0[len]
+        self.items.push(T::default());
+        &mut self.items[len]
     }
 
     pub(super) fn last_mut(&mut self) -> Option<&mut T> {
-        self.0.last_mut()
+        self.items.last_mut()
     }
 
     #[inline]
     pub(super) fn get(&self, at: usize) -> &T {
-        &self.0[at]
+        &self.items[at]
     }
 }
 
-/// Items that stay where they are, unless their chunk grows, as one that begins small does.
+/// Items that stay where they are, unless their chunk grows or shrinks, or [`Pool::move_one`] moves them.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
     chunks: Vec<Chunk<T>>,
-    /// The numbers of chunks that have room for more items, and of some that had.
+    /// The numbers of the chunks that have room for more items, and of some that had.
     with_room: Vec<usize>,
-    free: Vec<Id>,
+    /// How many items there are, free ones included.
+    len: usize,
+    /// How many are free.
+    free: usize,
 }
 
 impl<T: Default> Pool<T> {
     pub(super) fn new() -> Self {
-        Pool { chunks: Vec::new(), with_room: Vec::new(), free: Vec::new() }
+        Pool { chunks: Vec::new(), with_room: Vec::new(), len: 0, free: 0 }
     }
 
     /// The items of some chunks, none of which is empty.
-    pub(super) fn of(chunks: Vec<Chunk<T>>) -> Self {
-        let with_room = (0..chunks.len()).rev().filter(|chunk| !chunks[*chunk].is_full()).collect();
-        Pool { chunks, with_room, free: Vec::new() }
+    pub(super) fn of(mut chunks: Vec<Chunk<T>>) -> Self {
+        let with_room: Vec<_> = (0..chunks.len()).rev().filter(|chunk| chunks[*chunk].has_room()).collect();
+        with_room.iter().for_each(|chunk| chunks[*chunk].is_listed = true);
+        let len = chunks.iter().map(|chunk| chunk.items.len()).sum();
+        Pool { chunks, with_room, len, free: 0 }
     }
 
     pub(super) fn into_chunks(self) -> impl Iterator<Item = Chunk<T>> {
@@ -115,59 +165,119 @@ impl<T: Default> Pool<T> {
 
     /// The items in the order of their chunks.
     pub(super) fn ids(&self) -> impl Iterator<Item = Id> {
-        self.chunks.iter().enumerate().flat_map(|(number, chunk)| (0..chunk.0.len()).map(move |at| Id::new(number, at)))
+        let of_chunk = |(number, chunk): (usize, &Chunk<T>)| (0..chunk.items.len()).map(move |at| Id::new(number, at));
+        self.chunks.iter().enumerate().flat_map(of_chunk)
     }
 
     /// Adds an empty item.
     pub(super) fn add(&mut self) -> Id {
-        if let Some(id) = self.free.pop() {
-            return id;
-        }
-        while self.with_room.pop_if(|chunk| self.chunks[*chunk].is_full()).is_some() {}
-        let number = *self.with_room.last().unwrap_or(&self.chunks.len());
-        if number == self.chunks.len() {
-            // The first begins small and moves while it grows: most keyspaces of an engine with many are small.
-            self.chunks.push(Chunk::with_room(if number == 0 { 1 } else { CHUNK }));
-            self.with_room.push(number);
-        }
+        let number = self.chunk_with_room();
         let chunk = &mut self.chunks[number];
+        if let Some(at) = chunk.free.pop_first() {
+            self.free -= 1;
+            return Id::new(number, at);
+        }
         chunk.add();
-        Id::new(number, chunk.0.len() - 1)
+        self.len += 1;
+        Id::new(number, chunk.items.len() - 1)
+    }
+
+    /// Notes that a chunk has room.
+    fn list(&mut self, chunk: usize) {
+        if !std::mem::replace(&mut self.chunks[chunk].is_listed, true) {
+            self.with_room.push(chunk);
+        }
+    }
+
+    fn chunk_with_room(&mut self) -> usize {
+        while let Some(&number) = self.with_room.last() {
+            match self.chunks.get_mut(number) {
+                Some(chunk) if chunk.has_room() => return number,
+                Some(chunk) => chunk.is_listed = false,
+                // It was emptied, and is no more.
+                None => {}
+            }
+            self.with_room.pop();
+        }
+        // The first begins small and moves while it grows: most keyspaces of an engine with many are small.
+        let number = self.chunks.len();
+        self.chunks.push(Chunk { is_listed: true, ..Chunk::with_room(if number == 0 { 1 } else { CHUNK }) });
+        self.with_room.push(number);
+        number
     }
 
     /// Drops the last item, and the memory of its chunk if that is empty then, unless it is the only one; returns whether
     /// another is left to be dropped. Nothing can be added any more.
     pub(super) fn shed(&mut self) -> bool {
         if self.has_several() {
-            self.chunks.last_mut().and_then(|chunk| chunk.0.pop());
+            let popped = self.chunks.last_mut().and_then(|chunk| chunk.items.pop());
+            self.len -= usize::from(popped.is_some());
         }
-        self.chunks.pop_if(|chunk| chunk.0.is_empty());
+        self.chunks.pop_if(|chunk| chunk.items.is_empty());
         self.has_several()
     }
 
     fn has_several(&self) -> bool {
-        self.chunks.len() > 1 || self.chunks.first().is_some_and(|chunk| chunk.0.len() > 1)
+        self.chunks.len() > 1 || self.chunks.first().is_some_and(|chunk| chunk.items.len() > 1)
     }
 
     /// How many items there are, free ones included.
     pub(super) fn len(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.0.len()).sum()
+        self.len
+    }
+
+    /// Whether so many items are free that it is worth while to [move](Pool::move_one) the others.
+    pub(super) fn is_sparse(&self) -> bool {
+        const FEW: usize = 8;
+        self.free >= FEW && self.free * 2 >= self.len
+    }
+
+    /// Moves the last item that is in use to the first free place before it, so that the memory behind it can go. Returns
+    /// its new place; `None` if few items are free.
+    pub(super) fn move_one(&mut self) -> Option<Id> {
+        while self.free * 8 > self.len {
+            let last = self.chunks.last_mut()?;
+            while let Some(at) = last.items.len().checked_sub(1)
+                && last.free.remove(at)
+            {
+                last.items.pop();
+                self.len -= 1;
+                self.free -= 1;
+            }
+            last.trim();
+            if last.items.is_empty() {
+                self.chunks.pop();
+                continue;
+            }
+            let number = self.chunks.iter().position(|chunk| chunk.free.count > 0)?;
+            let at = self.chunks[number].free.pop_first()?;
+            let item = self.chunks.last_mut()?.items.pop()?;
+            self.list(self.chunks.len() - 1);
+            self.len -= 1;
+            self.free -= 1;
+            self.chunks[number].items[at] = item;
+            return Some(Id::new(number, at));
+        }
+        None
     }
 
     /// Two items at once, which are not the same.
     pub(super) fn two_mut(&mut self, a: Id, b: Id) -> (&mut T, &mut T) {
         let ((a, at_a), (b, at_b)) = (a.place(), b.place());
         let found = if a == b {
-            self.chunks[a].0.get_disjoint_mut([at_a, at_b]).map(|[a, b]| (a, b))
+            self.chunks[a].items.get_disjoint_mut([at_a, at_b]).map(|[a, b]| (a, b))
         } else {
-            self.chunks.get_disjoint_mut([a, b]).map(|[a, b]| (&mut a.0[at_a], &mut b.0[at_b]))
+            self.chunks.get_disjoint_mut([a, b]).map(|[a, b]| (&mut a.items[at_a], &mut b.items[at_b]))
         };
         found.expect("two items that are there")
     }
 
     /// Takes an item out; its place is free then, and empty.
     pub(super) fn take(&mut self, id: Id) -> T {
-        self.free.push(id);
+        let chunk = &mut self.chunks[id.chunk()];
+        chunk.free.insert(id.at());
+        self.free += 1;
+        self.list(id.chunk());
         std::mem::take(&mut self[id])
     }
 }
@@ -178,7 +288,7 @@ impl<T> Index<Id> for Pool<T> {
     #[inline]
     fn index(&self, id: Id) -> &T {
         let (chunk, at) = id.place();
-        &self.chunks[chunk].0[at]
+        &self.chunks[chunk].items[at]
     }
 }
 
@@ -186,6 +296,6 @@ impl<T> IndexMut<Id> for Pool<T> {
     #[inline]
     fn index_mut(&mut self, id: Id) -> &mut T {
         let (chunk, at) = id.place();
-        &mut self.chunks[chunk].0[at]
+        &mut self.chunks[chunk].items[at]
     }
 }

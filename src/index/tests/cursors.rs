@@ -31,7 +31,7 @@ fn a_cursor_keeps_to_its_range_in_both_directions() {
         ((Bound::Included(&low), Bound::Included(&low)), &[3]),
     ];
     for (range, expected) in cases {
-        let cursor = Cursor::new(Arc::clone(&tree), range, at);
+        let cursor = entries(Arc::clone(&tree), range, at);
         assert_eq!(numbers(cursor.clone()), expected, "{range:?}");
         assert!(numbers(cursor.rev()).iter().eq(expected.iter().rev()), "{range:?} backward");
     }
@@ -40,7 +40,7 @@ fn a_cursor_keeps_to_its_range_in_both_directions() {
 #[test]
 fn a_cursor_can_be_used_from_both_ends() {
     let (fixture, tree) = filled(1000);
-    let mut cursor = Cursor::new(tree, ALL, fixture.index.visible());
+    let mut cursor = entries(tree, ALL, fixture.index.visible());
     let (mut front, mut back) = (Vec::new(), Vec::new());
     for step in 0.. {
         let (end, entry) = if step % 3 == 0 { (&mut back, cursor.next_back()) } else { (&mut front, cursor.next()) };
@@ -60,7 +60,7 @@ fn a_cursor_passes_over_more_tombstones_than_one_piece_holds() {
     let before = fixture.index.hold();
     fixture.commit(|batch| (1..4999).for_each(|number| batch.delete(1, &key(number)).unwrap()));
     fixture.prune();
-    let cursor = Cursor::new(Arc::clone(&tree), ALL, fixture.index.visible());
+    let cursor = entries(Arc::clone(&tree), ALL, fixture.index.visible());
     assert_eq!(numbers(cursor.clone()), [0, 4999]);
     assert_eq!(numbers(cursor.rev()), [4999, 0]);
     assert_eq!(scan(&tree, ALL, before.lsn()).len(), 5000);
@@ -70,7 +70,7 @@ fn a_cursor_passes_over_more_tombstones_than_one_piece_holds() {
 fn a_cursor_goes_on_while_everything_around_it_changes() {
     let (mut fixture, tree) = filled(600);
     let hold = fixture.index.hold();
-    let mut forward = Cursor::new(Arc::clone(&tree), ALL, hold.lsn());
+    let mut forward = entries(Arc::clone(&tree), ALL, hold.lsn());
     let mut backward = forward.clone().rev();
     for number in 0..600 {
         fixture.delete(&key(number));

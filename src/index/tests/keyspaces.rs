@@ -3,7 +3,7 @@ use super::*;
 const NEWEST: Lsn = Lsn::new(u64::MAX);
 
 fn names(index: &Index, at: Lsn) -> Vec<String> {
-    index.keyspaces(at).iter().map(|tree| tree.name().to_owned()).collect()
+    index.keyspaces(at).unwrap().iter().map(|tree| tree.name().to_owned()).collect()
 }
 
 #[test]
@@ -18,10 +18,10 @@ fn a_keyspace_is_there_from_its_creation_to_its_drop() {
     assert_eq!(names(&fixture.index, created), ["b"]);
     assert_eq!(names(&fixture.index, both), ["a", "b"]);
     assert_eq!(names(&fixture.index, dropped), ["a"]);
-    let tree = fixture.index.keyspace_by_name("b", hold.lsn()).unwrap();
+    let tree = fixture.index.keyspace_by_name("b", hold.lsn()).unwrap().unwrap();
     assert_eq!((tree.id(), tree.created(), tree.dropped()), (1, created, Some(dropped)));
-    assert!(fixture.index.keyspace_by_name("b", NEWEST).is_none());
-    assert!(fixture.index.keyspace_by_name("a", NEWEST).is_some());
+    assert!(fixture.index.keyspace_by_name("b", NEWEST).unwrap().is_none());
+    assert!(fixture.index.keyspace_by_name("a", NEWEST).unwrap().is_some());
 }
 
 #[test]
@@ -34,12 +34,12 @@ fn a_snapshot_taken_before_a_drop_goes_on_seeing_the_keyspace() {
         fixture.commit(|_| ());
     }
     fixture.prune();
-    let seen = fixture.index.keyspace_by_name("one", hold.lsn()).unwrap();
-    assert_eq!(seen.get(b"key", hold.lsn()).unwrap(), b"value");
+    let seen = fixture.index.keyspace_by_name("one", hold.lsn()).unwrap().unwrap();
+    assert_eq!(seen.get(b"key", hold.lsn()).unwrap().unwrap(), b"value");
 
     drop(hold);
     fixture.prune();
-    assert!(fixture.index.keyspace_by_name("one", Lsn::new(fixture.last - 88)).is_none(), "forgotten");
+    assert!(fixture.index.keyspace_by_name("one", Lsn::new(fixture.last - 88)).unwrap().is_none(), "forgotten");
     assert_eq!(tree.version_count(), 0, "a handle keeps the keyspace, not what was in it");
     assert_eq!(Arc::strong_count(&tree), 2, "this handle and 'seen'");
 }
@@ -68,13 +68,13 @@ fn a_name_can_be_used_again_under_a_new_id() {
         batch.create_keyspace(2, "one").unwrap();
         batch.put(2, b"key", b"new").unwrap();
     });
-    let new = fixture.index.keyspace_by_name("one", lsn).unwrap();
+    let new = fixture.index.keyspace_by_name("one", lsn).unwrap().unwrap();
     assert_eq!(new.id(), 2);
-    assert_eq!(new.get(b"key", lsn).unwrap(), b"new");
-    assert_eq!(fixture.index.keyspace_by_name("one", hold.lsn()).unwrap().id(), old.id());
+    assert_eq!(new.get(b"key", lsn).unwrap().unwrap(), b"new");
+    assert_eq!(fixture.index.keyspace_by_name("one", hold.lsn()).unwrap().unwrap().id(), old.id());
     drop(hold);
     fixture.prune();
-    assert_eq!(fixture.index.keyspace_by_name("one", lsn).unwrap().id(), 2);
+    assert_eq!(fixture.index.keyspace_by_name("one", lsn).unwrap().unwrap().id(), 2);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_keyspace_created_and_dropped_by_one_batch_is_never_seen() {
         batch.put(1, b"key", b"value").unwrap();
         batch.drop_keyspace(1).unwrap();
     });
-    assert!(fixture.index.keyspaces(lsn).is_empty());
+    assert!(fixture.index.keyspaces(lsn).unwrap().is_empty());
     assert_eq!(fixture.index.next_keyspace_id(), 2);
 }
 
@@ -114,7 +114,7 @@ fn a_batch_that_cannot_be_applied_changes_nothing() {
             fill(batch);
         };
         assert_eq!(fixture.try_apply(whole), Err(error));
-        assert_eq!(tree.get(b"key", NEWEST).unwrap(), b"value");
+        assert_eq!(tree.get(b"key", NEWEST).unwrap().unwrap(), b"value");
         assert_eq!(names(&fixture.index, NEWEST), ["one"]);
         assert_eq!(fixture.index.next_keyspace_id(), 2);
     };

@@ -100,7 +100,7 @@ fn contents(index: &Index) -> Vec<Contents> {
         let counts = (tree.len_estimate(), tree.version_count());
         (tree.id(), tree.name().to_owned(), counts.0, counts.1, scan(tree, ALL, at))
     };
-    index.keyspaces(at).iter().map(of).collect()
+    index.keyspaces(at).unwrap().iter().map(of).collect()
 }
 
 fn load(batches: &[BatchBuilder], limits: Limits) -> Index {
@@ -174,7 +174,7 @@ fn a_bundle_may_be_smaller_than_a_transaction() {
         second.put(1, &key.to_be_bytes(), b"value").unwrap();
     }
     let loaded = load(&[first, second], Limits { writes: 1, bytes: 1, alone: 0 });
-    let tree = loaded.keyspace_by_name("one", loaded.visible()).unwrap();
+    let tree = loaded.keyspace_by_name("one", loaded.visible()).unwrap().unwrap();
     assert_eq!(scan(&tree, ALL, loaded.visible()).len(), 1000);
 }
 
@@ -235,7 +235,7 @@ fn what_many_threads_build_is_what_was_written() {
         let limits = Limits { writes, bytes: 1 << 30, alone: 0 };
         let loaded = schedule::run(writes as u64, || load(&all, limits));
         assert!(contents(&loaded) == expected, "bundles of {writes} writes");
-        for tree in loaded.keyspaces(loaded.visible()) {
+        for tree in loaded.keyspaces(loaded.visible()).unwrap() {
             tree.check();
         }
     }

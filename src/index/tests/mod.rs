@@ -35,7 +35,7 @@ impl Fixture {
     fn with_keyspace() -> (Self, Arc<Tree>) {
         let mut fixture = Fixture::new();
         let lsn = fixture.commit(|batch| batch.create_keyspace(1, "one").unwrap());
-        let tree = fixture.index.keyspace_by_name("one", lsn).unwrap();
+        let tree = fixture.index.keyspace_by_name("one", lsn).unwrap().unwrap();
         (fixture, tree)
     }
 
@@ -43,7 +43,7 @@ impl Fixture {
         self.durable.unwrap_or(Lsn::new(u64::MAX))
     }
 
-    fn try_apply(&mut self, fill: impl FnOnce(&mut BatchBuilder)) -> Result<Lsn, ApplyError> {
+    fn try_apply(&mut self, fill: impl FnOnce(&mut BatchBuilder)) -> std::result::Result<Lsn, ApplyError> {
         let mut batch = BatchBuilder::new();
         fill(&mut batch);
         let bytes = batch.batch().bytes().to_vec();
@@ -73,6 +73,13 @@ impl Fixture {
     }
 }
 
+type Entries = std::iter::Map<Cursor, fn(Result<(Key, Value)>) -> (Key, Value)>;
+
+/// A cursor none of whose reads fails.
+fn entries(tree: Arc<Tree>, range: KeyRange<'_>, at: Lsn) -> Entries {
+    Cursor::new(tree, range, at).map(Result::unwrap)
+}
+
 fn scan(tree: &Arc<Tree>, range: KeyRange<'_>, at: Lsn) -> Vec<(Key, Value)> {
-    Cursor::new(Arc::clone(tree), range, at).collect()
+    entries(Arc::clone(tree), range, at).collect()
 }

@@ -1,6 +1,6 @@
 //! The index against the simplest thing that could be right: one whole map for each LSN.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -142,7 +142,7 @@ impl Model {
         let (low_key, high_key) = (low.map(|key| [key]), high.map(|key| [key]));
         let range = (low_key.as_ref().map(|key| &key[..]), high_key.as_ref().map(|key| &key[..]));
         let mut expected = self.state(at).iter().filter(|(key, _)| within(**key));
-        let mut cursor = Cursor::new(Arc::clone(&self.tree), range, at);
+        let mut cursor = entries(Arc::clone(&self.tree), range, at);
         for turn in 0..=u32::from(KEYS) {
             let (got, expected) = if turns >> turn & 1 == 0 {
                 (cursor.next(), expected.next())
@@ -152,7 +152,7 @@ impl Model {
             assert_eq!(got.map(|(key, value)| (key[0], value[0])), expected.map(|(key, value)| (*key, *value)));
         }
         let changed = (0..KEYS).any(|key| within(key) && self.changed_since(key, at));
-        assert_eq!(self.tree.range_changed_since(range, at), changed);
+        assert_eq!(self.tree.range_changed_since(range, at).unwrap(), changed);
     }
 
     /// Everything that can be asked for has the right answer.
@@ -165,8 +165,12 @@ impl Model {
         }
         for at in held.chain([self.fixture.index.visible()]) {
             for key in 0..KEYS {
-                assert_eq!(self.tree.get(&[key], at).map(|value| value[0]), self.state(at).get(&key).copied());
-                assert_eq!(self.tree.changed_since(&[key], at), self.changed_since(key, at), "key {key} since {at}");
+                assert_eq!(self.tree.get(&[key], at).unwrap().map(|value| value[0]), self.state(at).get(&key).copied());
+                assert_eq!(
+                    self.tree.changed_since(&[key], at).unwrap(),
+                    self.changed_since(key, at),
+                    "key {key} since {at}"
+                );
             }
         }
         assert_eq!(self.tree.len_estimate(), self.state(Lsn::new(u64::MAX)).len());
@@ -188,7 +192,7 @@ impl Model {
     }
 
     /// How many of a key's versions are needed by a held snapshot, or by one that could still be taken: at least, and
-    /// with superseded tombstones that nothing is known before.
+    /// with superseded tombstones. One that was settled when it was superseded had left the map, and is not there.
     fn needed(&self, versions: &[(Lsn, bool)]) -> (usize, usize) {
         let durable = self.fixture.prune_to();
         let is_held = |from: Lsn, until: Lsn| self.holds.iter().any(|hold| (from..until).contains(&hold.lsn()));
@@ -196,10 +200,20 @@ impl Model {
         let is_needed = |pair: &&[(Lsn, bool)]| pair[1].0 > durable || (pair[0].1 && is_held(pair[0].0, pair[1].0));
         let older = || versions.windows(2).filter(is_needed).map(|pair| pair[0].1);
         let (newest, is_put) = versions[versions.len() - 1];
-        // A newest tombstone is for the transactions that began before it.
-        let is_kept = is_put || newest > durable || self.holds.iter().any(|hold| hold.lsn() < newest);
-        let newest = usize::from(is_kept);
-        (newest + older().skip_while(|is_put| !is_put).count(), newest + older().count())
+        // A settled deletion is noted for the transactions that began before it, with the newest snapshot that is held from
+        // before it: together with the version that this snapshot reads, if it reads any.
+        let sees = |at| versions.iter().rev().find(|(lsn, _)| *lsn <= at).is_some_and(|(_, is_put)| *is_put);
+        let noted_with = |lsn: Lsn| {
+            let before = self.holds.iter().map(Hold::lsn).filter(|held| *held < lsn).max();
+            before.filter(|held| !sees(*held))
+        };
+        let newest_note = if is_put { None } else { noted_with(newest) };
+        let newest = usize::from(is_put || newest > durable || newest_note.is_some());
+        // The notes of earlier deletions may stay with their snapshots, one with each.
+        let earlier = versions.iter().filter(|(lsn, is_put)| !is_put && *lsn <= durable);
+        let notes: BTreeSet<_> = earlier.filter_map(|(lsn, _)| noted_with(*lsn)).collect();
+        let notes = notes.len() - usize::from(newest_note.is_some_and(|held| notes.contains(&held)));
+        (newest + older().filter(|is_put| *is_put).count(), newest + older().count() + notes)
     }
 }
 

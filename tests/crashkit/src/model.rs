@@ -133,8 +133,8 @@ impl State {
     /// What a snapshot shows.
     pub fn read(snapshot: &Snapshot) -> forelog::Result<Self> {
         let mut state = State::default();
-        for name in snapshot.keyspace_names() {
-            let keyspace = snapshot.keyspace(&name).expect("what a snapshot lists is there");
+        for name in snapshot.keyspace_names()? {
+            let Some(keyspace) = snapshot.keyspace(&name)? else { continue };
             let entries =
                 snapshot.iter(&keyspace)?.map(|entry| entry.map(|(k, v)| (Bytes::from(&*k), Bytes::from(&*v))));
             let entries = entries.collect::<forelog::Result<BTreeMap<_, _>>>()?;
@@ -179,12 +179,13 @@ impl State {
     /// Compares everything that the engine shows, the names of its keyspaces included; the first difference otherwise.
     pub fn compare(&self, engine: &Engine) -> Result<(), String> {
         let snapshot = engine.snapshot().map_err(|error| format!("no snapshot: {error}"))?;
-        let names = snapshot.keyspace_names();
+        let names = snapshot.keyspace_names().map_err(|error| format!("no keyspaces: {error}"))?;
         if !names.iter().map(String::as_str).eq(self.0.keys().map(|name| &**name)) {
             return Err(format!("keyspaces {names:?} instead of {:?}", self.0.keys()));
         }
         for (name, expected) in &self.0 {
-            let found = snapshot.keyspace(name).ok_or_else(|| format!("{name} is listed and not there"))?;
+            let found = snapshot.keyspace(name).map_err(|error| format!("no keyspace {name}: {error}"))?;
+            let found = found.ok_or_else(|| format!("{name} is listed and not there"))?;
             let mut entries = snapshot.iter(&found).map_err(|error| format!("{name} cannot be read: {error}"))?;
             for (key, value) in expected.iter() {
                 match entries.next() {

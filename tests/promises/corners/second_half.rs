@@ -55,7 +55,7 @@ fn promise_8_both_keyspaces_or_none_at_every_moment() {
         let check = |disk: &SimDisk| {
             let engine = open(disk);
             let snapshot = engine.snapshot().unwrap();
-            let count = |name| snapshot.keyspace(name).map_or(0, |keys| snapshot.iter(&keys).unwrap().count());
+            let count = |name| snapshot.keyspace(name).unwrap().map_or(0, |keys| snapshot.iter(&keys).unwrap().count());
             assert_eq!(count("keys"), count("other"), "a part of a transaction");
             torn.set(torn.get() + u32::from(count("keys") > 6 && count("keys") < 12));
         };

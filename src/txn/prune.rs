@@ -1,0 +1,126 @@
+//! The pruner: a thread that removes what nobody can read any more when no commit does.
+//!
+//! Commits prune along the way. The pruner is for what the last of them leave behind: superseded versions that become
+//! durable later, a keyspace that was dropped, what a snapshot kept that is gone, and leaves that are mostly empty. It
+//! also applies the last small commits, which wait for others otherwise. It gives each lock back after a few steps, and
+//! while commits come it rests between two of these. With nothing to do it sleeps without a timeout.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::pipeline::Pipeline;
+use crate::index::{Left, Woken};
+use crate::words::sync::{self, AtomicBool, Mutex, Thread, yield_now};
+
+/// From the commit that wakes the pruner until it looks: so a burst of commits wakes it once.
+const GATHER: Duration = Duration::from_millis(50);
+/// Between two looks while commits come.
+const REST: Duration = Duration::from_millis(1);
+/// The longest wait for something to become durable. Each wait is twice as long as the one before.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Versions, or leaves of dropped keyspaces, that are looked at under one lock.
+const VERSIONS: usize = 64;
+/// Leaves that are moved under one lock.
+const LEAVES: usize = 8;
+
+/// The pruner's thread, which the first commit starts: what is only read has no garbage.
+#[derive(Debug, Default)]
+pub(super) struct Pruner {
+    is_started: AtomicBool,
+    thread: Mutex<Started>,
+}
+
+#[derive(Debug, Default)]
+struct Started {
+    is_over: bool,
+    thread: Option<Thread>,
+}
+
+impl Pipeline {
+    /// A commit has taken its place: has the pruner look at what it leaves behind, in a moment.
+    pub(super) fn wake_pruner(self: &Arc<Self>) {
+        if !self.pruner.is_started.load(Ordering::Acquire) {
+            self.start_pruner();
+        }
+        self.index().bell().ring_for_commit();
+    }
+
+    #[cold]
+    fn start_pruner(self: &Arc<Self>) {
+        // The models are about the threads of a commit, and have few to spare. The tests of this crate itself are about who
+        // applies a commit, which the pruner would do as well.
+        if cfg!(any(loom, shuttle, test)) {
+            return;
+        }
+        let mut started = self.pruner.thread.lock();
+        if started.is_over || self.pruner.is_started.load(Ordering::Acquire) {
+            return;
+        }
+        let pipeline = Arc::clone(self);
+        // Where no thread is to be had, pruning is left to commits.
+        started.thread = sync::spawn("forelog-prune", move || pipeline.run_pruner()).ok();
+        self.pruner.is_started.store(true, Ordering::Release);
+    }
+
+    /// Ends the pruner, and waits for that.
+    pub(crate) fn stop_pruner(&self) {
+        // In a child process every lock may be held for ever by a thread that was not copied.
+        if self.log.check_process().is_err() {
+            return;
+        }
+        self.index().bell().stop();
+        let mut started = self.pruner.thread.lock();
+        started.is_over = true;
+        let thread = started.thread.take();
+        drop(started);
+        if let Some(thread) = thread {
+            thread.join();
+        }
+    }
+
+    fn run_pruner(&self) {
+        let bell = self.index().bell();
+        let mut wait = GATHER;
+        while bell.pause(GATHER) {
+            bell.listen();
+            let Some(left) = self.prune_all() else { return };
+            let timeout = match left {
+                // What is not durable by then will never be.
+                Left::Unsettled if self.log.poisoned().is_none() => Some(wait),
+                Left::Unsettled | Left::ForSnapshots => None,
+                Left::Nothing => {
+                    bell.ignore_snapshots();
+                    None
+                }
+            };
+            match bell.sleep(timeout) {
+                Woken::Rung => wait = GATHER,
+                Woken::TimedOut => wait = (wait * 2).min(LONGEST),
+                Woken::Stopped => return,
+            }
+        }
+    }
+
+    /// Prunes all that is due; returns what garbage is left, or `None` if the pruner is to end.
+    fn prune_all(&self) -> Option<Left> {
+        self.catch_up();
+        let index = self.index();
+        while index.prune(self.log.durable(), VERSIONS) == VERSIONS {
+            self.rest()?;
+        }
+        let left = index.left();
+        while index.tidy(LEAVES) == LEAVES {
+            self.rest()?;
+        }
+        Some(left)
+    }
+
+    /// Lets commits go first.
+    fn rest(&self) -> Option<()> {
+        let seen = self.log.positions.appended();
+        yield_now();
+        let time = if self.log.positions.appended() == seen { Duration::ZERO } else { REST };
+        self.index().bell().pause(time).then_some(())
+    }
+}

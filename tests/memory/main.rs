@@ -1,0 +1,217 @@
+//! What an engine takes of memory: opening takes what writing took, and what is not needed goes back.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use crashkit::TempDir;
+use forelog::{CommitMode, Engine, Keyspace};
+
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn count(more: usize) {
+    let held = HELD.fetch_add(more, Ordering::Relaxed) + more;
+    PEAK.fetch_max(held, Ordering::Relaxed);
+}
+
+// SAFETY: every call is handed to the system's allocator as it is.
+#[allow(unsafe_code, reason = "an allocator is unsafe by its signature")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// The counters are those of the process: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The most bytes that `body` holds at once, beyond what was held before.
+fn peak_of<T>(body: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let result = body();
+    (result, PEAK.load(Ordering::Relaxed).saturating_sub(before))
+}
+
+const MIB: usize = 1 << 20;
+
+fn put(engine: &Engine, keyspace: &Keyspace, key: &[u8], value: &[u8]) {
+    let mut batch = engine.batch().unwrap();
+    batch.put(keyspace, key, value).unwrap();
+    batch.commit_with(CommitMode::Async).unwrap();
+}
+
+fn delete(engine: &Engine, keyspace: &Keyspace, key: &[u8]) {
+    let mut batch = engine.batch().unwrap();
+    batch.delete(keyspace, key).unwrap();
+    batch.commit_with(CommitMode::Async).unwrap();
+}
+
+/// A key that is anywhere among the others.
+fn scattered(number: u64) -> [u8; 8] {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()
+}
+
+/// Writes with `write` and opens again.
+fn opens_in_the_memory_of_writing(name: &str, write: impl FnOnce(&Engine)) {
+    let _alone = alone();
+    let dir = TempDir::new(name);
+    let (versions, written) = peak_of(|| {
+        let engine = Engine::open(dir.path()).unwrap();
+        write(&engine);
+        engine.close().unwrap();
+        engine.versions_in_memory()
+    });
+    let (_engine, opened) = peak_of(|| {
+        let engine = Engine::open(dir.path()).unwrap();
+        assert!(engine.versions_in_memory() <= versions);
+        engine
+    });
+    // What the engine takes without any data, and a bundle or two.
+    let constant = 16 * MIB;
+    println!("{name}: {} MiB while written, {} MiB to open", written / MIB, opened / MIB);
+    assert!(opened <= written + constant, "{opened} bytes to open what took {written} to write");
+}
+
+/// 40 MiB while written, and 402 MiB to open: the loader kept every version of eight bundles.
+#[test]
+fn overwrites_of_a_few_keys_open_in_the_memory_of_writing() {
+    opens_in_the_memory_of_writing("memory-overwrites", |engine| {
+        let keys = engine.create_keyspace("k").unwrap();
+        for number in 0..150_000_u64 {
+            put(engine, &keys, &(number % 10).to_be_bytes(), &[7; 1024]);
+        }
+    });
+}
+
+#[test]
+fn large_values_open_in_the_memory_of_writing() {
+    opens_in_the_memory_of_writing("memory-large", |engine| {
+        let keys = engine.create_keyspace("k").unwrap();
+        for number in 0..150_u64 {
+            put(engine, &keys, &(number % 3).to_be_bytes(), &vec![7; MIB]);
+        }
+    });
+}
+
+#[test]
+fn what_was_deleted_opens_in_the_memory_of_writing() {
+    opens_in_the_memory_of_writing("memory-deleted", |engine| {
+        let keys = engine.create_keyspace("k").unwrap();
+        for number in 0..100_000 {
+            put(engine, &keys, &scattered(number), &[7; 500]);
+            delete(engine, &keys, &scattered(number.saturating_sub(100)));
+        }
+    });
+}
+
+#[test]
+fn distinct_keys_open_in_the_memory_of_writing() {
+    opens_in_the_memory_of_writing("memory-distinct", |engine| {
+        let keys = engine.create_keyspace("k").unwrap();
+        (0..300_000).for_each(|number| put(engine, &keys, &scattered(number), &[7; 200]));
+    });
+}
+
+#[test]
+fn overwrites_of_many_keys_open_in_the_memory_of_writing() {
+    opens_in_the_memory_of_writing("memory-many", |engine| {
+        let keys = engine.create_keyspace("k").unwrap();
+        (0..400_000).for_each(|number| put(engine, &keys, &scattered(number % 50_000), &[7; 400]));
+    });
+}
+
+#[test]
+fn many_keyspaces_open_in_the_memory_of_writing() {
+    opens_in_the_memory_of_writing("memory-keyspaces", |engine| {
+        let keyspaces: Vec<_> = (0..100).map(|id| engine.create_keyspace(&format!("k{id}")).unwrap()).collect();
+        for number in 0..100_000_u64 {
+            let keyspace = &keyspaces[usize::try_from(number % 100).unwrap()];
+            put(engine, keyspace, &(number % 7).to_be_bytes(), &[7; 1000]);
+        }
+    });
+}
+
+/// Waits until no more than `bytes` are held. The bound is for a test that fails.
+fn until_held(bytes: usize) {
+    for _ in 0..3000 {
+        if HELD.load(Ordering::Relaxed) <= bytes {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{} bytes are held, and {bytes} are enough", HELD.load(Ordering::Relaxed));
+}
+
+/// An engine with 150,000 keys that takes some memory, what it takes without them, and what they take.
+fn filled(dir: &TempDir) -> (Engine, usize, usize) {
+    let engine = Engine::open(dir.path()).unwrap();
+    let keys = engine.create_keyspace("k").unwrap();
+    // With what the log takes for the first commits.
+    (0..1000).for_each(|number| put(&engine, &keys, &scattered(number), &[7; 200]));
+    engine.flush().unwrap();
+    let before = HELD.load(Ordering::Relaxed);
+    (0..150_000).for_each(|number| put(&engine, &keys, &scattered(number), &[7; 200]));
+    engine.flush().unwrap();
+    let held = HELD.load(Ordering::Relaxed);
+    (engine, before, held - before)
+}
+
+#[test]
+fn the_memory_of_a_dropped_keyspace_goes_back_without_another_commit() {
+    let _alone = alone();
+    let dir = TempDir::new("memory-dropped");
+    let (engine, before, taken) = filled(&dir);
+    assert!(taken > 30 * MIB, "{taken}");
+    engine.drop_keyspace("k").unwrap();
+    until_held(before + 4 * MIB);
+}
+
+#[test]
+fn the_memory_of_deleted_keys_goes_back_without_another_commit() {
+    let _alone = alone();
+    let dir = TempDir::new("memory-emptied");
+    let (engine, before, _) = filled(&dir);
+    let keys = engine.create_keyspace("k").unwrap();
+    (0..150_000).for_each(|number| delete(&engine, &keys, &scattered(number)));
+    until_held(before + 4 * MIB);
+    drop(engine);
+}
+
+/// The nine of ten lie everywhere, so that no large piece of memory is empty by itself.
+#[test]
+fn most_of_the_memory_goes_back_when_most_keys_are_deleted() {
+    let _alone = alone();
+    let dir = TempDir::new("memory-thinned");
+    let (engine, before, taken) = filled(&dir);
+    let keys = engine.create_keyspace("k").unwrap();
+    (0..150_000).filter(|number| number % 10 != 0).for_each(|number| delete(&engine, &keys, &scattered(number)));
+    until_held(before + taken / 2);
+    for number in (0..150_000).step_by(10) {
+        assert!(engine.snapshot().unwrap().get(&keys, scattered(number)).unwrap().is_some());
+    }
+}
