@@ -11,9 +11,9 @@ use forelog::log::inspect;
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, ErrorKind, Incarnation, Log, LogOptions, LossBudget, Lsn, Outcome, Record, Token};
 
-use crashkit::{DB, MODES, TempDir, copy_dir, error_of, kind_of, wait_until};
 #[cfg(feature = "sim")]
-use forelog_sim::Gate;
+use crate::gate::Gate;
+use crashkit::{DB, MODES, TempDir, copy_dir, error_of, kind_of, wait_until};
 
 const LONG: Duration = Duration::from_secs(3600);
 
