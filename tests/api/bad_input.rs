@@ -11,10 +11,10 @@ use std::time::Duration;
 use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, Engine, ErrorKind, LossBudget, Options, Outcome};
 
+#[cfg(feature = "sim")]
+use crate::gate::behind_a_gate;
 use crate::this_test;
 use crashkit::{DB, MODES, TempDir, error_of, get, given_back, in_memory, kind_of, open_on, put};
-#[cfg(feature = "sim")]
-use forelog_sim::behind_a_gate;
 
 const EIO: i32 = 5;
 const EACCES: i32 = 13;

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use forelog::sim::{self, Fault, FaultKind, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Options, Outcome, Receipt, Snapshot, Transaction};
 
-use crashkit::{MODES, TempDir, error_of, get, given_back, in_memory, kind_of, open_on, put};
 #[cfg(feature = "sim")]
-use forelog_sim::behind_a_gate;
+use crate::gate::behind_a_gate;
+use crashkit::{MODES, TempDir, error_of, get, given_back, in_memory, kind_of, open_on, put};
 
 const SECOND: Duration = Duration::from_secs(1);
 

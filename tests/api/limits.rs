@@ -4,9 +4,9 @@
 use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, Engine, Error, ErrorKind, Keyspace, Options, Outcome};
 
-use crashkit::{MODES, Place, TempDir, error_of, get, given_back, in_memory, kind_of, open_on, put};
 #[cfg(feature = "sim")]
-use forelog_sim::behind_a_gate;
+use crate::gate::behind_a_gate;
+use crashkit::{MODES, Place, TempDir, error_of, get, given_back, in_memory, kind_of, open_on, put};
 
 const ENOSPC: i32 = 28;
 

@@ -12,9 +12,9 @@ use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector
 use forelog::unstable::inspect;
 use forelog::{CommitMode, ErrorKind, Incarnation, LossBudget, Lsn, Outcome, Token};
 
-use crashkit::{DB, MODES, Place, TempDir, copy_dir, error_of, kind_of, wait_until};
 #[cfg(feature = "sim")]
-use forelog_sim::Gate;
+use crate::gate::Gate;
+use crashkit::{DB, MODES, Place, TempDir, copy_dir, error_of, kind_of, wait_until};
 
 const LONG: Duration = Duration::from_secs(3600);
 

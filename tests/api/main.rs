@@ -12,6 +12,11 @@ mod bad_input;
 mod disk;
 mod face;
 mod garbage;
+// Not from the library of forelog-sim: the root may be built with the feature and without that package.
+#[cfg(feature = "sim")]
+#[allow(unreachable_pub, reason = "there it is public")]
+#[path = "../sim/src/gate.rs"]
+mod gate;
 mod hermitage;
 #[cfg(target_os = "linux")]
 mod idle;

@@ -1,6 +1,6 @@
 //! Receipts: every way to learn that a commit became durable, and what they cost.
 //!
-//! A [`Gate`](forelog_sim::Gate) stands for the device: while it is closed no fsync ends, so nothing here depends on time.
+//! A [`Gate`](crate::gate::Gate) stands for the device: while it is closed no fsync ends, so nothing here depends on time.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use std::time::Duration;
 use forelog::sim::{self, Fault, FaultKind, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, Engine, ErrorKind, Incarnation, LogId, Lsn, Options, Receipt, Token};
 
-use crashkit::{MODES, TempDir, Wakes, block_on, drive, error_of, in_memory, kind_of, open_on, put, wait_until};
 #[cfg(feature = "sim")]
-use forelog_sim::behind_a_gate;
+use crate::gate::behind_a_gate;
+use crashkit::{MODES, TempDir, Wakes, block_on, drive, error_of, in_memory, kind_of, open_on, put, wait_until};
 
 const LONG: Duration = Duration::from_secs(3600);
 

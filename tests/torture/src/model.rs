@@ -239,7 +239,7 @@ pub(crate) fn effects(
                 effects.extend([(from, -amount), (to, amount)].map(|(key, change)| {
                     let before = state.get(BANK, &key).and_then(|account| balance(account)).unwrap_or(0);
                     put(BANK, &key, &account(name, before + change))
-                }))
+                }));
             }
             Write::Put { key, length } => effects.push(put(DATA, &key, &value(seed, name, &key, length))),
             Write::Delete { key } => effects.push(model::Write::Delete(DATA.into(), key[..].into())),

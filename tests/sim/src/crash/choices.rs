@@ -57,7 +57,7 @@ impl Groups {
         Groups { atoms: atoms.len(), groups: groups.into_iter().map(|(_, group)| group).collect() }
     }
 
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.groups.len()
     }
 
