@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forelog::disk::Disk;
 use forelog::sim::{OpKind, Phase, SimDisk};
 use serde_json::Value;
 
@@ -83,7 +82,7 @@ fn by_file(operations: &[String]) -> BTreeMap<&str, Vec<&str>> {
 /// The operations of the traced workload on the simulated disk.
 fn simulated() -> Vec<String> {
     let disk = SimDisk::new();
-    disk.create_dir("mount/db".as_ref()).unwrap();
+    disk.make_dir("mount/db").unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let operations = Arc::clone(&seen);
     disk.on_op(move |_, op| {
@@ -91,7 +90,7 @@ fn simulated() -> Vec<String> {
         let told = match op.kind {
             OpKind::Write => format!("Write {name} {} {}", op.offset, op.length),
             OpKind::SetLen => format!("SetLen {name} {}", op.offset),
-            OpKind::Lock | OpKind::CreateDir => return,
+            OpKind::CreateDir => return,
             kind => format!("{kind:?} {name}"),
         };
         if op.phase == Phase::Before {

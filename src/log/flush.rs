@@ -113,7 +113,7 @@ impl Shared {
 
     /// Has `callback` called with the verdict on `lsn`.
     pub(crate) fn watch(&self, lsn: u64, callback: Callback) -> Result<()> {
-        let failed = |error| Error::io("start the callback thread for", &self.place.dir, error);
+        let failed = |error| Error::io("start the callback thread for", self.place.dir(), error);
         self.callbacks.start().map_err(failed)?;
         self.sync.lock().waiters.add(lsn, Waiter::Callback(callback));
         // Served here and now, but with those of lower LSNs that a flush has made durable and not come to yet.

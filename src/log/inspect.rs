@@ -11,7 +11,7 @@ use super::place::Place;
 use super::reader::FrameReader;
 use super::recover::Recovery;
 use super::scrub::ScrubOptions;
-use crate::disk::{Disk, FailStop, OsDisk};
+use crate::disk::{DirHandle, Disk, Layered, OsDisk};
 use crate::format::verdict::FrameState;
 use crate::words::error::{Error, Result};
 use crate::words::types::{Incarnation, Lsn};
@@ -29,7 +29,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
 /// # Errors
 /// As [`verify`], and whatever `visit` returns.
 pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
-    open::verify(disk, dir, visit)
+    open::verify(&*disk, dir, visit)
 }
 
 /// `disk`, its files read no faster than `options` says.
@@ -37,7 +37,7 @@ pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u
 /// # Errors
 /// If the rate is zero.
 pub(crate) fn paced(disk: Arc<dyn Disk>, options: ScrubOptions) -> Result<Arc<dyn Disk>> {
-    Ok(Arc::new(Paced::new(disk, options)?))
+    Ok(Arc::new(Layered::new(disk, Paced::new(options)?)))
 }
 
 /// One frame, as `dump` shows it.
@@ -67,7 +67,7 @@ pub struct DumpedFrame {
 /// # Errors
 /// If the directory holds no log.
 pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
-    let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.as_ref().to_owned() };
+    let place = Place::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
     Ok(open::load_existing(&place)?.mark.dumped().collect())
 }
 
@@ -80,14 +80,14 @@ pub fn dump<E: From<Error>>(
     dir: impl AsRef<Path>,
     mut show: impl FnMut(&DumpedFrame) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.as_ref().to_owned() };
+    let place = Place::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
     let directory = open::load_existing(&place)?;
     for info in directory.segments.values().flatten() {
         let unreadable = |error| Error::unreadable(&info.path, Lsn::new(info.base()), error);
         // A segment that was cut when its incarnation ended is shorter than its header says.
         let mut info = info.clone();
         info.end = info.end.min(info.base() + info.length);
-        let mut reader = FrameReader::open(&*place.disk, &info).map_err(unreadable)?;
+        let mut reader = FrameReader::open(&place, &info).map_err(unreadable)?;
         let mut position = info.first_frame();
         while position < info.end
             && let Some(start) = info.place(position)

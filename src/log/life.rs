@@ -73,7 +73,7 @@ impl Shared {
 
     fn new_life(&self, lives: &Lives) -> Result<Life> {
         let random = || entropy::bytes::<8>().map(u64::from_le_bytes);
-        let no_random = |error| Error::io("draw random numbers for", &self.place.dir, error);
+        let no_random = |error| Error::io("draw random numbers for", self.place.dir(), error);
         let number = lives.history.next_number();
         let mut nonce = random().map_err(no_random)?;
         let mut key = random().map_err(no_random)?;
@@ -88,10 +88,20 @@ impl Shared {
         grown.min(self.settings.segment_bytes)
     }
 
-    /// An error outside the flush path: final only if the disk's fail-stop latch has closed. Whoever calls this tells
+    /// Refuses to go on if a segment that is written to, or will be, was removed: what is written to it is gone with the
+    /// process. Asked where files are opened or replaced anyway, never by a commit.
+    pub(crate) fn check_segments(&self) -> Result<()> {
+        let segments: Vec<_> = self.core.lock().tail.segments.iter().cloned().collect();
+        segments.iter().try_for_each(|segment| self.place.handle().check_linked(&**segment.file(), segment.path()))
+    }
+
+    /// An error outside the flush path: final only if the disk's fail-stop latch has closed, or if a file was removed
+    /// under the open log. Whoever calls this tells
     /// the others as soon as it holds no lock ([`Shared::tell_if_poisoned`]).
     pub(crate) fn note_failure(&self, error: Error) -> Error {
-        if self.place.disk.failure().is_some() {
+        // What failed because files were removed says so, and not only what that led to.
+        let error = self.check_segments().err().unwrap_or(error);
+        if error.kind() == ErrorKind::Removed || self.place.disk().failure().is_some() {
             self.stop(error.clone());
         }
         error
@@ -159,6 +169,7 @@ impl Shared {
             let last = core.tail.segments.back().cloned();
             (last.ok_or_else(|| self.refusal())?, core.prepared)
         };
+        self.check_segments().map_err(|error| self.note_failure(error))?;
         let identity = Identity { base: last.limit(), ..last.identity() };
         Segment::create(&self.place, identity, self.segment_size(prepared), last.base())
             .map_err(|error| self.note_failure(error))
@@ -196,7 +207,7 @@ impl Shared {
         // Who failed elsewhere does not wait for a write in flight. It must not land after the lock is gone.
         drop(self.writer.lock());
         let result = flushed.and_then(|()| if self.poisoned().is_some() { Ok(()) } else { self.end() });
-        self.lock.lock().take();
+        self.place.handle().unlock();
         // Last, because it runs wakers, which are a user's code.
         self.end_waits();
         match self.poisoned() {
@@ -214,7 +225,7 @@ impl Shared {
         if self.threads.lock().requests.is_some() {
             return Ok(());
         }
-        let failed = |error| Error::io("start a background thread for", &self.place.dir, error);
+        let failed = |error| Error::io("start a background thread for", self.place.dir(), error);
         let me = || self.me.upgrade().ok_or_else(|| self.refusal());
         let (requests, receiver) = sync::channel();
         let (flusher, preparer) = (me()?, me()?);
@@ -246,6 +257,7 @@ impl Shared {
     fn end(&self) -> Result<()> {
         let Some(&(_, begin)) = self.incarnation.get() else { return Ok(()) };
         let mut lives = self.lives.lock();
+        self.check_segments()?;
         let end = self.positions.durable().max(begin);
         let Lives { history, catalogue } = &mut *lives;
         let prepared = Lsn::new(catalogue.last().map_or(begin, |last| last.header.limit()));

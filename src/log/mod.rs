@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::{self, Disk, Io};
+use crate::disk::{self, Claim, Disk, Io};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
 use crate::words::error::{Error, Result};
@@ -107,8 +107,11 @@ impl LogOptions {
     /// # Errors
     /// As [`Log::open`].
     pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Log> {
-        let shared = open::open(disk, dir.as_ref(), self.settings, &mut |_, _| Ok(()))?;
-        Ok(Log { handle: Arc::new(Handle(shared)) })
+        self.settings.check()?;
+        let handle = disk::claim(&*disk, dir.as_ref(), self.settings.create, |claim| {
+            open_for(claim, self.settings.clone(), &mut |_, _| Ok(()))
+        })?;
+        Ok(Log { handle: Arc::new(handle) })
     }
 }
 
@@ -153,14 +156,9 @@ impl Drop for Handle {
     }
 }
 
-/// Opens a log for a layer above, which replays the records that `visit` is shown.
-pub(crate) fn open_for(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
-    settings: Settings,
-    visit: &mut recover::Visitor<'_>,
-) -> Result<Handle> {
-    open::open(disk, dir, settings, visit).map(Handle)
+/// Opens a log for a layer above, which owns the directory, and replays the records that `visit` is shown.
+pub(crate) fn open_for(claim: Claim<'_>, settings: Settings, visit: &mut recover::Visitor<'_>) -> Result<Handle> {
+    open::open(claim, settings, visit).map(Handle)
 }
 
 impl Log {

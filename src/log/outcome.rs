@@ -2,7 +2,7 @@
 
 use super::reader::FrameReader;
 use super::shared::{Lives, Shared};
-use crate::disk::{Access, Disk};
+use crate::disk::Access;
 use crate::format::history::History;
 use crate::format::verdict::FrameState;
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
@@ -78,7 +78,7 @@ impl Shared {
         if self.core.lock().stopped {
             return Err(self.refusal());
         }
-        self.place.save(history).map_err(|error| self.note_failure(error))
+        self.check_segments().and_then(|()| self.place.save(history)).map_err(|error| self.note_failure(error))
     }
 
     /// Removes segments whose records all lie at or below `up_to`, which must be the LSN of a durable record (O6).
@@ -120,7 +120,7 @@ impl Shared {
         let gone: Vec<_> = lives.catalogue.extract_if(.., |info| retired(info)).collect();
         for info in &gone {
             if planted!("race-recycled-under-a-reader") {
-                let _ = self.place.disk.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
+                let _ = self.place.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
             }
             self.place.remove(&info.path)?;
         }
@@ -133,7 +133,7 @@ impl Shared {
         let holder = self.lives.lock().catalogue.iter().find(|info| info.base() < lsn && lsn <= info.end).cloned();
         let Some(info) = holder else { return Ok(false) };
         let damaged = |position, cause| Error::damaged(&info.path, Lsn::new(position), cause);
-        let mut reader = FrameReader::open(&*self.place.disk, &info)
+        let mut reader = FrameReader::open(&self.place, &info)
             .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
         let mut position = info.first_frame();
         while position < lsn

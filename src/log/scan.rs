@@ -140,7 +140,7 @@ impl Cursor {
                 break;
             }
             let mut reader =
-                FrameReader::open(&*self.shared.place.disk, &first).map_err(|error| self.not_open(&first, error))?;
+                FrameReader::open(&self.shared.place, &first).map_err(|error| self.not_open(&first, error))?;
             // What is not valid is met, and reported, when it is its turn.
             match reader.examine(first.first_frame()).header {
                 Some(header) if header.kind == Kind::Middle => first = earlier,
@@ -171,7 +171,7 @@ impl Cursor {
         let Some(info) = next.filter(|info| info.first_frame() < bound) else { return Ok(false) };
         let sealed = info.end <= self.shared.positions.durable();
         let open = || -> std::io::Result<FrameReader> {
-            let mut reader = FrameReader::open(&*self.shared.place.disk, &info)?;
+            let mut reader = FrameReader::open(&self.shared.place, &info)?;
             if sealed && self.shared.settings.mapped_reads {
                 reader.use_mapping()?;
             }

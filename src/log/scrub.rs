@@ -159,7 +159,7 @@ impl Shared {
         });
         if let Err(error) = started {
             threads.scrubs.pop();
-            return Err(Error::io("start a scrub of", &self.place.dir, error));
+            return Err(Error::io("start a scrub of", self.place.dir(), error));
         }
         Ok(Scrub { task })
     }
@@ -208,7 +208,7 @@ impl Run<'_> {
         self.pace(info.first_frame() - info.base(), 0)?;
         let place = &self.shared.place;
         let header = read_info(place, info.base());
-        let reader = FrameReader::open(&*place.disk, info);
+        let reader = FrameReader::open(place, info);
         if self.shared.lives.lock().history.oldest.get() >= info.end {
             // Retired meanwhile: what could not be read of it is not missed.
             return self.pace(info.end - info.first_frame(), 0);

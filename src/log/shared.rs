@@ -20,7 +20,7 @@ use super::reader::SegmentInfo;
 use super::recover::Recovery;
 use super::scrub::Task;
 use super::stats::{Counters, Stats};
-use crate::disk::{Disk, DiskLock, Io};
+use crate::disk::{Dir, Io};
 use crate::format::history::{History, Life};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -113,7 +113,6 @@ pub(crate) struct Shared {
     /// Everything up to here was asked to be flushed now; [`ASKED`] while the flusher has not heard it, who will flush
     /// whatever there is by then.
     pub(crate) asked: AtomicU64,
-    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
     pub(crate) closing: Mutex<Closing>,
     pub(crate) generation: u64,
 }
@@ -174,7 +173,7 @@ impl Shared {
     }
 
     pub(crate) fn io(&self) -> Io {
-        match self.place.disk.io() {
+        match self.place.disk().io() {
             Io::Calls { why: None } if self.settings.io_uring => {
                 Io::Calls { why: Some("this disk does without it".into()) }
             }

@@ -25,6 +25,9 @@ pub enum ErrorKind {
     TimedOut,
     /// Another process, or another handle in this one, has the database open.
     Locked,
+    /// A file of the open database, or the whole directory, was removed or replaced by someone else. The engine takes no
+    /// more commits, and of those since the removal none may be there. Close, see what is there, restore or reopen.
+    Removed,
     /// The path holds something that is not a forelog database, or cannot hold one.
     NotADatabase,
     /// Written by a newer version, or with a feature that this version does not know: use a newer forelog.

@@ -468,7 +468,8 @@ fn each_rule_is_needed() {
 fn the_lock_on_the_directory_is_needed() {
     let kinds: &[Kind] = &[Kind::New, Kind::New, Kind::Hand { any_time: true }];
     explore(kinds, Before::Killed, ALL, true).unwrap();
-    let two = |state: &World| state.openers.iter().filter(|opener| matches!(opener.at, WriteAgain | Unlock)).count() == 2;
+    let two =
+        |state: &World| state.openers.iter().filter(|opener| matches!(opener.at, WriteAgain | Unlock)).count() == 2;
     let mut seen = HashSet::new();
     let mut open = vec![world(kinds, Before::Killed)];
     let mut found = false;

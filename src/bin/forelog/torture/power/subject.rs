@@ -10,7 +10,7 @@ use super::random::Random;
 use super::reference::{self, Sin};
 use super::sqlite;
 use super::system::is_installed;
-use super::traced::{self, TracedDisk};
+use super::traced::{self, traced_disk};
 use super::worker::{Marker, Verdict};
 use crate::torture::check;
 use crate::torture::ledger::{Ending, Ledger, Line, Reporter};
@@ -62,7 +62,7 @@ impl Subject {
             Subject::Forelog => work(dir, seed, marks, marker),
             Subject::Reference(sin) => reference::work(dir, sin, count, marks, marker),
             Subject::Sqlite => sqlite::work(dir, count, marks, marker),
-            Subject::Traced => traced::work(Arc::new(TracedDisk::new(marker)), dir).map_err(io::Error::other),
+            Subject::Traced => traced::work(traced_disk(marker), dir).map_err(io::Error::other),
         }
     }
 
