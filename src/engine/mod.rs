@@ -83,8 +83,9 @@ impl Options {
     ///
     /// # Errors
     /// As [`Engine::open`].
+    #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
     pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Engine> {
-        let (pipeline, log) = open::open(disk, dir.as_ref(), self.settings)?;
+        let (pipeline, log) = open::open(&*disk, dir.as_ref(), self.settings)?;
         Ok(Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) })
     }
 }

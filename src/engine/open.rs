@@ -13,9 +13,9 @@ use crate::words::options::Settings;
 use crate::words::types::Lsn;
 
 /// Claims the directory, opens the log in it, and rebuilds the index from that.
-pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {
+pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {
     settings.check()?;
-    let (handle, index) = disk::claim(&*disk, dir, settings.create, |claim| {
+    let (handle, index) = disk::claim(disk, dir, settings.create, |claim| {
         loaded(&settings, |visit| log::open_for(claim, settings.clone(), &mut |lsn, payload| visit(lsn, payload)))
     })?;
     let pipeline = Pipeline::new(index, Arc::clone(handle.shared()), settings);

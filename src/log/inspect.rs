@@ -28,6 +28,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
 ///
 /// # Errors
 /// As [`verify`], and whatever `visit` returns.
+#[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
 pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
     open::verify(&*disk, dir, visit)
 }

@@ -106,6 +106,7 @@ impl LogOptions {
     ///
     /// # Errors
     /// As [`Log::open`].
+    #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
     pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Log> {
         self.settings.check()?;
         let handle = disk::claim(&*disk, dir.as_ref(), self.settings.create, |claim| {

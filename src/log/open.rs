@@ -27,10 +27,10 @@ use crate::words::types::{LogId, Lsn};
 pub(crate) fn open(claim: Claim<'_>, settings: Settings, visit: &mut Visitor<'_>) -> Result<Arc<Shared>> {
     process::watch_forks();
     let started = clock::now();
-    let place = Place::new(Arc::clone(claim.handle));
-    let handle = claim.handle;
+    let Claim { handle, made } = claim;
+    let place = Place::new(Arc::clone(handle));
     // Nothing is written before all is decided, so that a refusal leaves no trace.
-    let read = read(&place, settings.create, claim.made, visit);
+    let read = read(&place, settings.create, made, visit);
     let (mut verdicts, found) = read.map_err(|error| handle.unless_overtaken(error))?;
     handle.complete_lock(|| is_as_read(&place, found.as_ref()))?;
     repair::settle(&place, &mut verdicts)?;

@@ -163,6 +163,32 @@ pub(crate) fn watched(
     Arc::new(Layered::new(disk, Before(Arc::new(Mutex::new(Box::new(watch))))))
 }
 
+/// A layer that runs a closure before and after each call.
+#[derive(Clone)]
+struct Around(Arc<Mutex<Box<dyn FnMut() + Send>>>);
+
+impl std::fmt::Debug for Around {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Around")
+    }
+}
+
+impl Layer for Around {
+    fn before(&self, _: DirCall<'_>) -> io::Result<()> {
+        (self.0.lock().unwrap())();
+        Ok(())
+    }
+
+    fn after(&self, _: DirCall<'_>, _: bool) {
+        (self.0.lock().unwrap())();
+    }
+}
+
+/// `disk`, with `act` run before and after each call on a directory.
+pub(crate) fn around(disk: Arc<dyn Disk>, act: impl FnMut() + Send + 'static) -> Arc<dyn Disk> {
+    Arc::new(Layered::new(disk, Around(Arc::new(Mutex::new(Box::new(act))))))
+}
+
 /// `disk`, whose directories cannot be locked.
 pub(crate) fn without_directory_locks(disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
     watched(disk, |call| match call {

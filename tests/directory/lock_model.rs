@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-type Ino = u8;
+type Ino = usize;
 type Who = usize;
 
 /// Rules of `LOCK.md` that a scenario may leave out, to show that it is needed.
@@ -110,7 +110,7 @@ struct World {
 
 impl World {
     fn path(&self) -> Option<Ino> {
-        self.dirs.iter().position(|dir| dir.named).map(|dir| dir as Ino)
+        self.dirs.iter().position(|dir| dir.named)
     }
 
     fn end(&mut self, who: Who, at: At) {
@@ -124,20 +124,20 @@ impl World {
 
     fn new_lock(&mut self, dir: usize) -> Ino {
         self.locks.push(None);
-        self.dirs[dir].lock = Some((self.locks.len() - 1) as Ino);
-        (self.locks.len() - 1) as Ino
+        self.dirs[dir].lock = Some(self.locks.len() - 1);
+        self.locks.len() - 1
     }
 
     fn remove_lock(&mut self, dir: usize) {
         if let Some(lock) = self.dirs[dir].lock.take() {
-            self.lock_lost |= self.locks[lock as usize].is_some();
+            self.lock_lost |= self.locks[lock].is_some();
         }
     }
 
     /// One call of an opener of this version.
     fn step_new(&mut self, who: Who, rules: Rules, fails: bool) {
         let Opener { at, dir, made, lock, read, again } = self.openers[who].clone();
-        let d = dir.map_or(0, usize::from);
+        let d = dir.unwrap_or(0);
         let path = self.path();
         let is_named = dir.is_some() && self.dirs[d].lock == lock;
         let me = &mut self.openers[who];
@@ -147,7 +147,7 @@ impl World {
                 me.at = if path.is_some() { LockDirectory } else { Make };
             }
             Make => {
-                me.dir = path.or(Some(self.dirs.len() as Ino));
+                me.dir = path.or(Some(self.dirs.len()));
                 me.made = path.is_none();
                 me.at = LockDirectory;
                 if path.is_none() {
@@ -164,13 +164,13 @@ impl World {
                 me.lock = self.dirs[d].lock;
                 me.at = if me.lock.is_some() { TakeLock } else { Read };
             }
-            TakeLock | TakeCreated if self.locks[usize::from(lock.unwrap())].is_some() => self.refuse(who, rules),
+            TakeLock | TakeCreated if self.locks[lock.unwrap()].is_some() => self.refuse(who, rules),
             TakeLock | TakeCreated => {
-                self.locks[usize::from(lock.unwrap())] = Some(who);
+                self.locks[lock.unwrap()] = Some(who);
                 me.at = if at == TakeLock { Compare } else { CompareCreated };
             }
             Compare | CompareCreated if rules.compare && !is_named => {
-                self.locks[usize::from(lock.unwrap())] = None;
+                self.locks[lock.unwrap()] = None;
                 me.again += 1;
                 me.at = OpenLock;
                 if again == 2 || at == CompareCreated {
@@ -224,7 +224,7 @@ impl World {
     /// Another one has it. Without rule 5 the loser takes its LOCK back as well.
     fn refuse(&mut self, who: Who, rules: Rules) {
         if !rules.lock_stays && self.openers[who].made {
-            self.remove_lock(self.openers[who].dir.map_or(0, usize::from));
+            self.remove_lock(self.openers[who].dir.unwrap_or(0));
         }
         self.end(who, Refused);
     }
@@ -232,14 +232,14 @@ impl World {
     /// One call of a version that goes by the path.
     fn step_old(&mut self, who: Who, takes_back: bool) {
         let Opener { at, dir, made, lock, .. } = self.openers[who].clone();
-        let d = dir.map_or(0, usize::from);
+        let d = dir.unwrap_or(0);
         let path = self.path();
         let me = &mut self.openers[who];
         match (at, path) {
             (Find, Some(_)) => (me.dir, me.at) = (path, OpenLock),
             (Find, None) => me.at = Make,
             (Make, _) => {
-                me.dir = path.or(Some(self.dirs.len() as Ino));
+                me.dir = path.or(Some(self.dirs.len()));
                 // It does not know whether the directory was there by then.
                 (me.made, me.at) = (true, OpenLock);
                 if path.is_none() {
@@ -250,11 +250,11 @@ impl World {
                 let lock = self.dirs[d].lock.unwrap_or_else(|| self.new_lock(d));
                 (self.openers[who].lock, self.openers[who].at) = (Some(lock), TakeLock);
             }
-            (TakeLock, _) if self.locks[usize::from(lock.unwrap())].is_some() => {
+            (TakeLock, _) if self.locks[lock.unwrap()].is_some() => {
                 me.at = if made && takes_back { TakeBack } else { Refused };
             }
             (TakeLock, _) => {
-                self.locks[usize::from(lock.unwrap())] = Some(who);
+                self.locks[lock.unwrap()] = Some(who);
                 me.at = Read;
             }
             (TakeBack, _) => {
@@ -272,12 +272,12 @@ impl World {
     }
 
     fn step_hand(&mut self, who: Who, any_time: bool) {
-        let lock = self.path().and_then(|dir| self.dirs[usize::from(dir)].lock);
-        let free = lock.is_none_or(|lock| self.locks[usize::from(lock)].is_none());
+        let lock = self.path().and_then(|dir| self.dirs[dir].lock);
+        let free = lock.is_none_or(|lock| self.locks[lock].is_none());
         if let Some(dir) = self.path()
             && (free || any_time)
         {
-            self.remove_lock(usize::from(dir));
+            self.remove_lock(dir);
         }
         self.end(who, Refused);
     }
@@ -303,7 +303,7 @@ impl World {
         }
         for who in owners.iter().filter(|who| is_new(who)) {
             let me = &self.openers[*who];
-            let dir = &self.dirs[usize::from(me.dir.unwrap())];
+            let dir = &self.dirs[me.dir.unwrap()];
             if !dir.named {
                 return Err("it owns a directory that no path leads to");
             }

@@ -4,11 +4,11 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use forelog::disk::{DirCall, Disk};
+use forelog::disk::{Access, Disk, LockMode};
 use forelog::sim::SimDisk;
 use forelog::{Engine, ErrorKind, Options};
 
-use super::ground::{keys, put, watched};
+use super::ground::{around, keys, put, watched, without_directory_locks};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Before {
@@ -46,17 +46,45 @@ fn prepared(before: Before) -> SimDisk {
     disk
 }
 
-/// Opens while another one opens, commits and, if it `closes`, closes before the `at`-th call. `None` if there is none.
-fn round(before: Before, at: usize, closes: bool) -> Option<()> {
-    let what = format!("{before:?}, before call {at}, the other one closes: {closes}");
+/// With whom an opener meets, and where.
+#[derive(Clone, Copy, Debug)]
+struct Meeting {
+    before: Before,
+    /// Whether directories can be locked.
+    directory_locks: bool,
+    /// Whether the other one closes what it has opened.
+    closes: bool,
+}
+
+impl Meeting {
+    fn all() -> impl Iterator<Item = Meeting> {
+        BEFORE.into_iter().flat_map(|before| {
+            [(false, false), (false, true), (true, false), (true, true)].map(|(directory_locks, closes)| Meeting {
+                before,
+                directory_locks,
+                closes,
+            })
+        })
+    }
+
+    fn disk(&self, disk: &SimDisk) -> Arc<dyn Disk> {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        if self.directory_locks { disk } else { without_directory_locks(disk) }
+    }
+}
+
+/// Opens while another one opens, commits and, if it `closes`, closes at the `at`-th place, of two for each call: before
+/// and after it. `None` if there is none.
+fn round(meeting: Meeting, at: usize) -> Option<()> {
+    let Meeting { before, closes, .. } = meeting;
+    let what = format!("{meeting:?}, at {at}");
     let disk = prepared(before);
     let other: Arc<Mutex<Option<Engine>>> = Arc::default();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let (beside, engine, number) = (disk.clone(), Arc::clone(&other), Arc::clone(&calls));
-    let mut came = false;
-    let opened = open(watched(Arc::new(disk.clone()), move |_| {
+    let places = Arc::new(AtomicUsize::new(0));
+    let (beside, engine, number) = (meeting.disk(&disk), Arc::clone(&other), Arc::clone(&places));
+    let opened = open(around(meeting.disk(&disk), move || {
         if number.fetch_add(1, Ordering::Relaxed) == at {
-            match open(Arc::new(beside.clone())) {
+            match open(Arc::clone(&beside)) {
                 Ok(second) => {
                     put(&second, "other").unwrap();
                     if closes {
@@ -67,10 +95,8 @@ fn round(before: Before, at: usize, closes: bool) -> Option<()> {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Locked),
             }
         }
-        Ok(())
     }));
-    came |= calls.load(Ordering::Relaxed) > at;
-    if !came {
+    if places.load(Ordering::Relaxed) <= at {
         return None;
     }
     let other = other.lock().unwrap().take();
@@ -97,7 +123,7 @@ fn round(before: Before, at: usize, closes: bool) -> Option<()> {
     expected.sort();
     assert!(disk.read_file("above/db/LOCK").is_ok(), "{what}: LOCK is gone");
     if opened.is_ok() || !closes {
-        assert_eq!(open(Arc::new(disk.clone())).unwrap_err().kind(), ErrorKind::Locked, "{what}: a third one");
+        assert_eq!(open(meeting.disk(&disk)).unwrap_err().kind(), ErrorKind::Locked, "{what}: a third one");
         holder.close().unwrap();
     }
     drop((opened, other));
@@ -108,10 +134,43 @@ fn round(before: Before, at: usize, closes: bool) -> Option<()> {
 /// The loser deleted the winner's LOCK, a third open succeeded beside the first, and commits were lost (A1).
 #[test]
 fn whenever_another_one_opens_there_is_one_winner_and_its_lock() {
-    for before in BEFORE {
-        for closes in [false, true] {
-            let calls = (0..).take_while(|at| round(before, *at, closes).is_some()).count();
-            assert!(calls >= 8, "{before:?}: {calls} calls");
+    for meeting in Meeting::all() {
+        let places = (0..).take_while(|at| round(meeting, *at).is_some()).count();
+        assert!(places >= 16, "{meeting:?}: {places} places");
+    }
+}
+
+/// Someone tidies up: LOCK is deleted while no one has it locked, also between an opener's open of it and its lock.
+#[test]
+fn a_lock_file_that_is_deleted_while_it_is_free_costs_no_one_anything() {
+    for meeting in Meeting::all().filter(|meeting| meeting.before == Before::Closed) {
+        for at in 0.. {
+            let what = format!("{meeting:?}, at {at}");
+            let disk = prepared(Before::Closed);
+            let places = Arc::new(AtomicUsize::new(0));
+            let (beside, number) = (disk.clone(), Arc::clone(&places));
+            let opened = open(around(meeting.disk(&disk), move || {
+                let name = "LOCK".as_ref();
+                let dir = beside.open_dir("above/db".as_ref()).unwrap();
+                let is_free =
+                    || dir.open(name, Access::Read).is_ok_and(|lock| lock.lock(LockMode::Exclusive).unwrap().is_some());
+                if number.fetch_add(1, Ordering::Relaxed) == at && is_free() {
+                    dir.remove(name).unwrap();
+                }
+            }));
+            if places.load(Ordering::Relaxed) <= at {
+                break;
+            }
+            // Deleted after it was found: the opener makes another one, or is told to try again.
+            let Ok(engine) = opened else {
+                assert_eq!(opened.unwrap_err().kind(), ErrorKind::Locked, "{what}");
+                continue;
+            };
+            assert!(disk.read_file("above/db/LOCK").is_ok(), "{what}: LOCK is gone");
+            assert_eq!(open(meeting.disk(&disk)).unwrap_err().kind(), ErrorKind::Locked, "{what}: a second one");
+            put(&engine, "mine").unwrap();
+            engine.close().unwrap();
+            assert_eq!(keys(&open(Arc::new(disk)).unwrap()), ["mine", "old"], "{what}");
         }
     }
 }
@@ -124,7 +183,6 @@ fn whatever_call_fails_the_next_open_goes_on() {
         for at in 0.. {
             let disk = prepared(before);
             let mut number = 0;
-            let mut hit = None;
             let told = Arc::new(Mutex::new(None));
             let note = Arc::clone(&told);
             let opened = open(watched(Arc::new(disk.clone()), move |call| {
@@ -133,11 +191,9 @@ fn whatever_call_fails_the_next_open_goes_on() {
                     *note.lock().unwrap() = Some(format!("{call:?}"));
                     return Err(io::Error::from_raw_os_error(5));
                 }
-                let _ = matches!(call, DirCall::Sync);
                 Ok(())
             }));
-            hit = told.lock().unwrap().take().or(hit.take());
-            let Some(call) = hit else { break };
+            let Some(call) = told.lock().unwrap().take() else { break };
             let what = format!("{before:?}: {call} fails");
             if let Ok(engine) = &opened {
                 drop(engine.close());

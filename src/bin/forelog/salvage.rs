@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use forelog::disk::LockHeld;
 use forelog::{Engine, Order, Salvaged};
 use serde_json::json;
 
@@ -45,6 +46,9 @@ fn as_text(salvaged: &Salvaged) -> String {
     for bad in &salvaged.bad_files {
         text.push_str(&format!("\nbad file: {}: {}", name(&bad.file), bad.cause));
     }
+    if salvaged.lock != LockHeld::Both {
+        text.push_str(&format!("\n{}", salvaged.lock));
+    }
     for unnamed in &salvaged.unnamed {
         text.push_str(&format!("\nname lost: keyspace number {} is called '{}' now", unnamed.id, unnamed.name));
     }
@@ -63,6 +67,7 @@ fn as_json(salvaged: &Salvaged) -> serde_json::Value {
         "last_lsn": salvaged.last.get(),
         "order": format!("{:?}", salvaged.order).to_lowercase(),
         "complete": salvaged.is_complete(),
+        "lock": salvaged.lock.to_string(),
         "lost": salvaged.lost.iter().map(lost).collect::<Vec<_>>(),
         "bad_files": salvaged.bad_files.iter().map(bad).collect::<Vec<_>>(),
         "unnamed": salvaged.unnamed.iter().map(unnamed).collect::<Vec<_>>(),

@@ -1,6 +1,7 @@
 //! Who owns a database's directory: the steps of `LOCK.md`, which says why each of them is there.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -32,6 +33,16 @@ pub enum LockHeld {
         /// Why it could not be locked.
         why: String,
     },
+}
+
+impl fmt::Display for LockHeld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockHeld::Both => f.write_str("locked"),
+            LockHeld::FileAlone { why } => write!(f, "locked by its LOCK file alone: {why}"),
+            LockHeld::Not { why } => write!(f, "not locked: read while it may be written: {why}"),
+        }
+    }
 }
 
 /// The locks that are held.
