@@ -27,7 +27,7 @@ pub mod sim;
 mod uring;
 
 pub use dir::LockHeld;
-pub(crate) use dir::{Claim, DirHandle, LOCK_NAME, Made, claim, is_nobodys, no_database};
+pub(crate) use dir::{Claim, DirHandle, LOCK_NAME, Made, claim, is_system_name, no_database};
 pub use latch::FailStop;
 pub use layer::{DirCall, Layer, Layered};
 pub use memory::MemoryDisk;

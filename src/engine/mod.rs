@@ -470,7 +470,8 @@ impl Engine {
     /// and receipts get their answer; snapshots that are held stay readable.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
+    /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::mark::Slots;
 use super::place::Place;
 use super::reader::SegmentInfo;
-use crate::disk::{Access, LOCK_NAME, is_nobodys, read_exact_at};
+use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
 use crate::format::history::{FILE_NAME, History};
 use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
@@ -44,7 +44,7 @@ impl Directory {
                 Some((name, None)) if name == mark::FILE_NAME => has_mark = true,
                 Some((name, None)) if name == LOCK_NAME => {}
                 Some((name, None)) if is_temporary(name) => temporary.push(place.path(name)),
-                _ if is_nobodys(&name) => {}
+                _ if is_system_name(&name) => {}
                 _ => strangers.push(name),
             }
         }

@@ -358,7 +358,8 @@ impl Log {
     /// Flushes, ends the incarnation cleanly and releases the lock, for all clones.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
+    /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
     pub fn close(&self) -> Result<()> {
         self.shared().close()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forelog::disk::LockHeld;
+use forelog::disk::{LockHeld, MemoryDisk};
 use forelog::sim::{self, SimDisk};
 use forelog::{Engine, ErrorKind, Options};
 
@@ -199,4 +199,24 @@ fn without_the_lock_on_the_directory_the_first_writer_notices() {
         second.close().unwrap();
         assert_eq!(keys(&ground.open("db").unwrap()), ["a", "b", "c"]);
     }
+}
+
+/// The disk in memory knows directories by themselves as well.
+#[test]
+fn a_disk_in_memory_can_be_pulled_away_like_any_other() {
+    let disk = std::sync::Arc::new(MemoryDisk::new());
+    let open = |name: &str| Options::new().segment_bytes(4096).open_on(std::sync::Arc::clone(&disk) as _, name);
+    let first = open("db").unwrap();
+    put(&first, "before").unwrap();
+    disk.rename_dir("db", "old").unwrap();
+    let second = open("db").unwrap();
+    put(&second, "other").unwrap();
+    put(&first, "after").unwrap();
+    first.close().unwrap();
+    assert_eq!(keys(&open("old").unwrap()), ["after", "before"]);
+    disk.remove_tree("db").unwrap();
+    let (_, error) = commit_until_it_stops(&second);
+    assert!(matches!(error.kind(), ErrorKind::Poisoned | ErrorKind::Indeterminate), "{error:?}");
+    assert_eq!(second.poisoned().expect("it stopped").cause.kind(), ErrorKind::Removed);
+    assert_eq!(keys(&open("db").unwrap()), [""; 0]);
 }

@@ -22,15 +22,15 @@ pub(crate) use lock::LOCK_NAME;
 use lock::Lock;
 pub use lock::LockHeld;
 
-/// Names that file systems, systems and shells put into directories by themselves: a directory that holds nothing else
-/// is empty.
-const NOBODYS: [&str; 4] = ["lost+found", ".snapshot", ".DS_Store", "System Volume Information"];
-const NOBODYS_PREFIXES: [&str; 2] = [".Trash-", ".nfs"];
+/// Names that file systems, operating systems and shells put into directories by themselves. A directory that holds
+/// nothing else is empty.
+const SYSTEM_NAMES: [&str; 4] = ["lost+found", ".snapshot", ".DS_Store", "System Volume Information"];
+const SYSTEM_PREFIXES: [&str; 2] = [".Trash-", ".nfs"];
 
 /// Whether a name says nothing about what a directory is used for.
-pub(crate) fn is_nobodys(name: &OsStr) -> bool {
+pub(crate) fn is_system_name(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    NOBODYS.contains(&&*name) || NOBODYS_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    SYSTEM_NAMES.contains(&&*name) || SYSTEM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// An open directory, and what it was called by who opened it, for messages.
