@@ -92,7 +92,7 @@ mod table;
 mod txn;
 mod words;
 
-pub use disk::IoBackend;
+pub use disk::{IoBackend, LockHeld};
 pub use engine::{CopyReport, Engine, Options};
 pub use index::{Key, Value};
 pub use log::budget::{AtRisk, LossWindow};
@@ -135,8 +135,8 @@ pub mod unstable {
     pub mod disk {
         //! The seam to the storage medium: a small object-safe trait with positional reads and writes.
         pub use crate::disk::{
-            Access, Disk, DiskFile, DiskLock, FailStop, Mapping, MemoryDisk, OsDisk, read_exact_at, write_all_at,
-            write_and_sync,
+            Access, Dir, DirCall, Disk, DiskFile, DiskLock, FailStop, FileId, FileStatus, Layer, Layered, LockMode,
+            Mapping, MemoryDisk, OsDisk, read_exact_at, write_all_at, write_and_sync,
         };
     }
 

@@ -127,7 +127,8 @@ impl Prepared {
     const PIECE: usize = 64 << 10;
 
     fn create(path: &Path) -> std::io::Result<Prepared> {
-        let file = OsDisk.open(path, Access::Create)?;
+        let dir = OsDisk.open_dir(path.parent().unwrap_or(Path::new("")))?;
+        let file = dir.open(path.file_name().unwrap_or_default(), Access::Create)?;
         for at in (0..Self::BYTES).step_by(Self::PIECE) {
             write_all_at(&*file, &[7; Self::PIECE], at)?;
         }

@@ -1,14 +1,16 @@
 //! A disk on which the log costs nothing but the engine's own work: what goes to a segment is dropped, and a flush
 //! takes as long as it is told to.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io::Result;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use forelog::unstable::disk::{Access, Disk, DiskFile, DiskLock, MemoryDisk};
+use forelog::unstable::disk::{
+    Access, Dir, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode, MemoryDisk,
+};
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -45,37 +47,18 @@ impl Still {
 }
 
 impl Disk for Still {
-    fn create_dir(&self, path: &Path) -> Result<()> {
-        self.0.rest.create_dir(path)
+    fn open_dir(&self, path: &Path) -> Result<Arc<dyn Dir>> {
+        Ok(Arc::new(Layered::new(self.0.rest.open_dir(path)?, self.clone())))
     }
+}
 
-    fn list(&self, dir: &Path) -> Result<Vec<OsString>> {
-        self.0.rest.list(dir)
-    }
-
-    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn DiskFile>> {
-        let file = self.0.rest.open(path, access)?;
-        if !path.to_string_lossy().contains(".log") {
-            return Ok(file);
+impl Layer for Still {
+    fn file(&self, name: &OsStr, _: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        if !name.to_string_lossy().contains(".log") {
+            return file;
         }
         let (begun, bytes) = (Instant::now(), AtomicU64::new(0));
-        Ok(Arc::new(Segment { disk: self.clone(), file, begun, bytes, prepared: AtomicBool::new(false) }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.0.rest.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> Result<()> {
-        self.0.rest.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> Result<()> {
-        self.0.rest.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>> {
-        self.0.rest.lock(path)
+        Arc::new(Segment { disk: self.clone(), file, begun, bytes, prepared: AtomicBool::new(false) })
     }
 }
 
@@ -93,6 +76,14 @@ struct Segment {
 impl DiskFile for Segment {
     fn len(&self) -> Result<u64> {
         self.file.len()
+    }
+
+    fn status(&self) -> Result<FileStatus> {
+        self.file.status()
+    }
+
+    fn lock(&self, mode: LockMode) -> Result<Option<Box<dyn DiskLock>>> {
+        self.file.lock(mode)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {

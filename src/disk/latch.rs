@@ -3,20 +3,20 @@
 //! The kernel reports a failed write-back once, marks the pages clean, and answers the next fsync with success. So a
 //! failure is final, and it is so in one place, below everybody who could be tempted to try again.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Access, Disk, DiskFile, DiskLock, IoBackend, Mapping};
+use super::{Access, Dir, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode, Mapping};
 use crate::words::plant::planted;
 use crate::words::sync::Mutex;
 
-/// A disk that stops at the first failure.
+/// A directory that stops at the first failure.
 ///
 /// Once a write, a change of length, a sync or a rename failed, every later call that would change something fails
-/// with that first cause and does not reach the disk below. Reads, listings and locks go on. Clones share the state.
+/// with that first cause and does not reach the directory below. Reads, listings and locks go on. Clones share the state;
+/// a directory in this one has a latch of its own, or none.
 ///
 /// Not final are failed reads, creations and removals, interrupted calls, and whatever happens to a new file before
 /// its first successful [`DiskFile::sync_all`]: nobody relies on such a file yet, so it alone is done for. Nor is a call
@@ -24,13 +24,13 @@ use crate::words::sync::Mutex;
 /// sync of a directory that could not be opened for want of descriptors. It says nothing about what is durable.
 #[derive(Clone, Debug)]
 pub struct FailStop {
-    inner: Arc<dyn Disk>,
+    inner: Arc<dyn Dir>,
     latch: Arc<Latch>,
 }
 
 impl FailStop {
     /// Puts the latch in front of `inner`.
-    pub fn new(inner: Arc<dyn Disk>) -> Self {
+    pub fn new(inner: Arc<dyn Dir>) -> Self {
         FailStop { inner, latch: Arc::default() }
     }
 
@@ -81,6 +81,16 @@ impl Latch {
     }
 }
 
+/// Whether a rename that failed so has left both names as they were. POSIX says it of every error but EIO; of the others
+/// these are the ones that pass, and a file system of the network may not know what its server did.
+fn is_refused_rename(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let passes = [OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    passes.contains(&error.kind()) || (cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
+}
+
 impl Latch {
     /// [`Latch::watch`], but for errors by which the call has done nothing.
     fn watch_unless<T>(&self, is_refusal: fn(&io::Error) -> bool, result: io::Result<T>) -> io::Result<T> {
@@ -91,59 +101,60 @@ impl Latch {
     }
 }
 
-/// Whether a rename that failed so has left both names as they were. POSIX says it of every error but EIO; of the others
-/// these are the ones that pass, and a file system of the network may not know what its server did.
-fn is_refused_rename(error: &io::Error) -> bool {
-    use io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let passes = [OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
-    passes.contains(&error.kind()) || is_out_of_descriptors(error)
-}
-
-/// Of the two calls that sync a directory only its open gives these errors: the fsync was not asked for.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
-}
-
-impl Disk for FailStop {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.latch.check()?;
-        self.inner.create_dir(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        self.inner.list(dir)
-    }
-
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+impl Dir for FailStop {
+    fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let fresh = access == Access::Create;
         if fresh {
             self.latch.check()?;
         }
-        let inner = self.inner.open(path, access)?;
+        let inner = self.inner.open(name, access)?;
         let shared = Arc::clone(&self.latch);
         let file = File { inner, shared, own: Latch::default(), fresh: fresh.into(), syncing: Mutex::new(()) };
         Ok(Arc::new(file))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         self.latch.check()?;
         self.latch.watch_unless(is_refused_rename, self.inner.rename(from, to))
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
         self.latch.check()?;
-        self.inner.remove(path)
+        self.inner.remove(name)
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.latch.check()?;
-        self.latch.watch_unless(is_out_of_descriptors, self.inner.sync_dir(dir))
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        self.inner.list()
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.inner.lock(path)
+    fn sync(&self) -> io::Result<()> {
+        self.latch.check()?;
+        self.latch.watch(self.inner.sync())
+    }
+
+    fn sync_name(&self) -> io::Result<()> {
+        self.latch.check()?;
+        self.latch.watch(self.inner.sync_name())
+    }
+
+    fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>> {
+        if access == Access::Create {
+            self.latch.check()?;
+        }
+        self.inner.child(name, access)
+    }
+
+    fn remove_child(&self, name: &OsStr) -> io::Result<()> {
+        self.latch.check()?;
+        self.inner.remove_child(name)
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.inner.lock(mode)
+    }
+
+    fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
+        self.inner.id_of(name)
     }
 
     fn io(&self) -> IoBackend {
@@ -175,6 +186,14 @@ impl File {
 impl DiskFile for File {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        self.inner.status()
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.inner.lock(mode)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

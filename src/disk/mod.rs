@@ -1,18 +1,24 @@
 //! The seam to the storage medium: a small object-safe trait with positional reads and writes.
 //!
-//! Nothing in the crate touches the operating system's files except through [`Disk`] and [`DiskFile`]. [`OsDisk`] is
-//! the real one; [`MemoryDisk`] keeps nothing; with the feature `sim`, [`sim::SimDisk`] is one in memory that loses what was not synced.
+//! Nothing in the crate touches the operating system's files except through [`Disk`], [`Dir`] and [`DiskFile`].
+//! [`OsDisk`] is the real one; [`MemoryDisk`] keeps nothing; with the feature `sim`, [`sim::SimDisk`] is one in memory
+//! that loses what was not synced.
 //!
-//! Failures are plain [`std::io::Error`]s; what they mean for the log is decided above.
+//! A database is a directory that was opened once, not a path: a [`Disk`] opens it, and everything else goes through the
+//! [`Dir`]. Failures are plain [`std::io::Error`]s; what they mean is decided above. Below the engine and the log, and on
+//! these traits alone, stands `dir`: the directory of a database with its lock (`LOCK.md`).
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use crate::words::plant::planted;
 
+mod dir;
 mod latch;
+mod layer;
 mod memory;
 mod os;
 #[cfg(feature = "sim")]
@@ -20,7 +26,12 @@ pub(crate) mod sim;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 mod uring;
 
+pub use dir::LockHeld;
+pub(crate) use dir::{Claim, DirHandle, LOCK_NAME, Made, claim, is_system_name, no_database};
 pub use latch::FailStop;
+#[cfg(feature = "unstable")]
+pub use layer::DirCall;
+pub use layer::{Layer, Layered};
 pub use memory::MemoryDisk;
 pub use os::OsDisk;
 
@@ -59,45 +70,98 @@ pub(crate) fn operating_system(io_uring: bool) -> Arc<dyn Disk> {
 }
 
 /// A file system, or something that behaves like one.
-///
-/// All methods may be called from any thread. A created, renamed or removed name is durable only after
-/// [`Disk::sync_dir`] on its directory.
 pub trait Disk: Send + Sync + Debug {
-    /// Creates a directory (and missing parents) for its owner only; succeeds if it is there already.
-    fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// The names in a directory, in no particular order.
-    fn list(&self, dir: &Path) -> io::Result<Vec<std::ffi::OsString>>;
-    /// Opens a file.
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a directory that is there. What becomes of `path` afterwards is nothing to the [`Dir`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`], [`io::ErrorKind::NotADirectory`], and whatever the system says.
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>>;
+}
+
+/// An open directory: the same one for as long as it is open, also when it is renamed, when a symbolic link that led to
+/// it moves, or when another directory takes its name. In a directory that was removed nothing can be created.
+///
+/// Names are single components; anything else is [`io::ErrorKind::InvalidInput`]. No call reaches into another directory.
+/// All methods may be called from any thread. A created, renamed or removed name is durable only after [`Dir::sync`].
+pub trait Dir: Send + Sync + Debug {
+    /// Opens a regular file.
+    fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// Renames a file, replacing `to` atomically if it exists.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
     /// Removes a file's name.
-    fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Removes an empty directory. Asked for only where the creation of a database fails; a disk that does not offer
-    /// it leaves the directory there.
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let _ = path;
-        Err(io::ErrorKind::Unsupported.into())
-    }
-    /// Makes the names in a directory durable.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the exclusive lock on `path`, creating the file if needed; `None` if somebody else holds it. The lock
-    /// is held until the value is dropped or the process ends.
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
-    /// How [`DiskFile::submit`] is done.
+    fn remove(&self, name: &OsStr) -> io::Result<()>;
+    /// The names in the directory, in no particular order.
+    fn list(&self) -> io::Result<Vec<OsString>>;
+    /// Makes the names in the directory durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Makes the directory's own name durable: syncs the directory that it is in.
+    fn sync_name(&self) -> io::Result<()>;
+    /// Opens a directory in this one; with [`Access::Create`] a new one, for its owner only, which fails if the name
+    /// exists.
+    fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>>;
+    /// Removes an empty directory in this one.
+    fn remove_child(&self, name: &OsStr) -> io::Result<()>;
+    /// Locks the directory itself; `None` if it is locked in a way that excludes this one.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where directories cannot be locked.
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>>;
+    /// Which file `name` leads to.
+    fn id_of(&self, name: &OsStr) -> io::Result<FileId>;
+    /// How [`DiskFile::submit`] is done on files of this directory.
     fn io(&self) -> IoBackend {
         IoBackend::Calls { why: None }
     }
 }
 
-/// An exclusive lock, held until dropped.
+/// Tells files apart, whatever they are called. Where the system has no such thing, all are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub struct FileId {
+    /// The file system.
+    pub device: u64,
+    /// The file in it.
+    pub inode: u64,
+}
+
+/// What an open file is called by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileStatus {
+    /// Which file it is.
+    pub id: FileId,
+    /// How many names lead to it; 0: it was removed, and goes when it is closed.
+    pub links: u64,
+}
+
+/// Whom a lock excludes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockMode {
+    /// Everyone else.
+    Exclusive,
+    /// Those who want it exclusively.
+    Shared,
+}
+
+/// A lock, held until it is dropped or the process ends. It belongs to what was locked, not to its name.
 pub trait DiskLock: Send + Sync + Debug {}
+
+/// Refuses what is no single component of a path.
+pub(crate) fn check_name(name: &OsStr) -> io::Result<()> {
+    let mut components = Path::new(name).components();
+    match (components.next(), components.next()) {
+        (Some(Component::Normal(only)), None) if only == name => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file in this directory")),
+    }
+}
 
 /// An open file.
 #[allow(clippy::len_without_is_empty, reason = "an empty file is no state of its own here")]
 pub trait DiskFile: Send + Sync + Debug {
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Which file it is, and whether it still has a name.
+    fn status(&self) -> io::Result<FileStatus>;
+    /// Locks the file; `None` if it is locked in a way that excludes this one. The file stays open meanwhile.
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>>;
     /// Reads into `buffer` from `offset`; may read less, and reads nothing only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes from `bytes` at `offset`; may write less.

@@ -1,86 +1,67 @@
 //! The operating system's files: the only place in the crate that names `std::fs`.
 
-use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fmt::Debug;
+use std::fs::{File, TryLockError};
 use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Access, Disk, DiskFile, DiskLock, Mapping};
+use super::{Dir, Disk, DiskFile, DiskLock, FileStatus, IoBackend, LockMode, Mapping};
 use crate::words::process;
+
+#[cfg(not(unix))]
+mod elsewhere;
+#[cfg(unix)]
+mod unix;
+
+#[cfg(not(unix))]
+pub(super) use elsewhere::OsDir;
+#[cfg(unix)]
+pub(super) use unix::OsDir;
 
 /// The operating system's file system.
 ///
 /// What it creates is for its owner alone: files have mode 0600 and directories 0700, where there are modes. On macOS
-/// a sync is `F_FULLFSYNC`. On Windows [`Disk::sync_dir`] does nothing: NTFS journals names, and cannot be asked to.
+/// a sync is `F_FULLFSYNC`.
+///
+/// On Unix a directory is a descriptor, and every call on it begins there. Elsewhere it is its absolute path as it was
+/// when it was opened, and a handle that is kept open meanwhile: on Windows the directory can then be neither renamed
+/// nor removed, nor can a file that is open. There a directory cannot be locked, files are not told apart, and
+/// [`Dir::sync`] does nothing: NTFS journals names, and cannot be asked to.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct OsDisk;
 
 impl Disk for OsDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(here_if_empty(path))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        std::fs::read_dir(here_if_empty(dir))?.map(|entry| entry.map(|entry| entry.file_name())).collect()
-    }
-
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OsFile::open(path, access)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
-    }
-
-    #[cfg(not(windows))]
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_dir(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(here_if_empty(dir))?.sync_all()
-    }
-
-    #[cfg(windows)]
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
-        process::watch_forks();
-        // The file is never removed: whoever holds it open would lock one file, and whoever comes next another.
-        let file = private().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(OsLock { file, generation: process::generation() }))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>> {
+        Ok(Arc::new(OsDir::open_path(path, None)?))
     }
 }
 
-/// Options for files that only their owner may use.
-fn private() -> OpenOptions {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
+/// How the files of a directory are handed out, where that is not as they are.
+pub(super) trait Files: Debug + Send + Sync {
+    fn wrap(&self, file: OsFile) -> Arc<dyn DiskFile>;
+    fn io(&self) -> IoBackend;
 }
 
 /// The parent of a bare relative name is the empty path, which no system call takes.
 fn here_if_empty(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+/// Locks an open file, or directory.
+fn lock(file: File, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+    process::watch_forks();
+    let locked = match mode {
+        LockMode::Exclusive => file.try_lock(),
+        LockMode::Shared => file.try_lock_shared(),
+    };
+    match locked {
+        Ok(()) => Ok(Some(Box::new(OsLock { file, generation: process::generation() }))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// The lock is the open file's. A child that was forked meanwhile has that file open, too: closing it here would leave
@@ -105,27 +86,24 @@ impl DiskLock for OsLock {}
 #[derive(Debug)]
 pub(super) struct OsFile(pub(super) File);
 
-impl OsFile {
-    pub(super) fn open(path: &Path, access: Access) -> io::Result<Self> {
-        let mut options = private();
-        options.read(true);
-        match access {
-            Access::Read => {}
-            Access::Write => _ = options.write(true),
-            // O_EXCL: neither truncates a file nor follows a symbolic link.
-            Access::Create => _ = options.write(true).create_new(true),
-        }
-        // Opening a FIFO would wait for its other end.
-        if access != Access::Create && !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        Ok(OsFile(options.open(path)?))
-    }
-}
-
 impl DiskFile for OsFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    #[cfg(unix)]
+    fn status(&self) -> io::Result<FileStatus> {
+        unix::status(&self.0)
+    }
+
+    #[cfg(not(unix))]
+    fn status(&self) -> io::Result<FileStatus> {
+        Ok(FileStatus { id: super::FileId::default(), links: 1 })
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        // The same open file, which the lock belongs to.
+        lock(self.0.try_clone()?, mode)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -1,11 +1,10 @@
 //! The operating system's files, with a write and the sync behind it as one submission to io_uring.
 //!
 //! One request is under way at a time, from its submission to its last completion: that of whoever has the right to
-//! sync. All other calls are those of [`OsDisk`], a write without a sync too: it ends in the page cache, where there is
+//! sync. All other calls are those of [`OsDisk`](super::OsDisk), a write without a sync too: it ends in the page cache, where there is
 //! nothing to wait for. Where the kernel refuses a ring, or a ring fails before it took a request, ordinary calls are
-//! made instead, and [`Disk::io`] says why.
+//! made instead, and [`Dir::io`] says why.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -13,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
-use super::os::OsFile;
-use super::{Access, Disk, DiskFile, DiskLock, IoBackend, Mapping, OsDisk};
+use super::os::{Files, OsDir, OsFile};
+use super::{Dir, Disk, DiskFile, DiskLock, FileStatus, IoBackend, LockMode, Mapping};
 use crate::words::process;
 use crate::words::sync::Mutex;
 
@@ -35,41 +34,22 @@ impl UringDisk {
 }
 
 impl Disk for UringDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.create_dir(path)
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>> {
+        let files: Arc<dyn Files> = Arc::new(UringFiles(Arc::clone(&self.ring)));
+        Ok(Arc::new(OsDir::open_path(path, Some(files))?))
     }
+}
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        OsDisk.list(dir)
-    }
+#[derive(Debug)]
+struct UringFiles(Arc<Ring>);
 
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let ring = Arc::clone(&self.ring);
-        Ok(Arc::new(UringFile { file: OsFile::open(path, access)?, ring }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        OsDisk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove_dir(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        OsDisk.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
-        OsDisk.lock(path)
+impl Files for UringFiles {
+    fn wrap(&self, file: OsFile) -> Arc<dyn DiskFile> {
+        Arc::new(UringFile { file, ring: Arc::clone(&self.0) })
     }
 
     fn io(&self) -> IoBackend {
-        match self.ring.refusal() {
+        match self.0.refusal() {
             None => IoBackend::IoUring,
             Some(why) => IoBackend::Calls { why: Some(why.to_owned()) },
         }
@@ -85,6 +65,14 @@ struct UringFile {
 impl DiskFile for UringFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        self.file.status()
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.file.lock(mode)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -17,9 +17,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-#[cfg(feature = "unstable")]
-use crate::disk::Disk;
-use crate::disk::{IoBackend, OsDisk};
+use crate::disk::{Disk, IoBackend, Layered, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
@@ -100,7 +98,7 @@ impl Engine {
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
-        open::verify(Arc::new(OsDisk), dir.as_ref())
+        open::verify(&OsDisk, dir.as_ref())
     }
 
     /// [`Engine::verify`], reading no faster than `options` says: for a disk that others need meanwhile.
@@ -108,7 +106,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::verify`]; [`ErrorKind::InvalidInput`] if the rate is zero.
     pub fn verify_with(dir: impl AsRef<Path>, options: ScrubOptions) -> Result<Recovery> {
-        open::verify(Arc::new(log::Paced::new(Arc::new(OsDisk), options)?), dir.as_ref())
+        open::verify(&Layered::new(Arc::new(OsDisk) as Arc<dyn Disk>, log::Paced::new(options)?), dir.as_ref())
     }
 
     /// Saves what can be proven whole of the database in `from`, which may be in any state, into a new database in `to`.
@@ -436,7 +434,8 @@ impl Engine {
     ///   ([`Options::segment_bytes`]) fit the limit.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
+    /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::format::batch::Batch;
 use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::{self, Recovery};
@@ -12,16 +12,18 @@ use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::types::Lsn;
 
-/// Opens the log and rebuilds the index from it.
-pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {
-    let (handle, index) =
-        loaded(&settings, |visit| log::open_for(disk, dir, settings.clone(), &mut |lsn, payload| visit(lsn, payload)))?;
+/// Claims the directory, opens the log in it, and rebuilds the index from that.
+pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {
+    settings.check()?;
+    let (handle, index) = disk::claim(disk, dir, settings.create, |claim| {
+        loaded(&settings, |visit| log::open_for(claim, settings.clone(), &mut |lsn, payload| visit(lsn, payload)))
+    })?;
     let pipeline = Pipeline::new(index, Arc::clone(handle.shared()), settings);
     Ok((pipeline, handle))
 }
 
 /// Reads and checks the database in `dir` as an open would, changing nothing.
-pub(super) fn verify(disk: Arc<dyn Disk>, dir: &Path) -> Result<Recovery> {
+pub(super) fn verify(disk: &dyn Disk, dir: &Path) -> Result<Recovery> {
     let (report, _) = loaded(&Settings::default(), |visit| log::verify(disk, dir, visit))?;
     Ok(report)
 }

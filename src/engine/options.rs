@@ -73,8 +73,9 @@ impl Options {
         self.on(disk, dir.as_ref())
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
     pub(super) fn on(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Engine> {
-        let (pipeline, log) = open::open(disk, dir, self.settings)?;
+        let (pipeline, log) = open::open(&*disk, dir, self.settings)?;
         Ok(Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) })
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Engine, Options};
-use crate::disk::Disk;
+use crate::disk::{Disk, LockHeld};
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
 use crate::log::Patience;
 use crate::log::salvage::{self, BadFile, Completeness, Found, Gap};
@@ -33,6 +33,8 @@ pub struct Salvaged {
     pub bad_files: Vec<BadFile>,
     /// Keyspaces whose creation is lost: their contents, or what is left of them, are under a made-up name.
     pub renamed: Vec<RenamedKeyspace>,
+    /// How the damaged database was locked meanwhile: if not at all, it was read while it may have been written.
+    pub lock: LockHeld,
 }
 
 impl Salvaged {
@@ -58,7 +60,7 @@ pub(super) fn salvage(disk: Arc<dyn Disk>, from: &Path, to: &Path) -> Result<Sal
     let source = Arc::clone(&disk);
     let begin = move || Saver::new(Arc::clone(&disk), to);
     let mut saver: Option<Saver> = None;
-    let found = salvage::salvage(source, from, &mut |lsn, payload| {
+    let found = salvage::salvage(&*source, from, &mut |lsn, payload| {
         // Created with the first record: what holds nothing to salvage leaves no empty database behind.
         let saver = match &mut saver {
             Some(saver) => saver,
@@ -75,7 +77,7 @@ pub(super) fn salvage(disk: Arc<dyn Disk>, from: &Path, to: &Path) -> Result<Sal
 
 /// Refuses a place where something is.
 pub(super) fn refuse_if_used(disk: &dyn Disk, to: &Path) -> Result<()> {
-    match disk.list(to) {
+    match disk.open_dir(to).and_then(|dir| dir.list()) {
         Ok(names) if names.is_empty() => Ok(()),
         Ok(_) => Err(Error::invalid_input(format!("{} is not empty: choose a new directory", to.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -179,8 +181,8 @@ impl Saver {
         self.engine.flush()?;
         self.engine.close()?;
         let completeness = found.completeness(self.last);
-        let Found { lost, bad_files, .. } = found;
+        let Found { lost, bad_files, lock, .. } = found;
         let (commits, last, renamed) = (self.commits, self.last, self.renamed);
-        Ok(Salvaged { commits, last, completeness, lost, bad_files, renamed })
+        Ok(Salvaged { commits, last, completeness, lost, bad_files, renamed, lock })
     }
 }

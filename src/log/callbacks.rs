@@ -92,7 +92,7 @@ impl Callbacks {
 impl Shared {
     /// Has `callback` called with the verdict on `lsn`.
     pub(crate) fn watch(&self, lsn: u64, callback: Callback) -> Result<()> {
-        let failed = |error| Error::io("start the callback thread for", &self.place.dir, error);
+        let failed = |error| Error::io("start the callback thread for", self.place.dir(), error);
         let me = std::sync::Weak::clone(&self.me);
         let died = move |panicked: &_| {
             if let Some(log) = me.upgrade() {

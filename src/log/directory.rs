@@ -7,16 +7,13 @@ use std::path::{Path, PathBuf};
 use super::mark::Slots;
 use super::place::Place;
 use super::reader::SegmentInfo;
-use crate::disk::{Access, Disk, read_exact_at};
+use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
 use crate::format::history::{FILE_NAME, History};
 use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
 use crate::format::{FORMAT_VERSION, Refusal, features};
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
 use crate::words::types::Lsn;
-
-/// The lock file's name.
-pub(crate) const LOCK_NAME: &str = "LOCK";
 
 /// A log's directory with a HISTORY.
 #[derive(Debug)]
@@ -32,13 +29,14 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Reads the directory; `None` if it is empty, save for what a creation that was cut off may leave.
+    /// Reads the directory; `None` if it is empty, save for what a creation that was cut off may leave, and for what
+    /// systems put into any directory.
     pub(crate) fn load(place: &Place) -> Result<Option<Directory>> {
         let mut bases = Vec::new();
         let mut temporary = Vec::new();
         let mut strangers = Vec::new();
         let (mut has_history, mut has_mark) = (false, false);
-        for name in place.disk.list(&place.dir).map_err(|error| Error::io("list", &place.dir, error))? {
+        for name in place.handle().list()? {
             let known = name.to_str().map(|name| (name, base_of(name)));
             match known {
                 Some((_, Some(base))) => bases.push(base),
@@ -46,6 +44,7 @@ impl Directory {
                 Some((name, None)) if name == mark::FILE_NAME => has_mark = true,
                 Some((name, None)) if name == LOCK_NAME => {}
                 Some((name, None)) if is_temporary(name) => temporary.push(place.path(name)),
+                _ if is_system_name(&name) => {}
                 _ => strangers.push(name),
             }
         }
@@ -59,7 +58,7 @@ impl Directory {
                     ErrorKind::NotADatabase,
                     format!(
                         "{} holds other files ({}) and no forelog database: choose an empty directory",
-                        place.dir.display(),
+                        place.dir().display(),
                         stranger.display()
                     ),
                 ));
@@ -115,7 +114,7 @@ pub(super) fn read_info(place: &Place, base: u64) -> Result<SegmentInfo> {
     let path = place.path(&crate::format::segment::file_name(base));
     let damaged = |cause, error: io::Error| Error::damaged(&path, Lsn::new(base), cause).with_source(error);
     let unreadable = |error| Error::unreadable(&path, Lsn::new(base), error);
-    let file = place.disk.open(&path, Access::Read).map_err(unreadable)?;
+    let file = place.open(&path, Access::Read).map_err(unreadable)?;
     let length = file.len().map_err(unreadable)?;
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     read_exact_at(&*file, &mut bytes, 0).map_err(|error| match error.kind() {

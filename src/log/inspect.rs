@@ -8,7 +8,7 @@ use super::open;
 use super::place::Place;
 use super::reader::FrameReader;
 use super::recover::Recovery;
-use crate::disk::{Disk, FailStop, OsDisk};
+use crate::disk::{DirHandle, Disk, OsDisk};
 use crate::format::mark::Mark;
 use crate::format::verdict::FrameState;
 use crate::words::error::{Error, Result};
@@ -19,8 +19,9 @@ use crate::words::types::{Incarnation, Lsn};
 ///
 /// # Errors
 /// The first damage, by segment, LSN and cause; why there is nothing to check; and whatever `visit` returns.
+#[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
 pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
-    open::verify(disk, dir, visit)
+    open::verify(&*disk, dir, visit)
 }
 
 /// One frame, as `dump` shows it.
@@ -64,7 +65,7 @@ pub struct DumpedMark {
 /// # Errors
 /// If the directory holds no log.
 pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
-    let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.as_ref().to_owned() };
+    let place = Place::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
     let directory = open::load_existing(&place)?;
     let dumped = |(slot, mark): &(u64, Mark)| DumpedMark {
         slot: *slot,
@@ -84,14 +85,14 @@ pub fn dump<E: From<Error>>(
     dir: impl AsRef<Path>,
     mut show: impl FnMut(&DumpedFrame) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let place = Place { disk: Arc::new(FailStop::new(Arc::new(OsDisk))), dir: dir.as_ref().to_owned() };
+    let place = Place::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
     let directory = open::load_existing(&place)?;
     for info in directory.segments.values().flatten() {
         let unreadable = |error| Error::unreadable(&info.path, Lsn::new(info.base()), error);
         // A segment that was cut when its incarnation ended is shorter than its header says.
         let mut info = info.clone();
         info.end = info.end.min(info.base() + info.length);
-        let mut reader = FrameReader::open(&*place.disk, &info).map_err(unreadable)?;
+        let mut reader = FrameReader::open(&place, &info).map_err(unreadable)?;
         let mut position = info.first_frame();
         while position < info.end
             && let Some(start) = info.place(position)

@@ -85,7 +85,7 @@ impl Shared {
 
     fn new_life(&self, lives: &Lives) -> Result<Life> {
         let random = || entropy::bytes::<8>().map(u64::from_le_bytes);
-        let no_random = |error| Error::io("draw random numbers for", &self.place.dir, error);
+        let no_random = |error| Error::io("draw random numbers for", self.place.dir(), error);
         let number = lives.history.next_number();
         let mut nonce = random().map_err(no_random)?;
         let mut key = random().map_err(no_random)?;
@@ -100,10 +100,20 @@ impl Shared {
         grown.min(self.settings.segment_bytes)
     }
 
-    /// What to tell of an error outside the flush path. It is final only if the disk's fail-stop latch has closed; then
-    /// it poisons the log. The caller wakes the waiters as soon as it holds no lock ([`Shared::tell_if_poisoned`]).
+    /// Refuses to go on if a segment that is written to, or will be, was removed: what is written to it is gone with the
+    /// process. Asked where files are opened or replaced anyway, never by a commit.
+    pub(crate) fn check_segments(&self) -> Result<()> {
+        let segments: Vec<_> = self.core.lock().tail.segments.iter().cloned().collect();
+        segments.iter().try_for_each(|segment| self.place.handle().check_linked(&**segment.file(), segment.path()))
+    }
+
+    /// What to tell of an error outside the flush path. It is final only if the disk's fail-stop latch has closed, or if a
+    /// file was removed under the open log; then it poisons the log. The caller wakes the waiters as soon as it holds no
+    /// lock ([`Shared::tell_if_poisoned`]).
     pub(crate) fn note_failure(&self, error: Error) -> Error {
-        if self.place.disk.failure().is_none() {
+        // What failed because files were removed says so, and not only what that led to.
+        let error = self.check_segments().err().unwrap_or(error);
+        if error.kind() != ErrorKind::Removed && self.place.disk().failure().is_none() {
             return error;
         }
         self.stop(error);
@@ -170,6 +180,7 @@ impl Shared {
             let last = core.tail.segments.back().cloned();
             (last.ok_or_else(|| self.refusal())?, core.prepared)
         };
+        self.check_segments().map_err(|error| self.note_failure(error))?;
         let identity = Identity { base: last.limit(), ..last.identity() };
         Segment::create(&self.place, identity, self.segment_size(prepared), last.base())
             .map_err(|error| self.note_failure(error))
@@ -216,7 +227,7 @@ impl Shared {
         // Who failed elsewhere does not wait for a write in flight. It must not land after the lock is gone.
         drop(self.writer.lock());
         let result = flushed.and_then(|()| if self.poisoned().is_some() { Ok(()) } else { self.end() });
-        self.lock.lock().take();
+        self.place.handle().unlock();
         // Last, because it runs wakers, which are a user's code.
         self.end_waits();
         match self.poisoned() {
@@ -257,7 +268,7 @@ impl Shared {
         let (runs, mourns) = (Arc::clone(self), Arc::clone(self));
         let died = move |panicked: &_| mourns.poison_by_panic(name, panicked);
         let started = spawn_guarded(name, move || body(&runs), died);
-        started.map_err(|error| Error::io("start a background thread for", &self.place.dir, error))
+        started.map_err(|error| Error::io("start a background thread for", self.place.dir(), error))
     }
 
     fn stop_threads(&self) {
@@ -281,6 +292,7 @@ impl Shared {
     fn end(&self) -> Result<()> {
         let Some(&(_, begin)) = self.incarnation.get() else { return Ok(()) };
         let mut lives = self.lives.lock();
+        self.check_segments()?;
         let end = self.positions.durable().max(begin);
         let Lives { history, catalogue, .. } = &mut *lives;
         let prepared = Lsn::new(catalogue.last().map_or(begin, |last| last.header.limit()));

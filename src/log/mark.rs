@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::place::Place;
 use super::shared::{Core, Shared};
-use crate::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
+use crate::disk::{Access, DiskFile, read_exact_at, write_all_at};
 use crate::format::history::History;
 use crate::format::mark::{FILE_NAME, Mark, SLOT, SLOT_LEN, SLOTS};
 use crate::words::clock::{self, Moment};
@@ -91,6 +91,10 @@ impl Shared {
     pub(crate) fn write_mark(&self) {
         let durable = Lsn::new(self.positions.durable());
         // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
+        if let Err(error) = self.check_segments() {
+            self.note_failure(error);
+            self.tell_if_poisoned();
+        }
         let stopped = self.core.lock().stopped;
         let mut mark = self.mark.lock();
         let Some(MarkFile { file, last }) = mark.as_mut().filter(|_| !stopped) else {
@@ -150,7 +154,7 @@ impl Slots {
     /// error that says nothing about the medium must not make the proof disappear for one open.
     pub(crate) fn read(place: &Place) -> Result<Self> {
         let path = place.path(FILE_NAME);
-        let file = match place.disk.open(&path, Access::Read) {
+        let file = match place.open(&path, Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Slots::default()),
             Err(error) if is_not_the_mediums(&error) => return Err(Error::io("read", &path, error)),

@@ -30,7 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::{self, Disk, IoBackend, OsDisk};
+use crate::disk::{self, Claim, Disk, IoBackend, OsDisk};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
 use crate::words::error::{Error, Result};
@@ -108,7 +108,7 @@ impl LogOptions {
     /// As [`Log::open`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Log> {
         let disk = disk::operating_system(self.settings.io_uring);
-        self.on(disk, dir.as_ref())
+        self.on(&*disk, dir.as_ref())
     }
 
     /// Opens the log on a disk of your own.
@@ -116,13 +116,17 @@ impl LogOptions {
     /// # Errors
     /// As [`Log::open`].
     #[cfg(feature = "unstable")]
+    #[allow(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
     pub fn open_on(self, disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Log> {
-        self.on(disk, dir.as_ref())
+        self.on(&*disk, dir.as_ref())
     }
 
-    fn on(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Log> {
-        let shared = open::open(disk, dir, self.settings, &mut |_, _| Ok(()))?;
-        Ok(Log { handle: Arc::new(Handle(shared)) })
+    fn on(self, disk: &dyn Disk, dir: &Path) -> Result<Log> {
+        self.settings.check()?;
+        let handle = disk::claim(disk, dir, self.settings.create, |claim| {
+            open_for(claim, self.settings.clone(), &mut |_, _| Ok(()))
+        })?;
+        Ok(Log { handle: Arc::new(handle) })
     }
 }
 
@@ -174,14 +178,9 @@ impl Drop for Handle {
     }
 }
 
-/// Opens a log for a layer above, which replays the records that `visit` is shown.
-pub(crate) fn open_for(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
-    settings: Settings,
-    visit: &mut recover::Visitor<'_>,
-) -> Result<Handle> {
-    open::open(disk, dir, settings, visit).map(Handle)
+/// Opens a log for a layer above, which owns the directory, and replays the records that `visit` is shown.
+pub(crate) fn open_for(claim: Claim<'_>, settings: Settings, visit: &mut recover::Visitor<'_>) -> Result<Handle> {
+    open::open(claim, settings, visit).map(Handle)
 }
 
 impl Log {
@@ -201,7 +200,7 @@ impl Log {
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
-        open::verify(Arc::new(OsDisk), dir.as_ref(), &mut |_, _| Ok(()))
+        open::verify(&OsDisk, dir.as_ref(), &mut |_, _| Ok(()))
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -399,7 +398,8 @@ impl Log {
     /// same.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
+    /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
     pub fn close(&self) -> Result<()> {
         self.shared().close_and_drain()
     }

@@ -2,7 +2,7 @@
 
 use super::record_end::first_end;
 use super::shared::{Lives, Shared};
-use crate::disk::{Access, Disk};
+use crate::disk::Access;
 use crate::format::WORD;
 use crate::format::history::History;
 use crate::words::error::{Error, ErrorKind, Result};
@@ -78,7 +78,7 @@ impl Shared {
         if self.core.lock().stopped {
             return Err(self.refusal());
         }
-        self.place.save(history).map_err(|error| self.note_failure(error))
+        self.check_segments().and_then(|()| self.place.save(history)).map_err(|error| self.note_failure(error))
     }
 
     /// Removes segments whose records all lie at or below `up_to`, which must be the LSN of a durable record (O6).
@@ -123,7 +123,7 @@ impl Shared {
         let mut removed = Ok(());
         for info in &gone {
             if planted!("race-recycled-under-a-reader") {
-                let _ = self.place.disk.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
+                let _ = self.place.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
             }
             // HISTORY says that they are retired: what cannot be removed now goes with the next open.
             removed = removed.and(self.place.remove(&info.path));

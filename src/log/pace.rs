@@ -1,13 +1,12 @@
 //! Reading no faster than asked for: the pace of a scrub, and a disk that keeps it, for `verify`.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::scrub::ScrubOptions;
-use crate::disk::{Access, Disk, DiskFile, DiskLock};
+use crate::disk::{Access, DiskFile, DiskLock, FileStatus, Layer, LockMode};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, Result};
 use crate::words::sync::{Condvar, Mutex};
@@ -38,12 +37,9 @@ impl Pace {
     }
 }
 
-/// A disk whose files are read, all together, no faster than the rate.
-#[derive(Debug)]
-pub(crate) struct Paced {
-    inner: Arc<dyn Disk>,
-    gate: Arc<Gate>,
-}
+/// Has the files of a disk read, all together, no faster than the rate.
+#[derive(Clone, Debug)]
+pub(crate) struct Paced(Arc<Gate>);
 
 #[derive(Debug)]
 struct Gate {
@@ -63,39 +59,15 @@ impl Gate {
 }
 
 impl Paced {
-    pub(crate) fn new(inner: Arc<dyn Disk>, options: ScrubOptions) -> Result<Self> {
+    pub(crate) fn new(options: ScrubOptions) -> Result<Self> {
         let pace = Mutex::new(Pace::new(options)?);
-        Ok(Paced { inner, gate: Arc::new(Gate { pace, time: Condvar::new() }) })
+        Ok(Paced(Arc::new(Gate { pace, time: Condvar::new() })))
     }
 }
 
-impl Disk for Paced {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        self.inner.list(dir)
-    }
-
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(File { inner: self.inner.open(path, access)?, gate: Arc::clone(&self.gate) }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.inner.lock(path)
+impl Layer for Paced {
+    fn file(&self, _: &OsStr, _: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(File { inner: file, gate: Arc::clone(&self.0) })
     }
 }
 
@@ -109,6 +81,14 @@ struct File {
 impl DiskFile for File {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        self.inner.status()
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.inner.lock(mode)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -1,65 +1,78 @@
-//! The log's directory: where its files are, and how HISTORY is replaced.
+//! The log's files in the directory of the database, and how HISTORY is replaced.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Access, Disk, DiskFile, FailStop, read_exact_at, write_all_at};
+use crate::disk::{Access, Dir, DirHandle, DiskFile, FailStop};
 use crate::format::history::{FILE_NAME, History, TEMPORARY_NAME};
 use crate::words::error::{Error, Result};
-use crate::words::plant::planted;
 
-/// A directory on a disk.
+/// The directory that a log is in. A file is named by its path, for messages; only its last component counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) disk: Arc<FailStop>,
-    pub(crate) dir: PathBuf,
+    handle: Arc<DirHandle>,
+}
+
+fn name_of(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 impl Place {
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+    pub(crate) fn new(handle: Arc<DirHandle>) -> Self {
+        Place { handle }
     }
 
-    pub(crate) fn sync_dir(&self) -> Result<()> {
-        if planted!("skip-dir-fsync") {
-            return Ok(());
-        }
-        self.disk.sync_dir(&self.dir).map_err(|error| Error::io("sync directory", &self.dir, error))
+    pub(crate) fn handle(&self) -> &DirHandle {
+        &self.handle
+    }
+
+    pub(crate) fn disk(&self) -> &FailStop {
+        self.handle.dir()
+    }
+
+    /// What the directory is called in messages.
+    pub(crate) fn dir(&self) -> &Path {
+        self.handle.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.handle.path_of(name.as_ref())
+    }
+
+    pub(crate) fn open(&self, path: &Path, access: Access) -> std::io::Result<Arc<dyn DiskFile>> {
+        self.disk().open(name_of(path), access)
+    }
+
+    /// Renames a file that is complete and durable to the name by which it counts.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.disk().rename(name_of(from), name_of(to))
+    }
+
+    pub(crate) fn try_remove(&self, path: &Path) -> std::io::Result<()> {
+        self.disk().remove(name_of(path))
     }
 
     pub(crate) fn remove(&self, path: &Path) -> Result<()> {
-        self.disk.remove(path).map_err(|error| Error::io("remove", path, error))
+        self.try_remove(path).map_err(|error| Error::io("remove", path, error))
+    }
+
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        self.handle.sync()
     }
 
     /// A new file in the place of whatever an earlier attempt left under that name.
     pub(crate) fn create(&self, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
-        match self.disk.remove(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => self.disk.open(path, Access::Create),
-        }
+        self.handle.create(name_of(path))
     }
 
     /// The whole content of a file.
     pub(crate) fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        let file = self.disk.open(path, Access::Read)?;
-        let length = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
-        let mut bytes = vec![0; length];
-        read_exact_at(&*file, &mut bytes, 0)?;
-        Ok(bytes)
+        self.handle.read(name_of(path))
     }
 
     /// Replaces HISTORY: durable in full, or unchanged, whatever happens. After an error either may be on disk.
     pub(crate) fn save(&self, history: &History) -> Result<()> {
-        let (temporary, path) = (self.path(TEMPORARY_NAME), self.path(FILE_NAME));
-        let attempt = || {
-            let file = self.create(&temporary)?;
-            write_all_at(&*file, &history.to_bytes(), 0)?;
-            if !planted!("rename-history-before-fsync") {
-                file.sync_all()?;
-            }
-            self.disk.rename(&temporary, &path)
-        };
-        attempt().map_err(|error| Error::io("replace", &path, error))?;
-        self.sync_dir()
+        self.handle.replace(FILE_NAME.as_ref(), TEMPORARY_NAME.as_ref(), &history.to_bytes())
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crc32fast::Hasher;
 
-use crate::disk::{Access, Disk, DiskFile, Mapping, read_exact_at};
+use super::place::Place;
+use crate::disk::{Access, DiskFile, Mapping, read_exact_at};
 use crate::format::WORD;
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Decoded, FRAME_HEADER, FRAME_HEADER_LEN, Header, MIN_ROOM};
@@ -91,8 +92,8 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     /// Opens the segment's file for reads with pread.
-    pub(crate) fn open(disk: &dyn Disk, info: &SegmentInfo) -> io::Result<Self> {
-        Ok(FrameReader::new(disk.open(&info.path, Access::Read)?, &info.header, info.end))
+    pub(crate) fn open(place: &Place, info: &SegmentInfo) -> io::Result<Self> {
+        Ok(FrameReader::new(place.open(&info.path, Access::Read)?, &info.header, info.end))
     }
 
     pub(crate) fn new(file: Arc<dyn DiskFile>, header: &SegmentHeader, end: u64) -> Self {

@@ -132,7 +132,7 @@ impl Shared {
         next: Option<&SegmentInfo>,
         lsn: u64,
     ) -> std::io::Result<Option<bool>> {
-        let reader = FrameReader::open(&*self.place.disk, info)?;
+        let reader = FrameReader::open(&self.place, info)?;
         if info.place(lsn).is_some() {
             return Ok(reader.header_at(lsn)?.map(|header| header.kind.begins()));
         }
@@ -140,14 +140,14 @@ impl Shared {
         if !reader.fill_begins_at(lsn)? {
             return Ok(None);
         }
-        let header = FrameReader::open(&*self.place.disk, next)?.header_at(next.first_frame())?;
+        let header = FrameReader::open(&self.place, next)?.header_at(next.first_frame())?;
         Ok(header.map(|header| header.kind.begins()))
     }
 
     /// Whether a record ends at `lsn`, by the frames of its segment.
     fn walk_to(&self, info: &SegmentInfo, lsn: u64) -> Result<bool> {
         let damaged = |position, cause| Error::damaged(&info.path, Lsn::new(position), cause);
-        let mut reader = FrameReader::open(&*self.place.disk, info)
+        let mut reader = FrameReader::open(&self.place, info)
             .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
         let mut position = info.first_frame();
         while position < lsn

@@ -6,6 +6,7 @@ use super::directory::Directory;
 use super::mark::MarkFound;
 use super::place::Place;
 use super::reader::{Examined, FrameReader, SegmentInfo};
+use crate::disk::LockHeld;
 use crate::format::frame::{Header, Kind};
 use crate::format::history::{History, Life};
 use crate::format::segment::file_name;
@@ -38,6 +39,8 @@ pub struct Recovery {
     pub frames: u64,
     /// Records (transactions) replayed.
     pub records: u64,
+    /// How the directory was locked meanwhile: if not at all, this is what was read while it may have been written.
+    pub lock: LockHeld,
     /// The time it took.
     pub duration: Duration,
 }
@@ -141,7 +144,7 @@ fn chain_of(
     let missing_first = |next: Option<&SegmentInfo>| {
         let previous = next.map(|info| info.header.previous).filter(|&base| base <= needed_from);
         let base = if needed_from == life.begin.get() { Some(needed_from) } else { previous };
-        let path = base.map_or(place.dir.clone(), |base| place.path(&file_name(base)));
+        let path = base.map_or(place.dir().to_owned(), |base| place.path(&file_name(base)));
         Err(Error::damaged(&path, Lsn::new(needed_from), DamageCause::MissingSegment))
     };
     for mut info in found {
@@ -184,7 +187,7 @@ fn chain_of(
 /// A segment of an incarnation that never began must be empty; else HISTORY is older than the log.
 fn refuse_if_used(place: &Place, info: &SegmentInfo) -> Result<()> {
     let mut used = false;
-    FrameReader::open(&*place.disk, info)
+    FrameReader::open(place, info)
         .and_then(|mut reader| reader.search(info.first_frame(), |_, _| used = true))
         .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
     if used { Err(damaged(info, info.base(), DamageCause::BadHistory)) } else { Ok(()) }
@@ -235,7 +238,7 @@ impl<'a, 'v> Walk<'a, 'v> {
         let ended = self.life.end.map(|end| end.lsn.get());
         for index in 0..self.chain.len() {
             let info = &self.chain[index];
-            let mut reader = FrameReader::open(&*self.place.disk, info)
+            let mut reader = FrameReader::open(self.place, info)
                 .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
             self.report.segments += 1;
             while ended != Some(position)
@@ -328,7 +331,7 @@ impl<'a, 'v> Walk<'a, 'v> {
                 let searched = if above.base() == info.base() {
                     reader.search(position, &mut note)
                 } else {
-                    FrameReader::open(&*self.place.disk, above)
+                    FrameReader::open(self.place, above)
                         .and_then(|mut reader| reader.search(above.first_frame(), &mut note))
                 };
                 searched.map_err(|error| Error::unreadable(&above.path, Lsn::new(above.base()), error))?;

@@ -3,7 +3,7 @@
 use super::place::Place;
 use super::reader::{FrameReader, SegmentInfo};
 use super::recover::{Unfinished, Verdicts};
-use crate::disk::{Access, Disk, write_all_at};
+use crate::disk::{Access, write_all_at};
 use crate::format::history::End;
 use crate::format::verdict::FrameState;
 use crate::words::error::{DamageCause, Error, Result};
@@ -43,7 +43,7 @@ pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
 /// Removes what preparations that were cut off have left, for this open may end without one of its own; returns whether
 /// there was any. It is never read, so what cannot be removed only costs space.
 fn remove_leftovers(place: &Place, temporary: &[std::path::PathBuf]) -> bool {
-    temporary.iter().filter(|path| place.disk.remove(path).is_ok()).count() > 0
+    temporary.iter().filter(|path| place.try_remove(path).is_ok()).count() > 0
 }
 
 /// Cuts segments to their end and removes files. HISTORY must say durably that nothing above is log.
@@ -54,14 +54,14 @@ pub(crate) fn clean_up(
 ) -> Result<()> {
     for info in to_cut {
         let cut = || {
-            let file = place.disk.open(&info.path, Access::Write)?;
+            let file = place.open(&info.path, Access::Write)?;
             file.set_len(info.end - info.base())?;
             file.sync_all()
         };
         cut().map_err(|error| Error::io("cut", &info.path, error))?;
     }
     for path in to_remove {
-        match place.disk.remove(path) {
+        match place.try_remove(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("remove", path, error));
             }
@@ -81,7 +81,7 @@ fn rewrite(place: &Place, info: &SegmentInfo, unfinished: &Unfinished) -> Result
         return Ok(0);
     }
     let changed = || Error::damaged(&info.path, Lsn::new(from), DamageCause::Unreadable);
-    let file = place.disk.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
+    let file = place.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
     let mut reader = FrameReader::new(file.clone(), &info.header, info.end);
     let (mut position, mut written) = (from, from);
     let mut piece = Vec::new();

@@ -9,18 +9,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::directory::LOCK_NAME;
 use super::mark::Slots;
-use super::open;
 use super::place::Place;
 use super::reader::{Examined, FrameReader, SegmentInfo};
 use super::recover::cause_of;
-use crate::disk::{Disk, FailStop};
+use crate::disk::{DirHandle, Disk, LockHeld};
 use crate::format::frame::{Header, Kind};
 use crate::format::history::FILE_NAME;
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
-use crate::words::error::{DamageCause, Error, Result};
+use crate::words::error::{DamageCause, Result};
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
@@ -99,6 +97,8 @@ pub(crate) struct Found {
     pub(crate) bad_files: Vec<BadFile>,
     /// HISTORY could be read, and is not older than the log.
     pub(crate) history: bool,
+    /// How the directory was held meanwhile.
+    pub(crate) lock: LockHeld,
 }
 
 impl Found {
@@ -113,14 +113,14 @@ impl Found {
 }
 
 /// Shows every record that can be proven whole to `take`, in LSN order.
-pub(crate) fn salvage(disk: Arc<dyn Disk>, dir: &Path, take: &mut Taker<'_>) -> Result<Found> {
-    let place = Place { disk: Arc::new(FailStop::new(disk)), dir: dir.to_owned() };
-    let names = place.disk.list(dir).map_err(|error| Error::io("list", dir, error))?;
-    // Only if it is there: taking it would create it.
-    let _lock = if names.iter().any(|name| name == LOCK_NAME) { Some(open::lock(&place)?) } else { None };
+pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Result<Found> {
+    let place = Place::new(Arc::new(DirHandle::open(disk, dir)?));
+    place.handle().lock_for_reading()?;
+    let names = place.handle().list()?;
     let inventory = Inventory::take(&place, &names)?;
     let Inventory { history, lives, bad_files, lost } = inventory;
-    let found = Found { lost: Vec::new(), bad_files, history: history.is_some() };
+    let lock = place.handle().lock_held();
+    let found = Found { lost: Vec::new(), bad_files, history: history.is_some(), lock };
     let oldest = history.as_ref().map_or(0, |history| history.oldest.get());
     let mut walk = Walk { place: &place, oldest, take, found, partial: None, last: 0 };
     let marks = Slots::read(&place)?;
@@ -144,7 +144,7 @@ impl<'a> Readers<'a> {
     fn open(place: &Place, copies: &'a [SegmentInfo]) -> io::Result<Self> {
         let readable =
             |info: &SegmentInfo| SegmentInfo { end: info.end.min(info.base() + info.length), ..info.clone() };
-        let readers = copies.iter().map(|info| FrameReader::open(&*place.disk, &readable(info)));
+        let readers = copies.iter().map(|info| FrameReader::open(place, &readable(info)));
         let end = copies.iter().map(|info| readable(info).end).max().unwrap_or(0);
         Ok(Readers { info: &copies[0], readers: readers.collect::<io::Result<_>>()?, end })
     }

@@ -162,7 +162,7 @@ impl Cursor {
         let Some(info) = next.filter(|info| info.first_frame() < bound) else { return Ok(false) };
         let sealed = info.end <= self.shared.positions.durable();
         let open = || -> std::io::Result<FrameReader> {
-            let mut reader = FrameReader::open(&*self.shared.place.disk, &info)?;
+            let mut reader = FrameReader::open(&self.shared.place, &info)?;
             if sealed && self.shared.settings.mapped_reads {
                 reader.use_mapping()?;
             }

@@ -169,7 +169,7 @@ impl Shared {
         let started = spawn_guarded("forelog-scrub", run, died);
         if let Err(error) = started {
             threads.scrubs.pop();
-            return Err(Error::io("start a scrub of", &self.place.dir, error));
+            return Err(Error::io("start a scrub of", self.place.dir(), error));
         }
         Ok(Scrub { task })
     }
@@ -218,7 +218,7 @@ impl Run<'_> {
         self.pace(info.first_frame() - info.base(), 0)?;
         let place = &self.shared.place;
         let header = read_info(place, info.base());
-        let reader = FrameReader::open(&*place.disk, info);
+        let reader = FrameReader::open(place, info);
         if self.shared.lives.lock().history.oldest.get() >= info.end {
             // Retired meanwhile: what could not be read of it is not missed.
             return self.pace(info.end - info.first_frame(), 0);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crc32fast::Hasher;
 
 use super::place::Place;
-use crate::disk::{Disk, DiskFile, write_all_at};
+use crate::disk::{DiskFile, write_all_at};
 use crate::format::fill::Fill;
 use crate::format::identity::Identity;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, TEMPORARY_SUFFIX, file_name};
@@ -82,6 +82,8 @@ impl Segment {
             return Err(Error::invalid_input("the log has used up its 2^64 positions: start a new database"));
         }
         let header = SegmentHeader { identity, size, previous };
+        // Under the same names a second writer would prepare its own.
+        place.handle().check_lock()?;
         let path = place.path(&file_name(identity.base));
         let temporary = place.path(&(file_name(identity.base) + TEMPORARY_SUFFIX));
         let filled = place.create(&temporary).and_then(|file| {
@@ -93,14 +95,15 @@ impl Segment {
         });
         let file = filled.map_err(|error| {
             // What cannot be removed only costs space: the next attempt removes it first.
-            let _ = place.disk.remove(&temporary);
+            let _ = place.try_remove(&temporary);
             Error::io("prepare segment", &path, error)
         })?;
-        let named = place.disk.rename(&temporary, &path).map_err(|error| Error::io("rename segment", &path, error));
+        place.handle().check_lock()?;
+        let named = place.rename(&temporary, &path).map_err(|error| Error::io("rename segment", &path, error));
         named.and_then(|()| place.sync_dir()).inspect_err(|_| {
             // The next attempt begins anew, unless this failure was final: then nothing is removed any more.
-            let _ = place.disk.remove(&temporary);
-            let _ = place.disk.remove(&path);
+            let _ = place.try_remove(&temporary);
+            let _ = place.try_remove(&path);
         })?;
         Ok(Arc::new(Segment::new(header, path, file)))
     }

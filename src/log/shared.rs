@@ -22,7 +22,7 @@ use super::recover::Recovery;
 use super::scrub::Task;
 use super::segment::Segment;
 use super::stats::{Counters, Stats};
-use crate::disk::{Disk, DiskLock, IoBackend};
+use crate::disk::{Dir, IoBackend};
 use crate::format::history::{History, Life};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -118,7 +118,6 @@ pub(crate) struct Shared {
     /// Everything up to here was asked to be flushed now; [`ASKED`] while the flusher has not heard it, who will flush
     /// whatever there is by then.
     pub(crate) asked: AtomicU64,
-    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
     pub(crate) closing: Mutex<Closing>,
     pub(crate) generation: u64,
 }
@@ -134,7 +133,7 @@ impl Shared {
     /// The line that a handle called `name` prints.
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
-            .field("dir", &self.place.dir)
+            .field("dir", &self.place.dir())
             .field("log_id", &self.log_id)
             .field("appended", &Lsn::new(self.positions.appended()))
             .field("durable", &self.durable())
@@ -197,7 +196,7 @@ impl Shared {
     }
 
     pub(crate) fn io(&self) -> IoBackend {
-        match self.place.disk.io() {
+        match self.place.disk().io() {
             IoBackend::Calls { why: None } if self.settings.io_uring => {
                 IoBackend::Calls { why: Some("this disk does without it".into()) }
             }

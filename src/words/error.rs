@@ -31,6 +31,9 @@ pub enum ErrorKind {
     /// process has the lock's file open as well: if its parent is killed, the lock is the child's until it ends or calls
     /// exec. A parent that closes the database gives the lock up for both.
     Locked,
+    /// A file of the open database, or the whole directory, was removed or replaced by someone else. The engine takes no
+    /// more commits, and of those since the removal none may be there. Close, see what is there, restore or reopen.
+    Removed,
     /// The path holds something that is not a forelog database, or cannot hold one.
     NotADatabase,
     /// Written by a newer version, or with a feature that this version does not know: use a newer forelog.
@@ -66,12 +69,12 @@ pub enum ErrorKind {
 #[cfg(test)]
 impl ErrorKind {
     /// All of them; a kind that is missing here does not compile.
-    pub(crate) const ALL: [ErrorKind; 18] = {
+    pub(crate) const ALL: [ErrorKind; 19] = {
         use ErrorKind::*;
         match InvalidInput {
             InvalidInput | Conflict | WouldBlock | TimedOut | Locked | NotADatabase | Unsupported | Damaged => {}
             DiskFull | Io | Poisoned | Indeterminate | Closed | Forked | NoSuchKeyspace | KeyspaceDropped => {}
-            Retired | Internal => {}
+            Retired | Removed | Internal => {}
         }
         [
             InvalidInput,
@@ -91,6 +94,7 @@ impl ErrorKind {
             NoSuchKeyspace,
             KeyspaceDropped,
             Retired,
+            Removed,
             Internal,
         ]
     };

@@ -17,12 +17,13 @@ use forelog_sim::root;
 const PART: &str = "planted bugs";
 
 /// What each plant has to get past, in this order: a test target of the crash suite, and what it is told.
-const SUITE: [(&str, &str, &[&str]); 5] = [
+const SUITE: [(&str, &str, &[&str]); 6] = [
     ("tier1", "campaign", &["tier1", "--states", "40000"]),
     ("faults", "campaign", &["faults", "--states", "20000"]),
     ("evidence", "faults", &["evidence::"]),
     ("salvage", "faults", &["salvage::"]),
     ("scrub", "faults", &["scrub::"]),
+    ("directory", "directory", &[]),
 ];
 /// Some plants make a program hang.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -2,12 +2,12 @@
 //! so the order of operations on a file is part of what loom explores.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use forelog::unstable::disk::{Access, Disk, DiskFile, DiskLock};
+use forelog::unstable::disk::{Access, Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, LockMode};
 use loom::sync::{Condvar, Mutex};
 
 /// How far a file is.
@@ -67,40 +67,58 @@ impl Stub {
 }
 
 impl Disk for Stub {
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn open_dir(&self, _: &Path) -> io::Result<Arc<dyn Dir>> {
+        Ok(Arc::new(self.clone()))
     }
+}
 
-    fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
-        Ok(Vec::new())
-    }
-
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+impl Dir for Stub {
+    fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let mut files = self.0.lock().unwrap();
         if access == Access::Create {
-            files.insert(path.to_owned(), Arc::new(File::default()));
+            files.insert(name.into(), Arc::new(File::default()));
         }
-        let file = files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let file = files.get(Path::new(name)).ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(Handle(Arc::clone(file))))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         let mut files = self.0.lock().unwrap();
-        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        files.insert(to.to_owned(), file);
+        let file = files.remove(Path::new(from)).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(to.into(), file);
         Ok(())
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().unwrap().remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        self.0.lock().unwrap().remove(Path::new(name)).map(drop).ok_or(io::ErrorKind::NotFound.into())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        Ok(Vec::new())
+    }
+
+    fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 
-    fn lock(&self, _: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+    fn sync_name(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn child(&self, _: &OsStr, _: Access) -> io::Result<Arc<dyn Dir>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn remove_child(&self, _: &OsStr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn lock(&self, _: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
         Ok(Some(Box::new(Locked)))
+    }
+
+    fn id_of(&self, _: &OsStr) -> io::Result<FileId> {
+        Ok(FileId::default())
     }
 }
 
@@ -138,6 +156,14 @@ impl Handle {
 impl DiskFile for Handle {
     fn len(&self) -> io::Result<u64> {
         Ok(0)
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        Ok(FileStatus { id: FileId::default(), links: 1 })
+    }
+
+    fn lock(&self, _: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        Ok(Some(Box::new(Locked)))
     }
 
     fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::Engine;
 use forelog::salvage::{Completeness, Salvaged};
+use forelog::{Engine, LockHeld};
 use serde_json::json;
 
 use crate::output::{Done, grouped, print};
@@ -46,6 +46,9 @@ fn as_text(salvaged: &Salvaged) -> String {
     for bad in &salvaged.bad_files {
         text.push_str(&format!("\nbad file: {}: {}", name(&bad.file), bad.cause));
     }
+    if salvaged.lock != LockHeld::Both {
+        text.push_str(&format!("\n{}", salvaged.lock));
+    }
     for unnamed in &salvaged.renamed {
         text.push_str(&format!("\nname lost: keyspace number {} is called '{}' now", unnamed.id, unnamed.name));
     }
@@ -64,6 +67,7 @@ fn as_json(salvaged: &Salvaged) -> serde_json::Value {
         "last_lsn": salvaged.last.get(),
         "order": format!("{:?}", salvaged.completeness).to_lowercase(),
         "complete": salvaged.is_complete(),
+        "lock": salvaged.lock.to_string(),
         "lost": salvaged.lost.iter().map(lost).collect::<Vec<_>>(),
         "bad_files": salvaged.bad_files.iter().map(bad).collect::<Vec<_>>(),
         "unnamed": salvaged.renamed.iter().map(unnamed).collect::<Vec<_>>(),

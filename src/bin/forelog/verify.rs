@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use forelog::scrub::ScrubOptions;
-use forelog::{Damage, Engine, Error, MarkFound, Recovery};
+use forelog::{Damage, Engine, Error, LockHeld, MarkFound, Recovery};
 use serde_json::json;
 
 use crate::output::{Done, grouped, print};
@@ -66,6 +66,9 @@ fn sound_text(found: &Recovery) -> String {
         ));
         text.push_str(&format!("\nmark: {}", mark(found)));
     }
+    if found.lock != LockHeld::Both {
+        text.push_str(&format!("\n{}", found.lock));
+    }
     text
 }
 
@@ -87,6 +90,7 @@ fn sound_json(found: &Recovery) -> serde_json::Value {
         "records": found.records,
         "durable_lsn": durable(found).get(),
         "mark": mark(found),
+        "lock": found.lock.to_string(),
         "closed": found.crashed.is_none(),
         "recovered_to": found.recovered_to.get(),
         "dropped_frames": found.dropped_frames,

@@ -17,7 +17,9 @@ pub enum OpKind {
     CreateDir,
     /// Listing a directory.
     List,
-    /// Locking, which creates the file if it is missing.
+    /// Opening a directory.
+    OpenDir,
+    /// Locking a file or a directory.
     Lock,
     /// Reading from a file.
     Read,
@@ -40,7 +42,7 @@ pub enum OpKind {
 impl OpKind {
     /// Whether it may change what the disk holds, or how much of it is durable.
     pub fn mutates(self) -> bool {
-        !matches!(self, OpKind::Open | OpKind::List | OpKind::Read | OpKind::StartSync)
+        !matches!(self, OpKind::Open | OpKind::OpenDir | OpKind::Lock | OpKind::List | OpKind::Read | OpKind::StartSync)
     }
 }
 

@@ -9,13 +9,14 @@
 //! simulated time. Outside it works all the same, and nothing takes time.
 //!
 //! ```
-//! use forelog::unstable::disk::{Access, Disk};
+//! use forelog::unstable::disk::{Access, Dir, Disk};
 //! use forelog::sim::{Granularity, Loss, SimDisk};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let disk = SimDisk::new();
-//! let file = disk.open("notes".as_ref(), Access::Create)?;
-//! disk.sync_dir("".as_ref())?;
+//! let dir = disk.open_dir("".as_ref())?;
+//! let file = dir.open("notes".as_ref(), Access::Create)?;
+//! dir.sync()?;
 //! file.write_at(b"kept", 0)?;
 //! file.sync_data()?;
 //! file.write_at(b", or not", 4)?;
@@ -26,19 +27,20 @@
 //! # Ok(()) }
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Disk, DiskFile, DiskLock, write_some_at};
+use super::{Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, LockMode, write_some_at};
 use crate::words::schedule;
 use crate::words::sync::ShortMutex as Mutex;
 
 mod crash;
+mod dir;
 mod faults;
 mod hash;
 mod media;
@@ -49,6 +51,7 @@ pub use crash::{Atom, AtomKind, CrashPoint, Granularity, Loss};
 pub use faults::{Fault, FaultKind, OpEvent, OpKind, OpSelector, Pages, Phase};
 pub use persona::{Growth, NameOrder, Persona};
 
+use dir::{Held, LockKey, Names, SimDir, SimLock};
 use faults::{Faults, Harm, eio};
 use state::{Fate, Image, Ino, Name, tidy};
 
@@ -59,8 +62,12 @@ type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 /// - A write, a new length, a new name is visible at once and *pending* until a sync makes it durable.
 /// - A sync covers what was pending on that file when it began, and nothing that is written while it runs. Both syncs
 ///   of a file do the same, and neither makes its name durable.
-/// - [`Disk::sync_dir`] covers the names in that directory, those of directories included.
-/// - Symbolic links, permissions and moving directories are not simulated.
+/// - [`Dir::sync`] covers the names in that directory, those of directories included.
+/// - An open directory stays the same one whatever becomes of its name: a test renames, replaces and removes directories,
+///   and moves links to them, with [`SimDisk::rename_dir`] and its siblings.
+/// - Permissions are not simulated.
+///
+/// The disk is its own root directory, too.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
 
@@ -76,7 +83,9 @@ struct State {
     honest: Option<u64>,
     /// How often each inode is open.
     open: BTreeMap<Ino, usize>,
-    locked: BTreeSet<Name>,
+    locked: BTreeMap<LockKey, Held>,
+    /// The directories that were opened, and links to directories.
+    dirs: Names,
 }
 
 impl State {
@@ -195,7 +204,7 @@ impl SimDisk {
 
     /// A sync: `settle` is told the moment up to which it covers changes, and what becomes of them. `meanwhile` is done
     /// when it has begun.
-    fn sync(
+    fn sync_op(
         &self,
         mut op: OpEvent<'_>,
         meanwhile: impl FnOnce(),
@@ -236,83 +245,12 @@ fn op(kind: OpKind, path: &OsStr) -> OpEvent<'_> {
 }
 
 impl Disk for SimDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>> {
         let path = tidy(path);
-        self.admit(op(OpKind::CreateDir, &path))?;
-        self.with_image(|image| image.create_dir(&path))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let dir = tidy(dir);
-        self.admit(op(OpKind::List, &dir))?;
-        self.0.lock().image.list(&dir)
-    }
-
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let path = tidy(path);
-        let create = access == Access::Create;
-        self.admit(op(if create { OpKind::Create } else { OpKind::Open }, &path))?;
+        self.admit(op(OpKind::OpenDir, &path))?;
         let mut state = self.0.lock();
-        let ino = if create { state.image_mut().create(&path)? } else { state.image.find(&path)? };
-        *state.open.entry(ino).or_default() += 1;
-        drop(state);
-        Ok(Arc::new(SimFile { disk: self.clone(), path, ino, writable: access != Access::Read }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let from = tidy(from);
-        self.admit(op(OpKind::Rename, &from))?;
-        self.with_image(|image| image.rename(&from, &tidy(to)))
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let path = tidy(path);
-        self.admit(op(OpKind::Remove, &path))?;
-        self.with_image(|image| image.remove(&path))
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let path = tidy(path);
-        self.admit(op(OpKind::Remove, &path))?;
-        self.with_image(|image| image.remove_dir(&path))
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let dir = tidy(dir);
-        if !self.0.lock().image.is_dir(&dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        self.sync(op(OpKind::SyncDir, &dir), || (), |image, moment, fate| image.settle_dir(&dir, moment, fate))?;
-        self.0.lock().sweep();
-        Ok(())
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
-        let path = tidy(path);
-        self.admit(op(OpKind::Lock, &path))?;
-        let mut state = self.0.lock();
-        if !state.image.visible.contains_key(&path) {
-            state.image_mut().create(&path)?;
-        }
-        if !state.locked.insert(Arc::clone(&path)) {
-            return Ok(None);
-        }
-        drop(state);
-        Ok(Some(Box::new(SimLock { disk: self.clone(), path })))
-    }
-}
-
-#[derive(Debug)]
-struct SimLock {
-    disk: SimDisk,
-    path: Name,
-}
-
-impl DiskLock for SimLock {}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        self.disk.0.lock().locked.remove(&self.path);
+        let path = state.dirs.resolve(&path);
+        SimDir::at(self, &mut state, &path).map(|dir| -> Arc<dyn Dir> { Arc::new(dir) })
     }
 }
 
@@ -351,7 +289,7 @@ impl SimFile {
 
     fn sync(&self, meanwhile: impl FnOnce()) -> io::Result<()> {
         self.disk
-            .sync(self.op(OpKind::Sync), meanwhile, |image, moment, fate| image.settle_file(self.ino, moment, fate))
+            .sync_op(self.op(OpKind::Sync), meanwhile, |image, moment, fate| image.settle_file(self.ino, moment, fate))
     }
 }
 
@@ -359,6 +297,17 @@ impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         let state = self.disk.0.lock();
         Ok(state.image.inodes.get(&self.ino).map_or(0, |inode| inode.visible.len() as u64))
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        let state = self.disk.0.lock();
+        let links = state.image.visible.values().filter(|ino| **ino == self.ino).count() as u64;
+        Ok(FileStatus { id: FileId { device: 0, inode: self.ino }, links })
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.disk.admit(self.op(OpKind::Lock))?;
+        Ok(SimLock::take(&self.disk, LockKey::File(self.ino), mode))
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

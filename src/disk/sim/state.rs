@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Component, Path};
 use std::sync::{Arc, OnceLock};
 
+use super::dir::moved;
 use super::faults::Pages;
 
 /// Names an inode.
@@ -245,6 +246,45 @@ impl Image {
         Ok(())
     }
 
+    /// Gives another path to a directory and to all that is in it, on the medium and in what is pending, too.
+    pub(super) fn rename_dir(&mut self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        if !self.dirs.contains(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if self.is_dir(to) || self.visible.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !parent(to).is_some_and(|above| self.is_dir(above)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let new = |name: &Name| moved(name, from, to);
+        for names in [&mut self.durable, &mut self.visible] {
+            *names = names.iter().map(|(name, ino)| (new(name), *ino)).collect();
+        }
+        for dirs in [&mut self.dirs, &mut self.durable_dirs] {
+            *dirs = dirs.iter().map(new).collect();
+        }
+        for (_, NameChange { removes, adds, makes }) in &mut self.pending {
+            let adds = adds.as_mut().map(|(name, _)| name);
+            removes.iter_mut().chain(adds).chain(makes).for_each(|name| *name = new(name));
+        }
+        Ok(())
+    }
+
+    /// Takes a directory and all that is in it out of the cache, the medium, and what is pending.
+    pub(super) fn remove_tree(&mut self, path: &OsStr) -> io::Result<()> {
+        if !self.dirs.contains(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let is_outside = |name: &Name| !Path::new(name).starts_with(path);
+        self.durable.retain(|name, _| is_outside(name));
+        self.visible.retain(|name, _| is_outside(name));
+        self.dirs.retain(is_outside);
+        self.durable_dirs.retain(is_outside);
+        self.pending.retain(|(_, change)| change.names().all(is_outside));
+        Ok(())
+    }
+
     pub(super) fn list(&self, dir: &OsStr) -> io::Result<Vec<std::ffi::OsString>> {
         if !self.is_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
@@ -413,12 +453,23 @@ impl Image {
         Ok(self.inode_mut(ino.ok_or(io::ErrorKind::NotFound)?))
     }
 
+    /// Puts a directory there, with those above it, as if they had always been.
+    pub(super) fn make_dir(&mut self, path: &OsStr) -> io::Result<()> {
+        if Path::new(path).ancestors().any(|dir| self.visible.contains_key(dir.as_os_str())) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let all = Path::new(path).ancestors().filter(|dir| dir.parent().is_some());
+        let all: Dirs = all.map(|dir| Name::from(dir.as_os_str())).collect();
+        self.dirs.extend(all.iter().cloned());
+        self.durable_dirs.extend(all);
+        Ok(())
+    }
+
     /// Puts a file there as if it had always been.
     pub(super) fn plant(&mut self, path: &Name, bytes: &[u8]) -> io::Result<()> {
-        let above = Path::new(path).ancestors().skip(1).filter(|dir| dir.parent().is_some());
-        let above: Dirs = above.map(|dir| Name::from(dir.as_os_str())).collect();
-        self.dirs.extend(above.iter().cloned());
-        self.durable_dirs.extend(above);
+        if let Some(above) = parent(path) {
+            self.make_dir(above)?;
+        }
         self.check_name(path)?;
         self.forget(path);
         let ino = self.tick();

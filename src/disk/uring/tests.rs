@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::disk::{FailStop, write_and_sync};
+use crate::disk::{Access, FailStop, Layer, Layered, MemoryDisk, write_and_sync};
 
 /// A ring, or a word on why the test is skipped.
 fn ring() -> Option<Ring> {
@@ -28,7 +29,7 @@ impl TempFile {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("forelog-uring-{}-{number}", std::process::id()));
         std::fs::write(&path, vec![b'.'; bytes]).unwrap();
-        let file = OsFile::open(&path, Access::Write).unwrap();
+        let file = OsFile(OpenOptions::new().read(true).write(true).open(&path).unwrap());
         (TempFile(path), file)
     }
 
@@ -111,33 +112,17 @@ fn the_error_of_a_sync_is_told_and_closes_the_latch() {
     assert_eq!((result.unwrap_err().raw_os_error(), told), (Some(libc::EINVAL), Some(4)));
     assert!(goes_on(&ring));
 
-    #[derive(Debug)]
+    #[derive(Clone, Debug)]
     struct Null(Arc<Ring>);
-    impl Disk for Null {
-        fn open(&self, _: &Path, _: Access) -> io::Result<Arc<dyn DiskFile>> {
-            Ok(Arc::new(UringFile { file: device("/dev/null"), ring: Arc::clone(&self.0) }))
-        }
-        fn create_dir(&self, _: &Path) -> io::Result<()> {
-            Ok(())
-        }
-        fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
-            Ok(Vec::new())
-        }
-        fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-            Ok(())
-        }
-        fn remove(&self, _: &Path) -> io::Result<()> {
-            Ok(())
-        }
-        fn sync_dir(&self, _: &Path) -> io::Result<()> {
-            Ok(())
-        }
-        fn lock(&self, _: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
-            Ok(None)
+    impl Layer for Null {
+        fn file(&self, _: &OsStr, _: Access, _: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+            Arc::new(UringFile { file: device("/dev/null"), ring: Arc::clone(&self.0) })
         }
     }
-    let disk = FailStop::new(Arc::new(Null(Arc::new(ring))));
-    let file = disk.open(Path::new("null"), Access::Write).unwrap();
+    let dir = MemoryDisk::new().open_dir(Path::new("")).unwrap();
+    dir.open("null".as_ref(), Access::Create).unwrap();
+    let disk = FailStop::new(Arc::new(Layered::new(dir, Null(Arc::new(ring)))));
+    let file = disk.open("null".as_ref(), Access::Write).unwrap();
     let mut written = false;
     let result = write_and_sync(&*file, b"abcd".to_vec(), 0, &mut |_| written = true);
     assert!(result.is_err() && written);

@@ -9,7 +9,7 @@ use super::super::directory::{read_info, refused};
 use super::super::place::Place;
 use super::super::reader::{FrameReader, SegmentInfo};
 use super::{BadFile, Gap, LossCause};
-use crate::disk::{Access, Disk};
+use crate::disk::Access;
 use crate::format::Refusal;
 use crate::format::history::{FILE_NAME, History, Life};
 use crate::format::identity::Identity;
@@ -54,7 +54,7 @@ impl Inventory {
         let mut headless = Vec::new();
         let bases: Vec<u64> = names.iter().filter_map(|name| base_of(name.to_str()?)).collect();
         if bases.is_empty() && inventory.history.is_none() {
-            let message = format!("there is nothing of a forelog database in {}", place.dir.display());
+            let message = format!("there is nothing of a forelog database in {}", place.dir().display());
             return Err(Error::new(ErrorKind::NotADatabase, message));
         }
         for base in bases {
@@ -79,7 +79,7 @@ impl Inventory {
     fn give_up(&mut self, place: &Place, base: u64) {
         let file = place.path(&file_name(base));
         if self.history.is_none() {
-            let length = place.disk.open(&file, Access::Read).and_then(|file| file.len()).ok();
+            let length = place.open(&file, Access::Read).and_then(|file| file.len()).ok();
             let to = length.map(|length| Lsn::new(base.saturating_add(length)));
             self.lost.push(Gap { file: file.clone(), from: Lsn::new(base), to, cause: BAD_HEADER });
         }
@@ -106,7 +106,7 @@ impl Inventory {
     /// a frame checks by it proves it.
     fn rebuild(&mut self, place: &Place, base: u64, others: &[(u64, SegmentInfo)]) -> Option<SegmentInfo> {
         let path = place.path(&file_name(base));
-        let length = place.disk.open(&path, Access::Read).and_then(|file| file.len()).ok()?;
+        let length = place.open(&path, Access::Read).and_then(|file| file.len()).ok()?;
         let of_history = self.history.iter().flat_map(|history| {
             history.lives.iter().map(|life| (history.log_id, life.incarnation.number, life.incarnation.nonce, life.key))
         });
@@ -119,7 +119,7 @@ impl Inventory {
             let identity = Identity { log_id, incarnation: Incarnation { number, nonce }, key, base };
             let header = SegmentHeader { identity, size: length, previous: previous.first().copied().unwrap_or(base) };
             let info = SegmentInfo { end: header.limit(), header, path: path.clone(), length };
-            let mut reader = FrameReader::open(&*place.disk, &info).ok()?;
+            let mut reader = FrameReader::open(place, &info).ok()?;
             reader.next_whole(info.first_frame())?;
             self.bad_files.push(BadFile { file: path.clone(), cause: BAD_HEADER });
             Some(info)

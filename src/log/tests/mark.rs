@@ -258,6 +258,8 @@ fn after_a_failure_of_the_log_no_mark_is_written() {
     schedule::run(76, || {
         let opened = open(&disk).unwrap();
         opened.log.append(b"durable", Sync).unwrap();
+        // The next segment is prepared by then: the fault is for the commit.
+        schedule::sleep(Duration::from_millis(1));
         disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".log.tmp"), FaultKind::Errno(5)));
         assert!(opened.log.append(b"in doubt", Sync).is_err());
         let operations = count_mark_operations(&disk);

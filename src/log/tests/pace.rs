@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::*;
-use crate::disk::Disk;
+use crate::disk::{Disk, Layered};
 use crate::log::inspect::verify_on;
 use crate::log::pace::Paced;
 use crate::log::{Recovery, ScrubOptions};
@@ -23,7 +23,8 @@ fn verify_keeps_the_rate_and_finds_the_same() {
     schedule::run(1, || {
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let at_once = verified(Arc::clone(&disk));
-        let slow = verified(Arc::new(Paced::new(disk, ScrubOptions::default().bytes_per_second(RATE)).unwrap()));
+        let slow =
+            verified(Arc::new(Layered::new(disk, Paced::new(ScrubOptions::default().bytes_per_second(RATE)).unwrap())));
         // Every byte below the end of the log is read at least once.
         let least = Duration::from_secs(at_once.recovered_to.get() / RATE);
         let waited = slow.duration.saturating_sub(at_once.duration);
@@ -35,8 +36,7 @@ fn verify_keeps_the_rate_and_finds_the_same() {
 
 #[test]
 fn a_rate_of_nothing_is_refused() {
-    let (disk, _) = crashed_twelve();
-    let refused = Paced::new(Arc::new(disk), ScrubOptions::default().bytes_per_second(0)).unwrap_err();
+    let refused = Paced::new(ScrubOptions::default().bytes_per_second(0)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     assert!(refused.to_string().contains("choose at least 1"), "{refused}");
 }

@@ -1,7 +1,5 @@
 //! Salvage of logs whose first part was retired: what is gone on purpose is not missed.
 
-use std::sync::Arc;
-
 use super::support::*;
 use crate::disk::sim::SimDisk;
 use crate::log::salvage::{Completeness, Found, salvage};
@@ -9,7 +7,7 @@ use crate::words::types::CommitMode::Sync;
 
 fn salvaged(disk: &SimDisk) -> (Records, Found) {
     let mut records = Records::new();
-    let found = salvage(Arc::new(disk.clone()), DIR.as_ref(), &mut |lsn, payload| {
+    let found = salvage(disk, DIR.as_ref(), &mut |lsn, payload| {
         records.push((lsn, payload.to_vec()));
         Ok(true)
     });

@@ -53,9 +53,12 @@ pub(super) struct Opened {
 
 pub(super) fn open(disk: &SimDisk) -> Result<Opened> {
     let mut records = Records::new();
-    let handle: Handle = open_for(Arc::new(disk.clone()), DIR.as_ref(), options().settings, &mut |lsn, payload| {
-        records.push((lsn, payload.to_vec()));
-        Ok(())
+    let handle: Handle = crate::disk::claim(disk, DIR.as_ref(), true, |claim| {
+        records.clear();
+        open_for(claim, options().settings, &mut |lsn, payload| {
+            records.push((lsn, payload.to_vec()));
+            Ok(())
+        })
     })?;
     Ok(Opened { log: Log { handle: Arc::new(handle) }, records })
 }

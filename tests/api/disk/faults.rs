@@ -55,8 +55,8 @@ fn failed_directory_sync_loses_the_name() {
         let disk = SimDisk::new();
         create(&disk, "f");
         disk.inject(Fault::once(OpSelector::of(OpKind::SyncDir), FaultKind::SyncFails { pages }));
-        disk.sync_dir("".as_ref()).unwrap_err();
-        disk.sync_dir("".as_ref()).unwrap();
+        disk.sync().unwrap_err();
+        disk.sync().unwrap();
         assert_eq!(disk.files().len(), visible);
         assert!(keep_all(&disk).files().is_empty());
     }
@@ -117,25 +117,29 @@ fn stall_takes_simulated_time() {
 #[test]
 fn every_operation_can_fail() {
     let replace = |disk: &SimDisk| -> io::Result<()> {
-        disk.create_dir("db".as_ref())?;
-        let _lock = disk.lock("db/LOCK".as_ref())?;
-        let file = disk.open("db/tmp".as_ref(), Access::Create)?;
+        let dir = disk.child("db".as_ref(), Access::Create)?;
+        disk.sync()?;
+        disk.open_dir("db".as_ref())?;
+        let _lock = dir.lock(LockMode::Exclusive)?;
+        let file = dir.open("tmp".as_ref(), Access::Create)?;
+        let _locked = file.lock(LockMode::Shared)?;
         file.set_len(3)?;
         write_all_at(&*file, b"new", 0)?;
         file.sync_all()?;
         read_exact_at(&*file, &mut [0; 3], 0)?;
-        disk.rename("db/tmp".as_ref(), "db/f".as_ref())?;
-        disk.sync_dir("db".as_ref())?;
-        disk.list("db".as_ref())?;
-        disk.open("db/f".as_ref(), Access::Read)?;
-        disk.remove("db/f".as_ref())
+        dir.rename("tmp".as_ref(), "f".as_ref())?;
+        dir.sync()?;
+        dir.list()?;
+        dir.open("f".as_ref(), Access::Read)?;
+        dir.remove("f".as_ref())?;
+        disk.remove_child("db".as_ref())
     };
     for n in 0.. {
         let disk = SimDisk::new();
         disk.inject(Fault::once(OpSelector::any().skip(n), FaultKind::Errno(EIO)));
         let result = replace(&disk);
         if disk.fault_hits() == 0 {
-            assert_eq!((n, disk.ops()), (12, 12));
+            assert_eq!((n, disk.ops()), (16, 16));
             return result.unwrap();
         }
         assert_eq!(result.unwrap_err().raw_os_error(), Some(EIO), "operation {n}");

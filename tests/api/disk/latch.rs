@@ -17,7 +17,7 @@ fn first_failure_is_final() {
         (OpKind::SetLen, |_, file| file.set_len(9)),
         (OpKind::StartSync, |_, file| file.start_sync()),
         (OpKind::Sync, |_, file| file.sync_data()),
-        (OpKind::SyncDir, |disk, _| disk.sync_dir("".as_ref())),
+        (OpKind::SyncDir, |disk, _| disk.sync()),
         (OpKind::Rename, |disk, _| disk.rename("f".as_ref(), "g".as_ref())),
     ];
     for (kind, action) in failures {
@@ -31,7 +31,8 @@ fn first_failure_is_final() {
         }
         stop.open("h".as_ref(), Access::Create).unwrap_err();
         stop.remove("f".as_ref()).unwrap_err();
-        stop.create_dir("d".as_ref()).unwrap_err();
+        stop.child("d".as_ref(), Access::Create).unwrap_err();
+        stop.remove_child("d".as_ref()).unwrap_err();
         assert_eq!(disk.ops(), before, "nothing reached the disk after a failed {kind:?}");
         read_exact_at(&*file, &mut [0; 3], 0).unwrap();
         stop.open("f".as_ref(), Access::Read).unwrap();

@@ -124,14 +124,14 @@ fn cut_bytes_do_not_come_back_with_the_length() {
 #[test]
 fn name_is_lost_without_sync_dir() {
     let disk = SimDisk::new();
-    disk.create_dir("db".as_ref()).unwrap();
-    let file = create(&disk, "db/a");
+    let dir = disk.child("db".as_ref(), Access::Create).unwrap();
+    let file = create(&*dir, "a");
     write_all_at(&*file, b"bytes", 0).unwrap();
     file.sync_all().unwrap();
     assert!(lose_all(&disk).files().is_empty(), "a synced file without a name is gone");
-    disk.sync_dir("".as_ref()).unwrap();
+    disk.sync().unwrap();
     assert!(lose_all(&disk).files().is_empty(), "that was another directory");
-    disk.sync_dir("./db/".as_ref()).unwrap();
+    disk.open_dir("./db/".as_ref()).unwrap().sync().unwrap();
     assert_eq!(lose_all(&disk).files(), [(PathBuf::from("db/a"), b"bytes".to_vec())]);
 }
 
@@ -147,7 +147,7 @@ fn rename_is_atomic_and_pending() {
     assert_eq!(crash.atoms(Granularity::Sector), 2, "the creation and the rename");
     let expected = BTreeSet::from([Some(b"old".to_vec()), Some(b"new".to_vec())]);
     assert_eq!(all_states(&crash, Granularity::Sector), expected);
-    disk.sync_dir("".as_ref()).unwrap();
+    disk.sync().unwrap();
     assert_eq!(lose_all(&disk).files(), [(PathBuf::from("f"), b"new".to_vec())]);
 }
 
@@ -157,7 +157,7 @@ fn rename_before_sync_may_show_an_empty_file() {
     disk.write_file("f", b"old").unwrap();
     write_all_at(&*create(&disk, "tmp"), b"new", 0).unwrap();
     disk.rename("tmp".as_ref(), "f".as_ref()).unwrap();
-    disk.sync_dir("".as_ref()).unwrap();
+    disk.sync().unwrap();
     assert_eq!(lose_all(&disk).read_file("f").unwrap(), b"");
 }
 
@@ -169,7 +169,7 @@ fn removed_file_may_come_back_until_sync_dir() {
     assert!(disk.read_file("f").is_err());
     let expected = BTreeSet::from([None, Some(b"old".to_vec()), Some(b"new".to_vec())]);
     assert_eq!(all_states(&disk.crash_point(), Granularity::Sector), expected);
-    disk.sync_dir("".as_ref()).unwrap();
+    disk.sync().unwrap();
     assert_eq!(disk.crash_point().atoms(Granularity::Sector), 0, "what was pending on it is gone too");
     write_all_at(&*file, b"open", 0).unwrap();
     assert_eq!(file.len().unwrap(), 4, "whoever has it open keeps it");
@@ -190,11 +190,20 @@ fn names_of_one_directory_land_in_any_order() {
 #[test]
 fn lock_is_exclusive_and_gone_after_a_crash() {
     let disk = SimDisk::new();
-    let held = disk.lock("LOCK".as_ref()).unwrap().expect("free");
-    assert!(disk.clone().lock("LOCK".as_ref()).unwrap().is_none());
-    assert!(disk.crash_point().process_kill().lock("LOCK".as_ref()).unwrap().is_some());
+    disk.write_file("LOCK", b"").unwrap();
+    let lock = |disk: &SimDisk, mode| {
+        let both = [disk.open("LOCK".as_ref(), Access::Read).unwrap().lock(mode).unwrap(), disk.lock(mode).unwrap()];
+        assert_eq!(both[0].is_some(), both[1].is_some());
+        both[0].is_some().then_some(both)
+    };
+    let held = lock(&disk, LockMode::Exclusive).expect("free");
+    assert!(lock(&disk, LockMode::Exclusive).is_none() && lock(&disk, LockMode::Shared).is_none());
+    assert!(lock(&disk.crash_point().process_kill(), LockMode::Exclusive).is_some());
     drop(held);
-    assert!(disk.lock("LOCK".as_ref()).unwrap().is_some());
+    let readers = [lock(&disk, LockMode::Shared), lock(&disk, LockMode::Shared)].map(|lock| lock.expect("shared"));
+    assert!(lock(&disk, LockMode::Exclusive).is_none());
+    drop(readers);
+    assert!(lock(&disk, LockMode::Exclusive).is_some());
 }
 
 #[test]
@@ -203,13 +212,16 @@ fn access_and_names_are_checked() {
     let kind = |result: io::Result<Arc<dyn DiskFile>>| result.unwrap_err().kind();
     assert_eq!(kind(disk.open("f".as_ref(), Access::Create)), io::ErrorKind::AlreadyExists);
     assert_eq!(kind(disk.open("g".as_ref(), Access::Write)), io::ErrorKind::NotFound);
-    assert_eq!(kind(disk.open("no/f".as_ref(), Access::Create)), io::ErrorKind::NotFound);
+    for name in ["no/f", "", ".", "..", "f/", "./f", "/f", "../f"] {
+        assert_eq!(kind(disk.open(name.as_ref(), Access::Create)), io::ErrorKind::InvalidInput, "{name:?}");
+        assert_eq!(disk.rename("f".as_ref(), name.as_ref()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
     let reader = disk.open("f".as_ref(), Access::Read).unwrap();
     assert_eq!(reader.write_at(b"x", 0).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(reader.read_at(&mut [0; 8], 3).unwrap(), 0);
     let error = read_exact_at(&*reader, &mut [0; 8], 0).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-    disk.create_dir("x/y".as_ref()).unwrap();
-    assert_eq!(disk.list("x".as_ref()).unwrap(), ["y"]);
-    assert_eq!(disk.list("".as_ref()).unwrap().len(), 2);
+    disk.make_dir("x/y").unwrap();
+    assert_eq!(disk.open_dir("x".as_ref()).unwrap().list().unwrap(), ["y"]);
+    assert_eq!(disk.list().unwrap().len(), 2);
 }

@@ -10,19 +10,20 @@ mod watched;
 mod watching;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, Phase, SimDisk};
-use forelog::unstable::disk::{Access, Disk, DiskFile, FailStop, OsDisk, read_exact_at, write_all_at};
+use forelog::unstable::disk::{Access, Dir, Disk, DiskFile, FailStop, LockMode, OsDisk, read_exact_at, write_all_at};
 
 const EIO: i32 = 5;
 
-fn create(disk: &dyn Disk, path: impl AsRef<Path>) -> Arc<dyn DiskFile> {
-    disk.open(path.as_ref(), Access::Create).unwrap()
+fn create(dir: &dyn Dir, name: impl AsRef<OsStr>) -> Arc<dyn DiskFile> {
+    dir.open(name.as_ref(), Access::Create).unwrap()
 }
 
 /// A disk with one durable file `f`, open for writing.

@@ -9,8 +9,12 @@ impl Scratch {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("forelog-disk-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
-        OsDisk.create_dir(&path).unwrap();
+        OsDisk.open_dir(path.parent().unwrap()).unwrap().child(path.file_name().unwrap(), Access::Create).unwrap();
         Scratch(path)
+    }
+
+    fn dir(&self) -> Arc<dyn Dir> {
+        OsDisk.open_dir(&self.0).unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -29,10 +33,9 @@ impl Drop for Scratch {
 fn files_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let dir = Scratch::new("modes");
-    create(&OsDisk, dir.path("file"));
-    OsDisk.create_dir(&dir.path("a/b")).unwrap();
-    OsDisk.create_dir(&dir.path("a/b")).unwrap();
-    let _lock = OsDisk.lock(&dir.path("LOCK")).unwrap().unwrap();
+    create(&*dir.dir(), "file");
+    create(&*dir.dir(), "LOCK");
+    dir.dir().child("a".as_ref(), Access::Create).unwrap().child("b".as_ref(), Access::Create).unwrap();
     let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(dir.path("file")), mode(dir.path("LOCK"))), (0o600, 0o600));
     assert_eq!((mode(dir.0.clone()), mode(dir.path("a")), mode(dir.path("a/b"))), (0o700, 0o700, 0o700));
@@ -42,31 +45,49 @@ fn files_are_for_their_owner_only() {
 #[test]
 fn create_follows_no_link_and_cuts_no_file() {
     let dir = Scratch::new("create");
-    write_all_at(&*create(&OsDisk, dir.path("file")), b"bytes", 0).unwrap();
+    write_all_at(&*create(&*dir.dir(), "file"), b"bytes", 0).unwrap();
     std::os::unix::fs::symlink(dir.path("target"), dir.path("link")).unwrap();
     for name in ["file", "link"] {
-        let error = OsDisk.open(&dir.path(name), Access::Create).unwrap_err();
+        let error = dir.dir().open(name.as_ref(), Access::Create).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     }
     assert!(!dir.path("target").exists());
     assert_eq!(std::fs::read(dir.path("file")).unwrap(), b"bytes");
-    assert_eq!(OsDisk.open(&dir.0, Access::Read).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    dir.dir().child("below".as_ref(), Access::Create).unwrap();
+    for name in ["below", ".", "..", "", "below/file", "/etc/hostname"] {
+        assert_eq!(
+            dir.dir().open(name.as_ref(), Access::Read).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput,
+            "{name}"
+        );
+    }
 }
 
 #[test]
 fn second_lock_is_refused_until_the_first_is_dropped() {
     let dir = Scratch::new("lock");
-    let held = OsDisk.lock(&dir.path("LOCK")).unwrap().expect("free");
-    assert!(OsDisk.lock(&dir.path("LOCK")).unwrap().is_none());
-    drop(held);
-    assert!(OsDisk.lock(&dir.path("LOCK")).unwrap().is_some());
+    create(&*dir.dir(), "LOCK");
+    let file = |mode| dir.dir().open("LOCK".as_ref(), Access::Write).unwrap().lock(mode).unwrap();
+    let itself = |mode| dir.dir().lock(mode).unwrap();
+    for lock in [&file as &dyn Fn(LockMode) -> Option<Box<dyn forelog::unstable::disk::DiskLock>>, &itself] {
+        let held = lock(LockMode::Exclusive).expect("free");
+        assert!(lock(LockMode::Exclusive).is_none() && lock(LockMode::Shared).is_none());
+        drop(held);
+        let readers = [lock(LockMode::Shared), lock(LockMode::Shared)];
+        assert!(readers.iter().all(Option::is_some) && lock(LockMode::Exclusive).is_none());
+        drop(readers);
+        assert!(lock(LockMode::Exclusive).is_some());
+    }
+    let shared = dir.dir();
+    let _held = shared.lock(LockMode::Exclusive).unwrap().expect("free");
+    assert!(shared.lock(LockMode::Exclusive).unwrap().is_none(), "through the same handle, too");
     assert!(dir.path("LOCK").exists(), "the file stays");
 }
 
 #[test]
 fn reads_stop_at_the_end_and_mappings_check_their_bounds() {
     let dir = Scratch::new("read");
-    let file = create(&OsDisk, dir.path("file"));
+    let file = create(&*dir.dir(), "file");
     let mut buffer = [0; 8];
     assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 0);
     write_all_at(&*file, b"bytes", 3).unwrap();
@@ -90,43 +111,44 @@ fn reads_stop_at_the_end_and_mappings_check_their_bounds() {
 #[test]
 fn read_access_does_not_write() {
     let dir = Scratch::new("access");
-    create(&OsDisk, dir.path("file"));
-    assert!(OsDisk.open(&dir.path("file"), Access::Read).unwrap().write_at(b"x", 0).is_err());
-    assert_eq!(OsDisk.open(&dir.path("none"), Access::Write).unwrap_err().kind(), io::ErrorKind::NotFound);
+    create(&*dir.dir(), "file");
+    assert!(dir.dir().open("file".as_ref(), Access::Read).unwrap().write_at(b"x", 0).is_err());
+    assert_eq!(dir.dir().open("none".as_ref(), Access::Write).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
 
 #[test]
 fn names_are_listed_renamed_and_removed() {
     let dir = Scratch::new("names");
-    write_all_at(&*create(&OsDisk, dir.path("a")), b"a", 0).unwrap();
-    create(&OsDisk, dir.path("b")).sync_all().unwrap();
-    OsDisk.rename(&dir.path("a"), &dir.path("b")).unwrap();
-    OsDisk.sync_dir(&dir.0).unwrap();
-    assert_eq!(OsDisk.list(&dir.0).unwrap(), ["b"]);
+    write_all_at(&*create(&*dir.dir(), "a"), b"a", 0).unwrap();
+    create(&*dir.dir(), "b").sync_all().unwrap();
+    dir.dir().rename("a".as_ref(), "b".as_ref()).unwrap();
+    dir.dir().sync().unwrap();
+    dir.dir().sync_name().unwrap();
+    assert_eq!(dir.dir().list().unwrap(), ["b"]);
     assert_eq!(std::fs::read(dir.path("b")).unwrap(), b"a");
-    OsDisk.remove(&dir.path("b")).unwrap();
-    assert!(OsDisk.list(&dir.0).unwrap().is_empty());
+    dir.dir().remove("b".as_ref()).unwrap();
+    assert!(dir.dir().list().unwrap().is_empty());
 }
 
 #[test]
 fn relative_and_odd_paths_work() {
-    OsDisk.sync_dir("".as_ref()).expect("the parent of a bare name");
-    assert!(OsDisk.list("".as_ref()).unwrap().iter().any(|name| name == "Cargo.toml"));
-    OsDisk.create_dir("".as_ref()).unwrap();
+    let here = OsDisk.open_dir("".as_ref()).expect("the parent of a bare name");
+    here.sync().unwrap();
+    assert!(here.list().unwrap().iter().any(|name| name == "Cargo.toml"));
     #[cfg(target_os = "linux")]
     {
         use std::os::unix::ffi::OsStrExt;
         let dir = Scratch::new("odd");
         let name = std::ffi::OsStr::from_bytes(b"not \xFF UTF-8");
-        create(&OsDisk, dir.0.join(name));
-        assert_eq!(OsDisk.list(&dir.0).unwrap(), [name]);
+        create(&*dir.dir(), name);
+        assert_eq!(dir.dir().list().unwrap(), [name]);
     }
 }
 
 #[test]
 fn a_sync_can_be_started_before_it_is_asked_for() {
     let dir = Scratch::new("start");
-    let file = create(&OsDisk, dir.path("file"));
+    let file = create(&*dir.dir(), "file");
     for offset in [0, 10_000] {
         write_all_at(&*file, b"bytes", offset).unwrap();
         file.start_sync().unwrap();

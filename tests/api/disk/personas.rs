@@ -26,17 +26,18 @@ fn names(states: &BTreeSet<Vec<(PathBuf, Vec<u8>)>>) -> BTreeSet<String> {
 #[test]
 fn a_directory_that_was_not_synced_takes_along_what_is_in_it() {
     let disk = SimDisk::new();
-    disk.create_dir("a/b".as_ref()).unwrap();
-    let file = create(&disk, "a/b/f");
+    let a = disk.child("a".as_ref(), Access::Create).unwrap();
+    let b = a.child("b".as_ref(), Access::Create).unwrap();
+    let file = create(&*b, "f");
     write_all_at(&*file, b"kept", 0).unwrap();
     file.sync_all().unwrap();
-    for dir in ["a/b", "a"] {
-        disk.sync_dir(dir.as_ref()).unwrap();
+    for dir in [b, a] {
+        dir.sync().unwrap();
         assert_eq!(lose_all(&disk).files(), [], "the name of a is not durable");
     }
-    disk.sync_dir("".as_ref()).unwrap();
+    disk.sync().unwrap();
     assert_eq!(lose_all(&disk).read_file("a/b/f").unwrap(), b"kept");
-    assert!(lose_all(&disk).list("a".as_ref()).unwrap().contains(&"b".into()));
+    assert!(lose_all(&disk).open_dir("a".as_ref()).unwrap().list().unwrap().contains(&"b".into()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn the_simulated_disk_sees_what_a_real_device_gets() {
     let disk = SimDisk::new();
-    disk.create_dir("mount/db".as_ref()).unwrap();
+    disk.make_dir("mount/db").unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let operations = Arc::clone(&seen);
     disk.on_op(move |_, op| {

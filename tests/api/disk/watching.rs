@@ -12,7 +12,7 @@ fn observer_takes_crash_points_before_and_during_operations() {
         log.lock().unwrap().push((op.number, op.kind, op.phase, all, none));
     });
     let file = create(&disk, "f");
-    disk.sync_dir("".as_ref()).unwrap();
+    disk.sync().unwrap();
     write_all_at(&*file, b"x", 0).unwrap();
     file.read_at(&mut [0], 0).unwrap();
     file.sync_data().unwrap();
@@ -42,7 +42,7 @@ fn seeds_decide_everything() {
                         write_all_at(&*file, &[client * 16 + n; 700], u64::from(n) * 700).unwrap();
                         if n == client {
                             file.sync_all().unwrap();
-                            disk.sync_dir("".as_ref()).unwrap();
+                            disk.sync().unwrap();
                         }
                     }
                 })

@@ -47,7 +47,7 @@ impl Place for TempDir {
 #[cfg(feature = "disk")]
 impl<D: Disk + Clone + 'static> Place for D {
     fn names(&self) -> Vec<OsString> {
-        self.list(DB.as_ref()).expect("a database")
+        self.open_dir(DB.as_ref()).and_then(|dir| dir.list()).expect("a database")
     }
 
     fn open(&self, options: Options) -> Result<Engine> {

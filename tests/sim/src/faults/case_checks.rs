@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, SimDisk};
-use forelog::unstable::disk::{Access, Disk, write_all_at};
+use forelog::unstable::disk::{Access, Dir, write_all_at};
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Receipt};
 
 use super::double::torn_states;
@@ -274,7 +274,7 @@ pub fn power_cut_right_after_recovery() {
 pub fn closing_a_file_syncs_nothing() {
     let disk = SimDisk::new();
     let file = disk.open("f".as_ref(), Access::Create).unwrap();
-    disk.sync_dir("".as_ref()).unwrap();
+    disk.sync().unwrap();
     write_all_at(&*file, b"lost", 0).unwrap();
     drop(file);
     assert_eq!(cut_power(&disk).read_file("f").unwrap(), b"");

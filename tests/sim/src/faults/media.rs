@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
-use forelog::unstable::disk::Disk;
 use forelog::{DamageCause, ErrorKind, Lsn, Recovery};
 
 use super::allocation::peak_of;
@@ -267,7 +266,7 @@ pub fn whole_files(judge: &mut Judge<'_>, other: &Reference) {
         judge.judge("file missing", &gone, || format!("{name} missing"), residue);
         let blocked = reference.disk.crash_point().process_kill();
         blocked.delete(path).expect("it is there");
-        blocked.create_dir(path).expect("nothing is in the way");
+        blocked.make_dir(path).expect("nothing is in the way");
         judge.judge("directory in the place of a file", &blocked, || format!("{name} is a directory"), None);
         for former in reference.former.iter().rev() {
             let Some((_, content)) = former.iter().find(|(known, _)| known == path) else { continue };
@@ -317,7 +316,7 @@ fn extra_files(judge: &mut Judge<'_>) {
         judge.judge("unknown file", &damaged, || format!("there is {name}"), None);
         let damaged = reference.disk.crash_point().process_kill();
         if damaged.read_file(&path).is_err() {
-            damaged.create_dir(&path).expect("nothing is in the way");
+            damaged.make_dir(&path).expect("nothing is in the way");
             judge.judge("unknown directory", &damaged, || format!("there is a directory {name}"), None);
         }
     }

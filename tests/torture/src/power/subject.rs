@@ -11,7 +11,7 @@ use super::random::Random;
 use super::reference::{self, Sin};
 use super::sqlite;
 use super::system::is_installed;
-use super::traced::TracedDisk;
+use super::traced::traced_disk;
 use super::worker::{Marker, Verdict};
 use crate::check;
 use crate::ledger::{Ending, Ledger, Line, Reporter};
@@ -63,7 +63,7 @@ impl Subject {
             Subject::Forelog => work(dir, seed, marks, marker),
             Subject::Reference(sin) => reference::work(dir, sin, count, marks, marker),
             Subject::Sqlite => sqlite::work(dir, count, marks, marker),
-            Subject::Traced => watched_work(Arc::new(TracedDisk::new(marker)), dir).map_err(io::Error::other),
+            Subject::Traced => watched_work(traced_disk(marker), dir).map_err(io::Error::other),
         }
     }
 

@@ -3,12 +3,13 @@
 //! operations; so the crash states of both follow from one sequence.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use forelog::unstable::disk::{Access, Disk, DiskFile, DiskLock, OsDisk};
+use forelog::unstable::disk::{
+    Access, DirCall, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode, OsDisk,
+};
 
 use super::image::{SECTOR, hash};
 use super::recorder::{Event, Recording};
@@ -16,73 +17,67 @@ use super::worker::Marker;
 
 /// The mark of an operation, before it is done: `op KIND FILE …`.
 const OPERATION: &str = "op ";
+/// The database's directory, and the one that it is in: see `subject.rs`.
+const DIR: &str = "db";
+const ABOVE: &str = "mount";
 /// The mark of a sync that returned: `synced FILE HASH…`, a hash for each sector of the file.
 const SYNCED: &str = "synced ";
 
 type Shadows = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
-/// The operating system's files, with a mark for every operation that changes them.
-#[derive(Debug)]
-pub(super) struct TracedDisk {
+/// Marks every operation that changes the operating system's files.
+#[derive(Clone, Debug)]
+pub(super) struct Traced {
     marker: Arc<Marker>,
     /// Files as they should be, by the name under which they were created.
     shadows: Shadows,
 }
 
-impl TracedDisk {
-    pub(super) fn new(marker: &Arc<Marker>) -> Self {
-        TracedDisk { marker: Arc::clone(marker), shadows: Shadows::default() }
-    }
+/// The operating system's files, with a mark for every operation that changes them.
+pub(super) fn traced_disk(marker: &Arc<Marker>) -> Arc<dyn Disk> {
+    let traced = Traced { marker: Arc::clone(marker), shadows: Shadows::default() };
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    Arc::new(Layered::new(disk, traced))
+}
 
-    fn mark(&self, kind: &str, path: &Path) -> io::Result<()> {
-        self.marker.mark(&format!("{OPERATION}{kind} {}", name(path)))
+fn name(name: &OsStr) -> String {
+    name.to_string_lossy().into_owned()
+}
+
+impl Traced {
+    fn mark(&self, kind: &str, of: &str) -> io::Result<()> {
+        self.marker.mark(&format!("{OPERATION}{kind} {of}"))
     }
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-impl Disk for TracedDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.create_dir(path)
+impl Layer for Traced {
+    fn before(&self, call: DirCall<'_>) -> io::Result<()> {
+        match call {
+            DirCall::Rename(from, _) => self.mark("Rename", &name(from)),
+            DirCall::Remove(file) => self.mark("Remove", &name(file)),
+            DirCall::Sync => self.mark("SyncDir", DIR),
+            DirCall::SyncName => self.mark("SyncDir", ABOVE),
+            _ => Ok(()),
+        }
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        OsDisk.list(dir)
+    fn after(&self, call: DirCall<'_>, succeeded: bool) {
+        if let DirCall::Rename(from, to) = call
+            && succeeded
+        {
+            let mut shadows = self.shadows.lock().expect("no panic");
+            let shadow = shadows.remove(&name(from)).unwrap_or_default();
+            shadows.insert(name(to), shadow);
+        }
     }
 
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OsDisk.open(path, access)?;
+    fn file(&self, file_name: &OsStr, access: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         if access == Access::Create {
-            self.mark("Create", path)?;
-            self.shadows.lock().expect("no panic").insert(name(path), Vec::new());
+            self.mark("Create", &name(file_name)).expect("a mark");
+            self.shadows.lock().expect("no panic").insert(name(file_name), Vec::new());
         }
         let (marker, shadows) = (Arc::clone(&self.marker), Arc::clone(&self.shadows));
-        Ok(Arc::new(TracedFile { file, name: name(path), marker, shadows }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.mark("Rename", from)?;
-        OsDisk.rename(from, to)?;
-        let mut shadows = self.shadows.lock().expect("no panic");
-        let shadow = shadows.remove(&name(from)).unwrap_or_default();
-        shadows.insert(name(to), shadow);
-        Ok(())
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.mark("Remove", path)?;
-        OsDisk.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.mark("SyncDir", dir)?;
-        OsDisk.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
-        OsDisk.lock(path)
+        Arc::new(TracedFile { file, name: name(file_name), marker, shadows })
     }
 }
 
@@ -122,6 +117,14 @@ impl TracedFile {
 impl DiskFile for TracedFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        self.file.status()
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.file.lock(mode)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

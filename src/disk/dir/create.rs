@@ -1,0 +1,144 @@
+//! Making a database's directory, each name durable before there is anything in it.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{DirHandle, check_path, not_opened, not_synced};
+use crate::disk::{Access, Dir, Disk};
+use crate::words::error::{Error, ErrorKind, Result};
+
+/// Directories that this open has made. They go again if it fails before their names are durable: after a failed fsync
+/// the next one proves nothing about a name that is there already (A9), only about one that is made again. Only empty
+/// ones go, so nothing that another open put there is ever removed (rule 6 of `LOCK.md`).
+#[derive(Debug, Default)]
+pub(crate) struct Made(Vec<(Arc<dyn Dir>, OsString)>);
+
+impl Made {
+    /// They stay.
+    pub(crate) fn keep(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for (above, name) in self.0.iter().rev() {
+            // What cannot be removed stays; this open has failed and said so.
+            let _ = above.remove_child(name);
+        }
+    }
+}
+
+impl DirHandle {
+    /// Opens the directory, and makes it first, with those above it, if there is none. The names of those above are
+    /// durable then, its own is not: see [`DirHandle::sync_name`].
+    pub(crate) fn open_or_make(disk: &dyn Disk, path: &Path) -> Result<(Self, Made)> {
+        check_path(path)?;
+        let mut made = Made::default();
+        let dir = match disk.open_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(disk, path, &mut made)?,
+            dir => dir.map_err(|error| not_opened(path, error))?,
+        };
+        Ok((DirHandle::new(dir, path), made))
+    }
+}
+
+/// How often an open begins again because the directory went away before it had written anything.
+const TRIES: usize = 8;
+
+/// A directory that is locked for a writer, as far as that created nothing.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) handle: &'a Arc<DirHandle>,
+    /// To be kept as soon as the directory's name is durable.
+    pub(crate) made: &'a mut Made,
+}
+
+/// Opens the directory for a writer, making it if `create` says so, and has `go_on` do the rest: steps 1 to 3 of
+/// `LOCK.md`, and rule 7. `go_on` may be called again if it found that the directory went away.
+///
+/// # Errors
+/// [`ErrorKind::NotADatabase`], [`ErrorKind::Locked`], and those of `go_on`.
+pub(crate) fn claim<T>(
+    disk: &dyn Disk,
+    path: &Path,
+    create: bool,
+    mut go_on: impl FnMut(Claim<'_>) -> Result<T>,
+) -> Result<T> {
+    let mut tries = 1;
+    loop {
+        let (handle, mut made) =
+            if create { DirHandle::open_or_make(disk, path)? } else { (DirHandle::open(disk, path)?, Made::default()) };
+        // Who does not hold it removes nothing.
+        handle.lock_for_writing().inspect_err(|_| made.keep())?;
+        let handle = Arc::new(handle);
+        // What was made goes, if it does, while the lock is held: before the handle.
+        let mut made = made;
+        match go_on(Claim { handle: &handle, made: &mut made }) {
+            Err(error) if error.kind() == ErrorKind::Removed && tries < TRIES => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+fn make(disk: &dyn Disk, path: &Path, made: &mut Made) -> Result<Arc<dyn Dir>> {
+    let is_missing =
+        |path: &&Path| matches!(disk.open_dir(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let missing: Vec<PathBuf> = path
+        .ancestors()
+        .filter(|path| !path.as_os_str().is_empty())
+        .take_while(is_missing)
+        .map(Path::to_owned)
+        .collect();
+    let Some(highest) = missing.last() else {
+        // Made by another open since it was looked for.
+        return disk.open_dir(path).map_err(|error| not_opened(path, error));
+    };
+    let lowest = highest.parent().unwrap_or(Path::new(""));
+    let mut dir = disk.open_dir(lowest).map_err(|error| not_opened(lowest, error))?;
+    // From the top, each durable before the next one is made: after a process kill in between, the one name that may
+    // not be durable is that of the lowest directory there. It is made so before there is anything in it.
+    if lowest.parent().is_some() {
+        sync_name(&*dir, lowest)?;
+    }
+    for path_here in missing.iter().rev() {
+        let failed = |error| Error::io("create the directory", path_here, error);
+        // `..` behind a directory that was missing.
+        let Some(name) = path_here.file_name() else {
+            dir = disk.open_dir(path_here).map_err(failed)?;
+            continue;
+        };
+        let below = match dir.child(name, Access::Create) {
+            Ok(below) => {
+                made.0.push((Arc::clone(&dir), name.to_owned()));
+                below
+            }
+            // Made by another open since, which may not have made its name durable.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                dir.child(name, Access::Read).map_err(|error| not_opened(path_here, error))?
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        if path_here != path {
+            dir.sync().map_err(|error| not_synced("sync directory", above(path_here), error))?;
+        }
+        dir = below;
+    }
+    Ok(dir)
+}
+
+/// Makes a directory's own name durable.
+pub(super) fn sync_name(dir: &dyn Dir, path: &Path) -> Result<()> {
+    match dir.sync_name() {
+        // What may not be read cannot be synced: then who made the directory there answers for its name.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(|error| not_synced("sync directory", above(path), error)),
+    }
+}
+
+/// The directory above, as the user would call it.
+fn above(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

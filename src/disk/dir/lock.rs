@@ -1,0 +1,239 @@
+//! Who owns a database's directory: the steps of `LOCK.md`, which says why each of them is there.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::DirHandle;
+use crate::disk::{Access, Dir, DiskFile, DiskLock, LockMode};
+use crate::words::error::{Error, ErrorKind, Result, is_not_the_mediums};
+use crate::words::plant::planted;
+
+/// The lock file's name.
+pub(crate) const LOCK_NAME: &str = "LOCK";
+
+/// How often an opener looks for LOCK again after it was removed under its hands.
+const TRIES: usize = 8;
+
+/// By which locks a database's directory is, or was, held.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum LockHeld {
+    /// By its LOCK file, as far as there is one, and by the lock on the directory itself.
+    #[default]
+    Both,
+    /// By its LOCK file alone: if that file is deleted while the database is open, nothing keeps a second writer out.
+    FileAlone {
+        /// Why the directory could not be locked.
+        why: String,
+    },
+    /// Not at all: it was read while it may have been written. Only a reader goes on like that.
+    Not {
+        /// Why it could not be locked.
+        why: String,
+    },
+}
+
+impl fmt::Display for LockHeld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockHeld::Both => f.write_str("locked"),
+            LockHeld::FileAlone { why } => write!(f, "locked by its LOCK file alone: {why}"),
+            LockHeld::Not { why } => write!(f, "not locked: read while it may be written: {why}"),
+        }
+    }
+}
+
+/// The locks that are held.
+#[derive(Debug, Default)]
+pub(crate) struct Lock {
+    /// LOCK as it was locked, and its lock, which goes first.
+    file: Option<(Box<dyn DiskLock>, Arc<dyn DiskFile>)>,
+    dir: Option<Box<dyn DiskLock>>,
+    /// There was no LOCK.
+    is_absent: bool,
+    how: LockHeld,
+}
+
+impl DirHandle {
+    /// Locks the directory for a writer, as far as that creates nothing: itself, and LOCK if there is one. Creates LOCK
+    /// later, in [`DirHandle::complete_lock`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`].
+    pub(crate) fn lock_for_writing(&self) -> Result<()> {
+        let mut lock = Lock::default();
+        match self.dir().lock(LockMode::Exclusive) {
+            Ok(None) => return Err(self.locked()),
+            Ok(Some(held)) => lock.dir = Some(held),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                lock.how = LockHeld::FileAlone { why: error.to_string() };
+            }
+            Err(error) => return Err(Error::io("lock", self.path(), error)),
+        }
+        for _ in 0..TRIES {
+            let file = match self.dir().open(OsStr::new(LOCK_NAME), Access::Write) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    lock.is_absent = true;
+                    break;
+                }
+                Err(error) => return Err(self.lock_failed(error)),
+            };
+            if let Some(held) = self.lock_file(&file, LockMode::Exclusive)? {
+                lock.file = Some((held, file));
+                break;
+            }
+        }
+        *self.lock.lock() = lock;
+        Ok(())
+    }
+
+    /// Locks LOCK through an open file; `None` if the name does not lead to it any more.
+    fn lock_file(&self, file: &Arc<dyn DiskFile>, mode: LockMode) -> Result<Option<Box<dyn DiskLock>>> {
+        let held = file.lock(mode).map_err(|error| self.lock_failed(error))?.ok_or_else(|| self.locked())?;
+        Ok((planted!("lock-is-not-compared") || self.is_lock(&**file)?).then_some(held))
+    }
+
+    /// Whether LOCK still leads to this file.
+    fn is_lock(&self, file: &dyn DiskFile) -> Result<bool> {
+        let named = match self.dir().id_of(OsStr::new(LOCK_NAME)) {
+            Ok(named) => named,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(self.lock_failed(error)),
+        };
+        Ok(named == file.status().map_err(|error| self.lock_failed(error))?.id)
+    }
+
+    /// Whether the next [`DirHandle::complete_lock`] creates LOCK: what was read until then may be stale.
+    pub(crate) fn lacks_lock_file(&self) -> bool {
+        self.lock.lock().file.is_none()
+    }
+
+    /// Creates LOCK if there was none, before the first write. `is_as_read` looks whether what was decided on is still
+    /// there, after LOCK is locked and before anyone relies on it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] if another program came meanwhile, [`ErrorKind::Removed`] if the directory went away.
+    pub(crate) fn complete_lock(&self, is_as_read: impl FnOnce() -> Result<bool>) -> Result<()> {
+        if !self.lacks_lock_file() {
+            return Ok(());
+        }
+        let file = match self.dir().open(OsStr::new(LOCK_NAME), Access::Create) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.overtaken()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(self.removed(self.path(), "was removed").with_source(error));
+            }
+            Err(error) => return Err(Error::io("create", &self.path_of(OsStr::new(LOCK_NAME)), error)),
+        };
+        let held = self.lock_file(&file, LockMode::Exclusive)?.ok_or_else(|| self.overtaken())?;
+        if !planted!("new-lock-trusts-what-was-read") && !is_as_read()? {
+            return Err(self.overtaken());
+        }
+        self.lock.lock().file = Some((held, file));
+        Ok(())
+    }
+
+    /// Locks the directory for a reader, who creates nothing, and who reads all the same if it cannot be locked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] if a writer has it.
+    pub(crate) fn lock_for_reading(&self) -> Result<()> {
+        let mut lock = Lock::default();
+        match self.dir().lock(LockMode::Shared) {
+            Ok(None) => return Err(self.locked()),
+            Ok(Some(held)) => lock.dir = Some(held),
+            Err(error) if is_out_of_resources(&error) => return Err(Error::io("lock", self.path(), error)),
+            Err(error) => lock.how = LockHeld::FileAlone { why: error.to_string() },
+        }
+        for _ in 0..TRIES {
+            let file = match self.dir().open(OsStr::new(LOCK_NAME), Access::Read) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    lock.is_absent = true;
+                    // No one has it, unless the directory's lock is all there is to know that by.
+                    if let LockHeld::FileAlone { why } = lock.how {
+                        lock.how = LockHeld::Not { why: format!("there is no LOCK, and {why}") };
+                    }
+                    break;
+                }
+                Err(error) if is_out_of_resources(&error) => return Err(self.lock_failed(error)),
+                Err(error) => {
+                    lock.how = LockHeld::Not { why: format!("LOCK cannot be opened: {error}") };
+                    break;
+                }
+            };
+            match file.lock(LockMode::Shared) {
+                Ok(None) => return Err(self.locked()),
+                Ok(Some(held)) if self.is_lock(&*file)? => {
+                    lock.file = Some((held, file));
+                    break;
+                }
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    lock.how = LockHeld::Not { why: format!("LOCK cannot be locked: {error}") };
+                    break;
+                }
+            }
+        }
+        *self.lock.lock() = lock;
+        Ok(())
+    }
+
+    /// For who failed to read without a LOCK file: `Locked` if there is one now, whose owner may have changed what was
+    /// read; otherwise `error`.
+    pub(crate) fn unless_overtaken(&self, error: Error) -> Error {
+        let came = self.lock.lock().is_absent && self.dir().id_of(OsStr::new(LOCK_NAME)).is_ok();
+        if came { self.overtaken().with_source(error) } else { error }
+    }
+
+    /// How the directory is held.
+    pub(crate) fn lock_held(&self) -> LockHeld {
+        self.lock.lock().how.clone()
+    }
+
+    /// Looks whether LOCK still is what this open has locked, before something is written that a second writer would
+    /// take for its own. Without a lock there is nothing to look at.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Removed`].
+    pub(crate) fn check_lock(&self) -> Result<()> {
+        let lock = self.lock.lock();
+        let Some((_, file)) = &lock.file else { return Ok(()) };
+        if planted!("lost-lock-is-not-noticed") || self.is_lock(&**file)? {
+            return Ok(());
+        }
+        let path = self.path_of(OsStr::new(LOCK_NAME));
+        Err(self.removed(&path, "was removed or replaced, alone or with its directory,"))
+    }
+
+    /// Lets go of the directory: LOCK first.
+    pub(crate) fn unlock(&self) {
+        let Lock { file, dir, .. } = std::mem::take(&mut *self.lock.lock());
+        drop(file);
+        drop(dir);
+    }
+
+    fn locked(&self) -> Error {
+        Error::new(
+            ErrorKind::Locked,
+            format!("{} is open already, in this process or another: close it there first", self.path().display()),
+        )
+    }
+
+    fn overtaken(&self) -> Error {
+        let path = self.path().display();
+        Error::new(ErrorKind::Locked, format!("another program opened {path} at the same time: try again"))
+    }
+
+    fn lock_failed(&self, error: io::Error) -> Error {
+        Error::io("lock", &self.path_of(OsStr::new(LOCK_NAME)), error)
+    }
+}
+
+/// Whether it was this process that could not, rather than the file that may not.
+fn is_out_of_resources(error: &io::Error) -> bool {
+    is_not_the_mediums(error) && error.kind() != io::ErrorKind::PermissionDenied
+}

@@ -1,0 +1,171 @@
+//! The directory of a database: one handle, behind one fail-stop latch, with the lock that says who owns it.
+//!
+//! The engine, or a log on its own, opens it and hands it to what keeps files in it. What `LOCK` is for, and each step of
+//! its life, is in `LOCK.md`.
+
+mod create;
+mod lock;
+mod replace;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Access, Dir, Disk, DiskFile, FailStop, read_exact_at};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::plant::planted;
+use crate::words::sync::Mutex;
+
+pub(crate) use create::{Claim, Made, claim};
+pub(crate) use lock::LOCK_NAME;
+use lock::Lock;
+pub use lock::LockHeld;
+
+/// Names that file systems, operating systems and shells put into directories by themselves. A directory that holds
+/// nothing else is empty.
+const SYSTEM_NAMES: [&str; 4] = ["lost+found", ".snapshot", ".DS_Store", "System Volume Information"];
+const SYSTEM_PREFIXES: [&str; 2] = [".Trash-", ".nfs"];
+
+/// Whether a name says nothing about what a directory is used for.
+pub(crate) fn is_system_name(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    SYSTEM_NAMES.contains(&&*name) || SYSTEM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// An open directory, and what it was called by who opened it, for messages.
+#[derive(Debug)]
+pub(crate) struct DirHandle {
+    dir: FailStop,
+    path: PathBuf,
+    lock: Mutex<Lock>,
+}
+
+impl DirHandle {
+    fn new(dir: Arc<dyn Dir>, path: &Path) -> Self {
+        DirHandle { dir: FailStop::new(dir), path: path.to_owned(), lock: Mutex::default() }
+    }
+
+    /// Opens the directory of a database that must be there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotADatabase`] if there is nothing, or a file.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        check_path(path)?;
+        let dir = disk.open_dir(path).map_err(|error| not_opened(path, error))?;
+        Ok(DirHandle::new(dir, path))
+    }
+
+    /// The handle itself, behind its latch.
+    pub(crate) fn dir(&self) -> &FailStop {
+        &self.dir
+    }
+
+    /// What the directory was called when it was opened.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What a file in it is called in messages.
+    pub(crate) fn path_of(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<OsString>> {
+        self.dir.list().map_err(|error| Error::io("list", &self.path, error))
+    }
+
+    /// Makes the names in it durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        if planted!("skip-dir-fsync") {
+            return Ok(());
+        }
+        self.dir.sync().map_err(|error| not_synced("sync directory", &self.path, error))
+    }
+
+    /// Makes its own name durable. At every open before the first incarnation: its creation may have been cut off, by the
+    /// death of that process, before the name was durable, and nothing later makes it so.
+    pub(crate) fn sync_name(&self) -> Result<()> {
+        create::sync_name(&self.dir, &self.path)
+    }
+
+    /// A new file in the place of what an earlier attempt left under that name.
+    pub(crate) fn create(&self, name: &OsStr) -> io::Result<Arc<dyn DiskFile>> {
+        match self.dir.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.dir.open(name, Access::Create),
+        }
+    }
+
+    /// The whole content of a file.
+    pub(crate) fn read(&self, name: &OsStr) -> io::Result<Vec<u8>> {
+        let file = self.dir.open(name, Access::Read)?;
+        let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        read_exact_at(&*file, &mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Refuses to go on with an open file that was removed: what is written to it is gone when it is closed. Costs a
+    /// system call and no I/O.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Removed`].
+    pub(crate) fn check_linked(&self, file: &dyn DiskFile, path: &Path) -> Result<()> {
+        match file.status() {
+            Ok(status) if status.links == 0 && !planted!("removed-files-are-not-noticed") => {
+                Err(self.removed(path, "was removed, alone or with its directory,"))
+            }
+            // What cannot be asked is not known to be gone; the next write or sync tells.
+            _ => Ok(()),
+        }
+    }
+
+    fn removed(&self, path: &Path, what: &str) -> Error {
+        Error::new(
+            ErrorKind::Removed,
+            format!(
+                "{} {what} while the database in {} was open: nothing more is written to it. What was committed since may \
+                 be lost. Close it, see what is there, restore a copy or open it again",
+                path.display(),
+                self.path.display()
+            ),
+        )
+    }
+}
+
+fn check_path(path: &Path) -> Result<()> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::invalid_input("the path of the database is empty"));
+    }
+    Ok(())
+}
+
+/// The error for a directory that cannot be opened.
+fn not_opened(path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => no_database(path).with_source(error),
+        io::ErrorKind::NotADirectory => {
+            let message = format!("{} is a file: a database is a directory", path.display());
+            Error::new(ErrorKind::NotADatabase, message)
+        }
+        _ => Error::io("open the directory", path, error),
+    }
+}
+
+pub(crate) fn no_database(path: &Path) -> Error {
+    Error::new(ErrorKind::NotADatabase, format!("there is no forelog database in {}", path.display()))
+}
+
+/// The error for a directory's sync. Some file systems have none for directories: then no new name is ever durable.
+fn not_synced(what: &str, path: &Path, error: io::Error) -> Error {
+    if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) {
+        let message = format!(
+            "cannot {what} {}: its file system refuses an fsync of a directory, so no new file would be sure to survive a \
+             power loss. Put the database on one that does not: a local ext4, XFS, Btrfs, ZFS or APFS",
+            path.display()
+        );
+        return Error::new(ErrorKind::Io, message).with_source(error);
+    }
+    Error::io(what, path, error)
+}

@@ -1,0 +1,26 @@
+//! Replacing a small file as a whole.
+
+use std::ffi::OsStr;
+
+use super::DirHandle;
+use crate::disk::{Dir, write_all_at};
+use crate::words::error::{Error, Result};
+use crate::words::plant::planted;
+
+impl DirHandle {
+    /// Replaces the file `name` by way of `temporary`: durable in full, or unchanged, whatever happens. After an error
+    /// either may be on disk. Who holds the directory's lock looks first whether it does so still.
+    pub(crate) fn replace(&self, name: &OsStr, temporary: &OsStr, bytes: &[u8]) -> Result<()> {
+        self.check_lock()?;
+        let attempt = || {
+            let file = self.create(temporary)?;
+            write_all_at(&*file, bytes, 0)?;
+            if !planted!("rename-history-before-fsync") {
+                file.sync_all()?;
+            }
+            self.dir().rename(temporary, name)
+        };
+        attempt().map_err(|error| Error::io("replace", &self.path_of(name), error))?;
+        self.sync()
+    }
+}

@@ -1,0 +1,136 @@
+//! Something in front of a directory: sees each call before and after it, and may put something before each file.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Access, Dir, Disk, DiskFile, DiskLock, FileId, IoBackend, LockMode};
+
+/// A call to a [`Disk`] or a [`Dir`], as a [`Layer`] sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DirCall<'a> {
+    /// [`Disk::open_dir`].
+    OpenDir(&'a Path),
+    /// [`Dir::open`].
+    Open(&'a OsStr, Access),
+    /// [`Dir::rename`].
+    Rename(&'a OsStr, &'a OsStr),
+    /// [`Dir::remove`].
+    Remove(&'a OsStr),
+    /// [`Dir::list`].
+    List,
+    /// [`Dir::sync`].
+    Sync,
+    /// [`Dir::sync_name`].
+    SyncName,
+    /// [`Dir::child`].
+    Child(&'a OsStr, Access),
+    /// [`Dir::remove_child`].
+    RemoveChild(&'a OsStr),
+    /// [`Dir::lock`].
+    Lock(LockMode),
+    /// [`Dir::id_of`].
+    IdOf(&'a OsStr),
+}
+
+/// What stands in front of a directory.
+pub trait Layer: Clone + Send + Sync + Debug + 'static {
+    /// Called before each call; an error is its result, and the call is not made.
+    ///
+    /// # Errors
+    /// Whatever the call should fail with.
+    fn before(&self, call: DirCall<'_>) -> io::Result<()> {
+        let _ = call;
+        Ok(())
+    }
+    /// Called after each call that was made, with whether it succeeded.
+    fn after(&self, call: DirCall<'_>, succeeded: bool) {
+        let _ = (call, succeeded);
+    }
+    /// Stands in for a file that was opened.
+    fn file(&self, name: &OsStr, access: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        let _ = (name, access);
+        file
+    }
+}
+
+/// A disk or a directory behind a [`Layer`], and all the directories that are opened through it.
+#[derive(Clone, Debug)]
+pub struct Layered<T: ?Sized, L> {
+    inner: Arc<T>,
+    layer: L,
+}
+
+impl<T: ?Sized, L: Layer> Layered<T, L> {
+    /// Puts `layer` in front of `inner`.
+    pub fn new(inner: Arc<T>, layer: L) -> Self {
+        Layered { inner, layer }
+    }
+
+    fn call<R>(&self, call: DirCall<'_>, make: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+        self.layer.before(call)?;
+        let result = make(&self.inner);
+        self.layer.after(call, result.is_ok());
+        result
+    }
+
+    fn above(&self, dir: Arc<dyn Dir>) -> Arc<dyn Dir> {
+        Arc::new(Layered { inner: dir, layer: self.layer.clone() })
+    }
+}
+
+impl<L: Layer> Disk for Layered<dyn Disk, L> {
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>> {
+        self.call(DirCall::OpenDir(path), |disk| disk.open_dir(path)).map(|dir| self.above(dir))
+    }
+}
+
+impl<L: Layer> Dir for Layered<dyn Dir, L> {
+    fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.call(DirCall::Open(name, access), |dir| dir.open(name, access))?;
+        Ok(self.layer.file(name, access, file))
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.call(DirCall::Rename(from, to), |dir| dir.rename(from, to))
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        self.call(DirCall::Remove(name), |dir| dir.remove(name))
+    }
+
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        self.call(DirCall::List, |dir| dir.list())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.call(DirCall::Sync, |dir| dir.sync())
+    }
+
+    fn sync_name(&self) -> io::Result<()> {
+        self.call(DirCall::SyncName, |dir| dir.sync_name())
+    }
+
+    fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>> {
+        self.call(DirCall::Child(name, access), |dir| dir.child(name, access)).map(|dir| self.above(dir))
+    }
+
+    fn remove_child(&self, name: &OsStr) -> io::Result<()> {
+        self.call(DirCall::RemoveChild(name), |dir| dir.remove_child(name))
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.call(DirCall::Lock(mode), |dir| dir.lock(mode))
+    }
+
+    fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
+        self.call(DirCall::IdOf(name), |dir| dir.id_of(name))
+    }
+
+    fn io(&self) -> IoBackend {
+        self.inner.io()
+    }
+}

@@ -1,0 +1,118 @@
+//! A directory where there are no descriptors of directories: its absolute path, and a handle that keeps it in place.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Files, OsFile, here_if_empty};
+use crate::disk::{Access, Dir, DiskFile, DiskLock, FileId, IoBackend, LockMode, check_name};
+
+#[derive(Debug)]
+pub(in crate::disk) struct OsDir {
+    path: PathBuf,
+    files: Option<Arc<dyn Files>>,
+    /// While it is open the directory can be neither renamed nor removed, on Windows.
+    _held: Option<File>,
+}
+
+impl OsDir {
+    pub(in crate::disk) fn open_path(path: &Path, files: Option<Arc<dyn Files>>) -> io::Result<Self> {
+        let path = fs::canonicalize(here_if_empty(path))?;
+        if !path.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(OsDir { _held: hold(&path)?, path, files })
+    }
+
+    fn at(&self, name: &OsStr) -> io::Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.path.join(name))
+    }
+}
+
+#[cfg(windows)]
+fn hold(path: &Path) -> io::Result<Option<File>> {
+    use std::os::windows::fs::OpenOptionsExt;
+    /// Without it a directory cannot be opened.
+    const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
+    OpenOptions::new().read(true).share_mode(NOT_DELETED).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(path).map(Some)
+}
+
+#[cfg(not(windows))]
+fn hold(_: &Path) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+/// Others may read and write, and may not rename or remove: `FILE_SHARE_READ | FILE_SHARE_WRITE`.
+#[cfg(windows)]
+const NOT_DELETED: u32 = 3;
+
+impl Dir for OsDir {
+    fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.at(name)?;
+        if access != Access::Create && !fs::metadata(&path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(access != Access::Read).create_new(access == Access::Create);
+        // A lock says something only for as long as its file cannot be replaced. A new file will be renamed.
+        #[cfg(windows)]
+        if name == crate::disk::LOCK_NAME {
+            std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, NOT_DELETED);
+        }
+        let file = OsFile(options.open(path)?);
+        Ok(match &self.files {
+            Some(files) => files.wrap(file),
+            None => Arc::new(file),
+        })
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        fs::rename(self.at(from)?, self.at(to)?)
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        fs::remove_file(self.at(name)?)
+    }
+
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        fs::read_dir(&self.path)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if cfg!(windows) { Ok(()) } else { File::open(&self.path)?.sync_all() }
+    }
+
+    fn sync_name(&self) -> io::Result<()> {
+        match self.path.parent() {
+            Some(above) if !cfg!(windows) => File::open(above)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
+    fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>> {
+        let path = self.at(name)?;
+        if access == Access::Create {
+            fs::create_dir(&path)?;
+        }
+        Ok(Arc::new(OsDir::open_path(&path, self.files.clone())?))
+    }
+
+    fn remove_child(&self, name: &OsStr) -> io::Result<()> {
+        fs::remove_dir(self.at(name)?)
+    }
+
+    fn lock(&self, _: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "directories cannot be locked on this system"))
+    }
+
+    fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
+        fs::symlink_metadata(self.at(name)?).map(|_| FileId::default())
+    }
+
+    fn io(&self) -> IoBackend {
+        self.files.as_ref().map_or(IoBackend::Calls { why: None }, |files| files.io())
+    }
+}

@@ -1,0 +1,8 @@
+//! The directory of a database: its lock, and what becomes of it under an open engine.
+
+mod ground;
+mod lock_model;
+mod moved;
+mod openers;
+mod race;
+mod traces;
