@@ -2,6 +2,7 @@
 //! by name. Beside it the models of `src/format/DECISIONS.md`.
 
 mod archive;
+mod bits;
 mod fixtures;
 mod names;
 mod refusals;

@@ -2,7 +2,8 @@
 //!
 //! A file's content is durable before it gets its name, as everywhere in the format; so only the names are at stake.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::hash::Hash;
 
 /// One name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -83,4 +84,32 @@ impl<D: Ord + Copy, N: Ord + Clone, C: Ord + Clone> Names<D, N, C> {
         }
         states
     }
+}
+
+/// Every state that can be reached from `begin`, or what is wrong with one of them.
+pub(crate) fn reach<S: Clone + Eq + Hash>(
+    begin: S,
+    successors: impl Fn(&S) -> Result<Vec<S>, String>,
+) -> Result<HashSet<S>, String> {
+    let mut seen = HashSet::from([begin.clone()]);
+    let mut queue = VecDeque::from([begin]);
+    while let Some(state) = queue.pop_front() {
+        for next in successors(&state)? {
+            if seen.insert(next.clone()) {
+                queue.push_back(next);
+            }
+        }
+        if seen.len() > 1_000_000 {
+            return Err("too many states".to_owned());
+        }
+    }
+    Ok(seen)
+}
+
+/// Explores without one rule, which must be caught.
+#[track_caller]
+pub(crate) fn must_be_caught<S>(rule: &str, found: Result<HashSet<S>, String>) {
+    let Err(found) = found else { panic!("nothing is wrong without {rule}") };
+    println!("without {rule}: {found}");
+    assert_ne!(found, "too many states", "{rule}");
 }

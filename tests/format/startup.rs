@@ -3,19 +3,23 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::names::Names;
+use crate::names::{Names, must_be_caught, reach};
 
 // ---- the startup table
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Manifest {
     Absent,
-    /// Magic, CRC or fields do not check.
+    /// Without our magic: of another program, unless the bit says that it was ours.
+    Foreign,
+    /// CRC or fields do not check.
     Bad,
     /// Of a newer version, or with an unknown bit.
     Newer,
     /// Another log, or `to` in an incarnation that HISTORY does not have.
     OtherBranch,
+    /// HISTORY's `oldest` is above its `to`: what lies between is nowhere.
+    Retired,
     /// Below the generation that HISTORY names, or that generation with another CRC.
     Older,
     /// The one that HISTORY names.
@@ -40,7 +44,7 @@ enum Verdict {
 /// needed is there. `None` is any.
 type Row = (Option<bool>, Option<bool>, Option<Manifest>, Option<bool>, Option<bool>, Verdict);
 
-const TABLE: [Row; 18] = {
+const TABLE: [Row; 23] = {
     use Manifest as M;
     use Verdict as V;
     const NO: Option<bool> = Some(false);
@@ -48,18 +52,23 @@ const TABLE: [Row; 18] = {
     [
         (NO, None, Some(M::Absent), None, YES, V::OpenLog),
         (NO, None, Some(M::Absent), None, NO, V::Damage),
+        (NO, None, Some(M::Foreign), None, YES, V::OpenLog),
+        (NO, None, Some(M::Foreign), None, NO, V::Damage),
         (NO, None, Some(M::Bad), None, None, V::Damage),
         (NO, None, Some(M::Newer), None, None, V::Damage),
         (NO, None, Some(M::OtherBranch), None, None, V::Damage),
+        (NO, None, Some(M::Retired), None, None, V::Damage),
         (NO, None, Some(M::Older), None, None, V::Damage),
         (NO, None, Some(M::Known), None, None, V::Damage),
         (NO, None, Some(M::Later), None, None, V::Damage),
         (YES, NO, Some(M::Absent), None, YES, V::OpenLog),
         (YES, NO, Some(M::Absent), None, NO, V::Damage),
         (YES, YES, Some(M::Absent), None, None, V::Damage),
+        (YES, None, Some(M::Foreign), None, None, V::Damage),
         (YES, None, Some(M::Bad), None, None, V::Damage),
         (YES, None, Some(M::Newer), None, None, V::Unsupported),
         (YES, None, Some(M::OtherBranch), None, None, V::Damage),
+        (YES, None, Some(M::Retired), None, None, V::Damage),
         (YES, None, Some(M::Older), None, None, V::Damage),
         (YES, None, Some(M::Known), YES, YES, V::OpenTable),
         (YES, None, Some(M::Later), YES, YES, V::OpenTableWritten),
@@ -83,22 +92,23 @@ fn row(bit: bool, known: bool, manifest: Manifest, files: bool, log: bool) -> us
 
 #[test]
 fn the_startup_table_has_a_row_for_each_combination() {
-    use Manifest::{Absent, Bad, Known, Later, Newer, Older, OtherBranch};
+    use Manifest::{Absent, Bad, Foreign, Known, Later, Newer, Older, OtherBranch, Retired};
     let mut used = HashSet::new();
     for combination in 0..16 {
         let fact = |bit: u32| combination >> bit & 1 == 1;
         let (bit, known, files, log) = (fact(0), fact(1), fact(2), fact(3));
-        for manifest in [Absent, Bad, Newer, OtherBranch, Older, Known, Later] {
+        for manifest in [Absent, Foreign, Bad, Newer, OtherBranch, Retired, Older, Known, Later] {
             let row = row(bit, known, manifest, files, log);
             used.insert(row);
             if matches!(TABLE[row].5, Verdict::Damage | Verdict::Unsupported) {
                 continue;
             }
             let what = format!("{bit} {known} {manifest:?} {files} {log}");
-            assert!(bit || manifest == Absent, "a manifest without the bit opens: {what}");
+            let none = manifest == Absent || (!bit && manifest == Foreign);
+            assert!(bit || none, "a manifest without the bit opens: {what}");
             assert!(!(bit && known && manifest == Absent), "a manifest that is gone is not missed: {what}");
-            assert!(matches!(manifest, Absent | Known | Later), "a bad manifest opens: {what}");
-            assert!(log && (files || manifest == Absent), "what is missing is not missed: {what}");
+            assert!(none || matches!(manifest, Known | Later), "a bad manifest opens: {what}");
+            assert!(log && (files || none), "what is missing is not missed: {what}");
         }
     }
     assert_eq!(used.len(), TABLE.len(), "a row that never applies");
@@ -111,6 +121,10 @@ fn the_startup_table_has_a_row_for_each_combination() {
 struct Rules {
     /// F1: the bit is in HISTORY, durably, before the first manifest.
     bit_first: bool,
+    /// F1: a bit that was found is relied on only after this open has replaced HISTORY: it may be in the cache alone.
+    replaced_by_this_open: bool,
+    /// Step 2 is done with the bit found as well: its fsync covers the name of the new `table/`.
+    named: bool,
     /// Step 1: a `table/` without a manifest is made anew, for its name may be in the cache alone.
     made_anew: bool,
     /// Step 3: runs have their names durably before a manifest names them.
@@ -119,10 +133,23 @@ struct Rules {
     removed_after: bool,
     /// T4: a manifest that is not known durable is written again.
     written_again: bool,
+    /// T5: after a failed attempt the files of both generations stay until a later one is durable.
+    both_stay: bool,
+    /// T5: no attempt takes the name of a run that an earlier one of this open may have left.
+    fresh_names: bool,
 }
 
-const ALL: Rules =
-    Rules { bit_first: true, made_anew: true, runs_first: true, removed_after: true, written_again: true };
+const ALL: Rules = Rules {
+    bit_first: true,
+    replaced_by_this_open: true,
+    named: true,
+    made_anew: true,
+    runs_first: true,
+    removed_after: true,
+    written_again: true,
+    both_stay: true,
+    fresh_names: true,
+};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 enum Dir {
@@ -147,6 +174,8 @@ struct Layers {
     /// The log up to this part is in the run.
     to: u8,
     run: u8,
+    /// The generation that made the run: a name that is used twice does not tell them apart.
+    made: u8,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -154,6 +183,7 @@ enum Content {
     Empty,
     History { bit: bool, known: Option<Layers> },
     Manifest(Layers),
+    Run { made: u8 },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -205,7 +235,9 @@ fn decide(disk: &Disk) -> Verdict {
         Some(layers) if layers.generation <= generation => Manifest::Older,
         Some(_) => Manifest::Later,
     };
-    let files = found.is_none_or(|layers| disk.get(Dir::Table, &Name::Run(layers.run)).is_some());
+    let named =
+        |layers: Layers| disk.get(Dir::Table, &Name::Run(layers.run)) == Some(&Content::Run { made: layers.made });
+    let files = found.is_none_or(named);
     let log = log_is_there(disk, found.map_or(0, |layers| layers.to));
     TABLE[row(bit, known.is_some(), manifest, files, log)].5
 }
@@ -250,10 +282,11 @@ fn new_build(disk: &Disk, rules: Rules) -> Result<VecDeque<Step>, String> {
         }
     }
     // The life begins: HISTORY is replaced anyway.
-    steps.extend(set_history(bit, known));
+    if rules.replaced_by_this_open || !bit {
+        steps.extend(set_history(bit, known));
+    }
     steps.extend(removals(disk, known, None));
-    let to = known.map_or(0, |layers| layers.to) + 1;
-    if to > PARTS {
+    if known.map_or(0, |layers| layers.to) == PARTS {
         return Ok(steps);
     }
     if known.is_none() {
@@ -261,16 +294,32 @@ fn new_build(disk: &Disk, rules: Rules) -> Result<VecDeque<Step>, String> {
             steps.push_back(Step::Set(Dir::Database, Name::Table, Some(Content::Empty)));
         }
         // Its fsync makes the name of `table/` durable as well.
-        steps.extend(set_history(rules.bit_first, None));
+        if !bit || !rules.replaced_by_this_open {
+            let [set, sync] = set_history(rules.bit_first, None);
+            steps.extend((!bit).then_some(set));
+            steps.push_back(sync);
+        } else if rules.named {
+            steps.extend(set_history(rules.bit_first, None));
+        }
     }
+    steps.extend(checkpoint(disk, known, known.map_or(0, |layers| layers.generation) + 1, rules));
+    if !rules.bit_first {
+        steps.extend(set_history(true, None));
+    }
+    Ok(steps)
+}
+
+/// Steps 3 to 6, over the layers that are known durable.
+fn checkpoint(disk: &Disk, known: Option<Layers>, generation: u8, rules: Rules) -> VecDeque<Step> {
     let used =
         disk.list(Dir::Table).into_iter().filter_map(|name| if let Name::Run(run) = name { Some(run) } else { None });
-    let run = used.chain(known.map(|layers| layers.run)).max().unwrap_or(0) + 1;
-    steps.push_back(Step::Set(Dir::Table, Name::Run(run), Some(Content::Empty)));
+    let used = used.filter(|_| rules.fresh_names).chain(known.map(|layers| layers.run));
+    let run = used.max().unwrap_or(0) + 1;
+    let mut steps = VecDeque::from([Step::Set(Dir::Table, Name::Run(run), Some(Content::Run { made: generation }))]);
     if rules.runs_first {
         steps.push_back(Step::Sync(Dir::Table));
     }
-    let next = Layers { generation: known.map_or(0, |layers| layers.generation) + 1, to, run };
+    let next = Layers { generation, to: known.map_or(0, |layers| layers.to) + 1, run, made: generation };
     let [set, sync] = set_manifest(next);
     steps.push_back(set);
     let removals = removals(disk, Some(next), known.map(|layers| layers.run));
@@ -281,10 +330,23 @@ fn new_build(disk: &Disk, rules: Rules) -> Result<VecDeque<Step>, String> {
         steps.extend(removals);
         steps.push_back(sync);
     }
-    if !rules.bit_first {
-        steps.extend(set_history(true, None));
+    steps
+}
+
+/// What the open does after a failed fsync in `table/`, `steps` being what it had still to do: another attempt, if the
+/// failed one was of a checkpoint. The failure closes an open that was still writing its manifest again.
+fn another_attempt(disk: &Disk, steps: &VecDeque<Step>, rules: Rules) -> Option<VecDeque<Step>> {
+    if steps.iter().any(|step| matches!(step, Step::Set(Dir::Database, Name::History, _))) {
+        return None;
     }
-    Ok(steps)
+    let View { known, found, .. } = view(disk);
+    let mut next = VecDeque::new();
+    if !rules.both_stay {
+        next.extend(removals(disk, known, None));
+    }
+    let generation = [known, found].into_iter().flatten().map(|layers| layers.generation).max().unwrap_or(0) + 1;
+    next.extend(checkpoint(disk, known, generation, rules));
+    Some(next)
 }
 
 /// The old build refuses by the bit, or has to find the whole log.
@@ -332,6 +394,8 @@ fn successors(state: &State, rules: Rules) -> Result<Vec<State>, String> {
             if may_fail {
                 let mut failed = idle(state.disk.clone());
                 failed.disk.fail_to_sync(*dir);
+                let again = another_attempt(&failed.disk, &done.steps, rules).filter(|_| *dir == Dir::Table);
+                next.extend(again.map(|steps| State { steps, ..failed.clone() }));
                 next.push(failed);
             }
             done.disk.sync(*dir);
@@ -341,30 +405,18 @@ fn successors(state: &State, rules: Rules) -> Result<Vec<State>, String> {
     Ok(next)
 }
 
-fn explore(rules: Rules) -> Result<usize, String> {
+fn explore(rules: Rules) -> Result<HashSet<State>, String> {
     let mut disk = Disk::new();
     disk.set(Dir::Database, Name::History, Some(Content::History { bit: false, known: None }));
     (1..=PARTS).for_each(|part| disk.set(Dir::Database, Name::Segment(part), Some(Content::Empty)));
     disk.sync(Dir::Database);
     let begin = State { disk, steps: VecDeque::new(), failures: 0 };
-    let mut seen = HashSet::from([begin.clone()]);
-    let mut queue = VecDeque::from([begin]);
-    while let Some(state) = queue.pop_front() {
-        for next in successors(&state, rules)? {
-            if seen.insert(next.clone()) {
-                queue.push_back(next);
-            }
-        }
-        if seen.len() > 1_000_000 {
-            return Err("too many states".to_owned());
-        }
-    }
-    Ok(seen.len())
+    reach(begin, |state| successors(state, rules))
 }
 
 #[test]
 fn no_crash_of_a_checkpoint_leaves_a_state_that_is_refused_or_misread() {
-    let states = explore(ALL).unwrap();
+    let states = explore(ALL).unwrap().len();
     println!("{states} states");
     assert!(states > 1000);
 }
@@ -373,14 +425,16 @@ fn no_crash_of_a_checkpoint_leaves_a_state_that_is_refused_or_misread() {
 fn each_rule_of_the_introduction_is_necessary() {
     let without = [
         ("F1", Rules { bit_first: false, ..ALL }),
+        ("F1, a bit that was found", Rules { replaced_by_this_open: false, ..ALL }),
+        ("step 2, with the bit found", Rules { named: false, ..ALL }),
         ("step 1", Rules { made_anew: false, ..ALL }),
         ("step 3", Rules { runs_first: false, ..ALL }),
         ("T3", Rules { removed_after: false, ..ALL }),
         ("T4", Rules { written_again: false, ..ALL }),
+        ("T5, both generations", Rules { both_stay: false, ..ALL }),
+        ("T5, names of runs", Rules { fresh_names: false, ..ALL }),
     ];
     for (rule, rules) in without {
-        let found = explore(rules).expect_err(rule);
-        println!("without {rule}: {found}");
-        assert_ne!(found, "too many states", "{rule}");
+        must_be_caught(rule, explore(rules));
     }
 }
