@@ -20,8 +20,8 @@ use crate::words::sync::Mutex;
 ///
 /// Not final are failed reads, creations and removals, interrupted calls, and whatever happens to a new file before
 /// its first successful [`DiskFile::sync_all`]: nobody relies on such a file yet, so it alone is done for. Nor is a call
-/// that the operating system refused before it did anything: a rename for want of space, memory or permission, and a
-/// sync of a directory that could not be opened for want of descriptors. It says nothing about what is durable.
+/// that the operating system refused before it did anything: a rename for want of space, memory or permission. It says
+/// nothing about what is durable.
 #[derive(Clone, Debug)]
 pub struct FailStop {
     inner: Arc<dyn Dir>,

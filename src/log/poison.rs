@@ -9,7 +9,7 @@
 //! | the same | a new segment, HISTORY or MARK under its temporary name, MARK | never | nobody relies on the file; the next attempt makes it anew |
 //! | create, open, list, remove | any | never | they change nothing that is relied on |
 //! | rename | a new segment, HISTORY | but for want of space, memory, descriptors or permission | then both names are as they were; after EIO either may be durable |
-//! | fsync | the directory | but if it could not be opened for want of descriptors | the names of segments in use are in it, and then it was not asked for |
+//! | fsync | the directory | always | the names of segments in use are in it |
 //! | start of a thread | | never | nothing was begun |
 //!
 //! Which calls are final is decided in one place, `disk/latch.rs`. A refused attempt leaves no trace that the next one, or

@@ -6,7 +6,7 @@ use forelog::{CommitMode, Engine, Error, ErrorKind, Keyspace, Options, Outcome};
 
 #[cfg(feature = "sim")]
 use crate::gate::behind_a_gate;
-use crashkit::{MODES, Place, TempDir, error_of, get, given_back, in_memory, kind_of, open_on, put};
+use crashkit::{MODES, Place, TempDir, error_of, get, given_back, in_memory, kind_of, open_on, prepared_ahead, put};
 
 const ENOSPC: i32 = 28;
 
@@ -37,6 +37,7 @@ fn a_key_has_65_535_bytes_at_most() {
     let keyspace = engine.create_keyspace("k").unwrap();
     let longest = pattern(MAX_KEY);
     let too_long = pattern(MAX_KEY + 1);
+    prepared_ahead(&engine);
     let before = engine.stats();
     let (mut tx, mut batch) = (engine.begin().unwrap(), engine.batch().unwrap());
     check_refusal(&error_of(tx.put(&keyspace, &too_long, "v")), MAX_KEY + 1, MAX_KEY);
@@ -63,6 +64,7 @@ fn a_value_has_64_mib_at_most() {
     let engine = Engine::open(&dir).unwrap();
     let keyspace = engine.create_keyspace("k").unwrap();
     let mut value = pattern(MAX_VALUE + 1);
+    prepared_ahead(&engine);
     let before = engine.stats();
     let (mut tx, mut batch) = (engine.begin().unwrap(), engine.batch().unwrap());
     check_refusal(&error_of(tx.put(&keyspace, "a", &value)), MAX_VALUE + 1, MAX_VALUE);

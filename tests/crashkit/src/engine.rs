@@ -104,6 +104,11 @@ pub fn kind_of<T, E: Into<Error>>(result: Result<T, E>) -> ErrorKind {
     error_of(result).kind()
 }
 
+/// Waits until the segment after the first one is prepared: what an engine does in the background is over then.
+pub fn prepared_ahead(engine: &Engine) {
+    wait_until(|| engine.stats().segments_prepared > 0);
+}
+
 /// Gives other threads time until `condition` holds.
 pub fn wait_until(condition: impl Fn() -> bool) {
     while !condition() {

@@ -13,7 +13,8 @@ mod waking;
 mod watched;
 
 pub use engine::{
-    DB, MODES, Place, error_of, get, given_back, in_memory, kind_of, mode_name, open_on, put, wait_until,
+    DB, MODES, Place, error_of, get, given_back, in_memory, kind_of, mode_name, open_on, prepared_ahead, put,
+    wait_until,
 };
 pub use files::{TempDir, contents_of, copy_dir, restore};
 pub use random::{Random, number, seed};
