@@ -157,6 +157,10 @@ impl Dir for FailStop {
         self.inner.id_of(name)
     }
 
+    fn may_replace(&self, name: &OsStr) -> io::Result<()> {
+        self.inner.may_replace(name)
+    }
+
     fn io(&self) -> IoBackend {
         self.inner.io()
     }

@@ -86,6 +86,10 @@ impl<L: Layer> Disk for Layered<dyn Disk, L> {
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>> {
         self.call(DirCall::OpenDir(path), |disk| disk.open_dir(path)).map(|dir| self.above(dir))
     }
+
+    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
+        self.inner.is_below(path, dir)
+    }
 }
 
 impl<L: Layer> Dir for Layered<dyn Dir, L> {
@@ -128,6 +132,10 @@ impl<L: Layer> Dir for Layered<dyn Dir, L> {
 
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         self.call(DirCall::IdOf(name), |dir| dir.id_of(name))
+    }
+
+    fn may_replace(&self, name: &OsStr) -> io::Result<()> {
+        self.inner.may_replace(name)
     }
 
     fn io(&self) -> IoBackend {

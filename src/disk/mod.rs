@@ -76,6 +76,11 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// [`io::ErrorKind::NotFound`], [`io::ErrorKind::NotADirectory`], and whatever the system says.
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>>;
+    /// Whether `path`, which need not be there, lies below the directory `dir`, by whatever names the two are called:
+    /// through symbolic links, too, and `..`. A disk without those compares the paths.
+    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
+        Ok(path != dir && path.starts_with(dir))
+    }
 }
 
 /// An open directory: the same one for as long as it is open, also when it is renamed, when a symbolic link that led to
@@ -106,6 +111,11 @@ pub trait Dir: Send + Sync + Debug {
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] where directories cannot be locked.
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>>;
+    /// Whether a file could be created under `name`, or the one that is there removed: an error if not. Changes nothing.
+    /// A directory that cannot tell of permissions only tells of a directory under that name.
+    fn may_replace(&self, name: &OsStr) -> io::Result<()> {
+        if self.child(name, Access::Read).is_ok() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
+    }
     /// Which file `name` leads to.
     fn id_of(&self, name: &OsStr) -> io::Result<FileId>;
     /// How [`DiskFile::submit`] is done on files of this directory.
@@ -221,6 +231,17 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
         }
     }
     Ok(())
+}
+
+/// The first `length` bytes of a file. The caller has checked the length against what such a file can be; memory that
+/// there is not is an error, and no abort.
+pub(crate) fn read_first(file: &dyn DiskFile, length: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    bytes.resize(length, 0);
+    read_exact_at(file, &mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// One call to write. An interrupted one has taken nothing.

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Dir, Disk, DiskFile, DiskLock, FileStatus, IoBackend, LockMode, Mapping};
@@ -36,6 +36,53 @@ pub struct OsDisk;
 impl Disk for OsDisk {
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>> {
         Ok(Arc::new(OsDir::open_path(path, None)?))
+    }
+
+    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
+        Ok(resolved(path)?.ancestors().skip(1).any(|above| is_same(above, dir)))
+    }
+}
+
+/// The path of what may not be there yet, without symbolic links and `..`.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut path = std::path::absolute(here_if_empty(path))?;
+    // A second time: behind a `..` may be a link.
+    for _ in 0..2 {
+        path = resolved_once(&path)?;
+    }
+    Ok(path)
+}
+
+fn resolved_once(path: &Path) -> io::Result<PathBuf> {
+    for there in path.ancestors() {
+        match std::fs::canonicalize(there) {
+            Ok(mut real) => {
+                for part in path.strip_prefix(there).unwrap_or(Path::new("")).components() {
+                    match part {
+                        Component::ParentDir => _ = real.pop(),
+                        part => real.push(part),
+                    }
+                }
+                return Ok(real);
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(path.to_owned())
+}
+
+/// Whether both are there and are one file, which may be mounted in two places.
+fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+        inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
+    }
+    #[cfg(not(unix))]
+    {
+        std::fs::canonicalize(other).is_ok_and(|other| one == other)
     }
 }
 

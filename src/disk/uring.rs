@@ -38,6 +38,10 @@ impl Disk for UringDisk {
         let files: Arc<dyn Files> = Arc::new(UringFiles(Arc::clone(&self.ring)));
         Ok(Arc::new(OsDir::open_path(path, Some(files))?))
     }
+
+    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
+        super::OsDisk.is_below(path, dir)
+    }
 }
 
 #[derive(Debug)]

@@ -141,6 +141,16 @@ impl Dir for OsDir {
         })
     }
 
+    fn may_replace(&self, name: &OsStr) -> io::Result<()> {
+        check_name(name)?;
+        let found = fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        if found.is_ok_and(|found| fs::FileType::from_raw_mode(found.st_mode).is_dir()) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let may_change = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
+        Ok(fs::accessat(&self.dir, ".", may_change, AtFlags::empty())?)
+    }
+
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         check_name(name)?;
         let found = fs::statat(&self.dir, name, AtFlags::empty())?;
