@@ -106,7 +106,7 @@ impl Strike {
             // Too many open files say nothing about the medium.
             _ if self.is(EMFILE) => matches!(kind, Io | Poisoned),
             _ if kind == Damaged => reads && error.damage().is_some_and(|damage| !damage.file.as_os_str().is_empty()),
-            Call::Open => kind == Io && !matches!(self.op, OpKind::Read),
+            Call::Open => kind == Io,
             Call::Commit | Call::Retire => matches!(kind, Indeterminate | Poisoned | Io),
             Call::Flush | Call::Wait => kind == Indeterminate,
             Call::Close => matches!(kind, Poisoned | Io),
