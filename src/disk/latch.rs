@@ -115,6 +115,10 @@ impl Disk for FailStop {
         self.latch.watch(self.inner.sync_dir(dir))
     }
 
+    fn may_replace(&self, path: &Path) -> io::Result<()> {
+        self.inner.may_replace(path)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
         self.inner.lock(path)
     }

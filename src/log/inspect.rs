@@ -86,7 +86,7 @@ pub fn dump<E: From<Error>>(
         let unreadable = |error| Error::unreadable(&info.path, Lsn::new(info.base()), error);
         // A segment that was cut when its incarnation ended is shorter than its header says.
         let mut info = info.clone();
-        info.end = info.end.min(info.base() + info.length);
+        info.end = info.end.min(info.end_in_file());
         let mut reader = FrameReader::open(&*place.disk, &info).map_err(unreadable)?;
         let mut position = info.first_frame();
         while position < info.end

@@ -35,6 +35,28 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+/// Writes `bytes` into a file that is there.
+pub(crate) fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, bytes, offset).unwrap();
+}
+
+/// The paths of everything below a directory, LOCK files excepted.
+pub(crate) fn names_below(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            names.extend(names_below(&entry.path()));
+        }
+        if entry.file_name() != "LOCK" {
+            names.push(entry.path());
+        }
+    }
+    names.sort();
+    names
+}
+
 /// Opens the database on `disk` with `options`.
 pub(crate) fn open_on(disk: &SimDisk, options: Options) -> Result<Engine> {
     options.open_on(Arc::new(disk.clone()), DB)
