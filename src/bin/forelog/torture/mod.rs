@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::output::{Done, Failure, print, progress_bar};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use fate::{Case, Fate};
 use life::{Subject, Trouble};
 use report::Report;
@@ -113,6 +113,8 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         None => all_parts(&mut torturer, arguments, untraced.is_some()),
     };
     torturer.bar.finish_and_clear();
+    // Before a verdict: a process that was ended by the same signal has broken nothing.
+    workspace::check()?;
     let (tally, case) = (torturer.tally, torturer.last.to_string());
     let broken = match outcome {
         Ok(()) => None,
