@@ -12,6 +12,7 @@ use super::reader::FrameReader;
 use super::recover::Recovery;
 use super::scrub::ScrubOptions;
 use crate::disk::{Disk, FailStop, OsDisk};
+use crate::format::WORD;
 use crate::format::verdict::FrameState;
 use crate::words::error::{Error, Result};
 use crate::words::types::{Incarnation, Lsn};
@@ -110,11 +111,10 @@ pub fn dump<E: From<Error>>(
             }
             position = lsn;
             if examined.state != FrameState::Valid {
-                let mut next = None;
-                reader
-                    .search(start.max(lsn), |at, _| next = next.or((at > start).then_some(at)))
-                    .map_err(unreadable)?;
-                position = next.unwrap_or(info.end);
+                // Only as far as the next one: a segment with many bad frames is read once, not once for each.
+                let from = if lsn > start { lsn } else { start + WORD };
+                let next = reader.next_header(from..info.end).map_err(unreadable)?;
+                position = next.map_or(info.end, |(at, _)| at);
             }
         }
     }
