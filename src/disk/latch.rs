@@ -142,6 +142,10 @@ impl Disk for FailStop {
         self.latch.watch_unless(is_out_of_descriptors, self.inner.sync_dir(dir))
     }
 
+    fn may_replace(&self, path: &Path) -> io::Result<()> {
+        self.inner.may_replace(path)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
         self.inner.lock(path)
     }

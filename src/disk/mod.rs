@@ -84,6 +84,16 @@ pub trait Disk: Send + Sync + Debug {
     /// Takes the exclusive lock on `path`, creating the file if needed; `None` if somebody else holds it. The lock
     /// is held until the value is dropped or the process ends.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
+    /// Whether `path`, which need not be there, lies below the directory `dir`, by whatever names the two are called:
+    /// through symbolic links, too, and `..`. A disk without those compares the paths.
+    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
+        Ok(path != dir && path.starts_with(dir))
+    }
+    /// Whether a file could be created at `path`, or the one that is there removed: an error if not. Changes nothing. A
+    /// disk that cannot tell of permissions only tells of a directory in that place.
+    fn may_replace(&self, path: &Path) -> io::Result<()> {
+        if self.list(path).is_ok() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
+    }
     /// How [`DiskFile::submit`] is done.
     fn io(&self) -> IoBackend {
         IoBackend::Calls { why: None }
@@ -157,6 +167,17 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
         }
     }
     Ok(())
+}
+
+/// The first `length` bytes of a file. The caller has checked the length against what such a file can be; memory that
+/// there is not is an error, and no abort.
+pub(crate) fn read_first(file: &dyn DiskFile, length: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    bytes.resize(length, 0);
+    read_exact_at(file, &mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// One call to write. An interrupted one has taken nothing.

@@ -5,7 +5,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Access, Disk, DiskFile, DiskLock, Mapping};
@@ -43,6 +43,17 @@ impl Disk for OsDisk {
         std::fs::remove_file(path)
     }
 
+    fn may_replace(&self, path: &Path) -> io::Result<()> {
+        if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        may_write_to(here_if_empty(path.parent().unwrap_or(path)))
+    }
+
+    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
+        Ok(resolved(path)?.ancestors().skip(1).any(|above| is_same(above, dir)))
+    }
+
     #[cfg(not(windows))]
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_dir(path)
@@ -66,6 +77,64 @@ impl Disk for OsDisk {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// Whether names in a directory may be made and removed.
+#[cfg(unix)]
+fn may_write_to(dir: &Path) -> io::Result<()> {
+    let dir = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str()))?;
+    // SAFETY: the path is a string that ends with a zero and outlives the call, which changes nothing.
+    #[expect(unsafe_code, reason = "the standard library does not offer the call")]
+    let answer = unsafe { libc::access(dir.as_ptr(), libc::W_OK | libc::X_OK) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(not(unix))]
+fn may_write_to(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The path of what may not be there yet, without symbolic links and `..`.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut path = std::path::absolute(here_if_empty(path))?;
+    // A second time: behind a `..` may be a link.
+    for _ in 0..2 {
+        path = resolved_once(&path)?;
+    }
+    Ok(path)
+}
+
+fn resolved_once(path: &Path) -> io::Result<PathBuf> {
+    for there in path.ancestors() {
+        match std::fs::canonicalize(there) {
+            Ok(mut real) => {
+                for part in path.strip_prefix(there).unwrap_or(Path::new("")).components() {
+                    match part {
+                        Component::ParentDir => _ = real.pop(),
+                        part => real.push(part),
+                    }
+                }
+                return Ok(real);
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(path.to_owned())
+}
+
+/// Whether both are there and are one file, which may be mounted in two places.
+fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+        inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
+    }
+    #[cfg(not(unix))]
+    {
+        std::fs::canonicalize(other).is_ok_and(|other| one == other)
     }
 }
 

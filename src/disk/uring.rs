@@ -60,6 +60,14 @@ impl Disk for UringDisk {
         OsDisk.remove_dir(path)
     }
 
+    fn may_replace(&self, path: &Path) -> io::Result<()> {
+        OsDisk.may_replace(path)
+    }
+
+    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
+        OsDisk.is_below(path, dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         OsDisk.sync_dir(dir)
     }

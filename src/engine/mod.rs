@@ -1,5 +1,6 @@
 //! The engine: owns everything; open and recover, the handles, close.
 
+mod copy;
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
 mod open;
@@ -96,6 +97,8 @@ impl Engine {
 
     /// Reads and checks everything in the database in directory `dir`, changing nothing; says what an open would find.
     ///
+    /// Two verdicts: `Ok` if all of it is sound; and [`Recovery::obstacle`] is set if an open would fail nevertheless.
+    ///
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
@@ -140,9 +143,10 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there is something in `to`; [`ErrorKind::NotADatabase`] if there is nothing of a
+    /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside `from`; [`ErrorKind::NotADatabase`] if there is nothing of a
     /// database in `from`; [`ErrorKind::Locked`] while it is open; [`ErrorKind::DiskFull`] and [`ErrorKind::Io`], after
-    /// which `to` holds a part of it.
+    /// which `to` may hold an unfinished copy. Such a one, also that of a salvage that was killed, says so and does not
+    /// open: delete it, and salvage again.
     pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
         salvage::salvage(Arc::new(OsDisk), from.as_ref(), to.as_ref())
     }
@@ -403,8 +407,8 @@ impl Engine {
     /// database has an identity and positions of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there is something in `to`; as for opening and committing, after which `to` holds
-    /// a part of the state.
+    /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside this engine's directory; as for
+    /// opening and committing, after which `to` may hold an unfinished copy, which says so and does not open: delete it.
     pub fn save_to(&self, to: impl AsRef<Path>) -> Result<CopyReport> {
         save::save(self, Arc::new(OsDisk), to.as_ref())
     }

@@ -73,7 +73,9 @@ mod tests;
 
 pub(crate) use append::{NoRoom, Patience};
 pub(crate) use buffer::Prepared;
+pub(crate) use directory::{UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
 pub(crate) use flush::LoneFlush;
+pub(crate) use open::make_directory;
 pub(crate) use shared::Shared;
 
 pub(crate) use budget::AtRisk;

@@ -53,18 +53,20 @@ pub(crate) fn open(
     Ok(share(place, settings, verdicts, lock))
 }
 
-/// Reads and checks the log in `dir` without changing a byte; `visit` sees every record.
+/// Reads and checks the log in `dir` without changing a byte, and says whether an open would succeed; `visit` sees every
+/// record.
 pub(crate) fn verify(disk: Arc<dyn Disk>, dir: &Path, visit: &mut Visitor<'_>) -> Result<Recovery> {
     let started = clock::now();
     let place = Place { disk: Arc::new(FailStop::new(disk)), dir: dir.to_owned() };
     let directory = load_existing(&place)?;
     // Only now: a directory that is no database must not be given a LOCK file.
-    let _lock = match lock(&place) {
-        Err(error) if error.kind() == ErrorKind::Io => None,
-        lock => Some(lock?),
+    let (_lock, not_locked) = match lock(&place) {
+        Err(error) if error.kind() == ErrorKind::Io => (None, Some(error)),
+        lock => (Some(lock?), None),
     };
     let verdicts = recover::decide(&place, directory, visit)?;
-    Ok(Recovery { duration: clock::now().since(started), ..verdicts.report })
+    let obstacle = not_locked.or_else(|| repair::would_settle(&place, &verdicts).err());
+    Ok(Recovery { duration: clock::now().since(started), obstacle, ..verdicts.report })
 }
 
 /// Reads the directory of a log that must be there.
@@ -130,6 +132,16 @@ fn prepare_dir(place: &Place, create: bool, made: &mut Made) -> Result<()> {
             sync_parent(place, path)?;
         }
     }
+    Ok(())
+}
+
+/// Makes a directory with the missing ones above it, all names durable.
+pub(crate) fn make_directory(disk: &Arc<dyn Disk>, dir: &Path) -> Result<()> {
+    let place = Place { disk: Arc::new(FailStop::new(Arc::clone(disk))), dir: dir.to_owned() };
+    let mut made = Made { disk: Arc::clone(disk), dirs: Vec::new() };
+    prepare_dir(&place, true, &mut made)?;
+    make_name_durable(&place, dir)?;
+    made.dirs.clear();
     Ok(())
 }
 

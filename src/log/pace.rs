@@ -90,6 +90,10 @@ impl Disk for Paced {
         self.inner.remove(path)
     }
 
+    fn may_replace(&self, path: &Path) -> io::Result<()> {
+        self.inner.may_replace(path)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.inner.sync_dir(dir)
     }

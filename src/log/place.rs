@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Access, Disk, DiskFile, FailStop, read_exact_at, write_all_at};
+use crate::disk::{Access, Disk, DiskFile, FailStop, write_all_at};
 use crate::format::history::{FILE_NAME, History, TEMPORARY_NAME};
 use crate::words::error::{Error, Result};
 use crate::words::plant::planted;
@@ -37,15 +37,6 @@ impl Place {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => self.disk.open(path, Access::Create),
         }
-    }
-
-    /// The whole content of a file.
-    pub(crate) fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        let file = self.disk.open(path, Access::Read)?;
-        let length = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
-        let mut bytes = vec![0; length];
-        read_exact_at(&*file, &mut bytes, 0)?;
-        Ok(bytes)
     }
 
     /// Replaces HISTORY: durable in full, or unchanged, whatever happens. After an error either may be on disk.
