@@ -1,5 +1,6 @@
 //! The engine: owns everything; open and recover, the handles, close.
 
+mod copy;
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
 mod open;
@@ -95,6 +96,8 @@ impl Engine {
 
     /// Reads and checks everything in the database in directory `dir`, changing nothing; says what an open would find.
     ///
+    /// Two verdicts: `Ok` if all of it is sound; and [`Recovery::obstacle`] is set if an open would fail nevertheless.
+    ///
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
@@ -139,11 +142,12 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there is something in `to`; [`ErrorKind::NotADatabase`] if there is nothing of a
+    /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside `from`; [`ErrorKind::NotADatabase`] if there is nothing of a
     /// database in `from`; [`ErrorKind::Locked`] while it is open; [`ErrorKind::DiskFull`] and [`ErrorKind::Io`], after
-    /// which `to` holds a part of it.
+    /// which `to` may hold an unfinished copy. Such a one, also that of a salvage that was killed, says so and does not
+    /// open: delete it, and salvage again.
     pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
-        salvage::salvage(Arc::new(OsDisk), from.as_ref(), to.as_ref())
+        salvage::salvage(&OsDisk, from.as_ref(), to.as_ref())
     }
 
     /// [`Engine::salvage`] on a disk of your own.
@@ -151,8 +155,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::salvage`].
     #[cfg(feature = "unstable")]
+    #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
     pub fn salvage_on(disk: Arc<dyn Disk>, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
-        salvage::salvage(disk, from.as_ref(), to.as_ref())
+        salvage::salvage(&*disk, from.as_ref(), to.as_ref())
     }
 
     fn pipeline(&self) -> &Arc<Pipeline> {
@@ -402,10 +407,10 @@ impl Engine {
     /// database has an identity and positions of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there is something in `to`; as for opening and committing, after which `to` holds
-    /// a part of the state.
+    /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside this engine's directory; as for
+    /// opening and committing, after which `to` may hold an unfinished copy, which says so and does not open: delete it.
     pub fn save_to(&self, to: impl AsRef<Path>) -> Result<CopyReport> {
-        save::save(self, Arc::new(OsDisk), to.as_ref())
+        save::save(self, &OsDisk, to.as_ref())
     }
 
     /// [`Engine::save_to`] on a disk of your own.
@@ -413,8 +418,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::save_to`].
     #[cfg(feature = "unstable")]
+    #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
     pub fn save_to_on(&self, disk: Arc<dyn Disk>, to: impl AsRef<Path>) -> Result<CopyReport> {
-        save::save(self, disk, to.as_ref())
+        save::save(self, &*disk, to.as_ref())
     }
 
     /// Closes the engine for all clones: makes every commit durable, ends the log cleanly, releases the lock. Waiters

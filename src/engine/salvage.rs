@@ -1,11 +1,10 @@
 //! Salvage: what can be proven whole of a database in any state, as a new database.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
-use super::{Engine, Options};
+use super::Options;
+use super::copy::{Copy, refuse_if_used, refuse_inside};
 use crate::disk::{Disk, LockHeld};
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
 use crate::log::Patience;
@@ -55,12 +54,12 @@ pub struct RenamedKeyspace {
 }
 
 /// Salvages from the database in `from` into a new one in `to`.
-pub(super) fn salvage(disk: Arc<dyn Disk>, from: &Path, to: &Path) -> Result<Salvaged> {
-    refuse_if_used(&*disk, to)?;
-    let source = Arc::clone(&disk);
-    let begin = move || Saver::new(Arc::clone(&disk), to);
+pub(super) fn salvage(disk: &dyn Disk, from: &Path, to: &Path) -> Result<Salvaged> {
+    refuse_inside(disk, to, from)?;
+    refuse_if_used(disk, to)?;
+    let begin = || Saver::new(disk, to);
     let mut saver: Option<Saver> = None;
-    let found = salvage::salvage(&*source, from, &mut |lsn, payload| {
+    let found = salvage::salvage(disk, from, &mut |lsn, payload| {
         // Created with the first record: what holds nothing to salvage leaves no empty database behind.
         let saver = match &mut saver {
             Some(saver) => saver,
@@ -73,16 +72,6 @@ pub(super) fn salvage(disk: Arc<dyn Disk>, from: &Path, to: &Path) -> Result<Sal
         None => begin()?,
     };
     saver.finish(found)
-}
-
-/// Refuses a place where something is.
-pub(super) fn refuse_if_used(disk: &dyn Disk, to: &Path) -> Result<()> {
-    match disk.open_dir(to).and_then(|dir| dir.list()) {
-        Ok(names) if names.is_empty() => Ok(()),
-        Ok(_) => Err(Error::invalid_input(format!("{} is not empty: choose a new directory", to.display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::io("list", to, error)),
-    }
 }
 
 /// The keyspaces of the old database, as they are known in the new one.
@@ -99,7 +88,7 @@ struct Names {
 type Encoded<T> = std::result::Result<T, Reason>;
 
 struct Saver {
-    engine: Engine,
+    copy: Copy,
     names: Names,
     commits: u64,
     last: Lsn,
@@ -107,11 +96,11 @@ struct Saver {
 }
 
 impl Saver {
-    fn new(disk: Arc<dyn Disk>, to: &Path) -> Result<Self> {
+    fn new(disk: &dyn Disk, to: &Path) -> Result<Self> {
         let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
-        let engine = options.on(disk, to)?;
-        let names = Names { next: engine.pipeline().index().next_keyspace_id(), ..Names::default() };
-        Ok(Saver { engine, names, commits: 0, last: Lsn::ZERO, renamed: Vec::new() })
+        let copy = Copy::begin(disk, to, options)?;
+        let names = Names { next: copy.engine.pipeline().index().next_keyspace_id(), ..Names::default() };
+        Ok(Saver { copy, names, commits: 0, last: Lsn::ZERO, renamed: Vec::new() })
     }
 
     /// Commits a record again; `false` if it is no transaction.
@@ -121,7 +110,7 @@ impl Saver {
         for op in &batch {
             self.translate(&op, &mut saved).map_err(|reason| Error::invalid_input(reason.to_string()))?;
         }
-        let pipeline = self.engine.pipeline();
+        let pipeline = self.copy.engine.pipeline();
         pipeline.commit(saved.batch(), CommitMode::Async, Patience::Forever, Check::Keyspaces(&|| Ok(())))?;
         self.commits += 1;
         self.last = lsn;
@@ -178,8 +167,7 @@ impl Saver {
     }
 
     fn finish(self, found: Found) -> Result<Salvaged> {
-        self.engine.flush()?;
-        self.engine.close()?;
+        self.copy.finish()?;
         let completeness = found.completeness(self.last);
         let Found { lost, bad_files, lock, .. } = found;
         let (commits, last, renamed) = (self.commits, self.last, self.renamed);

@@ -1,9 +1,8 @@
 //! Writing the state in memory to another place.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use super::salvage::refuse_if_used;
+use super::copy::{Copy, refuse_if_used, refuse_inside};
 use super::{Engine, Options};
 use crate::disk::Disk;
 use crate::words::error::Result;
@@ -24,15 +23,17 @@ pub struct CopyReport {
 /// Entries are committed together up to this many bytes.
 const BATCH: usize = 1 << 20;
 
-pub(super) fn save(engine: &Engine, disk: Arc<dyn Disk>, to: &Path) -> Result<CopyReport> {
-    refuse_if_used(&*disk, to)?;
+pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyReport> {
+    refuse_inside(disk, to, engine.pipeline().log.place.dir())?;
+    refuse_if_used(disk, to)?;
     let snapshot = engine.snapshot()?;
     let settings = &engine.pipeline().settings;
     let options = Options::new()
         .segment_bytes(settings.segment_bytes)
         .max_transaction_bytes(crate::words::options::MAX_TRANSACTION_BYTES)
         .commit_mode(CommitMode::Async);
-    let copy = options.on(disk, to)?;
+    let copying = Copy::begin(disk, to, options)?;
+    let copy = &copying.engine;
     let mut saved = CopyReport { lsn: snapshot.lsn(), keyspaces: 0, entries: 0 };
     for name in snapshot.keyspace_names()? {
         let Some(source) = snapshot.keyspace(&name)? else { continue };
@@ -51,7 +52,6 @@ pub(super) fn save(engine: &Engine, disk: Arc<dyn Disk>, to: &Path) -> Result<Co
         }
         batch.commit_with(CommitMode::Async)?;
     }
-    copy.flush()?;
-    copy.close()?;
+    copying.finish()?;
     Ok(saved)
 }

@@ -15,8 +15,11 @@ const LOG_ID: usize = 32;
 const OLDEST: usize = 48;
 const FIRST_NUMBER: usize = 56;
 const COUNT: usize = 64;
-const HEADER: usize = 72;
+/// The length of a HISTORY that lists no incarnation.
+pub(crate) const HEADER: usize = 72;
 const LIFE: usize = 56;
+/// Where a segment can begin.
+const ALIGNED: u64 = super::segment::SEGMENT_HEADER;
 const OPEN: u64 = u64::MAX;
 const CLEAN: u64 = 1;
 
@@ -90,6 +93,15 @@ impl History {
         bytes
     }
 
+    /// How long the file is that begins like this; `None` if another version knows.
+    pub(crate) fn length(head: &[u8; HEADER]) -> Result<Option<u64>, Refusal> {
+        if !preamble::is_of_this_version(head, MAGIC)? {
+            return Ok(None);
+        }
+        let lives = u64_at(head, COUNT).checked_mul(LIFE as u64);
+        lives.and_then(|lives| lives.checked_add(HEADER as u64)).map(Some).ok_or(Refusal::Impossible)
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
         preamble::check(bytes, MAGIC)?;
         if bytes.len() < HEADER {
@@ -107,15 +119,24 @@ impl History {
     }
 
     fn is_consistent(&self) -> bool {
+        // The next incarnation has a number as well.
+        let numbers = self.first_number.checked_add(self.lives.len() as u64);
+        if self.first_number == 0 || numbers.is_none_or(|next| next == u64::MAX) {
+            return false;
+        }
         let mut begin = Lsn::ZERO;
         let last = self.lives.len().wrapping_sub(1);
         self.lives.iter().enumerate().all(|(index, life)| {
             let numbered = Some(life.incarnation.number) == self.first_number.checked_add(index as u64);
-            let ordered = life.begin >= begin;
+            let ordered = life.begin >= begin && life.begin.get().is_multiple_of(ALIGNED);
             match life.end {
                 Some(end) => {
                     begin = end.prepared;
-                    numbered && ordered && life.begin <= end.lsn && end.lsn <= end.prepared
+                    numbered
+                        && ordered
+                        && life.begin <= end.lsn
+                        && end.lsn <= end.prepared
+                        && begin.get().is_multiple_of(ALIGNED)
                 }
                 None => numbered && ordered && index == last,
             }

@@ -27,6 +27,14 @@ pub(super) fn write(bytes: &mut [u8], magic: [u8; 8]) {
     put(bytes, CRC, &crc.to_le_bytes());
 }
 
+/// Whether a file that begins like this has the layout of this version. Asked before its checksum is known.
+pub(super) fn is_of_this_version(head: &[u8], magic: [u8; 8]) -> Result<bool, Refusal> {
+    if !head.starts_with(&magic) {
+        return Err(Refusal::Magic);
+    }
+    Ok(u32_at(head, VERSION) == FORMAT_VERSION && u64_at(head, INCOMPATIBLE) & !KNOWN_FEATURES == 0)
+}
+
 /// Refuses bytes that this version cannot read. What is checked first decides how a newer file differs from damage.
 pub(super) fn check(bytes: &[u8], magic: [u8; 8]) -> Result<(), Refusal> {
     if !bytes.starts_with(&magic) {

@@ -36,6 +36,8 @@ pub enum Verdict {
     TornTail,
     /// Refuse to open; change no byte.
     Damage,
+    /// Refuse to open; change no byte. What is there is not known, so it is not called damage.
+    Unreadable,
 }
 
 /// One row of the table; `None` stands for "any".
@@ -61,7 +63,7 @@ pub const TABLE: [Row; 13] = {
     use Verdict as V;
     [
         row(S::Missing, None, None, V::Damage),
-        row(S::Unreadable, None, None, V::Damage),
+        row(S::Unreadable, None, None, V::Unreadable),
         row(S::Unwritten, Some(true), None, V::Damage),
         row(S::Unwritten, Some(false), Some(false), V::EndOfLog),
         row(S::Unwritten, Some(false), Some(true), V::TornTail),

@@ -1,19 +1,30 @@
 //! What a log's directory holds, read and checked without changing anything.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::mark::Slots;
 use super::place::Place;
 use super::reader::SegmentInfo;
-use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
-use crate::format::history::{FILE_NAME, History};
+use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at, read_first};
+use crate::format::history::{FILE_NAME, HEADER as HISTORY_HEADER, History};
 use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
 use crate::format::{FORMAT_VERSION, Refusal, features};
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
 use crate::words::types::Lsn;
+
+/// In a directory while a copy is being written there: no database yet.
+pub(crate) const UNFINISHED: &str = "UNFINISHED";
+/// What HISTORY is called in a copy until it is finished.
+pub(crate) const UNFINISHED_HISTORY: &str = "HISTORY.unfinished";
+
+/// Whether a file of this name says that its directory holds an unfinished copy.
+pub(crate) fn is_of_unfinished(name: &OsStr) -> bool {
+    name == UNFINISHED || name == UNFINISHED_HISTORY
+}
 
 /// A log's directory with a HISTORY.
 #[derive(Debug)]
@@ -37,6 +48,9 @@ impl Directory {
         let mut strangers = Vec::new();
         let (mut has_history, mut has_mark) = (false, false);
         for name in place.handle().list()? {
+            if is_of_unfinished(&name) {
+                return Err(unfinished(place.dir()));
+            }
             let known = name.to_str().map(|name| (name, base_of(name)));
             match known {
                 Some((_, Some(base))) => bases.push(base),
@@ -65,9 +79,7 @@ impl Directory {
             }
             return Ok(None);
         }
-        let bytes = place.read(&history_path).map_err(|error| Error::unreadable(&history_path, Lsn::ZERO, error))?;
-        let history = History::decode(&bytes)
-            .map_err(|refusal| refused(refusal, &history_path, Lsn::ZERO, DamageCause::BadHistory))?;
+        let history = read_history(place)?;
         let mark = Slots::read(place)?;
         let mut directory = Directory { history, mark, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
         bases.sort_unstable();
@@ -105,8 +117,44 @@ impl Directory {
     }
 }
 
+fn unfinished(dir: &Path) -> Error {
+    let message = format!(
+        "{} is an unfinished copy of a database and holds only a part of it: unless the copy is still being made, \
+         delete the directory and run the salvage or save_to again",
+        dir.display()
+    );
+    Error::new(ErrorKind::NotADatabase, message)
+}
+
 fn is_temporary(name: &str) -> bool {
     name.strip_suffix(".tmp").is_some_and(|stem| stem == FILE_NAME || base_of(stem).is_some())
+}
+
+/// A HISTORY of another version is not read if it is longer than this.
+const MAX_FOREIGN_HISTORY: u64 = 1 << 30;
+
+/// Reads and checks HISTORY. No more of it is taken into memory than its own first bytes say that there is.
+pub(super) fn read_history(place: &Place) -> Result<History> {
+    let path = place.path(FILE_NAME);
+    let bad = || Error::damaged(&path, Lsn::ZERO, DamageCause::BadHistory);
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => bad().with_source(error),
+        _ => Error::unreadable(&path, Lsn::ZERO, error),
+    };
+    let check = |refusal| refused(refusal, &path, Lsn::ZERO, DamageCause::BadHistory);
+    let file = place.open(&path, Access::Read).map_err(unreadable)?;
+    let length = file.len().map_err(unreadable)?;
+    let mut head = [0; HISTORY_HEADER];
+    read_exact_at(&*file, &mut head, 0).map_err(unreadable)?;
+    let expected = History::length(&head).map_err(check)?;
+    let fits = expected.map_or(length <= MAX_FOREIGN_HISTORY, |expected| expected == length);
+    if !fits {
+        let expected = expected.map_or("and is of another version".to_owned(), |expected| format!("not {expected}"));
+        let why = format!("it is {length} bytes long, {expected}");
+        return Err(bad().with_source(io::Error::new(io::ErrorKind::InvalidData, why)));
+    }
+    let bytes = read_first(&*file, length).map_err(unreadable)?;
+    History::decode(&bytes).map_err(check)
 }
 
 /// Reads and checks the header of the segment whose name is that of `base`.

@@ -9,6 +9,7 @@ use super::place::Place;
 use super::reader::FrameReader;
 use super::recover::Recovery;
 use crate::disk::{DirHandle, Disk, OsDisk};
+use crate::format::WORD;
 use crate::format::mark::Mark;
 use crate::format::verdict::FrameState;
 use crate::words::error::{Error, Result};
@@ -91,7 +92,7 @@ pub fn dump<E: From<Error>>(
         let unreadable = |error| Error::unreadable(&info.path, Lsn::new(info.base()), error);
         // A segment that was cut when its incarnation ended is shorter than its header says.
         let mut info = info.clone();
-        info.end = info.end.min(info.base() + info.length);
+        info.end = info.end.min(info.end_in_file());
         let mut reader = FrameReader::open(&place, &info).map_err(unreadable)?;
         let mut position = info.first_frame();
         while position < info.end
@@ -115,11 +116,10 @@ pub fn dump<E: From<Error>>(
             }
             position = lsn;
             if examined.state != FrameState::Valid {
-                let mut next = None;
-                reader
-                    .search(start.max(lsn), |at, _| next = next.or((at > start).then_some(at)))
-                    .map_err(unreadable)?;
-                position = next.unwrap_or(info.end);
+                // Only as far as the next one: a segment with many bad frames is read once, not once for each.
+                let from = if lsn > start { lsn } else { start + WORD };
+                let next = reader.next_header(from..info.end).map_err(unreadable)?;
+                position = next.map_or(info.end, |(at, _)| at);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::disk::{Access, DiskFile, read_exact_at, write_all_at};
 use crate::format::history::History;
 use crate::format::mark::{FILE_NAME, Mark, SLOT, SLOT_LEN, SLOTS};
 use crate::words::clock::{self, Moment};
-use crate::words::error::{DamageCause, Error, Result, is_not_the_mediums};
+use crate::words::error::{DamageCause, Error, Result, is_the_mediums};
 use crate::words::types::{Incarnation, Lsn};
 
 /// The log is at rest when its durable LSN has not moved for this long. The flusher looks once in that time, so the
@@ -151,14 +151,14 @@ pub(crate) struct Slots {
 
 impl Slots {
     /// Reads the file. Whatever is wrong with it proves nothing and is no damage: a torn slot is a legal state. But an
-    /// error that says nothing about the medium must not make the proof disappear for one open.
+    /// error of the operating system that says nothing about the medium must not make the proof disappear for one open.
     pub(crate) fn read(place: &Place) -> Result<Self> {
         let path = place.path(FILE_NAME);
         let file = match place.open(&path, Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Slots::default()),
-            Err(error) if is_not_the_mediums(&error) => return Err(Error::io("read", &path, error)),
-            Err(_) => return Ok(Slots { marks: Vec::new(), found: MarkFound::Invalid }),
+            Err(error) if is_the_mediums(&error) => return Ok(Slots { marks: Vec::new(), found: MarkFound::Invalid }),
+            Err(error) => return Err(Error::io("read", &path, error)),
         };
         let mut slots = Slots { marks: Vec::new(), found: MarkFound::Empty };
         for slot in 0..SLOTS {
@@ -166,8 +166,8 @@ impl Slots {
             match read_exact_at(&*file, &mut bytes, slot * SLOT) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
-                Err(error) if is_not_the_mediums(&error) => return Err(Error::io("read", &path, error)),
-                Err(_) => slots.found = MarkFound::Invalid,
+                Err(error) if is_the_mediums(&error) => slots.found = MarkFound::Invalid,
+                Err(error) => return Err(Error::io("read", &path, error)),
             }
             match Mark::decode(&bytes) {
                 Ok(mark) => slots.marks.push((slot, mark)),

@@ -73,6 +73,7 @@ mod tests;
 
 pub(crate) use append::{NoRoom, Patience};
 pub(crate) use buffer::Prepared;
+pub(crate) use directory::{UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
 pub(crate) use flush::LoneFlush;
 pub(crate) use shared::Shared;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::budget::Ledger;
 use super::buffer::{Buffer, Tail};
-use super::directory::Directory;
+use super::directory::{Directory, read_history};
 use super::mark::{Arming, Slots};
 use super::place::Place;
 use super::positions::Positions;
@@ -14,14 +14,14 @@ use super::recover::{self, Recovery, Verdicts, Visitor};
 use super::repair;
 use super::shared::{Core, Lives, Shared};
 use crate::disk::{Claim, Dir, DirHandle, Disk, IoBackend, Made, no_database};
-use crate::format::history::{FILE_NAME, History};
+use crate::format::history::History;
 use crate::words::clock;
 use crate::words::entropy;
-use crate::words::error::{Error, Result};
+use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::process;
 use crate::words::sync::{AtomicU64, Condvar, Mutex, OnceLock};
-use crate::words::types::{LogId, Lsn};
+use crate::words::types::LogId;
 
 /// Opens the log in a directory that is claimed, showing every record to `visit`, in order.
 pub(crate) fn open(claim: Claim<'_>, settings: Settings, visit: &mut Visitor<'_>) -> Result<Arc<Shared>> {
@@ -57,22 +57,26 @@ fn read(place: &Place, create: bool, made: &mut Made, visit: &mut Visitor<'_>) -
 
 /// Whether HISTORY is what the verdict is founded on: no other open has come between (rule 4 of `LOCK.md`).
 fn is_as_read(place: &Place, found: Option<&Vec<u8>>) -> Result<bool> {
-    let path = place.path(FILE_NAME);
-    match place.read(&path) {
-        Ok(bytes) => Ok(History::decode(&bytes).is_ok_and(|history| Some(&history.to_bytes()) == found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(found.is_none()),
-        Err(error) => Err(Error::unreadable(&path, Lsn::ZERO, error)),
+    let is_missing = |error: &Error| error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+    match read_history(place) {
+        Ok(history) => Ok(Some(&history.to_bytes()) == found),
+        Err(error) if is_missing(&error) => Ok(found.is_none()),
+        Err(error) if error.kind() == ErrorKind::Io => Err(error),
+        Err(_) => Ok(false),
     }
 }
 
-/// Reads and checks the log in `dir` without changing a byte; `visit` sees every record.
+/// Reads and checks the log in `dir` without changing a byte, and says whether an open would succeed; `visit` sees every
+/// record.
 pub(crate) fn verify(disk: &dyn Disk, dir: &Path, visit: &mut Visitor<'_>) -> Result<Recovery> {
     let started = clock::now();
     let place = Place::new(Arc::new(DirHandle::open(disk, dir)?));
     place.handle().lock_for_reading()?;
     let verdicts = load_existing(&place).and_then(|directory| recover::decide(&place, directory, visit));
     let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
-    Ok(Recovery { duration: clock::now().since(started), lock: place.handle().lock_held(), ..verdicts.report })
+    let obstacle = repair::would_settle(&place, &verdicts).err();
+    let lock = place.handle().lock_held();
+    Ok(Recovery { duration: clock::now().since(started), lock, obstacle, ..verdicts.report })
 }
 
 /// Reads the directory of a log that must be there.

@@ -66,11 +66,6 @@ impl Place {
         self.handle.create(name_of(path))
     }
 
-    /// The whole content of a file.
-    pub(crate) fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        self.handle.read(name_of(path))
-    }
-
     /// Replaces HISTORY: durable in full, or unchanged, whatever happens. After an error either may be on disk.
     pub(crate) fn save(&self, history: &History) -> Result<()> {
         self.handle.replace(FILE_NAME.as_ref(), TEMPORARY_NAME.as_ref(), &history.to_bytes())

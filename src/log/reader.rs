@@ -43,6 +43,11 @@ impl SegmentInfo {
         self.base() + SEGMENT_HEADER
     }
 
+    /// Where the bytes end that the file has for the segment. The file may be cut, and longer than a segment can be.
+    pub(crate) fn end_in_file(&self) -> u64 {
+        self.base() + self.length.min(self.header.size)
+    }
+
     /// No LSN past this is handed out before the next segment is durable (O2).
     pub(crate) fn midpoint(&self) -> u64 {
         self.base() + self.header.size / 2

@@ -21,7 +21,8 @@ use crate::words::types::{Incarnation, Lsn};
 pub struct Recovery {
     /// The incarnation that a crash ended, if the log was not closed.
     pub crashed: Option<Incarnation>,
-    /// Up to here the log itself proved that it was durable when the crash came.
+    /// Up to here the log itself proved that it was durable when the crash came; never above `recovered_to`. A log that
+    /// was closed, or that a recovery has ended, is durable as a whole.
     pub proven_durable: Lsn,
     /// What MARK was found to say; it counts for `proven_durable`.
     pub mark: MarkFound,
@@ -43,6 +44,9 @@ pub struct Recovery {
     pub lock: LockHeld,
     /// The time it took.
     pub duration: Duration,
+    /// Set by `verify` only: the log is sound, and an open would fail now, with this error. Something stands where a
+    /// file must be replaced, or may not be written.
+    pub obstacle: Option<Error>,
 }
 
 /// The incarnation that was open, and what has to be made durable for it.
@@ -114,6 +118,10 @@ pub(crate) fn decide(place: &Place, mut directory: Directory, visit: &mut Visito
         }
         verdicts.unfinished = unfinished;
     }
+    // An incarnation begins above the last record of the one before: its begin is durable, and no record is there.
+    let report = &mut verdicts.report;
+    let proven = if report.crashed.is_some() { report.proven_durable } else { report.recovered_to };
+    report.proven_durable = proven.min(report.recovered_to);
     for info in directory.segments.into_values().flatten() {
         refuse_if_used(place, &info)?;
         verdicts.to_remove.push(info.path);
@@ -171,7 +179,7 @@ fn chain_of(
         let complete = info.length == info.header.size;
         let cut = info.end < limit && info.length >= info.end - info.base();
         if !(complete || cut) {
-            return Err(damaged(&info, info.base() + info.length, DamageCause::WrongLength));
+            return Err(damaged(&info, info.end_in_file(), DamageCause::WrongLength));
         }
         chain.push(info);
     }
@@ -338,12 +346,14 @@ impl<'a, 'v> Walk<'a, 'v> {
             }
         }
         let below = self.life.end.is_some() || position < durable;
-        if verdict(examined.state, below, later) == Verdict::Damage {
-            let error = damaged(info, position, cause_of(examined.state));
-            return Err(match examined.error {
-                Some(source) => error.with_source(source),
-                None => error,
-            });
+        match (verdict(examined.state, below, later), examined.error) {
+            (Verdict::Damage | Verdict::Unreadable, Some(error)) => {
+                return Err(Error::unreadable(&info.path, Lsn::new(position), error));
+            }
+            (Verdict::Damage | Verdict::Unreadable, None) => {
+                return Err(damaged(info, position, cause_of(examined.state)));
+            }
+            (Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept, _) => {}
         }
         let last = self.chain.last().expect("the frame is in one of them");
         if planted!("half-a-record-is-a-record")

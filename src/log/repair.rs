@@ -2,11 +2,11 @@
 
 use super::place::Place;
 use super::reader::{FrameReader, SegmentInfo};
-use super::recover::{Unfinished, Verdicts};
-use crate::disk::{Access, write_all_at};
-use crate::format::history::End;
+use super::recover::{Unfinished, Verdicts, cause_of};
+use crate::disk::{Access, Dir, write_all_at};
+use crate::format::history::{self, End};
 use crate::format::verdict::FrameState;
-use crate::words::error::{DamageCause, Error, Result};
+use crate::words::error::{Error, Result};
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
@@ -38,6 +38,32 @@ pub(crate) fn settle(place: &Place, verdicts: &mut Verdicts) -> Result<()> {
         info.length = info.length.min(info.end - info.base());
     }
     Ok(())
+}
+
+/// Whether [`settle`] could do its work, as far as that can be told without changing anything: why not, if not.
+pub(crate) fn would_settle(place: &Place, verdicts: &Verdicts) -> Result<()> {
+    let Verdicts { history, unfinished, to_cut, to_remove, .. } = verdicts;
+    if unfinished.is_none() && !history.lives.is_empty() && to_cut.is_empty() && to_remove.is_empty() {
+        return Ok(());
+    }
+    let rewritten = verdicts
+        .catalogue
+        .iter()
+        .filter(|info| unfinished.as_ref().is_some_and(|unfinished| !unproven(info, unfinished).is_empty()));
+    for info in rewritten.chain(to_cut) {
+        place.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
+    }
+    let path = place.path(history::FILE_NAME);
+    let temporary = place.path(history::TEMPORARY_NAME);
+    let may_replace = |path: &std::path::Path| place.disk().may_replace(path.file_name().unwrap_or_default());
+    may_replace(&temporary).map_err(|error| Error::io("replace", &path, error))?;
+    to_remove.iter().try_for_each(|path| may_replace(path).map_err(|error| Error::io("remove", path, error)))
+}
+
+/// The frames of a segment that are accepted without proof that they are on the medium.
+fn unproven(info: &SegmentInfo, unfinished: &Unfinished) -> std::ops::Range<u64> {
+    // Incarnations that ended before lie wholly below the open one's begin, and so below `durable`.
+    unfinished.durable.max(info.first_frame())..unfinished.end.min(info.header.limit())
 }
 
 /// Removes what preparations that were cut off have left, for this open may end without one of its own; returns whether
@@ -74,13 +100,10 @@ pub(crate) fn clean_up(
 /// Writes the accepted frames of a segment again from the proven durable LSN on, and fsyncs them: what reads well may
 /// be in the cache alone, after a write-back that failed, and an fsync by itself would not notice (A9).
 fn rewrite(place: &Place, info: &SegmentInfo, unfinished: &Unfinished) -> Result<u64> {
-    // Incarnations that ended before lie wholly below the open one's begin, and so below `durable`.
-    let from = unfinished.durable.max(info.first_frame());
-    let to = unfinished.end.min(info.header.limit());
+    let std::ops::Range { start: from, end: to } = unproven(info, unfinished);
     if from >= to {
         return Ok(0);
     }
-    let changed = || Error::damaged(&info.path, Lsn::new(from), DamageCause::Unreadable);
     let file = place.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
     let mut reader = FrameReader::new(file.clone(), &info.header, info.end);
     let (mut position, mut written) = (from, from);
@@ -89,11 +112,14 @@ fn rewrite(place: &Place, info: &SegmentInfo, unfinished: &Unfinished) -> Result
         && let Some(start) = info.place(position)
     {
         let examined = reader.examine(start);
-        let header = match (examined.state, examined.header) {
-            (FrameState::Valid, Some(header)) => header,
-            _ => return Err(changed()),
+        let at = Lsn::new(start);
+        let header = match (examined.state, examined.header, examined.error) {
+            (FrameState::Valid, Some(header), _) => header,
+            (_, _, Some(error)) => return Err(Error::unreadable(&info.path, at, error)),
+            (state, ..) => return Err(Error::damaged(&info.path, at, cause_of(state))),
         };
-        piece.extend_from_slice(reader.frame(&header).map_err(|error| changed().with_source(error))?);
+        let frame = reader.frame(&header).map_err(|error| Error::unreadable(&info.path, at, error))?;
+        piece.extend_from_slice(frame);
         position = header.lsn;
         if piece.len() >= PIECE || position >= to || info.place(position).is_none() {
             write_all_at(&*file, &piece, written - info.base())

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::directory::is_of_unfinished;
 use super::mark::Slots;
 use super::place::Place;
 use super::reader::{Examined, FrameReader, SegmentInfo};
@@ -16,9 +17,10 @@ use super::recover::cause_of;
 use crate::disk::{DirHandle, Disk, LockHeld};
 use crate::format::frame::{Header, Kind};
 use crate::format::history::FILE_NAME;
+use crate::format::mark;
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
-use crate::words::error::{DamageCause, Result};
+use crate::words::error::{DamageCause, Error, ErrorKind, Result, is_end_of_file};
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
@@ -32,21 +34,53 @@ use inventory::{Inventory, LifeParts};
 pub enum LossCause {
     /// It is damaged or gone.
     Damaged(DamageCause),
+    /// The operating system could not read it, so that nothing is known about it: once it can be read, another salvage
+    /// may save it.
+    Unreadable {
+        /// The number of the operating system's error, where it has one.
+        os_error: Option<i32>,
+    },
     /// It did not land whole, and nothing proves that it was ever durable: a crash may have taken it, legally.
     Torn,
     /// The file is of another log, or of another branch of a copied directory.
     Foreign,
     /// The record is whole, and is no transaction: another program used this log.
     NotATransaction,
+    /// The directory is an unfinished copy of a database: what is not in it was never written to it.
+    Unfinished,
 }
 
 impl fmt::Display for LossCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LossCause::Damaged(cause) => cause.fmt(f),
+            LossCause::Unreadable { os_error: None } => f.write_str("could not be read"),
+            LossCause::Unreadable { os_error: Some(code) } => {
+                write!(f, "could not be read: {}", io::Error::from_raw_os_error(*code))
+            }
             LossCause::Torn => f.write_str("not written whole, and never proven durable"),
             LossCause::Foreign => f.write_str("of another log, or of another branch of a copied directory"),
+            LossCause::Unfinished => f.write_str("this is an unfinished copy, which holds only a part of its database"),
             LossCause::NotATransaction => f.write_str("a record that is no transaction"),
+        }
+    }
+}
+
+impl LossCause {
+    /// Why a read failed.
+    fn of_io(error: &io::Error) -> Self {
+        if is_end_of_file(error) {
+            return LossCause::Damaged(DamageCause::WrongLength);
+        }
+        LossCause::Unreadable { os_error: error.raw_os_error() }
+    }
+
+    /// Why a file was refused: `cause`, unless it could not be read.
+    fn of(error: &Error, cause: DamageCause) -> Self {
+        match (error.kind(), error.io_error()) {
+            (ErrorKind::Io, Some(source)) => LossCause::of_io(source),
+            (ErrorKind::Io, None) => LossCause::Unreadable { os_error: None },
+            _ => LossCause::Damaged(cause),
         }
     }
 }
@@ -120,10 +154,20 @@ pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Resu
     let inventory = Inventory::take(&place, &names)?;
     let Inventory { history, lives, bad_files, lost } = inventory;
     let lock = place.handle().lock_held();
-    let found = Found { lost: Vec::new(), bad_files, history: history.is_some(), lock };
+    let mut found = Found { lost: Vec::new(), bad_files, history: history.is_some(), lock };
+    found.bad_files.extend(
+        names
+            .iter()
+            .filter(|name| is_of_unfinished(name))
+            .map(|name| BadFile { file: dir.join(name), cause: LossCause::Unfinished }),
+    );
+    let marks = Slots::read(&place).unwrap_or_else(|error| {
+        let cause = LossCause::of(&error, DamageCause::Unlanded);
+        found.bad_files.push(BadFile { file: place.path(mark::FILE_NAME), cause });
+        Slots::default()
+    });
     let oldest = history.as_ref().map_or(0, |history| history.oldest.get());
     let mut walk = Walk { place: &place, oldest, take, found, partial: None, last: 0 };
-    let marks = Slots::read(&place)?;
     for life in &lives {
         walk.life(life, marks.proven(life.incarnation))?;
     }
@@ -142,8 +186,7 @@ struct Readers<'a> {
 
 impl<'a> Readers<'a> {
     fn open(place: &Place, copies: &'a [SegmentInfo]) -> io::Result<Self> {
-        let readable =
-            |info: &SegmentInfo| SegmentInfo { end: info.end.min(info.base() + info.length), ..info.clone() };
+        let readable = |info: &SegmentInfo| SegmentInfo { end: info.end.min(info.end_in_file()), ..info.clone() };
         let readers = copies.iter().map(|info| FrameReader::open(place, &readable(info)));
         let end = copies.iter().map(|info| readable(info).end).max().unwrap_or(0);
         Ok(Readers { info: &copies[0], readers: readers.collect::<io::Result<_>>()?, end })
@@ -204,7 +247,9 @@ impl Walk<'_, '_> {
 
     fn lose_segment(&mut self, base: u64, to: Option<u64>) {
         let path = self.place.path(&file_name(base));
-        self.lose(&path, base, to, LossCause::Damaged(DamageCause::MissingSegment));
+        let known = self.found.bad_files.iter().find(|bad| bad.file == path).map(|bad| bad.cause);
+        let unreadable = known.filter(|cause| matches!(cause, LossCause::Unreadable { .. }));
+        self.lose(&path, base, to, unreadable.unwrap_or(LossCause::Damaged(DamageCause::MissingSegment)));
     }
 
     fn life(&mut self, life: &LifeParts, marked: u64) -> Result<()> {
@@ -274,8 +319,8 @@ impl Walk<'_, '_> {
         let until = extent.end.map_or(info.header.limit(), |end| end.min(info.header.limit()));
         let mut readers = match Readers::open(self.place, copies) {
             Ok(readers) => readers,
-            Err(_) => {
-                self.lose(&info.path, info.base(), Some(until), LossCause::Damaged(DamageCause::Unreadable));
+            Err(error) => {
+                self.lose(&info.path, info.base(), Some(until), LossCause::of_io(&error));
                 return Ok(());
             }
         };
@@ -319,7 +364,8 @@ impl Walk<'_, '_> {
         }
         // The segment may have been cut at the end of its incarnation; only HISTORY, which is gone, could tell.
         let may_be_cut = !self.found.history && start >= readers.end;
-        if !may_be_cut && verdict(examined.state, start < extent.durable, false) == Verdict::Damage {
+        let verdict = verdict(examined.state, start < extent.durable, false);
+        if !may_be_cut && matches!(verdict, Verdict::Damage | Verdict::Unreadable) {
             let proven = (extent.durable > start).then_some(extent.durable);
             let to = examined.header.map(|header| header.lsn).max(proven);
             // How much was cut off is not known, whatever is proven of it.
@@ -338,8 +384,8 @@ impl Walk<'_, '_> {
         }
         let payload = match readers.readers[copy].payload(header) {
             Ok(payload) => payload,
-            Err(_) => {
-                self.lose(path, start, Some(header.lsn), LossCause::Damaged(DamageCause::Unreadable));
+            Err(error) => {
+                self.lose(path, start, Some(header.lsn), LossCause::of_io(&error));
                 return Ok(());
             }
         };
@@ -382,14 +428,16 @@ impl Walk<'_, '_> {
 
 /// Why the frame at `start` is lost.
 fn cause(readers: &Readers<'_>, start: u64, examined: &Examined, extent: &Extent) -> LossCause {
-    let cut_off = examined.error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
     let cut_through = examined.header.is_some_and(|header| header.lsn > readers.end);
-    if start >= readers.end || cut_off || cut_through {
+    if start >= readers.end || cut_through {
         return LossCause::Damaged(DamageCause::WrongLength);
+    }
+    if let Some(error) = &examined.error {
+        return LossCause::of_io(error);
     }
     let below = extent.end.is_some() || start < extent.durable;
     match verdict(examined.state, below, true) {
         Verdict::TornTail | Verdict::EndOfLog => LossCause::Torn,
-        Verdict::Damage | Verdict::Accept => LossCause::Damaged(cause_of(examined.state)),
+        Verdict::Damage | Verdict::Unreadable | Verdict::Accept => LossCause::Damaged(cause_of(examined.state)),
     }
 }

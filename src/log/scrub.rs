@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::directory::read_info;
+use super::directory::{read_history, read_info};
 use super::pace::Pace;
 use super::reader::{FrameReader, SegmentInfo};
 use super::recover::cause_of;
 use super::shared::Shared;
-use crate::format::history::{FILE_NAME, History};
+use crate::format::history::FILE_NAME;
 use crate::format::verdict::FrameState;
 use crate::words::clock;
-use crate::words::error::{Damage, DamageCause, Error, Result};
+use crate::words::error::{Damage, DamageCause, Error, ErrorKind, Result};
 use crate::words::guard::spawn_guarded;
 use crate::words::plant::planted;
 use crate::words::sync::{Condvar, Mutex};
@@ -206,10 +206,10 @@ impl Run<'_> {
     fn history(&self) {
         let file = self.shared.place.path(FILE_NAME);
         // It is replaced by rename, so what is read is one of its versions as a whole.
-        let cause = match self.shared.place.read(&file).map(|bytes| History::decode(&bytes)) {
-            Ok(Ok(history)) if history.log_id == self.shared.log_id => return,
-            Ok(_) => DamageCause::BadHistory,
-            Err(_) => DamageCause::Unreadable,
+        let cause = match read_history(&self.shared.place) {
+            Ok(history) if history.log_id == self.shared.log_id => return,
+            Err(error) if error.kind() == ErrorKind::Io => DamageCause::Unreadable,
+            _ => DamageCause::BadHistory,
         };
         self.note(Damage { file, lsn: Lsn::ZERO, cause });
     }

@@ -43,7 +43,8 @@ pub enum ErrorKind {
     /// The disk is full. Nothing was done; free some space and try again.
     DiskFull,
     /// The operating system refused: see [`Error::io_error`]. From a commit: nothing was done, the log goes on, and the
-    /// commit can be tried again.
+    /// commit can be tried again. From a read: nothing is known about what is there, so it is not called damaged, and not
+    /// a byte was changed.
     Io,
     /// A write or fsync failed, before or just now; the engine takes no more commits, and nothing was done of this one.
     /// Reads go on. Close and reopen.
@@ -110,7 +111,8 @@ pub enum DamageCause {
     Rotten,
     /// Checksums match, but the fields cannot be.
     Impossible,
-    /// The operating system reported an error for the read.
+    /// The operating system reported an error for the read, so that what is there is not known. Told by a scrub, which
+    /// goes on; an open, a scan and `verify` return it as [`ErrorKind::Io`].
     Unreadable,
     /// A segment that must be there is not.
     MissingSegment,
@@ -128,7 +130,7 @@ impl fmt::Display for DamageCause {
             DamageCause::Unlanded => "a frame that was durable is not there (lost write or truncated data)",
             DamageCause::Rotten => "a frame landed whole and was changed afterwards (bit rot or a misdirected write)",
             DamageCause::Impossible => "checksums match but the fields are impossible",
-            DamageCause::Unreadable => "the medium reported a read error",
+            DamageCause::Unreadable => "the operating system reported an error for the read",
             DamageCause::MissingSegment => "a segment is missing",
             DamageCause::WrongLength => "a segment has the wrong length",
             DamageCause::BadHeader => "a segment's header does not check",
@@ -184,7 +186,8 @@ impl Error {
 
     pub(crate) fn damaged(file: &Path, lsn: Lsn, cause: DamageCause) -> Self {
         let message = format!(
-            "{} is damaged at LSN {lsn}: {cause}. Nothing was changed; restore a copy, or check the medium and try again",
+            "{} is damaged at LSN {lsn}: {cause}. Nothing was changed. `forelog verify` shows what an open would find; \
+             then restore a copy, or let `forelog salvage` save what is whole into a new database",
             file.display()
         );
         let mut error = Error::new(ErrorKind::Damaged, message);
@@ -192,13 +195,18 @@ impl Error {
         error
     }
 
-    /// A failure to read `file`, or to open it for that: damage, unless the medium cannot be to blame for it.
+    /// A failure to read `file` at `lsn`, or to open it for that. Only a file that is too short says something about the
+    /// data; an error of the operating system leaves open what is there.
     pub(crate) fn unreadable(file: &Path, lsn: Lsn, source: io::Error) -> Self {
-        if is_not_the_mediums(&source) {
-            Error::io("read", file, source)
-        } else {
-            Error::damaged(file, lsn, DamageCause::Unreadable).with_source(source)
+        if is_end_of_file(&source) {
+            return Error::damaged(file, lsn, DamageCause::WrongLength).with_source(source);
         }
+        let message = format!(
+            "cannot read {} at LSN {lsn}. Nothing was changed, and what is there is not known: check the disk, the mount \
+             and the permissions, and try again",
+            file.display()
+        );
+        Error::new(ErrorKind::Io, message).with_source(source)
     }
 
     pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -257,12 +265,23 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
-/// Whether a failed read says nothing about the medium: restoring a copy would not help.
-pub(crate) fn is_not_the_mediums(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    let too_many_open = cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE));
-    too_many_open || matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::OutOfMemory)
+/// Whether a read ended before it was through because the file does: our own finding, not the operating system's.
+pub(crate) fn is_end_of_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof && error.raw_os_error().is_none()
+}
+
+/// Whether a failed read says that the medium does not hold what was written, or that no file is there: asking again
+/// later would not help.
+pub(crate) fn is_the_mediums(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    const EISDIR: i32 = 21;
+    /// ENODATA, EBADMSG, EUCLEAN and EREMOTEIO: a device or a file system that has found a checksum wrong.
+    const LINUX: [i32; 4] = [61, 74, 117, 121];
+    match error.raw_os_error() {
+        Some(code) => cfg!(unix) && [EIO, EISDIR].contains(&code) || cfg!(target_os = "linux") && LINUX.contains(&code),
+        // Found without a call: a directory or a pipe under a file's name.
+        None => matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory),
+    }
 }
 
 impl fmt::Display for Error {

@@ -41,7 +41,7 @@ impl fmt::Debug for Lsn {
 }
 
 /// The random identity of a log, drawn when it is created and part of every checksum.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub [u8; 16]);
 
 impl fmt::Display for LogId {

@@ -2,75 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
 use forelog::Engine;
 use serde_json::{Map, Value};
 
-/// A fresh directory for one test, removed at its end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(test: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{test}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        fs::write(self.path(name), content).unwrap();
-        self.path(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn forelog() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_forelog"))
-}
-
-fn run(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().expect("not killed"), text(stdout), text(stderr))
-}
-
-/// Runs it to success; returns what it printed.
-fn printed(command: &mut Command) -> String {
-    let (code, stdout, stderr) = run(command);
-    assert_eq!((code, &*stderr), (0, ""), "{command:?}");
-    stdout
-}
-
-/// Runs it into an error; returns its one line on stderr.
-fn refused(command: &mut Command) -> String {
-    let (code, stdout, stderr) = run(command);
-    assert_eq!((code, &*stdout), (1, ""), "{command:?}: {stderr}");
-    assert!(stderr.starts_with("forelog: ") && stderr.lines().count() == 1, "{stderr}");
-    stderr
-}
-
-fn import(db: &Path, file: &Path, more: &[&str]) -> Command {
-    let mut command = forelog();
-    command.arg("import").arg("--db").arg(db).args(["--keyspace", "rows", "--key", "id"]).args(more).arg(file);
-    command
-}
-
-fn on(subcommand: &str, db: &Path, more: &[&str]) -> Command {
-    let mut command = forelog();
-    command.arg(subcommand).arg("--db").arg(db).args(more);
-    command
-}
+use crate::common::{Scratch, contents, forelog, import, on, printed, refused, run};
 
 /// Key and row of every line that `scan --json` prints.
 fn scan(db: &Path) -> Vec<(String, String)> {
@@ -166,17 +104,6 @@ fn killed_import_keeps_a_prefix_and_resumes(mode: &str, rows: usize) {
     assert!(printed(&mut import(&db, &file, &[])).starts_with("already imported"));
     assert_eq!(contents(&db), before, "a finished import changed the database");
     assert!(printed(&mut on("verify", &db, &[])).starts_with("sound: "));
-}
-
-/// Every file of the database with its bytes.
-fn contents(db: &Path) -> Vec<(String, Vec<u8>)> {
-    let entry = |entry: std::io::Result<fs::DirEntry>| {
-        let entry = entry.unwrap();
-        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
-    };
-    let mut files: Vec<_> = fs::read_dir(db).unwrap().map(entry).collect();
-    files.sort();
-    files
 }
 
 #[test]

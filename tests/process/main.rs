@@ -1,4 +1,6 @@
 //! Tests of the `forelog` command: the real program, as its users have it.
 
 mod cli;
+mod cli_care;
+mod common;
 mod salvage;

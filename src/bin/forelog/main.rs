@@ -1,6 +1,7 @@
 //! `forelog`: try the commit modes on a disk, import, scan, dump, verify, salvage.
 //!
-//! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong.
+//! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong, 3 a sound
+//! database that would not open (`verify`), 130 ended by a signal.
 
 use std::process::ExitCode;
 
@@ -45,5 +46,8 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Salvage(arguments) => salvage::run(&arguments),
     };
+    if workspace::is_interrupted() {
+        return workspace::INTERRUPTED.into();
+    }
     done.unwrap_or_else(|failure| failure.report().into())
 }

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 use forelog::scrub::ScrubOptions;
-use forelog::{Damage, Engine, Error, LockHeld, MarkFound, Recovery};
+use forelog::{Damage, Engine, Error, ErrorKind, LockHeld, MarkFound, Recovery};
 use serde_json::json;
 
-use crate::output::{Done, grouped, print};
+use crate::output::{Done, Failure, grouped, print};
 
-/// Read and check the whole log, changing nothing
+/// Read and check the whole log, changing nothing: would it open, and is all of it sound?
 ///
-/// Exit code 0: sound. 1: damaged, with the first damage by segment, LSN and cause; or it cannot be read.
+/// Exit code 0: it is sound and would open. 1: it is damaged, with the first damage by segment, LSN and cause, or it
+/// cannot be read; it would not open. 3: it is sound, and would not open now, with the reason.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database
@@ -32,21 +33,30 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         None => Engine::verify(&arguments.db),
     };
     match verified {
-        Ok(found) if arguments.json => print(sound_json(&found)).map(|()| ExitCode::SUCCESS),
-        Ok(found) => print(sound_text(&found)).map(|()| ExitCode::SUCCESS),
+        Ok(found) => {
+            print(if arguments.json { sound_json(&found).to_string() } else { sound_text(&found) })?;
+            Ok(if found.obstacle.is_some() { ExitCode::from(WOULD_NOT_OPEN) } else { ExitCode::SUCCESS })
+        }
         Err(error) => {
             if arguments.json {
                 print(unsound_json(&error))?;
             }
             // Its text names the segment's file, the LSN and the cause.
-            Err(error.into())
+            let verdicts = match is_sound(&error) {
+                Some(_) => "it would not open, and is not sound",
+                None => "it would not open, and whether it is sound is not known",
+            };
+            Err(Failure::from(error).at(verdicts))
         }
     }
 }
 
-/// Up to where the log is known to be on the medium: a log that was closed is so as a whole.
-fn durable(found: &Recovery) -> forelog::Lsn {
-    if found.crashed.is_some() { found.proven_durable } else { found.recovered_to }
+/// The exit code for a sound log that would not open.
+const WOULD_NOT_OPEN: u8 = 3;
+
+/// What an error says of the log: that it is not sound, or nothing.
+fn is_sound(error: &Error) -> Option<bool> {
+    (error.kind() == ErrorKind::Damaged).then_some(false)
 }
 
 fn sound_text(found: &Recovery) -> String {
@@ -55,7 +65,7 @@ fn sound_text(found: &Recovery) -> String {
         grouped(found.segments),
         grouped(found.frames),
         grouped(found.records),
-        durable(found)
+        found.proven_durable
     );
     if found.crashed.is_some() {
         text.push_str(&format!(
@@ -64,10 +74,16 @@ fn sound_text(found: &Recovery) -> String {
             grouped(found.dropped_frames),
             grouped(found.dropped_bytes)
         ));
+    }
+    if found.crashed.is_some() || found.mark == MarkFound::Invalid {
         text.push_str(&format!("\nmark: {}", mark(found)));
     }
     if found.lock != LockHeld::Both {
         text.push_str(&format!("\n{}", found.lock));
+    }
+    match &found.obstacle {
+        None => text.push_str("\nopens: yes"),
+        Some(error) => text.push_str(&format!("\nopens: no: {error}")),
     }
     text
 }
@@ -84,11 +100,13 @@ fn mark(found: &Recovery) -> String {
 
 fn sound_json(found: &Recovery) -> serde_json::Value {
     json!({
+        "opens": found.obstacle.is_none(),
+        "obstacle": found.obstacle.as_ref().map(ToString::to_string),
         "sound": true,
         "segments": found.segments,
         "frames": found.frames,
         "records": found.records,
-        "durable_lsn": durable(found).get(),
+        "durable_lsn": found.proven_durable.get(),
         "mark": mark(found),
         "lock": found.lock.to_string(),
         "closed": found.crashed.is_none(),
@@ -107,7 +125,7 @@ fn unsound_json(error: &Error) -> serde_json::Value {
             "meaning": damage.cause.to_string(),
         })
     });
-    json!({ "sound": false, "damage": damage, "error": error.to_string() })
+    json!({ "opens": false, "sound": is_sound(error), "damage": damage, "error": error.to_string() })
 }
 
 fn segment(damage: &Damage) -> String {

@@ -1,18 +1,83 @@
 //! A directory of our own on the disk that is tried, and what that disk is.
+//!
+//! It is removed when the command ends, also by a signal. What a command that was killed could not remove, the next one
+//! does: a work directory holds a file that says so, and that its command holds locked for as long as it lives.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::output::Failure;
+
+/// The exit code of a command that was ended by a signal.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The file that makes a directory a work directory: without it, no later run removes what is there.
+pub(crate) const OWN: &str = "forelog-work-directory";
+const OWN_TEXT: &[u8] = b"This directory belongs to a forelog command that holds this file locked while it runs.\n\
+    When no forelog runs, it can be removed; the next run of the command here does so.\n";
+
+/// How long a command may take to end by itself after a signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+static SIGNALLED: AtomicBool = AtomicBool::new(false);
+/// The work directories of this process.
+static ROOTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Whether a signal has asked this process to end.
+pub(crate) fn is_interrupted() -> bool {
+    SIGNALLED.load(Ordering::Relaxed)
+}
+
+/// An error once a signal has asked this process to end. Commands with a work directory ask between two steps.
+pub(crate) fn check() -> Result<(), Failure> {
+    if is_interrupted() { Err(Failure::told("ended by a signal")) } else { Ok(()) }
+}
+
+/// From now on a signal does not end this process at once: [`check`] tells of it, and the directory is removed.
+fn watch_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // A command under nohup, or in the background, goes on.
+        let ignored = ignored_signals();
+        let watched = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        // Without handlers a signal ends the process as it always did, and the next run clears up.
+        let Ok(mut signals) = Signals::new(watched) else { return };
+        std::thread::spawn(move || {
+            signals.forever().next();
+            SIGNALLED.store(true, Ordering::Relaxed);
+            std::thread::sleep(GRACE);
+            // The command is in the middle of something that does not end.
+            for root in ROOTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let _ = fs::remove_dir_all(root);
+            }
+            std::process::exit(INTERRUPTED.into());
+        });
+    });
+}
+
+/// A bit for each signal that this process was started to ignore, the lowest for signal 1.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
 
 /// A fresh directory, removed with all that is in it when it is dropped.
 pub(crate) struct Workspace {
     root: PathBuf,
     /// As the system calls it, where that can be learned: `ext4`, `tmpfs`.
     pub(crate) file_system: Option<String>,
+    /// Locked until it is dropped, after the directory was removed.
+    _own: File,
 }
 
 impl Workspace {
@@ -20,13 +85,17 @@ impl Workspace {
     pub(crate) fn create(parent: &Path, command: &str) -> Result<Self, Failure> {
         let unusable = |error: &io::Error| Failure::io(format_args!("use the directory {}", parent.display()), error);
         let parent = fs::canonicalize(parent).map_err(|error| unusable(&error))?;
+        watch_signals();
         for attempt in 0..1_000 {
             let root = parent.join(format!("forelog-{command}-{}-{attempt}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&root) {
                 Ok(()) => {
+                    ROOTS.lock().unwrap_or_else(PoisonError::into_inner).push(root.clone());
+                    let own = take(&root).map_err(|error| unusable(&error))?;
+                    clear_old(&parent, &root);
                     let file_system =
                         fs::read("/proc/self/mounts").ok().and_then(|mounts| file_system_of(&mounts, &root));
-                    return Ok(Workspace { root, file_system });
+                    return Ok(Workspace { root, file_system, _own: own });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(unusable(&error)),
@@ -56,6 +125,56 @@ impl Drop for Workspace {
             let _ = writeln!(io::stderr(), "forelog: cannot remove {}: {error}", self.root.display());
         }
     }
+}
+
+/// Makes a new directory a work directory of this process.
+fn take(root: &Path) -> io::Result<File> {
+    let mut own = File::create_new(root.join(OWN))?;
+    own.lock()?;
+    // Only now: what is not locked and says what it is has lost its command.
+    own.write_all(OWN_TEXT)?;
+    Ok(own)
+}
+
+/// Removes the work directories in `parent` that were left by commands that were killed; says so.
+fn clear_old(parent: &Path, own: &Path) {
+    let Ok(user) = fs::metadata(own).map(|own| own.uid()) else { return };
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_our_name(&entry.file_name().to_string_lossy())) {
+        let root = entry.path();
+        let is_ours = |found: &Metadata| found.uid() == user;
+        let Some(_lock) = lock_of_the_dead(&root, is_ours) else { continue };
+        let told = match fs::remove_dir_all(&root) {
+            Ok(()) => format!("removed {}, which a run that was killed had left", root.display()),
+            Err(error) => format!("cannot remove {}, which a run that was killed had left: {error}", root.display()),
+        };
+        let _ = writeln!(io::stderr(), "forelog: {told}");
+    }
+}
+
+/// Whether it is a name as [`Workspace::create`] gives it.
+fn is_our_name(name: &str) -> bool {
+    let mut parts = name.split('-');
+    let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
+    parts.next() == Some("forelog")
+        && parts.next().is_some_and(|command| matches!(command, "trial" | "torture"))
+        && is_number(parts.next())
+        && is_number(parts.next())
+        && parts.next().is_none()
+}
+
+/// The lock of a work directory whose command is gone; `None` if it lives, or if it is anything else.
+fn lock_of_the_dead(root: &Path, is_ours: impl Fn(&Metadata) -> bool) -> Option<File> {
+    let own = root.join(OWN);
+    let directory = fs::symlink_metadata(root).ok()?;
+    let file = fs::symlink_metadata(&own).ok()?;
+    let whole = file.is_file() && file.len() == OWN_TEXT.len() as u64;
+    if !(directory.is_dir() && is_ours(&directory) && whole && is_ours(&file)) {
+        return None;
+    }
+    let file = File::open(&own).ok()?;
+    file.try_lock().ok()?;
+    (fs::read(&own).ok()? == OWN_TEXT).then_some(file)
 }
 
 /// The type of the file system that `path` is on: that of the last of the longest mount points above it.
@@ -96,6 +215,18 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_that_a_workspace_gets_are_ours() {
+        for name in ["forelog-trial-12-0", "forelog-torture-4194304-3"] {
+            assert!(is_our_name(name), "{name}");
+        }
+        for name in
+            ["forelog-trial-12", "forelog-trial-12-0-1", "forelog-backup-12-0", "forelog-trial-x-0", "trial-1-0"]
+        {
+            assert!(!is_our_name(name), "{name}");
+        }
+    }
 
     #[test]
     fn the_deepest_and_last_mount_decides() {

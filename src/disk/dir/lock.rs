@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::DirHandle;
 use crate::disk::{Access, Dir, DiskFile, DiskLock, LockMode};
-use crate::words::error::{Error, ErrorKind, Result, is_not_the_mediums};
+use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::plant::planted;
 
 /// The lock file's name.
@@ -235,5 +235,8 @@ impl DirHandle {
 
 /// Whether it was this process that could not, rather than the file that may not.
 fn is_out_of_resources(error: &io::Error) -> bool {
-    is_not_the_mediums(error) && error.kind() != io::ErrorKind::PermissionDenied
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let too_many_open = cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE));
+    too_many_open || error.kind() == io::ErrorKind::OutOfMemory
 }

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Access, Dir, Disk, DiskFile, FailStop, read_exact_at};
+use super::{Access, Dir, Disk, DiskFile, FailStop};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::plant::planted;
 use crate::words::sync::Mutex;
@@ -95,15 +95,6 @@ impl DirHandle {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => self.dir.open(name, Access::Create),
         }
-    }
-
-    /// The whole content of a file.
-    pub(crate) fn read(&self, name: &OsStr) -> io::Result<Vec<u8>> {
-        let file = self.dir.open(name, Access::Read)?;
-        let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
-        let mut bytes = vec![0; length];
-        read_exact_at(&*file, &mut bytes, 0)?;
-        Ok(bytes)
     }
 
     /// Refuses to go on with an open file that was removed: what is written to it is gone when it is closed. Costs a

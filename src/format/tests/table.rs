@@ -43,6 +43,7 @@ fn the_table_in_the_code_is_the_one_in_the_specification() {
                 Verdict::EndOfLog => "end of log",
                 Verdict::TornTail => "torn tail",
                 Verdict::Damage => "damage",
+                Verdict::Unreadable => "unreadable",
             };
             [format!("{:?}", row.state), side.to_owned(), later.to_owned(), verdict.to_owned()]
         })
@@ -92,6 +93,7 @@ fn only_what_never_landed_is_dropped_and_only_above_the_durable_position() {
             let (below, above) = (verdict(state, true, later), verdict(state, false, later));
             match state {
                 FrameState::Valid => assert_eq!((below, above), (Verdict::Accept, Verdict::Accept)),
+                FrameState::Unreadable => assert_eq!((below, above), (Verdict::Unreadable, Verdict::Unreadable)),
                 _ => {
                     assert_eq!(below, Verdict::Damage, "{state:?}");
                     assert_eq!(above != Verdict::Damage, shows_fill, "{state:?}");

@@ -1,20 +1,20 @@
 //! What there is to salvage from: the segments by incarnation and place, whatever their files are called, and what
 //! HISTORY says of them if it can be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::super::directory::{read_info, refused};
+use super::super::directory::{read_history, read_info};
 use super::super::place::Place;
 use super::super::reader::{FrameReader, SegmentInfo};
 use super::{BadFile, Gap, LossCause};
 use crate::disk::Access;
-use crate::format::Refusal;
 use crate::format::history::{FILE_NAME, History, Life};
 use crate::format::identity::Identity;
-use crate::format::segment::{SegmentHeader, base_of, file_name};
+use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, base_of, file_name};
 use crate::words::error::{DamageCause, Error, ErrorKind, Result};
+use crate::words::options::MAX_SEGMENT_BYTES;
 use crate::words::types::{Incarnation, LogId, Lsn};
 
 /// One incarnation: its segments by base, each with its copies.
@@ -62,13 +62,18 @@ impl Inventory {
                 Ok(info) => segments.push((base, info)),
                 // What a newer build wrote would be saved in part, and read as something else.
                 Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
-                Err(_) => headless.push(base),
+                Err(error) => headless.push((base, LossCause::of(&error, DamageCause::BadHeader))),
             }
         }
-        for base in headless {
-            match inventory.rebuild(place, base, &segments) {
-                Some(info) => segments.push((base, info)),
-                None => inventory.give_up(place, base),
+        // Found before any is added: a segment that was rebuilt is no evidence for the identity of another.
+        let rebuilt: Vec<_> = headless.iter().map(|(base, _)| inventory.rebuild(place, *base, &segments)).collect();
+        for ((base, cause), rebuilt) in headless.into_iter().zip(rebuilt) {
+            match rebuilt {
+                Some(info) => {
+                    inventory.note(&info.path, cause);
+                    segments.push((base, info));
+                }
+                None => inventory.give_up(place, base, cause),
             }
         }
         inventory.sort(segments);
@@ -76,14 +81,14 @@ impl Inventory {
     }
 
     /// Without an identity no frame of it can be proven. HISTORY, if it is there, tells whether it is missed.
-    fn give_up(&mut self, place: &Place, base: u64) {
+    fn give_up(&mut self, place: &Place, base: u64, cause: LossCause) {
         let file = place.path(&file_name(base));
         if self.history.is_none() {
             let length = place.open(&file, Access::Read).and_then(|file| file.len()).ok();
-            let to = length.map(|length| Lsn::new(base.saturating_add(length)));
-            self.lost.push(Gap { file: file.clone(), from: Lsn::new(base), to, cause: BAD_HEADER });
+            let to = length.map(|length| Lsn::new(base.saturating_add(length.min(MAX_SEGMENT_BYTES))));
+            self.lost.push(Gap { file: file.clone(), from: Lsn::new(base), to, cause });
         }
-        self.note(&file, BAD_HEADER);
+        self.note(&file, cause);
     }
 
     fn note(&mut self, file: &Path, cause: LossCause) {
@@ -91,39 +96,61 @@ impl Inventory {
     }
 
     fn read_history(&mut self, place: &Place) -> Result<()> {
-        let path = place.path(FILE_NAME);
-        match place.read(&path).map(|bytes| History::decode(&bytes)) {
-            Ok(Ok(history)) => self.history = Some(history),
-            Ok(Err(refusal @ (Refusal::Version(_) | Refusal::Features(_)))) => {
-                return Err(refused(refusal, &path, Lsn::ZERO, DamageCause::BadHistory));
-            }
-            Ok(Err(Refusal::Magic | Refusal::Checksum | Refusal::Impossible)) | Err(_) => self.note(&path, BAD_HISTORY),
+        match read_history(place) {
+            Ok(history) => self.history = Some(history),
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+            Err(error) => self.note(&place.path(FILE_NAME), LossCause::of(&error, DamageCause::BadHistory)),
         }
         Ok(())
     }
 
     /// A segment whose header is gone: its name tells the base, HISTORY or a neighbour the rest of its identity; that
-    /// a frame checks by it proves it.
-    fn rebuild(&mut self, place: &Place, base: u64, others: &[(u64, SegmentInfo)]) -> Option<SegmentInfo> {
+    /// a frame checks by it proves it. No more of the file is read than a segment can hold.
+    fn rebuild(&self, place: &Place, base: u64, others: &[(u64, SegmentInfo)]) -> Option<SegmentInfo> {
         let path = place.path(&file_name(base));
         let length = place.open(&path, Access::Read).and_then(|file| file.len()).ok()?;
-        let of_history = self.history.iter().flat_map(|history| {
-            history.lives.iter().map(|life| (history.log_id, life.incarnation.number, life.incarnation.nonce, life.key))
-        });
-        let mut writers: Vec<Writer> =
-            of_history.chain(others.iter().map(|(_, info)| writer_of(&info.header.identity))).collect();
-        writers.dedup();
-        let previous = others.iter().map(|(_, info)| info).filter(|info| info.header.limit() == base);
-        let previous: Vec<u64> = previous.map(SegmentInfo::base).collect();
-        writers.into_iter().find_map(|(log_id, number, nonce, key)| {
+        let size = length.min(MAX_SEGMENT_BYTES);
+        if !base.is_multiple_of(SEGMENT_HEADER) || base > HIGHEST_BASE || size <= SEGMENT_HEADER {
+            return None;
+        }
+        let previous = others.iter().map(|(_, info)| info).find(|info| info.header.limit() == base);
+        let previous = previous.map_or(base, SegmentInfo::base);
+        self.writers_near(base, others).into_iter().find_map(|(log_id, number, nonce, key)| {
             let identity = Identity { log_id, incarnation: Incarnation { number, nonce }, key, base };
-            let header = SegmentHeader { identity, size: length, previous: previous.first().copied().unwrap_or(base) };
+            let header = SegmentHeader { identity, size, previous };
             let info = SegmentInfo { end: header.limit(), header, path: path.clone(), length };
             let mut reader = FrameReader::open(place, &info).ok()?;
             reader.next_whole(info.first_frame())?;
-            self.bad_files.push(BadFile { file: path.clone(), cause: BAD_HEADER });
             Some(info)
         })
+    }
+
+    /// Who may have written the segment at `base`. The file is read once for each, so that only those count that wrote
+    /// around it: the incarnations in which HISTORY has the position, and the writers of the nearest segments on both
+    /// sides, of each log whose segments are here.
+    fn writers_near(&self, base: u64, others: &[(u64, SegmentInfo)]) -> BTreeSet<Writer> {
+        let mut writers = BTreeSet::new();
+        for life in self.history.iter().flat_map(|history| &history.lives) {
+            let prepared = life.end.map_or(u64::MAX, |end| end.prepared.get());
+            if (life.begin.get()..prepared).contains(&base) {
+                let log_id = self.history.as_ref().map_or(LogId([0; 16]), |history| history.log_id);
+                writers.insert((log_id, life.incarnation.number, life.incarnation.nonce, life.key));
+            }
+        }
+        let mut near: BTreeMap<(LogId, bool), (u64, BTreeSet<Writer>)> = BTreeMap::new();
+        for info in others.iter().map(|(_, info)| info) {
+            let writer = writer_of(&info.header.identity);
+            let distance = info.base().abs_diff(base);
+            let (nearest, at) = near.entry((writer.0, info.base() < base)).or_insert((distance, BTreeSet::new()));
+            if distance < *nearest {
+                (*nearest, *at) = (distance, BTreeSet::new());
+            }
+            if distance == *nearest {
+                at.insert(writer);
+            }
+        }
+        writers.extend(near.into_values().flat_map(|(_, at)| at));
+        writers
     }
 
     /// Sorts the segments by incarnation, and out what is not of this log.
@@ -199,8 +226,10 @@ impl Inventory {
     }
 }
 
+/// Above this a segment of the largest size would not end within the positions that there are.
+const HIGHEST_BASE: u64 = u64::MAX - MAX_SEGMENT_BYTES - SEGMENT_HEADER;
+
 const BAD_HEADER: LossCause = LossCause::Damaged(DamageCause::BadHeader);
-const BAD_HISTORY: LossCause = LossCause::Damaged(DamageCause::BadHistory);
 
 fn most_common(segments: &[(u64, SegmentInfo)]) -> Option<LogId> {
     let id = |info: &SegmentInfo| info.header.identity.log_id;

@@ -220,7 +220,7 @@ fn a_read_error_is_never_the_end_of_the_log() {
                 assert_eq!(opened.log.recovery().mark, crate::MarkFound::Invalid);
                 continue;
             }
-            assert_damaged(&disk, &format!("{path:?}, sector {sector}"));
+            assert_unreadable(&disk, &format!("{path:?}, sector {sector}"));
             disk.clear_faults();
             // Bytes that come one by one, and calls that are interrupted, are no errors.
             disk.inject(Fault::lasting(bad.clone(), FaultKind::ShortRead(7)));

@@ -98,6 +98,19 @@ pub(super) fn assert_damaged(disk: &SimDisk, what: &str) -> Error {
     error
 }
 
+/// Opens, and asserts that this is refused because of an error of the operating system, and that no byte was changed.
+pub(super) fn assert_unreadable(disk: &SimDisk, what: &str) -> Error {
+    let before = files(disk);
+    let error = match open(disk) {
+        Ok(opened) => panic!("{what}: opened with {} records", opened.records.len()),
+        Err(error) => error,
+    };
+    assert_eq!((error.kind(), error.damage()), (ErrorKind::Io, None), "{what}: {error}");
+    assert!(error.io_error().is_some(), "{what}: {error}");
+    assert!(files(disk) == before, "{what}: the refusal changed a byte");
+    error
+}
+
 /// Opens and closes, and asserts that it holds `expected`, also when it is scanned and when it is opened again, and
 /// that the second time changes nothing.
 pub(super) fn assert_holds(disk: &SimDisk, expected: &Records, what: &str) {

@@ -82,11 +82,6 @@ fn refuses(state: FrameState, belows: &[bool], cause: DamageCause) {
         for later in BOTH {
             let case = case(state, below, later);
             let disk = case.sketch.disk();
-            if state == FrameState::Unreadable {
-                let offset = case.p..case.p + 32;
-                let bad = OpSelector::of(OpKind::Read).on(".log").touching(offset);
-                disk.inject(Fault::lasting(bad, FaultKind::Errno(5)));
-            }
             let lsn = match state {
                 FrameState::Missing => case.sketch.history.oldest.get().max(SEGMENT),
                 _ => case.p,
@@ -94,7 +89,7 @@ fn refuses(state: FrameState, belows: &[bool], cause: DamageCause) {
             let error = assert_refused(&disk, cause, lsn, &name(state, below, later));
             let file = if state == FrameState::Missing { segment_path(SEGMENT) } else { segment_path(0) };
             assert_eq!(error.damage().unwrap().file, file);
-            assert_eq!(std::error::Error::source(&error).is_some(), state == FrameState::Unreadable);
+            assert!(error.io_error().is_none(), "{error}");
         }
     }
 }
@@ -122,8 +117,22 @@ fn row_01_missing_is_damage() {
 }
 
 #[test]
-fn row_02_unreadable_is_damage() {
-    refuses(FrameState::Unreadable, &BOTH, DamageCause::Unreadable);
+fn row_02_unreadable_is_refused_and_not_called_damage() {
+    for below in BOTH {
+        for later in BOTH {
+            let case = case(FrameState::Unreadable, below, later);
+            let what = name(FrameState::Unreadable, below, later);
+            for errno in [5, 116] {
+                let disk = case.sketch.disk();
+                let bad = OpSelector::of(OpKind::Read).on(".log").touching(case.p..case.p + 32);
+                disk.inject(Fault::lasting(bad, FaultKind::Errno(errno)));
+                let error = assert_unreadable(&disk, &what);
+                let text = error.to_string();
+                assert!(text.contains(&Lsn::new(case.p).to_string()) && text.contains("0000.log"), "{what}: {text}");
+                assert!(text.contains(&format!("os error {errno}")), "{what}: {text}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn what_cannot_be_read_is_told_once() {
     let open = |disk: &SimDisk| Options::new().open_on(Arc::new(disk.clone()), "db");
     open(&disk).unwrap().create_keyspace("keys").unwrap();
     disk.inject(Fault::lasting(OpSelector::of(OpKind::Read), FaultKind::Errno(EIO)));
-    check(&open(&disk).unwrap_err(), ErrorKind::Damaged);
+    check(&open(&disk).unwrap_err(), ErrorKind::Io);
     let disk = SimDisk::new();
     disk.inject(Fault::lasting(OpSelector::of(OpKind::List), FaultKind::Errno(EIO)));
     check(&open(&disk).unwrap_err(), ErrorKind::Io);

@@ -71,6 +71,9 @@ fn main() -> ExitCode {
         Some(Child::TortureChild(arguments)) => child::run_child(&arguments),
         Some(Child::PowerWorker(arguments)) => power::run_worker(&arguments),
     };
+    if workspace::is_interrupted() {
+        return workspace::INTERRUPTED.into();
+    }
     done.unwrap_or_else(|failure| failure.report().into())
 }
 
@@ -147,6 +150,8 @@ fn run(arguments: &Arguments) -> Done {
         None => all_parts(&mut torturer, arguments, untraced.is_some()),
     };
     torturer.bar.finish_and_clear();
+    // Before a verdict: a process that was ended by the same signal has broken nothing.
+    workspace::check()?;
     let (tally, case) = (torturer.tally, torturer.last.to_string());
     let broken = match outcome {
         Ok(()) => None,
@@ -165,9 +170,10 @@ fn run(arguments: &Arguments) -> Done {
     if broken.is_none() {
         return Ok(ExitCode::SUCCESS);
     }
+    let _ = std::fs::remove_file(workspace.path(workspace::OWN));
     let kept = workspace.root().display();
     let status = Failure::told(format!("a promise was broken; what the crash left is kept below {kept}")).report();
-    // The workspace is not dropped: that would remove what is kept.
+    // The workspace is not dropped: that would remove what is kept, as the next run would if it were still marked.
     std::process::exit(status.into());
 }
 

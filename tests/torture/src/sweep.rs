@@ -129,6 +129,7 @@ impl Torturer<'_> {
 
     /// One life of `subject`.
     fn live(&mut self, subject: &mut Subject, script: &Script, fate: Fate) -> Result<Lived, Trouble> {
+        crate::workspace::check()?;
         let lived = subject.live(script, fate);
         self.last = subject.case.clone();
         self.tally.processes += 1;

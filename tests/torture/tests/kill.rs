@@ -143,3 +143,20 @@ fn a_case_that_is_none_is_refused_with_the_form_of_one() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("MODE-CLIENTSxCOMMITS-SEGMENT"), "{told}");
 }
+
+#[test]
+fn a_campaign_that_is_ended_by_a_signal_removes_its_directory() {
+    let dir = in_memory("torture-signal");
+    // The shell that runs these tests may ignore signals: the command must not inherit that.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,TERM,HUP", FORELOG, "--untraced", "--dir"]).arg(dir.path());
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let root = dir.join(format!("forelog-torture-{}-0", child.id()));
+    while !std::fs::read_dir(&root).is_ok_and(|entries| entries.count() > 1) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "something is left in the directory");
+}

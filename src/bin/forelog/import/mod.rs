@@ -11,10 +11,11 @@ use serde_json::json;
 
 use crate::output::{Done, Failure, Lines, grouped, print, progress_bar, rate, short};
 use progress::Progress;
-use source::{Row, Rows, Survey};
+use source::{Row, Rows, Source, Survey};
 
 mod progress;
 mod source;
+mod strict;
 
 /// Import a CSV file, resumable after a crash
 ///
@@ -38,6 +39,13 @@ pub(crate) struct Arguments {
     /// Rows in one transaction
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     batch: u64,
+    /// Take what most programs would take, where a strict reading refuses the file
+    ///
+    /// A quote inside a field is text; a row may lack columns at its end, or have empty ones beyond the header; columns
+    /// without a name are passed over, and so are blank lines and rows in which nothing stands. A quote that is never
+    /// closed, and a row with something in it and no key, are refused all the same.
+    #[arg(long)]
+    lenient: bool,
     /// Overwrite keys that are in the keyspace already
     #[arg(long)]
     replace: bool,
@@ -87,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
             progress::KEYSPACE
         )));
     }
-    let survey = source::survey(&arguments.file, &arguments.key)?;
+    let survey = source::survey(source_of(arguments))?;
     let engine = Engine::open(&arguments.db)?;
     let begun = find_progress(&engine, arguments)?;
     let (begin, finished) = match &begun {
@@ -98,14 +106,17 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         None => (0, false),
     };
     let started = Instant::now();
-    if !finished {
-        Import::new(&engine, arguments, &survey, begin)?.run()?;
-    }
+    let imported = if finished { 0 } else { Import::new(&engine, arguments, &survey, begin)?.run()? };
     let durable = engine.flush()?;
-    let summary = Summary { rows: survey.rows, begin, finished, durable, time: started.elapsed() };
+    let Survey { rows, empty, .. } = survey;
+    let summary = Summary { rows: rows - empty, empty, imported, begin, finished, durable, time: started.elapsed() };
     engine.close()?;
     print(if arguments.json { summary.json(arguments) } else { summary.text(arguments) })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn source_of(arguments: &Arguments) -> Source<'_> {
+    Source { path: &arguments.file, key_column: &arguments.key, lenient: arguments.lenient }
 }
 
 fn file_name(arguments: &Arguments) -> String {
@@ -147,6 +158,10 @@ fn check_same(arguments: &Arguments, survey: &Survey, begun: &Progress) -> Resul
         );
         return Err(Failure::told(message));
     }
+    if begun.rows > survey.rows {
+        let message = format!("{file} has {} rows, and {} are said to be imported of it", survey.rows, begun.rows);
+        return Err(Failure::told(message));
+    }
     Ok(())
 }
 
@@ -174,15 +189,18 @@ impl<'a> Import<'a> {
         })
     }
 
-    fn run(mut self) -> Result<(), Failure> {
-        let mut rows = Rows::open(&self.arguments.file, &self.arguments.key)?;
+    /// Returns how many rows it has imported.
+    fn run(mut self) -> Result<u64, Failure> {
+        let mut rows = Rows::open(source_of(self.arguments))?;
+        let mut imported = 0;
         rows.skip(self.progress.rows)?;
         let bar = progress_bar(self.total, "{wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta} left");
         bar.set_position(self.progress.rows);
         let mut acks = self.arguments.acks.then(Lines::new);
         while !self.progress.done {
-            let batch = self.next_batch(&mut rows)?;
-            self.commit(&batch).map_err(|failure| self.stopped(failure))?;
+            let batch = self.next_batch(&mut rows).map_err(stopped)?;
+            self.commit(&batch).map_err(stopped)?;
+            imported += batch.len() as u64;
             bar.set_position(self.progress.rows);
             if let Some(acks) = &mut acks {
                 acks.line(self.progress.rows)?;
@@ -190,7 +208,7 @@ impl<'a> Import<'a> {
             }
         }
         bar.finish_and_clear();
-        Ok(())
+        Ok(imported)
     }
 
     /// Reads the rows of the next transaction, and counts them as imported by it.
@@ -203,7 +221,7 @@ impl<'a> Import<'a> {
             };
             batch.push(row);
         }
-        self.progress.rows += batch.len() as u64;
+        self.progress.rows = rows.number();
         // The file was checked as it was at the first reading: it must not become another one at the second.
         let changed =
             if self.progress.done { rows.identity() != self.progress.file } else { self.progress.rows > self.total };
@@ -232,21 +250,25 @@ impl<'a> Import<'a> {
         transaction.commit_with(self.arguments.mode.commit_mode())?;
         Ok(())
     }
+}
 
-    /// Adds to a failure what stays imported: `batch` was not, and the transactions before it were.
-    fn stopped(&self, failure: Failure) -> Failure {
-        match failure {
-            Failure::Told(message) => Failure::Told(format!(
-                "{message}; the transactions before it stay, and the same command goes on from there"
-            )),
-            Failure::ReaderGone => Failure::ReaderGone,
-        }
+/// Adds to a failure what stays imported: the transaction at hand was not, and those before it were.
+fn stopped(failure: Failure) -> Failure {
+    match failure {
+        Failure::Told(message) => Failure::Told(format!(
+            "{message}; the transactions before it stay, and the same command goes on from there"
+        )),
+        Failure::ReaderGone => Failure::ReaderGone,
     }
 }
 
 /// What an import did.
 struct Summary {
+    /// Rows of the file in which something stands.
     rows: u64,
+    /// Rows that were passed over, because nothing stands in them.
+    empty: u64,
+    imported: u64,
     /// Rows imported by earlier runs.
     begin: u64,
     /// An earlier run had finished.
@@ -256,12 +278,8 @@ struct Summary {
 }
 
 impl Summary {
-    fn imported(&self) -> u64 {
-        self.rows - self.begin
-    }
-
     fn rate(&self) -> f64 {
-        self.imported() as f64 / self.time.as_secs_f64().max(1e-9)
+        self.imported as f64 / self.time.as_secs_f64().max(1e-9)
     }
 
     fn text(&self, arguments: &Arguments) -> String {
@@ -276,9 +294,13 @@ impl Summary {
             0 => String::new(),
             begin => format!(" ({} were there from an earlier run)", grouped(begin)),
         };
+        let empty = match self.empty {
+            0 => String::new(),
+            empty => format!(", {} rows without anything were passed over", grouped(empty)),
+        };
         format!(
-            "imported {} rows of {file} into keyspace {keyspace}{earlier}: {} rows/s in {}, mode {}, durable up to LSN {}",
-            grouped(self.imported()),
+            "imported {} rows of {file} into keyspace {keyspace}{earlier}{empty}: {} rows/s in {}, mode {}, durable up to LSN {}",
+            grouped(self.imported),
             rate(self.rate()),
             short(self.time),
             arguments.mode.name(),
@@ -291,7 +313,8 @@ impl Summary {
             "file": file_name(arguments),
             "keyspace": arguments.keyspace,
             "rows": self.rows,
-            "imported": self.imported(),
+            "imported": self.imported,
+            "empty_rows": self.empty,
             "resumed_at": self.begin,
             "already_imported": self.finished,
             "seconds": self.time.as_secs_f64(),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use csv::StringRecord;
 use serde_json::{Map, Value};
 
+use super::strict::{Flaw, Strict};
 use crate::output::Failure;
 
 /// One row of the file.
@@ -33,13 +34,24 @@ pub(super) struct Identity {
 pub(super) struct Survey {
     pub(super) identity: Identity,
     pub(super) rows: u64,
+    /// Rows that hold nothing at all, among them.
+    pub(super) empty: u64,
+}
+
+/// How the file is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) key_column: &'a str,
+    /// What a strict reading refuses is taken as most programs would take it.
+    pub(super) lenient: bool,
 }
 
 /// Reads the whole file and checks every row, so that a bad one is found before the first is imported.
 ///
 /// Holds all keys in memory, as the engine itself does.
-pub(super) fn survey(path: &Path, key_column: &str) -> Result<Survey, Failure> {
-    let mut rows = Rows::open(path, key_column)?;
+pub(super) fn survey(source: Source<'_>) -> Result<Survey, Failure> {
+    let mut rows = Rows::open(source)?;
     let mut first_seen: HashMap<Box<str>, u64> = HashMap::new();
     while let Some(key) = rows.advance()? {
         if let Some(&first) = first_seen.get(key) {
@@ -49,7 +61,7 @@ pub(super) fn survey(path: &Path, key_column: &str) -> Result<Survey, Failure> {
         let key = key.into();
         first_seen.insert(key, rows.number);
     }
-    Ok(Survey { identity: rows.identity(), rows: rows.number })
+    Ok(Survey { identity: rows.identity(), rows: rows.number, empty: rows.empty })
 }
 
 /// The rows of the file, one after another.
@@ -60,23 +72,36 @@ pub(super) struct Rows {
     key_index: usize,
     record: StringRecord,
     number: u64,
+    empty: u64,
+    lenient: bool,
 }
 
 impl Rows {
-    pub(super) fn open(path: &Path, key_column: &str) -> Result<Self, Failure> {
+    pub(super) fn open(source: Source<'_>) -> Result<Self, Failure> {
+        let Source { path, key_column, lenient } = source;
         let unreadable = |error: &io::Error| Failure::io(format_args!("read {}", path.display()), error);
         let file = File::open(path).map_err(|error| unreadable(&error))?;
-        let measured = Measured { file, crc32: crc32fast::Hasher::new(), bytes: 0 };
-        let mut reader = csv::ReaderBuilder::new().buffer_capacity(64 << 10).from_reader(measured);
+        let measured = Measured { file, crc32: crc32fast::Hasher::new(), bytes: 0, strict: Strict::new(lenient) };
+        let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(64 << 10).from_reader(measured);
         let header = match reader.headers() {
             Ok(header) => header.clone(),
-            Err(error) => return Err(Failure::told(format!("{}, header: {}", path.display(), explain(&error)))),
+            Err(error) => {
+                let flaw = reader.get_mut().strict.follow(&[]).cloned();
+                return Err(flaw.map_or_else(
+                    || Failure::told(format!("{}, header: {}", path.display(), explain(&error))),
+                    |flaw| told_of(path, &flaw),
+                ));
+            }
         };
         let refuse = |message: String| Err(Failure::told(format!("{}: {message}", path.display())));
         if header.is_empty() {
             return refuse("the file is empty: expected a line with the names of the columns".into());
         }
+        let header = named_columns(header, lenient);
         for (index, name) in header.iter().enumerate() {
+            if name.is_empty() {
+                return refuse(format!("column {} has no name in the header", index + 1));
+            }
             if header.iter().take(index).any(|earlier| earlier == name) {
                 return refuse(format!("two columns are called '{name}': a JSON object can hold only one"));
             }
@@ -85,22 +110,56 @@ impl Rows {
             let names: Vec<_> = header.iter().collect();
             return refuse(format!("no column is called '{key_column}'; there are: {}", names.join(", ")));
         };
-        Ok(Rows { path: path.to_owned(), reader, header, key_index, record: StringRecord::new(), number: 0 })
+        let (path, record) = (path.to_owned(), StringRecord::new());
+        Ok(Rows { path, reader, header, key_index, record, number: 0, empty: 0, lenient })
     }
 
     /// Reads the next row; returns its key.
     fn advance(&mut self) -> Result<Option<&str>, Failure> {
-        match self.reader.read_record(&mut self.record) {
-            Ok(false) => Ok(None),
-            Ok(true) => {
-                self.number += 1;
-                Ok(Some(&self.record[self.key_index]))
+        loop {
+            let read = self.reader.read_record(&mut self.record);
+            if let Some(flaw) = self.reader.get_mut().strict.follow(&[]) {
+                return Err(told_of(&self.path, flaw));
             }
-            Err(error) => {
-                self.number += 1;
-                Err(self.failed_at_row(explain(&error)))
+            match read {
+                Ok(false) => return Ok(None),
+                Ok(true) => self.number += 1,
+                Err(error) => {
+                    self.number += 1;
+                    return Err(self.failed_at_row(explain(&error)));
+                }
+            }
+            // Spreadsheets write such rows below their last one.
+            if self.lenient && self.record.iter().all(str::is_empty) {
+                self.empty += 1;
+                continue;
+            }
+            return self.check().map(|()| self.record.get(self.key_index));
+        }
+    }
+
+    /// Refuses a row that does not fit the header, or has no key.
+    fn check(&self) -> Result<(), Failure> {
+        let (expected, length) = (self.header.len(), self.record.len());
+        let unequal = format!("{length} fields where the header has {expected}");
+        if length > expected {
+            let are_empty = self.record.iter().skip(expected).all(str::is_empty);
+            if !are_empty {
+                return Err(self.failed_at_row(unequal));
+            }
+            if !self.lenient {
+                let what = format!("{unequal}; those beyond are empty: --lenient passes over them");
+                return Err(self.failed_at_row(what));
             }
         }
+        if length < expected && !self.lenient {
+            return Err(self.failed_at_row(unequal));
+        }
+        if self.record.get(self.key_index).is_none_or(str::is_empty) {
+            let column = self.header.get(self.key_index).unwrap_or_default();
+            return Err(self.failed_at_row(format!("no key: column '{column}' is empty")));
+        }
+        Ok(())
     }
 
     /// The next row.
@@ -118,6 +177,11 @@ impl Rows {
         Ok(())
     }
 
+    /// How many rows were read, those without anything included.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The file's identity, once its last row was read.
     pub(super) fn identity(&self) -> Identity {
         let measured = self.reader.get_ref();
@@ -130,12 +194,20 @@ impl Rows {
     }
 }
 
+fn told_of(path: &Path, flaw: &Flaw) -> Failure {
+    let row = if flaw.row == 0 { "header".to_owned() } else { format!("row {}", flaw.row) };
+    Failure::told(format!("{}, {row} (line {}): {}", path.display(), flaw.line, flaw.what))
+}
+
+/// The header without the nameless columns at its end, where they are passed over.
+fn named_columns(header: StringRecord, lenient: bool) -> StringRecord {
+    let named = header.iter().enumerate().filter(|(_, name)| !name.is_empty()).last().map_or(0, |(last, _)| last + 1);
+    if lenient { header.iter().take(named).collect() } else { header }
+}
+
 /// What the CSV reader refused, in the words of someone who has to mend the file.
 fn explain(error: &csv::Error) -> String {
     match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} fields where the header has {expected_len}")
-        }
         csv::ErrorKind::Utf8 { err, .. } => format!("field {} is not UTF-8", err.field() + 1),
         csv::ErrorKind::Io(error) => format!("cannot read: {error}"),
         _ => error.to_string(),
@@ -147,6 +219,7 @@ struct Measured {
     file: File,
     crc32: crc32fast::Hasher,
     bytes: u64,
+    strict: Strict,
 }
 
 impl Read for Measured {
@@ -154,6 +227,8 @@ impl Read for Measured {
         let length = self.file.read(buffer)?;
         self.crc32.update(&buffer[..length]);
         self.bytes += length as u64;
-        Ok(length)
+        let flaw = if length == 0 { self.strict.finish() } else { self.strict.follow(&buffer[..length]) };
+        // What is told is the flaw; the error only ends the reading.
+        flaw.map_or(Ok(length), |flaw| Err(io::Error::other(flaw.what)))
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use forelog::CommitMode;
 
 use crate::output::{Done, Failure, print, progress_bar};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use measure::{Bench, RawBench};
 use report::Report;
 
@@ -108,12 +108,14 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 
     let mut kills = Vec::new();
     for subject in &kill::SUBJECTS {
+        workspace::check()?;
         bar.set_message(format!("killing {}", subject.name));
         kills.push(kill::kill(subject, &workspace.path(&format!("kill-{}", subject.argument)), plan.writing)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
 
+    workspace::check()?;
     let report = Report { workspace: &workspace, plan: &plan, raw: &raw, benches: &benches, kills: &kills };
     print(if arguments.json { report.json() } else { report.text() })?;
     let broken = kills.iter().any(|kill| !kill.broken.is_empty());
@@ -133,6 +135,7 @@ fn measure_round(
         order.reverse();
     }
     for turn in order {
+        workspace::check()?;
         match turn {
             None => {
                 bar.set_message("raw limit");

@@ -206,7 +206,9 @@ pub fn read_error_is_not_the_end() {
             let kind = FaultKind::Errno(EIO);
             disk.inject(if lasting { Fault::lasting(at, kind) } else { Fault::once(at, kind) });
             match Expected::of(&reference.history, &reference.tokens).open(&disk) {
-                Ok(Opened::Refused(error)) => assert_eq!(error.kind(), ErrorKind::Damaged),
+                Ok(Opened::Refused(error)) => {
+                    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                }
                 Ok(Opened::Holds(..)) => {}
                 Err(violation) => panic!("read {n}: {violation}"),
             }

@@ -190,7 +190,7 @@ pub fn failed_read_in_recovery(torn: &Torn, matrix: &mut Matrix) {
         let result = guarded(|| {
             let first = match torn.expected().open(&disk)? {
                 Opened::Holds(..) => "survived",
-                Opened::Refused(error) if error.kind() == ErrorKind::Damaged => "typed error",
+                Opened::Refused(error) if error.kind() == ErrorKind::Io => "typed error",
                 Opened::Refused(error) => return Err(Violation::Wrong(format!("a failed read, and {error:?}"))),
             };
             disk.clear_faults();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
-use forelog::{DamageCause, ErrorKind, Lsn, Recovery};
+use forelog::{ErrorKind, Lsn, Recovery};
 
 use super::allocation::peak_of;
 use super::matrix::Matrix;
@@ -101,10 +101,8 @@ fn refusal(damaged: &SimDisk, error: &forelog::Error) -> Result<String, Violatio
     let verified = forelog::unstable::inspect::verify_on(Arc::new(damaged.clone()), DIR.as_ref(), &mut |_, _| Ok(()));
     match verified {
         Err(other) if other.kind() == error.kind() => Ok(outcome.to_owned()),
-        // What is only found when something has to be replaced.
+        // What is only found when something has to be replaced, or what can be read by now.
         Ok(_) if error.kind() == ErrorKind::Io => Ok(outcome.to_owned()),
-        // What could not be read can be read by now.
-        Ok(_) if error.damage().is_some_and(|damage| damage.cause == DamageCause::Unreadable) => Ok(outcome.to_owned()),
         other => Err(Violation::Wrong(format!("open says {error:?}, and verify {other:?}"))),
     }
 }

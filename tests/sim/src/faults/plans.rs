@@ -101,12 +101,13 @@ impl Strike {
         let reads = matches!(self.op, OpKind::Read | OpKind::Open);
         let kind = error.kind();
         match call {
-            // What cannot be read is damaged; a file that cannot be opened for a write is an I/O error.
+            // What is too short or does not check is damaged; what the operating system refuses is an I/O error.
             _ if kind == DiskFull => self.is(ENOSPC),
             // Too many open files say nothing about the medium.
             _ if self.is(EMFILE) => matches!(kind, Io | Poisoned),
+            _ if kind == Damaged && matches!(self.kind, FaultKind::Errno(_) | FaultKind::Error(_)) => false,
             _ if kind == Damaged => reads && error.damage().is_some_and(|damage| !damage.file.as_os_str().is_empty()),
-            Call::Open => kind == Io && !matches!(self.op, OpKind::Read),
+            Call::Open => kind == Io,
             Call::Commit | Call::Retire => matches!(kind, Indeterminate | Poisoned | Io),
             Call::Flush | Call::Wait => kind == Indeterminate,
             Call::Close => matches!(kind, Poisoned | Io),
