@@ -54,7 +54,7 @@ fn frames_are_the_golden_bytes() {
 #[test]
 fn the_frame_that_the_specification_shows_is_the_golden_one() {
     let text = include_str!("../SPECIFICATION.md");
-    let (_, rest) = text.split_once("<!-- frame:begin -->\n```\n").expect("the frame begins");
+    let (_, rest) = text.split_once("<!-- frame:begin -->\n```text\n").expect("the frame begins");
     let (shown, _) = rest.split_once("```\n<!-- frame:end -->").expect("the frame ends");
     // Digits and what they mean are two spaces or more apart.
     let digits: String = shown.lines().filter_map(|line| line.split("  ").next()).collect();
