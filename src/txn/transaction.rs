@@ -10,7 +10,6 @@ use super::entries::Entries;
 use super::keyspace::Keyspace;
 use super::pipeline::{Check, Pipeline};
 use super::reads::Reads;
-use super::try_commit_error::TryCommitError;
 use super::writes::Writes;
 use crate::index::{Hold, KeyRange, Tree, Value};
 use crate::log::{Patience, Receipt};
@@ -18,6 +17,10 @@ use crate::log::{Patience, Receipt};
 use crate::words::error::ErrorKind;
 use crate::words::error::Result;
 use crate::words::types::{CommitMode, Lsn};
+
+mod try_commit_error;
+
+pub use try_commit_error::TryCommitError;
 
 /// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit
 /// whether anything that it read has changed since. How durable the commit is, it says at commit.
