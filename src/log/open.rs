@@ -7,12 +7,14 @@ use std::sync::Arc;
 use super::budget::Ledger;
 use super::buffer::{Buffer, Tail};
 use super::directory::{Directory, LOCK_NAME};
+use super::incarnations::Incarnations;
 use super::mark::{Arming, Slots};
+use super::pins::Retention;
 use super::place::Place;
 use super::positions::Positions;
 use super::recover::{self, Recovery, Verdicts, Visitor};
 use super::repair;
-use super::shared::{Core, Lives, Shared};
+use super::shared::{Core, Shared};
 use crate::disk::{Disk, DiskLock, FailStop, IoBackend};
 use crate::format::history::History;
 use crate::words::clock;
@@ -184,7 +186,6 @@ fn share(place: Place, mut settings: Settings, verdicts: Verdicts, lock: Box<dyn
     Arc::new_cyclic(|me| Shared {
         me: me.clone(),
         place,
-        log_id: history.log_id,
         positions: Positions::at(report.recovered_to),
         core: Mutex::new(Core {
             buffer: Buffer::default(),
@@ -199,10 +200,10 @@ fn share(place: Place, mut settings: Settings, verdicts: Verdicts, lock: Box<dyn
         }),
         settings,
         report,
-        past: history.lives.clone().into(),
+        retention: Arc::new(Retention::new(history.oldest)),
+        incarnations: Incarnations::new(history, catalogue),
         writer: Mutex::default(),
         sync: Mutex::default(),
-        lives: Mutex::new(Lives { history, drawn: None, first_segment: None, catalogue }),
         threads: Mutex::default(),
         mark: Mutex::default(),
         room: Condvar::new(),
@@ -210,7 +211,6 @@ fn share(place: Place, mut settings: Settings, verdicts: Verdicts, lock: Box<dyn
         callbacks: Default::default(),
         poison: OnceLock::new(),
         stats: Default::default(),
-        incarnation: OnceLock::new(),
         asked: AtomicU64::new(0),
         lock: Mutex::new(Some(lock)),
         closing: Mutex::default(),
