@@ -29,6 +29,19 @@ impl MemoryDisk {
         MemoryDisk { root: MemoryDir::new() }
     }
 
+    fn walk(&self, path: &Path) -> io::Result<Arc<MemoryDir>> {
+        let mut dir = Arc::clone(&self.root);
+        for component in path.components() {
+            let Component::Normal(name) = component else { continue };
+            dir = dir.dir_in(name)?;
+        }
+        Ok(dir)
+    }
+}
+
+/// What happens to a directory behind the back of those who have it open.
+#[cfg(feature = "unstable")]
+impl MemoryDisk {
     /// Renames a directory, also one that is open.
     ///
     /// # Errors
@@ -60,15 +73,6 @@ impl MemoryDisk {
     fn locate(&self, path: &Path) -> io::Result<(Arc<MemoryDir>, OsString)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((self.walk(path.parent().unwrap_or(Path::new("")))?, name.to_owned()))
-    }
-
-    fn walk(&self, path: &Path) -> io::Result<Arc<MemoryDir>> {
-        let mut dir = Arc::clone(&self.root);
-        for component in path.components() {
-            let Component::Normal(name) = component else { continue };
-            dir = dir.dir_in(name)?;
-        }
-        Ok(dir)
     }
 }
 

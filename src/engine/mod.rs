@@ -361,7 +361,7 @@ impl Engine {
 
     /// The random identity of the database's log.
     pub fn log_id(&self) -> LogId {
-        self.pipeline().log.log_id
+        self.pipeline().log.log_id()
     }
 
     /// The mode that [`Transaction::commit`] uses.

@@ -82,7 +82,7 @@ impl Shared {
                 CommitMode::Within(delay) => delay,
                 _ => self.settings.flush_interval,
             };
-            let full = lsn - self.positions.durable().max(self.begin_of_incarnation()) >= self.settings.flush_bytes;
+            let full = lsn - self.positions.durable().max(self.incarnations.begin()) >= self.settings.flush_bytes;
             self.make_due(&mut core, if full { now } else { now.after(delay) });
         }
         self.prepare_ahead(&mut core);
@@ -178,7 +178,7 @@ impl Shared {
             Waited::TimedOut => {
                 let message =
                     format!("the commit at LSN {lsn} is visible and not yet durable; its token tells when it is");
-                Err(Error::new(ErrorKind::TimedOut, message).with_token(self.token(lsn)))
+                Err(Error::new(ErrorKind::TimedOut, message).with_token(self.incarnations.token(lsn)))
             }
         }
     }

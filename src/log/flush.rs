@@ -322,7 +322,7 @@ impl Shared {
 
     /// What frames that are written now say to be durable.
     fn claimed_durable(&self) -> u64 {
-        let durable = self.positions.durable().max(self.begin_of_incarnation());
+        let durable = self.positions.durable().max(self.incarnations.begin());
         if planted!("frames-claim-written-as-durable") { self.positions.written().max(durable) } else { durable }
     }
     /// After the last flush: whoever waits for something beyond it is told that it will not come.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::incarnations::Replacing;
 use super::reader::SegmentInfo;
 use super::repair::clean_up;
 use super::segment::Segment;
-use super::shared::{Closing, Core, Lives, Shared, Threads};
-use crate::format::history::{End, Life};
+use super::shared::{Closing, Core, Shared, Threads};
+use crate::format::history::{End, History, Life};
 use crate::format::identity::Identity;
 use crate::words::entropy;
 use crate::words::error::{Error, ErrorKind, Result};
@@ -23,76 +24,63 @@ pub(crate) enum Errand {
     Mark,
 }
 
-impl SegmentInfo {
-    fn of(segment: &Segment) -> Self {
-        SegmentInfo {
-            header: *segment.header(),
-            path: segment.path().clone(),
-            length: segment.size(),
-            end: segment.limit(),
-        }
-    }
-}
-
 impl Shared {
     /// Begins this open's incarnation, durably, before its first append (O1). Does nothing if it has begun.
     pub(crate) fn begin(&self) -> Result<()> {
-        let begun = self.begin_holding(&mut self.lives.lock());
+        let begun = self.begin_with(&mut self.incarnations.replace());
         self.tell_if_poisoned();
         begun
     }
 
-    fn begin_holding(&self, lives: &mut Lives) -> Result<()> {
-        if self.incarnation.get().is_some() {
+    fn begin_with(&self, right: &mut Replacing<'_>) -> Result<()> {
+        if self.incarnations.current().is_some() {
             return Ok(());
         }
         if self.core.lock().stopped {
             return Err(self.refusal());
         }
         self.start_threads()?;
+        let mut history = right.history();
         // Drawn once for this open. An attempt that was refused may have left a HISTORY that lists the life, or a segment
         // of it: another attempt of another nonce would leave a directory in which the two do not belong together.
-        let life = match lives.drawn {
+        let life = match right.attempt.drawn {
             Some(life) => life,
-            None => *lives.drawn.insert(self.new_life(lives)?),
+            None => *right.attempt.drawn.insert(self.new_life(&history)?),
         };
-        let identity =
-            Identity { log_id: self.log_id, incarnation: life.incarnation, key: life.key, base: life.begin.get() };
-        let segment = match lives.first_segment.clone() {
+        let Life { incarnation, key, begin, .. } = life;
+        let identity = Identity { log_id: history.log_id, incarnation, key, base: begin.get() };
+        let segment = match right.attempt.first_segment.clone() {
             Some(segment) => segment,
             None => {
                 let created = Segment::create(&self.place, identity, self.segment_size(0), identity.base);
                 let segment = created.map_err(|error| self.note_failure(error))?;
-                Arc::clone(lives.first_segment.insert(segment))
+                Arc::clone(right.attempt.first_segment.insert(segment))
             }
         };
-        self.begin_marks(life.incarnation, life.begin);
-        lives.history.lives.push(life);
-        if let Err(error) = self.place.save(&lives.history) {
-            lives.history.lives.pop();
-            return Err(self.note_failure(error));
-        }
-        lives.first_segment = None;
-        lives.catalogue.push(SegmentInfo::of(&segment));
+        self.begin_marks(incarnation, begin);
+        history.lives.push(life);
+        let saved = right.save(&self.place, history, |segments| segments.push(SegmentInfo::of(&segment)));
+        saved.map_err(|error| self.note_failure(error))?;
+        right.attempt.first_segment = None;
         let mut core = self.core.lock();
         core.tail.next = segment.base();
         core.tail.segments.push_back(segment);
         core.prepared = 1;
-        let _ = self.incarnation.set((life.incarnation, life.begin.get()));
+        right.begun(incarnation, begin);
         self.prepare_ahead(&mut core);
         Ok(())
     }
 
-    fn new_life(&self, lives: &Lives) -> Result<Life> {
+    fn new_life(&self, history: &History) -> Result<Life> {
         let random = || entropy::bytes::<8>().map(u64::from_le_bytes);
         let no_random = |error| Error::io("draw random numbers for", self.place.dir(), error);
-        let number = lives.history.next_number();
+        let number = history.next_number();
         let mut nonce = random().map_err(no_random)?;
         let mut key = random().map_err(no_random)?;
         if planted!("one-nonce-for-all-incarnations") {
             (nonce, key) = (0, 0);
         }
-        Ok(Life { incarnation: Incarnation { number, nonce }, key, begin: lives.history.next_begin(), end: None })
+        Ok(Life { incarnation: Incarnation { number, nonce }, key, begin: history.next_begin(), end: None })
     }
 
     fn segment_size(&self, prepared: u32) -> u64 {
@@ -155,9 +143,8 @@ impl Shared {
             }
             let prepared = self.prepare_segment();
             self.tell_if_poisoned();
-            let info = prepared.as_ref().ok().map(|segment| SegmentInfo::of(segment));
-            if let Some(info) = info {
-                self.lives.lock().catalogue.push(info);
+            if let Ok(segment) = &prepared {
+                self.incarnations.add(segment);
             }
             let mut core = self.core.lock();
             core.preparing = false;
@@ -216,8 +203,9 @@ impl Shared {
 
     fn close_once(&self) -> Result<()> {
         {
-            // Not while an incarnation begins: it would go on behind the close.
-            let _no_begin = self.lives.lock();
+            // Not while an incarnation begins, or records are retired: that would go on behind the close.
+            let _no_retirement = self.retention.retire();
+            let _no_begin = self.incarnations.replace();
             self.core.lock().stopped = true;
         }
         let flushed = if planted!("close-without-flush") { Ok(()) } else { self.flush_to(self.positions.appended()) };
@@ -290,28 +278,33 @@ impl Shared {
 
     /// Ends the incarnation (O4). Everything is durable and nobody appends any more.
     fn end(&self) -> Result<()> {
-        let Some(&(_, begin)) = self.incarnation.get() else { return Ok(()) };
-        let mut lives = self.lives.lock();
+        if self.incarnations.current().is_none() {
+            return Ok(());
+        }
+        let begin = self.incarnations.begin();
+        let mut right = self.incarnations.replace();
         self.check_segments()?;
         let end = self.positions.durable().max(begin);
-        let Lives { history, catalogue, .. } = &mut *lives;
-        let prepared = Lsn::new(catalogue.last().map_or(begin, |last| last.header.limit()));
+        let limit = self.incarnations.look(|known| known.segments.last().map_or(begin, |last| last.header.limit()));
+        let mut history = right.history();
+        let oldest = history.oldest.get();
         let Some(life) = history.lives.last_mut() else { return Ok(()) };
-        life.end = Some(End { lsn: Lsn::new(end), prepared, clean: true });
-        self.place.save(history)?;
+        life.end = Some(End { lsn: Lsn::new(end), prepared: Lsn::new(limit), clean: true });
         let (mut to_cut, mut to_remove) = (Vec::new(), Vec::new());
-        for mut info in std::mem::take(catalogue) {
-            info.end = info.end.min(end);
-            if info.base() >= end || info.end <= history.oldest.get() {
-                to_remove.push(info.path);
-                continue;
+        right.save(&self.place, history, |segments| {
+            for mut info in std::mem::take(segments) {
+                info.end = info.end.min(end);
+                if info.base() >= end || info.end <= oldest {
+                    to_remove.push(info.path);
+                    continue;
+                }
+                if info.length > info.end - info.base() {
+                    to_cut.push(info.clone());
+                    info.length = info.end - info.base();
+                }
+                segments.push(info);
             }
-            if info.length > info.end - info.base() {
-                to_cut.push(info.clone());
-                info.length = info.end - info.base();
-            }
-            catalogue.push(info);
-        }
+        })?;
         clean_up(&self.place, &to_cut, &mut to_remove.iter())
     }
 }

@@ -51,7 +51,7 @@ impl Shared {
     pub(crate) fn begin_marks(&self, incarnation: Incarnation, begin: Lsn) {
         match self.place.create(&self.place.path(FILE_NAME)) {
             Ok(file) => {
-                let last = Mark { log_id: self.log_id, incarnation, count: 0, durable: begin };
+                let last = Mark { log_id: self.incarnations.log_id(), incarnation, count: 0, durable: begin };
                 *self.mark.lock() = Some(MarkFile { file, last });
             }
             Err(_) => self.stats.mark_failed(),

@@ -15,7 +15,9 @@
 // | `mark` | proof, outside the segments, of how far a log at rest is durable |
 // | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
 // | `receipt`, `callbacks`, `outcome` | how a commit's durability is learned, now and for ever |
-// | `life`, `segment`, `place` | incarnations, the files they write, the directory |
+// | `life`, `incarnations` | begin and end of an incarnation; HISTORY and the list of segments |
+// | `retain`, `pins` | giving up old records; what keeps them |
+// | `segment`, `place` | the files of an incarnation, the directory |
 // | `poison` | fail-stop |
 // | `scan` | reading: scans and tails |
 // | `record_end` | whether a position that a caller brings along is one of this log's history |
@@ -45,6 +47,7 @@ mod callbacks;
 mod directory;
 mod flush;
 mod gather;
+mod incarnations;
 #[cfg(feature = "unstable")]
 pub(crate) mod inspect;
 mod life;
@@ -52,6 +55,7 @@ pub(crate) mod mark;
 mod open;
 mod outcome;
 mod pace;
+mod pins;
 mod place;
 pub(crate) mod poison;
 mod positions;
@@ -60,6 +64,7 @@ pub(crate) mod receipt;
 mod record_end;
 pub(crate) mod recover;
 mod repair;
+mod retain;
 pub(crate) mod salvage;
 mod scan;
 pub(crate) mod scrub;
@@ -86,7 +91,8 @@ pub(crate) use recover::Recovery;
 pub(crate) use scrub::{Scrub, ScrubOptions};
 pub(crate) use stats::Stats;
 
-pub use record_end::Position;
+pub use pins::Pin;
+pub use record_end::{Position, RecordEnd};
 pub use scan::{Record, Scan, Tail};
 
 /// How a [`Log`] is opened.
@@ -318,15 +324,33 @@ impl Log {
         Tail::new(self.shared(), after.into())
     }
 
-    /// Gives up records at or below `up_to`, the LSN of a durable record, and removes segments that hold no others.
-    /// Readers that are inside such a segment finish it.
+    /// Keeps all records after `position` from being retired until the pin is dropped: for a backup, a checkpoint, or a
+    /// reader that must not be overtaken.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] above the durable LSN, or where no record ends. [`ErrorKind::DiskFull`] and
+    /// As [`Log::scan`].
+    pub fn pin(&self, position: impl Into<Position>) -> Result<Pin> {
+        self.shared().pin(position.into())
+    }
+
+    /// The position up to where records were retired: [`Lsn::ZERO`] if none was.
+    pub fn oldest_lsn(&self) -> Lsn {
+        self.shared().incarnations.oldest()
+    }
+
+    /// Gives up records at or below `up_to`, where a durable record ends, and removes segments that hold no others. It goes
+    /// as far as the lowest [`pin`](Log::pin). Readers without a pin that are inside such a segment finish it. A
+    /// [`RecordEnd`] costs no read; an LSN or a token may cost that of a whole segment.
+    ///
+    /// No commit waits for it, but one that begins the first incarnation after an open while HISTORY is replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Retired`] for a token whose incarnation was pruned; [`ErrorKind::InvalidInput`] above the durable LSN, or
+    /// where no record of this log ends. [`ErrorKind::DiskFull`] and
     /// [`ErrorKind::Io`] if the operating system refuses, which can be tried again: segments that are retired and cannot
     /// be removed go with the next open. [`ErrorKind::Poisoned`].
-    pub fn retire(&self, up_to: Lsn) -> Result<()> {
-        self.shared().retire(up_to)
+    pub fn retire(&self, up_to: impl Into<Position>) -> Result<()> {
+        self.shared().retire(up_to.into())
     }
 
     /// What became of the record that `token` names, after any number of crashes. Nothing is read for an answer, so a
@@ -358,7 +382,7 @@ impl Log {
 
     /// The log's random identity.
     pub fn id(&self) -> LogId {
-        self.shared().log_id
+        self.shared().log_id()
     }
 
     /// What a crash right now could take.

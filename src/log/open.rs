@@ -7,12 +7,14 @@ use std::sync::Arc;
 use super::budget::Ledger;
 use super::buffer::{Buffer, Tail};
 use super::directory::{Directory, read_history};
+use super::incarnations::Incarnations;
 use super::mark::{Arming, Slots};
+use super::pins::Retention;
 use super::place::Place;
 use super::positions::Positions;
 use super::recover::{self, Recovery, Verdicts, Visitor};
 use super::repair;
-use super::shared::{Core, Lives, Shared};
+use super::shared::{Core, Shared};
 use crate::disk::{Claim, Dir, DirHandle, Disk, IoBackend, Made, no_database};
 use crate::format::history::History;
 use crate::words::clock;
@@ -100,7 +102,6 @@ fn share(place: Place, mut settings: Settings, verdicts: Verdicts) -> Arc<Shared
     Arc::new_cyclic(|me| Shared {
         me: me.clone(),
         place,
-        log_id: history.log_id,
         positions: Positions::at(report.recovered_to),
         core: Mutex::new(Core {
             buffer: Buffer::default(),
@@ -115,10 +116,10 @@ fn share(place: Place, mut settings: Settings, verdicts: Verdicts) -> Arc<Shared
         }),
         settings,
         report,
-        past: history.lives.clone().into(),
+        retention: Arc::new(Retention::new(history.oldest)),
+        incarnations: Incarnations::new(history, catalogue),
         writer: Mutex::default(),
         sync: Mutex::default(),
-        lives: Mutex::new(Lives { history, drawn: None, first_segment: None, catalogue }),
         threads: Mutex::default(),
         mark: Mutex::default(),
         room: Condvar::new(),
@@ -126,7 +127,6 @@ fn share(place: Place, mut settings: Settings, verdicts: Verdicts) -> Arc<Shared
         callbacks: Default::default(),
         poison: OnceLock::new(),
         stats: Default::default(),
-        incarnation: OnceLock::new(),
         asked: AtomicU64::new(0),
         closing: Mutex::default(),
         generation: process::generation(),

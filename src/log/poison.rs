@@ -112,7 +112,7 @@ impl Shared {
                     Lsn::new(lsn)
                 ),
             )
-            .with_token(self.token(Lsn::new(lsn)))
+            .with_token(self.incarnations.token(Lsn::new(lsn)))
             .with_source(poison.cause.clone())),
             None => Err(Error::new(ErrorKind::Closed, "the log was closed")),
         }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::flush::Waited;
+use super::record_end::RecordEnd;
 use super::shared::Shared;
 use super::waiters::{Waiter, WaiterId};
 use crate::words::clock;
@@ -49,7 +50,7 @@ pub struct Receipt {
 
 impl Receipt {
     pub(crate) fn new(shared: &Arc<Shared>, lsn: Lsn) -> Self {
-        Receipt { shared: Arc::clone(shared), lsn, token: shared.token(lsn), waiting: None }
+        Receipt { shared: Arc::clone(shared), lsn, token: shared.incarnations.token(lsn), waiting: None }
     }
 
     /// The commit's position.
@@ -60,6 +61,11 @@ impl Receipt {
     /// The commit's name for ever, to be stored, sent, and asked about after a crash.
     pub fn token(&self) -> Token {
         self.token
+    }
+
+    /// Where its record ends, to read on from or to retire up to without a read.
+    pub fn end(&self) -> RecordEnd {
+        RecordEnd::of(self.token)
     }
 
     /// Whether the commit is durable by now.

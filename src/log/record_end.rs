@@ -2,6 +2,7 @@
 //!
 //! | where the position is | what proves that a record ends there |
 //! |---|---|
+//! | a [`RecordEnd`], which only the log makes | nothing: it is one; nothing is read |
 //! | at a watermark, at `oldest`, at the end of an incarnation | these are ends of records; nothing is read |
 //! | anywhere else in a segment | the next frame begins right there, and begins a record: one header is read |
 //! | less than a frame below the segment's limit | the fill begins there, and the next segment begins with a record |
@@ -9,8 +10,9 @@
 //! Without that proof the frames of the segment are walked, from its first one on: only a position that is refused, or
 //! one before a damaged frame, costs so much.
 
+use super::incarnations::Known;
 use super::reader::{FrameReader, SegmentInfo};
-use super::shared::{Lives, Shared};
+use super::shared::Shared;
 use crate::format::WORD;
 use crate::format::frame::FRAME_HEADER;
 use crate::format::verdict::FrameState;
@@ -29,6 +31,36 @@ pub enum Position {
     Lsn(Lsn),
     /// After the record that the token names.
     Token(Token),
+    /// After the record that ended there, which nothing has to be read to know.
+    End(RecordEnd),
+}
+
+/// Where a record ends, from the log itself: of a [receipt](crate::Receipt::end) or of a record that was
+/// [read](super::Record::end). As a [`Position`] it costs no read, where an LSN or a token may cost that of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordEnd(Token);
+
+impl RecordEnd {
+    /// `token` was handed out with a receipt, or read with a record.
+    pub(super) fn of(token: Token) -> Self {
+        RecordEnd(token)
+    }
+
+    /// The position.
+    pub fn lsn(&self) -> Lsn {
+        self.0.lsn
+    }
+
+    /// The record's name for ever, to be stored.
+    pub fn token(&self) -> Token {
+        self.0
+    }
+}
+
+impl From<RecordEnd> for Position {
+    fn from(end: RecordEnd) -> Self {
+        Position::End(end)
+    }
 }
 
 impl From<Lsn> for Position {
@@ -48,14 +80,14 @@ impl Shared {
     pub(crate) fn resolve(&self, position: Position) -> Result<Lsn> {
         let lsn = self.lsn_of(position)?;
         let retired = || {
-            let oldest = self.lives.lock().history.oldest;
+            let oldest = self.incarnations.oldest();
             if lsn < oldest && lsn != Lsn::ZERO { Err(retired(oldest, lsn)) } else { Ok(oldest) }
         };
         if lsn == Lsn::ZERO {
             return retired();
         }
         retired()?;
-        let found = self.ends_record(lsn.get());
+        let found = self.proves_end(position, lsn);
         // Retired meanwhile: then what could not be read is not missed.
         retired()?;
         if found? { Ok(lsn) } else { Err(no_record_end(lsn)) }
@@ -66,10 +98,10 @@ impl Shared {
         let lsn = self.lsn_of(position)?;
         self.flush_to(lsn.get())?;
         // What was retired was durable.
-        if lsn <= self.lives.lock().history.oldest {
+        if lsn <= self.incarnations.oldest() {
             return Ok(());
         }
-        match self.ends_record(lsn.get()) {
+        match self.proves_end(position, lsn) {
             Ok(false) => Err(no_record_end(lsn)),
             // It is durable: what cannot be read now is told to who reads it.
             Ok(true) | Err(_) => Ok(()),
@@ -77,12 +109,12 @@ impl Shared {
     }
 
     /// The LSN of a position that was handed out, if its lineage says so.
-    fn lsn_of(&self, position: Position) -> Result<Lsn> {
+    pub(super) fn lsn_of(&self, position: Position) -> Result<Lsn> {
         let lsn = match position {
             Position::Lsn(lsn) => lsn,
-            Position::Token(token) => match self.outcome(&token)? {
+            Position::Token(token) | Position::End(RecordEnd(token)) => match self.outcome(&token)? {
                 Outcome::Durable | Outcome::Pending | Outcome::Indeterminate => token.lsn,
-                Outcome::Pruned => return Err(retired(self.lives.lock().history.oldest, token.lsn)),
+                Outcome::Pruned => return Err(retired(self.incarnations.oldest(), token.lsn)),
                 outcome => {
                     let message = format!("the token {token} is {outcome:?} here: no record of this log is its own");
                     return Err(Error::invalid_input(message));
@@ -97,8 +129,16 @@ impl Shared {
         Ok(lsn)
     }
 
+    /// Whether a record ends at `lsn`, the position that was brought along as `position`.
+    pub(super) fn proves_end(&self, position: Position, lsn: Lsn) -> Result<bool> {
+        match position {
+            Position::End(_) => Ok(true),
+            Position::Lsn(_) | Position::Token(_) => self.ends_record(lsn.get()),
+        }
+    }
+
     /// Whether a record ends at `lsn`, which is above `oldest` and was appended. Has it written if it is not.
-    pub(crate) fn ends_record(&self, lsn: u64) -> Result<bool> {
+    fn ends_record(&self, lsn: u64) -> Result<bool> {
         let marks = [self.positions.durable(), self.positions.written(), self.positions.appended()];
         if marks.contains(&lsn) {
             return Ok(true);
@@ -107,17 +147,10 @@ impl Shared {
             return Ok(false);
         }
         self.write_to(lsn)?;
-        let (info, next) = {
-            let lives = self.lives.lock();
-            if lives.history.oldest.get() == lsn || ends_life(&lives, lsn) {
-                return Ok(true);
-            }
-            let index = lives.catalogue.partition_point(|info| info.end < lsn);
-            let Some(info) = lives.catalogue.get(index).filter(|info| info.first_frame() < lsn) else {
-                return Ok(false);
-            };
-            (info.clone(), lives.catalogue.get(index + 1).cloned())
-        };
+        if self.incarnations.look(|known| known.history.oldest.get() == lsn || ends_life(known, lsn)) {
+            return Ok(true);
+        }
+        let Some((info, next)) = self.incarnations.look(|known| segment_with(known, lsn)) else { return Ok(false) };
         let found = self.next_frame_proves(&info, next.as_ref(), lsn);
         match found.map_err(|error| Error::unreadable(&info.path, Lsn::new(lsn), error))? {
             Some(proven) => Ok(proven),
@@ -165,9 +198,16 @@ impl Shared {
     }
 }
 
+/// The segment that a record may end in at `lsn`, and the one after it.
+fn segment_with(known: &Known, lsn: u64) -> Option<(SegmentInfo, Option<SegmentInfo>)> {
+    let index = known.segments.partition_point(|info| info.end < lsn);
+    let info = known.segments.get(index).filter(|info| info.first_frame() < lsn)?;
+    Some((info.clone(), known.segments.get(index + 1).cloned()))
+}
+
 /// Whether an incarnation that has ended has its last record end there.
-fn ends_life(lives: &Lives, lsn: u64) -> bool {
-    let lives = &lives.history.lives;
+fn ends_life(known: &Known, lsn: u64) -> bool {
+    let lives = &known.history.lives;
     let index = lives.partition_point(|life| life.begin.get() < lsn);
     let life = index.checked_sub(1).and_then(|index| lives.get(index));
     life.and_then(|life| life.end).is_some_and(|end| end.lsn.get() == lsn)
@@ -178,7 +218,7 @@ pub(super) fn first_end(begin: u64) -> u64 {
     begin + crate::format::segment::SEGMENT_HEADER + FRAME_HEADER
 }
 
-fn no_record_end(lsn: Lsn) -> Error {
+pub(super) fn no_record_end(lsn: Lsn) -> Error {
     Error::invalid_input(format!(
         "no record of this log ends at LSN {lsn}: a position is 0, or the LSN of a receipt, record or token of this log. If \
          the log was restored from an older copy, read it from the beginning"

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::flush::Waited;
 use super::reader::{FrameReader, SegmentInfo};
-use super::record_end::{Position, retired};
+use super::record_end::{Position, RecordEnd, retired};
 use super::shared::Shared;
 use crate::format::frame::{Header, Kind};
 use crate::format::verdict::FrameState;
@@ -25,6 +25,15 @@ pub struct Record {
     pub token: Token,
     /// What was appended.
     pub payload: Vec<u8>,
+    /// Apart from `token`, which a user may change.
+    end: RecordEnd,
+}
+
+impl Record {
+    /// Where it ends, to read on from or to retire up to without a read.
+    pub fn end(&self) -> RecordEnd {
+        self.end
+    }
 }
 
 /// Its place and its size: what is in it is the user's.
@@ -103,7 +112,8 @@ impl Cursor {
             };
             let lsn = Lsn::new(header.lsn);
             let incarnation = info.header.identity.incarnation;
-            return Ok(Some(Record { lsn, token: Token { log_id: self.shared.log_id, incarnation, lsn }, payload }));
+            let token = Token { log_id: self.shared.incarnations.log_id(), incarnation, lsn };
+            return Ok(Some(Record { lsn, token, payload, end: RecordEnd::of(token) }));
         }
     }
 
@@ -146,19 +156,18 @@ impl Cursor {
     fn open_next(&mut self, bound: u64) -> Result<bool> {
         let current = self.open.as_ref().map(|(info, _)| info.base());
         let passed = Lsn::new(self.position);
-        let next = {
-            let lives = self.shared.lives.lock();
-            let oldest = lives.history.oldest;
+        let next = self.shared.incarnations.look(|known| {
+            let oldest = known.history.oldest;
             // The segments between are gone: to go on behind them would skip records without a word.
             if oldest > passed {
                 return Err(retired(oldest, passed));
             }
             let index = match current {
-                Some(base) => lives.catalogue.partition_point(|info| info.base() <= base),
-                None => lives.catalogue.partition_point(|info| info.end <= passed.get()),
+                Some(base) => known.segments.partition_point(|info| info.base() <= base),
+                None => known.segments.partition_point(|info| info.end <= passed.get()),
             };
-            lives.catalogue.get(index).cloned()
-        };
+            Ok(known.segments.get(index).cloned())
+        })?;
         let Some(info) = next.filter(|info| info.first_frame() < bound) else { return Ok(false) };
         let sealed = info.end <= self.shared.positions.durable();
         let open = || -> std::io::Result<FrameReader> {
@@ -176,7 +185,7 @@ impl Cursor {
 
     /// Why a segment that was in the catalogue a moment ago cannot be opened.
     fn not_open(&self, info: &SegmentInfo, error: std::io::Error) -> Error {
-        let oldest = self.shared.lives.lock().history.oldest;
+        let oldest = self.shared.incarnations.oldest();
         if oldest.get() >= info.end && !planted!("race-retired-is-damage") {
             return retired(oldest, Lsn::new(self.position));
         }

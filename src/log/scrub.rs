@@ -184,7 +184,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn everything(&mut self) -> std::result::Result<(), Stop> {
         let durable = self.shared.positions.durable();
-        let mut segments = self.shared.lives.lock().catalogue.clone();
+        let mut segments = self.shared.incarnations.look(|known| known.segments.clone());
         segments.retain(|info| info.first_frame() < info.end.min(durable));
         segments.iter_mut().for_each(|info| info.end = info.end.min(durable));
         let total = segments.iter().map(|info| info.end - info.base()).sum();
@@ -207,7 +207,7 @@ impl Run<'_> {
         let file = self.shared.place.path(FILE_NAME);
         // It is replaced by rename, so what is read is one of its versions as a whole.
         let cause = match read_history(&self.shared.place) {
-            Ok(history) if history.log_id == self.shared.log_id => return,
+            Ok(history) if history.log_id == self.shared.incarnations.log_id() => return,
             Err(error) if error.kind() == ErrorKind::Io => DamageCause::Unreadable,
             _ => DamageCause::BadHistory,
         };
@@ -219,7 +219,7 @@ impl Run<'_> {
         let place = &self.shared.place;
         let header = read_info(place, info.base());
         let reader = FrameReader::open(place, info);
-        if self.shared.lives.lock().history.oldest.get() >= info.end {
+        if self.shared.incarnations.oldest().get() >= info.end {
             // Retired meanwhile: what could not be read of it is not missed.
             return self.pace(info.end - info.first_frame(), 0);
         }

@@ -1,8 +1,10 @@
 //! What all handles, receipts and background threads of one open log share.
 //!
-//! Locks, in the order in which they may be taken together: `lives` > `writer` > `core`. `sync`, `threads` and the queue of
-//! the callbacks are taken last. None is held during an fsync; `writer` is held during a write call, which is what it is
-//! for; `lives` during the begin and the end of an incarnation; `mark` while the mark is written, with no other.
+//! Locks, in the order in which they may be taken together: the right to retire (`pins`) > the right to replace HISTORY
+//! (`incarnations`) > `writer` > `core`. `sync`, `threads`, what is known of the segments (`incarnations`), the pins and the
+//! queue of the callbacks are taken last. `writer` is held during a write call, which is what it is for; `mark` while the
+//! mark is written, with no other; the first two during I/O that no commit of a begun incarnation waits for. No other is
+//! held during I/O.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -12,25 +14,24 @@ use super::budget::{AtRisk, Ledger};
 use super::buffer::{Buffer, Tail};
 use super::callbacks::Callbacks;
 use super::flush::{SyncState, Writer};
+use super::incarnations::Incarnations;
 use super::life::Errand;
 use super::mark::{Arming, MarkFile};
+use super::pins::Retention;
 use super::place::Place;
 use super::poison::Poisoned;
 use super::positions::Positions;
-use super::reader::SegmentInfo;
 use super::recover::Recovery;
 use super::scrub::Task;
-use super::segment::Segment;
 use super::stats::{Counters, Stats};
 use crate::disk::{Dir, IoBackend};
-use crate::format::history::{History, Life};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::plant::planted;
 use crate::words::process;
 use crate::words::sync::{AtomicU64, Condvar, Mutex, OnceLock, Sender, Thread};
-use crate::words::types::{Incarnation, LogId, Lsn, Token};
+use crate::words::types::{LogId, Lsn};
 
 /// No LSN: the flusher has been asked.
 const ASKED: u64 = u64::MAX;
@@ -53,18 +54,6 @@ pub(crate) struct Core {
     pub(crate) arming: Arming,
     /// Segments prepared in this incarnation: their sizes double from the first on.
     pub(crate) prepared: u32,
-}
-
-/// HISTORY and the segments, as they are on disk now.
-#[derive(Debug)]
-pub(crate) struct Lives {
-    pub(crate) history: History,
-    /// The incarnation of this open, once an attempt to begin it has drawn it.
-    pub(crate) drawn: Option<Life>,
-    /// Its first segment, durable, from an attempt that HISTORY failed.
-    pub(crate) first_segment: Option<Arc<Segment>>,
-    /// All segments that hold or will hold log, in order.
-    pub(crate) catalogue: Vec<SegmentInfo>,
 }
 
 /// The background threads.
@@ -94,15 +83,13 @@ pub(crate) struct Shared {
     pub(crate) me: Weak<Shared>,
     pub(crate) place: Place,
     pub(crate) settings: Settings,
-    pub(crate) log_id: LogId,
     pub(crate) report: Recovery,
-    /// The incarnations before this open: their tokens need no lock that is held during I/O.
-    pub(crate) past: Box<[Life]>,
+    pub(super) incarnations: Incarnations,
+    pub(super) retention: Arc<Retention>,
     pub(crate) positions: Positions,
     pub(crate) core: Mutex<Core>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) sync: Mutex<SyncState>,
-    pub(crate) lives: Mutex<Lives>,
     pub(crate) threads: Mutex<Threads>,
     /// Held during I/O on it, by the one thread that does any.
     pub(crate) mark: Mutex<Option<MarkFile>>,
@@ -113,8 +100,6 @@ pub(crate) struct Shared {
     pub(crate) callbacks: Callbacks,
     pub(crate) poison: OnceLock<Poisoned>,
     pub(crate) stats: Counters,
-    /// Set once this open has begun its incarnation.
-    pub(crate) incarnation: OnceLock<(Incarnation, u64)>,
     /// Everything up to here was asked to be flushed now; [`ASKED`] while the flusher has not heard it, who will flush
     /// whatever there is by then.
     pub(crate) asked: AtomicU64,
@@ -134,7 +119,7 @@ impl Shared {
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
             .field("dir", &self.place.dir())
-            .field("log_id", &self.log_id)
+            .field("log_id", &self.log_id())
             .field("appended", &Lsn::new(self.positions.appended()))
             .field("durable", &self.durable())
             .field("poisoned", &self.poisoned().is_some())
@@ -152,22 +137,8 @@ impl Shared {
         ))
     }
 
-    /// Base of the first segment of this open's incarnation; zero before it begins.
-    pub(crate) fn begin_of_incarnation(&self) -> u64 {
-        self.incarnation.get().map_or(0, |&(_, begin)| begin)
-    }
-
-    /// The name for ever of the commit at `lsn`.
-    pub(crate) fn token(&self, lsn: Lsn) -> Token {
-        let none = Incarnation { number: 0, nonce: 0 };
-        match self.incarnation.get() {
-            Some(&(incarnation, begin)) if lsn.get() > begin => Token { log_id: self.log_id, incarnation, lsn },
-            _ => {
-                let life = self.past.iter().rev().find(|life| life.begin < lsn);
-                let incarnation = life.map_or(none, |life| life.incarnation);
-                Token { log_id: self.log_id, incarnation, lsn }
-            }
-        }
+    pub(crate) fn log_id(&self) -> LogId {
+        self.incarnations.log_id()
     }
 
     /// Makes a flush of everything appended so far due now, if `lsn` is not durable yet.

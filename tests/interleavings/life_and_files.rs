@@ -71,6 +71,8 @@ fn a_retirement_is_not_damage() {
                         Ok(record) => {
                             assert!(next.is_none_or(|next| next == record.payload[0]), "skipped without a word");
                             next = Some(record.payload[0] + 1);
+                            // A retirement takes the time of its fsyncs, and no reader waits for it: a slow one is overtaken.
+                            sim::sleep(2 * DEVICE);
                         }
                         Err(error) => {
                             assert_eq!(error.kind(), ErrorKind::Retired, "{error}");
@@ -83,6 +85,102 @@ fn a_retirement_is_not_damage() {
         });
     }
     assert!(met.into_inner() > 100, "readers and retirements met");
+}
+
+/// A retirement held the list of segments over the replacement of HISTORY, its removals and its directory fsync, and the
+/// thread that prepares segments enters each new one there: a commit past a segment's midpoint waited for all of that.
+#[test]
+fn a_commit_that_needs_the_next_segment_does_not_wait_for_a_retirement() {
+    let mut stalled = Vec::new();
+    for number in 0.. {
+        let waited = commits_beside_a_retirement_stalled_at(number);
+        let Some((kind, was_over, prepared)) = waited else { break };
+        assert!(!was_over, "operation {number}, {kind:?}: a commit waited for the retirement");
+        assert!(prepared > 2, "operation {number}, {kind:?}: {prepared} segments were needed");
+        stalled.push(kind);
+    }
+    let count = |kind| stalled.iter().filter(|stalled| **stalled == kind).count();
+    assert!(count(OpKind::Rename) == 1 && count(OpKind::Remove) > 2 && count(OpKind::SyncDir) == 2, "{stalled:?}");
+}
+
+/// Has operation `number` of a retirement stall, and commits meanwhile; says which that was, whether the retirement was
+/// over by then, and how many segments the commits needed. `None` if it has not so many operations.
+fn commits_beside_a_retirement_stalled_at(number: u32) -> Option<(OpKind, bool, u64)> {
+    let disk = disk();
+    let stalled = Arc::new(Mutex::new(None));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut found = None;
+    sim::run(u64::from(number), || {
+        let log = open_log(&disk);
+        let append = || log.append(&[0; 500], CommitMode::Sync).unwrap().lsn();
+        let lsns: Vec<_> = (0..30).map(|_| append()).collect();
+        sim::sleep(Duration::from_millis(100));
+        let (noted, passed) = (Arc::clone(&stalled), AtomicU32::new(0));
+        disk.on_op(move |_, op| {
+            let is_its_own = std::thread::current().name() == Some("retire") && op.phase == Phase::Before;
+            if is_its_own && passed.fetch_add(1, Ordering::SeqCst) == number {
+                *noted.lock().unwrap() = Some(op.kind);
+                sim::sleep(LONG);
+            }
+        });
+        let (other, over) = (log.clone(), Arc::clone(&is_over));
+        let retirement = sim::start("retire", move || {
+            other.retire(lsns[20]).unwrap();
+            over.store(true, Ordering::SeqCst);
+        });
+        while stalled.lock().unwrap().is_none() && !is_over.load(Ordering::SeqCst) {
+            sim::sleep(DEVICE);
+        }
+        let before = log.stats().segments_prepared;
+        (0..30).for_each(|_| _ = append());
+        // A scan reads the same list.
+        assert!(log.scan(Lsn::ZERO).unwrap().all(|record| record.is_ok()));
+        let prepared = log.stats().segments_prepared - before;
+        found = stalled.lock().unwrap().map(|kind| (kind, is_over.load(Ordering::SeqCst), prepared));
+        retirement.join();
+        log.close().unwrap();
+    });
+    disk.clear_on_op();
+    found
+}
+
+/// A pin is taken while records are retired: either it is refused, or every record above it stays.
+#[test]
+fn what_is_pinned_stays_whoever_comes_first() {
+    let (kept, refused) = (AtomicU32::new(0), AtomicU32::new(0));
+    for seed in 0..SEEDS {
+        sim::run(seed, || {
+            let log = open_log(&disk());
+            let ends: Vec<_> = (0..30u8).map(|n| log.append(&[n; 500], CommitMode::Sync).unwrap().end()).collect();
+            let (other, retired) = (log.clone(), ends.clone());
+            let retirement = sim::start("retire", move || {
+                let mut random = seed;
+                for end in &retired[..28] {
+                    other.retire(*end).unwrap();
+                    pause(&mut random, 20);
+                }
+            });
+            let mut random = !seed;
+            for (index, end) in ends.iter().enumerate().step_by(4) {
+                pause(&mut random, 60);
+                sim::sleep(DEVICE * u32::try_from(random >> 33 & 15).unwrap());
+                match log.pin(*end) {
+                    Ok(pin) => {
+                        let above: Vec<_> = log.scan(*end).unwrap().map(|record| record.unwrap().end()).collect();
+                        assert_eq!(above, ends[index + 1..]);
+                        assert!(log.oldest_lsn() <= pin.lsn());
+                        kept.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Retired, "{error}");
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+            retirement.join();
+        });
+    }
+    assert!(kept.into_inner() > 100 && refused.into_inner() > 100, "pins and retirements met");
 }
 
 /// A transaction that wrote nothing commits without waiting; to name what it read, it waited for the lock that the

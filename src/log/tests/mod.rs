@@ -35,6 +35,8 @@ mod refused;
 #[cfg(feature = "sim")]
 mod required_segments;
 #[cfg(feature = "sim")]
+mod retain;
+#[cfg(feature = "sim")]
 mod salvage;
 #[cfg(feature = "sim")]
 mod verdicts;

@@ -118,10 +118,10 @@ pub(super) fn assert_holds(disk: &SimDisk, expected: &Records, what: &str) {
     assert_same(&opened.records, expected, what);
     let scanned: Result<Records> =
         opened.log.scan(Lsn::ZERO).unwrap().map(|record| record.map(|record| (record.lsn, record.payload))).collect();
-    let oldest = opened.log.shared().lives.lock().history.oldest;
+    let oldest = opened.log.oldest_lsn();
     let retained: Records = expected.iter().filter(|(lsn, _)| *lsn > oldest).cloned().collect();
     assert_same(&scanned.unwrap(), &retained, what);
-    let begun = !opened.log.shared().lives.lock().history.lives.is_empty();
+    let begun = opened.log.shared().incarnations.look(|known| !known.history.lives.is_empty());
     opened.log.close().unwrap();
     let settled = files(disk);
     let changes = count_changes(disk, || {

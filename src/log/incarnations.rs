@@ -1,0 +1,144 @@
+//! HISTORY and the list of segments as they are on disk now, and which incarnation this open has begun.
+//!
+//! Two locks, in this order. The *right to replace HISTORY* is held during that I/O, and no commit needs it once the
+//! incarnation has begun. `known` is held for a few instructions and never during I/O: the thread that prepares segments
+//! takes it, and commits wait for that thread.
+
+use std::sync::Arc;
+
+use super::place::Place;
+use super::reader::SegmentInfo;
+use super::segment::Segment;
+use crate::format::history::{History, Life};
+use crate::words::error::Result;
+use crate::words::sync::{Guard, Mutex, OnceLock};
+use crate::words::types::{Incarnation, LogId, Lsn, Token};
+
+#[derive(Debug)]
+pub(super) struct Incarnations {
+    log_id: LogId,
+    /// Those before this open: their tokens need no lock.
+    past: Box<[Life]>,
+    /// The one that this open has begun, and the base of its first segment.
+    current: OnceLock<(Incarnation, u64)>,
+    replacing: Mutex<Attempt>,
+    known: Mutex<Known>,
+}
+
+/// What attempts to begin this open's incarnation have left.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// The incarnation, once it was drawn.
+    pub(super) drawn: Option<Life>,
+    /// Its first segment, durable, from an attempt that HISTORY failed.
+    pub(super) first_segment: Option<Arc<Segment>>,
+}
+
+/// What is on disk.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) history: History,
+    /// All segments that hold or will hold log, in order.
+    pub(super) segments: Vec<SegmentInfo>,
+}
+
+impl SegmentInfo {
+    pub(super) fn of(segment: &Segment) -> Self {
+        SegmentInfo {
+            header: *segment.header(),
+            path: segment.path().clone(),
+            length: segment.size(),
+            end: segment.limit(),
+        }
+    }
+}
+
+impl Incarnations {
+    pub(super) fn new(history: History, segments: Vec<SegmentInfo>) -> Self {
+        Incarnations {
+            log_id: history.log_id,
+            past: history.lives.clone().into(),
+            current: OnceLock::new(),
+            replacing: Mutex::default(),
+            known: Mutex::new(Known { history, segments }),
+        }
+    }
+
+    pub(super) fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    /// The incarnation that this open has begun.
+    pub(super) fn current(&self) -> Option<Incarnation> {
+        self.current.get().map(|&(incarnation, _)| incarnation)
+    }
+
+    /// Base of its first segment; zero before it begins.
+    pub(super) fn begin(&self) -> u64 {
+        self.current.get().map_or(0, |&(_, begin)| begin)
+    }
+
+    /// The name for ever of the commit at `lsn`.
+    pub(super) fn token(&self, lsn: Lsn) -> Token {
+        let incarnation = match self.current.get() {
+            Some(&(incarnation, begin)) if lsn.get() > begin => incarnation,
+            _ => {
+                let life = self.past.iter().rev().find(|life| life.begin < lsn);
+                life.map_or(Incarnation { number: 0, nonce: 0 }, |life| life.incarnation)
+            }
+        };
+        Token { log_id: self.log_id, incarnation, lsn }
+    }
+
+    /// Everything at or below this is retired.
+    pub(super) fn oldest(&self) -> Lsn {
+        self.known.lock().history.oldest
+    }
+
+    /// Looks at what is on disk. No I/O in `look`.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+        look(&self.known.lock())
+    }
+
+    /// Enters a segment that was prepared.
+    pub(super) fn add(&self, segment: &Segment) {
+        self.known.lock().segments.push(SegmentInfo::of(segment));
+    }
+
+    /// The right to replace HISTORY, for one thread at a time.
+    pub(super) fn replace(&self) -> Replacing<'_> {
+        Replacing { incarnations: self, attempt: self.replacing.lock() }
+    }
+}
+
+/// The right to replace HISTORY.
+pub(super) struct Replacing<'a> {
+    incarnations: &'a Incarnations,
+    pub(super) attempt: Guard<'a, Attempt>,
+}
+
+impl Replacing<'_> {
+    /// HISTORY as it is on disk.
+    pub(super) fn history(&self) -> History {
+        self.incarnations.known.lock().history.clone()
+    }
+
+    /// Makes `history` the one on disk, durably; then it is known, together with the change that `then` makes to the list
+    /// of segments. After an error nothing that is known has changed.
+    pub(super) fn save<T>(
+        &mut self,
+        place: &Place,
+        history: History,
+        then: impl FnOnce(&mut Vec<SegmentInfo>) -> T,
+    ) -> Result<T> {
+        place.save(&history)?;
+        let mut known = self.incarnations.known.lock();
+        known.history = history;
+        Ok(then(&mut known.segments))
+    }
+
+    /// The incarnation at the end of HISTORY is this open's, whose first segment has this base.
+    pub(super) fn begun(&self, incarnation: Incarnation, begin: Lsn) {
+        let _ = self.incarnations.current.set((incarnation, begin.get()));
+    }
+}

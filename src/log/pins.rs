@@ -1,0 +1,104 @@
+//! What keeps records from being retired: pins, the lowest of which no retirement passes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::words::sync::{Guard, Mutex};
+use crate::words::types::Lsn;
+
+/// Which records must stay, and the right to retire others.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    pins: Mutex<Pins>,
+    /// Held by a retirement to the removal of its last file. A close waits for it: nothing in the directory may change
+    /// once it was given up. No commit needs it.
+    retiring: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Pins {
+    /// How many pins there are at each position.
+    held: BTreeMap<Lsn, usize>,
+    /// Up to where records are retired, or about to be: there is no pin below.
+    gone: Lsn,
+}
+
+impl Retention {
+    pub(super) fn new(oldest: Lsn) -> Self {
+        Retention { pins: Mutex::new(Pins { held: BTreeMap::new(), gone: oldest }), retiring: Mutex::default() }
+    }
+
+    /// Keeps what lies above `at`; the position up to where records are gone if that is not below.
+    pub(super) fn pin(self: &Arc<Self>, at: Lsn) -> Result<Pin, Lsn> {
+        let mut pins = self.pins.lock();
+        if at < pins.gone {
+            return Err(pins.gone);
+        }
+        *pins.held.entry(at).or_default() += 1;
+        Ok(Pin { retention: Arc::clone(self), at })
+    }
+
+    /// The right to retire, for one thread at a time.
+    pub(super) fn retire(&self) -> Retiring<'_> {
+        Retiring { retention: self, _right: self.retiring.lock() }
+    }
+}
+
+impl Pins {
+    /// No retirement passes this.
+    fn floor(&self) -> Option<Lsn> {
+        self.held.first_key_value().map(|(at, _)| *at)
+    }
+}
+
+/// The right to retire.
+pub(super) struct Retiring<'a> {
+    retention: &'a Retention,
+    _right: Guard<'a, ()>,
+}
+
+impl Retiring<'_> {
+    /// As far as `up_to` may be retired. From here on no pin is taken below: a retirement that has looked at the pins, and
+    /// not replaced HISTORY yet, must not take from under a new one.
+    pub(super) fn announce(&self, up_to: Lsn) -> Lsn {
+        let mut pins = self.retention.pins.lock();
+        let up_to = pins.floor().map_or(up_to, |floor| floor.min(up_to));
+        pins.gone = pins.gone.max(up_to);
+        up_to
+    }
+
+    /// The retirement failed: records up to `oldest` are gone, and no more.
+    pub(super) fn withdraw(&self, oldest: Lsn) {
+        self.retention.pins.lock().gone = oldest;
+    }
+}
+
+/// Keeps all records after a position from being retired, until it is dropped. It keeps neither the log open nor its files
+/// after that is closed.
+///
+/// A retirement goes as far as the lowest pin and no further; it is not made up for when the pin is dropped.
+#[must_use = "dropped at once it keeps nothing"]
+#[derive(Debug)]
+pub struct Pin {
+    retention: Arc<Retention>,
+    at: Lsn,
+}
+
+impl Pin {
+    /// Records after this stay.
+    pub fn lsn(&self) -> Lsn {
+        self.at
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.retention.pins.lock();
+        if let Some(count) = pins.held.get_mut(&self.at) {
+            *count -= 1;
+            if *count == 0 {
+                pins.held.remove(&self.at);
+            }
+        }
+    }
+}

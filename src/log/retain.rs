@@ -1,0 +1,117 @@
+//! Retention: how old records are given up, and how old incarnations are forgotten.
+//!
+//! A retirement is HISTORY with its new `oldest` first, durably (O6), then the list of segments, then the files. What a
+//! crash leaves of those the next open removes. The list changes under a lock without I/O; HISTORY is replaced, files are
+//! removed and the directory is synced with no lock held that a commit of a begun incarnation needs.
+
+use super::pins::{Pin, Retiring};
+use super::reader::SegmentInfo;
+use super::record_end::{Position, no_record_end, retired};
+use super::shared::Shared;
+use crate::disk::Access;
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::plant::planted;
+use crate::words::types::Lsn;
+
+impl Shared {
+    /// Keeps the records after `position` until the pin is dropped.
+    pub(crate) fn pin(&self, position: Position) -> Result<Pin> {
+        self.check_process()?;
+        let lsn = self.resolve(position)?;
+        self.retention.pin(lsn).map_err(|gone| retired(gone, lsn))
+    }
+
+    /// Removes segments whose records all lie at or below `up_to`, where a durable record ends, and at or below every pin.
+    pub(crate) fn retire(&self, up_to: Position) -> Result<()> {
+        self.check_process()?;
+        let lsn = self.lsn_of(up_to)?;
+        if lsn.get() > self.positions.durable() {
+            let message = format!("cannot retire up to {lsn}: the log is durable up to {} only", self.durable());
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        if lsn <= self.incarnations.oldest() {
+            return Ok(());
+        }
+        // If `oldest` fell inside a record, recovery would find its remaining frames without their beginning, and would
+        // refuse the log.
+        let ends_record = self.proves_end(up_to, lsn);
+        if lsn <= self.incarnations.oldest() {
+            // Retired by another call meanwhile, which may have removed what this one read.
+            return Ok(());
+        }
+        if !ends_record? {
+            return Err(no_record_end(lsn));
+        }
+        let result = self.retire_alone(&self.retention.retire(), lsn);
+        self.tell_if_poisoned();
+        result
+    }
+
+    fn retire_alone(&self, right: &Retiring<'_>, up_to: Lsn) -> Result<()> {
+        let up_to = right.announce(up_to);
+        let gone = self.note_retired(up_to).inspect_err(|_| right.withdraw(self.incarnations.oldest()))?;
+        let mut removed = Ok(());
+        for info in &gone {
+            if planted!("race-recycled-under-a-reader") {
+                let _ = self.place.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
+            }
+            // HISTORY says that they are retired: what cannot be removed now goes with the next open.
+            removed = removed.and(self.place.remove(&info.path));
+        }
+        if !gone.is_empty() {
+            self.place.sync_dir().map_err(|error| self.note_failure(error))?;
+        }
+        removed
+    }
+
+    /// Makes `up_to` the oldest position, durably; returns the segments that are no longer part of the log.
+    fn note_retired(&self, up_to: Lsn) -> Result<Vec<SegmentInfo>> {
+        let mut replacing = self.incarnations.replace();
+        let mut history = replacing.history();
+        if up_to <= history.oldest {
+            return Ok(Vec::new());
+        }
+        history.oldest = up_to;
+        self.refuse_if_over()?;
+        let is_gone = |info: &mut SegmentInfo| {
+            let last = if planted!("retire-what-is-needed") { info.base() } else { info.end };
+            last <= up_to.get()
+        };
+        let saved = replacing.save(&self.place, history, |segments| segments.extract_if(.., is_gone).collect());
+        saved.map_err(|error| self.note_failure(error))
+    }
+
+    /// Forgets how incarnations below `number` ended; tokens of theirs are answered `Pruned` from then on.
+    pub(crate) fn prune_history(&self, number: u64) -> Result<()> {
+        self.check_process()?;
+        let pruned = self.prune(number);
+        self.tell_if_poisoned();
+        pruned
+    }
+
+    fn prune(&self, number: u64) -> Result<()> {
+        let mut replacing = self.incarnations.replace();
+        let mut history = replacing.history();
+        let oldest = history.oldest;
+        let prunable = history
+            .lives
+            .iter()
+            .take_while(|life| life.incarnation.number < number && life.end.is_some_and(|end| end.prepared <= oldest))
+            .count();
+        if prunable == 0 {
+            return Ok(());
+        }
+        history.lives.drain(..prunable);
+        history.first_number += prunable as u64;
+        self.refuse_if_over()?;
+        replacing.save(&self.place, history, |_| ()).map_err(|error| self.note_failure(error))
+    }
+
+    /// Refuses to replace HISTORY if the log is closed or poisoned, or if its files were removed.
+    fn refuse_if_over(&self) -> Result<()> {
+        if self.core.lock().stopped {
+            return Err(self.refusal());
+        }
+        self.check_segments().map_err(|error| self.note_failure(error))
+    }
+}
