@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
-//! | `transaction`, `try_commit_error` | serializable transactions with read-your-writes; what gives one back |
+//! | `transaction`, `try_commit` | serializable transactions with read-your-writes; commits that may give up, and give theirs back |
 //! | `prune` | the thread that removes what nobody can read any more when no commit does |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
@@ -20,7 +20,7 @@ mod prune;
 mod reads;
 mod snapshot;
 mod transaction;
-mod try_commit_error;
+mod try_commit;
 mod writes;
 
 #[cfg(test)]
@@ -32,4 +32,4 @@ pub use entries::Entries;
 pub use keyspace::Keyspace;
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;
-pub use try_commit_error::TryCommitError;
+pub use try_commit::TryCommitError;
