@@ -11,14 +11,7 @@ use super::map::KeyRange;
 use super::scan::Piece;
 use super::tree::Tree;
 use super::value::Value;
-use super::version::Content;
-
-/// An end of a range, and which way a scan goes from there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Direction {
-    Forward,
-    Backward,
-}
+use super::version::{Content, Direction};
 
 /// The entries of a range of keys, in order or backwards or from both ends in turn.
 ///

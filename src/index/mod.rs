@@ -45,7 +45,7 @@ use keyspace::Catalogue;
 use snapshot::{Horizon, Snapshots};
 
 pub(crate) use bell::{Bell, Woken};
-pub(crate) use cursor::{Cursor, Direction, Entry};
+pub(crate) use cursor::{Cursor, Entry};
 pub(crate) use garbage::Left;
 pub use key::Key;
 #[cfg(shuttle)]
@@ -56,6 +56,7 @@ pub(crate) use map::{KeyRange, is_empty};
 pub(crate) use snapshot::Hold;
 pub(crate) use tree::Tree;
 pub use value::Value;
+pub(crate) use version::Direction;
 
 /// Why a batch was not applied. Nothing of it was.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,12 +5,11 @@ use std::iter::Peekable;
 
 use crate::words::types::Lsn;
 
-use super::cursor::Direction;
 use super::kept::Entry;
 use super::key::Key;
 use super::map::KeyRange;
 use super::value::Value;
-use super::version::Version;
+use super::version::{Direction, Version};
 
 /// One piece of a scan.
 pub(super) struct Piece<'a> {

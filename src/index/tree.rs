@@ -9,7 +9,6 @@ use crate::words::sync::ShortRwLock as RwLock;
 use crate::words::error::Result;
 use crate::words::types::Lsn;
 
-use super::cursor::Direction;
 use super::kept::{Entry, Kept};
 use super::key::Key;
 use super::map::{KeyRange, Map, SharedLeaf, Slot};
@@ -17,7 +16,7 @@ use super::scan::{Piece, Sources};
 use super::snapshot::Horizon;
 use super::undo::Undo;
 use super::value::Value;
-use super::version::{Content, MOST_IN_PLACE, Seq, Version};
+use super::version::{Content, Direction, MOST_IN_PLACE, Seq, Version};
 
 /// A keyspace. Reads ask for an LSN, which a held snapshot must keep readable meanwhile.
 pub(crate) struct Tree {

@@ -1,4 +1,4 @@
-//! One version of a key, as it is written and read.
+//! One version of a key, as it is written and read, and the order in which keys are.
 
 use crate::words::types::Lsn;
 
@@ -48,4 +48,11 @@ pub(super) struct Version<'a> {
     pub(super) lsn: Lsn,
     pub(super) older: Seq,
     pub(super) content: Content<'a>,
+}
+
+/// An end of a range, and which way a scan goes from there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Direction {
+    Forward,
+    Backward,
 }

@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
-//! | `transaction` | serializable transactions with read-your-writes; in `try_commit_error`, what gives one back |
+//! | `transaction`, `try_commit` | serializable transactions with read-your-writes; commits that may give up, and give theirs back |
 //! | `prune` | the thread that removes what nobody can read any more when no commit does |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
@@ -20,6 +20,7 @@ mod prune;
 mod reads;
 mod snapshot;
 mod transaction;
+mod try_commit;
 mod writes;
 
 #[cfg(test)]
@@ -30,4 +31,5 @@ pub use bounds::KeyBounds;
 pub use entries::Entries;
 pub use keyspace::Keyspace;
 pub use snapshot::Snapshot;
-pub use transaction::{Transaction, TryCommitError};
+pub use transaction::Transaction;
+pub use try_commit::TryCommitError;

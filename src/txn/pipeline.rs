@@ -22,7 +22,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::prune::Pruner;
+use super::prune::{Prunable, Pruner};
 use crate::format::batch::{Batch, BatchBuilder};
 use crate::index::{Commit, Index};
 use crate::log::{LoneFlush, NoRoom, Patience, Prepared, Receipt, Shared};
@@ -44,7 +44,7 @@ pub(crate) struct Pipeline {
     /// There is an acknowledged commit that is not in the index yet. Set and cleared under the order lock.
     is_behind: AtomicBool,
     closed: AtomicBool,
-    pub(super) pruner: Pruner,
+    pruner: Pruner,
 }
 
 /// What the order lock guards.
@@ -179,7 +179,7 @@ impl Pipeline {
                 Err(missing) => self.log.wait_for_room(missing, &record, patience)?,
             }
         };
-        self.wake_pruner();
+        self.pruner.wake(self);
         if let Some(flush) = lone {
             flush.run(|| {
                 if !planted!("race-acknowledged-before-it-is-visible") {
@@ -271,13 +271,32 @@ impl Pipeline {
     }
 
     /// Applies what was left. A failure stops the log; what is in the index can be read.
-    pub(super) fn catch_up(&self) {
+    fn catch_up(&self) {
         let _ = self.order.lock().catch_up(self);
         self.log.tell_if_poisoned();
+    }
+
+    /// Ends the thread that prunes, and waits for that.
+    pub(crate) fn stop_pruner(&self) {
+        self.pruner.stop(self);
     }
 
     /// A receipt for a transaction that wrote nothing: durable as soon as everything that it could read is.
     pub(crate) fn receipt_of_reads(&self, lsn: Lsn) -> Receipt {
         Receipt::new(&self.log, lsn)
+    }
+}
+
+impl Prunable for Pipeline {
+    fn index(&self) -> &Index {
+        self.index()
+    }
+
+    fn log(&self) -> &Shared {
+        &self.log
+    }
+
+    fn catch_up(&self) {
+        self.catch_up();
     }
 }

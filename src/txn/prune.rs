@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::pipeline::Pipeline;
-use crate::index::{Left, Woken};
+use crate::index::{Index, Left, Woken};
+use crate::log::Shared;
 use crate::words::sync::{self, AtomicBool, Mutex, Thread, yield_now};
 
 /// From the commit that wakes the pruner until it looks: so a burst of commits wakes it once.
@@ -37,40 +37,51 @@ struct Started {
     thread: Option<Thread>,
 }
 
-impl Pipeline {
-    /// A commit has taken its place: has the pruner look at what it leaves behind, in a moment.
-    pub(super) fn wake_pruner(self: &Arc<Self>) {
-        if !self.pruner.is_started.load(Ordering::Acquire) {
-            self.start_pruner();
+/// What the pruner works on: the commit pipeline.
+pub(super) trait Prunable: Send + Sync + 'static {
+    /// The index as far as it was applied.
+    fn index(&self) -> &Index;
+
+    fn log(&self) -> &Shared;
+
+    /// Applies the commits that wait to be applied with others.
+    fn catch_up(&self);
+}
+
+impl Pruner {
+    /// A commit has taken its place in `pipeline`: has the pruner look at what it leaves behind, in a moment.
+    pub(super) fn wake(&self, pipeline: &Arc<impl Prunable>) {
+        if !self.is_started.load(Ordering::Acquire) {
+            self.start(pipeline);
         }
-        self.index().bell().ring_for_commit();
+        pipeline.index().bell().ring_for_commit();
     }
 
     #[cold]
-    fn start_pruner(self: &Arc<Self>) {
+    fn start(&self, pipeline: &Arc<impl Prunable>) {
         // The models are about the threads of a commit, and have few to spare. The tests of this crate itself are about who
         // applies a commit, which the pruner would do as well.
         if cfg!(any(loom, shuttle, test)) {
             return;
         }
-        let mut started = self.pruner.thread.lock();
-        if started.is_over || self.pruner.is_started.load(Ordering::Acquire) {
+        let mut started = self.thread.lock();
+        if started.is_over || self.is_started.load(Ordering::Acquire) {
             return;
         }
-        let pipeline = Arc::clone(self);
+        let pipeline = Arc::clone(pipeline);
         // Where no thread is to be had, pruning is left to commits.
-        started.thread = sync::spawn("forelog-prune", move || pipeline.run_pruner()).ok();
-        self.pruner.is_started.store(true, Ordering::Release);
+        started.thread = sync::spawn("forelog-prune", move || run(&*pipeline)).ok();
+        self.is_started.store(true, Ordering::Release);
     }
 
-    /// Ends the pruner, and waits for that.
-    pub(crate) fn stop_pruner(&self) {
+    /// Ends the pruner of `pipeline`, and waits for that.
+    pub(super) fn stop(&self, pipeline: &impl Prunable) {
         // In a child process every lock may be held for ever by a thread that was not copied.
-        if self.log.check_process().is_err() {
+        if pipeline.log().check_process().is_err() {
             return;
         }
-        self.index().bell().stop();
-        let mut started = self.pruner.thread.lock();
+        pipeline.index().bell().stop();
+        let mut started = self.thread.lock();
         started.is_over = true;
         let thread = started.thread.take();
         drop(started);
@@ -78,49 +89,49 @@ impl Pipeline {
             thread.join();
         }
     }
+}
 
-    fn run_pruner(&self) {
-        let bell = self.index().bell();
-        let mut wait = GATHER;
-        while bell.pause(GATHER) {
-            bell.listen();
-            let Some(left) = self.prune_all() else { return };
-            let timeout = match left {
-                // What is not durable by then will never be.
-                Left::Unsettled if self.log.poisoned().is_none() => Some(wait),
-                Left::Unsettled | Left::ForSnapshots => None,
-                Left::Nothing => {
-                    bell.ignore_snapshots();
-                    None
-                }
-            };
-            match bell.sleep(timeout) {
-                Woken::Rung => wait = GATHER,
-                Woken::TimedOut => wait = (wait * 2).min(LONGEST),
-                Woken::Stopped => return,
+fn run(pipeline: &impl Prunable) {
+    let bell = pipeline.index().bell();
+    let mut wait = GATHER;
+    while bell.pause(GATHER) {
+        bell.listen();
+        let Some(left) = prune_all(pipeline) else { return };
+        let timeout = match left {
+            // What is not durable by then will never be.
+            Left::Unsettled if pipeline.log().poisoned().is_none() => Some(wait),
+            Left::Unsettled | Left::ForSnapshots => None,
+            Left::Nothing => {
+                bell.ignore_snapshots();
+                None
             }
+        };
+        match bell.sleep(timeout) {
+            Woken::Rung => wait = GATHER,
+            Woken::TimedOut => wait = (wait * 2).min(LONGEST),
+            Woken::Stopped => return,
         }
     }
+}
 
-    /// Prunes all that is due; returns what garbage is left, or `None` if the pruner is to end.
-    fn prune_all(&self) -> Option<Left> {
-        self.catch_up();
-        let index = self.index();
-        while index.prune(self.log.durable(), VERSIONS) == VERSIONS {
-            self.rest()?;
-        }
-        let left = index.left();
-        while index.tidy(LEAVES) == LEAVES {
-            self.rest()?;
-        }
-        Some(left)
+/// Prunes all that is due; returns what garbage is left, or `None` if the pruner is to end.
+fn prune_all(pipeline: &impl Prunable) -> Option<Left> {
+    pipeline.catch_up();
+    let index = pipeline.index();
+    while index.prune(pipeline.log().durable(), VERSIONS) == VERSIONS {
+        rest(pipeline)?;
     }
+    let left = index.left();
+    while index.tidy(LEAVES) == LEAVES {
+        rest(pipeline)?;
+    }
+    Some(left)
+}
 
-    /// Lets commits go first.
-    fn rest(&self) -> Option<()> {
-        let seen = self.log.positions.appended();
-        yield_now();
-        let time = if self.log.positions.appended() == seen { Duration::ZERO } else { REST };
-        self.index().bell().pause(time).then_some(())
-    }
+/// Lets commits go first.
+fn rest(pipeline: &impl Prunable) -> Option<()> {
+    let seen = pipeline.log().positions.appended();
+    yield_now();
+    let time = if pipeline.log().positions.appended() == seen { Duration::ZERO } else { REST };
+    pipeline.index().bell().pause(time).then_some(())
 }

@@ -2,9 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::batch::refuse_waiting_mode;
 use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
 use super::entries::Entries;
 use super::keyspace::Keyspace;
@@ -17,10 +15,6 @@ use crate::log::{Patience, Receipt};
 use crate::words::error::ErrorKind;
 use crate::words::error::Result;
 use crate::words::types::{CommitMode, Lsn};
-
-mod try_commit_error;
-
-pub use try_commit_error::TryCommitError;
 
 /// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit
 /// whether anything that it read has changed since. How durable the commit is, it says at commit.
@@ -188,31 +182,7 @@ impl Transaction {
         self.commit_within(mode, Patience::Forever)
     }
 
-    /// Commits without waiting for the device: neither for room in the loss budget, nor for a log segment, nor for an
-    /// fsync. If it cannot be, the error gives the transaction back as it was, to be tried again.
-    /// (The first commit after an open prepares the log, which takes some milliseconds, in this mode too.)
-    ///
-    /// # Errors
-    /// [`WouldBlock`](ErrorKind::WouldBlock); [`InvalidInput`](ErrorKind::InvalidInput) for the mode `Sync`; otherwise
-    /// as [`Transaction::commit`].
-    pub fn try_commit_with(self, mode: CommitMode) -> Result<Receipt, TryCommitError> {
-        let committed = refuse_waiting_mode(mode).and_then(|()| self.commit_within(mode, Patience::Never));
-        committed.map_err(|error| TryCommitError::new(error, self))
-    }
-
-    /// Commits, waiting for at most `time` for room and durability together, also while the device stalls: the
-    /// background flusher issues the flush. (A `Written` commit waits for its write call, however long that takes.)
-    ///
-    /// # Errors
-    /// [`TimedOut`](ErrorKind::TimedOut): with a token, the commit took its place and is visible, and only its
-    /// durability is pending; without one nothing was done, and the error gives the transaction back. Otherwise as
-    /// [`Transaction::commit`].
-    pub fn commit_timeout(self, mode: CommitMode, time: Duration) -> Result<Receipt, TryCommitError> {
-        let committed = self.commit_within(mode, Patience::lasting(time));
-        committed.map_err(|error| TryCommitError::new(error, self))
-    }
-
-    fn commit_within(&self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
+    pub(super) fn commit_within(&self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
         self.pipeline.check_open()?;
         if self.writes.is_empty() {
             return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));

@@ -2,9 +2,10 @@
 
 use super::super::key::Key;
 use super::heads::Heads;
-use super::leaf::{Leaf, New};
+use super::leaf::Leaf;
 use super::pool::{Id, Pool};
 use super::row::Row;
+use super::shape::{FULL, New};
 
 /// The leaves of a map.
 pub(super) type Leaves<const N: usize> = Pool<Leaf<N>>;
@@ -24,9 +25,6 @@ pub(super) struct Branch<const N: usize> {
     children: Row<Node<N>, N>,
     separators: Vec<Key>,
 }
-
-/// How full a full node is.
-pub(super) const FULL: usize = 1024;
 
 /// What splits off a node: goes behind it.
 pub(super) type Split<const N: usize> = (Key, Node<N>);

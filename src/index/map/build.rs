@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::super::version::Version;
 use super::branch::{Branch, Leaves, Node, Split};
-use super::leaf::{Leaf, New, separator};
+use super::leaf::{Leaf, separator};
 use super::pool::{Chunk, Id};
 use super::row::Row;
+use super::shape::New;
 use super::{FAN_OUT, KeyRange, Map};
 
 /// Leaves in order, in the pieces of memory that they take.

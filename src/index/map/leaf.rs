@@ -6,20 +6,13 @@ use super::super::key::Key;
 use super::super::value::Value;
 use super::super::version::{Content, Version};
 use super::KeyRange;
-use super::branch::FULL;
 use super::heads::{Heads, common};
 use super::record::{Form, Header};
+use super::shape::{FULL, New};
 use crate::words::memory::prefetch;
 
 /// Bytes for records. With heads and places a leaf takes 16 KiB: the memory of 128 entries of about 100 bytes.
 const ROOM: usize = 14 << 10;
-
-/// An entry that is to be put where none is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct New<'a> {
-    pub(super) key: &'a [u8],
-    pub(super) version: Version<'a>,
-}
 
 impl New<'_> {
     /// The bytes of its record.

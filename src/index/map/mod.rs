@@ -15,6 +15,7 @@ mod pool;
 mod range;
 mod record;
 mod row;
+mod shape;
 
 use std::ops::Bound;
 
@@ -23,9 +24,10 @@ use super::version::Version;
 use branch::{Branch, Leaves, Node};
 pub(super) use build::{Builder, Built, SharedLeaf};
 pub(super) use heads::{common, head};
-use leaf::{Leaf, New};
+use leaf::Leaf;
 use pool::Id;
 use range::{Path, Range};
+use shape::New;
 
 /// A range of keys.
 pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);

@@ -1,7 +1,7 @@
 //! An entry as bytes of its leaf: a header, the key unless it is long, and the value if it lies in place.
 
 use super::super::version::Seq;
-use super::leaf::New;
+use super::shape::New;
 use crate::words::types::Lsn;
 
 /// Bytes of a header.

@@ -1,10 +1,13 @@
-//! What a commit that may give up returns if it does.
+//! Commits that may give up: their error gives the transaction back.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::Transaction;
-use crate::words::error::{Error, ErrorKind};
-use crate::words::types::Token;
+use super::batch::refuse_waiting_mode;
+use crate::log::{Patience, Receipt};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::types::{CommitMode, Token};
 
 /// Why [`Transaction::try_commit_with`] or [`Transaction::commit_timeout`] did not commit, and the transaction, if nothing
 /// of it was done.
@@ -35,6 +38,33 @@ use crate::words::types::Token;
 pub struct TryCommitError {
     error: Error,
     transaction: Option<Box<Transaction>>,
+}
+
+/// Commits that may give up.
+impl Transaction {
+    /// Commits without waiting for the device: neither for room in the loss budget, nor for a log segment, nor for an
+    /// fsync. If it cannot be, the error gives the transaction back as it was, to be tried again.
+    /// (The first commit after an open prepares the log, which takes some milliseconds, in this mode too.)
+    ///
+    /// # Errors
+    /// [`WouldBlock`](ErrorKind::WouldBlock); [`InvalidInput`](ErrorKind::InvalidInput) for the mode `Sync`; otherwise
+    /// as [`Transaction::commit`].
+    pub fn try_commit_with(self, mode: CommitMode) -> Result<Receipt, TryCommitError> {
+        let committed = refuse_waiting_mode(mode).and_then(|()| self.commit_within(mode, Patience::Never));
+        committed.map_err(|error| TryCommitError::new(error, self))
+    }
+
+    /// Commits, waiting for at most `time` for room and durability together, also while the device stalls: the
+    /// background flusher issues the flush. (A `Written` commit waits for its write call, however long that takes.)
+    ///
+    /// # Errors
+    /// [`TimedOut`](ErrorKind::TimedOut): with a token, the commit took its place and is visible, and only its
+    /// durability is pending; without one nothing was done, and the error gives the transaction back. Otherwise as
+    /// [`Transaction::commit`].
+    pub fn commit_timeout(self, mode: CommitMode, time: Duration) -> Result<Receipt, TryCommitError> {
+        let committed = self.commit_within(mode, Patience::lasting(time));
+        committed.map_err(|error| TryCommitError::new(error, self))
+    }
 }
 
 impl TryCommitError {
