@@ -44,7 +44,7 @@ pub(crate) trait Revision: Send + Sync {
 pub(crate) type Open = fn(&Path) -> Result<Box<dyn Revision>>;
 
 macro_rules! implement {
-    ($module:ident, crate $forelog:ident, next $next:ident) => {
+    ($module:ident, crate $forelog:ident, keyspace $keyspace:ident, next $next:ident) => {
         pub(crate) mod $module {
             use std::path::Path;
 
@@ -62,7 +62,7 @@ macro_rules! implement {
             /// Opens a database with default options.
             pub(crate) fn open(dir: &Path) -> Result<Box<dyn Revision>> {
                 let engine = Engine::open(dir).map_err(told)?;
-                let keys = engine.keyspace("keys").map_err(told)?;
+                let keys = engine.$keyspace("keys").map_err(told)?;
                 Ok(Box::new(Opened { engine, keys }))
             }
 
@@ -128,5 +128,5 @@ macro_rules! implement {
     };
 }
 
-implement!(new, crate forelog, next next_lent);
-implement!(old, crate forelog_old, next next_lent);
+implement!(new, crate forelog, keyspace create_keyspace, next next_ref);
+implement!(old, crate forelog_old, keyspace keyspace, next next_lent);
