@@ -23,7 +23,7 @@ use crate::disk::{IoBackend, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
-use crate::log::{self, AtRisk, Patience, Poisoned, Recovery, Scrub, ScrubOptions, Stats};
+use crate::log::{self, AtRisk, Poisoned, Recovery, Scrub, ScrubOptions, Stats, WaitLimit};
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -189,7 +189,7 @@ impl Engine {
             let created = pipeline.commit(
                 batch.batch(),
                 pipeline.settings.commit_mode,
-                Patience::Forever,
+                WaitLimit::Forever,
                 Check::Everything(&|index| {
                     let free =
                         index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX)).is_none();
@@ -233,7 +233,7 @@ impl Engine {
         pipeline.commit(
             batch.batch(),
             pipeline.settings.commit_mode,
-            Patience::Forever,
+            WaitLimit::Forever,
             Check::Everything(&|index| {
                 let current = index.keyspace_by_name(name, Lsn::new(u64::MAX));
                 let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
@@ -309,7 +309,7 @@ impl Engine {
 
     /// What the log has done since the open.
     pub fn stats(&self) -> Stats {
-        self.pipeline().log.read_stats()
+        self.pipeline().log.stats()
     }
 
     /// How commits reach their files, and if io_uring was asked for and is not used, why.
@@ -347,7 +347,7 @@ impl Engine {
     /// # Ok(()) }
     /// ```
     pub fn recovery(&self) -> &Recovery {
-        &self.pipeline().log.report
+        self.pipeline().log.report()
     }
 
     /// Why the engine takes no more commits, and which are in doubt, if a write or fsync failed.
@@ -439,7 +439,7 @@ impl Engine {
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();
-        self.inner.log.shared().close_and_drain()
+        self.inner.log.log().close_and_drain()
     }
 }
 

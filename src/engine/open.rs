@@ -16,7 +16,7 @@ use crate::words::types::Lsn;
 pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {
     let (handle, index) =
         loaded(&settings, |visit| log::open_for(disk, dir, settings.clone(), &mut |lsn, payload| visit(lsn, payload)))?;
-    let pipeline = Pipeline::new(index, Arc::clone(handle.shared()), settings);
+    let pipeline = Pipeline::new(index, Arc::clone(handle.log()), settings);
     Ok((pipeline, handle))
 }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::refuse_waiting_mode;
 use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
 use super::entries::Entries;
 use super::keyspace::Keyspace;
@@ -13,7 +12,7 @@ use super::reads::Reads;
 use super::try_commit_error::TryCommitError;
 use super::writes::Writes;
 use crate::index::{Hold, KeyRange, Tree, Value};
-use crate::log::{Patience, Receipt};
+use crate::log::{Receipt, WaitLimit, refuse_waiting_mode};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
 use crate::words::error::Result;
@@ -182,7 +181,7 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::commit`].
     pub fn commit_with(self, mode: CommitMode) -> Result<Receipt> {
-        self.commit_within(mode, Patience::Forever)
+        self.commit_within(mode, WaitLimit::Forever)
     }
 
     /// Commits without waiting for the device: neither for room in the loss budget, nor for a log segment, nor for an
@@ -193,7 +192,7 @@ impl Transaction {
     /// [`WouldBlock`](ErrorKind::WouldBlock); [`InvalidInput`](ErrorKind::InvalidInput) for the mode `Sync`; otherwise
     /// as [`Transaction::commit`].
     pub fn try_commit_with(self, mode: CommitMode) -> Result<Receipt, TryCommitError> {
-        let committed = refuse_waiting_mode(mode).and_then(|()| self.commit_within(mode, Patience::Never));
+        let committed = refuse_waiting_mode(mode).and_then(|()| self.commit_within(mode, WaitLimit::Never));
         committed.map_err(|error| TryCommitError::new(error, self))
     }
 
@@ -205,11 +204,11 @@ impl Transaction {
     /// durability is pending; without one nothing was done, and the error gives the transaction back. Otherwise as
     /// [`Transaction::commit`].
     pub fn commit_timeout(self, mode: CommitMode, time: Duration) -> Result<Receipt, TryCommitError> {
-        let committed = self.commit_within(mode, Patience::lasting(time));
+        let committed = self.commit_within(mode, WaitLimit::lasting(time));
         committed.map_err(|error| TryCommitError::new(error, self))
     }
 
-    fn commit_within(&self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
+    fn commit_within(&self, mode: CommitMode, limit: WaitLimit) -> Result<Receipt> {
         self.pipeline.check_open()?;
         if self.writes.is_empty() {
             return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));
@@ -217,7 +216,7 @@ impl Transaction {
         let check = || self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
         let everything = |_: &_| check();
         let check = if self.reads.is_empty() { Check::Keyspaces(&check) } else { Check::Everything(&everything) };
-        self.pipeline.commit(self.writes.encode()?.batch(), mode, patience, check)
+        self.pipeline.commit(self.writes.encode()?.batch(), mode, limit, check)
     }
 
     /// Gives the transaction up. Dropping it does the same.
