@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
-//! | `transaction`, `try_commit_error` | serializable transactions with read-your-writes; what gives one back |
+//! | `transaction`, `transaction/try_commit_error` | serializable transactions with read-your-writes; what gives one back |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
 //! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |
@@ -18,7 +18,6 @@ pub(crate) mod pipeline;
 mod reads;
 mod snapshot;
 mod transaction;
-mod try_commit_error;
 mod writes;
 
 #[cfg(test)]
@@ -29,5 +28,4 @@ pub use bounds::KeyBounds;
 pub use entries::Entries;
 pub use keyspace::Keyspace;
 pub use snapshot::Snapshot;
-pub use transaction::Transaction;
-pub use try_commit_error::TryCommitError;
+pub use transaction::{Transaction, TryCommitError};

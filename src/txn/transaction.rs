@@ -1,5 +1,7 @@
 //! Serializable transactions.
 
+mod try_commit_error;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,6 @@ use super::entries::Entries;
 use super::keyspace::Keyspace;
 use super::pipeline::{Check, Pipeline};
 use super::reads::Reads;
-use super::try_commit_error::TryCommitError;
 use super::writes::Writes;
 use crate::index::{Hold, KeyRange, Tree, Value};
 use crate::log::{Receipt, WaitLimit, refuse_waiting_mode};
@@ -17,6 +18,8 @@ use crate::log::{Receipt, WaitLimit, refuse_waiting_mode};
 use crate::words::error::ErrorKind;
 use crate::words::error::Result;
 use crate::words::types::{CommitMode, Lsn};
+
+pub use try_commit_error::TryCommitError;
 
 /// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit
 /// whether anything that it read has changed since. How durable the commit is, it says at commit.
