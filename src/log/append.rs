@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::budget::{AtRisk, Ledger};
+use super::budget::{Ledger, AtRisk};
 use super::buffer::{Buffer, Prepared, Tail};
 use super::failure::{Alarm, Failure, Poisoned, Refused};
 use super::incarnations::Incarnations;
@@ -96,7 +96,7 @@ impl Appender {
             settings,
             incarnations,
             positions: Positions::at(recovered_to),
-            failure: Failure::default(),
+            failure: Failure::none(),
             stats: Counters::default(),
             jobs: Jobs::default(),
             core: Mutex::new(core),

@@ -92,12 +92,16 @@ impl Refused {
 }
 
 /// Why the log has stopped, if it was by a failure.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Failure {
     poisoned: OnceLock<Poisoned>,
 }
 
 impl Failure {
+    pub(super) fn none() -> Self {
+        Failure { poisoned: OnceLock::new() }
+    }
+
     pub(super) fn poisoned(&self) -> Option<&Poisoned> {
         self.poisoned.get()
     }
