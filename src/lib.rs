@@ -96,8 +96,8 @@ pub use disk::{IoBackend, LockHeld};
 pub use engine::{CopyReport, Engine, Options};
 pub use index::{Key, Value};
 pub use log::budget::{AtRisk, LossWindow};
+pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;
-pub use log::poison::Poisoned;
 pub use log::receipt::Receipt;
 pub use log::recover::Recovery;
 pub use log::stats::Stats;
@@ -115,7 +115,8 @@ pub mod salvage {
 pub mod scrub {
     //! Checking a log in the background ([`Engine::scrub`](crate::Engine::scrub)), or at a rate
     //! ([`Engine::verify_with`](crate::Engine::verify_with)).
-    pub use crate::log::scrub::{Scrub, ScrubOptions, ScrubProgress};
+    pub use crate::log::pace::ScrubOptions;
+    pub use crate::log::scrub::{Scrub, ScrubProgress};
 }
 
 pub mod limits {

@@ -22,7 +22,7 @@ use crate::disk::{Disk, IoBackend, Layered, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
-use crate::log::{self, AtRisk, Patience, Poisoned, Recovery, Scrub, ScrubOptions, Stats};
+use crate::log::{self, AtRisk, Poisoned, Recovery, Scrub, ScrubOptions, Stats, WaitLimit};
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -193,7 +193,7 @@ impl Engine {
             let created = pipeline.commit(
                 batch.batch(),
                 pipeline.settings.commit_mode,
-                Patience::Forever,
+                WaitLimit::Forever,
                 Check::Everything(&|index| {
                     let free =
                         index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX))?.is_none();
@@ -237,7 +237,7 @@ impl Engine {
         pipeline.commit(
             batch.batch(),
             pipeline.settings.commit_mode,
-            Patience::Forever,
+            WaitLimit::Forever,
             Check::Everything(&|index| {
                 let current = index.keyspace_by_name(name, Lsn::new(u64::MAX))?;
                 let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
@@ -313,7 +313,7 @@ impl Engine {
 
     /// What the log has done since the open.
     pub fn stats(&self) -> Stats {
-        self.pipeline().log.read_stats()
+        self.pipeline().log.stats()
     }
 
     /// How commits reach their files, and if io_uring was asked for and is not used, why.
@@ -351,7 +351,7 @@ impl Engine {
     /// # Ok(()) }
     /// ```
     pub fn recovery(&self) -> &Recovery {
-        &self.pipeline().log.report
+        self.pipeline().log.report()
     }
 
     /// Why the engine takes no more commits, and which are in doubt, if a write or fsync failed.
@@ -446,7 +446,7 @@ impl Engine {
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();
         self.pipeline().stop_pruner();
-        self.inner.log.shared().close_and_drain()
+        self.inner.log.log().close_and_drain()
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: Settings) -> Result<(P
     let (handle, index) = disk::claim(disk, dir, settings.create, |claim| {
         loaded(&settings, |visit| log::open_for(claim, settings.clone(), &mut |lsn, payload| visit(lsn, payload)))
     })?;
-    let pipeline = Pipeline::new(index, Arc::clone(handle.shared()), settings);
+    let pipeline = Pipeline::new(index, Arc::clone(handle.log()), settings);
     Ok((pipeline, handle))
 }
 

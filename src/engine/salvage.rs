@@ -7,7 +7,7 @@ use super::Options;
 use super::copy::{Copy, refuse_if_used, refuse_inside};
 use crate::disk::{Disk, LockHeld};
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
-use crate::log::Patience;
+use crate::log::WaitLimit;
 use crate::log::salvage::{self, BadFile, Completeness, Found, Gap};
 use crate::txn::pipeline::Check;
 use crate::words::error::{Error, Result};
@@ -111,7 +111,7 @@ impl Saver {
             self.translate(&op, &mut saved).map_err(|reason| Error::invalid_input(reason.to_string()))?;
         }
         let pipeline = self.copy.engine.pipeline();
-        pipeline.commit(saved.batch(), CommitMode::Async, Patience::Forever, Check::Keyspaces(&|| Ok(())))?;
+        pipeline.commit(saved.batch(), CommitMode::Async, WaitLimit::Forever, Check::Keyspaces(&|| Ok(())))?;
         self.commits += 1;
         self.last = lsn;
         Ok(true)

@@ -24,7 +24,7 @@ pub struct CopyReport {
 const BATCH: usize = 1 << 20;
 
 pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyReport> {
-    refuse_inside(disk, to, engine.pipeline().log.place.dir())?;
+    refuse_inside(disk, to, engine.pipeline().log.dir())?;
     refuse_if_used(disk, to)?;
     let snapshot = engine.snapshot()?;
     let settings = &engine.pipeline().settings;

@@ -1,46 +1,76 @@
-//! Taking a place in the log, and what a commit waits for before and after.
+//! Taking a place in the log: the append lock, what it guards, and those who wait for it to have room.
+//!
+//! Everything that is appended passes [`Appender::reserve`]. The other methods are what the flusher, the preparer and a
+//! failure change under the same lock: each holds it for a few instructions and never during I/O.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::buffer::Prepared;
-use super::flush::Waited;
-use super::shared::{Core, Shared};
+use super::budget::{AtRisk, Ledger};
+use super::buffer::{Buffer, Prepared, Tail};
+use super::failure::{Alarm, Failure, Poisoned, Refused};
+use super::incarnations::Incarnations;
+use super::mark::{Arming, Look};
+use super::positions::Positions;
+use super::segment::Segment;
+use super::stall::{Stall, WaitLimit};
+use super::stats::{Counters, Stats};
+use super::threads::{Job, Jobs};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::options::Settings;
 use crate::words::plant::planted;
-use crate::words::sync::Guard;
+use crate::words::sync::{AtomicU64, Condvar, Mutex};
 use crate::words::types::{CommitMode, Lsn};
 
-/// How long a commit may wait for room and for its durability.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Patience {
-    Forever,
-    Until(Moment),
-    Never,
+/// No LSN: the flusher has been asked.
+const ASKED: u64 = u64::MAX;
+
+/// Where the next record goes, and everything that must agree with it.
+#[derive(Debug)]
+pub(super) struct Appender {
+    pub(super) settings: Settings,
+    pub(super) incarnations: Incarnations,
+    pub(super) positions: Positions,
+    pub(super) failure: Failure,
+    pub(super) stats: Counters,
+    pub(super) jobs: Jobs,
+    core: Mutex<Core>,
+    /// With `core`: room in the loss budget, a prepared segment, or the end.
+    room: Condvar,
+    /// With `core`: a flush is due, or the end.
+    due: Condvar,
+    /// Everything up to here was asked to be flushed now; [`ASKED`] while the flusher has not heard it, who will flush
+    /// whatever there is by then.
+    asked: AtomicU64,
 }
 
-impl Patience {
-    pub(crate) fn lasting(time: Duration) -> Self {
-        Patience::Until(clock::now().after(time))
-    }
-
-    fn deadline(self) -> Option<Moment> {
-        match self {
-            Patience::Until(moment) => Some(moment),
-            Patience::Forever | Patience::Never => None,
-        }
-    }
+/// What the append lock guards.
+#[derive(Debug)]
+struct Core {
+    buffer: Buffer,
+    tail: Tail,
+    ledger: Ledger,
+    /// When the background flusher must issue a flush; `None` if nothing asks for one.
+    due: Option<Moment>,
+    /// Closed or poisoned: no append is taken any more.
+    stopped: bool,
+    /// A segment is being prepared.
+    preparing: bool,
+    /// The preparation failed; told to the append that needs the segment.
+    prepare_error: Option<Error>,
+    /// Whether MARK lags behind the durable LSN.
+    arming: Arming,
+    /// Segments prepared in this incarnation: their sizes double from the first on.
+    prepared: u32,
 }
 
-/// Why a record has no place yet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum NoRoom {
-    /// The incarnation has not begun.
-    Begin,
-    /// The loss budget is full.
-    Budget,
-    /// The next segment is not ready.
-    Segment,
+/// Refuses the one mode whose commit is a wait for the device, which a call that never waits excludes.
+pub(crate) fn refuse_waiting_mode(mode: CommitMode) -> Result<()> {
+    if mode == CommitMode::Sync {
+        return Err(Error::invalid_input("Sync waits for the device: try Async and ask the receipt"));
+    }
+    Ok(())
 }
 
 /// Whether the commit is acknowledged before it is durable, and so counts against the loss budget.
@@ -48,33 +78,71 @@ fn is_at_risk(mode: CommitMode) -> bool {
     mode != CommitMode::Sync
 }
 
-impl Shared {
+impl Appender {
+    /// All positions at the recovered end of the log.
+    pub(super) fn new(settings: Settings, incarnations: Incarnations, recovered_to: Lsn) -> Self {
+        let core = Core {
+            buffer: Buffer::default(),
+            tail: Tail::default(),
+            ledger: Ledger::new(settings.loss_budget),
+            due: None,
+            stopped: false,
+            preparing: false,
+            prepare_error: None,
+            arming: Arming::default(),
+            prepared: 0,
+        };
+        Appender {
+            settings,
+            incarnations,
+            positions: Positions::at(recovered_to),
+            failure: Failure::none(),
+            stats: Counters::default(),
+            jobs: Jobs::default(),
+            core: Mutex::new(core),
+            room: Condvar::new(),
+            due: Condvar::new(),
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    /// Checks a record's size and computes its checksum. Takes no lock.
+    pub(super) fn prepare<'a>(&self, payload: &'a [u8]) -> Result<Prepared<'a>> {
+        let (length, limit) = (payload.len() as u64, self.settings.max_transaction_bytes);
+        if length > limit {
+            return Err(Error::invalid_input(format!(
+                "the record takes {length} bytes and max_transaction_bytes is {limit}: split it, or raise the limit"
+            )));
+        }
+        Ok(Prepared::new(payload))
+    }
+
     /// Takes a place in the log order for `record`, if there is room: copies it to the log buffer. Never waits.
-    pub(crate) fn try_place(
+    pub(super) fn reserve(
         &self,
         record: &Prepared<'_>,
         mode: CommitMode,
-    ) -> Result<std::result::Result<Lsn, NoRoom>> {
+    ) -> std::result::Result<std::result::Result<Lsn, Stall>, Refused> {
         let mut core = self.core.lock();
         if core.stopped {
-            return Err(self.refusal());
+            return Err(self.refusal().into());
         }
         if core.tail.segments.is_empty() {
-            return Ok(Err(NoRoom::Begin));
+            return Ok(Err(Stall::Begin));
         }
         let length = record.payload().len() as u64;
-        let Ok(end) = core.tail.end_of(length) else { return Ok(Err(NoRoom::Segment)) };
+        let Ok(end) = core.tail.end_of(length) else { return Ok(Err(Stall::Segment)) };
         let bytes = end - core.tail.next;
         // Under the lock: a time from before a wait for it would make the window look shorter than it is.
         let at_risk_from = is_at_risk(mode).then(clock::now);
         if at_risk_from.is_some_and(|now| !self.admits(&mut core, bytes, now)) {
-            return Ok(Err(NoRoom::Budget));
+            return Ok(Err(Stall::Budget));
         }
         let Core { tail, buffer, .. } = &mut *core;
         let (lsn, bytes) = tail.place(record, buffer);
         if let Err(step) = self.positions.advance_appended(lsn) {
-            self.stop_holding(&mut core, step.into());
-            return Err(self.refusal());
+            let alarm = self.stop_with(&mut core, step.into());
+            return Err(Refused { error: self.refusal(), alarm: Some(alarm) });
         }
         if let Some(now) = at_risk_from {
             core.ledger.acknowledge(lsn, bytes, now);
@@ -97,22 +165,20 @@ impl Shared {
         }
     }
 
-    /// Waits until what was missing may be there; the caller tries again. Called without any lock.
-    pub(crate) fn wait_for_room(&self, missing: NoRoom, record: &Prepared<'_>, patience: Patience) -> Result<()> {
+    /// Waits until what was missing, in the loss budget or of a segment, may be there; the caller tries again. Called
+    /// without any lock.
+    pub(super) fn wait_for_room(&self, stall: Stall, record: &Prepared<'_>, limit: WaitLimit) -> Result<()> {
         let length = record.payload().len() as u64;
-        if missing == NoRoom::Begin {
-            return self.begin();
-        }
         self.stats.stalled();
         let mut core = self.core.lock();
-        if patience != Patience::Never {
+        if limit != WaitLimit::Never {
             // It may work by now. Who does not wait for this attempt is told of the last one.
             core.prepare_error = None;
         }
         loop {
             let room = core.tail.end_of(length);
-            let has_room = match (missing, room) {
-                (NoRoom::Segment, room) => room.is_ok(),
+            let has_room = match (stall, room) {
+                (Stall::Segment, room) => room.is_ok(),
                 (_, Ok(end)) => {
                     let bytes = end - core.tail.next;
                     self.admits(&mut core, bytes, clock::now())
@@ -122,7 +188,7 @@ impl Shared {
             if has_room || core.stopped {
                 return Ok(());
             }
-            if missing == NoRoom::Budget {
+            if stall == Stall::Budget {
                 self.make_due(&mut core, clock::now());
             } else {
                 if let Some(error) = core.prepare_error.take() {
@@ -130,60 +196,15 @@ impl Shared {
                 }
                 self.prepare_more(&mut core);
             }
-            self.wait_in(&mut core, missing, patience)?;
+            let deadline = stall.wait(limit)?;
+            self.room.wait_until(&mut core, deadline);
         }
     }
 
-    fn wait_in(&self, core: &mut Guard<'_, Core>, missing: NoRoom, patience: Patience) -> Result<()> {
-        let what = match missing {
-            NoRoom::Budget => "the loss budget is full",
-            NoRoom::Begin | NoRoom::Segment => "the next log segment is not ready",
-        };
-        match patience {
-            Patience::Never => Err(Error::new(ErrorKind::WouldBlock, format!("{what}: try again, or wait"))),
-            Patience::Until(deadline) if clock::now() >= deadline => Err(Error::new(
-                ErrorKind::TimedOut,
-                format!("{what}, and the time allowed is over: nothing was committed"),
-            )),
-            Patience::Until(_) | Patience::Forever => {
-                self.room.wait_until(core, patience.deadline());
-                Ok(())
-            }
-        }
-    }
+    // ---- the loss window
 
-    /// Waits for what `mode` promises about the record at `lsn`, which has its place.
-    pub(crate) fn fulfil(&self, lsn: Lsn, mode: CommitMode, patience: Patience) -> Result<()> {
-        match mode {
-            CommitMode::Sync if planted!("ack-before-fsync") => self.write_to(lsn.get()),
-            CommitMode::Sync => self.wait_durable(lsn, patience),
-            CommitMode::Written if planted!("ack-before-write") => Ok(()),
-            CommitMode::Written => {
-                self.write_to(lsn.get())?;
-                // The device may have stalled the write call itself for longer than the window may last.
-                if self.is_overdue() { self.wait_durable(lsn, patience) } else { Ok(()) }
-            }
-            CommitMode::Async | CommitMode::Within(_) => Ok(()),
-        }
-    }
-
-    fn wait_durable(&self, lsn: Lsn, patience: Patience) -> Result<()> {
-        let waited = match patience {
-            Patience::Forever => return self.flush_to(lsn.get()),
-            Patience::Until(deadline) => self.flush_until(lsn.get(), deadline)?,
-            Patience::Never => self.flush_until(lsn.get(), clock::now())?,
-        };
-        match waited {
-            Waited::Reached => Ok(()),
-            Waited::TimedOut => {
-                let message =
-                    format!("the commit at LSN {lsn} is visible and not yet durable; its token tells when it is");
-                Err(Error::new(ErrorKind::TimedOut, message).with_token(self.incarnations.token(lsn)))
-            }
-        }
-    }
-
-    fn is_overdue(&self) -> bool {
+    /// Whether the loss window is older than it may be, now that a commit is to be acknowledged.
+    pub(super) fn is_overdue(&self) -> bool {
         let now = clock::now();
         let mut core = self.core.lock();
         core.ledger.release(self.positions.durable());
@@ -192,5 +213,237 @@ impl Shared {
             core.ledger.note(now);
         }
         overdue
+    }
+
+    pub(super) fn at_risk(&self) -> AtRisk {
+        let mut core = self.core.lock();
+        core.ledger.release(self.positions.durable());
+        core.ledger.at_risk(clock::now())
+    }
+
+    pub(super) fn read_stats(&self) -> Stats {
+        self.stats.read(self.core.lock().ledger.largest())
+    }
+
+    // ---- for those who flush
+
+    /// Makes a flush of everything appended so far due now, if `lsn` is not durable yet.
+    pub(super) fn ask_for_flush(&self, lsn: u64) {
+        if self.positions.durable() < lsn && self.asked.load(Ordering::Acquire) < lsn {
+            let mut core = self.core.lock();
+            self.asked.store(ASKED, Ordering::Release);
+            self.make_due(&mut core, clock::now());
+        }
+    }
+
+    /// Has the background flusher issue a flush at `moment` at the latest.
+    fn make_due(&self, core: &mut Core, moment: Moment) {
+        if core.due.is_none_or(|due| moment < due) {
+            core.due = Some(moment);
+            if !planted!("race-flusher-not-woken") {
+                self.due.notify_one();
+            }
+        }
+    }
+
+    /// For the background flusher: waits until a flush is due; the position to flush to, or `None` once the log is stopped.
+    pub(super) fn wait_until_due(&self) -> Option<u64> {
+        let mut core = self.core.lock();
+        loop {
+            if core.stopped {
+                return None;
+            }
+            if core.due.is_some_and(|due| due <= clock::now()) {
+                // Commits that come from here on set their own time.
+                core.due = None;
+                let appended = self.positions.appended();
+                if !planted!("race-asked-for-ever") {
+                    self.asked.store(appended, Ordering::Release);
+                }
+                if self.positions.durable() < appended {
+                    return Some(appended);
+                }
+                continue;
+            }
+            let look = self.watch_mark(&mut core);
+            match core.due.into_iter().chain(look).min() {
+                None => self.due.wait(&mut core),
+                next => _ = self.due.wait_until(&mut core, next),
+            }
+        }
+    }
+
+    /// Swaps the log buffer for `spare`, which is empty; returns where it ends, if there is anything in it. Called with the
+    /// right to write.
+    pub(super) fn take_buffer(&self, spare: &mut Buffer) -> Option<u64> {
+        let mut core = self.core.lock();
+        if core.buffer.is_empty() {
+            return None;
+        }
+        std::mem::swap(&mut core.buffer, spare);
+        Some(self.positions.appended())
+    }
+
+    /// Everything up to `target` is synced. Called with the right to sync.
+    pub(super) fn note_durable(&self, target: u64) -> std::result::Result<(), Alarm> {
+        // Under the lock under which a failure is noted: what the poison report calls in doubt stays in doubt, also if
+        // this flush was in flight when something else failed.
+        let mut core = self.core.lock();
+        if !planted!("race-durable-after-poison") {
+            self.failure.check()?;
+        }
+        self.positions.advance_durable(target).map_err(|step| self.stop_with(&mut core, step.into()))?;
+        core.ledger.release(target);
+        self.arm_mark(&mut core);
+        // Whether or not this call was the one that released: a look at the ledger may have come first.
+        if !planted!("race-room-not-told") {
+            self.room.notify_all();
+        }
+        Ok(())
+    }
+
+    // ---- the mark
+
+    /// Called when the durable LSN has moved: one comparison, and at most once in [`REST`](super::mark::REST) a notification.
+    fn arm_mark(&self, core: &mut Core) {
+        if core.arming.arm() {
+            self.due.notify_one();
+        }
+    }
+
+    /// For the flusher: when to look again, or `None` if the mark needs nothing. Asks for the mark if the log is at rest.
+    fn watch_mark(&self, core: &mut Core) -> Option<Moment> {
+        match core.arming.watch(self.positions.durable()) {
+            Look::Never => None,
+            Look::At(at) => Some(at),
+            Look::Write => {
+                // Not by the flusher itself: an fsync of the mark must not keep a flush waiting that becomes due.
+                self.jobs.ask(Job::Mark);
+                None
+            }
+        }
+    }
+
+    /// What has become of the mark, of everything up to `durable`.
+    pub(super) fn mark_is(&self, arming: Arming, durable: u64) {
+        let mut core = self.core.lock();
+        core.arming = arming;
+        if self.positions.durable() > durable {
+            self.arm_mark(&mut core);
+        }
+    }
+
+    // ---- for those who prepare segments
+
+    /// The incarnation has begun with this segment, which is durable.
+    pub(super) fn begin(&self, first: Arc<Segment>) {
+        let mut core = self.core.lock();
+        core.tail.next = first.base();
+        core.tail.segments.push_back(first);
+        core.prepared = 1;
+        self.prepare_ahead(&mut core);
+    }
+
+    /// Has the next segment prepared if none is ready beyond the active one, so that a roll does not wait.
+    fn prepare_ahead(&self, core: &mut Core) {
+        if core.tail.segments.len() < 2 && core.prepare_error.is_none() {
+            self.prepare_more(core);
+        }
+    }
+
+    fn prepare_more(&self, core: &mut Core) {
+        if !core.preparing && !core.stopped {
+            core.preparing = true;
+            self.jobs.ask(Job::Segment);
+        }
+    }
+
+    /// The segment to be followed by the next one, and how many this incarnation has.
+    pub(super) fn last_segment(&self) -> Option<(Arc<Segment>, u32)> {
+        let core = self.core.lock();
+        core.tail.segments.back().map(|last| (Arc::clone(last), core.prepared))
+    }
+
+    /// The segments that are written to, or will be.
+    pub(super) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.core.lock().tail.segments.iter().cloned().collect()
+    }
+
+    /// The next segment is durable, or could not be made.
+    pub(super) fn segment_is(&self, prepared: Result<Arc<Segment>>) {
+        let mut core = self.core.lock();
+        core.preparing = false;
+        match prepared {
+            Ok(segment) => {
+                core.tail.segments.push_back(segment);
+                core.prepared += 1;
+                self.stats.prepared();
+            }
+            Err(error) => core.prepare_error = Some(error),
+        }
+        drop(core);
+        self.room.notify_all();
+    }
+
+    // ---- the end
+
+    /// Takes no append any more: the log is being closed.
+    pub(super) fn close(&self) {
+        self.core.lock().stopped = true;
+    }
+
+    /// Wakes those who wait for room, and the flusher.
+    pub(super) fn wake(&self) {
+        self.room.notify_all();
+        self.due.notify_all();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.core.lock().stopped
+    }
+
+    /// Stops the log for good; the first cause stays.
+    pub(super) fn stop(&self, cause: Error) -> Alarm {
+        self.stop_with(&mut self.core.lock(), cause)
+    }
+
+    /// Under the append lock, so that no commit gets a place that the range does not tell of.
+    fn stop_with(&self, core: &mut Core, cause: Error) -> Alarm {
+        if planted!("forget-the-failure") {
+            return Failure::forgotten();
+        }
+        core.stopped = true;
+        self.failure.note(Poisoned {
+            cause,
+            durable: Lsn::new(self.positions.durable()),
+            appended: Lsn::new(self.positions.appended()),
+        })
+    }
+
+    /// The error for new commits.
+    pub(super) fn refusal(&self) -> Error {
+        self.failure.refusal()
+    }
+
+    /// The error for a commit that asks for something the poisoned log does no more.
+    pub(super) fn refuse_if_poisoned(&self, lsn: u64) -> Result<()> {
+        if self.failure.poisoned().is_some() { self.verdict_on(lsn) } else { Ok(()) }
+    }
+
+    /// What a commit at `lsn` is told when it is not waited for any longer.
+    pub(super) fn verdict_on(&self, lsn: u64) -> Result<()> {
+        match self.failure.poisoned() {
+            _ if self.positions.durable() >= lsn => Ok(()),
+            Some(poison) => Err(Error::new(
+                ErrorKind::Indeterminate,
+                format!(
+                    "the commit at LSN {} was in flight when the log failed: reopen and ask for its outcome",
+                    Lsn::new(lsn)
+                ),
+            )
+            .with_token(self.incarnations.token(Lsn::new(lsn)))
+            .with_source(poison.cause.clone())),
+            None => Err(Error::new(ErrorKind::Closed, "the log was closed")),
+        }
     }
 }

@@ -4,10 +4,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
-use super::flush::HandOn;
-use super::shared::Shared;
-use super::waiters::{Callback, Signal, Slot, Waiter};
-use crate::words::error::{Error, Result};
+use super::waiters::{Callback, Signal, Slot};
+use crate::words::error::Result;
 use crate::words::guard::{Panicked, contain, spawn_guarded};
 use crate::words::sync::{self, Mutex, Sender};
 
@@ -86,26 +84,6 @@ impl Callbacks {
             None => return,
         }
         passed.wait(None);
-    }
-}
-
-impl Shared {
-    /// Has `callback` called with the verdict on `lsn`.
-    pub(crate) fn watch(&self, lsn: u64, callback: Callback) -> Result<()> {
-        let failed = |error| Error::io("start the callback thread for", self.place.dir(), error);
-        let me = std::sync::Weak::clone(&self.me);
-        let died = move |panicked: &_| {
-            if let Some(log) = me.upgrade() {
-                log.poison_by_panic("forelog-callbacks", panicked);
-            }
-        };
-        self.callbacks.start(died).map_err(failed)?;
-        self.sync.lock().waiters.add(lsn, Waiter::Callback(callback));
-        // Served here and now, but with those of lower LSNs that a flush has made durable and not come to yet.
-        if self.positions.durable() >= lsn || self.poisoned().is_some() {
-            self.wake_served(HandOn::Nothing);
-        }
-        Ok(())
     }
 }
 

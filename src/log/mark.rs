@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::place::Place;
-use super::shared::{Core, Shared};
 use crate::disk::{Access, DiskFile, read_exact_at, write_all_at};
 use crate::format::history::History;
 use crate::format::mark::{FILE_NAME, Mark, SLOT, SLOT_LEN, SLOTS};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{DamageCause, Error, Result, is_the_mediums};
-use crate::words::types::{Incarnation, Lsn};
+use crate::words::sync::Mutex;
+use crate::words::types::{Incarnation, LogId, Lsn};
 
 /// The log is at rest when its durable LSN has not moved for this long. The flusher looks once in that time, so the
 /// mark comes one to two of them after the last flush.
@@ -37,91 +37,81 @@ pub(crate) enum Arming {
     Over,
 }
 
-/// MARK as the open incarnation writes it.
+/// What the flusher is to do about the mark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Look {
+    Never,
+    /// Look again at that time.
+    At(Moment),
+    /// The log is at rest: have the mark written.
+    Write,
+}
+
+impl Arming {
+    /// The durable LSN has moved; whether the flusher is to be told.
+    pub(super) fn arm(&mut self) -> bool {
+        let is_new = *self == Arming::Idle;
+        if is_new {
+            *self = Arming::Armed;
+        }
+        is_new
+    }
+
+    /// The flusher looks, and finds this durable LSN.
+    pub(super) fn watch(&mut self, durable: u64) -> Look {
+        let now = clock::now();
+        match *self {
+            Arming::Watching { at, .. } if now < at => Look::At(at),
+            Arming::Watching { seen, .. } if seen == durable => {
+                *self = Arming::Underway;
+                Look::Write
+            }
+            Arming::Armed | Arming::Watching { .. } => {
+                let at = now.after(REST);
+                *self = Arming::Watching { at, seen: durable };
+                Look::At(at)
+            }
+            Arming::Idle | Arming::Underway | Arming::Over => Look::Never,
+        }
+    }
+}
+
+/// MARK as the open incarnation writes it. Held during I/O on it, by the one thread that does any.
+#[derive(Debug, Default)]
+pub(super) struct Marker {
+    file: Mutex<Option<MarkFile>>,
+}
+
 #[derive(Debug)]
-pub(crate) struct MarkFile {
+struct MarkFile {
     file: Arc<dyn DiskFile>,
     last: Mark,
 }
 
-impl Shared {
+impl Marker {
     /// Replaces MARK by an empty one, for an incarnation that is about to begin. That of the last incarnation has done
     /// its work: HISTORY has its end. The name becomes durable with the HISTORY that lists the incarnation. Nobody
     /// relies on the file, so that a failure costs nothing but the marks.
-    pub(crate) fn begin_marks(&self, incarnation: Incarnation, begin: Lsn) {
-        match self.place.create(&self.place.path(FILE_NAME)) {
-            Ok(file) => {
-                let last = Mark { log_id: self.incarnations.log_id(), incarnation, count: 0, durable: begin };
-                *self.mark.lock() = Some(MarkFile { file, last });
-            }
-            Err(_) => self.stats.mark_failed(),
-        }
+    pub(super) fn begin(&self, place: &Place, log_id: LogId, incarnation: Incarnation, begin: Lsn) -> io::Result<()> {
+        let file = place.create(&place.path(FILE_NAME))?;
+        let last = Mark { log_id, incarnation, count: 0, durable: begin };
+        *self.file.lock() = Some(MarkFile { file, last });
+        Ok(())
     }
 
-    /// Called with the append lock when the durable LSN has moved: one comparison, and at most once in [`REST`] a
-    /// notification.
-    pub(crate) fn arm_mark(&self, core: &mut Core) {
-        if core.arming == Arming::Idle {
-            core.arming = Arming::Armed;
-            self.background.notify_one();
-        }
-    }
-
-    /// For the flusher: when to look again, or `None` if the mark needs nothing. Asks for the mark if the log is at rest.
-    pub(crate) fn watch_mark(&self, core: &mut Core) -> Option<Moment> {
-        let now = clock::now();
-        let durable = self.positions.durable();
-        match core.arming {
-            Arming::Watching { at, .. } if now < at => return Some(at),
-            Arming::Watching { seen, .. } if seen == durable => {
-                core.arming = Arming::Underway;
-                // Not by the flusher itself: an fsync of the mark must not keep a flush waiting that becomes due.
-                self.ask_preparer(super::life::Errand::Mark);
-                return None;
-            }
-            Arming::Armed | Arming::Watching { .. } => {}
-            Arming::Idle | Arming::Underway | Arming::Over => return None,
-        }
-        let at = now.after(REST);
-        core.arming = Arming::Watching { at, seen: durable };
-        Some(at)
-    }
-
-    /// Writes the mark. By the preparing thread.
-    pub(crate) fn write_mark(&self) {
-        let durable = Lsn::new(self.positions.durable());
-        // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
-        if let Err(error) = self.check_segments() {
-            self.note_failure(error);
-            self.tell_if_poisoned();
-        }
-        let stopped = self.core.lock().stopped;
-        let mut mark = self.mark.lock();
-        let Some(MarkFile { file, last }) = mark.as_mut().filter(|_| !stopped) else {
-            self.core.lock().arming = Arming::Over;
-            return;
-        };
+    /// Writes that everything up to `durable` is durable; `None` if there is no file to write to. After a failure there is
+    /// none.
+    pub(super) fn write(&self, durable: Lsn) -> Option<io::Result<()>> {
+        let mut marks = self.file.lock();
+        let MarkFile { file, last } = marks.as_mut()?;
         let next = Mark { count: last.count + 1, durable, ..*last };
         // Never `sync_all`: the file stays fresh to the fail-stop latch, so that its failures are its own.
         let written = write_all_at(&**file, &next.to_bytes(), next.offset()).and_then(|()| file.sync_data());
-        let arming = match written {
-            Ok(()) => {
-                *last = next;
-                self.stats.marked();
-                Arming::Idle
-            }
-            Err(_) => {
-                self.stats.mark_failed();
-                *mark = None;
-                Arming::Over
-            }
-        };
-        drop(mark);
-        let mut core = self.core.lock();
-        core.arming = arming;
-        if self.positions.durable() > durable.get() {
-            self.arm_mark(&mut core);
+        match written {
+            Ok(()) => *last = next,
+            Err(_) => *marks = None,
         }
+        Some(written)
     }
 }
 

@@ -7,18 +7,19 @@
 //
 // | file | what it does |
 // |---|---|
-// | `append` | takes a place in the log order, within the loss budget; what each mode waits for |
+// | `inner` | one open log, put together; the order of its locks |
+// | `append`, `stall` | takes a place in the log order, within the loss budget; why there is none yet |
 // | `buffer` | frames that have their place and are not yet in a file |
-// | `flush` | the one path to written and durable; group commit |
+// | `flush` | the one path to written and durable; what each mode waits for; group commit |
 // | `gather` | for whom a leader waits before it flushes, and how long: measured |
-// | `background` | the flusher for those who do not wait |
 // | `mark` | proof, outside the segments, of how far a log at rest is durable |
 // | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
 // | `receipt`, `callbacks`, `outcome` | how a commit's durability is learned, now and for ever |
-// | `life`, `incarnations` | begin and end of an incarnation; HISTORY and the list of segments |
+// | `life`, `close`, `incarnations` | begin and end of an incarnation; HISTORY and the list of segments |
+// | `threads` | the background threads, and what the preparing one is asked for |
 // | `retain`, `pins` | giving up old records; what keeps them |
 // | `segment`, `place` | the files of an incarnation, the directory |
-// | `poison` | fail-stop |
+// | `failure` | fail-stop, and the alarm that wakes those who wait |
 // | `scan` | reading: scans and tails |
 // | `record_end` | whether a position that a caller brings along is one of this log's history |
 // | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
@@ -35,29 +36,30 @@ use std::time::Duration;
 use crate::disk::{self, Claim, Disk, IoBackend, OsDisk};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
-use crate::words::error::{Error, Result};
+use crate::words::error::Result;
 use crate::words::options::{Settings, setters};
 use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
 
 mod append;
-mod background;
 pub(crate) mod budget;
 mod buffer;
 mod callbacks;
+mod close;
 mod directory;
+pub(crate) mod failure;
 mod flush;
 mod gather;
 mod incarnations;
+mod inner;
 #[cfg(feature = "unstable")]
 pub(crate) mod inspect;
 mod life;
 pub(crate) mod mark;
 mod open;
 mod outcome;
-mod pace;
+pub(crate) mod pace;
 mod pins;
 mod place;
-pub(crate) mod poison;
 mod positions;
 mod reader;
 pub(crate) mod receipt;
@@ -69,26 +71,29 @@ pub(crate) mod salvage;
 mod scan;
 pub(crate) mod scrub;
 mod segment;
-mod shared;
+mod stall;
 pub(crate) mod stats;
+mod threads;
 mod waiters;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use append::{NoRoom, Patience};
+pub(crate) use append::refuse_waiting_mode;
 pub(crate) use buffer::Prepared;
 pub(crate) use directory::{UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
+pub(crate) use failure::Refused;
 pub(crate) use flush::LoneFlush;
-pub(crate) use shared::Shared;
+pub(crate) use inner::LogInner;
+pub(crate) use stall::{Stall, WaitLimit};
 
 pub(crate) use budget::AtRisk;
+pub(crate) use failure::Poisoned;
 pub(crate) use open::verify;
-pub(crate) use pace::Paced;
-pub(crate) use poison::Poisoned;
+pub(crate) use pace::{Paced, ScrubOptions};
 pub(crate) use receipt::Receipt;
 pub(crate) use recover::Recovery;
-pub(crate) use scrub::{Scrub, ScrubOptions};
+pub(crate) use scrub::Scrub;
 pub(crate) use stats::Stats;
 
 pub use pins::Pin;
@@ -164,16 +169,16 @@ pub struct Log {
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared().fmt(f)
+        self.inner().fmt(f)
     }
 }
 
 /// Closes the log when the last clone is dropped.
 #[derive(Debug)]
-pub(crate) struct Handle(Arc<Shared>);
+pub(crate) struct Handle(Arc<LogInner>);
 
 impl Handle {
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn log(&self) -> &Arc<LogInner> {
         &self.0
     }
 }
@@ -210,8 +215,8 @@ impl Log {
         open::verify(&OsDisk, dir.as_ref(), &mut |_, _| Ok(()))
     }
 
-    fn shared(&self) -> &Arc<Shared> {
-        self.handle.shared()
+    fn inner(&self) -> &Arc<LogInner> {
+        self.handle.log()
     }
 
     /// Appends a record and waits for what `mode` promises.
@@ -223,7 +228,7 @@ impl Log {
     /// this call, [`ErrorKind::Closed`], [`ErrorKind::Forked`]. In doubt: [`ErrorKind::Indeterminate`], with a token, if a
     /// write or fsync failed while the record was in flight. This list is complete.
     pub fn append(&self, payload: &[u8], mode: CommitMode) -> Result<Receipt> {
-        self.append_within(payload, mode, Patience::Forever)
+        self.append_within(payload, mode, WaitLimit::Forever)
     }
 
     /// [`Log::append`], but waits for at most `time`, for room and for durability together.
@@ -232,7 +237,7 @@ impl Log {
     /// [`ErrorKind::TimedOut`]: with a token if the record has its place and only its durability is pending, without
     /// one if nothing was done. Otherwise as [`Log::append`].
     pub fn append_timeout(&self, payload: &[u8], mode: CommitMode, time: Duration) -> Result<Receipt> {
-        self.append_within(payload, mode, Patience::lasting(time))
+        self.append_within(payload, mode, WaitLimit::lasting(time))
     }
 
     /// [`Log::append`] that never waits for the device: not for room, not for a segment, not for an fsync.
@@ -241,29 +246,22 @@ impl Log {
     /// [`ErrorKind::WouldBlock`] if it would have to wait, [`ErrorKind::InvalidInput`] in mode `Sync`, which means
     /// waiting. Otherwise as [`Log::append`].
     pub fn try_append(&self, payload: &[u8], mode: CommitMode) -> Result<Receipt> {
-        if mode == CommitMode::Sync {
-            return Err(Error::invalid_input("Sync waits for the device: use Async and ask the receipt"));
-        }
-        self.append_within(payload, mode, Patience::Never)
+        append::refuse_waiting_mode(mode)?;
+        self.append_within(payload, mode, WaitLimit::Never)
     }
 
-    fn append_within(&self, payload: &[u8], mode: CommitMode, patience: Patience) -> Result<Receipt> {
-        let shared = self.shared();
-        shared.check_process()?;
-        let limit = shared.settings.max_transaction_bytes;
-        if payload.len() as u64 > limit {
-            let message = format!("a record of {} bytes is over max_transaction_bytes ({limit})", payload.len());
-            return Err(Error::invalid_input(message));
-        }
-        let record = Prepared::new(payload);
+    fn append_within(&self, payload: &[u8], mode: CommitMode, limit: WaitLimit) -> Result<Receipt> {
+        let log = self.inner();
+        log.check_process()?;
+        let record = log.prepare(payload)?;
         let lsn = loop {
-            match shared.try_place(&record, mode)? {
+            match log.reserve(&record, mode).map_err(|refused| refused.raise(&**log))? {
                 Ok(lsn) => break lsn,
-                Err(missing) => shared.wait_for_room(missing, &record, patience)?,
+                Err(stall) => log.wait_for_room(stall, &record, limit)?,
             }
         };
-        shared.fulfil(lsn, mode, patience)?;
-        Ok(Receipt::new(shared, lsn))
+        log.wait_for_mode(lsn, mode, limit)?;
+        Ok(Receipt::new(log, lsn))
     }
 
     /// Makes everything appended so far durable.
@@ -271,9 +269,9 @@ impl Log {
     /// # Errors
     /// [`ErrorKind::Indeterminate`] if a write or fsync failed.
     pub fn flush(&self) -> Result<Lsn> {
-        self.shared().check_process()?;
-        let target = self.shared().positions.appended();
-        self.shared().flush_to(target)?;
+        self.inner().check_process()?;
+        let target = self.inner().positions().appended();
+        self.inner().flush_to(target)?;
         Ok(Lsn::new(target))
     }
 
@@ -283,23 +281,23 @@ impl Log {
     /// [`ErrorKind::InvalidInput`] if `position` was not handed out yet, or is no position of this log's history: see
     /// [`Position`]. Below what was retired it cannot be told, and is durable. Otherwise as [`Log::flush`].
     pub fn flush_to(&self, position: impl Into<Position>) -> Result<()> {
-        self.shared().check_process()?;
-        self.shared().flush_to_position(position.into())
+        self.inner().check_process()?;
+        self.inner().flush_to_position(position.into())
     }
 
     /// The end of the last record accepted.
     pub fn appended_lsn(&self) -> Lsn {
-        Lsn::new(self.shared().positions.appended())
+        Lsn::new(self.inner().positions().appended())
     }
 
     /// Everything up to here survives the death of the process.
     pub fn written_lsn(&self) -> Lsn {
-        Lsn::new(self.shared().positions.written())
+        Lsn::new(self.inner().positions().written())
     }
 
     /// Everything up to here survives power loss.
     pub fn durable_lsn(&self) -> Lsn {
-        self.shared().durable()
+        self.inner().durable()
     }
 
     /// The records after `after` that are durable now, in order; after [`Lsn::ZERO`], those that were not retired.
@@ -311,8 +309,8 @@ impl Log {
     /// position of this log's history: see [`Position`]. If it lies above the written LSN the log buffer is written first,
     /// as for a `Written` commit, with its errors.
     pub fn scan(&self, after: impl Into<Position>) -> Result<Scan> {
-        self.shared().check_process()?;
-        Scan::new(self.shared(), after.into())
+        self.inner().check_process()?;
+        Scan::new(self.inner(), after.into())
     }
 
     /// Follows the log from `after` on: each record as soon as it is durable.
@@ -320,8 +318,8 @@ impl Log {
     /// # Errors
     /// As [`Log::scan`].
     pub fn tail(&self, after: impl Into<Position>) -> Result<Tail> {
-        self.shared().check_process()?;
-        Tail::new(self.shared(), after.into())
+        self.inner().check_process()?;
+        Tail::new(self.inner(), after.into())
     }
 
     /// Keeps all records after `position` from being retired until the pin is dropped: for a backup, a checkpoint, or a
@@ -330,12 +328,12 @@ impl Log {
     /// # Errors
     /// As [`Log::scan`].
     pub fn pin(&self, position: impl Into<Position>) -> Result<Pin> {
-        self.shared().pin(position.into())
+        self.inner().pin(position.into())
     }
 
     /// The position up to where records were retired: [`Lsn::ZERO`] if none was.
     pub fn oldest_lsn(&self) -> Lsn {
-        self.shared().incarnations.oldest()
+        self.inner().incarnations().oldest()
     }
 
     /// Gives up records at or below `up_to`, where a durable record ends, and removes segments that hold no others. It goes
@@ -350,7 +348,7 @@ impl Log {
     /// [`ErrorKind::Io`] if the operating system refuses, which can be tried again: segments that are retired and cannot
     /// be removed go with the next open. [`ErrorKind::Poisoned`].
     pub fn retire(&self, up_to: impl Into<Position>) -> Result<()> {
-        self.shared().retire(up_to.into())
+        self.inner().retire(up_to.into())
     }
 
     /// What became of the record that `token` names, after any number of crashes. Nothing is read for an answer, so a
@@ -359,7 +357,7 @@ impl Log {
     /// # Errors
     /// [`ErrorKind::Forked`] only.
     pub fn outcome(&self, token: &Token) -> Result<Outcome> {
-        self.shared().outcome(token)
+        self.inner().outcome(token)
     }
 
     /// Forgets how incarnations with a number below `incarnation` ended, as far as all of their segments are
@@ -369,7 +367,7 @@ impl Log {
     /// # Errors
     /// I/O errors.
     pub fn prune_history(&self, incarnation: u64) -> Result<()> {
-        self.shared().prune_history(incarnation)
+        self.inner().prune_history(incarnation)
     }
 
     /// Begins to read and check, on a thread of its own, everything that is durable now.
@@ -377,44 +375,44 @@ impl Log {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
     pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
-        self.shared().scrub(options)
+        self.inner().scrub(options)
     }
 
     /// The log's random identity.
     pub fn id(&self) -> LogId {
-        self.shared().log_id()
+        self.inner().log_id()
     }
 
     /// What a crash right now could take.
     pub fn at_risk(&self) -> AtRisk {
-        self.shared().at_risk()
+        self.inner().at_risk()
     }
 
     /// What this log has done since it was opened.
     pub fn stats(&self) -> Stats {
-        self.shared().read_stats()
+        self.inner().stats()
     }
 
     /// How records reach their files, and if io_uring was asked for and is not used, why.
     pub fn io(&self) -> IoBackend {
-        self.shared().io()
+        self.inner().io()
     }
 
     /// The account of opening it.
     pub fn recovery(&self) -> &Recovery {
-        &self.shared().report
+        self.inner().report()
     }
 
     /// Why the log takes no more appends, if a write or fsync failed.
     pub fn poisoned(&self) -> Option<&Poisoned> {
-        self.shared().poisoned()
+        self.inner().poisoned()
     }
 
     /// The background flusher, for a model that runs it on a thread of its own; returns once the log is closed.
     #[cfg(loom)]
     #[doc(hidden)]
     pub fn run_flusher(&self) {
-        self.shared().run_flusher();
+        self.inner().flusher.run();
     }
 
     /// Flushes, ends the incarnation cleanly and releases the lock, for all clones; then waits until every callback of
@@ -426,6 +424,6 @@ impl Log {
     /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
     /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
     pub fn close(&self) -> Result<()> {
-        self.shared().close_and_drain()
+        self.inner().close_and_drain()
     }
 }

@@ -4,17 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::budget::Ledger;
-use super::buffer::{Buffer, Tail};
+use super::append::Appender;
 use super::directory::{Directory, read_history};
 use super::incarnations::Incarnations;
-use super::mark::{Arming, Slots};
-use super::pins::Retention;
+use super::inner::LogInner;
+use super::mark::Slots;
 use super::place::Place;
-use super::positions::Positions;
 use super::recover::{self, Recovery, Verdicts, Visitor};
 use super::repair;
-use super::shared::{Core, Shared};
 use crate::disk::{Claim, Dir, DirHandle, Disk, IoBackend, Made, no_database};
 use crate::format::history::History;
 use crate::words::clock;
@@ -22,11 +19,10 @@ use crate::words::entropy;
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::process;
-use crate::words::sync::{AtomicU64, Condvar, Mutex, OnceLock};
 use crate::words::types::LogId;
 
 /// Opens the log in a directory that is claimed, showing every record to `visit`, in order.
-pub(crate) fn open(claim: Claim<'_>, settings: Settings, visit: &mut Visitor<'_>) -> Result<Arc<Shared>> {
+pub(crate) fn open(claim: Claim<'_>, settings: Settings, visit: &mut Visitor<'_>) -> Result<Arc<LogInner>> {
     process::watch_forks();
     let started = clock::now();
     let Claim { handle, made } = claim;
@@ -94,41 +90,11 @@ fn new_log(place: &Place) -> Result<Directory> {
     Ok(Directory { history, mark, segments: Default::default(), leftovers: Vec::new(), temporary: Vec::new() })
 }
 
-fn share(place: Place, mut settings: Settings, verdicts: Verdicts) -> Arc<Shared> {
+fn share(place: Place, mut settings: Settings, verdicts: Verdicts) -> Arc<LogInner> {
     let Verdicts { history, catalogue, report, .. } = verdicts;
     // Without it two calls are the better way: the device can be told to begin between them.
     let refused = matches!(place.disk().io(), IoBackend::Calls { why: Some(_) });
     settings.io_uring &= !refused;
-    Arc::new_cyclic(|me| Shared {
-        me: me.clone(),
-        place,
-        positions: Positions::at(report.recovered_to),
-        core: Mutex::new(Core {
-            buffer: Buffer::default(),
-            tail: Tail::default(),
-            ledger: Ledger::new(settings.loss_budget),
-            due: None,
-            stopped: false,
-            preparing: false,
-            prepare_error: None,
-            arming: Arming::default(),
-            prepared: 0,
-        }),
-        settings,
-        report,
-        retention: Arc::new(Retention::new(history.oldest)),
-        incarnations: Incarnations::new(history, catalogue),
-        writer: Mutex::default(),
-        sync: Mutex::default(),
-        threads: Mutex::default(),
-        mark: Mutex::default(),
-        room: Condvar::new(),
-        background: Condvar::new(),
-        callbacks: Default::default(),
-        poison: OnceLock::new(),
-        stats: Default::default(),
-        asked: AtomicU64::new(0),
-        closing: Mutex::default(),
-        generation: process::generation(),
-    })
+    let appender = Appender::new(settings, Incarnations::new(history, catalogue), report.recovered_to);
+    LogInner::new(place, appender, report)
 }

@@ -1,49 +1,45 @@
 //! What became of a commit: the answer to a token, for ever.
 
+use super::inner::LogInner;
 use super::record_end::first_end;
-use super::shared::Shared;
 use crate::format::WORD;
 use crate::format::history::History;
 use crate::words::error::Result;
 use crate::words::plant::planted;
 use crate::words::types::{Lsn, Outcome, Token};
 
-impl Shared {
+impl LogInner {
     /// What became of the commit that `token` names (promise 4).
     pub(crate) fn outcome(&self, token: &Token) -> Result<Outcome> {
         self.check_process()?;
-        if token.log_id != self.incarnations.log_id() {
+        if token.log_id != self.incarnations().log_id() {
             return Ok(Outcome::Foreign);
         }
         if token.lsn == Lsn::ZERO {
             // What a transaction that read an empty log, and wrote nothing, was given.
             return Ok(if token.incarnation.number == 0 { Outcome::Durable } else { Outcome::Invalid });
         }
-        if self.incarnations.current() == Some(token.incarnation) {
-            return Ok(self.outcome_in_this_life(token.lsn.get(), self.incarnations.begin()));
+        if self.incarnations().current() == Some(token.incarnation) {
+            return Ok(self.outcome_in_this_life(token.lsn.get(), self.incarnations().begin()));
         }
-        Ok(self.incarnations.look(|known| outcome_in_history(&known.history, token)))
+        Ok(self.incarnations().look(|known| outcome_in_history(&known.history, token)))
     }
 
     fn outcome_in_this_life(&self, lsn: u64, begin: u64) -> Outcome {
         // In this order: what is not appended when asked may be durable a moment later.
-        let durable = self.positions.durable();
+        let durable = self.positions().durable();
         let poisoned = self.poisoned().is_some();
         if !may_end_there(lsn, begin) {
             Outcome::Invalid
         } else if lsn <= durable {
             Outcome::Durable
-        } else if lsn > self.positions.appended() {
+        } else if lsn > self.positions().appended() {
             Outcome::Invalid
         } else if poisoned {
             Outcome::Indeterminate
         } else {
             Outcome::Pending
         }
-    }
-
-    pub(crate) fn durable(&self) -> Lsn {
-        Lsn::new(self.positions.durable())
     }
 }
 

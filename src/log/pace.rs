@@ -5,11 +5,33 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::scrub::ScrubOptions;
 use crate::disk::{Access, DiskFile, DiskLock, FileStatus, Layer, LockMode};
 use crate::words::clock::{self, Moment};
 use crate::words::error::{Error, Result};
 use crate::words::sync::{Condvar, Mutex};
+
+/// How fast a log is read through, by a scrub or a `verify` that must leave the disk to others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ScrubOptions {
+    /// How many bytes of log are read in a second, on average; up to 1 MiB at once. Default 16 MiB.
+    pub bytes_per_second: u64,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> Self {
+        ScrubOptions { bytes_per_second: 16 << 20 }
+    }
+}
+
+impl ScrubOptions {
+    /// Sets the rate.
+    #[must_use]
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = bytes;
+        self
+    }
+}
 
 /// How long to wait for what was read.
 #[derive(Debug)]

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::flush::Waited;
+use super::inner::LogInner;
 use super::record_end::RecordEnd;
-use super::shared::Shared;
-use super::waiters::{Waiter, WaiterId};
+use super::waiters::{Waited, WaiterId};
 use crate::words::clock;
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::plant::planted;
@@ -41,7 +40,7 @@ use crate::words::types::{Lsn, Token};
 /// # Ok(()) }
 /// ```
 pub struct Receipt {
-    shared: Arc<Shared>,
+    log: Arc<LogInner>,
     lsn: Lsn,
     token: Token,
     /// Set while a task waits.
@@ -49,8 +48,8 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    pub(crate) fn new(shared: &Arc<Shared>, lsn: Lsn) -> Self {
-        Receipt { shared: Arc::clone(shared), lsn, token: shared.incarnations.token(lsn), waiting: None }
+    pub(crate) fn new(log: &Arc<LogInner>, lsn: Lsn) -> Self {
+        Receipt { log: Arc::clone(log), lsn, token: log.token(lsn), waiting: None }
     }
 
     /// The commit's position.
@@ -71,9 +70,9 @@ impl Receipt {
     /// Whether the commit is durable by now.
     pub fn is_durable(&self) -> bool {
         if planted!("receipt-at-write") {
-            return self.shared.positions.written() >= self.lsn.get();
+            return self.log.positions().written() >= self.lsn.get();
         }
-        self.shared.positions.durable() >= self.lsn.get()
+        self.log.positions().durable() >= self.lsn.get()
     }
 
     /// Waits until the commit is durable, flushing it if nobody else does.
@@ -81,8 +80,8 @@ impl Receipt {
     /// # Errors
     /// [`ErrorKind::Indeterminate`] if a write or fsync failed while the commit was in flight.
     pub fn wait(&self) -> Result<()> {
-        self.shared.check_process()?;
-        self.shared.flush_to(self.lsn.get())
+        self.log.check_process()?;
+        self.log.flusher.flush_to(self.lsn.get())
     }
 
     /// Waits for at most `time`, also while the device stalls: the background flusher issues the flush.
@@ -90,9 +89,9 @@ impl Receipt {
     /// # Errors
     /// [`ErrorKind::TimedOut`] if the commit is not durable by then; otherwise as [`Receipt::wait`].
     pub fn wait_timeout(&self, time: Duration) -> Result<()> {
-        self.shared.check_process()?;
+        self.log.check_process()?;
         let deadline = clock::now().after(time);
-        match self.shared.flush_until(self.lsn.get(), deadline)? {
+        match self.log.flusher.flush_until(self.lsn.get(), deadline)? {
             Waited::Reached => Ok(()),
             Waited::TimedOut => {
                 let message = format!("the commit at LSN {} is not durable yet", self.lsn);
@@ -113,8 +112,8 @@ impl Receipt {
     /// # Errors
     /// If the callback thread cannot be started.
     pub fn on_durable(&self, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
-        self.shared.check_process()?;
-        self.shared.watch(self.lsn.get(), Box::new(callback))
+        self.log.check_process()?;
+        self.log.call_back(self.lsn.get(), Box::new(callback))
     }
 }
 
@@ -122,51 +121,23 @@ impl Future for Receipt {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let Receipt { shared, lsn, waiting, .. } = &mut *self;
-        let lsn = lsn.get();
-        shared.check_process()?;
-        if shared.positions.durable() >= lsn {
-            // Its waker may still be with the waiters: whoever has moved the durable LSN is about to take it.
-            *waiting = None;
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(id) = *waiting
-            && let Some(Waiter::Task(waker)) = shared.sync.lock().waiters.get(id)
-            && waker.will_wake(context.waker())
-        {
-            return Poll::Pending;
-        }
-        // Cloned before the lock is taken, and what it replaces dropped after: both are a user's code.
-        let newest = Waiter::Task(context.waker().clone());
-        let _replaced = {
-            let mut state = shared.sync.lock();
-            let replaced = waiting.take().and_then(|id| state.waiters.remove(id));
-            // Decided under the lock: whoever moves the durable LSN takes it afterwards to look for waiters.
-            if shared.positions.durable() >= lsn || shared.poisoned().is_some() {
-                drop(state);
-                return Poll::Ready(shared.verdict_on(lsn));
-            }
-            *waiting = Some(state.waiters.add(lsn, newest));
-            replaced
-        };
-        shared.ask_for_flush(lsn);
-        Poll::Pending
+        let Receipt { log, lsn, waiting, .. } = &mut *self;
+        log.check_process()?;
+        log.flusher.poll(lsn.get(), waiting, context.waker())
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(id) = self.waiting.take() {
-            // The waker is dropped after the lock is released: it is a user's code.
-            let waiter = self.shared.sync.lock().waiters.remove(id);
-            drop(waiter);
+            self.log.flusher.forget(id);
         }
     }
 }
 
 impl Clone for Receipt {
     fn clone(&self) -> Self {
-        Receipt { shared: Arc::clone(&self.shared), lsn: self.lsn, token: self.token, waiting: None }
+        Receipt { log: Arc::clone(&self.log), lsn: self.lsn, token: self.token, waiting: None }
     }
 }
 

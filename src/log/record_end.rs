@@ -11,8 +11,8 @@
 //! one before a damaged frame, costs so much.
 
 use super::incarnations::Known;
+use super::inner::LogInner;
 use super::reader::{FrameReader, SegmentInfo};
-use super::shared::Shared;
 use crate::format::WORD;
 use crate::format::frame::FRAME_HEADER;
 use crate::format::verdict::FrameState;
@@ -75,12 +75,12 @@ impl From<Token> for Position {
     }
 }
 
-impl Shared {
+impl LogInner {
     /// Where to read on from `position`: an end of a record that is not retired, or `oldest`.
     pub(crate) fn resolve(&self, position: Position) -> Result<Lsn> {
         let lsn = self.lsn_of(position)?;
         let retired = || {
-            let oldest = self.incarnations.oldest();
+            let oldest = self.incarnations().oldest();
             if lsn < oldest && lsn != Lsn::ZERO { Err(retired(oldest, lsn)) } else { Ok(oldest) }
         };
         if lsn == Lsn::ZERO {
@@ -93,12 +93,12 @@ impl Shared {
         if found? { Ok(lsn) } else { Err(no_record_end(lsn)) }
     }
 
-    /// [`Shared::flush_to`] for a position that a caller brings along.
+    /// [`LogInner::flush_to`] for a position that a caller brings along.
     pub(crate) fn flush_to_position(&self, position: Position) -> Result<()> {
         let lsn = self.lsn_of(position)?;
         self.flush_to(lsn.get())?;
         // What was retired was durable.
-        if lsn <= self.incarnations.oldest() {
+        if lsn <= self.incarnations().oldest() {
             return Ok(());
         }
         match self.proves_end(position, lsn) {
@@ -114,14 +114,14 @@ impl Shared {
             Position::Lsn(lsn) => lsn,
             Position::Token(token) | Position::End(RecordEnd(token)) => match self.outcome(&token)? {
                 Outcome::Durable | Outcome::Pending | Outcome::Indeterminate => token.lsn,
-                Outcome::Pruned => return Err(retired(self.incarnations.oldest(), token.lsn)),
+                Outcome::Pruned => return Err(retired(self.incarnations().oldest(), token.lsn)),
                 outcome => {
                     let message = format!("the token {token} is {outcome:?} here: no record of this log is its own");
                     return Err(Error::invalid_input(message));
                 }
             },
         };
-        let appended = self.positions.appended();
+        let appended = self.positions().appended();
         if lsn.get() > appended {
             let message = format!("LSN {lsn} was not handed out yet: the log ends at {}", Lsn::new(appended));
             return Err(Error::invalid_input(message));
@@ -139,18 +139,18 @@ impl Shared {
 
     /// Whether a record ends at `lsn`, which is above `oldest` and was appended. Has it written if it is not.
     fn ends_record(&self, lsn: u64) -> Result<bool> {
-        let marks = [self.positions.durable(), self.positions.written(), self.positions.appended()];
+        let marks = [self.positions().durable(), self.positions().written(), self.positions().appended()];
         if marks.contains(&lsn) {
             return Ok(true);
         }
         if !lsn.is_multiple_of(WORD) {
             return Ok(false);
         }
-        self.write_to(lsn)?;
-        if self.incarnations.look(|known| known.history.oldest.get() == lsn || ends_life(known, lsn)) {
+        self.flusher.write_to(lsn)?;
+        if self.incarnations().look(|known| known.history.oldest.get() == lsn || ends_life(known, lsn)) {
             return Ok(true);
         }
-        let Some((info, next)) = self.incarnations.look(|known| segment_with(known, lsn)) else { return Ok(false) };
+        let Some((info, next)) = self.incarnations().look(|known| segment_with(known, lsn)) else { return Ok(false) };
         let found = self.next_frame_proves(&info, next.as_ref(), lsn);
         match found.map_err(|error| Error::unreadable(&info.path, Lsn::new(lsn), error))? {
             Some(proven) => Ok(proven),

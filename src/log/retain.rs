@@ -4,16 +4,17 @@
 //! crash leaves of those the next open removes. The list changes under a lock without I/O; HISTORY is replaced, files are
 //! removed and the directory is synced with no lock held that a commit of a begun incarnation needs.
 
+use super::failure::Refused;
+use super::inner::LogInner;
 use super::pins::{Pin, Retiring};
 use super::reader::SegmentInfo;
 use super::record_end::{Position, no_record_end, retired};
-use super::shared::Shared;
 use crate::disk::Access;
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
-impl Shared {
+impl LogInner {
     /// Keeps the records after `position` until the pin is dropped.
     pub(crate) fn pin(&self, position: Position) -> Result<Pin> {
         self.check_process()?;
@@ -25,31 +26,30 @@ impl Shared {
     pub(crate) fn retire(&self, up_to: Position) -> Result<()> {
         self.check_process()?;
         let lsn = self.lsn_of(up_to)?;
-        if lsn.get() > self.positions.durable() {
+        if lsn.get() > self.positions().durable() {
             let message = format!("cannot retire up to {lsn}: the log is durable up to {} only", self.durable());
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        if lsn <= self.incarnations.oldest() {
+        if lsn <= self.incarnations().oldest() {
             return Ok(());
         }
         // If `oldest` fell inside a record, recovery would find its remaining frames without their beginning, and would
         // refuse the log.
         let ends_record = self.proves_end(up_to, lsn);
-        if lsn <= self.incarnations.oldest() {
+        if lsn <= self.incarnations().oldest() {
             // Retired by another call meanwhile, which may have removed what this one read.
             return Ok(());
         }
         if !ends_record? {
             return Err(no_record_end(lsn));
         }
-        let result = self.retire_alone(&self.retention.retire(), lsn);
-        self.tell_if_poisoned();
-        result
+        let retired = self.retire_alone(&self.retention.retire(), lsn);
+        retired.map_err(|refused| refused.raise(self))
     }
 
-    fn retire_alone(&self, right: &Retiring<'_>, up_to: Lsn) -> Result<()> {
+    fn retire_alone(&self, right: &Retiring<'_>, up_to: Lsn) -> std::result::Result<(), Refused> {
         let up_to = right.announce(up_to);
-        let gone = self.note_retired(up_to).inspect_err(|_| right.withdraw(self.incarnations.oldest()))?;
+        let gone = self.note_retired(up_to).inspect_err(|_| right.withdraw(self.incarnations().oldest()))?;
         let mut removed = Ok(());
         for info in &gone {
             if planted!("race-recycled-under-a-reader") {
@@ -61,12 +61,12 @@ impl Shared {
         if !gone.is_empty() {
             self.place.sync_dir().map_err(|error| self.note_failure(error))?;
         }
-        removed
+        Ok(removed?)
     }
 
     /// Makes `up_to` the oldest position, durably; returns the segments that are no longer part of the log.
-    fn note_retired(&self, up_to: Lsn) -> Result<Vec<SegmentInfo>> {
-        let mut replacing = self.incarnations.replace();
+    fn note_retired(&self, up_to: Lsn) -> std::result::Result<Vec<SegmentInfo>, Refused> {
+        let mut replacing = self.incarnations().replace();
         let mut history = replacing.history();
         if up_to <= history.oldest {
             return Ok(Vec::new());
@@ -84,13 +84,11 @@ impl Shared {
     /// Forgets how incarnations below `number` ended; tokens of theirs are answered `Pruned` from then on.
     pub(crate) fn prune_history(&self, number: u64) -> Result<()> {
         self.check_process()?;
-        let pruned = self.prune(number);
-        self.tell_if_poisoned();
-        pruned
+        self.prune(number).map_err(|refused| refused.raise(self))
     }
 
-    fn prune(&self, number: u64) -> Result<()> {
-        let mut replacing = self.incarnations.replace();
+    fn prune(&self, number: u64) -> std::result::Result<(), Refused> {
+        let mut replacing = self.incarnations().replace();
         let mut history = replacing.history();
         let oldest = history.oldest;
         let prunable = history
@@ -108,9 +106,9 @@ impl Shared {
     }
 
     /// Refuses to replace HISTORY if the log is closed or poisoned, or if its files were removed.
-    fn refuse_if_over(&self) -> Result<()> {
-        if self.core.lock().stopped {
-            return Err(self.refusal());
+    fn refuse_if_over(&self) -> std::result::Result<(), Refused> {
+        if self.appender().is_stopped() {
+            return Err(self.refusal().into());
         }
         self.check_segments().map_err(|error| self.note_failure(error))
     }

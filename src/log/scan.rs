@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flush::Waited;
+use super::inner::LogInner;
 use super::reader::{FrameReader, SegmentInfo};
 use super::record_end::{Position, RecordEnd, retired};
-use super::shared::Shared;
+use super::waiters::Waited;
 use crate::format::frame::{Header, Kind};
 use crate::format::verdict::FrameState;
 use crate::words::clock;
@@ -46,7 +46,7 @@ impl fmt::Debug for Record {
 
 /// A position in the records of a log, moving forward.
 pub(crate) struct Cursor {
-    shared: Arc<Shared>,
+    log: Arc<LogInner>,
     /// End of the last record passed.
     position: u64,
     open: Option<(SegmentInfo, FrameReader)>,
@@ -55,9 +55,9 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    pub(crate) fn new(shared: &Arc<Shared>, after: Position) -> Result<Self> {
-        let position = shared.resolve(after)?.get();
-        Ok(Cursor { shared: Arc::clone(shared), position, open: None, failed: None })
+    pub(crate) fn new(log: &Arc<LogInner>, after: Position) -> Result<Self> {
+        let position = log.resolve(after)?.get();
+        Ok(Cursor { log: Arc::clone(log), position, open: None, failed: None })
     }
 
     /// The next record that ends at or below `bound`. An error ends the cursor: it never skips what it cannot read. Only
@@ -112,7 +112,7 @@ impl Cursor {
             };
             let lsn = Lsn::new(header.lsn);
             let incarnation = info.header.identity.incarnation;
-            let token = Token { log_id: self.shared.incarnations.log_id(), incarnation, lsn };
+            let token = Token { log_id: self.log.incarnations().log_id(), incarnation, lsn };
             return Ok(Some(Record { lsn, token, payload, end: RecordEnd::of(token) }));
         }
     }
@@ -156,7 +156,7 @@ impl Cursor {
     fn open_next(&mut self, bound: u64) -> Result<bool> {
         let current = self.open.as_ref().map(|(info, _)| info.base());
         let passed = Lsn::new(self.position);
-        let next = self.shared.incarnations.look(|known| {
+        let next = self.log.incarnations().look(|known| {
             let oldest = known.history.oldest;
             // The segments between are gone: to go on behind them would skip records without a word.
             if oldest > passed {
@@ -169,10 +169,10 @@ impl Cursor {
             Ok(known.segments.get(index).cloned())
         })?;
         let Some(info) = next.filter(|info| info.first_frame() < bound) else { return Ok(false) };
-        let sealed = info.end <= self.shared.positions.durable();
+        let sealed = info.end <= self.log.positions().durable();
         let open = || -> std::io::Result<FrameReader> {
-            let mut reader = FrameReader::open(&self.shared.place, &info)?;
-            if sealed && self.shared.settings.mapped_reads {
+            let mut reader = FrameReader::open(&self.log.place, &info)?;
+            if sealed && self.log.settings().mapped_reads {
                 reader.use_mapping()?;
             }
             Ok(reader)
@@ -185,7 +185,7 @@ impl Cursor {
 
     /// Why a segment that was in the catalogue a moment ago cannot be opened.
     fn not_open(&self, info: &SegmentInfo, error: std::io::Error) -> Error {
-        let oldest = self.shared.incarnations.oldest();
+        let oldest = self.log.incarnations().oldest();
         if oldest.get() >= info.end && !planted!("race-retired-is-damage") {
             return retired(oldest, Lsn::new(self.position));
         }
@@ -201,8 +201,8 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn new(shared: &Arc<Shared>, after: Position) -> Result<Self> {
-        Ok(Scan { cursor: Cursor::new(shared, after)?, bound: shared.positions.durable(), is_over: false })
+    pub(crate) fn new(log: &Arc<LogInner>, after: Position) -> Result<Self> {
+        Ok(Scan { cursor: Cursor::new(log, after)?, bound: log.positions().durable(), is_over: false })
     }
 }
 
@@ -229,7 +229,7 @@ impl Iterator for Scan {
 /// Follows the log: the records in order, each as soon as it is durable.
 pub struct Tail {
     cursor: Cursor,
-    shared: Arc<Shared>,
+    log: Arc<LogInner>,
 }
 
 impl fmt::Debug for Tail {
@@ -239,8 +239,8 @@ impl fmt::Debug for Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(shared: &Arc<Shared>, after: Position) -> Result<Self> {
-        Ok(Tail { cursor: Cursor::new(shared, after)?, shared: Arc::clone(shared) })
+    pub(crate) fn new(log: &Arc<LogInner>, after: Position) -> Result<Self> {
+        Ok(Tail { cursor: Cursor::new(log, after)?, log: Arc::clone(log) })
     }
 
     /// The next durable record, waiting for it for at most `time`; `None` if there was none. It makes no flush due.
@@ -249,20 +249,20 @@ impl Tail {
     /// [`ErrorKind::Damaged`] and [`ErrorKind::Retired`], after which every call fails the same way. [`ErrorKind::Io`], after
     /// which the next call tries again. [`ErrorKind::Closed`] and [`ErrorKind::Poisoned`], once everything durable was read.
     pub fn next_timeout(&mut self, time: Duration) -> Result<Option<Record>> {
-        self.shared.check_process()?;
+        self.log.check_process()?;
         let deadline = clock::now().after(time);
         loop {
-            let durable = self.shared.positions.durable();
+            let durable = self.log.positions().durable();
             if let Some(record) = self.cursor.next(durable) {
                 return record.map(Some);
             }
             if let Some(error) = &self.cursor.failed {
                 return Err(error.clone());
             }
-            if self.is_over() && self.shared.positions.durable() == durable {
-                return Err(self.shared.refusal());
+            if self.is_over() && self.log.positions().durable() == durable {
+                return Err(self.log.refusal());
             }
-            match self.shared.watch_to(durable + 1, deadline) {
+            match self.log.flusher.watch_to(durable + 1, deadline) {
                 Ok(Waited::TimedOut) => return Ok(None),
                 // There is more to read, or the log is over: the next round tells.
                 Ok(Waited::Reached) | Err(_) => {}
@@ -272,8 +272,8 @@ impl Tail {
 
     /// Whether nothing will become durable any more. A log that is being closed has a last flush to come.
     fn is_over(&self) -> bool {
-        let positions = &self.shared.positions;
-        let stopped = self.shared.core.lock().stopped;
-        stopped && (self.shared.poisoned().is_some() || positions.durable() >= positions.appended())
+        let positions = self.log.positions();
+        let stopped = self.log.appender().is_stopped();
+        stopped && (self.log.poisoned().is_some() || positions.durable() >= positions.appended())
     }
 }

@@ -4,41 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::directory::{read_history, read_info};
-use super::pace::Pace;
+use super::inner::LogInner;
+use super::pace::{Pace, ScrubOptions};
 use super::reader::{FrameReader, SegmentInfo};
 use super::recover::cause_of;
-use super::shared::Shared;
+use super::threads;
 use crate::format::history::FILE_NAME;
 use crate::format::verdict::FrameState;
 use crate::words::clock;
 use crate::words::error::{Damage, DamageCause, Error, ErrorKind, Result};
-use crate::words::guard::spawn_guarded;
 use crate::words::plant::planted;
 use crate::words::sync::{Condvar, Mutex};
 use crate::words::types::Lsn;
-
-/// How fast a log is read through, by a scrub or a `verify` that must leave the disk to others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct ScrubOptions {
-    /// How many bytes of log are read in a second, on average; up to 1 MiB at once. Default 16 MiB.
-    pub bytes_per_second: u64,
-}
-
-impl Default for ScrubOptions {
-    fn default() -> Self {
-        ScrubOptions { bytes_per_second: 16 << 20 }
-    }
-}
-
-impl ScrubOptions {
-    /// Sets the rate.
-    #[must_use]
-    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
-        self.bytes_per_second = bytes;
-        self
-    }
-}
 
 /// How far a scrub has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -98,7 +75,7 @@ impl Scrub {
 
 /// What the thread that scrubs shares with whoever asks about it.
 #[derive(Debug, Default)]
-pub(crate) struct Task {
+struct Task {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -115,9 +92,14 @@ impl Task {
         self.state.lock().stop = true;
         self.changed.notify_all();
     }
+}
 
-    /// Ends it, and waits until nothing is read any more. Called without any lock.
-    pub(crate) fn end(&self) {
+impl threads::Task for Task {
+    fn has_ended(&self) -> bool {
+        self.state.lock().progress.ended
+    }
+
+    fn end(&self) {
         self.stop();
         let mut state = self.state.lock();
         while !state.progress.ended {
@@ -145,46 +127,35 @@ impl Drop for Ending<'_> {
 /// It was told to stop.
 struct Stop;
 
-impl Shared {
+impl LogInner {
     /// Begins to check everything that is durable now.
     pub(crate) fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
         self.check_process()?;
         let pace = Pace::new(options)?;
-        let me = self.me.upgrade().ok_or_else(|| self.refusal())?;
         let task = Arc::new(Task::default());
-        // Under the lock that a close takes before it stops the threads: it finds this one, or this finds it closed.
-        let mut threads = self.threads.lock();
-        if threads.ended {
-            return Err(self.refusal());
-        }
-        threads.scrubs.retain(|task| !task.state.lock().progress.ended);
-        threads.scrubs.push(Arc::clone(&task));
-        let (work, mourner) = (Arc::clone(&task), Arc::clone(&me));
-        let run = move || {
+        let work = Arc::clone(&task);
+        let run = move |log: &Arc<LogInner>| {
             let mut ending = Ending { task: &work, complete: false };
-            let mut run = Run { shared: &me, task: &work, pace };
+            let mut run = Run { log, task: &work, pace };
             ending.complete = run.everything().is_ok();
         };
-        let died = move |panicked: &_| mourner.poison_by_panic("forelog-scrub", panicked);
-        let started = spawn_guarded("forelog-scrub", run, died);
-        if let Err(error) = started {
-            threads.scrubs.pop();
-            return Err(Error::io("start a scrub of", self.place.dir(), error));
-        }
+        let failed = |error| Error::io("start a scrub of", self.place.dir(), error);
+        let begun = self.threads.begin(task.clone(), || self.start_thread("forelog-scrub", run));
+        begun.ok_or_else(|| self.refusal())?.map_err(failed)?;
         Ok(Scrub { task })
     }
 }
 
 struct Run<'a> {
-    shared: &'a Shared,
+    log: &'a LogInner,
     task: &'a Task,
     pace: Pace,
 }
 
 impl Run<'_> {
     fn everything(&mut self) -> std::result::Result<(), Stop> {
-        let durable = self.shared.positions.durable();
-        let mut segments = self.shared.incarnations.look(|known| known.segments.clone());
+        let durable = self.log.positions().durable();
+        let mut segments = self.log.incarnations().look(|known| known.segments.clone());
         segments.retain(|info| info.first_frame() < info.end.min(durable));
         segments.iter_mut().for_each(|info| info.end = info.end.min(durable));
         let total = segments.iter().map(|info| info.end - info.base()).sum();
@@ -204,10 +175,10 @@ impl Run<'_> {
     }
 
     fn history(&self) {
-        let file = self.shared.place.path(FILE_NAME);
+        let file = self.log.place.path(FILE_NAME);
         // It is replaced by rename, so what is read is one of its versions as a whole.
-        let cause = match read_history(&self.shared.place) {
-            Ok(history) if history.log_id == self.shared.incarnations.log_id() => return,
+        let cause = match read_history(&self.log.place) {
+            Ok(history) if history.log_id == self.log.incarnations().log_id() => return,
             Err(error) if error.kind() == ErrorKind::Io => DamageCause::Unreadable,
             _ => DamageCause::BadHistory,
         };
@@ -216,10 +187,10 @@ impl Run<'_> {
 
     fn segment(&mut self, info: &SegmentInfo) -> std::result::Result<(), Stop> {
         self.pace(info.first_frame() - info.base(), 0)?;
-        let place = &self.shared.place;
+        let place = &self.log.place;
         let header = read_info(place, info.base());
         let reader = FrameReader::open(place, info);
-        if self.shared.incarnations.oldest().get() >= info.end {
+        if self.log.incarnations().oldest().get() >= info.end {
             // Retired meanwhile: what could not be read of it is not missed.
             return self.pace(info.end - info.first_frame(), 0);
         }

@@ -9,6 +9,13 @@ use crate::words::clock::Moment;
 use crate::words::error::Result;
 use crate::words::sync::{self, Condvar, Mutex};
 
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waited {
+    Reached,
+    TimedOut,
+}
+
 /// What a waiting thread is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Signal {

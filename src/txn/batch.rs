@@ -9,8 +9,8 @@ use super::pipeline::{Check, Pipeline};
 use super::writes::{check_alive, check_key, check_value, refused};
 use crate::format::batch::BatchBuilder;
 use crate::index::Tree;
-use crate::log::{Patience, Receipt};
-use crate::words::error::{Error, Result};
+use crate::log::{Receipt, WaitLimit, refuse_waiting_mode};
+use crate::words::error::Result;
 use crate::words::types::{CommitMode, Lsn};
 
 /// Writes that are committed together without having read anything: they never conflict.
@@ -115,7 +115,7 @@ impl WriteBatch {
     /// # Errors
     /// As [`WriteBatch::commit`].
     pub fn commit_with(&self, mode: CommitMode) -> Result<Receipt> {
-        self.commit_within(mode, Patience::Forever)
+        self.commit_within(mode, WaitLimit::Forever)
     }
 
     /// Commits without waiting for the device; the batch stays as it is if that cannot be.
@@ -124,7 +124,7 @@ impl WriteBatch {
     /// As [`Transaction::try_commit_with`](crate::Transaction::try_commit_with).
     pub fn try_commit_with(&self, mode: CommitMode) -> Result<Receipt> {
         refuse_waiting_mode(mode)?;
-        self.commit_within(mode, Patience::Never)
+        self.commit_within(mode, WaitLimit::Never)
     }
 
     /// Commits, waiting for at most `time`.
@@ -132,23 +132,15 @@ impl WriteBatch {
     /// # Errors
     /// As [`Transaction::commit_timeout`](crate::Transaction::commit_timeout).
     pub fn commit_timeout(&self, mode: CommitMode, time: Duration) -> Result<Receipt> {
-        self.commit_within(mode, Patience::lasting(time))
+        self.commit_within(mode, WaitLimit::lasting(time))
     }
 
-    fn commit_within(&self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
+    fn commit_within(&self, mode: CommitMode, limit: WaitLimit) -> Result<Receipt> {
         self.pipeline.check_open()?;
         let batch = self.ops.batch();
         if batch.is_empty() {
             return Ok(self.pipeline.receipt_of_reads(self.pipeline.index_now().visible()));
         }
-        self.pipeline.commit(batch, mode, patience, Check::Keyspaces(&|| self.check_alive()))
+        self.pipeline.commit(batch, mode, limit, Check::Keyspaces(&|| self.check_alive()))
     }
-}
-
-/// A `Sync` commit is a wait for the device, which `try_` excludes.
-pub(super) fn refuse_waiting_mode(mode: CommitMode) -> Result<()> {
-    if mode == CommitMode::Sync {
-        return Err(Error::invalid_input("Sync waits for the device: try Async and ask the receipt"));
-    }
-    Ok(())
 }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::prune::{Prunable, Pruner};
 use crate::format::batch::{Batch, BatchBuilder};
 use crate::index::{Commit, Index};
-use crate::log::{LoneFlush, NoRoom, Patience, Prepared, Receipt, Shared};
+use crate::log::{LogInner, LoneFlush, Prepared, Receipt, Refused, Stall, WaitLimit};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::options::Settings;
 use crate::words::plant::planted;
@@ -37,7 +37,7 @@ pub(crate) struct Pipeline {
     /// Tells the handles of one open engine from those of another.
     pub(crate) id: u64,
     index: Index,
-    pub(crate) log: Arc<Shared>,
+    pub(crate) log: Arc<LogInner>,
     pub(crate) settings: Settings,
     /// Guards the order in which commits take their place, in the log and in the index alike.
     order: Mutex<Order>,
@@ -89,7 +89,7 @@ impl Order {
     }
 
     /// Applies what was left.
-    fn catch_up(&mut self, pipeline: &Pipeline) -> Result<()> {
+    fn catch_up(&mut self, pipeline: &Pipeline) -> std::result::Result<(), Refused> {
         if !self.unapplied.is_empty() {
             if planted!("race-caught-up-before-it-is-visible") {
                 pipeline.is_behind.store(false, Ordering::Release);
@@ -110,17 +110,26 @@ impl Order {
 /// A commit that has its place in the log and is not in the index. If it stays so, by an error or a panic, the log stops:
 /// readers and later commits must not go on as if nothing had happened, nor whoever waits for it be told that it is there.
 struct Unapplied<'a> {
-    log: &'a Shared,
+    log: &'a LogInner,
     is_applied: bool,
 }
 
 impl Drop for Unapplied<'_> {
     fn drop(&mut self) {
         if !self.is_applied {
-            // The error is there already, if it was one. Whoever waits is told by the thread that flushes.
-            self.log.stop(Error::bug("a commit could not be applied to the index"));
+            // The error is there already, if it was one, and its alarm goes up with it.
+            self.log.stop(Error::bug("a commit could not be applied to the index")).left_to_the_flusher();
         }
     }
+}
+
+/// A commit that has its place in the log.
+struct Placed<'a> {
+    lsn: Lsn,
+    /// The flush that was begun for it.
+    flush: Option<LoneFlush<'a>>,
+    /// It could not be applied, which has stopped the log.
+    failed: Option<Refused>,
 }
 
 /// Looks, under the order lock, whether a commit may still take its place.
@@ -133,7 +142,7 @@ pub(crate) enum Check<'a> {
 }
 
 impl Pipeline {
-    pub(crate) fn new(index: Index, log: Arc<Shared>, settings: Settings) -> Self {
+    pub(crate) fn new(index: Index, log: Arc<LogInner>, settings: Settings) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (is_behind, closed) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -159,36 +168,34 @@ impl Pipeline {
         self: &Arc<Self>,
         batch: Batch<'_>,
         mode: CommitMode,
-        patience: Patience,
+        limit: WaitLimit,
         check: Check<'_>,
     ) -> Result<Receipt> {
-        let limit = self.settings.max_transaction_bytes;
-        let payload = batch.bytes();
-        if payload.len() as u64 > limit {
-            let message = format!(
-                "the transaction takes {} bytes and max_transaction_bytes is {limit}: split it, or raise the limit",
-                payload.len()
-            );
-            return Err(Error::invalid_input(message));
-        }
-        let record = Prepared::new(payload);
-        let (lsn, lone) = loop {
-            let placed = self.take_place(&record, &batch, mode, patience, check);
-            match placed.inspect_err(|_| self.log.tell_if_poisoned())? {
+        let record = self.log.prepare(batch.bytes())?;
+        let Placed { lsn, flush, failed } = loop {
+            let placed = self.take_place(&record, &batch, mode, limit, check);
+            match placed.map_err(|refused| refused.raise(&*self.log))? {
                 Ok(placed) => break placed,
-                Err(missing) => self.log.wait_for_room(missing, &record, patience)?,
+                Err(stall) => self.log.wait_for_room(stall, &record, limit)?,
             }
         };
+        if let Some(refused) = failed {
+            // It has its place, whatever has become of it, or of those that were left: its error names it.
+            let _ = refused.raise(&*self.log);
+            self.log.verdict_on(lsn.get())?;
+        }
         self.pruner.wake(self);
-        if let Some(flush) = lone {
+        if let Some(flush) = flush {
+            let mut refused = None;
             flush.run(|| {
                 if !planted!("race-acknowledged-before-it-is-visible") {
-                    // A failure has stopped the log: what is waited for below tells of it.
-                    let _ = self.order.lock().catch_up(self);
+                    refused = self.order.lock().catch_up(self).err();
                 }
             });
+            // What is waited for below tells of the failure.
+            let _ = refused.map(|refused| refused.raise(&*self.log));
         }
-        self.log.fulfil(lsn, mode, patience)?;
+        self.log.wait_for_mode(lsn, mode, limit)?;
         Ok(Receipt::new(&self.log, lsn))
     }
 
@@ -198,9 +205,9 @@ impl Pipeline {
         record: &Prepared<'_>,
         batch: &Batch<'_>,
         mode: CommitMode,
-        patience: Patience,
+        limit: WaitLimit,
         check: Check<'_>,
-    ) -> Result<std::result::Result<(Lsn, Option<LoneFlush<'_>>), NoRoom>> {
+    ) -> std::result::Result<std::result::Result<Placed<'_>, Stall>, Refused> {
         let mut order = self.order.lock();
         let looks = matches!(check, Check::Everything(_));
         // Before it takes its place: what is large keeps the lock for long, and a reader who has nothing to apply does not wait.
@@ -211,17 +218,17 @@ impl Pipeline {
             Check::Keyspaces(check) => check()?,
             Check::Everything(check) => check(&self.index)?,
         }
-        let lsn = match self.log.try_place(record, mode)? {
+        let lsn = match self.log.reserve(record, mode)? {
             Ok(lsn) => lsn,
-            Err(missing) => return Ok(Err(missing)),
+            Err(stall) => return Ok(Err(stall)),
         };
         if mode == CommitMode::Sync
-            && patience == Patience::Forever
+            && limit == WaitLimit::Forever
             && Order::can_go_beside_a_flush(batch)
             && let Some(flush) = self.log.lead_alone()
         {
             order.leave(lsn, batch);
-            return Ok(Ok((lsn, Some(flush))));
+            return Ok(Ok(Placed { lsn, flush: Some(flush), failed: None }));
         }
         let applied = if Order::can_wait(batch) {
             order.leave(lsn, batch);
@@ -230,13 +237,11 @@ impl Pipeline {
         } else {
             self.apply(&[Commit { lsn, ops: batch.len() }], batch)
         };
-        // It has its place, whatever has become of it, or of those that were left: its error names it.
-        applied.or_else(|_| self.log.verdict_on(lsn.get()))?;
-        Ok(Ok((lsn, None)))
+        Ok(Ok(Placed { lsn, flush: None, failed: applied.err() }))
     }
 
     /// Steps 4 and 5, under the order lock.
-    fn apply(&self, commits: &[Commit], batch: &Batch<'_>) -> Result<()> {
+    fn apply(&self, commits: &[Commit], batch: &Batch<'_>) -> std::result::Result<(), Refused> {
         let Some(last) = commits.last() else { return Ok(()) };
         if planted!("visible-before-applied") {
             self.index.publish(last.lsn);
@@ -245,8 +250,8 @@ impl Pipeline {
         let mut applying = Unapplied { log: &self.log, is_applied: false };
         self.index.apply_all(commits, batch, self.log.durable()).map_err(|error| {
             let error = Error::bug(error);
-            self.log.stop(error.clone());
-            error
+            let alarm = Some(self.log.stop(error.clone()));
+            Refused { error, alarm }
         })?;
         self.index.publish(last.lsn);
         applying.is_applied = true;
@@ -272,8 +277,10 @@ impl Pipeline {
 
     /// Applies what was left. A failure stops the log; what is in the index can be read.
     fn catch_up(&self) {
-        let _ = self.order.lock().catch_up(self);
-        self.log.tell_if_poisoned();
+        let caught_up = self.order.lock().catch_up(self);
+        if let Err(refused) = caught_up {
+            let _ = refused.raise(&*self.log);
+        }
     }
 
     /// Ends the thread that prunes, and waits for that.
@@ -292,7 +299,7 @@ impl Prunable for Pipeline {
         self.index()
     }
 
-    fn log(&self) -> &Shared {
+    fn log(&self) -> &LogInner {
         &self.log
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::index::{Index, Left, Woken};
-use crate::log::Shared;
+use crate::log::LogInner;
 use crate::words::sync::{self, AtomicBool, Mutex, Thread, yield_now};
 
 /// From the commit that wakes the pruner until it looks: so a burst of commits wakes it once.
@@ -42,7 +42,7 @@ pub(super) trait Prunable: Send + Sync + 'static {
     /// The index as far as it was applied.
     fn index(&self) -> &Index;
 
-    fn log(&self) -> &Shared;
+    fn log(&self) -> &LogInner;
 
     /// Applies the commits that wait to be applied with others.
     fn catch_up(&self);
@@ -130,8 +130,8 @@ fn prune_all(pipeline: &impl Prunable) -> Option<Left> {
 
 /// Lets commits go first.
 fn rest(pipeline: &impl Prunable) -> Option<()> {
-    let seen = pipeline.log().positions.appended();
+    let seen = pipeline.log().positions().appended();
     yield_now();
-    let time = if pipeline.log().positions.appended() == seen { Duration::ZERO } else { REST };
+    let time = if pipeline.log().positions().appended() == seen { Duration::ZERO } else { REST };
     pipeline.index().bell().pause(time).then_some(())
 }

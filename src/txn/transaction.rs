@@ -10,7 +10,7 @@ use super::pipeline::{Check, Pipeline};
 use super::reads::Reads;
 use super::writes::Writes;
 use crate::index::{Hold, KeyRange, Tree, Value};
-use crate::log::{Patience, Receipt};
+use crate::log::{Receipt, WaitLimit};
 #[cfg(doc)]
 use crate::words::error::ErrorKind;
 use crate::words::error::Result;
@@ -179,10 +179,10 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::commit`].
     pub fn commit_with(self, mode: CommitMode) -> Result<Receipt> {
-        self.commit_within(mode, Patience::Forever)
+        self.commit_within(mode, WaitLimit::Forever)
     }
 
-    pub(super) fn commit_within(&self, mode: CommitMode, patience: Patience) -> Result<Receipt> {
+    pub(super) fn commit_within(&self, mode: CommitMode, limit: WaitLimit) -> Result<Receipt> {
         self.pipeline.check_open()?;
         if self.writes.is_empty() {
             return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));
@@ -190,7 +190,7 @@ impl Transaction {
         let check = || self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
         let everything = |_: &_| check();
         let check = if self.reads.is_empty() { Check::Keyspaces(&check) } else { Check::Everything(&everything) };
-        self.pipeline.commit(self.writes.encode()?.batch(), mode, patience, check)
+        self.pipeline.commit(self.writes.encode()?.batch(), mode, limit, check)
     }
 
     /// Gives the transaction up. Dropping it does the same.

@@ -4,8 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Transaction;
-use super::batch::refuse_waiting_mode;
-use crate::log::{Patience, Receipt};
+use crate::log::{Receipt, WaitLimit, refuse_waiting_mode};
 use crate::words::error::{Error, ErrorKind, Result};
 use crate::words::types::{CommitMode, Token};
 
@@ -50,7 +49,7 @@ impl Transaction {
     /// [`WouldBlock`](ErrorKind::WouldBlock); [`InvalidInput`](ErrorKind::InvalidInput) for the mode `Sync`; otherwise
     /// as [`Transaction::commit`].
     pub fn try_commit_with(self, mode: CommitMode) -> Result<Receipt, TryCommitError> {
-        let committed = refuse_waiting_mode(mode).and_then(|()| self.commit_within(mode, Patience::Never));
+        let committed = refuse_waiting_mode(mode).and_then(|()| self.commit_within(mode, WaitLimit::Never));
         committed.map_err(|error| TryCommitError::new(error, self))
     }
 
@@ -62,7 +61,7 @@ impl Transaction {
     /// durability is pending; without one nothing was done, and the error gives the transaction back. Otherwise as
     /// [`Transaction::commit`].
     pub fn commit_timeout(self, mode: CommitMode, time: Duration) -> Result<Receipt, TryCommitError> {
-        let committed = self.commit_within(mode, Patience::lasting(time));
+        let committed = self.commit_within(mode, WaitLimit::lasting(time));
         committed.map_err(|error| TryCommitError::new(error, self))
     }
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use crate::disk::sim::{OpKind, SimDisk};
 use crate::engine::{Engine, Options};
 use crate::format::batch::Batch;
-use crate::log::{Patience, Receipt};
+use crate::log::{Receipt, WaitLimit};
 use crate::txn::pipeline::Check;
 use crate::words::error::{ErrorKind, Result};
 use crate::words::schedule;
 use crate::words::types::CommitMode;
 
 fn commit_broken(engine: &Engine, mode: CommitMode) -> Result<Receipt> {
-    engine.pipeline().commit(Batch::broken(), mode, Patience::Forever, Check::Keyspaces(&|| Ok(())))
+    engine.pipeline().commit(Batch::broken(), mode, WaitLimit::Forever, Check::Keyspaces(&|| Ok(())))
 }
 
 fn put(engine: &Engine, key: &str, mode: CommitMode) -> Result<Receipt> {

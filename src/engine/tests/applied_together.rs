@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use crate::engine::{Engine, Options};
 use crate::format::batch::BatchBuilder;
-use crate::log::{Patience, Receipt};
+use crate::log::{Receipt, WaitLimit};
 use crate::txn::Keyspace;
 use crate::txn::pipeline::Check;
 use crate::words::error::{ErrorKind, Result};
@@ -27,7 +27,7 @@ fn put(engine: &Engine, keys: &Keyspace, key: &str, value: &str) -> Lsn {
 
 fn commit(engine: &Engine, batch: &BatchBuilder) -> Result<Receipt> {
     let check = Check::Keyspaces(&|| Ok(()));
-    engine.pipeline().commit(batch.batch(), CommitMode::Async, Patience::Forever, check)
+    engine.pipeline().commit(batch.batch(), CommitMode::Async, WaitLimit::Forever, check)
 }
 
 /// How many of the commits at `lsns` are applied.
@@ -57,7 +57,7 @@ fn every_look_sees_what_was_left() {
         |engine, keys, key, _| engine.snapshot().unwrap().get(keys, key).unwrap().is_some(),
         |engine, keys, key, _| engine.begin().unwrap().get(keys, key).unwrap().is_some(),
         |engine, keys, key, _| {
-            engine.pipeline().log.flush_to(engine.pipeline().log.positions.appended()).unwrap();
+            engine.pipeline().log.flush_to(engine.pipeline().log.positions().appended()).unwrap();
             engine.durable_snapshot().unwrap().get(keys, key).unwrap().is_some()
         },
         |engine, _, _, lsn| engine.visible_lsn() == lsn,
@@ -129,7 +129,7 @@ fn whoever_finds_that_another_cannot_be_applied_is_told_its_own_token() {
     for number in 1..MOST {
         put(&engine, &keys, &number.to_string(), "x");
     }
-    let before = engine.pipeline().log.positions.appended();
+    let before = engine.pipeline().log.positions().appended();
     let mut last = BatchBuilder::new();
     last.put(1, b"last", b"x").unwrap();
     let error = commit(&engine, &last).unwrap_err();
@@ -155,7 +155,7 @@ fn the_visible_lsn_is_told_behind_a_fork() {
         };
         let batch = BatchBuilder::new();
         let (batch, check) = (batch.batch(), Check::Keyspaces(&hold));
-        other.pipeline().commit(batch, CommitMode::Async, Patience::Forever, check).map(drop)
+        other.pipeline().commit(batch, CommitMode::Async, WaitLimit::Forever, check).map(drop)
     });
     told.recv().unwrap();
     // SAFETY: the child makes two calls, of which none allocates, and leaves by _exit, or by the alarm.

@@ -30,7 +30,7 @@ fn cloned(body: impl FnOnce() -> i32) -> Option<i32> {
 #[test]
 fn a_child_of_a_bare_clone_has_a_generation_of_its_own_and_so_has_its_child() {
     let log = LogOptions::new().open_on(Arc::new(SimDisk::new()), "log").unwrap();
-    let parents = log.shared().generation;
+    let parents = log.inner().generation;
     let status = cloned(|| {
         // Nothing that takes memory: another thread of the parent may have held the allocator's lock.
         let own = generation();

@@ -1,5 +1,5 @@
 //! What the operating system refuses while the log is prepared, against what makes the log stop (the table in
-//! `log/poison.rs`).
+//! `log/failure.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -243,7 +243,7 @@ fn a_thread_that_is_refused_is_started_by_the_next_attempt_and_no_other_twice() 
             let log = open(&SimDisk::new()).unwrap().log;
             schedule::refuse_a_thread_after(refused);
             let (first, second) = (log.append(b"first", Sync), log.append(b"second", Sync));
-            let threads = log.shared().threads.lock().running.len();
+            let threads = log.inner().threads.running();
             schedule::refuse_a_thread_after(0);
             let receipt = second.as_ref().unwrap();
             let callback = [receipt.on_durable(drop), receipt.on_durable(drop)].map(|result| result.is_ok());

@@ -121,7 +121,7 @@ pub(super) fn assert_holds(disk: &SimDisk, expected: &Records, what: &str) {
     let oldest = opened.log.oldest_lsn();
     let retained: Records = expected.iter().filter(|(lsn, _)| *lsn > oldest).cloned().collect();
     assert_same(&scanned.unwrap(), &retained, what);
-    let begun = opened.log.shared().incarnations.look(|known| !known.history.lives.is_empty());
+    let begun = opened.log.inner().incarnations().look(|known| !known.history.lives.is_empty());
     opened.log.close().unwrap();
     let settled = files(disk);
     let changes = count_changes(disk, || {

@@ -1,0 +1,139 @@
+//! Fail-stop: after a failed write or fsync on the log, nothing more is written or synced, and everybody is told.
+//!
+//! A failure is final only if it may be a verdict on what is durable. What the operating system refuses before it was
+//! asked for durability is none: the commit that needs it gets an error that can be tried again, and the log goes on.
+//!
+//! | call | on | final | because |
+//! |---|---|---|---|
+//! | write, fsync, start of write-back, change of length | a segment in use | always | bytes that the log relies on may be gone (A9) |
+//! | the same | a new segment, HISTORY or MARK under its temporary name, MARK | never | nobody relies on the file; the next attempt makes it anew |
+//! | create, open, list, remove | any | never | they change nothing that is relied on |
+//! | rename | a new segment, HISTORY | but for want of space, memory, descriptors or permission | then both names are as they were; after EIO either may be durable |
+//! | fsync | the directory | always | the names of segments in use are in it |
+//! | start of a thread | | never | nothing was begun |
+//!
+//! Which calls are final is decided in one place, `disk/latch.rs`. A refused attempt leaves no trace that the next one, or
+//! recovery, could trip over: the incarnation is drawn once for each open, so whichever HISTORY and whichever segment an
+//! attempt has left belong together; a new segment without a durable name is removed.
+//!
+//! A background thread that panics is a failure too: its last act is to stop the log and to raise the alarm (`words/guard.rs`).
+//!
+//! The thread that stops the log may hold locks, under which it can wake no one. It is handed an [`Alarm`], which goes up
+//! with the error to where no lock is held, and is raised there. The compiler tells where one is forgotten.
+
+use super::positions::OutOfOrder;
+use crate::words::error::{Error, ErrorKind};
+use crate::words::sync::OnceLock;
+use crate::words::types::Lsn;
+
+impl From<OutOfOrder> for Error {
+    fn from(step: OutOfOrder) -> Self {
+        let OutOfOrder { mark, from, to } = step;
+        Error::bug(format_args!("the {mark} position moved from {from:#x} to {to:#x}"))
+    }
+}
+
+/// Why an engine or log takes no more commits, and which of them are in doubt.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Poisoned {
+    /// The first failure.
+    pub cause: Error,
+    /// Commits up to here are durable.
+    pub durable: Lsn,
+    /// Commits above `durable` and up to here are indeterminate until the database is reopened.
+    pub appended: Lsn,
+}
+
+/// The log has stopped, and those who wait for it do not know yet.
+#[must_use = "those who wait for the log sleep on until it is raised"]
+#[derive(Debug)]
+pub(crate) struct Alarm(());
+
+/// Those who wait for the log, in whatever way.
+pub(crate) trait WakeEveryone {
+    /// Gives everyone a verdict. Called without any lock: it may run a user's code.
+    fn wake_everyone(&self);
+}
+
+impl Alarm {
+    /// Wakes everyone. Called without any lock; the right to sync is given on afterwards.
+    pub(crate) fn raise(self, waiting: &impl WakeEveryone) {
+        waiting.wake_everyone();
+    }
+
+    /// For a thread that unwinds under a lock, and can raise nothing. The flusher raises it: a stopped log ends that
+    /// thread, and its last act is to wake everyone.
+    pub(crate) fn left_to_the_flusher(self) {}
+}
+
+/// An error, and the alarm that is to be raised if it has stopped the log.
+#[must_use = "those who wait for the log sleep on until its alarm is raised"]
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    pub(crate) alarm: Option<Alarm>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused { error, alarm: None }
+    }
+}
+
+impl Refused {
+    /// The error, once everyone was told. Called without any lock.
+    pub(crate) fn raise(self, waiting: &impl WakeEveryone) -> Error {
+        if let Some(alarm) = self.alarm {
+            alarm.raise(waiting);
+        }
+        self.error
+    }
+}
+
+/// Why the log has stopped, if it was by a failure.
+#[derive(Debug)]
+pub(super) struct Failure {
+    poisoned: OnceLock<Poisoned>,
+}
+
+impl Failure {
+    pub(super) fn none() -> Self {
+        Failure { poisoned: OnceLock::new() }
+    }
+
+    pub(super) fn poisoned(&self) -> Option<&Poisoned> {
+        self.poisoned.get()
+    }
+
+    /// Called under the append lock; the first failure stays.
+    pub(super) fn note(&self, poisoned: Poisoned) -> Alarm {
+        let _ = self.poisoned.set(poisoned);
+        Alarm(())
+    }
+
+    /// For a failure that a planted bug forgets.
+    pub(super) fn forgotten() -> Alarm {
+        Alarm(())
+    }
+
+    /// Right before each write and fsync: another thread may have failed since this one was let in.
+    pub(super) fn check(&self) -> std::result::Result<(), Alarm> {
+        if self.poisoned().is_some() { Err(Alarm(())) } else { Ok(()) }
+    }
+
+    /// The error for new commits.
+    pub(super) fn refusal(&self) -> Error {
+        match self.poisoned() {
+            Some(poison) => {
+                let message = if poison.cause.kind() == ErrorKind::Internal {
+                    "the log stopped and no more commits are taken: close and reopen"
+                } else {
+                    "an earlier write or fsync failed and no more commits are taken: close, check the disk, reopen"
+                };
+                Error::new(ErrorKind::Poisoned, message).with_source(poison.cause.clone())
+            }
+            None => Error::new(ErrorKind::Closed, "the database was closed: open it again"),
+        }
+    }
+}

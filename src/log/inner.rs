@@ -1,0 +1,287 @@
+//! One open log, put together: what all handles, receipts and background threads of it share.
+//!
+//! Each part owns what it locks, and the one below it, so that the order of the locks is the nesting:
+//!
+//! | lock | in | held |
+//! |---|---|---|
+//! | the right to retire | `pins` | by a retirement to its last unlink; a close waits for it, a commit never |
+//! | the right to replace HISTORY | `incarnations` | during that I/O; a commit waits for it if it begins the incarnation |
+//! | the right to write | `flush` | during a write call |
+//! | the background threads | `threads` | while one is started |
+//! | the append lock | `append` | for a few instructions |
+//! | who has the right to sync, and who waits | `flush` | for a few instructions |
+//! | jobs, callbacks; what is known of HISTORY and the segments; pins | `threads`, `callbacks`; `incarnations`; `pins` | for a few instructions, and none within another |
+//!
+//! They are taken from the top down. The lock of MARK is held during I/O on it, under the right to replace HISTORY or alone.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use super::append::Appender;
+use super::budget::AtRisk;
+use super::buffer::Prepared;
+use super::failure::{Alarm, Poisoned, Refused, WakeEveryone};
+use super::flush::{Flusher, LoneFlush};
+use super::incarnations::Incarnations;
+use super::mark::Marker;
+use super::pins::Retention;
+use super::place::Place;
+use super::positions::Positions;
+use super::recover::Recovery;
+use super::stall::{Stall, WaitLimit};
+use super::stats::Stats;
+use super::threads::Threads;
+use super::waiters::Callback;
+use crate::disk::{Dir, IoBackend};
+use crate::words::error::{Error, ErrorKind, Result};
+use crate::words::guard::{Panicked, spawn_guarded};
+use crate::words::options::Settings;
+use crate::words::process;
+use crate::words::sync::{Mutex, Thread};
+use crate::words::types::{CommitMode, LogId, Lsn, Token};
+
+/// One open log.
+pub(crate) struct LogInner {
+    /// For the background threads, which share it too.
+    me: Weak<LogInner>,
+    pub(super) place: Place,
+    pub(super) report: Recovery,
+    pub(super) retention: Arc<Retention>,
+    pub(super) flusher: Flusher,
+    pub(super) threads: Threads,
+    pub(super) marker: Marker,
+    pub(super) closing: Mutex<Closing>,
+    pub(super) generation: u64,
+}
+
+/// How far closing has come.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Closing {
+    #[default]
+    Open,
+    Underway,
+    Closed(Result<()>),
+}
+
+/// A line, which takes no lock and shows nothing of the records: handles are printed by programs that log what they do.
+impl fmt::Debug for LogInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show("Log", f)
+    }
+}
+
+impl WakeEveryone for LogInner {
+    fn wake_everyone(&self) {
+        self.flusher.wake_everyone();
+    }
+}
+
+impl LogInner {
+    pub(super) fn new(place: Place, appender: Appender, report: Recovery) -> Arc<Self> {
+        let oldest = appender.incarnations.oldest();
+        Arc::new_cyclic(|me| LogInner {
+            me: me.clone(),
+            place,
+            report,
+            retention: Arc::new(Retention::new(oldest)),
+            flusher: Flusher::new(appender),
+            threads: Threads::default(),
+            marker: Marker::default(),
+            closing: Mutex::default(),
+            generation: process::generation(),
+        })
+    }
+
+    // ---- its parts
+
+    pub(super) fn appender(&self) -> &Appender {
+        &self.flusher.appender
+    }
+
+    pub(super) fn incarnations(&self) -> &Incarnations {
+        &self.flusher.appender.incarnations
+    }
+
+    pub(crate) fn positions(&self) -> &Positions {
+        &self.flusher.appender.positions
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.flusher.appender.settings
+    }
+
+    // ---- what it says of itself
+
+    /// The line that a handle called `name` prints.
+    pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("dir", &self.place.dir())
+            .field("log_id", &self.log_id())
+            .field("appended", &Lsn::new(self.positions().appended()))
+            .field("durable", &self.durable())
+            .field("poisoned", &self.poisoned().is_some())
+            .finish_non_exhaustive()
+    }
+
+    /// What its directory is called in messages.
+    pub(crate) fn dir(&self) -> &Path {
+        self.place.dir()
+    }
+
+    pub(crate) fn log_id(&self) -> LogId {
+        self.incarnations().log_id()
+    }
+
+    pub(crate) fn durable(&self) -> Lsn {
+        Lsn::new(self.positions().durable())
+    }
+
+    pub(crate) fn token(&self, lsn: Lsn) -> Token {
+        self.incarnations().token(lsn)
+    }
+
+    pub(crate) fn report(&self) -> &Recovery {
+        &self.report
+    }
+
+    pub(crate) fn at_risk(&self) -> AtRisk {
+        self.appender().at_risk()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.appender().read_stats()
+    }
+
+    pub(crate) fn io(&self) -> IoBackend {
+        match self.place.disk().io() {
+            IoBackend::Calls { why: None } if self.settings().io_uring => {
+                IoBackend::Calls { why: Some("this disk does without it".into()) }
+            }
+            io => io,
+        }
+    }
+
+    /// Refuses a handle that crossed `fork()`.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.generation == process::generation() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Forked,
+            "this handle was opened before fork() and belongs to the parent: open the database in the child",
+        ))
+    }
+
+    // ---- a commit
+
+    /// Checks a record's size and computes its checksum. Takes no lock.
+    pub(crate) fn prepare<'a>(&self, payload: &'a [u8]) -> Result<Prepared<'a>> {
+        self.appender().prepare(payload)
+    }
+
+    /// Takes a place in the log order for `record`, if there is room. Never waits.
+    pub(crate) fn reserve(
+        &self,
+        record: &Prepared<'_>,
+        mode: CommitMode,
+    ) -> std::result::Result<std::result::Result<Lsn, Stall>, Refused> {
+        self.appender().reserve(record, mode)
+    }
+
+    /// Waits until what was missing may be there; the caller tries again. Called without any lock.
+    pub(crate) fn wait_for_room(&self, stall: Stall, record: &Prepared<'_>, limit: WaitLimit) -> Result<()> {
+        match stall {
+            Stall::Begin => self.begin(),
+            Stall::Budget | Stall::Segment => self.appender().wait_for_room(stall, record, limit),
+        }
+    }
+
+    /// The right to sync for a Sync commit that has its place, if nobody else has it or was around at the last flush.
+    pub(crate) fn lead_alone(&self) -> Option<LoneFlush<'_>> {
+        self.flusher.lead_alone()
+    }
+
+    /// Waits for what `mode` promises about the record at `lsn`, which has its place.
+    pub(crate) fn wait_for_mode(&self, lsn: Lsn, mode: CommitMode, limit: WaitLimit) -> Result<()> {
+        self.flusher.wait_for_mode(lsn, mode, limit)
+    }
+
+    /// Returns once everything up to `lsn` is durable, flushing it if nobody else does.
+    pub(crate) fn flush_to(&self, lsn: u64) -> Result<()> {
+        self.flusher.flush_to(lsn)
+    }
+
+    /// What a commit at `lsn` is told when it is not waited for any longer.
+    pub(crate) fn verdict_on(&self, lsn: u64) -> Result<()> {
+        self.appender().verdict_on(lsn)
+    }
+
+    // ---- failure
+
+    pub(crate) fn poisoned(&self) -> Option<&Poisoned> {
+        self.appender().failure.poisoned()
+    }
+
+    /// Stops the log for good; the first cause stays.
+    pub(crate) fn stop(&self, cause: Error) -> Alarm {
+        self.appender().stop(cause)
+    }
+
+    /// The error for new commits.
+    pub(super) fn refusal(&self) -> Error {
+        self.appender().refusal()
+    }
+
+    /// Refuses to go on if a segment that is written to, or will be, was removed: what is written to it is gone with the
+    /// process. Asked where files are opened or replaced anyway, never by a commit.
+    pub(super) fn check_segments(&self) -> Result<()> {
+        let segments = self.appender().segments();
+        segments.iter().try_for_each(|segment| self.place.handle().check_linked(&**segment.file(), segment.path()))
+    }
+
+    /// What to tell of an error outside the flush path. It is final only if the disk's fail-stop latch has closed, or if a
+    /// file was removed under the open log; then it stops the log.
+    pub(super) fn note_failure(&self, error: Error) -> Refused {
+        // What failed because files were removed says so, and not only what that led to.
+        let error = self.check_segments().err().unwrap_or(error);
+        if error.kind() != ErrorKind::Removed && self.place.disk().failure().is_none() {
+            return error.into();
+        }
+        let alarm = self.stop(error);
+        Refused { error: self.refusal(), alarm: Some(alarm) }
+    }
+
+    // ---- its threads
+
+    /// Starts a thread of this log: if it panics, its last act is to stop the log, and every waiter has its verdict.
+    pub(super) fn start_thread(
+        &self,
+        name: &'static str,
+        body: impl FnOnce(&Arc<LogInner>) + Send + 'static,
+    ) -> io::Result<Thread> {
+        let log = self.me.upgrade().ok_or_else(|| io::Error::other("the log is being dropped"))?;
+        spawn_guarded(name, move || body(&log), self.when_dead(name))
+    }
+
+    /// What is done when the thread called `name` has panicked: nobody must wait for what it does no more. It does not keep
+    /// the log.
+    fn when_dead(&self, name: &'static str) -> impl FnOnce(&Panicked) + Send + 'static {
+        let me = Weak::clone(&self.me);
+        move |panicked| {
+            if let Some(log) = me.upgrade() {
+                let message = format!("the thread {name} panicked: {}", panicked.message);
+                log.stop(Error::new(ErrorKind::Io, message)).raise(&*log);
+            }
+        }
+    }
+
+    /// Has `callback` called with the verdict on `lsn`.
+    pub(super) fn call_back(&self, lsn: u64, callback: Callback) -> Result<()> {
+        let started = self.flusher.callbacks.start(self.when_dead("forelog-callbacks"));
+        started.map_err(|error| Error::io("start the callback thread for", self.place.dir(), error))?;
+        self.flusher.call_back(lsn, callback);
+        Ok(())
+    }
+}
