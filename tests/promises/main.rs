@@ -7,6 +7,7 @@ mod after_a_crash;
 mod after_a_failure;
 mod corners;
 mod loss_budget;
+mod the_directory;
 mod while_it_runs;
 
 use std::sync::Arc;
