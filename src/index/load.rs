@@ -14,7 +14,8 @@
 //! Three bundles are under way, each of a sixteenth of what is live (and of 1 to 42 MiB; one transaction more). What is
 //! sorted holds each key once a bundle, and is put in when it takes 8 MiB and half of the index; or as much as the whole
 //! index, if most of what was put in last were new keys: then it is no more than will be live. The parts that are being built
-//! take a sixteenth of all each, at most 24 MiB. (A transaction of more than 2^18 writes takes 40 bytes more for each, and 16 while they are sorted.)
+//! take a sixteenth of all each, at most 24 MiB. Old leaves go back to the operating system part by part, and so do the
+//! last pieces; those before stay with the allocator for the next pieces, and are fewer than what is live. (A transaction of more than 2^18 writes takes 40 bytes more for each, and 16 while they are sorted.)
 
 mod bundle;
 mod merge;
@@ -34,6 +35,7 @@ use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
 use bundle::{Bundle, Scratch};
+use merge::Pieces;
 use worker::Worker;
 
 /// How much is gathered before it is sorted.
@@ -191,7 +193,7 @@ impl Loader {
             None => full.sort(&mut Scratch::default(), &mut self.sorted),
         }
         self.bundle = self.sorted.spare.pop().unwrap_or_default().with_room(self.room(), self.limits);
-        if self.has_enough() { self.merge() } else { Ok(()) }
+        if self.has_enough() { self.merge(Pieces::Reused) } else { Ok(()) }
     }
 
     /// Whether so much is sorted that it is worth while to put it in.
@@ -213,20 +215,20 @@ impl Loader {
         if !(last.is_empty() || is_forgotten) {
             last.sort(&mut Scratch::default(), &mut self.sorted);
         }
-        self.sorted.spare.clear();
-        self.merge()?;
+        self.sorted.spare.drain(..).for_each(Bundle::give_back);
+        self.merge(Pieces::GivenBack)?;
         self.index.loaded(self.lsn);
         Ok(())
     }
 
     /// Puts in what is sorted.
-    fn merge(&mut self) -> Result<(), Panicked> {
+    fn merge(&mut self, after: Pieces) -> Result<(), Panicked> {
         let pieces = mem::take(&mut self.sorted.pieces);
         if pieces.is_empty() {
             return Ok(());
         }
         let put_in: usize = pieces.iter().map(Bundle::memory).sum();
-        merge::merge(&self.trees.list, pieces)?;
+        merge::merge(&self.trees.list, pieces, after)?;
         let index_bytes = self.index.bytes();
         let are_new = index_bytes.saturating_sub(self.gathered.index_bytes) >= put_in / 2;
         let enough = if are_new { index_bytes } else { index_bytes / 2 };

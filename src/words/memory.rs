@@ -15,19 +15,32 @@ pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
     let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, libc::MADV_HUGEPAGE) };
 }
 
-/// Has the allocator give free memory back to the operating system, where it would keep it for later.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(crate) fn give_back() {
-    // SAFETY: the call touches no memory that is in use.
-    #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
-    let _ = unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(crate) fn give_back() {}
-
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn prefer_large_pages<T>(_: &mut Vec<T>) {}
+
+/// Drops `items`, and gives the pages under them back to the operating system first. An allocator keeps what is freed for
+/// its next use, at times hundreds of MiB of it; it may keep the addresses of this, but no memory is behind them.
+pub(crate) fn drop_and_give_back<T>(mut items: Vec<T>) {
+    items.clear();
+    #[cfg(target_os = "linux")]
+    give_back(&mut items);
+}
+
+#[cfg(target_os = "linux")]
+fn give_back<T>(items: &mut Vec<T>) {
+    /// Multiples of this are multiples of the page size of every platform.
+    const PAGES: usize = 64 << 10;
+    let address = items.as_mut_ptr().addr();
+    let start = address.next_multiple_of(PAGES);
+    let end = (address + items.capacity() * size_of::<T>()) / PAGES * PAGES;
+    if start >= end {
+        return;
+    }
+    // SAFETY: the range lies within memory that the vector owns. The vector is empty, so nobody reads what is in it before
+    // it is written; that the kernel fills it with zeros is no matter.
+    #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
+    let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, libc::MADV_DONTNEED) };
+}
 
 /// Has the memory of `item` come to the cache, and waits for none of it.
 #[inline]

@@ -1,5 +1,6 @@
 //! A slice: one revision, one row, a fraction of a second.
 
+use std::io::ErrorKind::NotFound;
 use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,7 @@ impl<'a> Side<'a> {
             (0..transactions).try_for_each(|number| database.commit(number, Mode::Async))?;
             database.flush()?;
             // Copied while it is open: a close would mark it as closed.
-            let copied = make_empty(killed).and_then(|()| copy_into(&filled, killed));
+            let copied = copy_of_open(&filled, killed);
             copied.map_err(|error| failed("copy a database to", killed, &error))?;
             drop(database);
             std::fs::remove_dir_all(&filled).map_err(|error| failed("remove", &filled, &error))?;
@@ -219,4 +220,10 @@ impl<'a> Side<'a> {
         }
         Ok(done)
     }
+}
+
+/// Copies an open database, whose log may remove or rename a file meanwhile: then from the beginning.
+fn copy_of_open(from: &Path, to: &Path) -> std::io::Result<()> {
+    let copy = || make_empty(to).and_then(|()| copy_into(from, to));
+    (0..10).map(|_| copy()).find(|copied| !copied.as_ref().is_err_and(|e| e.kind() == NotFound)).unwrap_or_else(copy)
 }

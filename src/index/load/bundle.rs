@@ -1,12 +1,13 @@
 //! Writes of consecutive transactions: gathered, and then brought into the order of their keys.
 
 use std::cmp::Ordering;
+use std::mem;
 use std::ops::Range;
 
 use super::super::map::{common, head};
 use super::{Limits, Sorted};
 use crate::format::batch::Op;
-use crate::words::memory::prefer_large_pages;
+use crate::words::memory::{drop_and_give_back, prefer_large_pages};
 use crate::words::plant::planted;
 use crate::words::types::Lsn;
 
@@ -62,14 +63,20 @@ impl Bundle {
         let (writes, bytes) = (limits.writes.min(room / size_of::<Write>()), limits.bytes.min(room));
         let is_as_asked = |capacity: usize, asked: usize| (asked..=asked.saturating_mul(2)).contains(&capacity);
         if !is_as_asked(self.bytes.capacity(), bytes + bytes / 64) {
-            self.bytes = Vec::with_capacity(bytes + bytes / 64);
+            drop_and_give_back(mem::replace(&mut self.bytes, Vec::with_capacity(bytes + bytes / 64)));
             prefer_large_pages(&mut self.bytes);
         }
         if !is_as_asked(self.writes.capacity(), writes) {
-            self.writes = Vec::with_capacity(writes);
+            drop_and_give_back(mem::replace(&mut self.writes, Vec::with_capacity(writes)));
             prefer_large_pages(&mut self.writes);
         }
         self
+    }
+
+    /// Drops it, and gives its memory back to the operating system: none like it will be needed.
+    pub(super) fn give_back(self) {
+        drop_and_give_back(self.writes);
+        drop_and_give_back(self.bytes);
     }
 
     pub(super) fn is_empty(&self) -> bool {

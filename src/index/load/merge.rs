@@ -13,7 +13,6 @@ use super::super::tree::{Tree, content, share};
 use super::super::version::{MOST_IN_PLACE, Seq, Version};
 use super::Panicked;
 use super::bundle::{Bundle, Write, keep_newest, low_half};
-use crate::words::memory::give_back;
 use crate::words::sync::{self, Mutex};
 use crate::words::types::Lsn;
 
@@ -45,6 +44,15 @@ impl Run {
     }
 }
 
+/// What becomes of the memory of a piece when the parts that have writes of it are built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pieces {
+    /// The allocator keeps it for the next pieces: pages that come anew cost a fifth of the time of an open.
+    Reused,
+    /// There are no next ones, and leaves are built while it goes.
+    GivenBack,
+}
+
 /// What became of a part.
 #[derive(Debug)]
 struct Done {
@@ -71,7 +79,7 @@ const SAMPLED: usize = if cfg!(test) { 4 } else { 256 };
 
 /// Puts the writes of `bundles`, which are sorted and in the order of the log, into their keyspaces. A bundle goes with the
 /// last part that has writes of it.
-pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Panicked> {
+pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) -> Result<(), Panicked> {
     let bundles: Vec<_> = bundles.into_iter().map(Arc::new).collect();
     let mut parts = Vec::new();
     let mut of_trees: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
@@ -96,7 +104,7 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>) -> Result<(), Pan
     if let Some(part) = super::fault::part_that_dies().and_then(|number| parts.get_mut(number)) {
         part.dies = true;
     }
-    let mut done = run(parts)?.into_iter().peekable();
+    let mut done = run(parts, after)?.into_iter().peekable();
     while let Some(first) = done.next() {
         let Done { tree, mut keys, mut newest, built } = first;
         let mut all = vec![built];
@@ -171,14 +179,18 @@ fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[Run], old: &[SharedLeaf],
 }
 
 /// Runs all parts on as many threads as there are cores; returns what became of them, in the same order.
-fn run(parts: Vec<Part>) -> Result<Vec<Done>, Panicked> {
+fn run(parts: Vec<Part>, after: Pieces) -> Result<Vec<Done>, Panicked> {
     let count = parts.len();
     let helpers = sync::parallelism().min(count).saturating_sub(1);
     let queue = Arc::new(Mutex::new(parts.into_iter().enumerate()));
-    let build = |number: usize, part: Part| {
-        let done = part.build();
-        // The pieces that the part was built from lie among others, and free memory would stay where it is otherwise.
-        give_back();
+    let build = move |number: usize, mut part: Part| {
+        let bundles = std::mem::take(&mut part.bundles);
+        let done = part.build(&bundles);
+        let last_of = bundles.into_iter().filter_map(Arc::into_inner);
+        match after {
+            Pieces::Reused => last_of.for_each(drop),
+            Pieces::GivenBack => last_of.for_each(Bundle::give_back),
+        }
         (number, done)
     };
     let mut threads = Vec::new();
@@ -209,19 +221,19 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 }
 
 impl Part {
-    /// Builds its leaves from writes and old entries, both of which come in the order of their keys.
-    fn build(self) -> Done {
+    /// Builds its leaves from writes of `bundles` and old entries, both of which come in the order of their keys.
+    fn build(self, bundles: &[Arc<Bundle>]) -> Done {
         #[cfg(test)]
         if self.dies {
             // Without the panic hook, which would fill the output.
             resume_unwind(Box::new("on purpose"));
         }
-        let Part { tree, bundles, writes, old, low, high, .. } = self;
+        let Part { tree, writes, old, low, high, .. } = self;
         let range: KeyRange<'_> = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
-        let newest = newest(&bundles, &writes);
-        let last = writes.iter().flat_map(|run| run.of(&bundles).1).map(|write| write.lsn).max().unwrap_or_default();
+        let newest = newest(bundles, &writes);
+        let last = writes.iter().flat_map(|run| run.of(bundles).1).map(|write| write.lsn).max().unwrap_or_default();
         let puts =
-            newest.iter().map(|entry| of(&bundles, *entry)).filter(|(bundle, write)| bundle.value(write).is_some());
+            newest.iter().map(|entry| of(bundles, *entry)).filter(|(bundle, write)| bundle.value(write).is_some());
         let sizes = puts.map(|(_, write)| (1, write.record_len())).chain(old.iter().map(SharedLeaf::size));
         let (entries, bytes) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let mut builder = Builder::new(entries, bytes);
@@ -231,7 +243,7 @@ impl Part {
             keys += 1;
         };
         let mut old = old.iter().flat_map(|leaf| leaf.entries(range)).peekable();
-        for (key, write, value) in in_order(&bundles, &newest) {
+        for (key, write, value) in in_order(bundles, &newest) {
             while let Some((key, version)) = old.next_if(|(old, _)| *old < key) {
                 put(key, version);
             }

@@ -67,7 +67,7 @@ impl<const N: usize> Builder<N> {
     pub(in super::super) fn finish(mut self) -> Built<N> {
         self.end_leaf();
         // Fewer leaves than were expected.
-        self.chunks.last_mut().into_iter().for_each(Chunk::trim);
+        self.chunks.last_mut().into_iter().for_each(Chunk::end_building);
         Built { chunks: self.chunks }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::words::memory::prefer_large_pages;
+use crate::words::memory::{drop_and_give_back, prefer_large_pages};
 
 /// The place of an item in its pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +85,16 @@ impl Free {
     }
 }
 
+impl<T> Drop for Chunk<T> {
+    fn drop(&mut self) {
+        drop_and_give_back(std::mem::take(&mut self.items));
+    }
+}
+
 impl<T: Default> Chunk<T> {
+    /// Beyond so many items it does not move in memory to grow.
+    const MOST_MOVED: usize = 64;
+
     /// An empty one that does not move before it has so many items.
     pub(super) fn with_room(items: usize) -> Self {
         let mut chunk = Chunk { items: Vec::new(), free: Free::new(), is_listed: false };
@@ -99,8 +108,15 @@ impl<T: Default> Chunk<T> {
     }
 
     /// Gives memory back, if most of it is not used.
-    pub(super) fn trim(&mut self) {
+    fn trim(&mut self) {
         if self.items.len() < self.items.capacity() / 2 {
+            self.items.shrink_to_fit();
+        }
+    }
+
+    /// Gives memory back, if more than an eighth of it is not used: it was made for more items than came.
+    pub(super) fn end_building(&mut self) {
+        if self.items.len() < self.items.capacity() - self.items.capacity() / 8 {
             self.items.shrink_to_fit();
         }
     }
@@ -111,7 +127,8 @@ impl<T: Default> Chunk<T> {
     }
 
     fn has_room(&self) -> bool {
-        self.free.count > 0 || !self.is_full()
+        let most = self.items.capacity().clamp(Self::MOST_MOVED, CHUNK);
+        self.free.count > 0 || self.items.len() < most
     }
 
     /// Adds an empty item; there must be room.
@@ -199,9 +216,12 @@ impl<T: Default> Pool<T> {
             }
             self.with_room.pop();
         }
-        // The first begins small and moves while it grows: most keyspaces of an engine with many are small.
+        // The first begins small and moves while it grows: most keyspaces of an engine with many are small. The next ones
+        // have as much room as all before them, so that at most half of the memory waits for items.
         let number = self.chunks.len();
-        self.chunks.push(Chunk { is_listed: true, ..Chunk::with_room(if number == 0 { 1 } else { CHUNK }) });
+        let mut chunk = Chunk::with_room(self.len);
+        chunk.is_listed = true;
+        self.chunks.push(chunk);
         self.with_room.push(number);
         number
     }
