@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
-//! | `transaction`, `transaction/try_commit_error` | serializable transactions with read-your-writes; what gives one back |
+//! | `transaction` | serializable transactions with read-your-writes; in `try_commit_error`, what gives one back |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
 //! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |

@@ -1,7 +1,5 @@
 //! Serializable transactions.
 
-mod try_commit_error;
-
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +16,8 @@ use crate::log::{Receipt, WaitLimit, refuse_waiting_mode};
 use crate::words::error::ErrorKind;
 use crate::words::error::Result;
 use crate::words::types::{CommitMode, Lsn};
+
+mod try_commit_error;
 
 pub use try_commit_error::TryCommitError;
 
