@@ -23,7 +23,7 @@ use crate::disk::{IoBackend, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
-use crate::log::{self, AtRisk, Poisoned, Recovery, Scrub, ScrubOptions, Stats, WaitLimit};
+use crate::log::{self, LossWindow, Poisoned, Recovery, Scrub, ScrubOptions, Stats, WaitLimit};
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -303,7 +303,7 @@ impl Engine {
     }
 
     /// What a crash right now could take: within the loss budget, always.
-    pub fn at_risk(&self) -> AtRisk {
+    pub fn at_risk(&self) -> LossWindow {
         self.pipeline().log.at_risk()
     }
 
