@@ -95,7 +95,7 @@ mod words;
 pub use disk::{IoBackend, LockHeld};
 pub use engine::{CopyReport, Engine, Options};
 pub use index::{Key, Value};
-pub use log::budget::{AtRisk, LossWindow};
+pub use log::budget::LossWindow;
 pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;
 pub use log::receipt::Receipt;

@@ -22,7 +22,7 @@ use crate::disk::{Disk, IoBackend, Layered, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
-use crate::log::{self, AtRisk, Poisoned, Recovery, Scrub, ScrubOptions, Stats, WaitLimit};
+use crate::log::{self, LossWindow, Poisoned, Recovery, Scrub, ScrubOptions, Stats, WaitLimit};
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 use crate::words::error::{Error, ErrorKind, Result};
@@ -307,7 +307,7 @@ impl Engine {
     }
 
     /// What a crash right now could take: within the loss budget, always.
-    pub fn at_risk(&self) -> AtRisk {
+    pub fn at_risk(&self) -> LossWindow {
         self.pipeline().log.at_risk()
     }
 

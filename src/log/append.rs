@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::budget::{AtRisk, Ledger};
+use super::budget::{Ledger, LossWindow};
 use super::buffer::{Buffer, Prepared, Tail};
 use super::failure::{Alarm, Failure, Poisoned, Refused};
 use super::incarnations::Incarnations;
@@ -215,7 +215,7 @@ impl Appender {
         overdue
     }
 
-    pub(super) fn at_risk(&self) -> AtRisk {
+    pub(super) fn at_risk(&self) -> LossWindow {
         let mut core = self.core.lock();
         core.ledger.release(self.positions.durable());
         core.ledger.at_risk(clock::now())

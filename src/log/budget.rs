@@ -6,27 +6,15 @@ use std::time::Duration;
 use crate::words::clock::Moment;
 use crate::words::options::LossBudget;
 
-/// What a crash right now could take.
+/// Commits that were acknowledged and are not durable: what a crash could take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
-pub struct AtRisk {
-    /// Commits acknowledged and not yet durable.
+pub struct LossWindow {
+    /// How many there are.
     pub commits: u64,
     /// Their bytes in the log.
     pub bytes: u64,
     /// The time since the oldest of them was acknowledged.
-    pub age: Duration,
-}
-
-/// The largest loss window seen so far, each figure on its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct LossWindow {
-    /// Commits.
-    pub commits: u64,
-    /// Bytes of log.
-    pub bytes: u64,
-    /// Time between the first and the last acknowledgement.
     pub age: Duration,
 }
 
@@ -43,6 +31,7 @@ pub(crate) struct Ledger {
     limits: LossBudget,
     entries: VecDeque<Entry>,
     bytes: u64,
+    /// The largest window at an acknowledgement so far, each figure on its own.
     largest: LossWindow,
 }
 
@@ -73,10 +62,11 @@ impl Ledger {
 
     /// Takes note of the window as it is when a commit is acknowledged at `now`.
     pub(crate) fn note(&mut self, now: Moment) {
-        let age = self.entries.front().map_or(Duration::ZERO, |oldest| now.since(oldest.at));
-        self.largest.commits = self.largest.commits.max(self.entries.len() as u64);
-        self.largest.bytes = self.largest.bytes.max(self.bytes);
-        self.largest.age = self.largest.age.max(age);
+        let LossWindow { commits, bytes, age } = self.at_risk(now);
+        let largest = &mut self.largest;
+        largest.commits = largest.commits.max(commits);
+        largest.bytes = largest.bytes.max(bytes);
+        largest.age = largest.age.max(age);
     }
 
     /// Forgets what has become durable.
@@ -89,9 +79,9 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn at_risk(&self, now: Moment) -> AtRisk {
+    pub(crate) fn at_risk(&self, now: Moment) -> LossWindow {
         let age = self.entries.front().map_or(Duration::ZERO, |oldest| now.since(oldest.at));
-        AtRisk { commits: self.entries.len() as u64, bytes: self.bytes, age }
+        LossWindow { commits: self.entries.len() as u64, bytes: self.bytes, age }
     }
 
     pub(crate) fn largest(&self) -> LossWindow {

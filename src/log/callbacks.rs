@@ -10,7 +10,7 @@ use crate::words::guard::{Panicked, contain, spawn_guarded};
 use crate::words::sync::{self, Mutex, Sender};
 
 /// What the callback thread does next.
-enum Job {
+enum Next {
     Call(Callback, Result<()>),
     /// Tells a close that everything queued before has run.
     Pass(Passing),
@@ -34,7 +34,7 @@ sync::thread_local! {
 /// receipt.
 #[derive(Default)]
 pub(crate) struct Callbacks {
-    sender: Mutex<Option<Sender<Job>>>,
+    sender: Mutex<Option<Sender<Next>>>,
 }
 
 impl fmt::Debug for Callbacks {
@@ -48,15 +48,15 @@ impl Callbacks {
     pub(crate) fn start(&self, died: impl FnOnce(&Panicked) + Send + 'static) -> std::io::Result<()> {
         let mut sender = self.sender.lock();
         if sender.is_none() {
-            let (jobs, receiver) = sync::channel::<Job>();
+            let (jobs, receiver) = sync::channel::<Next>();
             // Never joined: it may be inside a callback that takes for ever, or that is closing the log right now.
             let run = move || {
                 RUNS_CALLBACKS.with(|runs| runs.set(true));
                 while let Some(job) = receiver.recv() {
                     match job {
                         // A panic ends this callback alone; the callbacks of other commits run.
-                        Job::Call(callback, verdict) => _ = contain(|| callback(verdict)),
-                        Job::Pass(passing) => drop(passing),
+                        Next::Call(callback, verdict) => _ = contain(|| callback(verdict)),
+                        Next::Pass(passing) => drop(passing),
                     }
                 }
             };
@@ -68,7 +68,7 @@ impl Callbacks {
 
     pub(crate) fn queue(&self, callback: Callback, verdict: Result<()>) {
         if let Some(sender) = &*self.sender.lock() {
-            sender.send(Job::Call(callback, verdict));
+            sender.send(Next::Call(callback, verdict));
         }
     }
 
@@ -80,7 +80,7 @@ impl Callbacks {
         }
         let passed = Arc::new(Slot::default());
         match &*self.sender.lock() {
-            Some(sender) => sender.send(Job::Pass(Passing(Arc::clone(&passed)))),
+            Some(sender) => sender.send(Next::Pass(Passing(Arc::clone(&passed)))),
             None => return,
         }
         passed.wait(None);

@@ -183,7 +183,7 @@ impl Flusher {
     /// there is one already. It makes a flush due.
     pub(super) fn poll(&self, lsn: u64, waiting: &mut Option<WaiterId>, waker: &Waker) -> Poll<Result<()>> {
         if self.appender.positions.durable() >= lsn {
-            // Its waker may still be with the waiters: whoever has moved the durable LSN is about to take it.
+            // Its waker may still be with the waiters: the flusher that moved the durable LSN is about to take it.
             *waiting = None;
             return Poll::Ready(Ok(()));
         }
@@ -198,7 +198,7 @@ impl Flusher {
         let _replaced = {
             let mut state = self.sync.lock();
             let replaced = waiting.take().and_then(|id| state.waiters.remove(id));
-            // Decided under the lock: whoever moves the durable LSN takes it afterwards to look for waiters.
+            // Decided under the lock: a flusher that moves the durable LSN takes it afterwards to look for waiters.
             if self.appender.positions.durable() >= lsn || self.appender.failure.poisoned().is_some() {
                 drop(state);
                 return Poll::Ready(self.appender.verdict_on(lsn));

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use super::append::Appender;
-use super::budget::AtRisk;
+use super::budget::LossWindow;
 use super::buffer::Prepared;
 use super::failure::{Alarm, Poisoned, Refused, WakeEveryone};
 use super::flush::{Flusher, LoneFlush};
@@ -146,7 +146,7 @@ impl LogInner {
         &self.report
     }
 
-    pub(crate) fn at_risk(&self) -> AtRisk {
+    pub(crate) fn at_risk(&self) -> LossWindow {
         self.appender().at_risk()
     }
 
@@ -198,7 +198,7 @@ impl LogInner {
         }
     }
 
-    /// The right to sync for a Sync commit that has its place, if nobody else has it or was around at the last flush.
+    /// Makes this committer the leader if no flush is running and the last flush served no one else.
     pub(crate) fn lead_alone(&self) -> Option<LoneFlush<'_>> {
         self.flusher.lead_alone()
     }

@@ -87,7 +87,7 @@ pub(crate) use flush::LoneFlush;
 pub(crate) use inner::LogInner;
 pub(crate) use stall::{Stall, WaitLimit};
 
-pub(crate) use budget::AtRisk;
+pub(crate) use budget::LossWindow;
 pub(crate) use failure::Poisoned;
 pub(crate) use open::verify;
 pub(crate) use pace::{Paced, ScrubOptions};
@@ -384,7 +384,7 @@ impl Log {
     }
 
     /// What a crash right now could take.
-    pub fn at_risk(&self) -> AtRisk {
+    pub fn at_risk(&self) -> LossWindow {
         self.inner().at_risk()
     }
 

@@ -26,7 +26,7 @@ pub struct Stats {
     pub mark_failures: u64,
     /// Commits that had to wait for room in the loss budget or for a segment.
     pub stalls: u64,
-    /// The largest loss window so far.
+    /// The largest loss window at an acknowledgement so far, each figure on its own.
     pub largest_window: LossWindow,
 }
 

@@ -104,7 +104,7 @@ fn a_commit_that_needs_the_next_segment_does_not_wait_for_a_retirement() {
 }
 
 /// Has operation `number` of a retirement stall, and commits meanwhile; says which that was, whether the retirement was
-/// over by then, and how many segments the commits needed. `None` if it has not so many operations.
+/// over by then, and how many segments the commits needed. `None` if it has fewer operations.
 fn commits_beside_a_retirement_stalled_at(number: u32) -> Option<(OpKind, bool, u64)> {
     let disk = disk();
     let stalled = Arc::new(Mutex::new(None));
@@ -146,7 +146,7 @@ fn commits_beside_a_retirement_stalled_at(number: u32) -> Option<(OpKind, bool, 
 
 /// A pin is taken while records are retired: either it is refused, or every record above it stays.
 #[test]
-fn what_is_pinned_stays_whoever_comes_first() {
+fn what_is_pinned_stays_beside_a_retirement() {
     let (kept, refused) = (AtomicU32::new(0), AtomicU32::new(0));
     for seed in 0..SEEDS {
         sim::run(seed, || {

@@ -19,7 +19,7 @@ impl Flusher {
         right.flush(clock::now(), &mut || ());
     }
 
-    /// The right to sync for a Sync commit that has its place, if nobody else has it or was around at the last flush.
+    /// Makes this committer the leader if no flush is running and the last flush served no one else.
     pub(in crate::log) fn lead_alone(&self) -> Option<LoneFlush<'_>> {
         let mut state = self.sync.lock();
         if state.taken || !state.gathering.is_alone() || state.closed {
@@ -42,13 +42,13 @@ impl Flusher {
         self.sync.lock().gathering.end(wait, before, now);
     }
 
-    /// After the last flush: whoever waits for something beyond it is told that it will not come.
+    /// After the last flush: those that wait for something beyond it are told that it will not come.
     pub(in crate::log) fn end_waits(&self) {
         self.sync.lock().closed = true;
         self.wake_served(HandOn::Nothing);
     }
 
-    /// Wakes waiters whose position is durable, or everybody if the log is poisoned or closed. Called without any lock.
+    /// Wakes waiters whose position is durable, or all of them if the log is poisoned or closed. Called without any lock.
     pub(super) fn wake_served(&self, hand_on: HandOn) {
         let (slots, wakers, next) = {
             let mut state = self.sync.lock();
