@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::super::{Access, Dir, DiskFile, DiskLock, FileId, LockMode, check_name};
 use super::faults::OpKind;
+use super::paths::moved;
 use super::state::{Ino, Name, tidy};
 use super::{SimDisk, SimFile, State, op};
 
@@ -46,14 +47,6 @@ impl Names {
     fn rename(&mut self, from: &OsStr, to: &OsStr) {
         let open = std::mem::take(&mut self.open);
         self.open = open.into_iter().map(|(name, id)| (moved(&name, from, to), id)).collect();
-    }
-}
-
-/// What a path is called after `from`, which it may be or lie in, was renamed to `to`.
-pub(super) fn moved(path: &Name, from: &OsStr, to: &OsStr) -> Name {
-    match Path::new(path).strip_prefix(from) {
-        Ok(rest) => tidy(&Path::new(to).join(rest)),
-        Err(_) => Arc::clone(path),
     }
 }
 

@@ -44,12 +44,13 @@ mod dir;
 mod faults;
 mod hash;
 mod media;
+mod paths;
 mod persona;
 mod state;
 
-pub use crash::{Atom, AtomKind, CrashPoint, Granularity, Loss};
+pub use crash::{Atom, AtomKind, CrashPoint, Loss};
 pub use faults::{Fault, FaultKind, OpEvent, OpKind, OpSelector, Pages, Phase};
-pub use persona::{Growth, NameOrder, Persona};
+pub use persona::{Granularity, Growth, NameOrder, Persona};
 
 use dir::{Held, LockKey, Names, SimDir, SimLock};
 use faults::{Faults, Harm, eio};

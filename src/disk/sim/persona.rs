@@ -1,7 +1,32 @@
 //! What file systems add to what may be lost.
 
-use super::crash::Granularity;
 use super::state::{NameChange, close_names};
+
+/// The unit that lands whole or not at all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
+pub enum Granularity {
+    /// No unit at all: a tear anywhere. No medium that the format is made for does that.
+    Byte,
+    /// 8 aligned bytes: what is left of a sector whose page changes while it is written.
+    Word,
+    /// 512 aligned bytes.
+    #[default]
+    Sector,
+    /// 4096 aligned bytes.
+    Page,
+}
+
+impl Granularity {
+    /// The unit's size.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Granularity::Byte => 1,
+            Granularity::Word => 8,
+            Granularity::Sector => 512,
+            Granularity::Page => 4096,
+        }
+    }
+}
 
 /// Which changes of names that were not synced land without which.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

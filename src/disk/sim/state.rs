@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::dir::moved;
 use super::faults::Pages;
+use super::paths::moved;
+pub(super) use super::paths::{Name, tidy};
 
 /// Names an inode.
 pub(super) type Ino = u64;
 /// Contents, shared between a disk and its crash points until one of them writes.
 pub(super) type Bytes = Arc<Vec<u8>>;
-/// A path in its one spelling (see [`tidy`]). Compared as bytes: comparing paths part by part is slow.
-pub(super) type Name = Arc<OsStr>;
 pub(super) type Names = BTreeMap<Name, Ino>;
 pub(super) type Dirs = BTreeSet<Name>;
 
@@ -483,15 +482,4 @@ impl Image {
 fn length_in_memory(length: u64) -> io::Result<usize> {
     let usable = if length <= LONGEST { usize::try_from(length).ok() } else { None };
     usable.ok_or_else(|| io::ErrorKind::FileTooLarge.into())
-}
-
-/// One spelling for one path.
-pub(super) fn tidy(path: &Path) -> Name {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    let is_odd = |pair: &[u8]| pair == b"//" || pair == b"/." || pair == b"./";
-    if !bytes.ends_with(b"/") && bytes != b"." && !bytes.windows(2).any(is_odd) {
-        return Name::from(path.as_os_str());
-    }
-    let parts = path.components().filter(|part| !matches!(part, Component::CurDir));
-    Name::from(parts.collect::<std::path::PathBuf>().into_os_string())
 }
