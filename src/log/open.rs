@@ -72,7 +72,7 @@ pub(crate) fn verify(disk: &dyn Disk, dir: &Path, visit: &mut Visitor<'_>) -> Re
     place.handle().lock_for_reading()?;
     let verdicts = load_existing(&place).and_then(|directory| recover::decide(&place, directory, visit));
     let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
-    let obstacle = repair::would_settle(&place, &verdicts).err();
+    let obstacle = place.handle().would_lock().and_then(|()| repair::would_settle(&place, &verdicts)).err();
     let lock = place.handle().lock_held();
     Ok(Recovery { duration: clock::now().since(started), lock, obstacle, ..verdicts.report })
 }

@@ -182,6 +182,20 @@ impl DirHandle {
         Ok(())
     }
 
+    /// Whether a writer could lock LOCK, or create it, as far as that can be told without changing anything.
+    ///
+    /// # Errors
+    /// As an open would.
+    pub(crate) fn would_lock(&self) -> Result<()> {
+        let name = OsStr::new(LOCK_NAME);
+        match self.dir().open(name, Access::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.dir().may_replace(name).map_err(|error| self.lock_failed(error))
+            }
+            opened => opened.map(drop).map_err(|error| self.lock_failed(error)),
+        }
+    }
+
     /// For who failed to read without a LOCK file: `Locked` if there is one now, whose owner may have changed what was
     /// read; otherwise `error`.
     pub(crate) fn unless_overtaken(&self, error: Error) -> Error {

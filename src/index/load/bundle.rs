@@ -60,7 +60,9 @@ impl Bundle {
     /// This one, which is empty, with memory for about so many bytes in all. What it has is used again, unless it is from
     /// a transaction beyond the limits.
     pub(super) fn with_room(mut self, room: usize, limits: Limits) -> Self {
-        let (writes, bytes) = (limits.writes.min(room / size_of::<Write>()), limits.bytes.min(room));
+        let bytes = limits.bytes.min(room);
+        // A log of small segments is a small one. Shorter writes than these have the list grow.
+        let writes = limits.writes.min(room / size_of::<Write>()).min(64 + bytes / 16);
         let is_as_asked = |capacity: usize, asked: usize| (asked..=asked.saturating_mul(2)).contains(&capacity);
         if !is_as_asked(self.bytes.capacity(), bytes + bytes / 64) {
             drop_and_give_back(mem::replace(&mut self.bytes, Vec::with_capacity(bytes + bytes / 64)));

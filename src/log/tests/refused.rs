@@ -112,8 +112,9 @@ fn each_error_is_final_where_the_table_says_so_and_nowhere_else() {
                     images.push(disk.crash_point());
                 });
                 images.push(disk.crash_point());
-                let poisoned = log.poisoned().is_some();
-                (acknowledged, poisoned, log.close())
+                // Asked behind the close: it waits for a preparation that is under way.
+                let closed = log.close();
+                (acknowledged, log.poisoned().is_some(), closed)
             });
             for (error, is_stopped) in &told {
                 let (expected, is_in_doubt) = match error.kind() {

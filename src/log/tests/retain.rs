@@ -37,8 +37,8 @@ fn the_end_of_a_record_is_proven_without_a_read() {
         disk.inject(Fault::lasting(OpSelector::of(kind), FaultKind::Errno(EIO)));
     }
     // What only names a position has to be looked up.
-    assert_eq!(kind(log.retire(written[3].lsn())), Some(ErrorKind::Damaged));
-    assert_eq!(kind(log.retire(crate::log::Position::Token(written[3].token()))), Some(ErrorKind::Damaged));
+    assert_eq!(kind(log.retire(written[3].lsn())), Some(ErrorKind::Io));
+    assert_eq!(kind(log.retire(crate::log::Position::Token(written[3].token()))), Some(ErrorKind::Io));
     for (index, end) in written.iter().enumerate().step_by(3) {
         log.retire(*end).unwrap();
         assert_eq!(log.oldest_lsn(), end.lsn());
