@@ -178,7 +178,7 @@ fn verify_says_whether_it_would_open_and_that_is_what_an_open_does() {
             }
         }
     }
-    assert_eq!(refusals, ["temporary-directory", "lock-directory"]);
+    assert_eq!(refusals, ["temporary-directory", "lock-directory", "lock-fifo"]);
 }
 
 /// The names in a directory and what they are, the empty LOCK that an open may create excepted.
