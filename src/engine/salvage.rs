@@ -14,7 +14,7 @@ use crate::words::error::{Error, Result};
 use crate::words::options::MAX_TRANSACTION_BYTES;
 use crate::words::types::{CommitMode, Lsn};
 
-/// What [`Engine::salvage`] saved, and what it could not.
+/// What [`Engine::salvage`](crate::Engine::salvage) saved, and what it could not.
 ///
 /// Positions are those of the damaged database; the new one has its own.
 #[derive(Clone, Debug)]

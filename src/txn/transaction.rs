@@ -168,7 +168,8 @@ impl Transaction {
     /// | [`Closed`](ErrorKind::Closed), [`Forked`](ErrorKind::Forked) | not done | open the database |
     /// | [`Indeterminate`](ErrorKind::Indeterminate), with a token | in doubt: a write or fsync failed while it was in flight | reopen, and ask for the outcome of the token |
     ///
-    /// [`Error::is_retryable`] says whether trying again can help, [`Error::token`] whether the commit has its place.
+    /// [`Error::is_retryable`](crate::Error::is_retryable) says whether trying again can help,
+    /// [`Error::token`](crate::Error::token) whether the commit has its place.
     pub fn commit(self) -> Result<Receipt> {
         let mode = self.pipeline.settings.commit_mode;
         self.commit_with(mode)
