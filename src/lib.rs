@@ -62,13 +62,15 @@
 //! | layer | what it knows |
 //! |---|---|
 //! | `engine` | open, handles, close |
+//! | `care` | salvage, scrub, dump: checking what is on the medium |
 //! | `txn` | transactions, conflicts, the commit pipeline |
 //! | `table` | what will be on disk besides the log |
 //! | `index` | ordered keys with versions, in memory; never files |
 //! | [`log`] | bytes and LSNs; never keys. Public on its own: [`log::Log`] |
 //! | `format` | the bytes on disk, and the decision table of recovery: the [specification] |
 //! | `disk` | the seam to files, real and simulated |
-//! | `words` | types, errors, options; where time, threads and randomness enter |
+//! | `base` | types, errors, options |
+//! | `rt` | where time, threads, locks and randomness enter |
 //!
 //! How each promise is tried, with the figures and the commands that print them: [`trust`]. What a commit costs, and what
 //! would limit more cores or a faster device: [`scale`].
@@ -81,6 +83,9 @@
 //! - `cli`: the `forelog` command.
 
 // What only `unstable` shows is unreachable without it.
+mod base;
+#[cfg_attr(not(feature = "unstable"), allow(unreachable_pub, reason = "public behind the feature `unstable`"))]
+mod care;
 #[cfg_attr(not(feature = "unstable"), allow(unreachable_pub, reason = "public behind the feature `unstable`"))]
 mod disk;
 mod engine;
@@ -88,41 +93,41 @@ mod engine;
 mod format;
 mod index;
 pub mod log;
+mod rt;
 mod table;
 mod txn;
-mod words;
 
+pub use base::error::{Damage, DamageCause, Error, ErrorKind, Result};
+pub use base::options::LossBudget;
+pub use base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 pub use disk::{IoBackend, LockHeld};
 pub use engine::{CopyReport, Engine, Options};
 pub use index::{Key, Value};
-pub use log::budget::LossWindow;
 pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;
-pub use log::receipt::Receipt;
-pub use log::recover::Recovery;
+pub use log::open::decide::Recovery;
+pub use log::receipts::receipt::Receipt;
 pub use log::stats::Stats;
+pub use log::write::budget::LossWindow;
 pub use txn::{Entries, KeyBounds, Keyspace, Snapshot, Transaction, TryCommitError, WriteBatch};
-pub use words::error::{Damage, DamageCause, Error, ErrorKind, Result};
-pub use words::options::LossBudget;
-pub use words::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 
 pub mod salvage {
     //! What [`Engine::salvage`](crate::Engine::salvage) saved of a damaged database, and what it could not.
+    pub use crate::care::salvage::{BadFile, Completeness, Gap, LossCause};
     pub use crate::engine::salvage::{RenamedKeyspace, Salvaged};
-    pub use crate::log::salvage::{BadFile, Completeness, Gap, LossCause};
 }
 
 pub mod scrub {
     //! Checking a log in the background ([`Engine::scrub`](crate::Engine::scrub)), or at a rate
     //! ([`Engine::verify_with`](crate::Engine::verify_with)).
-    pub use crate::log::pace::ScrubOptions;
-    pub use crate::log::scrub::{Scrub, ScrubProgress};
+    pub use crate::care::pace::ScrubOptions;
+    pub use crate::care::scrub::{Scrub, ScrubProgress};
 }
 
 pub mod limits {
     //! What is refused by its size, before anything is written.
+    pub use crate::base::options::{MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};
     pub use crate::format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
-    pub use crate::words::options::{MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};
 }
 
 #[cfg(feature = "unstable")]
@@ -151,7 +156,7 @@ pub mod unstable {
 
     pub mod inspect {
         //! Looking at a log without opening it, frame by frame, changing nothing.
-        pub use crate::log::inspect::{DumpedFrame, DumpedMark, dump, marks, verify_on};
+        pub use crate::care::dump::{DumpedFrame, DumpedMark, dump, marks, verify_on};
     }
 }
 
@@ -193,8 +198,8 @@ pub mod sim {
     pub use crate::engine::crash_test::{Crash, CrashTest, Explored, Told};
     #[cfg(shuttle)]
     pub use crate::index::load_dies_after;
-    pub use crate::words::clock::Moment;
-    pub use crate::words::schedule::{Simulated, now, run, sleep, start, yield_point};
+    pub use crate::rt::moment::Moment;
+    pub use crate::rt::schedule::{Simulated, now, run, sleep, start, yield_point};
 }
 
 /// The program of the README, compiled and run as a test.

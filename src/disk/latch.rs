@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{Access, Dir, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode, Mapping};
-use crate::words::plant::planted;
-use crate::words::sync::Mutex;
+use crate::base::plant::planted;
+use crate::rt::sync::Mutex;
 
 /// A directory that stops at the first failure.
 ///

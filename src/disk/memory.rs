@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 use std::sync::{Arc, Weak};
 
 use super::{Access, Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, LockMode, check_name};
-use crate::words::sync::Mutex;
+use crate::rt::sync::Mutex;
 
 /// A disk in memory, for programs' own tests. A sync does nothing: what is written is all there ever is. Clones are the
 /// same disk. It begins as an empty directory, in which each path begins; a directory is made by [`Dir::child`].

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use crate::words::plant::planted;
+use crate::base::plant::planted;
 
 mod dir;
 mod latch;

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Dir, Disk, DiskFile, DiskLock, FileStatus, IoBackend, LockMode, Mapping};
-use crate::words::process;
+use crate::rt::process;
 
 #[cfg(not(unix))]
 mod elsewhere;

@@ -14,8 +14,8 @@ use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::os::{Files, OsDir, OsFile};
 use super::{Dir, Disk, DiskFile, DiskLock, FileStatus, IoBackend, LockMode, Mapping};
-use crate::words::process;
-use crate::words::sync::Mutex;
+use crate::rt::process;
+use crate::rt::sync::Mutex;
 
 #[cfg(test)]
 mod tests;

@@ -11,12 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Engine, Options};
+use crate::base::error::{Error, Result};
 use crate::disk::{
     Access, Dir, DirHandle, Disk, DiskFile, DiskLock, FileId, IoBackend, LockMode, is_system_name, write_all_at,
 };
 use crate::format::history;
 use crate::log::{UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
-use crate::words::error::{Error, Result};
 
 const TEXT: &[u8] =
     b"This directory is a copy of a forelog database that was not finished, and holds only a part of it.\n\

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Engine, Options};
 use crate::disk::sim::{CrashPoint, Granularity, Loss, SimDisk};
-use crate::words::schedule;
-use crate::words::sync::Mutex;
+use crate::rt::schedule;
+use crate::rt::sync::Mutex;
 
 const DIR: &str = "db";
 

@@ -18,16 +18,18 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::plant::planted;
+use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
+use crate::care::pace::{Paced, ScrubOptions};
+use crate::care::scrub::{self, Scrub};
 use crate::disk::{Disk, IoBackend, Layered, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
-use crate::log::{self, LossWindow, Poisoned, Recovery, Scrub, ScrubOptions, Stats, WaitLimit};
+use crate::log::{self, LossWindow, Poisoned, Recovery, Stats, WaitLimit};
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::plant::planted;
-use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
 
 /// An open database.
 ///
@@ -109,7 +111,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::verify`]; [`ErrorKind::InvalidInput`] if the rate is zero.
     pub fn verify_with(dir: impl AsRef<Path>, options: ScrubOptions) -> Result<Recovery> {
-        open::verify(&Layered::new(Arc::new(OsDisk) as Arc<dyn Disk>, log::Paced::new(options)?), dir.as_ref())
+        open::verify(&Layered::new(Arc::new(OsDisk) as Arc<dyn Disk>, Paced::new(options)?), dir.as_ref())
     }
 
     /// Saves what can be proven whole of the database in `from`, which may be in any state, into a new database in `to`.
@@ -399,7 +401,7 @@ impl Engine {
     /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
     pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
         self.pipeline().check_open()?;
-        self.pipeline().log.scrub(options)
+        scrub::scrub(&self.pipeline().log, options)
     }
 
     /// Writes the state as it is now, all keyspaces at the visible LSN, durable or not, as a new database in `to`:

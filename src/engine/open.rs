@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Settings;
+use crate::base::types::Lsn;
 use crate::disk::{self, Disk};
 use crate::format::batch::Batch;
 use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::{self, Recovery};
 use crate::txn::pipeline::Pipeline;
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::options::Settings;
-use crate::words::types::Lsn;
 
 /// Claims the directory, opens the log in it, and rebuilds the index from that.
 pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {

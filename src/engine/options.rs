@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Engine, Inner, open};
+use crate::base::error::Result;
+use crate::base::options::{Settings, setters};
+use crate::base::types::CommitMode;
 use crate::disk::{self, Disk, MemoryDisk};
 #[cfg(doc)]
 use crate::txn::Transaction;
-use crate::words::error::Result;
-use crate::words::options::{Settings, setters};
-use crate::words::types::CommitMode;
 
 /// How an [`Engine`] is opened.
 ///

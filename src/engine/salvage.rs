@@ -5,14 +5,14 @@ use std::path::Path;
 
 use super::Options;
 use super::copy::{Copy, refuse_if_used, refuse_inside};
+use crate::base::error::{Error, Result};
+use crate::base::options::MAX_TRANSACTION_BYTES;
+use crate::base::types::{CommitMode, Lsn};
+use crate::care::salvage::{self, BadFile, Completeness, Found, Gap};
 use crate::disk::{Disk, LockHeld};
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
 use crate::log::WaitLimit;
-use crate::log::salvage::{self, BadFile, Completeness, Found, Gap};
 use crate::txn::pipeline::Check;
-use crate::words::error::{Error, Result};
-use crate::words::options::MAX_TRANSACTION_BYTES;
-use crate::words::types::{CommitMode, Lsn};
 
 /// What [`Engine::salvage`](crate::Engine::salvage) saved, and what it could not.
 ///

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::copy::{Copy, refuse_if_used, refuse_inside};
 use super::{Engine, Options};
+use crate::base::error::Result;
+use crate::base::types::{CommitMode, Lsn};
 use crate::disk::Disk;
-use crate::words::error::Result;
-use crate::words::types::{CommitMode, Lsn};
 
 /// What [`Engine::save_to`] wrote.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyRe
     let settings = &engine.pipeline().settings;
     let options = Options::new()
         .segment_bytes(settings.segment_bytes)
-        .max_transaction_bytes(crate::words::options::MAX_TRANSACTION_BYTES)
+        .max_transaction_bytes(crate::base::options::MAX_TRANSACTION_BYTES)
         .commit_mode(CommitMode::Async);
     let copying = Copy::begin(disk, to, options)?;
     let copy = &copying.engine;

@@ -5,7 +5,7 @@
 
 use super::WORD;
 use super::identity::Identity;
-use crate::words::plant::planted;
+use crate::base::plant::planted;
 
 /// The finalizer of splitmix64 after one step of its counter.
 fn mix(value: u64) -> u64 {

@@ -4,7 +4,7 @@ use crc32fast::Hasher;
 
 use super::fields::{put, u32_at, u64_at};
 use super::{WORD, pad8};
-use crate::words::plant::planted;
+use crate::base::plant::planted;
 
 /// Length of a frame's header.
 pub(crate) const FRAME_HEADER: u64 = 32;

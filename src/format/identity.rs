@@ -2,7 +2,7 @@
 
 use crc32fast::Hasher;
 
-use crate::words::types::{Incarnation, LogId};
+use crate::base::types::{Incarnation, LogId};
 
 /// Length of the identity on disk.
 pub(crate) const IDENTITY_LEN: usize = 48;

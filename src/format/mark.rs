@@ -2,7 +2,7 @@
 
 use super::fields::{array_at, put, u64_at};
 use super::{Refusal, preamble};
-use crate::words::types::{Incarnation, LogId, Lsn};
+use crate::base::types::{Incarnation, LogId, Lsn};
 
 /// The file's name in the log's directory.
 pub(crate) const FILE_NAME: &str = "MARK";

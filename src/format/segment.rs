@@ -3,8 +3,8 @@
 use super::fields::{array_at, put, u64_at};
 use super::identity::{IDENTITY_LEN, Identity};
 use super::{Refusal, preamble};
-use crate::words::options::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
-use crate::words::types::{Incarnation, LogId};
+use crate::base::options::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
+use crate::base::types::{Incarnation, LogId};
 
 /// Length of the header: one sector, so that it is written whole or not at all.
 pub(crate) const SEGMENT_HEADER: u64 = 512;

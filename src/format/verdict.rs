@@ -1,6 +1,6 @@
 //! The decision table of recovery (specification, sections 4 and 5), as data.
 
-use crate::words::plant::planted;
+use crate::base::plant::planted;
 
 /// What the frame at the place where the next one must be looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

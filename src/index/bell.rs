@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::words::clock;
-use crate::words::sync::{AtomicBool, Condvar, Mutex};
+use crate::rt::clock;
+use crate::rt::sync::{AtomicBool, Condvar, Mutex};
 
 /// The pruner sleeps without a timeout. It arms the bell first and looks for work then. What becomes work before that look
 /// is found by it; what becomes work later rings: each kind of work is looked at under the lock that it comes about under.

@@ -3,8 +3,8 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::words::error::Result;
-use crate::words::types::Lsn;
+use crate::base::error::Result;
+use crate::base::types::Lsn;
 
 use super::key::Key;
 use super::map::KeyRange;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::words::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 
 std::thread_local! {
     /// How many reads succeed before the one that fails.

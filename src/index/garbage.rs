@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
 
 use super::snapshot::Horizon;
 use super::tree::Tree;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
 
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
 
 use super::key::Key;
 use super::map::{KeyRange, is_empty};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::base::types::Lsn;
 use crate::format::batch::{Batch, Op};
-use crate::words::types::Lsn;
 
 use super::ApplyError;
 use super::tree::Tree;

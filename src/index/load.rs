@@ -30,9 +30,9 @@ use std::sync::Arc;
 
 use super::tree::Tree;
 use super::{ApplyError, Index};
+use crate::base::plant::planted;
+use crate::base::types::Lsn;
 use crate::format::batch::Batch;
-use crate::words::plant::planted;
-use crate::words::types::Lsn;
 
 use bundle::{Bundle, Scratch};
 use merge::Pieces;

@@ -34,11 +34,11 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::words::sync::{ShortMutex as Mutex, ShortRwLock as RwLock};
+use crate::rt::sync::{ShortMutex as Mutex, ShortRwLock as RwLock};
 
+use crate::base::error::Result;
+use crate::base::types::Lsn;
 use crate::format::batch::{Batch, Op, Ops};
-use crate::words::error::Result;
-use crate::words::types::Lsn;
 
 use garbage::Garbage;
 use keyspace::Catalogue;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::iter::Peekable;
 
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
 
 use super::kept::Entry;
 use super::key::Key;

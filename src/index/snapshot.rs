@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::words::sync::ShortMutex as Mutex;
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
+use crate::rt::sync::ShortMutex as Mutex;
 
 use super::bell::Bell;
 

@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::atomic::{self, AtomicU64};
 
-use crate::words::sync::ShortRwLock as RwLock;
+use crate::rt::sync::ShortRwLock as RwLock;
 
-use crate::words::error::Result;
-use crate::words::types::Lsn;
+use crate::base::error::Result;
+use crate::base::types::Lsn;
 
 use super::kept::{Entry, Kept};
 use super::key::Key;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
 
 use super::value::Value;
 use super::version::{Content, Seq, Version};

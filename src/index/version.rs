@@ -1,6 +1,6 @@
 //! One version of a key, as it is written and read, and the order in which keys are.
 
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
 
 use super::value::Value;
 

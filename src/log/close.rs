@@ -1,11 +1,11 @@
 //! Closing a log: the last flush, the end of its threads, and the end of its incarnation.
 
 use super::inner::{Closing, LogInner};
-use super::repair::clean_up;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::plant::planted;
+use crate::base::types::Lsn;
 use crate::format::history::End;
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::plant::planted;
-use crate::words::types::Lsn;
+use crate::log::open::settle::clean_up;
 
 impl LogInner {
     /// Flushes, stops the background threads, and ends the incarnation durably. The first call does it; further ones

@@ -16,15 +16,15 @@
 //! recovery, could trip over: the incarnation is drawn once for each open, so whichever HISTORY and whichever segment an
 //! attempt has left belong together; a new segment without a durable name is removed.
 //!
-//! A background thread that panics is a failure too: its last act is to stop the log and to raise the alarm (`words/guard.rs`).
+//! A background thread that panics is a failure too: its last act is to stop the log and to raise the alarm (`rt/guard.rs`).
 //!
 //! The thread that stops the log may hold locks, under which it can wake no one. It is handed an [`Alarm`], which goes up
 //! with the error to where no lock is held, and is raised there. The compiler tells where one is forgotten.
 
 use super::positions::OutOfOrder;
-use crate::words::error::{Error, ErrorKind};
-use crate::words::sync::OnceLock;
-use crate::words::types::Lsn;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::types::Lsn;
+use crate::rt::sync::OnceLock;
 
 impl From<OutOfOrder> for Error {
     fn from(step: OutOfOrder) -> Self {
@@ -93,7 +93,7 @@ impl Refused {
 
 /// Why the log has stopped, if it was by a failure.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     poisoned: OnceLock<Poisoned>,
 }
 

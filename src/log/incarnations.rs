@@ -6,16 +6,16 @@
 
 use std::sync::Arc;
 
-use super::place::Place;
-use super::reader::SegmentInfo;
-use super::segment::Segment;
+use super::log_dir::LogDir;
+use crate::base::error::Result;
+use crate::base::types::{Incarnation, LogId, Lsn, Token};
 use crate::format::history::{History, Life};
-use crate::words::error::Result;
-use crate::words::sync::{Guard, Mutex, OnceLock};
-use crate::words::types::{Incarnation, LogId, Lsn, Token};
+use crate::log::read::reader::SegmentInfo;
+use crate::log::write::segment::Segment;
+use crate::rt::sync::{Guard, Mutex, OnceLock};
 
 #[derive(Debug)]
-pub(super) struct Incarnations {
+pub(crate) struct Incarnations {
     log_id: LogId,
     /// Those before this open: their tokens need no lock.
     past: Box<[Life]>,
@@ -27,7 +27,7 @@ pub(super) struct Incarnations {
 
 /// What attempts to begin this open's incarnation have left.
 #[derive(Debug, Default)]
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     /// The incarnation, once it was drawn.
     pub(super) drawn: Option<Life>,
     /// Its first segment, durable, from an attempt that HISTORY failed.
@@ -36,10 +36,10 @@ pub(super) struct Attempt {
 
 /// What is on disk.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(crate) struct Known {
     pub(super) history: History,
     /// All segments that hold or will hold log, in order.
-    pub(super) segments: Vec<SegmentInfo>,
+    pub(crate) segments: Vec<SegmentInfo>,
 }
 
 impl SegmentInfo {
@@ -64,7 +64,7 @@ impl Incarnations {
         }
     }
 
-    pub(super) fn log_id(&self) -> LogId {
+    pub(crate) fn log_id(&self) -> LogId {
         self.log_id
     }
 
@@ -74,7 +74,7 @@ impl Incarnations {
     }
 
     /// Base of its first segment; zero before it begins.
-    pub(super) fn begin(&self) -> u64 {
+    pub(crate) fn begin(&self) -> u64 {
         self.current.get().map_or(0, |&(_, begin)| begin)
     }
 
@@ -91,12 +91,12 @@ impl Incarnations {
     }
 
     /// Everything at or below this is retired.
-    pub(super) fn oldest(&self) -> Lsn {
+    pub(crate) fn oldest(&self) -> Lsn {
         self.known.lock().history.oldest
     }
 
     /// Looks at what is on disk. No I/O in `look`.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
         look(&self.known.lock())
     }
 
@@ -112,7 +112,7 @@ impl Incarnations {
 }
 
 /// The right to replace HISTORY.
-pub(super) struct Replacing<'a> {
+pub(crate) struct Replacing<'a> {
     incarnations: &'a Incarnations,
     pub(super) attempt: Guard<'a, Attempt>,
 }
@@ -127,7 +127,7 @@ impl Replacing<'_> {
     /// of segments. After an error nothing that is known has changed.
     pub(super) fn save<T>(
         &mut self,
-        place: &Place,
+        place: &LogDir,
         history: History,
         then: impl FnOnce(&mut Vec<SegmentInfo>) -> T,
     ) -> Result<T> {

@@ -19,38 +19,38 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use super::append::Appender;
-use super::budget::LossWindow;
-use super::buffer::Prepared;
 use super::failure::{Alarm, Poisoned, Refused, WakeEveryone};
-use super::flush::{Flusher, LoneFlush};
 use super::incarnations::Incarnations;
+use super::log_dir::LogDir;
 use super::mark::Marker;
 use super::pins::Retention;
-use super::place::Place;
 use super::positions::Positions;
-use super::recover::Recovery;
-use super::stall::{Stall, WaitLimit};
 use super::stats::Stats;
 use super::threads::Threads;
-use super::waiters::Callback;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Settings;
+use crate::base::types::{CommitMode, LogId, Lsn, Token};
 use crate::disk::{Dir, IoBackend};
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::guard::{Panicked, spawn_guarded};
-use crate::words::options::Settings;
-use crate::words::process;
-use crate::words::sync::{Mutex, Thread};
-use crate::words::types::{CommitMode, LogId, Lsn, Token};
+use crate::log::open::decide::Recovery;
+use crate::log::write::append::Appender;
+use crate::log::write::budget::LossWindow;
+use crate::log::write::buffer::Prepared;
+use crate::log::write::flush::{Flusher, LoneFlush};
+use crate::log::write::stall::{Stall, WaitLimit};
+use crate::log::write::waiters::Callback;
+use crate::rt::guard::{Panicked, spawn_guarded};
+use crate::rt::process;
+use crate::rt::sync::{Mutex, Thread};
 
 /// One open log.
 pub(crate) struct LogInner {
     /// For the background threads, which share it too.
     me: Weak<LogInner>,
-    pub(super) place: Place,
+    pub(crate) place: LogDir,
     pub(super) report: Recovery,
     pub(super) retention: Arc<Retention>,
     pub(super) flusher: Flusher,
-    pub(super) threads: Threads,
+    pub(crate) threads: Threads,
     pub(super) marker: Marker,
     pub(super) closing: Mutex<Closing>,
     pub(super) generation: u64,
@@ -79,7 +79,7 @@ impl WakeEveryone for LogInner {
 }
 
 impl LogInner {
-    pub(super) fn new(place: Place, appender: Appender, report: Recovery) -> Arc<Self> {
+    pub(super) fn new(place: LogDir, appender: Appender, report: Recovery) -> Arc<Self> {
         let oldest = appender.incarnations.oldest();
         Arc::new_cyclic(|me| LogInner {
             me: me.clone(),
@@ -100,7 +100,7 @@ impl LogInner {
         &self.flusher.appender
     }
 
-    pub(super) fn incarnations(&self) -> &Incarnations {
+    pub(crate) fn incarnations(&self) -> &Incarnations {
         &self.flusher.appender.incarnations
     }
 
@@ -230,7 +230,7 @@ impl LogInner {
     }
 
     /// The error for new commits.
-    pub(super) fn refusal(&self) -> Error {
+    pub(crate) fn refusal(&self) -> Error {
         self.appender().refusal()
     }
 
@@ -256,7 +256,7 @@ impl LogInner {
     // ---- its threads
 
     /// Starts a thread of this log: if it panics, its last act is to stop the log, and every waiter has its verdict.
-    pub(super) fn start_thread(
+    pub(crate) fn start_thread(
         &self,
         name: &'static str,
         body: impl FnOnce(&Arc<LogInner>) + Send + 'static,

@@ -8,14 +8,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::place::Place;
+use super::log_dir::LogDir;
+use crate::base::error::{DamageCause, Error, Result, is_the_mediums};
+use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::disk::{Access, DiskFile, read_exact_at, write_all_at};
 use crate::format::history::History;
 use crate::format::mark::{FILE_NAME, Mark, SLOT, SLOT_LEN, SLOTS};
-use crate::words::clock::{self, Moment};
-use crate::words::error::{DamageCause, Error, Result, is_the_mediums};
-use crate::words::sync::Mutex;
-use crate::words::types::{Incarnation, LogId, Lsn};
+use crate::rt::clock::{self, Moment};
+use crate::rt::sync::Mutex;
 
 /// The log is at rest when its durable LSN has not moved for this long. The flusher looks once in that time, so the
 /// mark comes one to two of them after the last flush.
@@ -92,7 +92,7 @@ impl Marker {
     /// Replaces MARK by an empty one, for an incarnation that is about to begin. That of the last incarnation has done
     /// its work: HISTORY has its end. The name becomes durable with the HISTORY that lists the incarnation. Nobody
     /// relies on the file, so that a failure costs nothing but the marks.
-    pub(super) fn begin(&self, place: &Place, log_id: LogId, incarnation: Incarnation, begin: Lsn) -> io::Result<()> {
+    pub(super) fn begin(&self, place: &LogDir, log_id: LogId, incarnation: Incarnation, begin: Lsn) -> io::Result<()> {
         let file = place.create(&place.path(FILE_NAME))?;
         let last = Mark { log_id, incarnation, count: 0, durable: begin };
         *self.file.lock() = Some(MarkFile { file, last });
@@ -142,7 +142,7 @@ pub(crate) struct Slots {
 impl Slots {
     /// Reads the file. Whatever is wrong with it proves nothing and is no damage: a torn slot is a legal state. But an
     /// error of the operating system that says nothing about the medium must not make the proof disappear for one open.
-    pub(crate) fn read(place: &Place) -> Result<Self> {
+    pub(crate) fn read(place: &LogDir) -> Result<Self> {
         let path = place.path(FILE_NAME);
         let file = match place.open(&path, Access::Read) {
             Ok(file) => file,
@@ -181,7 +181,7 @@ impl Slots {
     }
 
     /// What the mark says about the log whose history this is. Refuses a history that a mark proves to be stale.
-    pub(crate) fn judge(&self, history: &History, place: &Place) -> Result<MarkFound> {
+    pub(crate) fn judge(&self, history: &History, place: &LogDir) -> Result<MarkFound> {
         let own = || self.marks.iter().map(|(_, mark)| mark).filter(|mark| mark.log_id == history.log_id);
         let stale =
             |lsn| Err(Error::damaged(&place.path(crate::format::history::FILE_NAME), lsn, DamageCause::BadHistory));

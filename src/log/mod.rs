@@ -8,97 +8,71 @@
 // | file | what it does |
 // |---|---|
 // | `inner` | one open log, put together; the order of its locks |
-// | `append`, `stall` | takes a place in the log order, within the loss budget; why there is none yet |
-// | `buffer` | frames that have their place and are not yet in a file |
-// | `flush` | the one path to written and durable; what each mode waits for; group commit |
-// | `gather` | for whom a leader waits before it flushes, and how long: measured |
-// | `mark` | proof, outside the segments, of how far a log at rest is durable |
-// | `positions`, `budget`, `waiters` | the three watermarks; what a crash could take; who waits for what |
-// | `receipt`, `callbacks`, `outcome` | how a commit's durability is learned, now and for ever |
-// | `life`, `close`, `incarnations` | begin and end of an incarnation; HISTORY and the list of segments |
+// | `write/append`, `stall` | takes a place in the log order, within the loss budget; why there is none yet |
+// | `write/buffer`, `segment` | frames that have their place and are not yet in a file; the files of an incarnation |
+// | `write/flush` | the one path to written and durable; what each mode waits for; group commit |
+// | `write/gather` | for whom a leader waits before it flushes, and how long: measured |
+// | `write/budget`, `waiters` | what a crash could take; who waits for what |
+// | `positions`, `mark` | the three watermarks; proof, outside the segments, of how far a log at rest is durable |
+// | `receipts/` | how a commit's durability is learned: receipt, callbacks, and for ever, outcome |
+// | `begin`, `close`, `incarnations` | begin and end of an incarnation; HISTORY and the list of segments |
 // | `threads` | the background threads, and what the preparing one is asked for |
 // | `retain`, `pins` | giving up old records; what keeps them |
-// | `segment`, `place` | the files of an incarnation, the directory |
+// | `log_dir` | the log's files in the directory |
 // | `failure` | fail-stop, and the alarm that wakes those who wait |
-// | `scan` | reading: scans and tails |
-// | `record_end` | whether a position that a caller brings along is one of this log's history |
-// | `open`, `directory`, `recover`, `repair` | opening: what is there, the verdict, making it durable |
-// | `scrub` | checks, in the background, what is on the medium under an open log |
-// | `pace` | reading no faster than asked for, by a scrub and by `verify` |
-// | `salvage` | what can be proven whole of a log in any state |
-// | `reader` | reads and checks frames, for all of the above and for `verify` and `dump` |
+// | `read/scan` | reading: scans and tails |
+// | `read/record_end` | whether a position that a caller brings along is one of this log's history |
+// | `read/reader` | reads and checks frames, for all of the above |
+// | `open/` | opening: `directory`, what is there; `decide`, the verdict; `settle`, making it durable |
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::{self, Claim, Disk, IoBackend, OsDisk};
 #[cfg(doc)]
-use crate::words::error::ErrorKind;
-use crate::words::error::Result;
-use crate::words::options::{Settings, setters};
-use crate::words::types::{CommitMode, LogId, Lsn, Outcome, Token};
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::options::{Settings, setters};
+use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
+use crate::disk::{self, Claim, Disk, IoBackend, OsDisk};
 
-mod append;
-pub(crate) mod budget;
-mod buffer;
-mod callbacks;
+mod begin;
 mod close;
-mod directory;
 pub(crate) mod failure;
-mod flush;
-mod gather;
-mod incarnations;
-mod inner;
-#[cfg(feature = "unstable")]
-pub(crate) mod inspect;
-mod life;
+pub(crate) mod incarnations;
+pub(crate) mod inner;
+pub(crate) mod log_dir;
 pub(crate) mod mark;
-mod open;
-mod outcome;
-pub(crate) mod pace;
-mod pins;
-mod place;
-mod positions;
-mod reader;
-pub(crate) mod receipt;
-mod record_end;
-pub(crate) mod recover;
-mod repair;
-mod retain;
-pub(crate) mod salvage;
-mod scan;
-pub(crate) mod scrub;
-mod segment;
-mod stall;
+pub(crate) mod open;
+pub(crate) mod pins;
+pub(crate) mod positions;
+pub(crate) mod read;
+pub(crate) mod receipts;
+pub(crate) mod retain;
 pub(crate) mod stats;
-mod threads;
-mod waiters;
+pub(crate) mod threads;
+pub(crate) mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub(crate) use append::refuse_waiting_mode;
-pub(crate) use buffer::Prepared;
-pub(crate) use directory::{UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
-pub(crate) use failure::Refused;
-pub(crate) use flush::LoneFlush;
+pub(crate) use failure::{Poisoned, Refused};
 pub(crate) use inner::LogInner;
-pub(crate) use stall::{Stall, WaitLimit};
-
-pub(crate) use budget::LossWindow;
-pub(crate) use failure::Poisoned;
+pub(crate) use open::decide::Recovery;
+pub(crate) use open::directory::{UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
 pub(crate) use open::verify;
-pub(crate) use pace::{Paced, ScrubOptions};
-pub(crate) use receipt::Receipt;
-pub(crate) use recover::Recovery;
-pub(crate) use scrub::Scrub;
+pub(crate) use receipts::receipt::Receipt;
 pub(crate) use stats::Stats;
+pub(crate) use write::append::refuse_waiting_mode;
+pub(crate) use write::budget::LossWindow;
+pub(crate) use write::buffer::Prepared;
+pub(crate) use write::flush::LoneFlush;
+pub(crate) use write::stall::{Stall, WaitLimit};
 
 pub use pins::Pin;
-pub use record_end::{Position, RecordEnd};
-pub use scan::{Record, Scan, Tail};
+pub use read::record_end::{Position, RecordEnd};
+pub use read::scan::{Record, Scan, Tail};
 
 /// How a [`Log`] is opened.
 #[derive(Clone, Debug, Default)]
@@ -191,7 +165,7 @@ impl Drop for Handle {
 }
 
 /// Opens a log for a layer above, which owns the directory, and replays the records that `visit` is shown.
-pub(crate) fn open_for(claim: Claim<'_>, settings: Settings, visit: &mut recover::Visitor<'_>) -> Result<Handle> {
+pub(crate) fn open_for(claim: Claim<'_>, settings: Settings, visit: &mut open::decide::Visitor<'_>) -> Result<Handle> {
     open::open(claim, settings, visit).map(Handle)
 }
 
@@ -215,7 +189,7 @@ impl Log {
         open::verify(&OsDisk, dir.as_ref(), &mut |_, _| Ok(()))
     }
 
-    fn inner(&self) -> &Arc<LogInner> {
+    pub(crate) fn inner(&self) -> &Arc<LogInner> {
         self.handle.log()
     }
 
@@ -246,7 +220,7 @@ impl Log {
     /// [`ErrorKind::WouldBlock`] if it would have to wait, [`ErrorKind::InvalidInput`] in mode `Sync`, which means
     /// waiting. Otherwise as [`Log::append`].
     pub fn try_append(&self, payload: &[u8], mode: CommitMode) -> Result<Receipt> {
-        append::refuse_waiting_mode(mode)?;
+        refuse_waiting_mode(mode)?;
         self.append_within(payload, mode, WaitLimit::Never)
     }
 
@@ -368,14 +342,6 @@ impl Log {
     /// I/O errors.
     pub fn prune_history(&self, incarnation: u64) -> Result<()> {
         self.inner().prune_history(incarnation)
-    }
-
-    /// Begins to read and check, on a thread of its own, everything that is durable now.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
-    pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
-        self.inner().scrub(options)
     }
 
     /// The log's random identity.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::words::sync::{Guard, Mutex};
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
+use crate::rt::sync::{Guard, Mutex};
 
 /// Which records must stay, and the right to retire others.
 #[derive(Debug, Default)]

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::words::plant::planted;
-use crate::words::sync::AtomicU64;
-use crate::words::types::Lsn;
+use crate::base::plant::planted;
+use crate::base::types::Lsn;
+use crate::rt::sync::AtomicU64;
 
 /// A watermark was asked to go backwards, or past the one that bounds it: a bug, which poisons the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,12 +7,12 @@
 use super::failure::Refused;
 use super::inner::LogInner;
 use super::pins::{Pin, Retiring};
-use super::reader::SegmentInfo;
-use super::record_end::{Position, no_record_end, retired};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::plant::planted;
+use crate::base::types::Lsn;
 use crate::disk::Access;
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::plant::planted;
-use crate::words::types::Lsn;
+use crate::log::read::reader::SegmentInfo;
+use crate::log::read::record_end::{Position, no_record_end, retired};
 
 impl LogInner {
     /// Keeps the records after `position` until the pin is dropped.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::budget::LossWindow;
+use crate::log::write::budget::LossWindow;
 
 /// What a log has done since it was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::words::plant::planted;
-use crate::words::sync::{self, Mutex, Receiver, Sender, Thread};
+use crate::base::plant::planted;
+use crate::rt::sync::{self, Mutex, Receiver, Sender, Thread};
 
 /// What the preparing thread is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub(crate) trait Task: Send + Sync + std::fmt::Debug {
 
 /// The threads that run for the log.
 #[derive(Debug, Default)]
-pub(super) struct Threads {
+pub(crate) struct Threads {
     state: Mutex<State>,
 }
 
@@ -58,7 +58,7 @@ impl Threads {
     }
 
     /// Has `start` begin `task`; `None` if the log was closed. A close finds the task, or this finds the log closed.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &self,
         task: Arc<dyn Task>,
         start: impl FnOnce() -> io::Result<Thread>,
@@ -98,7 +98,7 @@ impl Threads {
 
 /// The queue to the preparing thread; nobody takes from it before that runs.
 #[derive(Debug, Default)]
-pub(super) struct Jobs {
+pub(crate) struct Jobs {
     sender: Mutex<Option<Sender<Job>>>,
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::keyspace::Keyspace;
 use super::pipeline::{Check, Pipeline};
 use super::writes::{check_alive, check_key, check_value, refused};
+use crate::base::error::Result;
+use crate::base::types::{CommitMode, Lsn};
 use crate::format::batch::BatchBuilder;
 use crate::index::Tree;
 use crate::log::{Receipt, WaitLimit, refuse_waiting_mode};
-use crate::words::error::Result;
-use crate::words::types::{CommitMode, Lsn};
 
 /// Writes that are committed together without having read anything: they never conflict.
 ///

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::error::Result;
 use crate::index::{Cursor, Direction, Entry, Hold, Key, KeyRange, Tree, Value, is_empty};
-use crate::words::error::Result;
 
 /// The entries of a range of keys in order; backwards with [`Iterator::rev`].
 ///

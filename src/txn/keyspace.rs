@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::pipeline::Pipeline;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::types::Lsn;
 use crate::index::Tree;
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::types::Lsn;
 
 /// An ordered map of its own inside an engine: a transaction may read and write any number of them.
 ///

@@ -23,14 +23,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::prune::{Prunable, Pruner};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Settings;
+use crate::base::plant::planted;
+use crate::base::types::{CommitMode, Lsn};
 use crate::format::batch::{Batch, BatchBuilder};
 use crate::index::{Commit, Index};
 use crate::log::{LogInner, LoneFlush, Prepared, Receipt, Refused, Stall, WaitLimit};
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::options::Settings;
-use crate::words::plant::planted;
-use crate::words::sync::{AtomicBool, Mutex, yield_now};
-use crate::words::types::{CommitMode, Lsn};
+use crate::rt::sync::{AtomicBool, Mutex, yield_now};
 
 /// What transactions need of an engine.
 pub(crate) struct Pipeline {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::index::{Index, Left, Woken};
 use crate::log::LogInner;
-use crate::words::sync::{self, AtomicBool, Mutex, Thread, yield_now};
+use crate::rt::sync::{self, AtomicBool, Mutex, Thread, yield_now};
 
 /// From the commit that wakes the pruner until it looks: so a burst of commits wakes it once.
 const GATHER: Duration = Duration::from_millis(50);

@@ -5,9 +5,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::keyspace::dropped_error;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::types::Lsn;
 use crate::index::{Key, KeyRange, Tree};
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::types::Lsn;
 
 #[derive(Debug)]
 struct TreeReads {

@@ -7,9 +7,9 @@ use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
 use super::entries::Entries;
 use super::keyspace::Keyspace;
 use super::pipeline::Pipeline;
+use crate::base::error::Result;
+use crate::base::types::Lsn;
 use crate::index::{Hold, Value};
-use crate::words::error::Result;
-use crate::words::types::Lsn;
 
 /// The state of all keyspaces at one LSN, unchanged for as long as it is held.
 ///

@@ -9,12 +9,12 @@ use super::keyspace::Keyspace;
 use super::pipeline::{Check, Pipeline};
 use super::reads::Reads;
 use super::writes::Writes;
+#[cfg(doc)]
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::types::{CommitMode, Lsn};
 use crate::index::{Hold, KeyRange, Tree, Value};
 use crate::log::{Receipt, WaitLimit};
-#[cfg(doc)]
-use crate::words::error::ErrorKind;
-use crate::words::error::Result;
-use crate::words::types::{CommitMode, Lsn};
 
 /// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit
 /// whether anything that it read has changed since. How durable the commit is, it says at commit.

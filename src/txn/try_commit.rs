@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Transaction;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::types::{CommitMode, Token};
 use crate::log::{Receipt, WaitLimit, refuse_waiting_mode};
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::types::{CommitMode, Token};
 
 /// Why [`Transaction::try_commit_with`] or [`Transaction::commit_timeout`] did not commit, and the transaction, if nothing
 /// of it was done.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::keyspace::dropped_error;
+use crate::base::error::{Error, Result};
 use crate::format::batch::{BatchBuilder, MAX_KEY_LEN, MAX_VALUE_LEN, Reason};
 use crate::index::{Key, KeyRange, Tree, Value, is_empty};
-use crate::words::error::{Error, Result};
 
 /// Writes to one keyspace: the new value of each key, `None` to delete it.
 #[derive(Debug)]

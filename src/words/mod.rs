@@ -7,7 +7,6 @@ pub(crate) mod error;
 pub(crate) mod guard;
 pub(crate) mod memory;
 pub(crate) mod options;
-pub(crate) mod plant;
 pub(crate) mod process;
 #[cfg(feature = "sim")]
 #[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "the model checker owns the schedule"))]

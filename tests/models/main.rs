@@ -29,7 +29,7 @@
 //! **What this shows.** Shuttle proves nothing: it draws schedules, half of them at random and half by PCT, and shows
 //! the program a memory that is sequentially consistent. Loom tries every schedule up to a number of preemptions, and
 //! every value that a load may give; it knows no load buffering, and takes a `SeqCst` access for an acquire or a
-//! release. Time is as `words/sync/checked.rs` says. Miri needs a nightly toolchain and has not been run.
+//! release. Time is as `rt/sync/checked.rs` says. Miri needs a nightly toolchain and has not been run.
 //!
 //! **A failure** prints the seed and, under shuttle, the schedule: `FORELOG_SCHEDULE=<text>` with the model's name
 //! replays exactly that. `FORELOG_SEED` draws others, `FORELOG_EXECUTIONS` more of them (per model, 2,000 unless

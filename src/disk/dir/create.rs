@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{DirHandle, check_path, not_opened, not_synced};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::disk::{Access, Dir, Disk};
-use crate::words::error::{Error, ErrorKind, Result};
 
 /// Directories that this open has made. They go again if it fails before their names are durable: after a failed fsync
 /// the next one proves nothing about a name that is there already (A9), only about one that is made again. Only empty

@@ -6,9 +6,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::DirHandle;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::plant::planted;
 use crate::disk::{Access, Dir, DiskFile, DiskLock, LockMode};
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::plant::planted;
 
 /// The lock file's name.
 pub(crate) const LOCK_NAME: &str = "LOCK";

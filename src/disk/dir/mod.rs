@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Access, Dir, Disk, DiskFile, FailStop};
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::plant::planted;
-use crate::words::sync::Mutex;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::plant::planted;
+use crate::rt::sync::Mutex;
 
 pub(crate) use create::{Claim, Made, claim};
 pub(crate) use lock::LOCK_NAME;

@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 
 use super::DirHandle;
+use crate::base::error::{Error, Result};
+use crate::base::plant::planted;
 use crate::disk::{Dir, write_all_at};
-use crate::words::error::{Error, Result};
-use crate::words::plant::planted;
 
 impl DirHandle {
     /// Replaces the file `name` by way of `temporary`: durable in full, or unchanged, whatever happens. After an error

@@ -36,8 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, LockMode, write_some_at};
-use crate::words::schedule;
-use crate::words::sync::ShortMutex as Mutex;
+use crate::rt::schedule;
+use crate::rt::sync::ShortMutex as Mutex;
 
 mod crash;
 mod dir;

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::base::error::{ErrorKind, Result};
+use crate::base::types::CommitMode;
 use crate::disk::sim::{OpKind, SimDisk};
 use crate::engine::{Engine, Options};
 use crate::format::batch::Batch;
 use crate::log::{Receipt, WaitLimit};
+use crate::rt::schedule;
 use crate::txn::pipeline::Check;
-use crate::words::error::{ErrorKind, Result};
-use crate::words::schedule;
-use crate::words::types::CommitMode;
 
 fn commit_broken(engine: &Engine, mode: CommitMode) -> Result<Receipt> {
     engine.pipeline().commit(Batch::broken(), mode, WaitLimit::Forever, Check::Keyspaces(&|| Ok(())))

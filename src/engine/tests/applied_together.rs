@@ -2,13 +2,13 @@
 
 use std::sync::mpsc;
 
+use crate::base::error::{ErrorKind, Result};
+use crate::base::types::{CommitMode, Lsn};
 use crate::engine::{Engine, Options};
 use crate::format::batch::BatchBuilder;
 use crate::log::{Receipt, WaitLimit};
 use crate::txn::Keyspace;
 use crate::txn::pipeline::Check;
-use crate::words::error::{ErrorKind, Result};
-use crate::words::types::{CommitMode, Lsn};
 
 /// As many commits of one write as are left at most.
 const MOST: usize = 15;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::types::{CommitMode, Outcome, Token};
 use crate::disk::sim::{Fault, FaultKind, OpSelector, Pages, SimDisk};
 use crate::engine::{Engine, Options};
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::schedule;
-use crate::words::types::{CommitMode, Outcome, Token};
+use crate::rt::schedule;
 
 const COMMITS: u8 = 8;
 

@@ -2,6 +2,7 @@
 //!
 //! The literals were computed outside this crate, from the specification alone (zlib's `crc32` and its splitmix64).
 
+use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::format::Refusal;
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Decoded, Header, Kind};
@@ -9,7 +10,6 @@ use crate::format::history::{End, History, Life};
 use crate::format::identity::Identity;
 use crate::format::mark::Mark;
 use crate::format::segment::{SegmentHeader, base_of, file_name};
-use crate::words::types::{Incarnation, LogId, Lsn};
 
 const NONCE: u64 = 0x1122_3344_5566_7788;
 const KEY: u64 = 0x99AA_BBCC_DDEE_FF00;

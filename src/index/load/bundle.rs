@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::super::map::{common, head};
 use super::{Limits, Sorted};
+use crate::base::plant::planted;
+use crate::base::types::Lsn;
 use crate::format::batch::Op;
-use crate::words::memory::{drop_and_give_back, prefer_large_pages};
-use crate::words::plant::planted;
-use crate::words::types::Lsn;
+use crate::rt::memory::{drop_and_give_back, prefer_large_pages};
 
 /// Bytes of a key in its head, and again in its tail.
 const HEAD_LEN: usize = 8;

@@ -13,8 +13,8 @@ use super::super::tree::{Tree, content, share};
 use super::super::version::{MOST_IN_PLACE, Seq, Version};
 use super::Panicked;
 use super::bundle::{Bundle, Write, keep_newest, low_half};
-use crate::words::sync::{self, Mutex};
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
+use crate::rt::sync::{self, Mutex};
 
 /// A part of a keyspace that one thread builds: writes, and entries from before.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::bundle::{Bundle, Scratch};
 use super::{Panicked, Sorted};
-use crate::words::plant::planted;
-use crate::words::sync::{self, Receiver, Sender, Thread};
+use crate::base::plant::planted;
+use crate::rt::sync::{self, Receiver, Sender, Thread};
 
 /// The thread that sorts.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use crate::words::memory::prefetch;
+use crate::rt::memory::prefetch;
 
 /// Heads in one cache line.
 const LINE: usize = 8;

@@ -9,7 +9,7 @@ use super::KeyRange;
 use super::heads::{Heads, common};
 use super::record::{Form, Header};
 use super::shape::{FULL, New};
-use crate::words::memory::prefetch;
+use crate::rt::memory::prefetch;
 
 /// Bytes for records. With heads and places a leaf takes 16 KiB: the memory of 128 entries of about 100 bytes.
 const ROOM: usize = 14 << 10;

@@ -6,7 +6,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::words::memory::{drop_and_give_back, prefer_large_pages};
+use crate::rt::memory::{drop_and_give_back, prefer_large_pages};
 
 /// The place of an item in its pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -78,13 +78,13 @@ impl Path {
 
 /// An entry's place.
 #[derive(Debug)]
-struct Place<'a, const N: usize> {
+struct LeafPosition<'a, const N: usize> {
     path: Path,
     leaf: &'a Leaf<N>,
     index: usize,
 }
 
-impl<'a, const N: usize> Place<'a, N> {
+impl<'a, const N: usize> LeafPosition<'a, N> {
     /// The first entry at or above `low`.
     fn first(Map { root, leaves }: &'a Map<N>, low: Bound<&[u8]>) -> Option<Self> {
         let (path, id) = match low {
@@ -94,9 +94,9 @@ impl<'a, const N: usize> Place<'a, N> {
         let leaf = &leaves[id];
         let index = leaf.indices((low, Bound::Unbounded)).start;
         if index < leaf.len() {
-            return Some(Place { path, leaf, index });
+            return Some(LeafPosition { path, leaf, index });
         }
-        path.next(root).map(|(path, id)| Place { path, leaf: &leaves[id], index: 0 })
+        path.next(root).map(|(path, id)| LeafPosition { path, leaf: &leaves[id], index: 0 })
     }
 
     /// The last entry at or below `high`.
@@ -108,9 +108,9 @@ impl<'a, const N: usize> Place<'a, N> {
         let leaf = &leaves[id];
         let end = leaf.indices((Bound::Unbounded, high)).end;
         if let Some(index) = end.checked_sub(1) {
-            return Some(Place { path, leaf, index });
+            return Some(LeafPosition { path, leaf, index });
         }
-        path.previous(root).map(|(path, id)| (path, &leaves[id])).map(|(path, leaf)| Place {
+        path.previous(root).map(|(path, id)| (path, &leaves[id])).map(|(path, leaf)| LeafPosition {
             path,
             leaf,
             index: leaf.len() - 1,
@@ -141,13 +141,13 @@ pub(super) struct Range<'a, const N: usize>(Option<Rest<'a, N>>);
 #[derive(Debug)]
 struct Rest<'a, const N: usize> {
     map: &'a Map<N>,
-    first: Place<'a, N>,
-    last: Place<'a, N>,
+    first: LeafPosition<'a, N>,
+    last: LeafPosition<'a, N>,
 }
 
 impl<'a, const N: usize> Range<'a, N> {
     pub(super) fn new(map: &'a Map<N>, (low, high): KeyRange<'_>) -> Self {
-        let rest = Place::first(map, low).zip(Place::last(map, high));
+        let rest = LeafPosition::first(map, low).zip(LeafPosition::last(map, high));
         let rest = rest.filter(|(first, last)| first.key() <= last.key());
         Range(rest.map(|(first, last)| Rest { map, first, last }))
     }
@@ -166,7 +166,7 @@ impl<'a, const N: usize> Iterator for Range<'a, N> {
             first.index += 1;
             first.leaf.fetch_entry(first.index + AHEAD);
         } else if let Some((path, id)) = first.path.next(&map.root) {
-            *first = Place { path, leaf: &map.leaves[id], index: 0 };
+            *first = LeafPosition { path, leaf: &map.leaves[id], index: 0 };
             (0..AHEAD).for_each(|index| first.leaf.fetch_entry(index));
         }
         Some(entry)
@@ -185,7 +185,7 @@ impl<const N: usize> DoubleEndedIterator for Range<'_, N> {
             last.leaf.fetch_entry(last.index.saturating_sub(AHEAD));
         } else if let Some((path, id)) = last.path.previous(&map.root) {
             let leaf = &map.leaves[id];
-            *last = Place { path, leaf, index: leaf.len() - 1 };
+            *last = LeafPosition { path, leaf, index: leaf.len() - 1 };
         }
         Some(entry)
     }

@@ -2,7 +2,7 @@
 
 use super::super::version::Seq;
 use super::shape::New;
-use crate::words::types::Lsn;
+use crate::base::types::Lsn;
 
 /// Bytes of a header.
 const LEN: usize = 24;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::index::load::fault::{build_dies_at, load_dies_after};
 #[cfg(feature = "sim")]
-use crate::words::schedule;
+use crate::rt::schedule;
 
 /// What ships has no scheduler: there the threads run as the system has them run.
 #[cfg(not(feature = "sim"))]

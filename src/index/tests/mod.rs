@@ -11,8 +11,8 @@ mod values;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use crate::base::types::Lsn;
 use crate::format::batch::{Batch, BatchBuilder};
-use crate::words::types::Lsn;
 
 use super::*;
 

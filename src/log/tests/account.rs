@@ -1,13 +1,13 @@
 //! What an open says of what it found, and the files that it leaves.
 
 use super::support::*;
+use crate::base::error::{DamageCause, ErrorKind};
+use crate::base::types::CommitMode::{Sync, Written};
+use crate::base::types::{Incarnation, Lsn};
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::format::frame::{Kind, frame_len};
 use crate::format::history::Life;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader};
-use crate::words::error::{DamageCause, ErrorKind};
-use crate::words::types::CommitMode::{Sync, Written};
-use crate::words::types::{Incarnation, Lsn};
 
 #[test]
 fn it_counts_what_was_found_and_what_was_dropped() {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::support::*;
+use crate::base::types::CommitMode::Sync;
 use crate::disk::sim::{OpKind, SimDisk};
-use crate::words::schedule;
-use crate::words::types::CommitMode::Sync;
+use crate::rt::schedule;
 
 #[test]
 fn nothing_is_written_after_a_close_that_met_the_first_append() {

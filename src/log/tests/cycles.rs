@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::support::*;
+use crate::base::types::CommitMode::{Async, Sync, Within, Written};
+use crate::base::types::{CommitMode, Lsn, Outcome, Token};
 use crate::disk::sim::{Granularity, Loss, SimDisk};
-use crate::words::types::CommitMode::{Async, Sync, Within, Written};
-use crate::words::types::{CommitMode, Lsn, Outcome, Token};
 
 struct Random(u64);
 

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use super::support::*;
+use crate::base::types::CommitMode::{Async, Sync, Written};
+use crate::base::types::{Lsn, Outcome};
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, SimDisk};
-use crate::words::types::CommitMode::{Async, Sync, Written};
-use crate::words::types::{Lsn, Outcome};
 
 #[test]
 fn what_a_failed_fsync_left_in_the_cache_is_durable_once_it_was_reported() {
@@ -17,7 +17,7 @@ fn what_a_failed_fsync_left_in_the_cache_is_durable_once_it_was_reported() {
             let first = closed_session(&disk, 30, &twelve()[..3]);
             disk.inject(Fault::once(OpSelector::of(OpKind::Sync).skip(skip), FaultKind::SyncFails { pages }));
             disk.inject(Fault::once(OpSelector::of(OpKind::SyncDir).skip(skip), FaultKind::SyncFails { pages }));
-            let (issued, durable) = crate::words::schedule::run(skip, || {
+            let (issued, durable) = crate::rt::schedule::run(skip, || {
                 let opened = open(&disk).unwrap();
                 let mut issued = Vec::new();
                 for (number, (length, mode)) in twelve().into_iter().enumerate() {

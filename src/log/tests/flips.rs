@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::support::*;
+use crate::base::error::ErrorKind;
 use crate::disk::sim::{CrashPoint, SimDisk};
-use crate::words::error::ErrorKind;
 
 struct Counts {
     refused: u64,

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::base::types::CommitMode::Sync;
 use crate::disk::sim::SimDisk;
 use crate::log::LogOptions;
-use crate::words::process::generation;
-use crate::words::types::CommitMode::Sync;
+use crate::rt::process::generation;
 
 /// Runs `body` in a process that a bare clone(2) makes: libc knows nothing of it, and runs no handler.
 fn cloned(body: impl FnOnce() -> i32) -> Option<i32> {

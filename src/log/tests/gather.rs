@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::log::gather::{Gathering, MOST, Wait};
+use crate::log::write::gather::{Gathering, MOST, Wait};
 
 const FLUSH: Duration = Duration::from_micros(10);
 

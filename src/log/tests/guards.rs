@@ -7,12 +7,12 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use crate::base::error::ErrorKind;
+use crate::base::types::CommitMode::{Async, Sync, Written};
 use crate::disk::sim::{OpKind, SimDisk};
 use crate::log::{Log, LogOptions, Receipt};
-use crate::words::error::ErrorKind;
-use crate::words::guard::{Panicked, spawn_guarded};
-use crate::words::schedule;
-use crate::words::types::CommitMode::{Async, Sync, Written};
+use crate::rt::guard::{Panicked, spawn_guarded};
+use crate::rt::schedule;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::*;
+use crate::base::error::{ErrorKind, Result};
+use crate::base::types::CommitMode::{Async, Sync, Written};
+use crate::base::types::{Lsn, Outcome, Token};
 use crate::disk::sim::SimDisk;
 use crate::log::{Log, LogOptions};
-use crate::words::error::{ErrorKind, Result};
-use crate::words::types::CommitMode::{Async, Sync, Written};
-use crate::words::types::{Lsn, Outcome, Token};
 
 /// Records of many lengths, in all modes: some end with their segment, some fill several.
 fn fill(log: &Log, count: usize) -> Vec<Lsn> {

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use super::media::SECTOR;
 use super::support::*;
+use crate::base::error::DamageCause;
+use crate::base::types::CommitMode::{self, Async, Sync, Written};
+use crate::base::types::Lsn;
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, Phase, SimDisk};
 use crate::format::fill::Fill;
 use crate::format::frame::Kind;
 use crate::format::mark::Mark;
 use crate::format::segment::SegmentHeader;
 use crate::log::mark::{MarkFound, REST};
-use crate::words::error::DamageCause;
-use crate::words::schedule;
-use crate::words::types::CommitMode::{self, Async, Sync, Written};
-use crate::words::types::Lsn;
+use crate::rt::schedule;
 
 /// Longer than it takes a log at rest to write its mark.
 const LONG_REST: Duration = Duration::from_secs(3);

@@ -2,14 +2,14 @@
 //! (specification, section 7), with the side on which each line of it falls.
 
 use super::support::*;
+use crate::base::error::{DamageCause, ErrorKind};
+use crate::base::types::CommitMode::{Sync, Written};
+use crate::base::types::{Lsn, Outcome};
 use crate::disk::sim::{Granularity, Loss, SimDisk};
 use crate::format::fill::Fill;
 use crate::format::frame::Kind;
 use crate::format::history::History;
 use crate::format::segment::SegmentHeader;
-use crate::words::error::{DamageCause, ErrorKind};
-use crate::words::types::CommitMode::{Sync, Written};
-use crate::words::types::{Lsn, Outcome};
 
 pub(super) const SECTOR: u64 = 512;
 

@@ -1,7 +1,7 @@
 //! Tests of the log. Those that cut the power, or have a disk that fails, need the simulated one.
 
 #[cfg(feature = "sim")]
-mod support;
+pub(crate) mod support;
 
 #[cfg(feature = "sim")]
 mod account;
@@ -25,8 +25,6 @@ mod mark;
 #[cfg(feature = "sim")]
 mod media;
 #[cfg(feature = "sim")]
-mod pace;
-#[cfg(feature = "sim")]
 mod power;
 #[cfg(feature = "sim")]
 mod reading;
@@ -36,8 +34,6 @@ mod refused;
 mod required_segments;
 #[cfg(feature = "sim")]
 mod retain;
-#[cfg(feature = "sim")]
-mod salvage;
 #[cfg(feature = "sim")]
 mod verdicts;
 mod waiters;

@@ -4,10 +4,10 @@
 use std::collections::HashSet;
 
 use super::support::*;
+use crate::base::error::DamageCause;
+use crate::base::types::CommitMode::{self, Async, Sync, Written};
+use crate::base::types::Lsn;
 use crate::disk::sim::{CrashPoint, Granularity, Loss, SimDisk};
-use crate::words::error::DamageCause;
-use crate::words::types::CommitMode::{self, Async, Sync, Written};
-use crate::words::types::Lsn;
 
 /// Opens every state that a loss of power may leave (all of them if they are few enough, else a sample), and asserts
 /// that each holds a prefix of `issued` that ends at or above `durable`. Returns how many different ones there were,

@@ -2,11 +2,11 @@
 //! scan or to be retired.
 
 use super::support::*;
+use crate::base::error::ErrorKind;
+use crate::base::types::CommitMode::Sync;
+use crate::base::types::{Lsn, Outcome};
 use crate::disk::sim::SimDisk;
-use crate::words::error::ErrorKind;
-use crate::words::schedule;
-use crate::words::types::CommitMode::Sync;
-use crate::words::types::{Lsn, Outcome};
+use crate::rt::schedule;
 
 const STEPS: [(usize, crate::CommitMode); 5] = [(100, Sync), (9000, Sync), (50, Sync), (3000, Sync), (10, Sync)];
 

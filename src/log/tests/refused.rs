@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::support::*;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::types::CommitMode::Sync;
+use crate::base::types::Lsn;
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Phase, SimDisk};
 use crate::log::Log;
-use crate::words::error::{Error, ErrorKind, Result};
-use crate::words::schedule;
-use crate::words::types::CommitMode::Sync;
-use crate::words::types::Lsn;
+use crate::rt::schedule;
 
 const EIO: i32 = 5;
 const ENOMEM: i32 = 12;

@@ -2,13 +2,12 @@
 //! refused, and everything that a crash may leave over is not.
 
 use super::support::*;
+use crate::base::error::{DamageCause, ErrorKind};
+use crate::base::types::{CommitMode, Incarnation, Lsn, Outcome};
 use crate::disk::sim::{Granularity, Loss, SimDisk};
 use crate::format::frame::Kind;
 use crate::format::history::{End, History, Life};
-use crate::log::inspect::verify_on;
-use crate::words::error::{DamageCause, ErrorKind};
-use crate::words::types::{CommitMode, Incarnation, Lsn, Outcome};
-use std::sync::Arc;
+use crate::log::open::verify;
 
 fn segments_on(disk: &SimDisk) -> Vec<u64> {
     let names = disk.files().into_iter().filter_map(|(path, _)| path.file_name()?.to_str().map(str::to_owned));
@@ -35,7 +34,7 @@ fn a_missing_segment_is_damage_wherever_it_is() {
         let disk = copy(&disk);
         disk.delete(segment_path(base)).unwrap();
         assert_refused(&disk, DamageCause::MissingSegment, base, "one");
-        assert!(verify_on(Arc::new(disk.clone()), DIR.as_ref(), &mut |_, _| Ok(())).is_err());
+        assert!(verify(&disk, DIR.as_ref(), &mut |_, _| Ok(())).is_err());
     }
     for gone in [&[8192, 12288][..], &[4096, 8192, 12288], &[0, 4096], &[0, 4096, 8192, 12288]] {
         let disk = copy(&disk);

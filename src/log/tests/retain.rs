@@ -1,11 +1,11 @@
 //! What may be retired, and what keeps it.
 
 use super::support::*;
+use crate::base::error::{ErrorKind, Result};
+use crate::base::types::CommitMode::{Async, Sync};
+use crate::base::types::Lsn;
 use crate::disk::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
 use crate::log::{Log, RecordEnd};
-use crate::words::error::{ErrorKind, Result};
-use crate::words::types::CommitMode::{Async, Sync};
-use crate::words::types::Lsn;
 
 const EIO: i32 = 5;
 

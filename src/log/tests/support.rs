@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::base::error::{DamageCause, Error, ErrorKind, Result};
+use crate::base::options::LossBudget;
+use crate::base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 use crate::disk::sim::{CrashPoint, Granularity, Loss, OpKind, Phase, SimDisk};
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Header, Kind};
@@ -13,22 +16,19 @@ use crate::format::history::{End, History, Life};
 use crate::format::identity::Identity;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, file_name};
 use crate::log::{Handle, Log, LogOptions, open_for};
-use crate::words::error::{DamageCause, Error, ErrorKind, Result};
-use crate::words::options::LossBudget;
-use crate::words::schedule;
-use crate::words::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
+use crate::rt::schedule;
 
-pub(super) const DIR: &str = "log";
+pub(crate) const DIR: &str = "log";
 /// The size of every segment.
-pub(super) const SEGMENT: u64 = 4096;
+pub(crate) const SEGMENT: u64 = 4096;
 
 /// An LSN and what was appended there.
-pub(super) type Records = Vec<(Lsn, Vec<u8>)>;
+pub(crate) type Records = Vec<(Lsn, Vec<u8>)>;
 /// Files by path, with their bytes.
-pub(super) type Files = Vec<(PathBuf, Vec<u8>)>;
+pub(crate) type Files = Vec<(PathBuf, Vec<u8>)>;
 
 /// Small segments, and no flush that the test did not ask for.
-pub(super) fn options() -> LogOptions {
+pub(crate) fn options() -> LogOptions {
     let budget = LossBudget::default().max_age(Duration::from_secs(360_000));
     LogOptions::new()
         .segment_bytes(SEGMENT)
@@ -37,21 +37,21 @@ pub(super) fn options() -> LogOptions {
         .flush_bytes(budget.max_bytes)
 }
 
-pub(super) fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(DIR).join(name)
 }
 
-pub(super) fn segment_path(base: u64) -> PathBuf {
+pub(crate) fn segment_path(base: u64) -> PathBuf {
     path(&file_name(base))
 }
 
 /// An open log and what it showed while it was opened.
-pub(super) struct Opened {
-    pub(super) log: Log,
-    pub(super) records: Records,
+pub(crate) struct Opened {
+    pub(crate) log: Log,
+    pub(crate) records: Records,
 }
 
-pub(super) fn open(disk: &SimDisk) -> Result<Opened> {
+pub(crate) fn open(disk: &SimDisk) -> Result<Opened> {
     let mut records = Records::new();
     let handle: Handle = crate::disk::claim(disk, DIR.as_ref(), true, |claim| {
         records.clear();
@@ -64,12 +64,12 @@ pub(super) fn open(disk: &SimDisk) -> Result<Opened> {
 }
 
 /// All files but the empty LOCK, which an open may leave.
-pub(super) fn files(disk: &SimDisk) -> Files {
+pub(crate) fn files(disk: &SimDisk) -> Files {
     disk.files().into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect()
 }
 
 /// A copy of the disk, with nothing pending.
-pub(super) fn copy(disk: &SimDisk) -> SimDisk {
+pub(crate) fn copy(disk: &SimDisk) -> SimDisk {
     let copy = SimDisk::new();
     for (path, bytes) in disk.files() {
         copy.write_file(path, &bytes).unwrap();
@@ -78,7 +78,7 @@ pub(super) fn copy(disk: &SimDisk) -> SimDisk {
 }
 
 /// Opens, and asserts that this is refused as damage, by this cause at this position, and that no byte was changed.
-pub(super) fn assert_refused(disk: &SimDisk, cause: DamageCause, lsn: u64, what: &str) -> Error {
+pub(crate) fn assert_refused(disk: &SimDisk, cause: DamageCause, lsn: u64, what: &str) -> Error {
     let error = assert_damaged(disk, what);
     let damage = error.damage().unwrap();
     assert_eq!((damage.cause, damage.lsn), (cause, Lsn::new(lsn)), "{what}: {error}");
@@ -86,7 +86,7 @@ pub(super) fn assert_refused(disk: &SimDisk, cause: DamageCause, lsn: u64, what:
 }
 
 /// Opens, and asserts that this is refused as damage, and that no byte was changed, then or by the refusal.
-pub(super) fn assert_damaged(disk: &SimDisk, what: &str) -> Error {
+pub(crate) fn assert_damaged(disk: &SimDisk, what: &str) -> Error {
     let before = files(disk);
     let error = match open(disk) {
         Ok(opened) => panic!("{what}: opened with {} records", opened.records.len()),
@@ -99,7 +99,7 @@ pub(super) fn assert_damaged(disk: &SimDisk, what: &str) -> Error {
 }
 
 /// Opens, and asserts that this is refused because of an error of the operating system, and that no byte was changed.
-pub(super) fn assert_unreadable(disk: &SimDisk, what: &str) -> Error {
+pub(crate) fn assert_unreadable(disk: &SimDisk, what: &str) -> Error {
     let before = files(disk);
     let error = match open(disk) {
         Ok(opened) => panic!("{what}: opened with {} records", opened.records.len()),
@@ -113,7 +113,7 @@ pub(super) fn assert_unreadable(disk: &SimDisk, what: &str) -> Error {
 
 /// Opens and closes, and asserts that it holds `expected`, also when it is scanned and when it is opened again, and
 /// that the second time changes nothing.
-pub(super) fn assert_holds(disk: &SimDisk, expected: &Records, what: &str) {
+pub(crate) fn assert_holds(disk: &SimDisk, expected: &Records, what: &str) {
     let opened = open(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_same(&opened.records, expected, what);
     let scanned: Result<Records> =
@@ -132,14 +132,14 @@ pub(super) fn assert_holds(disk: &SimDisk, expected: &Records, what: &str) {
     assert!(files(disk) == settled, "{what}: the second open changed a byte");
 }
 
-pub(super) fn assert_same(found: &Records, expected: &Records, what: &str) {
+pub(crate) fn assert_same(found: &Records, expected: &Records, what: &str) {
     let lsns = |records: &Records| records.iter().map(|(lsn, _)| *lsn).collect::<Vec<_>>();
     assert_eq!(lsns(found), lsns(expected), "{what}");
     assert!(found == expected, "{what}: a payload differs");
 }
 
 /// How many operations that change something `action` makes, locks apart.
-pub(super) fn count_changes(disk: &SimDisk, action: impl FnOnce()) -> u64 {
+pub(crate) fn count_changes(disk: &SimDisk, action: impl FnOnce()) -> u64 {
     let count = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&count);
     disk.on_op(move |_, op| {
@@ -153,7 +153,7 @@ pub(super) fn count_changes(disk: &SimDisk, action: impl FnOnce()) -> u64 {
 }
 
 /// Every moment of `action` at which the power may go, the first and the last included.
-pub(super) fn crash_points(disk: &SimDisk, action: impl FnOnce()) -> Vec<CrashPoint> {
+pub(crate) fn crash_points(disk: &SimDisk, action: impl FnOnce()) -> Vec<CrashPoint> {
     let points = Arc::new(Mutex::new(vec![disk.crash_point()]));
     let taken = Arc::clone(&points);
     disk.on_op(move |disk, _| taken.lock().unwrap().push(disk.crash_point()));
@@ -166,33 +166,33 @@ pub(super) fn crash_points(disk: &SimDisk, action: impl FnOnce()) -> Vec<CrashPo
 
 /// A record as the client knows it.
 #[derive(Clone, Debug)]
-pub(super) struct Issued {
-    pub(super) token: Token,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Issued {
+    pub(crate) token: Token,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// What one client did to a log, and where that left the disk.
-pub(super) struct Session {
+pub(crate) struct Session {
     /// The moment after the last append.
-    pub(super) crash: CrashPoint,
-    pub(super) issued: Vec<Issued>,
+    pub(crate) crash: CrashPoint,
+    pub(crate) issued: Vec<Issued>,
     /// Everything up to here was durable at that moment.
-    pub(super) durable: Lsn,
+    pub(crate) durable: Lsn,
 }
 
 impl Session {
-    pub(super) fn records(&self) -> Records {
+    pub(crate) fn records(&self) -> Records {
         self.issued.iter().map(|issued| (issued.token.lsn, issued.payload.clone())).collect()
     }
 
     /// How many records were durable.
-    pub(super) fn durable_records(&self) -> usize {
+    pub(crate) fn durable_records(&self) -> usize {
         self.issued.iter().filter(|issued| issued.token.lsn <= self.durable).count()
     }
 }
 
 /// A payload that tells which one it is.
-pub(super) fn payload(number: usize, length: usize) -> Vec<u8> {
+pub(crate) fn payload(number: usize, length: usize) -> Vec<u8> {
     let mut state = number as u64 + 1;
     let step = |state: &mut u64| {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -203,7 +203,7 @@ pub(super) fn payload(number: usize, length: usize) -> Vec<u8> {
 
 /// Appends records of these lengths in these modes, to whatever is on the disk, and stops. Deterministic; everything
 /// that was being prepared in the background is there.
-pub(super) fn session(disk: &SimDisk, seed: u64, steps: &[(usize, CommitMode)]) -> Session {
+pub(crate) fn session(disk: &SimDisk, seed: u64, steps: &[(usize, CommitMode)]) -> Session {
     schedule::run(seed, || {
         let opened = open(disk).expect("the log opens");
         let mut issued = Vec::new();
@@ -221,13 +221,13 @@ pub(super) fn session(disk: &SimDisk, seed: u64, steps: &[(usize, CommitMode)]) 
 }
 
 /// Like [`session`], and closes the log.
-pub(super) fn closed_session(disk: &SimDisk, seed: u64, steps: &[(usize, CommitMode)]) -> Session {
+pub(crate) fn closed_session(disk: &SimDisk, seed: u64, steps: &[(usize, CommitMode)]) -> Session {
     let session = session(disk, seed, steps);
     Session { crash: disk.crash_point(), durable: session.issued.last().map_or(Lsn::ZERO, |i| i.token.lsn), ..session }
 }
 
 /// Asserts that `log`, which holds `records`, answers each token by whether its record is there.
-pub(super) fn assert_outcomes(log: &Log, records: &Records, issued: &[Issued], what: &str) {
+pub(crate) fn assert_outcomes(log: &Log, records: &Records, issued: &[Issued], what: &str) {
     for Issued { token, .. } in issued {
         let there = records.binary_search_by_key(&token.lsn, |(lsn, _)| *lsn).is_ok();
         let expected = if there { Outcome::Durable } else { Outcome::Lost };
@@ -237,17 +237,17 @@ pub(super) fn assert_outcomes(log: &Log, records: &Records, issued: &[Issued], w
 
 /// A log written by hand: one open incarnation, or what a test makes of it.
 #[derive(Clone)]
-pub(super) struct Sketch {
-    pub(super) history: History,
+pub(crate) struct Sketch {
+    pub(crate) history: History,
     /// By base, each with its file's bytes.
-    pub(super) segments: BTreeMap<u64, (SegmentHeader, Vec<u8>)>,
+    pub(crate) segments: BTreeMap<u64, (SegmentHeader, Vec<u8>)>,
 }
 
-pub(super) const FIRST_FRAME: u64 = SEGMENT_HEADER;
+pub(crate) const FIRST_FRAME: u64 = SEGMENT_HEADER;
 
 impl Sketch {
     /// One open incarnation with its first segment, empty.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut history = History::new(LogId([7; 16]));
         let incarnation = Incarnation { number: 1, nonce: 0xABCD };
         history.lives.push(Life { incarnation, key: 0x1234_5678, begin: Lsn::ZERO, end: None });
@@ -256,13 +256,13 @@ impl Sketch {
         sketch
     }
 
-    pub(super) fn identity(&self, base: u64) -> Identity {
+    pub(crate) fn identity(&self, base: u64) -> Identity {
         let life = self.history.lives.iter().rev().find(|life| life.begin.get() <= base).unwrap();
         Identity { log_id: self.history.log_id, incarnation: life.incarnation, key: life.key, base }
     }
 
     /// Adds a segment, of the last incarnation that begins at or below it.
-    pub(super) fn add_segment(&mut self, base: u64) {
+    pub(crate) fn add_segment(&mut self, base: u64) {
         let identity = self.identity(base);
         let before = base.checked_sub(SEGMENT).and_then(|before| self.segments.get(&before));
         let same_life = before.filter(|(header, _)| header.identity.incarnation == identity.incarnation);
@@ -275,14 +275,14 @@ impl Sketch {
     }
 
     /// The bytes of the file at `position`.
-    pub(super) fn at(&mut self, position: u64, length: usize) -> &mut [u8] {
+    pub(crate) fn at(&mut self, position: u64, length: usize) -> &mut [u8] {
         let base = position / SEGMENT * SEGMENT;
         let offset = usize::try_from(position - base).unwrap();
         &mut self.segments.get_mut(&base).unwrap().1[offset..offset + length]
     }
 
     /// Writes a frame, and returns where it ends.
-    pub(super) fn frame(&mut self, position: u64, kind: Kind, payload: &[u8], durable: u64) -> u64 {
+    pub(crate) fn frame(&mut self, position: u64, kind: Kind, payload: &[u8], durable: u64) -> u64 {
         let lsn = position + frame::frame_len(payload.len() as u64);
         let checksum = self.identity(position / SEGMENT * SEGMENT).checksum();
         let bytes = self.at(position, usize::try_from(lsn - position).unwrap());
@@ -296,18 +296,18 @@ impl Sketch {
     }
 
     /// Makes `length` bytes read as if nothing had landed there.
-    pub(super) fn unland(&mut self, position: u64, length: usize) {
+    pub(crate) fn unland(&mut self, position: u64, length: usize) {
         let fill = Fill::new(self.identity(position / SEGMENT * SEGMENT));
         fill.write(self.at(position, length), position);
     }
 
     /// Ends the last incarnation there.
-    pub(super) fn end(&mut self, lsn: u64, prepared: u64) {
+    pub(crate) fn end(&mut self, lsn: u64, prepared: u64) {
         let life = self.history.lives.last_mut().unwrap();
         life.end = Some(End { lsn: Lsn::new(lsn), prepared: Lsn::new(prepared), clean: false });
     }
 
-    pub(super) fn disk(&self) -> SimDisk {
+    pub(crate) fn disk(&self) -> SimDisk {
         let disk = SimDisk::new();
         disk.write_file(path("HISTORY"), &self.history.to_bytes()).unwrap();
         for (base, (_, bytes)) in &self.segments {
@@ -318,7 +318,7 @@ impl Sketch {
 }
 
 /// Twelve records over three segments, in mixed modes, the last of them synced.
-pub(super) fn twelve() -> Vec<(usize, CommitMode)> {
+pub(crate) fn twelve() -> Vec<(usize, CommitMode)> {
     use CommitMode::{Async, Sync, Written};
     let modes = [Sync, Async, Written, Async, Sync, Written, Async, Async, Written, Sync, Written, Sync];
     let lengths = [0, 8, 700, 1500, 1, 513, 3000, 40, 900, 512, 17, 200];
@@ -326,7 +326,7 @@ pub(super) fn twelve() -> Vec<(usize, CommitMode)> {
 }
 
 /// A disk that lost its power after those twelve: everything is durable, and the incarnation is open.
-pub(super) fn crashed_twelve() -> (SimDisk, Session) {
+pub(crate) fn crashed_twelve() -> (SimDisk, Session) {
     let session = session(&SimDisk::new(), 12, &twelve());
     assert_eq!(session.durable_records(), 12);
     (session.crash.power_loss(&Loss::Everything, Granularity::Sector), session)

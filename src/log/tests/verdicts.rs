@@ -2,11 +2,11 @@
 //! without a valid header above. A refusal names cause and LSN and changes no byte; what opens, opens to the same again.
 
 use super::support::*;
+use crate::base::error::DamageCause;
+use crate::base::types::Lsn;
 use crate::disk::sim::{Fault, FaultKind, OpKind, OpSelector};
 use crate::format::frame::{self, Kind};
 use crate::format::verdict::FrameState;
-use crate::words::error::DamageCause;
-use crate::words::types::Lsn;
 
 /// Where the frame at `p` begins: two records stand before it.
 const P: u64 = FIRST_FRAME + 136 + 136;

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
-use crate::log::waiters::{Slot, Waiter, WaiterId, Waiters};
+use crate::log::write::waiters::{Slot, Waiter, WaiterId, Waiters};
 
 #[derive(Clone, Debug)]
 enum Step {

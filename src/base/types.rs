@@ -1,0 +1,213 @@
+//! Positions, identities, modes and verdicts.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A position in the log: where a record's last frame ends.
+///
+/// LSNs only grow, across restarts too. They are byte positions, not counts: the difference between two of them is
+/// an upper bound for the bytes between them, and an incarnation may leave a gap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(u64);
+
+impl Lsn {
+    /// Before the first record.
+    pub const ZERO: Lsn = Lsn(0);
+
+    /// The position `value` bytes into the log's endless space.
+    pub const fn new(value: u64) -> Self {
+        Lsn(value)
+    }
+
+    /// The position as a number of bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Debug for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lsn({:#x})", self.0)
+    }
+}
+
+/// The random identity of a log, drawn when it is created and part of every checksum.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId(pub [u8; 16]);
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogId({self})")
+    }
+}
+
+/// One writing life of a log.
+///
+/// The number grows by one with each life; the nonce is random, so that two copies of a directory that are both
+/// written to do not mistake each other's lives for their own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Incarnation {
+    /// Counts the lives of this log, from 1.
+    pub number: u64,
+    /// Random, drawn when this life began.
+    pub nonce: u64,
+}
+
+/// How durable a commit must be before the call returns. Modes mix freely on one engine.
+///
+/// As text it is `sync`, `written`, `async`, or `within:` and a time (`within:5ms`; the units are `ns`, `us`, `ms` and
+/// `s`). It parses back; capitals do not matter.
+///
+/// ```
+/// # fn main() -> Result<(), forelog::Error> {
+/// use forelog::CommitMode;
+/// use std::time::Duration;
+/// let mode: CommitMode = "within:5ms".parse()?;
+/// assert_eq!(mode, CommitMode::Within(Duration::from_millis(5)));
+/// assert_eq!(mode.to_string(), "within:5ms");
+/// # Ok(()) }
+/// ```
+///
+/// # What is derived from a commit that a crash can take
+///
+/// A commit in a mode other than [`Sync`](CommitMode::Sync) is visible before it is durable, and a crash may take it.
+/// Then the state is as if it had never been, and what was derived from it **is derived again**: a program that counts
+/// on from the largest id hands out the ids of the commits that were lost a second time, to others. Where an id has left
+/// the program (a reply, a file name, a message), commit it with `Sync`, or wait for its
+/// [`Receipt`](crate::Receipt::wait), before it leaves; or draw ids that do not depend on the state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum CommitMode {
+    /// Returns once the commit is on the medium: it survives power loss.
+    #[default]
+    Sync,
+    /// Returns once the commit is in the operating system's hands: it survives the death of the process. A flush
+    /// that covers it is issued within the engine's flush interval.
+    Written,
+    /// Returns at once. A flush that covers it is issued within the engine's flush interval. What a crash takes of it may
+    /// be handed out again: see above.
+    Async,
+    /// Returns at once. A flush that covers it is issued within the given time.
+    Within(Duration),
+}
+
+/// The units in which a time is written, each with its nanoseconds. The largest that leaves no rest is used.
+pub(super) const UNITS: [(&str, u128); 4] = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000), ("ns", 1)];
+
+impl fmt::Display for CommitMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommitMode::Sync => f.pad("sync"),
+            CommitMode::Written => f.pad("written"),
+            CommitMode::Async => f.pad("async"),
+            CommitMode::Within(time) => {
+                let nanos = time.as_nanos();
+                let fits = UNITS.iter().find(|(_, unit)| nanos.is_multiple_of(*unit));
+                let (name, unit) = fits.unwrap_or(&("ns", 1));
+                f.pad(&format!("within:{}{name}", nanos / unit))
+            }
+        }
+    }
+}
+
+/// What became of the commit that a [`Token`] names. As text it is one word, such as `durable`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is on the medium and part of the state.
+    Durable,
+    /// A crash took it. It will never come back. What was derived from it may be given to others:
+    /// see [`CommitMode`].
+    Lost,
+    /// It took its place in the log and is not durable yet.
+    Pending,
+    /// A write or fsync failed while it was in flight. Reopening the database settles it.
+    Indeterminate,
+    /// The token is of another log, or of another branch of a copied directory.
+    Foreign,
+    /// No commit of that life can have ended there: at or before its begin, beyond what was ever handed out, or not at a
+    /// whole word. Nothing is read for it, so a position that no commit returned, inside a record for example, gets the
+    /// answer of its place instead: durable up to the end of that life, lost above it.
+    Invalid,
+    /// The history that would answer was shortened by an explicit call.
+    Pruned,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Outcome::Durable => "durable",
+            Outcome::Lost => "lost",
+            Outcome::Pending => "pending",
+            Outcome::Indeterminate => "indeterminate",
+            Outcome::Foreign => "foreign",
+            Outcome::Invalid => "invalid",
+            Outcome::Pruned => "pruned",
+        })
+    }
+}
+
+/// Names one commit for ever: it can be stored, sent, and asked about after any number of crashes.
+///
+/// Prints as one word and parses back:
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("forelog-doc-token-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// let engine = forelog::Engine::open(&dir)?;
+/// let accounts = engine.create_keyspace("accounts")?;
+/// let mut tx = engine.begin()?;
+/// tx.put(&accounts, b"alice", b"90")?;
+/// let token = tx.commit()?.token();
+/// let parsed: forelog::Token = token.to_string().parse()?;
+/// assert_eq!(engine.outcome(&parsed)?, forelog::Outcome::Durable);
+/// # drop(engine); std::fs::remove_dir_all(&dir)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Token {
+    /// The log that the commit went to.
+    pub log_id: LogId,
+    /// The life of the log that it was made in.
+    pub incarnation: Incarnation,
+    /// Its position.
+    pub lsn: Lsn,
+}
+
+impl Token {
+    pub(super) fn check(&self) -> u32 {
+        let mut hash = crc32fast::Hasher::new();
+        hash.update(&self.log_id.0);
+        hash.update(&self.incarnation.number.to_le_bytes());
+        hash.update(&self.incarnation.nonce.to_le_bytes());
+        hash.update(&self.lsn.get().to_le_bytes());
+        hash.finalize()
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "forelog-{}-{:x}-{:016x}-{:x}-{:08x}",
+            self.log_id,
+            self.incarnation.number,
+            self.incarnation.nonce,
+            self.lsn.get(),
+            self.check()
+        )
+    }
+}

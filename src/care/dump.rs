@@ -1,0 +1,127 @@
+//! Looking at a log without opening it: `verify` and `dump`, through the same reader as recovery. Neither changes a
+//! byte.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::error::{Error, Result};
+use crate::base::types::{Incarnation, Lsn};
+use crate::disk::{DirHandle, Disk, OsDisk};
+use crate::format::WORD;
+use crate::format::mark::Mark;
+use crate::format::verdict::FrameState;
+use crate::log::log_dir::LogDir;
+use crate::log::open;
+use crate::log::open::decide::Recovery;
+use crate::log::read::reader::FrameReader;
+
+/// Reads and checks everything in the log in `dir`, changing nothing, and shows each complete record; says what an open
+/// would find.
+///
+/// # Errors
+/// The first damage, by segment, LSN and cause; why there is nothing to check; and whatever `visit` returns.
+#[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
+pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
+    open::verify(&*disk, dir, visit)
+}
+
+/// One frame, as `dump` shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DumpedFrame {
+    /// The segment's file name.
+    pub segment: String,
+    /// The incarnation that wrote it.
+    pub incarnation: Incarnation,
+    /// Where the frame begins.
+    pub position: Lsn,
+    /// Where it ends; equal to `position` if the header is not valid.
+    pub lsn: Lsn,
+    /// The durable LSN that it carries.
+    pub durable: Lsn,
+    /// Full, First, Middle or Last; empty if the header is not valid.
+    pub kind: String,
+    /// Length of the payload.
+    pub length: u32,
+    /// What the bytes are.
+    pub state: FrameState,
+}
+
+/// One slot of a MARK, as `dump` shows it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct DumpedMark {
+    /// 0 or 1.
+    pub slot: u64,
+    /// Whose claim it is.
+    pub incarnation: Incarnation,
+    /// Counts the marks of the incarnation.
+    pub count: u64,
+    /// Everything up to here was durable.
+    pub durable: Lsn,
+}
+
+/// The slots of the MARK in `dir` that check, in the order in which they stand in the file.
+///
+/// # Errors
+/// If the directory holds no log.
+pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
+    let place = LogDir::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
+    let directory = open::load_existing(&place)?;
+    let dumped = |(slot, mark): &(u64, Mark)| DumpedMark {
+        slot: *slot,
+        incarnation: mark.incarnation,
+        count: mark.count,
+        durable: mark.durable,
+    };
+    Ok(directory.mark.iter().map(dumped).collect())
+}
+
+/// Shows every frame of the log in `dir`, one after another. Behind a frame that is not valid it goes on with the
+/// next valid header, so that what lies above damage or a torn tail can be seen.
+///
+/// # Errors
+/// If the directory or a header cannot be read, and whatever `show` returns, which ends it.
+pub fn dump<E: From<Error>>(
+    dir: impl AsRef<Path>,
+    mut show: impl FnMut(&DumpedFrame) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let place = LogDir::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
+    let directory = open::load_existing(&place)?;
+    for info in directory.segments.values().flatten() {
+        let unreadable = |error| Error::unreadable(&info.path, Lsn::new(info.base()), error);
+        // A segment that was cut when its incarnation ended is shorter than its header says.
+        let mut info = info.clone();
+        info.end = info.end.min(info.end_in_file());
+        let mut reader = FrameReader::open(&place, &info).map_err(unreadable)?;
+        let mut position = info.first_frame();
+        while position < info.end
+            && let Some(start) = info.place(position)
+        {
+            let examined = reader.examine(start);
+            let header = examined.header;
+            let lsn = header.map_or(start, |header| header.lsn);
+            show(&DumpedFrame {
+                segment: info.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                incarnation: info.header.identity.incarnation,
+                position: Lsn::new(start),
+                lsn: Lsn::new(lsn),
+                durable: Lsn::new(header.map_or(0, |header| header.durable)),
+                kind: header.map_or(String::new(), |header| format!("{:?}", header.kind)),
+                length: header.map_or(0, |header| header.length),
+                state: examined.state,
+            })?;
+            if let Some(error) = examined.error {
+                return Err(unreadable(error).into());
+            }
+            position = lsn;
+            if examined.state != FrameState::Valid {
+                // Only as far as the next one: a segment with many bad frames is read once, not once for each.
+                let from = if lsn > start { lsn } else { start + WORD };
+                let next = reader.next_header(from..info.end).map_err(unreadable)?;
+                position = next.map_or(info.end, |(at, _)| at);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,443 @@
+//! Salvage: every record that its checksums prove whole, from a log that may be in any state; and what is missing.
+//!
+//! Recovery asks whether the log is what it must be, and refuses if it is not. This asks only what can be proven: a
+//! frame by its checksums, which are bound to log, incarnation and place; a record by its frames. HISTORY, where it
+//! can be read, tells what was dropped for good and must not come back, and what must be there. Nothing is changed.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::error::{DamageCause, Error, ErrorKind, Result, is_end_of_file};
+use crate::base::plant::planted;
+use crate::base::types::Lsn;
+use crate::disk::{DirHandle, Disk, LockHeld};
+use crate::format::frame::{Header, Kind};
+use crate::format::history::FILE_NAME;
+use crate::format::mark;
+use crate::format::segment::file_name;
+use crate::format::verdict::{FrameState, Verdict, verdict};
+use crate::log::log_dir::LogDir;
+use crate::log::mark::Slots;
+use crate::log::open::decide::cause_of;
+use crate::log::open::directory::is_of_unfinished;
+use crate::log::read::reader::{Examined, FrameReader, SegmentInfo};
+
+mod inventory;
+
+use inventory::{Inventory, LifeParts};
+
+/// Why something could not be salvaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LossCause {
+    /// It is damaged or gone.
+    Damaged(DamageCause),
+    /// The operating system could not read it, so that nothing is known about it: once it can be read, another salvage
+    /// may save it.
+    Unreadable {
+        /// The number of the operating system's error, where it has one.
+        os_error: Option<i32>,
+    },
+    /// It did not land whole, and nothing proves that it was ever durable: a crash may have taken it, legally.
+    Torn,
+    /// The file is of another log, or of another branch of a copied directory.
+    Foreign,
+    /// The record is whole, and is no transaction: another program used this log.
+    NotATransaction,
+    /// The directory is an unfinished copy of a database: what is not in it was never written to it.
+    Unfinished,
+}
+
+impl fmt::Display for LossCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LossCause::Damaged(cause) => cause.fmt(f),
+            LossCause::Unreadable { os_error: None } => f.write_str("could not be read"),
+            LossCause::Unreadable { os_error: Some(code) } => {
+                write!(f, "could not be read: {}", io::Error::from_raw_os_error(*code))
+            }
+            LossCause::Torn => f.write_str("not written whole, and never proven durable"),
+            LossCause::Foreign => f.write_str("of another log, or of another branch of a copied directory"),
+            LossCause::Unfinished => f.write_str("this is an unfinished copy, which holds only a part of its database"),
+            LossCause::NotATransaction => f.write_str("a record that is no transaction"),
+        }
+    }
+}
+
+impl LossCause {
+    /// Why a read failed.
+    fn of_io(error: &io::Error) -> Self {
+        if is_end_of_file(error) {
+            return LossCause::Damaged(DamageCause::WrongLength);
+        }
+        LossCause::Unreadable { os_error: error.raw_os_error() }
+    }
+
+    /// Why a file was refused: `cause`, unless it could not be read.
+    fn of(error: &Error, cause: DamageCause) -> Self {
+        match (error.kind(), error.io_error()) {
+            (ErrorKind::Io, Some(source)) => LossCause::of_io(source),
+            (ErrorKind::Io, None) => LossCause::Unreadable { os_error: None },
+            _ => LossCause::Damaged(cause),
+        }
+    }
+}
+
+/// A part of the log that could not be salvaged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Gap {
+    /// Where it is, or should be.
+    pub file: PathBuf,
+    /// Commits whose records lie above this position are missing...
+    pub from: Lsn,
+    /// ...up to and including the one that ends here; `None` if how much there was is not known.
+    pub to: Option<Lsn>,
+    /// What is wrong.
+    pub cause: LossCause,
+}
+
+/// A file that could not be used, or not as what it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct BadFile {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub cause: LossCause,
+}
+
+/// How the commits that were salvaged relate to the order in which they were made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Completeness {
+    /// All commits up to one, without a hole.
+    Prefix,
+    /// Commits are missing below the last one that was salvaged.
+    Holes,
+    /// No hole was found, and without HISTORY it cannot be proven that there is none.
+    Unproven,
+}
+
+/// What is shown each whole record, in LSN order; it says whether it is one that can be used.
+pub(crate) type Taker<'a> = dyn FnMut(Lsn, &[u8]) -> Result<bool> + 'a;
+
+/// What was found besides the records.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) lost: Vec<Gap>,
+    pub(crate) bad_files: Vec<BadFile>,
+    /// HISTORY could be read, and is not older than the log.
+    pub(crate) history: bool,
+    /// How the directory was held meanwhile.
+    pub(crate) lock: LockHeld,
+}
+
+impl Found {
+    /// How the commits relate, of which the last one salvaged is at `last`.
+    pub(crate) fn completeness(&self, last: Lsn) -> Completeness {
+        match () {
+            () if self.lost.iter().any(|lost| lost.from < last) => Completeness::Holes,
+            () if self.history => Completeness::Prefix,
+            () => Completeness::Unproven,
+        }
+    }
+}
+
+/// Shows every record that can be proven whole to `take`, in LSN order.
+pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Result<Found> {
+    let place = LogDir::new(Arc::new(DirHandle::open(disk, dir)?));
+    place.handle().lock_for_reading()?;
+    let names = place.handle().list()?;
+    let inventory = Inventory::take(&place, &names)?;
+    let Inventory { history, lives, bad_files, lost } = inventory;
+    let lock = place.handle().lock_held();
+    let mut found = Found { lost: Vec::new(), bad_files, history: history.is_some(), lock };
+    found.bad_files.extend(
+        names
+            .iter()
+            .filter(|name| is_of_unfinished(name))
+            .map(|name| BadFile { file: dir.join(name), cause: LossCause::Unfinished }),
+    );
+    let marks = Slots::read(&place).unwrap_or_else(|error| {
+        let cause = LossCause::of(&error, DamageCause::Unlanded);
+        found.bad_files.push(BadFile { file: place.path(mark::FILE_NAME), cause });
+        Slots::default()
+    });
+    let oldest = history.as_ref().map_or(0, |history| history.oldest.get());
+    let mut walk = Walk { place: &place, oldest, take, found, partial: None, last: 0 };
+    for life in &lives {
+        walk.life(life, marks.proven(life.incarnation))?;
+    }
+    walk.found.lost.extend(lost);
+    walk.found.lost.sort_by_key(|lost| lost.from);
+    Ok(walk.found)
+}
+
+/// The segments of one place: more than one if the directory holds copies.
+struct Readers<'a> {
+    info: &'a SegmentInfo,
+    readers: Vec<FrameReader>,
+    /// No copy holds bytes at or above this.
+    end: u64,
+}
+
+impl<'a> Readers<'a> {
+    fn open(place: &LogDir, copies: &'a [SegmentInfo]) -> io::Result<Self> {
+        let readable = |info: &SegmentInfo| SegmentInfo { end: info.end.min(info.end_in_file()), ..info.clone() };
+        let readers = copies.iter().map(|info| FrameReader::open(place, &readable(info)));
+        let end = copies.iter().map(|info| readable(info).end).max().unwrap_or(0);
+        Ok(Readers { info: &copies[0], readers: readers.collect::<io::Result<_>>()?, end })
+    }
+
+    /// What stands at `position`, in the copy where it is best.
+    fn examine(&mut self, position: u64) -> (usize, Examined) {
+        let mut examined = self.readers.iter_mut().map(|reader| reader.examine(position)).enumerate();
+        let first = examined.next().expect("there is one");
+        if first.1.state == FrameState::Valid {
+            return first;
+        }
+        examined.find(|(_, examined)| examined.state == FrameState::Valid).unwrap_or(first)
+    }
+
+    /// The first whole frame at or above `from`.
+    fn next_whole(&mut self, from: u64) -> Option<u64> {
+        self.readers.iter_mut().filter_map(|reader| reader.next_whole(from)).min()
+    }
+}
+
+/// The begin of a record whose end has not been reached.
+struct Partial {
+    begin: u64,
+    payload: Vec<u8>,
+}
+
+struct Walk<'a, 'v> {
+    place: &'a LogDir,
+    oldest: u64,
+    take: &'a mut Taker<'v>,
+    found: Found,
+    partial: Option<Partial>,
+    /// The last record shown.
+    last: u64,
+}
+
+/// What is known of how far an incarnation came.
+#[derive(Clone, Copy)]
+struct Extent {
+    /// Where it ended, if HISTORY says so.
+    end: Option<u64>,
+    /// Proven durable, where it did not.
+    durable: u64,
+    /// The base of the last segment that holds a frame, where it did not.
+    last_used: Option<u64>,
+}
+
+impl Walk<'_, '_> {
+    /// Notes a part that is lost, with the record whose begin it cuts off from its end.
+    fn lose(&mut self, path: &Path, from: u64, to: Option<u64>, cause: LossCause) {
+        let from = self.partial.take().map_or(from, |partial| partial.begin);
+        if to.is_none_or(|to| to > from) {
+            let (from, to) = (Lsn::new(from), to.map(Lsn::new));
+            self.found.lost.push(Gap { file: path.to_owned(), from, to, cause });
+        }
+    }
+
+    fn lose_segment(&mut self, base: u64, to: Option<u64>) {
+        let path = self.place.path(&file_name(base));
+        let known = self.found.bad_files.iter().find(|bad| bad.file == path).map(|bad| bad.cause);
+        let unreadable = known.filter(|cause| matches!(cause, LossCause::Unreadable { .. }));
+        self.lose(&path, base, to, unreadable.unwrap_or(LossCause::Damaged(DamageCause::MissingSegment)));
+    }
+
+    fn life(&mut self, life: &LifeParts, marked: u64) -> Result<()> {
+        let mut expected = life.begin.map(|begin| begin.max(self.oldest));
+        let extent = self.survey(life, marked);
+        if self.found.history && !life.listed && extent.last_used.is_some() {
+            self.found.history = false;
+            let cause = LossCause::Damaged(DamageCause::BadHistory);
+            self.found.bad_files.push(BadFile { file: self.place.path(FILE_NAME), cause });
+        }
+        for (base, copies) in &life.segments {
+            let info = &copies[0];
+            if extent.end.is_some_and(|end| *base >= end) || info.header.limit() <= self.oldest {
+                continue;
+            }
+            match expected {
+                Some(expected) if expected < *base => self.lose_segment(expected, Some(*base)),
+                // Without HISTORY the segment itself tells that it is not the first.
+                None if info.header.previous < *base => self.lose_segment(info.header.previous, Some(*base)),
+                _ => {}
+            }
+            self.segment(copies, &extent)?;
+            expected = Some(info.header.limit());
+        }
+        let covered = expected.unwrap_or(0);
+        match (extent.end, extent.last_used.and_then(|base| life.segments.get(&base))) {
+            (Some(end), _) if covered < end && end > self.oldest => self.lose_segment(covered, Some(end)),
+            (None, Some(last)) if life.listed || extent.durable > covered => {
+                // No position past the midpoint is handed out before the next segment is there.
+                let full = self.last > last[0].midpoint() && last[0].header.limit() == covered;
+                let proven = (extent.durable > covered).then_some(extent.durable);
+                if full || proven.is_some() {
+                    self.lose_segment(covered, proven);
+                }
+            }
+            (None, None) if life.listed && life.segments.is_empty() => self.lose_segment(covered, None),
+            _ => {}
+        }
+        // Nothing goes on behind the end of an incarnation: a record that was not finished was dropped.
+        self.partial = None;
+        Ok(())
+    }
+
+    /// How far the incarnation came, by its own frames and the mark.
+    fn survey(&self, life: &LifeParts, marked: u64) -> Extent {
+        let mut extent = Extent { end: life.end, durable: marked.max(life.begin.unwrap_or(0)), last_used: None };
+        if life.end.is_some() {
+            return extent;
+        }
+        for (base, copies) in &life.segments {
+            let Ok(mut readers) = Readers::open(self.place, copies) else { continue };
+            for reader in &mut readers.readers {
+                let mut at = copies[0].first_frame();
+                while let Some(place) = reader.next_whole(at) {
+                    let header = reader.examine(place).header;
+                    extent.durable = extent.durable.max(header.map_or(0, |header| header.durable));
+                    extent.last_used = Some(*base);
+                    at = header.map_or(place + 8, |header| header.lsn);
+                }
+            }
+        }
+        extent
+    }
+
+    fn segment(&mut self, copies: &[SegmentInfo], extent: &Extent) -> Result<()> {
+        let info = &copies[0];
+        let until = extent.end.map_or(info.header.limit(), |end| end.min(info.header.limit()));
+        let mut readers = match Readers::open(self.place, copies) {
+            Ok(readers) => readers,
+            Err(error) => {
+                self.lose(&info.path, info.base(), Some(until), LossCause::of_io(&error));
+                return Ok(());
+            }
+        };
+        let mut position = info.first_frame();
+        while position < until {
+            let start = position.max(info.first_frame());
+            let (copy, examined) = readers.examine(start);
+            if let (FrameState::Valid, Some(header)) = (examined.state, examined.header)
+                && header.lsn <= until
+            {
+                self.accept(&mut readers, copy, start, &header)?;
+                position = header.lsn;
+                continue;
+            }
+            // Too little is left for a frame; but the size of a segment whose header is gone is only a guess.
+            if info.place(position).is_none() {
+                break;
+            }
+            let ahead = if planted!("salvage-stops-at-damage") { None } else { readers.next_whole(start + 8) };
+            match ahead.filter(|at| *at < until) {
+                Some(at) => {
+                    self.lose(&info.path, start, Some(at), cause(&readers, start, &examined, extent));
+                    position = at;
+                }
+                None => {
+                    self.rest(&readers, start, until, &examined, extent);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing whole is left in the segment from `start` on: the end of the log, or a loss.
+    fn rest(&mut self, readers: &Readers<'_>, start: u64, until: u64, examined: &Examined, extent: &Extent) {
+        let info = readers.info;
+        let cause = cause(readers, start, examined, extent);
+        if extent.end.is_some() || extent.last_used.is_some_and(|last| info.base() < last) {
+            self.lose(&info.path, start, Some(until), cause);
+            return;
+        }
+        // The segment may have been cut at the end of its incarnation; only HISTORY, which is gone, could tell.
+        let may_be_cut = !self.found.history && start >= readers.end;
+        let verdict = verdict(examined.state, start < extent.durable, false);
+        if !may_be_cut && matches!(verdict, Verdict::Damage | Verdict::Unreadable) {
+            let proven = (extent.durable > start).then_some(extent.durable);
+            let to = examined.header.map(|header| header.lsn).max(proven);
+            // How much was cut off is not known, whatever is proven of it.
+            let to = to.filter(|_| cause != LossCause::Damaged(DamageCause::WrongLength));
+            self.lose(&info.path, start, to, cause);
+        }
+    }
+
+    fn accept(&mut self, readers: &mut Readers<'_>, copy: usize, start: u64, header: &Header) -> Result<()> {
+        let path = &readers.info.path;
+        if header.lsn <= self.oldest || header.lsn <= self.last {
+            return Ok(());
+        }
+        if header.kind.begins() && self.partial.is_some() {
+            self.lose(path, start, Some(start), LossCause::Damaged(DamageCause::Impossible));
+        }
+        let payload = match readers.readers[copy].payload(header) {
+            Ok(payload) => payload,
+            Err(error) => {
+                self.lose(path, start, Some(header.lsn), LossCause::of_io(&error));
+                return Ok(());
+            }
+        };
+        let (begin, taken) = match (header.kind, self.partial.take()) {
+            (Kind::Full, _) => (start, (self.take)(Lsn::new(header.lsn), payload)?),
+            (Kind::First, _) => {
+                self.partial = Some(Partial { begin: start, payload: payload.to_vec() });
+                return Ok(());
+            }
+            (kind, Some(mut partial)) => {
+                partial.payload.extend_from_slice(payload);
+                if kind == Kind::Middle {
+                    self.partial = Some(partial);
+                    return Ok(());
+                }
+                (partial.begin, (self.take)(Lsn::new(header.lsn), &partial.payload)?)
+            }
+            (_, None) => {
+                self.lose_more(path, start, header.lsn);
+                return Ok(());
+            }
+        };
+        if !taken {
+            self.lose(path, begin, Some(header.lsn), LossCause::NotATransaction);
+        }
+        self.last = header.lsn;
+        Ok(())
+    }
+
+    /// A part of a record whose begin was lost goes with it.
+    fn lose_more(&mut self, path: &Path, start: u64, end: u64) {
+        match self.found.lost.last_mut() {
+            Some(lost) if lost.to.is_some_and(|to| to.get() <= start) && lost.from.get() >= self.last => {
+                lost.to = Some(Lsn::new(end));
+            }
+            _ => self.lose(path, start, Some(end), LossCause::Damaged(DamageCause::MissingSegment)),
+        }
+    }
+}
+
+/// Why the frame at `start` is lost.
+fn cause(readers: &Readers<'_>, start: u64, examined: &Examined, extent: &Extent) -> LossCause {
+    let cut_through = examined.header.is_some_and(|header| header.lsn > readers.end);
+    if start >= readers.end || cut_through {
+        return LossCause::Damaged(DamageCause::WrongLength);
+    }
+    if let Some(error) = &examined.error {
+        return LossCause::of_io(error);
+    }
+    let below = extent.end.is_some() || start < extent.durable;
+    match verdict(examined.state, below, true) {
+        Verdict::TornTail | Verdict::EndOfLog => LossCause::Torn,
+        Verdict::Damage | Verdict::Unreadable | Verdict::Accept => LossCause::Damaged(cause_of(examined.state)),
+    }
+}

@@ -1,0 +1,249 @@
+//! Scrub: reads the log under an open engine in the background, and checks every frame. It changes nothing.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::pace::{Pace, ScrubOptions};
+use crate::base::error::{Damage, DamageCause, Error, ErrorKind, Result};
+use crate::base::plant::planted;
+use crate::base::types::Lsn;
+use crate::format::history::FILE_NAME;
+use crate::format::verdict::FrameState;
+use crate::log::Log;
+use crate::log::inner::LogInner;
+use crate::log::open::decide::cause_of;
+use crate::log::open::directory::{read_history, read_info};
+use crate::log::read::reader::{FrameReader, SegmentInfo};
+use crate::log::threads;
+use crate::rt::clock;
+use crate::rt::sync::{Condvar, Mutex};
+
+/// How far a scrub has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ScrubProgress {
+    /// Bytes of log checked.
+    pub bytes: u64,
+    /// Bytes of log that there were to check when it began.
+    pub total_bytes: u64,
+    /// Frames found whole.
+    pub frames: u64,
+    /// Places found damaged: see [`Scrub::findings`].
+    pub findings: u64,
+    /// It has ended...
+    pub ended: bool,
+    /// ...and before it had checked everything, because it was stopped or the log was closed.
+    pub stopped: bool,
+}
+
+/// A scrub that was begun. It goes on when this is dropped, until it is done or the log is closed.
+#[derive(Clone)]
+pub struct Scrub {
+    task: Arc<Task>,
+}
+
+impl fmt::Debug for Scrub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrub").field("progress", &self.progress()).finish()
+    }
+}
+
+impl Scrub {
+    /// How far it has come.
+    pub fn progress(&self) -> ScrubProgress {
+        self.task.state.lock().progress
+    }
+
+    /// The damage found so far, in the order in which it was found: segment, LSN and cause.
+    pub fn findings(&self) -> Vec<Damage> {
+        self.task.state.lock().findings.clone()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&self) -> ScrubProgress {
+        let mut state = self.task.state.lock();
+        while !state.progress.ended {
+            self.task.changed.wait(&mut state);
+        }
+        state.progress
+    }
+
+    /// Ends it before it is done.
+    pub fn stop(&self) {
+        self.task.stop();
+    }
+}
+
+/// What the thread that scrubs shares with whoever asks about it.
+#[derive(Debug, Default)]
+struct Task {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    progress: ScrubProgress,
+    findings: Vec<Damage>,
+    stop: bool,
+}
+
+impl Task {
+    fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+}
+
+impl threads::Task for Task {
+    fn has_ended(&self) -> bool {
+        self.state.lock().progress.ended
+    }
+
+    fn end(&self) {
+        self.stop();
+        let mut state = self.state.lock();
+        while !state.progress.ended {
+            self.changed.wait(&mut state);
+        }
+    }
+}
+
+/// Says that the scrub has ended, also when it did so by a panic of the disk.
+struct Ending<'a> {
+    task: &'a Task,
+    complete: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut state = self.task.state.lock();
+        state.progress.ended = true;
+        state.progress.stopped = !self.complete;
+        drop(state);
+        self.task.changed.notify_all();
+    }
+}
+
+/// It was told to stop.
+struct Stop;
+
+impl Log {
+    /// Begins to read and check, on a thread of its own, everything that is durable now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
+    pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
+        scrub(self.inner(), options)
+    }
+}
+
+/// Begins to check everything that is durable now.
+pub(crate) fn scrub(log: &LogInner, options: ScrubOptions) -> Result<Scrub> {
+    log.check_process()?;
+    let pace = Pace::new(options)?;
+    let task = Arc::new(Task::default());
+    let work = Arc::clone(&task);
+    let run = move |log: &Arc<LogInner>| {
+        let mut ending = Ending { task: &work, complete: false };
+        let mut run = Run { log, task: &work, pace };
+        ending.complete = run.everything().is_ok();
+    };
+    let failed = |error| Error::io("start a scrub of", log.dir(), error);
+    let begun = log.threads.begin(task.clone(), || log.start_thread("forelog-scrub", run));
+    begun.ok_or_else(|| log.refusal())?.map_err(failed)?;
+    Ok(Scrub { task })
+}
+
+struct Run<'a> {
+    log: &'a LogInner,
+    task: &'a Task,
+    pace: Pace,
+}
+
+impl Run<'_> {
+    fn everything(&mut self) -> std::result::Result<(), Stop> {
+        let durable = self.log.positions().durable();
+        let mut segments = self.log.incarnations().look(|known| known.segments.clone());
+        segments.retain(|info| info.first_frame() < info.end.min(durable));
+        segments.iter_mut().for_each(|info| info.end = info.end.min(durable));
+        let total = segments.iter().map(|info| info.end - info.base()).sum();
+        self.task.state.lock().progress.total_bytes = total;
+        self.history();
+        segments.iter().try_for_each(|info| self.segment(info))
+    }
+
+    fn find(&self, info: &SegmentInfo, lsn: u64, cause: DamageCause) {
+        self.note(Damage { file: info.path.clone(), lsn: Lsn::new(lsn), cause });
+    }
+
+    fn note(&self, damage: Damage) {
+        let mut state = self.task.state.lock();
+        state.findings.push(damage);
+        state.progress.findings += 1;
+    }
+
+    fn history(&self) {
+        let file = self.log.place.path(FILE_NAME);
+        // It is replaced by rename, so what is read is one of its versions as a whole.
+        let cause = match read_history(&self.log.place) {
+            Ok(history) if history.log_id == self.log.incarnations().log_id() => return,
+            Err(error) if error.kind() == ErrorKind::Io => DamageCause::Unreadable,
+            _ => DamageCause::BadHistory,
+        };
+        self.note(Damage { file, lsn: Lsn::ZERO, cause });
+    }
+
+    fn segment(&mut self, info: &SegmentInfo) -> std::result::Result<(), Stop> {
+        self.pace(info.first_frame() - info.base(), 0)?;
+        let place = &self.log.place;
+        let header = read_info(place, info.base());
+        let reader = FrameReader::open(place, info);
+        if self.log.incarnations().oldest().get() >= info.end {
+            // Retired meanwhile: what could not be read of it is not missed.
+            return self.pace(info.end - info.first_frame(), 0);
+        }
+        match header {
+            Ok(found) if found.header == info.header => {}
+            Ok(_) => self.find(info, info.base(), DamageCause::BadHeader),
+            Err(error) => {
+                let cause = error.damage().map_or(DamageCause::Unreadable, |damage| damage.cause);
+                self.find(info, info.base(), cause);
+            }
+        }
+        let Ok(mut reader) = reader else {
+            self.find(info, info.base(), DamageCause::MissingSegment);
+            return self.pace(info.end - info.first_frame(), 0);
+        };
+        let mut position = info.first_frame();
+        while position < info.end
+            && let Some(start) = info.place(position)
+        {
+            let examined = reader.examine(start);
+            let (next, frames) = match (examined.state, examined.header) {
+                (FrameState::Valid, Some(header)) => (header.lsn, 1),
+                (FrameState::PayloadRotten, Some(header)) if planted!("scrub-skips-payloads") => (header.lsn, 1),
+                (state, _) => {
+                    self.find(info, start, cause_of(state));
+                    (reader.next_whole(start + 8).unwrap_or(info.end), 0)
+                }
+            };
+            self.pace(next - position, frames)?;
+            position = next;
+        }
+        Ok(())
+    }
+
+    /// Notes what was checked, and waits as long as the rate demands.
+    fn pace(&mut self, bytes: u64, frames: u64) -> std::result::Result<(), Stop> {
+        let mut state = self.task.state.lock();
+        state.progress.bytes += bytes;
+        state.progress.frames += frames;
+        if let Some(until) = self.pace.read(bytes) {
+            while !state.stop && clock::now() < until {
+                self.task.changed.wait_until(&mut state, Some(until));
+            }
+        }
+        if state.stop { Err(Stop) } else { Ok(()) }
+    }
+}

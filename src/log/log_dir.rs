@@ -1,0 +1,73 @@
+//! The log's files in the directory of the database, and how HISTORY is replaced.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::error::{Error, Result};
+use crate::disk::{Access, Dir, DirHandle, DiskFile, FailStop};
+use crate::format::history::{FILE_NAME, History, TEMPORARY_NAME};
+
+/// The directory that a log is in. A file is named by its path, for messages; only its last component counts.
+#[derive(Clone, Debug)]
+pub(crate) struct LogDir {
+    handle: Arc<DirHandle>,
+}
+
+fn name_of(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
+}
+
+impl LogDir {
+    pub(crate) fn new(handle: Arc<DirHandle>) -> Self {
+        LogDir { handle }
+    }
+
+    pub(crate) fn handle(&self) -> &DirHandle {
+        &self.handle
+    }
+
+    pub(crate) fn disk(&self) -> &FailStop {
+        self.handle.dir()
+    }
+
+    /// What the directory is called in messages.
+    pub(crate) fn dir(&self) -> &Path {
+        self.handle.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.handle.path_of(name.as_ref())
+    }
+
+    pub(crate) fn open(&self, path: &Path, access: Access) -> std::io::Result<Arc<dyn DiskFile>> {
+        self.disk().open(name_of(path), access)
+    }
+
+    /// Renames a file that is complete and durable to the name by which it counts.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.disk().rename(name_of(from), name_of(to))
+    }
+
+    pub(crate) fn try_remove(&self, path: &Path) -> std::io::Result<()> {
+        self.disk().remove(name_of(path))
+    }
+
+    pub(crate) fn remove(&self, path: &Path) -> Result<()> {
+        self.try_remove(path).map_err(|error| Error::io("remove", path, error))
+    }
+
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        self.handle.sync()
+    }
+
+    /// A new file in the place of whatever an earlier attempt left under that name.
+    pub(crate) fn create(&self, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
+        self.handle.create(name_of(path))
+    }
+
+    /// Replaces HISTORY: durable in full, or unchanged, whatever happens. After an error either may be on disk.
+    pub(crate) fn save(&self, history: &History) -> Result<()> {
+        self.handle.replace(FILE_NAME.as_ref(), TEMPORARY_NAME.as_ref(), &history.to_bytes())
+    }
+}

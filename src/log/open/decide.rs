@@ -1,0 +1,385 @@
+//! Recovery, the deciding half: walks the frames, applies the decision table, changes nothing.
+
+use std::time::Duration;
+
+use super::directory::Directory;
+use crate::base::error::{DamageCause, Error, Result};
+use crate::base::plant::planted;
+use crate::base::types::{Incarnation, Lsn};
+use crate::disk::LockHeld;
+use crate::format::frame::{Header, Kind};
+use crate::format::history::{History, Life};
+use crate::format::segment::file_name;
+use crate::format::verdict::{FrameState, Verdict, verdict};
+use crate::log::log_dir::LogDir;
+use crate::log::mark::MarkFound;
+use crate::log::read::reader::{Examined, FrameReader, SegmentInfo};
+
+/// The account of opening a log: what was found, what was kept, what a crash took.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// The incarnation that a crash ended, if the log was not closed.
+    pub crashed: Option<Incarnation>,
+    /// Up to here the log itself proved that it was durable when the crash came; never above `recovered_to`. A log that
+    /// was closed, or that a recovery has ended, is durable as a whole.
+    pub proven_durable: Lsn,
+    /// What MARK was found to say; it counts for `proven_durable`.
+    pub mark: MarkFound,
+    /// Everything up to here was recovered; what the crashed incarnation handed out above it is lost.
+    pub recovered_to: Lsn,
+    /// Frames seen above it and dropped: a lower bound for what was lost.
+    pub dropped_frames: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// Bytes that were accepted without proof that they were on the medium, and written again.
+    pub rewritten_bytes: u64,
+    /// Segments read.
+    pub segments: u64,
+    /// Frames read and accepted.
+    pub frames: u64,
+    /// Records (transactions) replayed.
+    pub records: u64,
+    /// How the directory was locked meanwhile: if not at all, this is what was read while it may have been written.
+    pub lock: LockHeld,
+    /// The time it took.
+    pub duration: Duration,
+    /// Set by `verify` only: the log is sound, and an open would fail now, with this error. Something stands where a
+    /// file must be replaced, or may not be written.
+    pub obstacle: Option<Error>,
+}
+
+/// The incarnation that was open, and what has to be made durable for it.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    /// Proven durable by the log itself.
+    pub(crate) durable: u64,
+    /// End of the last complete record.
+    pub(crate) end: u64,
+    /// End of its highest segment.
+    pub(crate) prepared: u64,
+}
+
+/// The verdict on a directory.
+#[derive(Debug)]
+pub(crate) struct Verdicts {
+    pub(crate) history: History,
+    /// Segments that hold log, in order, each with the end of its frames.
+    pub(crate) catalogue: Vec<SegmentInfo>,
+    pub(crate) unfinished: Option<Unfinished>,
+    /// Segments to be cut to their `end`.
+    pub(crate) to_cut: Vec<SegmentInfo>,
+    /// Files to be removed.
+    pub(crate) to_remove: Vec<std::path::PathBuf>,
+    pub(crate) temporary: Vec<std::path::PathBuf>,
+    pub(crate) report: Recovery,
+}
+
+/// What is told about each complete record, in order: its LSN and payload.
+pub(crate) type Visitor<'a> = dyn FnMut(Lsn, &[u8]) -> Result<()> + 'a;
+
+/// Walks the whole log and decides. Changes nothing.
+pub(crate) fn decide(place: &LogDir, mut directory: Directory, visit: &mut Visitor<'_>) -> Result<Verdicts> {
+    let mut verdicts = Verdicts {
+        history: directory.history.clone(),
+        catalogue: Vec::new(),
+        unfinished: None,
+        to_cut: Vec::new(),
+        to_remove: directory.leftovers,
+        temporary: directory.temporary,
+        report: Recovery::default(),
+    };
+    verdicts.report.recovered_to = directory.history.oldest;
+    verdicts.report.mark = directory.mark.judge(&directory.history, place)?;
+    for life in &directory.history.lives {
+        let found = directory.segments.remove(&life.incarnation.number).unwrap_or_default();
+        let chain = chain_of(place, life, directory.history.oldest.get(), found, &mut verdicts)?;
+        let mut walk = Walk::new(place, life, &chain, directory.history.oldest.get(), visit, &mut verdicts.report);
+        let unfinished = walk.run()?;
+        let end = match (&unfinished, life.end) {
+            (Some(open), _) => open.end,
+            (None, Some(end)) => end.lsn.get(),
+            (None, None) => life.begin.get(),
+        };
+        if end > life.begin.get() {
+            verdicts.report.recovered_to = verdicts.report.recovered_to.max(Lsn::new(end));
+        }
+        for mut info in chain {
+            info.end = info.end.min(end);
+            // Above the end, or retired: now that it is known where its incarnation ends.
+            if info.base() >= end || info.end <= directory.history.oldest.get() {
+                verdicts.to_remove.push(info.path);
+                continue;
+            }
+            if info.length > info.end - info.base() {
+                verdicts.to_cut.push(info.clone());
+            }
+            verdicts.catalogue.push(info);
+        }
+        verdicts.unfinished = unfinished;
+    }
+    // An incarnation begins above the last record of the one before: its begin is durable, and no record is there.
+    let report = &mut verdicts.report;
+    let proven = if report.crashed.is_some() { report.proven_durable } else { report.recovered_to };
+    report.proven_durable = proven.min(report.recovered_to);
+    for info in directory.segments.into_values().flatten() {
+        refuse_if_used(place, &info)?;
+        verdicts.to_remove.push(info.path);
+    }
+    Ok(verdicts)
+}
+
+fn damaged(info: &SegmentInfo, position: u64, cause: DamageCause) -> Error {
+    Error::damaged(&info.path, Lsn::new(position), cause)
+}
+
+/// The segments of one incarnation, checked to be complete (specification, section 3).
+fn chain_of(
+    place: &LogDir,
+    life: &Life,
+    oldest: u64,
+    found: Vec<SegmentInfo>,
+    verdicts: &mut Verdicts,
+) -> Result<Vec<SegmentInfo>> {
+    let end = life.end.map(|end| end.lsn.get());
+    let needed_from = life.begin.get().max(oldest);
+    let mut chain: Vec<SegmentInfo> = Vec::new();
+    let missing = |base: u64| {
+        let path = place.path(&file_name(base));
+        Err(Error::damaged(&path, Lsn::new(base), DamageCause::MissingSegment))
+    };
+    // The segment that holds `oldest` is known by its successor only; without one, the directory is all that is known.
+    let missing_first = |next: Option<&SegmentInfo>| {
+        let previous = next.map(|info| info.header.previous).filter(|&base| base <= needed_from);
+        let base = if needed_from == life.begin.get() { Some(needed_from) } else { previous };
+        let path = base.map_or(place.dir().to_owned(), |base| place.path(&file_name(base)));
+        Err(Error::damaged(&path, Lsn::new(needed_from), DamageCause::MissingSegment))
+    };
+    for mut info in found {
+        if end.is_some_and(|end| info.base() >= end) {
+            verdicts.to_remove.push(info.path);
+            continue;
+        }
+        let (expected, previous) = match chain.last() {
+            Some(last) => (last.header.limit(), last.base()),
+            None if info.base() > life.begin.get() => (info.base(), info.header.previous),
+            None => (life.begin.get(), life.begin.get()),
+        };
+        if chain.is_empty() && info.base() > needed_from {
+            return missing_first(Some(&info));
+        }
+        if info.base() != expected {
+            return missing(expected);
+        }
+        if info.header.previous != previous {
+            return Err(damaged(&info, info.base(), DamageCause::BadHeader));
+        }
+        let limit = info.header.limit();
+        info.end = end.map_or(limit, |end| end.min(limit));
+        let complete = info.length == info.header.size;
+        let cut = info.end < limit && info.length >= info.end - info.base();
+        if !(complete || cut) {
+            return Err(damaged(&info, info.end_in_file(), DamageCause::WrongLength));
+        }
+        chain.push(info);
+    }
+    let covered = chain.last().map(|last| last.header.limit());
+    match end {
+        Some(end) if end <= needed_from => Ok(chain),
+        Some(end) if covered.is_some_and(|covered| covered >= end) => Ok(chain),
+        None if covered.is_some() => Ok(chain),
+        _ => covered.map_or_else(|| missing_first(None), missing),
+    }
+}
+
+/// A segment of an incarnation that never began must be empty; else HISTORY is older than the log.
+fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
+    let mut used = false;
+    FrameReader::open(place, info)
+        .and_then(|mut reader| reader.search(info.first_frame(), |_, _| used = true))
+        .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
+    if used { Err(damaged(info, info.base(), DamageCause::BadHistory)) } else { Ok(()) }
+}
+
+/// The walk over the frames of one incarnation.
+struct Walk<'a, 'v> {
+    place: &'a LogDir,
+    life: &'a Life,
+    chain: &'a [SegmentInfo],
+    oldest: u64,
+    visit: &'a mut Visitor<'v>,
+    report: &'a mut Recovery,
+    /// Largest durable LSN proven so far.
+    durable: u64,
+    /// End of the last complete record.
+    end: u64,
+    /// Payload of the record that is being put together from its frames.
+    partial: Option<Vec<u8>>,
+    /// Inside a record whose begin was retired.
+    skipping: bool,
+}
+
+impl<'a, 'v> Walk<'a, 'v> {
+    fn new(
+        place: &'a LogDir,
+        life: &'a Life,
+        chain: &'a [SegmentInfo],
+        oldest: u64,
+        visit: &'a mut Visitor<'v>,
+        report: &'a mut Recovery,
+    ) -> Self {
+        let begin = life.begin.get();
+        let skipping = chain.first().is_some_and(|first| first.base() > begin);
+        // All records of a segment that was retired to its very end are above, and `oldest` is the last of them.
+        let end = begin.max(oldest);
+        // Only the last incarnation can be open, and the mark is judged to be of the last one.
+        let durable = match report.mark {
+            MarkFound::Proves(lsn) if life.end.is_none() => end.max(lsn.get()),
+            _ => end,
+        };
+        Walk { place, life, chain, oldest, visit, report, durable, end, partial: None, skipping }
+    }
+
+    /// Walks to the end; says what was unfinished if the incarnation was open.
+    fn run(&mut self) -> Result<Option<Unfinished>> {
+        let mut position = self.chain.first().map_or(0, SegmentInfo::first_frame);
+        let ended = self.life.end.map(|end| end.lsn.get());
+        for index in 0..self.chain.len() {
+            let info = &self.chain[index];
+            let mut reader = FrameReader::open(self.place, info)
+                .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
+            self.report.segments += 1;
+            while ended != Some(position)
+                && let Some(start) = info.place(position)
+            {
+                let examined = reader.examine(start);
+                let header = match (examined.state, examined.header) {
+                    (FrameState::Valid, Some(header)) if self.may_stand(info, start, &header) => header,
+                    (FrameState::Valid, header) => {
+                        let impossible = Examined { state: FrameState::Impossible, header, error: None };
+                        return self.stop(index, start, impossible, &mut reader).map(Some);
+                    }
+                    _ => return self.stop(index, start, examined, &mut reader).map(Some),
+                };
+                self.accept(info, start, &header, &mut reader)?;
+                position = header.lsn;
+            }
+        }
+        let Some(last) = self.chain.last() else { return Ok(None) };
+        if ended.is_some() && ended == Some(position) && self.partial.is_none() {
+            return Ok(None);
+        }
+        // Ended: a record is cut short at `end`. Open: the last segment is full, and by O2 another one must follow.
+        let cause = if ended.is_some() { DamageCause::Impossible } else { DamageCause::MissingSegment };
+        Err(damaged(last, position, cause))
+    }
+
+    /// Whether a frame of this kind may stand here.
+    fn may_stand(&mut self, info: &SegmentInfo, start: u64, header: &Header) -> bool {
+        if self.skipping && header.kind.begins() {
+            self.skipping = false;
+        }
+        let in_record = self.partial.is_some() || self.skipping;
+        let whole = header.kind.ends() || header.lsn == info.header.limit();
+        let begins_segment = header.kind.begins() || start == info.first_frame();
+        let skippable = !self.skipping || header.lsn <= self.oldest;
+        header.kind.begins() != in_record && whole && begins_segment && skippable
+    }
+
+    fn accept(&mut self, info: &SegmentInfo, start: u64, header: &Header, reader: &mut FrameReader) -> Result<()> {
+        self.report.frames += 1;
+        self.durable = self.durable.max(header.durable);
+        if self.skipping {
+            self.skipping = header.kind != Kind::Last;
+            self.end = header.lsn;
+            return Ok(());
+        }
+        let payload = reader.payload(header).map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
+        match header.kind {
+            Kind::Full => (self.visit)(Lsn::new(header.lsn), payload)?,
+            Kind::First => self.partial = Some(payload.to_vec()),
+            Kind::Middle | Kind::Last => {
+                let mut record = self.partial.take().unwrap_or_default();
+                record.extend_from_slice(payload);
+                if header.kind == Kind::Middle {
+                    self.partial = Some(record);
+                } else {
+                    (self.visit)(Lsn::new(header.lsn), &record)?;
+                }
+            }
+        }
+        if header.kind.ends() {
+            self.report.records += 1;
+            self.end = header.lsn;
+        }
+        Ok(())
+    }
+
+    /// The frame at `position` is not valid: gathers the evidence above it and decides.
+    fn stop(
+        &mut self,
+        index: usize,
+        position: u64,
+        examined: Examined,
+        reader: &mut FrameReader,
+    ) -> Result<Unfinished> {
+        let info = &self.chain[index];
+        let (mut later, mut highest) = (false, position);
+        let (mut durable, end) = (self.durable, self.end);
+        let (mut frames, mut bytes) = (0, 0);
+        if self.life.end.is_none() && examined.state != FrameState::Unreadable {
+            let mut note = |at: u64, header: &Header| {
+                later |= at > position;
+                highest = highest.max(header.lsn);
+                durable = durable.max(header.durable);
+                frames += 1;
+                bytes += header.frame_len();
+            };
+            for above in &self.chain[index..] {
+                let searched = if above.base() == info.base() {
+                    reader.search(position, &mut note)
+                } else {
+                    FrameReader::open(self.place, above)
+                        .and_then(|mut reader| reader.search(above.first_frame(), &mut note))
+                };
+                searched.map_err(|error| Error::unreadable(&above.path, Lsn::new(above.base()), error))?;
+            }
+        }
+        let below = self.life.end.is_some() || position < durable;
+        match (verdict(examined.state, below, later), examined.error) {
+            (Verdict::Damage | Verdict::Unreadable, Some(error)) => {
+                return Err(Error::unreadable(&info.path, Lsn::new(position), error));
+            }
+            (Verdict::Damage | Verdict::Unreadable, None) => {
+                return Err(damaged(info, position, cause_of(examined.state)));
+            }
+            (Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept, _) => {}
+        }
+        let last = self.chain.last().expect("the frame is in one of them");
+        if planted!("half-a-record-is-a-record")
+            && let Some(half) = self.partial.take()
+        {
+            (self.visit)(Lsn::new(position), &half)?;
+        }
+        if highest > last.midpoint() && !planted!("miss-no-newest-segment") {
+            let next = last.header.limit();
+            let path = self.place.path(&file_name(next));
+            return Err(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment));
+        }
+        self.report.crashed = Some(self.life.incarnation);
+        self.report.proven_durable = Lsn::new(durable.min(end).max(self.life.begin.get()));
+        self.report.dropped_frames = frames;
+        self.report.dropped_bytes = bytes;
+        Ok(Unfinished { durable, end, prepared: last.header.limit() })
+    }
+}
+
+pub(crate) fn cause_of(state: FrameState) -> DamageCause {
+    match state {
+        FrameState::Unwritten | FrameState::HeaderTorn | FrameState::PayloadTorn => DamageCause::Unlanded,
+        FrameState::HeaderRotten | FrameState::PayloadRotten => DamageCause::Rotten,
+        FrameState::Unreadable => DamageCause::Unreadable,
+        FrameState::Missing => DamageCause::MissingSegment,
+        FrameState::Impossible | FrameState::Valid => DamageCause::Impossible,
+    }
+}

@@ -1,0 +1,197 @@
+//! What a log's directory holds, read and checked without changing anything.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::base::error::{DamageCause, Error, ErrorKind, Result};
+use crate::base::types::Lsn;
+use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at, read_first};
+use crate::format::history::{FILE_NAME, HEADER as HISTORY_HEADER, History};
+use crate::format::mark;
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
+use crate::format::{FORMAT_VERSION, Refusal, features};
+use crate::log::log_dir::LogDir;
+use crate::log::mark::Slots;
+use crate::log::read::reader::SegmentInfo;
+
+/// In a directory while a copy is being written there: no database yet.
+pub(crate) const UNFINISHED: &str = "UNFINISHED";
+/// What HISTORY is called in a copy until it is finished.
+pub(crate) const UNFINISHED_HISTORY: &str = "HISTORY.unfinished";
+
+/// Whether a file of this name says that its directory holds an unfinished copy.
+pub(crate) fn is_of_unfinished(name: &OsStr) -> bool {
+    name == UNFINISHED || name == UNFINISHED_HISTORY
+}
+
+/// A log's directory with a HISTORY.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) history: History,
+    pub(crate) mark: Slots,
+    /// By incarnation number, each in base order.
+    pub(crate) segments: BTreeMap<u64, Vec<SegmentInfo>>,
+    /// Files that nothing depends on and that may go: retired segments whose removal was cut off.
+    pub(crate) leftovers: Vec<PathBuf>,
+    /// Files that were being prepared.
+    pub(crate) temporary: Vec<PathBuf>,
+}
+
+impl Directory {
+    /// Reads the directory; `None` if it is empty, save for what a creation that was cut off may leave, and for what
+    /// systems put into any directory.
+    pub(crate) fn load(place: &LogDir) -> Result<Option<Directory>> {
+        let mut bases = Vec::new();
+        let mut temporary = Vec::new();
+        let mut strangers = Vec::new();
+        let (mut has_history, mut has_mark) = (false, false);
+        for name in place.handle().list()? {
+            if is_of_unfinished(&name) {
+                return Err(unfinished(place.dir()));
+            }
+            let known = name.to_str().map(|name| (name, base_of(name)));
+            match known {
+                Some((_, Some(base))) => bases.push(base),
+                Some((name, None)) if name == FILE_NAME => has_history = true,
+                Some((name, None)) if name == mark::FILE_NAME => has_mark = true,
+                Some((name, None)) if name == LOCK_NAME => {}
+                Some((name, None)) if is_temporary(name) => temporary.push(place.path(name)),
+                _ if is_system_name(&name) => {}
+                _ => strangers.push(name),
+            }
+        }
+        let history_path = place.path(FILE_NAME);
+        if !has_history {
+            if !bases.is_empty() || has_mark {
+                return Err(Error::damaged(&history_path, Lsn::ZERO, DamageCause::BadHistory));
+            }
+            if let Some(stranger) = strangers.first() {
+                return Err(Error::new(
+                    ErrorKind::NotADatabase,
+                    format!(
+                        "{} holds other files ({}) and no forelog database: choose an empty directory",
+                        place.dir().display(),
+                        stranger.display()
+                    ),
+                ));
+            }
+            return Ok(None);
+        }
+        let history = read_history(place)?;
+        let mark = Slots::read(place)?;
+        let mut directory = Directory { history, mark, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
+        bases.sort_unstable();
+        for base in bases {
+            directory.add(place, base)?;
+        }
+        Ok(Some(directory))
+    }
+
+    fn add(&mut self, place: &LogDir, base: u64) -> Result<()> {
+        let info = read_info(place, base)?;
+        let identity = info.header.identity;
+        let bad = |cause| Err(Error::damaged(&info.path, Lsn::new(base), cause));
+        if identity.base != base || identity.log_id != self.history.log_id {
+            return bad(DamageCause::BadHeader);
+        }
+        let number = identity.incarnation.number;
+        if number < self.history.first_number {
+            self.leftovers.push(info.path);
+            return Ok(());
+        }
+        let index = usize::try_from(number - self.history.first_number).unwrap_or(usize::MAX);
+        if let Some(life) = self.history.lives.get(index) {
+            if life.incarnation != identity.incarnation || life.key != identity.key {
+                return bad(DamageCause::BadHeader);
+            }
+            let end = life.end.map_or(info.header.limit(), |end| end.lsn.get().min(info.header.limit()));
+            if end <= self.history.oldest.get() && end > base {
+                self.leftovers.push(info.path);
+                return Ok(());
+            }
+        }
+        self.segments.entry(number).or_default().push(info);
+        Ok(())
+    }
+}
+
+fn unfinished(dir: &Path) -> Error {
+    let message = format!(
+        "{} is an unfinished copy of a database and holds only a part of it: unless the copy is still being made, \
+         delete the directory and run the salvage or save_to again",
+        dir.display()
+    );
+    Error::new(ErrorKind::NotADatabase, message)
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.strip_suffix(".tmp").is_some_and(|stem| stem == FILE_NAME || base_of(stem).is_some())
+}
+
+/// A HISTORY of another version is not read if it is longer than this.
+const MAX_FOREIGN_HISTORY: u64 = 1 << 30;
+
+/// Reads and checks HISTORY. No more of it is taken into memory than its own first bytes say that there is.
+pub(crate) fn read_history(place: &LogDir) -> Result<History> {
+    let path = place.path(FILE_NAME);
+    let bad = || Error::damaged(&path, Lsn::ZERO, DamageCause::BadHistory);
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => bad().with_source(error),
+        _ => Error::unreadable(&path, Lsn::ZERO, error),
+    };
+    let check = |refusal| refused(refusal, &path, Lsn::ZERO, DamageCause::BadHistory);
+    let file = place.open(&path, Access::Read).map_err(unreadable)?;
+    let length = file.len().map_err(unreadable)?;
+    let mut head = [0; HISTORY_HEADER];
+    read_exact_at(&*file, &mut head, 0).map_err(unreadable)?;
+    let expected = History::length(&head).map_err(check)?;
+    let fits = expected.map_or(length <= MAX_FOREIGN_HISTORY, |expected| expected == length);
+    if !fits {
+        let expected = expected.map_or("and is of another version".to_owned(), |expected| format!("not {expected}"));
+        let why = format!("it is {length} bytes long, {expected}");
+        return Err(bad().with_source(io::Error::new(io::ErrorKind::InvalidData, why)));
+    }
+    let bytes = read_first(&*file, length).map_err(unreadable)?;
+    History::decode(&bytes).map_err(check)
+}
+
+/// Reads and checks the header of the segment whose name is that of `base`.
+pub(crate) fn read_info(place: &LogDir, base: u64) -> Result<SegmentInfo> {
+    let path = place.path(&crate::format::segment::file_name(base));
+    let damaged = |cause, error: io::Error| Error::damaged(&path, Lsn::new(base), cause).with_source(error);
+    let unreadable = |error| Error::unreadable(&path, Lsn::new(base), error);
+    let file = place.open(&path, Access::Read).map_err(unreadable)?;
+    let length = file.len().map_err(unreadable)?;
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    read_exact_at(&*file, &mut bytes, 0).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => damaged(DamageCause::WrongLength, error),
+        _ => unreadable(error),
+    })?;
+    let header = SegmentHeader::decode(&bytes)
+        .map_err(|refusal| refused(refusal, &path, Lsn::new(base), DamageCause::BadHeader))?;
+    Ok(SegmentInfo { end: header.limit(), header, path, length })
+}
+
+/// The error for a header that was refused.
+pub(super) fn refused(refusal: Refusal, path: &Path, lsn: Lsn, cause: DamageCause) -> Error {
+    match refusal {
+        Refusal::Version(version) => Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} has format version {version}, this forelog reads up to {FORMAT_VERSION}: open it with a newer one",
+                path.display()
+            ),
+        ),
+        Refusal::Features(bits) => Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} uses features {bits:#x} that this forelog does not know ({}): open it with a newer one",
+                path.display(),
+                features::describe(bits)
+            ),
+        ),
+        Refusal::Magic | Refusal::Checksum | Refusal::Impossible => Error::damaged(path, lsn, cause),
+    }
+}

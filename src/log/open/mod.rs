@@ -1,0 +1,103 @@
+//! Opening a log: lock, read, decide, settle, and only then answer.
+
+pub(crate) mod decide;
+pub(crate) mod directory;
+pub(crate) mod settle;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use self::decide::{Recovery, Verdicts, Visitor};
+use self::directory::{Directory, read_history};
+use super::incarnations::Incarnations;
+use super::inner::LogInner;
+use super::log_dir::LogDir;
+use super::mark::Slots;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Settings;
+use crate::base::types::LogId;
+use crate::disk::{Claim, Dir, DirHandle, Disk, IoBackend, Made, no_database};
+use crate::format::history::History;
+use crate::log::write::append::Appender;
+use crate::rt::clock;
+use crate::rt::entropy;
+use crate::rt::process;
+
+/// Opens the log in a directory that is claimed, showing every record to `visit`, in order.
+pub(crate) fn open(claim: Claim<'_>, settings: Settings, visit: &mut Visitor<'_>) -> Result<Arc<LogInner>> {
+    process::watch_forks();
+    let started = clock::now();
+    let Claim { handle, made } = claim;
+    let place = LogDir::new(Arc::clone(handle));
+    // Nothing is written before all is decided, so that a refusal leaves no trace.
+    let read = read(&place, settings.create, made, visit);
+    let (mut verdicts, found) = read.map_err(|error| handle.unless_overtaken(error))?;
+    handle.complete_lock(|| is_as_read(&place, found.as_ref()))?;
+    settle::settle(&place, &mut verdicts)?;
+    verdicts.report.lock = handle.lock_held();
+    verdicts.report.duration = clock::now().since(started);
+    Ok(share(place, settings, verdicts))
+}
+
+/// The verdict on what is in the directory, and the HISTORY that it is founded on, if there was one.
+fn read(place: &LogDir, create: bool, made: &mut Made, visit: &mut Visitor<'_>) -> Result<(Verdicts, Option<Vec<u8>>)> {
+    let found = Directory::load(place)?;
+    let history = found.as_ref().map(|directory| directory.history.to_bytes());
+    let directory = match found {
+        Some(directory) => directory,
+        None if create => new_log(place)?,
+        None => return Err(no_database(place.dir())),
+    };
+    if directory.history.lives.is_empty() {
+        place.handle().sync_name()?;
+    }
+    made.keep();
+    Ok((decide::decide(place, directory, visit)?, history))
+}
+
+/// Whether HISTORY is what the verdict is founded on: no other open has come between (rule 4 of `LOCK.md`).
+fn is_as_read(place: &LogDir, found: Option<&Vec<u8>>) -> Result<bool> {
+    let is_missing = |error: &Error| error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+    match read_history(place) {
+        Ok(history) => Ok(Some(&history.to_bytes()) == found),
+        Err(error) if is_missing(&error) => Ok(found.is_none()),
+        Err(error) if error.kind() == ErrorKind::Io => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Reads and checks the log in `dir` without changing a byte, and says whether an open would succeed; `visit` sees every
+/// record.
+pub(crate) fn verify(disk: &dyn Disk, dir: &Path, visit: &mut Visitor<'_>) -> Result<Recovery> {
+    let started = clock::now();
+    let place = LogDir::new(Arc::new(DirHandle::open(disk, dir)?));
+    place.handle().lock_for_reading()?;
+    let verdicts = load_existing(&place).and_then(|directory| decide::decide(&place, directory, visit));
+    let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
+    let obstacle = place.handle().would_lock().and_then(|()| settle::would_settle(&place, &verdicts)).err();
+    let lock = place.handle().lock_held();
+    Ok(Recovery { duration: clock::now().since(started), lock, obstacle, ..verdicts.report })
+}
+
+/// Reads the directory of a log that must be there.
+pub(crate) fn load_existing(place: &LogDir) -> Result<Directory> {
+    Directory::load(place)?.ok_or_else(|| no_database(place.dir()))
+}
+
+/// A new log. Its HISTORY becomes durable with the verdict, before anything else (specification, section 2.4).
+fn new_log(place: &LogDir) -> Result<Directory> {
+    let id = entropy::bytes().map_err(|error| Error::io("draw random numbers for", place.dir(), error))?;
+    let history = History::new(LogId(id));
+    let mark = Slots::default();
+    Ok(Directory { history, mark, segments: Default::default(), leftovers: Vec::new(), temporary: Vec::new() })
+}
+
+fn share(place: LogDir, mut settings: Settings, verdicts: Verdicts) -> Arc<LogInner> {
+    let Verdicts { history, catalogue, report, .. } = verdicts;
+    // Without it two calls are the better way: the device can be told to begin between them.
+    let refused = matches!(place.disk().io(), IoBackend::Calls { why: Some(_) });
+    settings.io_uring &= !refused;
+    let appender = Appender::new(settings, Incarnations::new(history, catalogue), report.recovered_to);
+    LogInner::new(place, appender, report)
+}

@@ -1,0 +1,135 @@
+//! Recovery, the doing half: makes the verdict durable before anybody hears of it (promise 5).
+
+use super::decide::{Unfinished, Verdicts, cause_of};
+use crate::base::error::{Error, Result};
+use crate::base::plant::planted;
+use crate::base::types::Lsn;
+use crate::disk::{Access, Dir, write_all_at};
+use crate::format::history::{self, End};
+use crate::format::verdict::FrameState;
+use crate::log::log_dir::LogDir;
+use crate::log::read::reader::{FrameReader, SegmentInfo};
+
+/// Bytes written again per call, at most.
+const PIECE: usize = 1 << 20;
+
+/// Makes the verdict durable: rewrite, HISTORY, cut, remove, in this order. Writes nothing after a clean close, which leaves
+/// nothing to remove either.
+///
+/// A HISTORY that lists no incarnation is written, again too: the creation may have been cut off before its name was
+/// durable, and nothing later has made it so.
+pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts) -> Result<()> {
+    if let Some(unfinished) = verdicts.unfinished.take() {
+        for info in verdicts.catalogue.iter().filter(|_| !planted!("recovery-writes-nothing-again")) {
+            verdicts.report.rewritten_bytes += rewrite(place, info, &unfinished)?;
+        }
+        let life = verdicts.history.lives.last_mut().expect("the open incarnation is listed");
+        let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
+        life.end = Some(End { lsn, prepared, clean: false });
+    } else if !verdicts.history.lives.is_empty() && verdicts.to_cut.is_empty() && verdicts.to_remove.is_empty() {
+        return if remove_leftovers(place, &verdicts.temporary) { place.sync_dir() } else { Ok(()) };
+    }
+    if !planted!("recovery-keeps-its-verdict-to-itself") {
+        place.save(&verdicts.history)?;
+    }
+    remove_leftovers(place, &verdicts.temporary);
+    clean_up(place, &verdicts.to_cut, &mut verdicts.to_remove.iter())?;
+    for info in &mut verdicts.catalogue {
+        info.length = info.length.min(info.end - info.base());
+    }
+    Ok(())
+}
+
+/// Whether [`settle`] could do its work, as far as that can be told without changing anything: why not, if not.
+pub(crate) fn would_settle(place: &LogDir, verdicts: &Verdicts) -> Result<()> {
+    let Verdicts { history, unfinished, to_cut, to_remove, .. } = verdicts;
+    if unfinished.is_none() && !history.lives.is_empty() && to_cut.is_empty() && to_remove.is_empty() {
+        return Ok(());
+    }
+    let rewritten = verdicts
+        .catalogue
+        .iter()
+        .filter(|info| unfinished.as_ref().is_some_and(|unfinished| !unproven(info, unfinished).is_empty()));
+    for info in rewritten.chain(to_cut) {
+        place.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
+    }
+    let path = place.path(history::FILE_NAME);
+    let temporary = place.path(history::TEMPORARY_NAME);
+    let may_replace = |path: &std::path::Path| place.disk().may_replace(path.file_name().unwrap_or_default());
+    may_replace(&temporary).map_err(|error| Error::io("replace", &path, error))?;
+    to_remove.iter().try_for_each(|path| may_replace(path).map_err(|error| Error::io("remove", path, error)))
+}
+
+/// The frames of a segment that are accepted without proof that they are on the medium.
+fn unproven(info: &SegmentInfo, unfinished: &Unfinished) -> std::ops::Range<u64> {
+    // Incarnations that ended before lie wholly below the open one's begin, and so below `durable`.
+    unfinished.durable.max(info.first_frame())..unfinished.end.min(info.header.limit())
+}
+
+/// Removes what preparations that were cut off have left, for this open may end without one of its own; returns whether
+/// there was any. It is never read, so what cannot be removed only costs space.
+fn remove_leftovers(place: &LogDir, temporary: &[std::path::PathBuf]) -> bool {
+    temporary.iter().filter(|path| place.try_remove(path).is_ok()).count() > 0
+}
+
+/// Cuts segments to their end and removes files. HISTORY must say durably that nothing above is log.
+pub(crate) fn clean_up(
+    place: &LogDir,
+    to_cut: &[SegmentInfo],
+    to_remove: &mut dyn Iterator<Item = &std::path::PathBuf>,
+) -> Result<()> {
+    for info in to_cut {
+        let cut = || {
+            let file = place.open(&info.path, Access::Write)?;
+            file.set_len(info.end - info.base())?;
+            file.sync_all()
+        };
+        cut().map_err(|error| Error::io("cut", &info.path, error))?;
+    }
+    for path in to_remove {
+        match place.try_remove(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", path, error));
+            }
+            _ => {}
+        }
+    }
+    place.sync_dir()
+}
+
+/// Writes the accepted frames of a segment again from the proven durable LSN on, and fsyncs them: what reads well may
+/// be in the cache alone, after a write-back that failed, and an fsync by itself would not notice (A9).
+fn rewrite(place: &LogDir, info: &SegmentInfo, unfinished: &Unfinished) -> Result<u64> {
+    let std::ops::Range { start: from, end: to } = unproven(info, unfinished);
+    if from >= to {
+        return Ok(0);
+    }
+    let file = place.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
+    let mut reader = FrameReader::new(file.clone(), &info.header, info.end);
+    let (mut position, mut written) = (from, from);
+    let mut piece = Vec::new();
+    while position < to
+        && let Some(start) = info.place(position)
+    {
+        let examined = reader.examine(start);
+        let at = Lsn::new(start);
+        let header = match (examined.state, examined.header, examined.error) {
+            (FrameState::Valid, Some(header), _) => header,
+            (_, _, Some(error)) => return Err(Error::unreadable(&info.path, at, error)),
+            (state, ..) => return Err(Error::damaged(&info.path, at, cause_of(state))),
+        };
+        let frame = reader.frame(&header).map_err(|error| Error::unreadable(&info.path, at, error))?;
+        piece.extend_from_slice(frame);
+        position = header.lsn;
+        if piece.len() >= PIECE || position >= to || info.place(position).is_none() {
+            write_all_at(&*file, &piece, written - info.base())
+                .map_err(|error| Error::io("write again to", &info.path, error))?;
+            written = position;
+            piece.clear();
+        }
+    }
+    if !planted!("recovery-does-not-fsync") {
+        file.sync_data().map_err(|error| Error::io("fsync", &info.path, error))?;
+    }
+    Ok(written - from)
+}

@@ -1,0 +1,284 @@
+//! Reads frames from a segment, for recovery, scans, `verify` and `dump` alike: whatever comes from a file is checked
+//! here, each time it enters memory.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+
+use crate::base::plant::planted;
+use crate::disk::{Access, DiskFile, Mapping, read_exact_at};
+use crate::format::WORD;
+use crate::format::fill::Fill;
+use crate::format::frame::{self, Decoded, FRAME_HEADER, FRAME_HEADER_LEN, Header, MIN_ROOM};
+use crate::format::segment::{SEGMENT_HEADER, SegmentHeader};
+use crate::format::verdict::FrameState;
+use crate::log::log_dir::LogDir;
+
+/// How much is read ahead.
+const WINDOW: u64 = 1 << 20;
+
+/// What a bad spot on the medium takes along.
+const SECTOR: u64 = 512;
+
+/// A segment as it is known without opening it.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentInfo {
+    pub(crate) header: SegmentHeader,
+    pub(crate) path: PathBuf,
+    /// The file's length.
+    pub(crate) length: u64,
+    /// Where its frames end: its limit, or the end of its incarnation.
+    pub(crate) end: u64,
+}
+
+impl SegmentInfo {
+    pub(crate) fn base(&self) -> u64 {
+        self.header.identity.base
+    }
+
+    pub(crate) fn first_frame(&self) -> u64 {
+        self.base() + SEGMENT_HEADER
+    }
+
+    /// Where the bytes end that the file has for the segment. The file may be cut, and longer than a segment can be.
+    pub(crate) fn end_in_file(&self) -> u64 {
+        self.base() + self.length.min(self.header.size)
+    }
+
+    /// No LSN past this is handed out before the next segment is durable (O2).
+    pub(crate) fn midpoint(&self) -> u64 {
+        self.base() + self.header.size / 2
+    }
+
+    /// Where a frame that follows `position` begins in this segment; `None` if it begins in the next one.
+    pub(crate) fn place(&self, position: u64) -> Option<u64> {
+        let start = position.max(self.first_frame());
+        (start + MIN_ROOM <= self.header.limit()).then_some(start)
+    }
+}
+
+/// What was found where a frame must be.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub(crate) state: FrameState,
+    /// Set if the header is valid.
+    pub(crate) header: Option<Header>,
+    /// Set if the state is `Unreadable`.
+    pub(crate) error: Option<io::Error>,
+}
+
+impl Examined {
+    fn just(state: FrameState) -> Self {
+        Examined { state, header: None, error: None }
+    }
+
+    fn with(state: FrameState, header: Header) -> Self {
+        Examined { state, header: Some(header), error: None }
+    }
+}
+
+/// Reads one segment through a window.
+#[derive(Debug)]
+pub(crate) struct FrameReader {
+    file: Arc<dyn DiskFile>,
+    map: Option<Arc<dyn Mapping>>,
+    base: u64,
+    limit: u64,
+    /// No byte at or above this is read.
+    end: u64,
+    checksum: Hasher,
+    fill: Fill,
+    window: Vec<u8>,
+    window_start: u64,
+}
+
+impl FrameReader {
+    /// Opens the segment's file for reads with pread.
+    pub(crate) fn open(place: &LogDir, info: &SegmentInfo) -> io::Result<Self> {
+        Ok(FrameReader::new(place.open(&info.path, Access::Read)?, &info.header, info.end))
+    }
+
+    pub(crate) fn new(file: Arc<dyn DiskFile>, header: &SegmentHeader, end: u64) -> Self {
+        FrameReader {
+            file,
+            map: None,
+            base: header.identity.base,
+            limit: header.limit(),
+            end,
+            checksum: header.identity.checksum(),
+            fill: Fill::new(header.identity),
+            window: Vec::new(),
+            window_start: 0,
+        }
+    }
+
+    /// Reads through a memory mapping from now on, if the disk has one to offer.
+    pub(crate) fn use_mapping(&mut self) -> io::Result<()> {
+        self.map = self.file.map()?;
+        Ok(())
+    }
+
+    /// Forgets what was read ahead: the file may have grown.
+    pub(crate) fn forget(&mut self) {
+        self.window.clear();
+    }
+
+    /// Where the window holds `range`, after reading it if needed.
+    fn load(&mut self, range: Range<u64>) -> io::Result<Range<usize>> {
+        let loaded = self.window_start..self.window_start + self.window.len() as u64;
+        if range.start < loaded.start || range.end > loaded.end {
+            if range.end > self.end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let wanted = range.end - range.start;
+            let ahead = wanted.max(WINDOW).min(self.end - range.start);
+            // A bad sector among what is read ahead is the fault of the frame that it is in, not of this one.
+            if ahead == wanted || self.read(range.start, ahead).is_err() {
+                self.read(range.start, wanted)?;
+            }
+        }
+        let index = |position: u64| usize::try_from(position - self.window_start).expect("inside the window");
+        Ok(index(range.start)..index(range.end))
+    }
+
+    /// Reads `length` bytes from `start` into the window, which is empty after a failure.
+    fn read(&mut self, start: u64, length: u64) -> io::Result<()> {
+        self.window.clear();
+        self.window.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
+        self.window_start = start;
+        let offset = start - self.base;
+        let copied = self.map.as_ref().is_some_and(|map| map.copy_to(&mut self.window, offset));
+        if !copied && let Err(error) = read_exact_at(&*self.file, &mut self.window, offset) {
+            self.window.clear();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The header at `position`, if a valid one stands there. Reads no more than that.
+    pub(crate) fn header_at(&self, position: u64) -> io::Result<Option<Header>> {
+        if position + FRAME_HEADER > self.end {
+            return Ok(None);
+        }
+        let mut bytes = [0; FRAME_HEADER_LEN];
+        read_exact_at(&*self.file, &mut bytes, position - self.base)?;
+        match frame::decode(&bytes, position, self.limit, &self.checksum) {
+            Decoded::Valid(header) => Ok(Some(header)),
+            Decoded::Invalid | Decoded::Impossible => Ok(None),
+        }
+    }
+
+    /// Whether everything from `position` to the segment's limit, less than a frame, is fill, and the word before is not.
+    pub(crate) fn fill_begins_at(&self, position: u64) -> io::Result<bool> {
+        let start = position - WORD;
+        let mut bytes = vec![0; usize::try_from(self.limit - start).map_err(io::Error::other)?];
+        read_exact_at(&*self.file, &mut bytes, start - self.base)?;
+        let (before, after) = bytes.split_at(FRAME_HEADER_LEN / 4);
+        Ok(self.fill.count(before, start) == 0 && self.fill.count(after, position) == after.len() / before.len())
+    }
+
+    /// What stands at `position`, a possible place of a frame.
+    pub(crate) fn examine(&mut self, position: u64) -> Examined {
+        let unreadable =
+            if planted!("read-error-is-end-of-log") { FrameState::Unwritten } else { FrameState::Unreadable };
+        self.try_examine(position).unwrap_or_else(|error| Examined {
+            state: unreadable,
+            header: None,
+            error: Some(error),
+        })
+    }
+
+    fn try_examine(&mut self, position: u64) -> io::Result<Examined> {
+        let range = self.load(position..position + FRAME_HEADER)?;
+        let bytes = &self.window[range];
+        let header = match frame::decode(bytes, position, self.limit, &self.checksum) {
+            Decoded::Valid(header) => header,
+            Decoded::Impossible => return Ok(Examined::just(FrameState::Impossible)),
+            Decoded::Invalid => {
+                let state = match self.fill.count(bytes, position) {
+                    0 => FrameState::HeaderRotten,
+                    n if n == FRAME_HEADER_LEN / 8 => FrameState::Unwritten,
+                    _ => FrameState::HeaderTorn,
+                };
+                return Ok(Examined::just(state));
+            }
+        };
+        if header.lsn > self.end {
+            return Ok(Examined::with(FrameState::Impossible, header));
+        }
+        let start = position + FRAME_HEADER;
+        let range = self.load(start..header.lsn)?;
+        let padded = &self.window[range];
+        let state = if planted!("skip-payload-checksum") || frame::payload_is_valid(&header, padded) {
+            FrameState::Valid
+        } else if self.fill.count(padded, start) > 0 {
+            FrameState::PayloadTorn
+        } else {
+            FrameState::PayloadRotten
+        };
+        Ok(Examined::with(state, header))
+    }
+
+    /// The payload of the frame that [`FrameReader::examine`] just found valid.
+    pub(crate) fn payload(&mut self, header: &Header) -> io::Result<&[u8]> {
+        let start = header.lsn - header.frame_len() + FRAME_HEADER;
+        let range = self.load(start..start + u64::from(header.length))?;
+        Ok(&self.window[range])
+    }
+
+    /// All bytes of the frame that [`FrameReader::examine`] just found valid.
+    pub(crate) fn frame(&mut self, header: &Header) -> io::Result<&[u8]> {
+        let range = self.load(header.lsn - header.frame_len()..header.lsn)?;
+        Ok(&self.window[range])
+    }
+
+    /// Tries every possible header position from `position` up, trusting no length, and reports each valid header.
+    pub(crate) fn search(&mut self, position: u64, mut found: impl FnMut(u64, &Header)) -> io::Result<()> {
+        let mut at = position;
+        while let Some((place, header)) = self.next_header(at..self.end)? {
+            found(place, &header);
+            at = place + WORD;
+        }
+        Ok(())
+    }
+
+    /// The first valid header that begins in `range`, trusting no length.
+    pub(crate) fn next_header(&mut self, range: Range<u64>) -> io::Result<Option<(u64, Header)>> {
+        let mut at = range.start;
+        while at < range.end && at + FRAME_HEADER <= self.end {
+            let mut index = self.load(at..at + FRAME_HEADER)?.start;
+            while let Some(bytes) = self.window.get(index..index + FRAME_HEADER_LEN).filter(|_| at < range.end) {
+                if frame::may_be_header(bytes, at)
+                    && let Decoded::Valid(header) = frame::decode(bytes, at, self.limit, &self.checksum)
+                {
+                    return Ok(Some((at, header)));
+                }
+                at += WORD;
+                index += FRAME_HEADER_LEN / 4;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the first whole frame at or above `from` begins; what cannot be read is passed over, sector by sector.
+    pub(crate) fn next_whole(&mut self, from: u64) -> Option<u64> {
+        let mut at = from;
+        while at < self.end {
+            let sector = (at + SECTOR) / SECTOR * SECTOR;
+            let ahead = match self.next_header(at..self.end) {
+                Ok(None) => return None,
+                Ok(found) => found,
+                Err(_) => self.next_header(at..sector).unwrap_or_default(),
+            };
+            match ahead {
+                Some((place, _)) if self.examine(place).state == FrameState::Valid => return Some(place),
+                Some((place, _)) => at = place + WORD,
+                None => at = sector,
+            }
+        }
+        None
+    }
+}

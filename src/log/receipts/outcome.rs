@@ -1,0 +1,72 @@
+//! What became of a commit: the answer to a token, for ever.
+
+use crate::base::error::Result;
+use crate::base::plant::planted;
+use crate::base::types::{Lsn, Outcome, Token};
+use crate::format::WORD;
+use crate::format::history::History;
+use crate::log::inner::LogInner;
+use crate::log::read::record_end::first_end;
+
+impl LogInner {
+    /// What became of the commit that `token` names (promise 4).
+    pub(crate) fn outcome(&self, token: &Token) -> Result<Outcome> {
+        self.check_process()?;
+        if token.log_id != self.incarnations().log_id() {
+            return Ok(Outcome::Foreign);
+        }
+        if token.lsn == Lsn::ZERO {
+            // What a transaction that read an empty log, and wrote nothing, was given.
+            return Ok(if token.incarnation.number == 0 { Outcome::Durable } else { Outcome::Invalid });
+        }
+        if self.incarnations().current() == Some(token.incarnation) {
+            return Ok(self.outcome_in_this_life(token.lsn.get(), self.incarnations().begin()));
+        }
+        Ok(self.incarnations().look(|known| outcome_in_history(&known.history, token)))
+    }
+
+    fn outcome_in_this_life(&self, lsn: u64, begin: u64) -> Outcome {
+        // In this order: what is not appended when asked may be durable a moment later.
+        let durable = self.positions().durable();
+        let poisoned = self.poisoned().is_some();
+        if !may_end_there(lsn, begin) {
+            Outcome::Invalid
+        } else if lsn <= durable {
+            Outcome::Durable
+        } else if lsn > self.positions().appended() {
+            Outcome::Invalid
+        } else if poisoned {
+            Outcome::Indeterminate
+        } else {
+            Outcome::Pending
+        }
+    }
+}
+
+/// Whether a record of an incarnation that began at `begin` can end at `lsn`, as far as arithmetic tells. More would need
+/// the segments, which may be retired, and an answer never changes.
+fn may_end_there(lsn: u64, begin: u64) -> bool {
+    lsn.is_multiple_of(WORD) && lsn >= first_end(begin)
+}
+
+fn outcome_in_history(history: &History, token: &Token) -> Outcome {
+    let number = token.incarnation.number;
+    if number == 0 {
+        return Outcome::Invalid;
+    }
+    if number < history.first_number {
+        return Outcome::Pruned;
+    }
+    let index = usize::try_from(number - history.first_number).unwrap_or(usize::MAX);
+    match history.lives.get(index) {
+        Some(life) if life.incarnation == token.incarnation => match life.end {
+            _ if !may_end_there(token.lsn.get(), life.begin.get()) => Outcome::Invalid,
+            Some(end) if planted!("lost-called-durable") && token.lsn <= end.prepared => Outcome::Durable,
+            Some(end) if token.lsn <= end.lsn => Outcome::Durable,
+            Some(end) if token.lsn <= end.prepared => Outcome::Lost,
+            _ => Outcome::Invalid,
+        },
+        // A life that this directory never had: it was copied before, or is another branch.
+        _ => Outcome::Foreign,
+    }
+}

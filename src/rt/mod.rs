@@ -1,0 +1,13 @@
+//! The runtime: the doors through which time, threads, locks, randomness and the process enter, so that a simulation or a
+//! model checker can stand in for each.
+
+pub(crate) mod clock;
+pub(crate) mod entropy;
+pub(crate) mod guard;
+pub(crate) mod memory;
+pub(crate) mod moment;
+pub(crate) mod process;
+#[cfg(feature = "sim")]
+#[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "the model checker owns the schedule"))]
+pub(crate) mod schedule;
+pub(crate) mod sync;

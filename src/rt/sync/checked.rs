@@ -1,0 +1,343 @@
+//! A build for a model checker: every name of the ordinary build, on what the checker offers.
+//!
+//! **Time** stands still, but for two things that move it: a thread that yields lets [`YIELD`] pass, and a wait with a
+//! deadline may end by it. Under shuttle such a wait ends at its deadline after a number of turns drawn at random
+//! (PCT gives it none while another thread can run), whoever else can still run: as early and as late as any device.
+//! Under loom it never does, which keeps a model finite: a loom model must come to its end without a timeout.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+#[cfg(loom)]
+use loom::{sync, thread};
+#[cfg(shuttle)]
+use shuttle::{sync, thread};
+
+#[cfg(loom)]
+pub(crate) use loom::thread_local;
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread_local;
+
+use super::short::assert_none_is_held;
+use crate::rt::clock::Moment;
+
+/// The time that a yield lets pass: all that a gathering leader waits, so that it yields once.
+const YIELD: Duration = Duration::from_micros(50);
+
+mod virtual_time {
+    use std::sync::atomic::AtomicU64;
+    // One for each execution. A plain atomic: looking at the clock is no step.
+    #[cfg(loom)]
+    loom::lazy_static! { pub(super) static ref NANOS: AtomicU64 = AtomicU64::new(0); }
+    #[cfg(shuttle)]
+    shuttle::lazy_static! { pub(super) static ref NANOS: AtomicU64 = AtomicU64::new(0); }
+}
+
+/// The present moment of the execution.
+pub(crate) fn time() -> Moment {
+    Moment::at(Duration::from_nanos(virtual_time::NANOS.load(Ordering::Relaxed)))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A place where another thread may get its turn.
+pub(crate) fn point() {
+    assert_none_is_held();
+    // Shuttle's sleep is a change of threads and nothing else. Under loom a model's disk brings its own places.
+    #[cfg(shuttle)]
+    thread::sleep(Duration::ZERO);
+}
+
+/// Gives the turn to another thread, if one wants it.
+pub(crate) fn yield_now() {
+    assert_none_is_held();
+    virtual_time::NANOS.fetch_add(nanos(YIELD), Ordering::Relaxed);
+    thread::yield_now();
+}
+
+macro_rules! atomic {
+    ($name:ident, $value:ty) => {
+        /// An atomic whose every access is a place where another thread may get its turn.
+        #[derive(Debug, Default)]
+        pub(crate) struct $name {
+            value: atomics::$name,
+            accesses: atomics::Accesses,
+        }
+
+        impl $name {
+            pub(crate) fn new(value: $value) -> Self {
+                $name { value: atomics::$name::new(value), accesses: atomics::Accesses::default() }
+            }
+
+            pub(crate) fn load(&self, order: Ordering) -> $value {
+                self.accesses.note();
+                self.value.load(order)
+            }
+
+            pub(crate) fn store(&self, value: $value, order: Ordering) {
+                self.accesses.note();
+                self.value.store(value, order);
+            }
+        }
+    };
+}
+
+atomic!(AtomicBool, bool);
+atomic!(AtomicU64, u64);
+
+#[cfg(loom)]
+mod atomics {
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64};
+
+    /// Loom looks for a race of each access with the one before it only, so a thread that loads before it stores hides
+    /// its store from those who loaded earlier. Here every access is a change as well, so each races with the one
+    /// before. It is a relaxed one, which orders nothing that the program does not.
+    #[derive(Debug, Default)]
+    pub(super) struct Accesses(AtomicU64);
+
+    impl Accesses {
+        pub(super) fn note(&self) {
+            self.0.fetch_add(1, super::Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(shuttle)]
+mod atomics {
+    // Shuttle's own are no more than these, and give up the turn under a short lock too.
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    #[derive(Debug, Default)]
+    pub(super) struct Accesses;
+
+    impl Accesses {
+        pub(super) fn note(&self) {
+            // What happens under a short lock is one step with it.
+            if !super::super::short::is_held() {
+                super::point();
+            }
+        }
+    }
+}
+
+/// A mutual exclusion lock without poisoning.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(sync::Mutex<T>);
+
+/// The right to the data of a [`Mutex`].
+#[derive(Debug)]
+pub(crate) struct Guard<'a, T> {
+    /// Only `None` while a wait has given the lock back.
+    inner: Option<sync::MutexGuard<'a, T>>,
+    #[cfg_attr(loom, expect(dead_code, reason = "a wait with a deadline takes the lock again through it"))]
+    mutex: &'a Mutex<T>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Mutex(sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        assert_none_is_held();
+        Guard { inner: Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)), mutex: self }
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.inner.as_ref().expect("held while the guard is visible")
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.inner.as_mut().expect("held while the guard is visible")
+    }
+}
+
+/// A condition variable for [`Mutex`]. It does not wake without a cause; the callers allow for it.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar {
+    inner: sync::Condvar,
+    /// Counts the notifications, for the waits that have a deadline: those take turns instead of sleeping.
+    #[cfg(shuttle)]
+    notified: std::sync::atomic::AtomicU64,
+}
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Condvar::default()
+    }
+
+    pub(crate) fn wait<T>(&self, guard: &mut Guard<'_, T>) {
+        assert_none_is_held();
+        let inner = guard.inner.take().expect("held while the guard is visible");
+        guard.inner = Some(self.inner.wait(inner).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until notified, or until `deadline` if there is one; returns whether the deadline passed.
+    #[cfg(loom)]
+    pub(crate) fn wait_until<T>(&self, guard: &mut Guard<'_, T>, _: Option<Moment>) -> bool {
+        self.wait(guard);
+        false
+    }
+
+    /// Waits until notified, or until `deadline` if there is one; returns whether the deadline passed.
+    #[cfg(shuttle)]
+    pub(crate) fn wait_until<T>(&self, guard: &mut Guard<'_, T>, deadline: Option<Moment>) -> bool {
+        use shuttle::rand::Rng;
+        let Some(deadline) = deadline else {
+            self.wait(guard);
+            return false;
+        };
+        let before = self.notified.load(Ordering::Relaxed);
+        loop {
+            guard.inner = None;
+            yield_now();
+            guard.inner = guard.mutex.lock().inner.take();
+            if self.notified.load(Ordering::Relaxed) != before {
+                return false;
+            }
+            if time() >= deadline || shuttle::rand::thread_rng().gen_ratio(1, 4) {
+                virtual_time::NANOS.fetch_max(nanos(deadline.since_start()), Ordering::Relaxed);
+                return true;
+            }
+        }
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.count();
+        self.inner.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.count();
+        self.inner.notify_all();
+    }
+
+    fn count(&self) {
+        assert_none_is_held();
+        #[cfg(shuttle)]
+        self.notified.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A background thread.
+#[derive(Debug)]
+pub(crate) struct Thread(thread::JoinHandle<()>);
+
+/// Starts a background thread called `name`.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<Thread> {
+    assert_none_is_held();
+    thread::Builder::new().name(name.to_owned()).spawn(body).map(Thread)
+}
+
+impl Thread {
+    /// Waits for the thread to end. A thread that joins itself is let go instead.
+    pub(crate) fn join(self) {
+        assert_none_is_held();
+        if self.0.thread().id() != thread::current().id() {
+            let _ = self.0.join();
+        }
+    }
+}
+
+/// How many threads make sense for work that waits for nothing.
+pub(crate) fn parallelism() -> usize {
+    2
+}
+
+/// A value that is set once.
+#[derive(Debug)]
+pub(crate) struct OnceLock<T> {
+    value: std::sync::OnceLock<T>,
+    /// What makes the value visible, as the checker sees it.
+    is_set: AtomicBool,
+}
+
+impl<T> OnceLock<T> {
+    pub(crate) fn new() -> Self {
+        OnceLock { value: std::sync::OnceLock::new(), is_set: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        if self.is_set.load(Ordering::Acquire) { self.value.get() } else { None }
+    }
+
+    /// Gives `value` back if there was one.
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        let result = self.value.set(value);
+        if result.is_ok() {
+            self.is_set.store(true, Ordering::Release);
+        }
+        // Whoever came first may not have come to the line above.
+        while !self.is_set.load(Ordering::Acquire) {
+            yield_now();
+        }
+        result
+    }
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    /// The values, and whether the sender is gone.
+    state: Mutex<(VecDeque<T>, bool)>,
+    changed: Condvar,
+}
+
+/// The sending end of a [`channel`].
+#[derive(Debug)]
+pub(crate) struct Sender<T>(std::sync::Arc<Queue<T>>);
+
+/// The receiving end of a [`channel`].
+#[derive(Debug)]
+pub(crate) struct Receiver<T>(std::sync::Arc<Queue<T>>);
+
+/// An unbounded queue between threads. The one sender is dropped to close it.
+pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    let queue = std::sync::Arc::new(Queue { state: Mutex::new((VecDeque::new(), false)), changed: Condvar::new() });
+    (Sender(std::sync::Arc::clone(&queue)), Receiver(queue))
+}
+
+impl<T> Sender<T> {
+    /// Queues `value`; dropped if the receiver is gone.
+    pub(crate) fn send(&self, value: T) {
+        self.0.state.lock().0.push_back(value);
+        self.0.changed.notify_one();
+    }
+
+    /// Closes the queue: the receiver gets what is in it, then `None`.
+    pub(crate) fn close(self) {
+        drop(self);
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.state.lock().1 = true;
+        self.0.changed.notify_one();
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The next value; `None` once the queue is closed and empty.
+    pub(crate) fn recv(&self) -> Option<T> {
+        let mut state = self.0.state.lock();
+        loop {
+            if let Some(value) = state.0.pop_front() {
+                return Some(value);
+            }
+            if state.1 {
+                return None;
+            }
+            self.0.changed.wait(&mut state);
+        }
+    }
+}
