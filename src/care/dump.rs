@@ -22,7 +22,7 @@ use crate::log::read::reader::FrameReader;
 /// The first damage, by segment, LSN and cause; why there is nothing to check; and whatever `visit` returns.
 #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
 pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
-    open::verify(&*disk, dir, visit)
+    open::verify(&*disk, dir, &mut |lsn: Lsn, payload: &[u8]| visit(lsn, payload))
 }
 
 /// One frame, as `dump` shows it.

@@ -27,7 +27,7 @@ pub(crate) mod sim;
 mod uring;
 
 pub use dir::LockHeld;
-pub(crate) use dir::{Claim, DirHandle, LOCK_NAME, Made, claim, is_system_name, no_database};
+pub(crate) use dir::{Claim, DirHandle, LOCK_NAME, claim, is_system_name, no_database};
 pub use latch::FailStop;
 #[cfg(feature = "unstable")]
 pub use layer::DirCall;

@@ -1,4 +1,13 @@
-//! Opening: the log is loaded into the index.
+//! Opening a database, in steps:
+//!
+//! 1. The directory is made if need be, opened and locked (`disk/LOCK.md`).
+//! 2. What is in it is read: HISTORY, MARK, the headers of segments.
+//! 3. The log is judged frame by frame, and each of its records goes to the loader.
+//! 4. The verdict is made durable (promise 5), and the log is open.
+//! 5. The loader builds the index.
+//!
+//! Nothing is written before step 4, so that a refusal leaves no trace. If the directory went away meanwhile, all of it is
+//! done again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,15 +17,19 @@ use crate::base::options::Settings;
 use crate::base::types::Lsn;
 use crate::disk::{self, Disk};
 use crate::format::batch::Batch;
-use crate::index::{Index, Limits, Loader, Panicked};
-use crate::log::{self, Recovery};
+use crate::index::{Limits, Loader, Panicked};
+use crate::log::{self, Prior, Recovery, Replay};
 use crate::txn::pipeline::Pipeline;
 
-/// Claims the directory, opens the log in it, and rebuilds the index from that.
+/// Opens the database in `dir`.
 pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {
     settings.check()?;
     let (handle, index) = disk::claim(disk, dir, settings.create, |claim| {
-        loaded(&settings, |visit| log::open_for(claim, settings.clone(), &mut |lsn, payload| visit(lsn, payload)))
+        let mut loader = Loader::new(Limits::of(settings.segment_bytes));
+        let found = log::open::read(claim, settings.create)?;
+        let decided = found.decide(Prior::default(), &mut loader)?;
+        let handle = decided.settle(settings.clone())?;
+        Ok((handle, loader.finish().map_err(panicked)?))
     })?;
     let pipeline = Pipeline::new(index, Arc::clone(handle.log()), settings);
     Ok((pipeline, handle))
@@ -24,28 +37,23 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: Settings) -> Result<(P
 
 /// Reads and checks the database in `dir` as an open would, changing nothing.
 pub(super) fn verify(disk: &dyn Disk, dir: &Path) -> Result<Recovery> {
-    let (report, _) = loaded(&Settings::default(), |visit| log::verify(disk, dir, visit))?;
+    let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
+    let report = log::verify(disk, dir, &mut loader)?;
+    loader.finish().map_err(panicked)?;
     Ok(report)
 }
 
-/// Reads a log with `read`, and loads the records that it shows.
-fn loaded<T>(
-    settings: &Settings,
-    read: impl FnOnce(&mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<T>,
-) -> Result<(T, Index)> {
-    let mut loader = Loader::new(Limits::of(settings.segment_bytes));
-    let read = read(&mut |lsn, payload| load(&mut loader, lsn, payload))?;
-    Ok((read, loader.finish().map_err(panicked)?))
-}
-
-/// Loads one record. The checksums held, so a record that is no batch was not written by an engine.
-fn load(loader: &mut Loader, lsn: Lsn, payload: &[u8]) -> Result<()> {
-    let not_ours = |why: String| {
-        let message = format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
-        Error::new(ErrorKind::NotADatabase, message)
-    };
-    let batch = Batch::parse(payload).map_err(|malformed| not_ours(malformed.to_string()))?;
-    loader.add(lsn, &batch).map_err(panicked)?.map_err(|error| not_ours(error.to_string()))
+/// The checksums held, so a record that is no batch was not written by an engine.
+impl Replay for Loader {
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
+        let not_ours = |why: String| {
+            let message =
+                format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
+            Error::new(ErrorKind::NotADatabase, message)
+        };
+        let batch = Batch::parse(payload).map_err(|malformed| not_ours(malformed.to_string()))?;
+        self.add(lsn, &batch).map_err(panicked)?.map_err(|error| not_ours(error.to_string()))
+    }
 }
 
 fn panicked(_: Panicked) -> Error {

@@ -35,7 +35,7 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::options::{Settings, setters};
 use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
-use crate::disk::{self, Claim, Disk, IoBackend, OsDisk};
+use crate::disk::{self, Disk, IoBackend, OsDisk};
 
 mod begin;
 mod close;
@@ -59,7 +59,7 @@ pub(crate) mod tests;
 
 pub(crate) use failure::{Poisoned, Refused};
 pub(crate) use inner::LogInner;
-pub(crate) use open::decide::Recovery;
+pub(crate) use open::decide::{CheckOnly, Prior, Recovery, Replay};
 pub(crate) use open::directory::{UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
 pub(crate) use open::verify;
 pub(crate) use receipts::receipt::Receipt;
@@ -110,7 +110,8 @@ impl LogOptions {
     fn on(self, disk: &dyn Disk, dir: &Path) -> Result<Log> {
         self.settings.check()?;
         let handle = disk::claim(disk, dir, self.settings.create, |claim| {
-            open_for(claim, self.settings.clone(), &mut |_, _| Ok(()))
+            let decided = open::read(claim, self.settings.create)?.decide(Prior::default(), &mut CheckOnly)?;
+            decided.settle(self.settings.clone())
         })?;
         Ok(Log { handle: Arc::new(handle) })
     }
@@ -152,6 +153,10 @@ impl fmt::Debug for Log {
 pub(crate) struct Handle(Arc<LogInner>);
 
 impl Handle {
+    pub(crate) fn new(log: Arc<LogInner>) -> Self {
+        Handle(log)
+    }
+
     pub(crate) fn log(&self) -> &Arc<LogInner> {
         &self.0
     }
@@ -162,11 +167,6 @@ impl Drop for Handle {
         // Nobody is there to take the error; whoever wants it calls close.
         let _ = self.0.close();
     }
-}
-
-/// Opens a log for a layer above, which owns the directory, and replays the records that `visit` is shown.
-pub(crate) fn open_for(claim: Claim<'_>, settings: Settings, visit: &mut open::decide::Visitor<'_>) -> Result<Handle> {
-    open::open(claim, settings, visit).map(Handle)
 }
 
 impl Log {
@@ -186,7 +186,7 @@ impl Log {
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
-        open::verify(&OsDisk, dir.as_ref(), &mut |_, _| Ok(()))
+        open::verify(&OsDisk, dir.as_ref(), &mut CheckOnly)
     }
 
     pub(crate) fn inner(&self) -> &Arc<LogInner> {

@@ -17,7 +17,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::plant::planted;
 use crate::rt::sync::Mutex;
 
-pub(crate) use create::{Claim, Made, claim};
+pub(crate) use create::{Claim, claim};
 pub(crate) use lock::LOCK_NAME;
 use lock::Lock;
 pub use lock::LockHeld;

@@ -8,7 +8,7 @@ use crate::base::plant::planted;
 use crate::base::types::{Incarnation, Lsn};
 use crate::disk::LockHeld;
 use crate::format::frame::{Header, Kind};
-use crate::format::history::{History, Life};
+use crate::format::history::{self, History, Life};
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
 use crate::log::log_dir::LogDir;
@@ -75,11 +75,44 @@ pub(crate) struct Verdicts {
     pub(crate) report: Recovery,
 }
 
-/// What is told about each complete record, in order: its LSN and payload.
-pub(crate) type Visitor<'a> = dyn FnMut(Lsn, &[u8]) -> Result<()> + 'a;
+/// Is shown each complete record, in LSN order.
+pub(crate) trait Replay {
+    /// The record that ends at `lsn`. An error ends the open.
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()>;
+}
+
+impl<F: FnMut(Lsn, &[u8]) -> Result<()>> Replay for F {
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
+        self(lsn, payload)
+    }
+}
+
+/// Replays nothing: the log is only checked.
+#[derive(Debug)]
+pub(crate) struct CheckOnly;
+
+impl Replay for CheckOnly {
+    fn record(&mut self, _: Lsn, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What the opener knows of the log from its other files. By default nothing, and everything is replayed.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Prior {
+    /// The log was durable up to here, as a file says that was written after it: evidence like MARK's.
+    pub(crate) proven: Lsn,
+    /// What the records up to here say is known. They are checked, and not replayed.
+    pub(crate) replay_from: Lsn,
+}
 
 /// Walks the whole log and decides. Changes nothing.
-pub(crate) fn decide(place: &LogDir, mut directory: Directory, visit: &mut Visitor<'_>) -> Result<Verdicts> {
+pub(crate) fn decide(
+    place: &LogDir,
+    mut directory: Directory,
+    prior: Prior,
+    replay: &mut dyn Replay,
+) -> Result<Verdicts> {
     let mut verdicts = Verdicts {
         history: directory.history.clone(),
         catalogue: Vec::new(),
@@ -94,7 +127,8 @@ pub(crate) fn decide(place: &LogDir, mut directory: Directory, visit: &mut Visit
     for life in &directory.history.lives {
         let found = directory.segments.remove(&life.incarnation.number).unwrap_or_default();
         let chain = chain_of(place, life, directory.history.oldest.get(), found, &mut verdicts)?;
-        let mut walk = Walk::new(place, life, &chain, directory.history.oldest.get(), visit, &mut verdicts.report);
+        let mut walk =
+            Walk::new(place, life, &chain, directory.history.oldest.get(), prior, replay, &mut verdicts.report);
         let unfinished = walk.run()?;
         let end = match (&unfinished, life.end) {
             (Some(open), _) => open.end,
@@ -117,6 +151,10 @@ pub(crate) fn decide(place: &LogDir, mut directory: Directory, visit: &mut Visit
             verdicts.catalogue.push(info);
         }
         verdicts.unfinished = unfinished;
+    }
+    if prior.proven > verdicts.report.recovered_to {
+        // The log went on behind where this HISTORY says that it ended.
+        return Err(Error::damaged(&place.path(history::FILE_NAME), prior.proven, DamageCause::BadHistory));
     }
     // An incarnation begins above the last record of the one before: its begin is durable, and no record is there.
     let report = &mut verdicts.report;
@@ -202,12 +240,13 @@ fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
 }
 
 /// The walk over the frames of one incarnation.
-struct Walk<'a, 'v> {
+struct Walk<'a> {
     place: &'a LogDir,
     life: &'a Life,
     chain: &'a [SegmentInfo],
     oldest: u64,
-    visit: &'a mut Visitor<'v>,
+    prior: Prior,
+    replay: &'a mut dyn Replay,
     report: &'a mut Recovery,
     /// Largest durable LSN proven so far.
     durable: u64,
@@ -219,13 +258,14 @@ struct Walk<'a, 'v> {
     skipping: bool,
 }
 
-impl<'a, 'v> Walk<'a, 'v> {
+impl<'a> Walk<'a> {
     fn new(
         place: &'a LogDir,
         life: &'a Life,
         chain: &'a [SegmentInfo],
         oldest: u64,
-        visit: &'a mut Visitor<'v>,
+        prior: Prior,
+        replay: &'a mut dyn Replay,
         report: &'a mut Recovery,
     ) -> Self {
         let begin = life.begin.get();
@@ -237,7 +277,8 @@ impl<'a, 'v> Walk<'a, 'v> {
             MarkFound::Proves(lsn) if life.end.is_none() => end.max(lsn.get()),
             _ => end,
         };
-        Walk { place, life, chain, oldest, visit, report, durable, end, partial: None, skipping }
+        let durable = if life.end.is_none() { durable.max(prior.proven.get()) } else { durable };
+        Walk { place, life, chain, oldest, prior, replay, report, durable, end, partial: None, skipping }
     }
 
     /// Walks to the end; says what was unfinished if the incarnation was open.
@@ -296,7 +337,7 @@ impl<'a, 'v> Walk<'a, 'v> {
         }
         let payload = reader.payload(header).map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
         match header.kind {
-            Kind::Full => (self.visit)(Lsn::new(header.lsn), payload)?,
+            Kind::Full => self.show(header.lsn, payload)?,
             Kind::First => self.partial = Some(payload.to_vec()),
             Kind::Middle | Kind::Last => {
                 let mut record = self.partial.take().unwrap_or_default();
@@ -304,7 +345,7 @@ impl<'a, 'v> Walk<'a, 'v> {
                 if header.kind == Kind::Middle {
                     self.partial = Some(record);
                 } else {
-                    (self.visit)(Lsn::new(header.lsn), &record)?;
+                    self.show(header.lsn, &record)?;
                 }
             }
         }
@@ -313,6 +354,11 @@ impl<'a, 'v> Walk<'a, 'v> {
             self.end = header.lsn;
         }
         Ok(())
+    }
+
+    fn show(&mut self, lsn: u64, payload: &[u8]) -> Result<()> {
+        let lsn = Lsn::new(lsn);
+        if lsn > self.prior.replay_from { self.replay.record(lsn, payload) } else { Ok(()) }
     }
 
     /// The frame at `position` is not valid: gathers the evidence above it and decides.
@@ -359,7 +405,7 @@ impl<'a, 'v> Walk<'a, 'v> {
         if planted!("half-a-record-is-a-record")
             && let Some(half) = self.partial.take()
         {
-            (self.visit)(Lsn::new(position), &half)?;
+            self.show(position, &half)?;
         }
         if highest > last.midpoint() && !planted!("miss-no-newest-segment") {
             let next = last.header.limit();

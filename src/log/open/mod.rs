@@ -1,4 +1,5 @@
-//! Opening a log: lock, read, decide, settle, and only then answer.
+//! Opening a log, in steps: the directory is claimed by its owner ([`crate::disk::claim`]); then [`read`],
+//! [`Found::decide`], [`Decided::settle`]. Only then is anything answered.
 
 pub(crate) mod decide;
 pub(crate) mod directory;
@@ -8,8 +9,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::decide::{Recovery, Verdicts, Visitor};
+use self::decide::{Prior, Recovery, Replay, Verdicts};
 use self::directory::{Directory, read_history};
+use super::Handle;
 use super::incarnations::Incarnations;
 use super::inner::LogInner;
 use super::log_dir::LogDir;
@@ -17,43 +19,77 @@ use super::mark::Slots;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::LogId;
-use crate::disk::{Claim, Dir, DirHandle, Disk, IoBackend, Made, no_database};
+use crate::disk::{Claim, Dir, DirHandle, Disk, IoBackend, no_database};
 use crate::format::history::History;
 use crate::log::write::append::Appender;
-use crate::rt::clock;
+use crate::rt::clock::{self, Moment};
 use crate::rt::entropy;
 use crate::rt::process;
 
-/// Opens the log in a directory that is claimed, showing every record to `visit`, in order.
-pub(crate) fn open(claim: Claim<'_>, settings: Settings, visit: &mut Visitor<'_>) -> Result<Arc<LogInner>> {
+/// What is there, before anything is decided about it.
+pub(crate) struct Found<'a> {
+    handle: &'a Arc<DirHandle>,
+    place: LogDir,
+    directory: Directory,
+    /// The HISTORY that a verdict is founded on, if there was one.
+    history: Option<Vec<u8>>,
+    started: Moment,
+}
+
+/// Reads what is in a directory that is claimed, and creates a log, in memory, if there is none and `create` says so.
+pub(crate) fn read(claim: Claim<'_>, create: bool) -> Result<Found<'_>> {
     process::watch_forks();
     let started = clock::now();
     let Claim { handle, made } = claim;
     let place = LogDir::new(Arc::clone(handle));
-    // Nothing is written before all is decided, so that a refusal leaves no trace.
-    let read = read(&place, settings.create, made, visit);
-    let (mut verdicts, found) = read.map_err(|error| handle.unless_overtaken(error))?;
-    handle.complete_lock(|| is_as_read(&place, found.as_ref()))?;
-    settle::settle(&place, &mut verdicts)?;
-    verdicts.report.lock = handle.lock_held();
-    verdicts.report.duration = clock::now().since(started);
-    Ok(share(place, settings, verdicts))
+    let find = || {
+        let found = Directory::load(&place)?;
+        let history = found.as_ref().map(|directory| directory.history.to_bytes());
+        let directory = match found {
+            Some(directory) => directory,
+            None if create => new_log(&place)?,
+            None => return Err(no_database(place.dir())),
+        };
+        if directory.history.lives.is_empty() {
+            place.handle().sync_name()?;
+        }
+        Ok((directory, history))
+    };
+    let (directory, history) = find().map_err(|error| handle.unless_overtaken(error))?;
+    made.keep();
+    Ok(Found { handle, place, directory, history, started })
 }
 
-/// The verdict on what is in the directory, and the HISTORY that it is founded on, if there was one.
-fn read(place: &LogDir, create: bool, made: &mut Made, visit: &mut Visitor<'_>) -> Result<(Verdicts, Option<Vec<u8>>)> {
-    let found = Directory::load(place)?;
-    let history = found.as_ref().map(|directory| directory.history.to_bytes());
-    let directory = match found {
-        Some(directory) => directory,
-        None if create => new_log(place)?,
-        None => return Err(no_database(place.dir())),
-    };
-    if directory.history.lives.is_empty() {
-        place.handle().sync_name()?;
+impl<'a> Found<'a> {
+    /// Decides what of it is log, showing each record to `replay`, in order. It writes nothing, so that a refusal leaves no
+    /// trace.
+    pub(crate) fn decide(self, prior: Prior, replay: &mut dyn Replay) -> Result<Decided<'a>> {
+        let Found { handle, place, directory, history, started } = self;
+        let verdicts = decide::decide(&place, directory, prior, replay);
+        let verdicts = verdicts.map_err(|error| handle.unless_overtaken(error))?;
+        Ok(Decided { handle, place, verdicts, history, started })
     }
-    made.keep();
-    Ok((decide::decide(place, directory, visit)?, history))
+}
+
+/// A log whose every frame has its verdict, none of which is durable yet.
+pub(crate) struct Decided<'a> {
+    handle: &'a Arc<DirHandle>,
+    place: LogDir,
+    verdicts: Verdicts,
+    history: Option<Vec<u8>>,
+    started: Moment,
+}
+
+impl Decided<'_> {
+    /// Makes the verdict durable, and opens the log.
+    pub(crate) fn settle(self, settings: Settings) -> Result<Handle> {
+        let Decided { handle, place, mut verdicts, history, started } = self;
+        handle.complete_lock(|| is_as_read(&place, history.as_ref()))?;
+        settle::settle(&place, &mut verdicts)?;
+        verdicts.report.lock = handle.lock_held();
+        verdicts.report.duration = clock::now().since(started);
+        Ok(Handle::new(share(place, settings, verdicts)))
+    }
 }
 
 /// Whether HISTORY is what the verdict is founded on: no other open has come between (rule 4 of `LOCK.md`).
@@ -67,13 +103,14 @@ fn is_as_read(place: &LogDir, found: Option<&Vec<u8>>) -> Result<bool> {
     }
 }
 
-/// Reads and checks the log in `dir` without changing a byte, and says whether an open would succeed; `visit` sees every
-/// record.
-pub(crate) fn verify(disk: &dyn Disk, dir: &Path, visit: &mut Visitor<'_>) -> Result<Recovery> {
+/// Reads and checks the log in `dir` without changing a byte, showing each record to `replay`, and says whether an open
+/// would succeed.
+pub(crate) fn verify(disk: &dyn Disk, dir: &Path, replay: &mut dyn Replay) -> Result<Recovery> {
     let started = clock::now();
     let place = LogDir::new(Arc::new(DirHandle::open(disk, dir)?));
     place.handle().lock_for_reading()?;
-    let verdicts = load_existing(&place).and_then(|directory| decide::decide(&place, directory, visit));
+    let verdicts =
+        load_existing(&place).and_then(|directory| decide::decide(&place, directory, Prior::default(), replay));
     let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
     let obstacle = place.handle().would_lock().and_then(|()| settle::would_settle(&place, &verdicts)).err();
     let lock = place.handle().lock_held();

@@ -27,6 +27,8 @@ mod media;
 #[cfg(feature = "sim")]
 mod power;
 #[cfg(feature = "sim")]
+mod prior;
+#[cfg(feature = "sim")]
 mod reading;
 #[cfg(feature = "sim")]
 mod refused;

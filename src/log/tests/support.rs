@@ -15,7 +15,7 @@ use crate::format::frame::{self, Header, Kind};
 use crate::format::history::{End, History, Life};
 use crate::format::identity::Identity;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, file_name};
-use crate::log::{Handle, Log, LogOptions, open_for};
+use crate::log::{Handle, Log, LogOptions, Prior, open};
 use crate::rt::schedule;
 
 pub(crate) const DIR: &str = "log";
@@ -52,13 +52,19 @@ pub(crate) struct Opened {
 }
 
 pub(crate) fn open(disk: &SimDisk) -> Result<Opened> {
+    open_knowing(disk, Prior::default())
+}
+
+/// Opens, with what is known of the log from elsewhere.
+pub(crate) fn open_knowing(disk: &SimDisk, prior: Prior) -> Result<Opened> {
     let mut records = Records::new();
     let handle: Handle = crate::disk::claim(disk, DIR.as_ref(), true, |claim| {
         records.clear();
-        open_for(claim, options().settings, &mut |lsn, payload| {
+        let mut replay = |lsn: Lsn, payload: &[u8]| {
             records.push((lsn, payload.to_vec()));
             Ok(())
-        })
+        };
+        open::read(claim, true)?.decide(prior, &mut replay)?.settle(options().settings)
     })?;
     Ok(Opened { log: Log { handle: Arc::new(handle) }, records })
 }
