@@ -14,7 +14,7 @@ use crate::log::inner::LogInner;
 use crate::log::open::decide::cause_of;
 use crate::log::open::directory::{read_history, read_info};
 use crate::log::read::reader::{FrameReader, SegmentInfo};
-use crate::log::threads;
+use crate::rt::background;
 use crate::rt::clock;
 use crate::rt::sync::{Condvar, Mutex};
 
@@ -95,17 +95,13 @@ impl Task {
     }
 }
 
-impl threads::Task for Task {
+impl background::Task for Task {
     fn has_ended(&self) -> bool {
         self.state.lock().progress.ended
     }
 
     fn end(&self) {
         self.stop();
-        let mut state = self.state.lock();
-        while !state.progress.ended {
-            self.changed.wait(&mut state);
-        }
     }
 }
 
@@ -139,18 +135,18 @@ impl Log {
 }
 
 /// Begins to check everything that is durable now.
-pub(crate) fn scrub(log: &LogInner, options: ScrubOptions) -> Result<Scrub> {
+pub(crate) fn scrub(log: &Arc<LogInner>, options: ScrubOptions) -> Result<Scrub> {
     log.check_process()?;
     let pace = Pace::new(options)?;
     let task = Arc::new(Task::default());
     let work = Arc::clone(&task);
-    let run = move |log: &Arc<LogInner>| {
+    let read = Arc::clone(log);
+    let run = move || {
         let mut ending = Ending { task: &work, complete: false };
-        let mut run = Run { log, task: &work, pace };
-        ending.complete = run.everything().is_ok();
+        ending.complete = Run { log: &read, task: &work, pace }.everything().is_ok();
     };
     let failed = |error| Error::io("start a scrub of", log.dir(), error);
-    let begun = log.threads.begin(task.clone(), || log.start_thread("forelog-scrub", run));
+    let begun = log.start("forelog-scrub", task.clone(), run);
     begun.ok_or_else(|| log.refusal())?.map_err(failed)?;
     Ok(Scrub { task })
 }

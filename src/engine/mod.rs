@@ -54,8 +54,8 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Then the handle of the log closes it, and ends the pruner with its threads.
         self.pipeline.set_closed();
-        self.pipeline.stop_pruner();
     }
 }
 
@@ -447,7 +447,6 @@ impl Engine {
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();
-        self.pipeline().stop_pruner();
         self.inner.log.log().close_and_drain()
     }
 }

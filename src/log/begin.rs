@@ -1,22 +1,20 @@
-//! The life of an incarnation: its begin, its threads, its segments, its end.
+//! The begin of an incarnation, and of the threads that it needs.
 
+use std::io;
 use std::sync::Arc;
 
 use super::failure::Refused;
 use super::incarnations::Replacing;
 use super::inner::LogInner;
-use super::mark::Arming;
-use super::threads::Job;
 use crate::base::error::{Error, Result};
-use crate::base::options::FIRST_SEGMENT_BYTES;
 use crate::base::plant::planted;
-use crate::base::types::{Incarnation, Lsn};
+use crate::base::types::Incarnation;
 use crate::format::history::{History, Life};
 use crate::format::identity::Identity;
 use crate::log::read::reader::SegmentInfo;
 use crate::log::write::segment::Segment;
+use crate::rt::background::Task;
 use crate::rt::entropy;
-use crate::rt::sync::Receiver;
 
 impl LogInner {
     /// Begins this open's incarnation, durably, before its first append (O1). Does nothing if it has begun.
@@ -74,68 +72,30 @@ impl LogInner {
         Ok(Life { incarnation: Incarnation { number, nonce }, key, begin: history.next_begin(), end: None })
     }
 
-    fn segment_size(&self, prepared: u32) -> u64 {
-        let grown = FIRST_SEGMENT_BYTES.checked_shl(prepared.min(16)).unwrap_or(u64::MAX);
-        grown.min(self.settings().segment_bytes)
-    }
-
-    /// Starts the background threads, which a log that is only read does not need.
+    /// Starts the background threads, which a log that is only read does not need. What an attempt has started that could
+    /// not start both is left for the next one.
     fn start_threads(&self) -> Result<()> {
         // A loom model has five threads at most, and itself starts those that it is about.
         if cfg!(loom) {
             return Ok(());
         }
-        let failed = |error| Error::io("start a background thread for", self.place.dir(), error);
-        self.threads.start(
-            &self.appender().jobs,
-            || self.start_thread("forelog-flush", |log| log.flusher.run()).map_err(failed),
-            |jobs| self.start_thread("forelog-prepare", move |log| log.run_preparer(&jobs)).map_err(failed),
-        )
-    }
-
-    /// The background thread that prepares segments, and writes the mark.
-    fn run_preparer(&self, jobs: &Receiver<Job>) {
-        while let Some(job) = jobs.recv() {
-            match job {
-                Job::Mark => self.write_mark(),
-                Job::Segment => {
-                    let prepared = self.prepare_segment().map_err(|refused| refused.raise(self));
-                    if let Ok(segment) = &prepared {
-                        self.incarnations().add(segment);
-                    }
-                    self.appender().segment_is(prepared);
-                }
-            }
-        }
-    }
-
-    fn prepare_segment(&self) -> std::result::Result<Arc<Segment>, Refused> {
-        let (last, prepared) = self.appender().last_segment().ok_or_else(|| self.refusal())?;
-        self.check_segments().map_err(|error| self.note_failure(error))?;
-        let identity = Identity { base: last.limit(), ..last.identity() };
-        Segment::create(&self.place, identity, self.segment_size(prepared), last.base())
-            .map_err(|error| self.note_failure(error))
-    }
-
-    fn write_mark(&self) {
-        let appender = self.appender();
-        let durable = appender.positions.durable();
-        if let Err(error) = self.check_segments() {
-            self.note_failure(error).raise(self);
-        }
-        // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
-        let written = if appender.is_stopped() { None } else { self.marker.write(Lsn::new(durable)) };
-        let arming = match written {
-            Some(Ok(())) => {
-                appender.stats.marked();
-                Arming::Idle
-            }
-            Some(Err(_)) => {
-                appender.stats.mark_failed();
-                Arming::Over
-            }
-            None => Arming::Over,
+        let started = |started: Option<io::Result<()>>| {
+            let failed = |error| Error::io("start a background thread for", self.place.dir(), error);
+            started.ok_or_else(|| self.refusal())?.map_err(failed)
         };
-        appender.mark_is(arming, durable);
+        // A close stops the log, which has the flusher return.
+        started(self.start_once("forelog-flush", Arc::new(ToldByTheLog), |log| log.flusher.run()))?;
+        let jobs = Arc::clone(&self.appender().jobs);
+        self.appender().jobs.take_with(|receiver| {
+            started(self.start_once("forelog-prepare", jobs, move |log| log.run_preparer(&receiver)))
+        })
     }
+}
+
+/// A thread that returns once the log has stopped.
+#[derive(Debug)]
+struct ToldByTheLog;
+
+impl Task for ToldByTheLog {
+    fn end(&self) {}
 }

@@ -1,11 +1,19 @@
-//! Closing a log: the last flush, the end of its threads, and the end of its incarnation.
+//! Closing a log, in the one order there is, for a bare log and for what is built on it:
+//!
+//! 1. Nothing begins any more: no append, no incarnation, no retirement.
+//! 2. The last flush makes everything durable. What is slow or stuck in the background does not hold it up.
+//! 3. The background threads end, those of the layers above too.
+//! 4. No write is in flight any more.
+//! 5. The incarnation ends, durably; what was prepared above its end is cut and removed.
+//! 6. The lock is given up.
+//! 7. Everyone who waits has an answer; then callbacks run, and [`LogInner::close_and_drain`] waits for those.
 
+use super::clean_up::CleanUp;
 use super::inner::{Closing, LogInner};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::format::history::End;
-use crate::log::open::settle::clean_up;
 
 impl LogInner {
     /// Flushes, stops the background threads, and ends the incarnation durably. The first call does it; further ones
@@ -45,7 +53,7 @@ impl LogInner {
         }
         let flushed = if planted!("close-without-flush") { Ok(()) } else { self.flush_to(self.positions().appended()) };
         self.appender().wake();
-        self.threads.stop(&self.appender().jobs);
+        self.background.end();
         // Who failed elsewhere does not wait for a write in flight. It must not land after the lock is gone.
         self.flusher.wait_for_writer();
         let result = flushed.and_then(|()| if self.poisoned().is_some() { Ok(()) } else { self.end() });
@@ -72,21 +80,11 @@ impl LogInner {
         let oldest = history.oldest.get();
         let Some(life) = history.lives.last_mut() else { return Ok(()) };
         life.end = Some(End { lsn: Lsn::new(end), prepared: Lsn::new(limit), clean: true });
-        let (mut to_cut, mut to_remove) = (Vec::new(), Vec::new());
+        let mut clean_up = CleanUp::default();
         right.save(&self.place, history, |segments| {
-            for mut info in std::mem::take(segments) {
-                info.end = info.end.min(end);
-                if info.base() >= end || info.end <= oldest {
-                    to_remove.push(info.path);
-                    continue;
-                }
-                if info.length > info.end - info.base() {
-                    to_cut.push(info.clone());
-                    info.length = info.end - info.base();
-                }
-                segments.push(info);
-            }
+            *segments =
+                std::mem::take(segments).into_iter().filter_map(|info| clean_up.end_at(info, end, oldest)).collect();
         })?;
-        clean_up(&self.place, &to_cut, &mut to_remove.iter())
+        clean_up.run(&self.place)
     }
 }

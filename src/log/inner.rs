@@ -7,10 +7,11 @@
 //! | the right to retire | `pins` | by a retirement to its last unlink; a close waits for it, a commit never |
 //! | the right to replace HISTORY | `incarnations` | during that I/O; a commit waits for it if it begins the incarnation |
 //! | the right to write | `flush` | during a write call |
-//! | the background threads | `threads` | while one is started |
+//! | the queue of jobs | `write/jobs` | while its thread is started; else for a few instructions, and none within |
+//! | the background threads | `rt/background` | while one is started |
 //! | the append lock | `append` | for a few instructions |
 //! | who has the right to sync, and who waits | `flush` | for a few instructions |
-//! | jobs, callbacks; what is known of HISTORY and the segments; pins | `threads`, `callbacks`; `incarnations`; `pins` | for a few instructions, and none within another |
+//! | callbacks; what is known of HISTORY and the segments; pins | `callbacks`; `incarnations`; `pins` | for a few instructions, and none within another |
 //!
 //! They are taken from the top down. The lock of MARK is held during I/O on it, under the right to replace HISTORY or alone.
 
@@ -26,7 +27,6 @@ use super::mark::Marker;
 use super::pins::Retention;
 use super::positions::Positions;
 use super::stats::Stats;
-use super::threads::Threads;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::{CommitMode, LogId, Lsn, Token};
@@ -38,9 +38,10 @@ use crate::log::write::buffer::Prepared;
 use crate::log::write::flush::{Flusher, LoneFlush};
 use crate::log::write::stall::{Stall, WaitLimit};
 use crate::log::write::waiters::Callback;
-use crate::rt::guard::{Panicked, spawn_guarded};
+use crate::rt::background::{Background, Start, Task};
+use crate::rt::guard::Panicked;
 use crate::rt::process;
-use crate::rt::sync::{Mutex, Thread};
+use crate::rt::sync::Mutex;
 
 /// One open log.
 pub(crate) struct LogInner {
@@ -50,7 +51,7 @@ pub(crate) struct LogInner {
     pub(super) report: Recovery,
     pub(super) retention: Arc<Retention>,
     pub(super) flusher: Flusher,
-    pub(crate) threads: Threads,
+    pub(crate) background: Background,
     pub(super) marker: Marker,
     pub(super) closing: Mutex<Closing>,
     pub(super) generation: u64,
@@ -87,7 +88,7 @@ impl LogInner {
             report,
             retention: Arc::new(Retention::new(oldest)),
             flusher: Flusher::new(appender),
-            threads: Threads::default(),
+            background: Background::default(),
             marker: Marker::default(),
             closing: Mutex::default(),
             generation: process::generation(),
@@ -255,14 +256,26 @@ impl LogInner {
 
     // ---- its threads
 
-    /// Starts a thread of this log: if it panics, its last act is to stop the log, and every waiter has its verdict.
-    pub(crate) fn start_thread(
+    /// Starts a background thread; `None` if the log was closed. If it panics, its last act is to stop the log, and every
+    /// waiter has its verdict.
+    pub(crate) fn start(
         &self,
         name: &'static str,
+        task: Arc<dyn Task>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Option<io::Result<()>> {
+        self.background.start(Start { name, task, body, died: self.when_dead(name) })
+    }
+
+    /// As [`LogInner::start`] for a thread that works on the log, and that runs once for it.
+    pub(crate) fn start_once(
+        &self,
+        name: &'static str,
+        task: Arc<dyn Task>,
         body: impl FnOnce(&Arc<LogInner>) + Send + 'static,
-    ) -> io::Result<Thread> {
-        let log = self.me.upgrade().ok_or_else(|| io::Error::other("the log is being dropped"))?;
-        spawn_guarded(name, move || body(&log), self.when_dead(name))
+    ) -> Option<io::Result<()>> {
+        let log = self.me.upgrade()?;
+        self.background.start_once(Start { name, task, body: move || body(&log), died: self.when_dead(name) })
     }
 
     /// What is done when the thread called `name` has panicked: nobody must wait for what it does no more. It does not keep
@@ -272,7 +285,7 @@ impl LogInner {
         move |panicked| {
             if let Some(log) = me.upgrade() {
                 let message = format!("the thread {name} panicked: {}", panicked.message);
-                log.stop(Error::new(ErrorKind::Io, message)).raise(&*log);
+                log.stop(Error::new(ErrorKind::Internal, message)).raise(&*log);
             }
         }
     }

@@ -16,7 +16,8 @@
 // | `positions`, `mark` | the three watermarks; proof, outside the segments, of how far a log at rest is durable |
 // | `receipts/` | how a commit's durability is learned: receipt, callbacks, and for ever, outcome |
 // | `begin`, `close`, `incarnations` | begin and end of an incarnation; HISTORY and the list of segments |
-// | `threads` | the background threads, and what the preparing one is asked for |
+// | `clean_up` | cutting and removing what is above the end of an incarnation, or retired |
+// | `prepare`, `write/jobs` | the thread that prepares segments and writes the mark; what it is asked for |
 // | `retain`, `pins` | giving up old records; what keeps them |
 // | `log_dir` | the log's files in the directory |
 // | `failure` | fail-stop, and the alarm that wakes those who wait |
@@ -38,6 +39,7 @@ use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
 use crate::disk::{self, Disk, IoBackend, OsDisk};
 
 mod begin;
+pub(crate) mod clean_up;
 mod close;
 pub(crate) mod failure;
 pub(crate) mod incarnations;
@@ -47,11 +49,11 @@ pub(crate) mod mark;
 pub(crate) mod open;
 pub(crate) mod pins;
 pub(crate) mod positions;
+mod prepare;
 pub(crate) mod read;
 pub(crate) mod receipts;
 pub(crate) mod retain;
 pub(crate) mod stats;
-pub(crate) mod threads;
 pub(crate) mod write;
 
 #[cfg(test)]

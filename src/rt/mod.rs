@@ -1,6 +1,7 @@
 //! The runtime: the doors through which time, threads, locks, randomness and the process enter, so that a simulation or a
 //! model checker can stand in for each.
 
+pub(crate) mod background;
 pub(crate) mod clock;
 pub(crate) mod entropy;
 pub(crate) mod guard;

@@ -16,7 +16,7 @@ mod bounds;
 mod entries;
 mod keyspace;
 pub(crate) mod pipeline;
-mod prune;
+pub(crate) mod prune;
 mod reads;
 mod snapshot;
 mod transaction;

@@ -283,11 +283,6 @@ impl Pipeline {
         }
     }
 
-    /// Ends the thread that prunes, and waits for that.
-    pub(crate) fn stop_pruner(&self) {
-        self.pruner.stop(self);
-    }
-
     /// A receipt for a transaction that wrote nothing: durable as soon as everything that it could read is.
     pub(crate) fn receipt_of_reads(&self, lsn: Lsn) -> Receipt {
         Receipt::new(&self.log, lsn)

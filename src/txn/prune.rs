@@ -5,13 +5,15 @@
 //! also applies the last small commits, which wait for others otherwise. It gives each lock back after a few steps, and
 //! while commits come it rests between two of these. With nothing to do it sleeps without a timeout.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::index::{Index, Left, Woken};
 use crate::log::LogInner;
-use crate::rt::sync::{self, AtomicBool, Mutex, Thread, yield_now};
+use crate::rt::background::Task;
+use crate::rt::sync::{AtomicBool, yield_now};
 
 /// From the commit that wakes the pruner until it looks: so a burst of commits wakes it once.
 const GATHER: Duration = Duration::from_millis(50);
@@ -24,21 +26,14 @@ const VERSIONS: usize = 64;
 /// Leaves that are moved under one lock.
 const LEAVES: usize = 8;
 
-/// The pruner's thread, which the first commit starts: what is only read has no garbage.
+/// Whether the pruner was started, as the first commit does: what is only read has no garbage.
 #[derive(Debug, Default)]
 pub(super) struct Pruner {
     is_started: AtomicBool,
-    thread: Mutex<Started>,
-}
-
-#[derive(Debug, Default)]
-struct Started {
-    is_over: bool,
-    thread: Option<Thread>,
 }
 
 /// What the pruner works on: the commit pipeline.
-pub(super) trait Prunable: Send + Sync + 'static {
+pub(crate) trait Prunable: Send + Sync + 'static {
     /// The index as far as it was applied.
     fn index(&self) -> &Index;
 
@@ -64,29 +59,32 @@ impl Pruner {
         if cfg!(any(loom, shuttle, test)) {
             return;
         }
-        let mut started = self.thread.lock();
-        if started.is_over || self.is_started.load(Ordering::Acquire) {
-            return;
-        }
-        let pipeline = Arc::clone(pipeline);
-        // Where no thread is to be had, pruning is left to commits.
-        started.thread = sync::spawn("forelog-prune", move || run(&*pipeline)).ok();
+        start(pipeline);
         self.is_started.store(true, Ordering::Release);
     }
+}
 
-    /// Ends the pruner of `pipeline`, and waits for that.
-    pub(super) fn stop(&self, pipeline: &impl Prunable) {
-        // In a child process every lock may be held for ever by a thread that was not copied.
-        if pipeline.log().check_process().is_err() {
-            return;
-        }
-        pipeline.index().bell().stop();
-        let mut started = self.thread.lock();
-        started.is_over = true;
-        let thread = started.thread.take();
-        drop(started);
-        if let Some(thread) = thread {
-            thread.join();
+/// Starts the pruner of `pipeline`, unless it runs. Where no thread is to be had, pruning is left to commits; after a close
+/// nothing is pruned.
+pub(crate) fn start<P: Prunable>(pipeline: &Arc<P>) {
+    let task = Arc::new(Pruning(Arc::downgrade(pipeline)));
+    let works_on = Arc::clone(pipeline);
+    let _ = pipeline.log().start_once("forelog-prune", task, move |_| run(&*works_on));
+}
+
+/// It does not keep the pipeline, which keeps the log, which keeps this.
+struct Pruning<P>(Weak<P>);
+
+impl<P> fmt::Debug for Pruning<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pruning")
+    }
+}
+
+impl<P: Prunable> Task for Pruning<P> {
+    fn end(&self) {
+        if let Some(pipeline) = self.0.upgrade() {
+            pipeline.index().bell().stop();
         }
     }
 }

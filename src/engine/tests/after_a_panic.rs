@@ -11,9 +11,11 @@ use crate::base::types::CommitMode;
 use crate::disk::sim::{OpKind, SimDisk};
 use crate::engine::{Engine, Options};
 use crate::format::batch::Batch;
-use crate::log::{Receipt, WaitLimit};
+use crate::index::Index;
+use crate::log::{LogInner, Receipt, WaitLimit};
 use crate::rt::schedule;
-use crate::txn::pipeline::Check;
+use crate::txn::pipeline::{Check, Pipeline};
+use crate::txn::prune::{self, Prunable};
 
 fn commit_broken(engine: &Engine, mode: CommitMode) -> Result<Receipt> {
     engine.pipeline().commit(Batch::broken(), mode, WaitLimit::Forever, Check::Keyspaces(&|| Ok(())))
@@ -88,6 +90,39 @@ fn a_lone_commit_that_another_thread_could_not_apply_is_not_acknowledged() {
         assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
         assert!(error.token().is_some());
         assert_stopped(&engine);
+    }
+}
+
+/// A pipeline whose commits that wait to be applied cannot be.
+struct Dying(Arc<Pipeline>);
+
+impl Prunable for Dying {
+    fn index(&self) -> &Index {
+        self.0.index()
+    }
+
+    fn log(&self) -> &LogInner {
+        &self.0.log
+    }
+
+    fn catch_up(&self) {
+        panic!("while the pruner applies what was left");
+    }
+}
+
+/// The pruner had no guard: it was gone without a word, with what it did to the index half done.
+#[test]
+fn a_pruner_that_panics_stops_the_log() {
+    for (_disk, engine) in engines() {
+        prune::start(&Arc::new(Dying(Arc::clone(engine.pipeline()))));
+        let log = &engine.pipeline().log;
+        while log.poisoned().is_none() {
+            std::thread::yield_now();
+        }
+        let cause = log.poisoned().unwrap().cause.to_string();
+        assert!(cause.contains("forelog-prune") && cause.contains("while the pruner applies"), "{cause}");
+        assert_eq!(put(&engine, "later", CommitMode::Sync).unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(engine.close().unwrap_err().kind(), ErrorKind::Poisoned);
     }
 }
 

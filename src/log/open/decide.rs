@@ -11,6 +11,7 @@ use crate::format::frame::{Header, Kind};
 use crate::format::history::{self, History, Life};
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
+use crate::log::clean_up::CleanUp;
 use crate::log::log_dir::LogDir;
 use crate::log::mark::MarkFound;
 use crate::log::read::reader::{Examined, FrameReader, SegmentInfo};
@@ -67,10 +68,7 @@ pub(crate) struct Verdicts {
     /// Segments that hold log, in order, each with the end of its frames.
     pub(crate) catalogue: Vec<SegmentInfo>,
     pub(crate) unfinished: Option<Unfinished>,
-    /// Segments to be cut to their `end`.
-    pub(crate) to_cut: Vec<SegmentInfo>,
-    /// Files to be removed.
-    pub(crate) to_remove: Vec<std::path::PathBuf>,
+    pub(crate) clean_up: CleanUp,
     pub(crate) temporary: Vec<std::path::PathBuf>,
     pub(crate) report: Recovery,
 }
@@ -117,8 +115,7 @@ pub(crate) fn decide(
         history: directory.history.clone(),
         catalogue: Vec::new(),
         unfinished: None,
-        to_cut: Vec::new(),
-        to_remove: directory.leftovers,
+        clean_up: CleanUp::of(directory.leftovers),
         temporary: directory.temporary,
         report: Recovery::default(),
     };
@@ -138,18 +135,9 @@ pub(crate) fn decide(
         if end > life.begin.get() {
             verdicts.report.recovered_to = verdicts.report.recovered_to.max(Lsn::new(end));
         }
-        for mut info in chain {
-            info.end = info.end.min(end);
-            // Above the end, or retired: now that it is known where its incarnation ends.
-            if info.base() >= end || info.end <= directory.history.oldest.get() {
-                verdicts.to_remove.push(info.path);
-                continue;
-            }
-            if info.length > info.end - info.base() {
-                verdicts.to_cut.push(info.clone());
-            }
-            verdicts.catalogue.push(info);
-        }
+        // Now that it is known where its incarnation ends.
+        let oldest = directory.history.oldest.get();
+        verdicts.catalogue.extend(chain.into_iter().filter_map(|info| verdicts.clean_up.end_at(info, end, oldest)));
         verdicts.unfinished = unfinished;
     }
     if prior.proven > verdicts.report.recovered_to {
@@ -162,7 +150,7 @@ pub(crate) fn decide(
     report.proven_durable = proven.min(report.recovered_to);
     for info in directory.segments.into_values().flatten() {
         refuse_if_used(place, &info)?;
-        verdicts.to_remove.push(info.path);
+        verdicts.clean_up.remove(info.path);
     }
     Ok(verdicts)
 }
@@ -195,7 +183,7 @@ fn chain_of(
     };
     for mut info in found {
         if end.is_some_and(|end| info.base() >= end) {
-            verdicts.to_remove.push(info.path);
+            verdicts.clean_up.remove(info.path);
             continue;
         }
         let (expected, previous) = match chain.last() {

@@ -26,38 +26,34 @@ pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts) -> Result<()> {
         let life = verdicts.history.lives.last_mut().expect("the open incarnation is listed");
         let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
         life.end = Some(End { lsn, prepared, clean: false });
-    } else if !verdicts.history.lives.is_empty() && verdicts.to_cut.is_empty() && verdicts.to_remove.is_empty() {
+    } else if !verdicts.history.lives.is_empty() && verdicts.clean_up.is_empty() {
         return if remove_leftovers(place, &verdicts.temporary) { place.sync_dir() } else { Ok(()) };
     }
     if !planted!("recovery-keeps-its-verdict-to-itself") {
         place.save(&verdicts.history)?;
     }
     remove_leftovers(place, &verdicts.temporary);
-    clean_up(place, &verdicts.to_cut, &mut verdicts.to_remove.iter())?;
-    for info in &mut verdicts.catalogue {
-        info.length = info.length.min(info.end - info.base());
-    }
-    Ok(())
+    verdicts.clean_up.run(place)
 }
 
 /// Whether [`settle`] could do its work, as far as that can be told without changing anything: why not, if not.
 pub(crate) fn would_settle(place: &LogDir, verdicts: &Verdicts) -> Result<()> {
-    let Verdicts { history, unfinished, to_cut, to_remove, .. } = verdicts;
-    if unfinished.is_none() && !history.lives.is_empty() && to_cut.is_empty() && to_remove.is_empty() {
+    let Verdicts { history, unfinished, clean_up, .. } = verdicts;
+    if unfinished.is_none() && !history.lives.is_empty() && clean_up.is_empty() {
         return Ok(());
     }
     let rewritten = verdicts
         .catalogue
         .iter()
         .filter(|info| unfinished.as_ref().is_some_and(|unfinished| !unproven(info, unfinished).is_empty()));
-    for info in rewritten.chain(to_cut) {
+    for info in rewritten.chain(clean_up.to_cut()) {
         place.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
     }
     let path = place.path(history::FILE_NAME);
     let temporary = place.path(history::TEMPORARY_NAME);
     let may_replace = |path: &std::path::Path| place.disk().may_replace(path.file_name().unwrap_or_default());
     may_replace(&temporary).map_err(|error| Error::io("replace", &path, error))?;
-    to_remove.iter().try_for_each(|path| may_replace(path).map_err(|error| Error::io("remove", path, error)))
+    clean_up.to_remove().iter().try_for_each(|path| may_replace(path).map_err(|error| Error::io("remove", path, error)))
 }
 
 /// The frames of a segment that are accepted without proof that they are on the medium.
@@ -70,31 +66,6 @@ fn unproven(info: &SegmentInfo, unfinished: &Unfinished) -> std::ops::Range<u64>
 /// there was any. It is never read, so what cannot be removed only costs space.
 fn remove_leftovers(place: &LogDir, temporary: &[std::path::PathBuf]) -> bool {
     temporary.iter().filter(|path| place.try_remove(path).is_ok()).count() > 0
-}
-
-/// Cuts segments to their end and removes files. HISTORY must say durably that nothing above is log.
-pub(crate) fn clean_up(
-    place: &LogDir,
-    to_cut: &[SegmentInfo],
-    to_remove: &mut dyn Iterator<Item = &std::path::PathBuf>,
-) -> Result<()> {
-    for info in to_cut {
-        let cut = || {
-            let file = place.open(&info.path, Access::Write)?;
-            file.set_len(info.end - info.base())?;
-            file.sync_all()
-        };
-        cut().map_err(|error| Error::io("cut", &info.path, error))?;
-    }
-    for path in to_remove {
-        match place.try_remove(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", path, error));
-            }
-            _ => {}
-        }
-    }
-    place.sync_dir()
 }
 
 /// Writes the accepted frames of a segment again from the proven durable LSN on, and fsyncs them: what reads well may

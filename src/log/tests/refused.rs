@@ -244,7 +244,7 @@ fn a_thread_that_is_refused_is_started_by_the_next_attempt_and_no_other_twice() 
             let log = open(&SimDisk::new()).unwrap().log;
             schedule::refuse_a_thread_after(refused);
             let (first, second) = (log.append(b"first", Sync), log.append(b"second", Sync));
-            let threads = log.inner().threads.running();
+            let threads = log.inner().background.running();
             schedule::refuse_a_thread_after(0);
             let receipt = second.as_ref().unwrap();
             let callback = [receipt.on_durable(drop), receipt.on_durable(drop)].map(|result| result.is_ok());

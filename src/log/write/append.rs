@@ -19,7 +19,7 @@ use crate::log::incarnations::Incarnations;
 use crate::log::mark::{Arming, Look};
 use crate::log::positions::Positions;
 use crate::log::stats::{Counters, Stats};
-use crate::log::threads::{Job, Jobs};
+use crate::log::write::jobs::{Job, Jobs};
 use crate::rt::clock::{self, Moment};
 use crate::rt::sync::{AtomicU64, Condvar, Mutex};
 
@@ -34,7 +34,7 @@ pub(crate) struct Appender {
     pub(crate) positions: Positions,
     pub(crate) failure: Failure,
     pub(crate) stats: Counters,
-    pub(crate) jobs: Jobs,
+    pub(crate) jobs: Arc<Jobs>,
     core: Mutex<Core>,
     /// With `core`: room in the loss budget, a prepared segment, or the end.
     room: Condvar,
@@ -98,7 +98,7 @@ impl Appender {
             positions: Positions::at(recovered_to),
             failure: Failure::none(),
             stats: Counters::default(),
-            jobs: Jobs::default(),
+            jobs: Arc::default(),
             core: Mutex::new(core),
             room: Condvar::new(),
             due: Condvar::new(),

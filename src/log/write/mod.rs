@@ -5,6 +5,7 @@ pub(crate) mod budget;
 pub(crate) mod buffer;
 pub(crate) mod flush;
 pub(crate) mod gather;
+pub(crate) mod jobs;
 pub(crate) mod segment;
 pub(crate) mod stall;
 pub(crate) mod waiters;

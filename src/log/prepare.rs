@@ -1,0 +1,66 @@
+//! The thread that prepares segments and writes the mark, so that no commit waits for either.
+
+use std::sync::Arc;
+
+use super::failure::Refused;
+use super::inner::LogInner;
+use super::mark::Arming;
+use crate::base::options::FIRST_SEGMENT_BYTES;
+use crate::base::types::Lsn;
+use crate::format::identity::Identity;
+use crate::log::write::jobs::Job;
+use crate::log::write::segment::Segment;
+use crate::rt::sync::Receiver;
+
+impl LogInner {
+    /// Does what it is asked for until the queue is closed.
+    pub(super) fn run_preparer(&self, jobs: &Receiver<Job>) {
+        while let Some(job) = jobs.recv() {
+            match job {
+                Job::Mark => self.write_mark(),
+                Job::Segment => {
+                    let prepared = self.prepare_segment().map_err(|refused| refused.raise(self));
+                    if let Ok(segment) = &prepared {
+                        self.incarnations().add(segment);
+                    }
+                    self.appender().segment_is(prepared);
+                }
+            }
+        }
+    }
+
+    fn prepare_segment(&self) -> std::result::Result<Arc<Segment>, Refused> {
+        let (last, prepared) = self.appender().last_segment().ok_or_else(|| self.refusal())?;
+        self.check_segments().map_err(|error| self.note_failure(error))?;
+        let identity = Identity { base: last.limit(), ..last.identity() };
+        Segment::create(&self.place, identity, self.segment_size(prepared), last.base())
+            .map_err(|error| self.note_failure(error))
+    }
+
+    fn write_mark(&self) {
+        let appender = self.appender();
+        let durable = appender.positions.durable();
+        if let Err(error) = self.check_segments() {
+            self.note_failure(error).raise(self);
+        }
+        // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
+        let written = if appender.is_stopped() { None } else { self.marker.write(Lsn::new(durable)) };
+        let arming = match written {
+            Some(Ok(())) => {
+                appender.stats.marked();
+                Arming::Idle
+            }
+            Some(Err(_)) => {
+                appender.stats.mark_failed();
+                Arming::Over
+            }
+            None => Arming::Over,
+        };
+        appender.mark_is(arming, durable);
+    }
+
+    pub(super) fn segment_size(&self, prepared: u32) -> u64 {
+        let grown = FIRST_SEGMENT_BYTES.checked_shl(prepared.min(16)).unwrap_or(u64::MAX);
+        grown.min(self.settings().segment_bytes)
+    }
+}

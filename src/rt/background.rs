@@ -1,0 +1,107 @@
+//! The background threads of an open database: one place that starts them, and one that ends them.
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+use super::guard::{Panicked, spawn_guarded};
+use super::sync::{Mutex, Thread};
+
+/// How a background thread is told to end.
+pub(crate) trait Task: Send + Sync + Debug {
+    /// Whether the thread has nothing left to do, so that nobody has to end it.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// Has the thread return from its body soon. Called without any lock, on the thread that closes.
+    fn end(&self);
+}
+
+/// What is started: its name, how it is ended, and what is done if it panics.
+pub(crate) struct Start<B, D> {
+    pub(crate) name: &'static str,
+    pub(crate) task: Arc<dyn Task>,
+    pub(crate) body: B,
+    pub(crate) died: D,
+}
+
+/// The threads that run for one open database.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In the order in which they were started.
+    running: Vec<Running>,
+    /// The database is closed: none is started any more.
+    has_ended: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    name: &'static str,
+    task: Arc<dyn Task>,
+    thread: Thread,
+}
+
+impl State {
+    fn start<B, D>(&mut self, start: Start<B, D>) -> Option<io::Result<()>>
+    where
+        B: FnOnce() + Send + 'static,
+        D: FnOnce(&Panicked) + Send + 'static,
+    {
+        let Start { name, task, body, died } = start;
+        if self.has_ended {
+            return None;
+        }
+        let thread = spawn_guarded(name, body, died);
+        Some(thread.map(|thread| self.running.push(Running { name, task, thread })))
+    }
+}
+
+impl Background {
+    /// Starts a thread; `None` after [`Background::end`], which finds the thread, or is found by this.
+    pub(crate) fn start<B, D>(&self, start: Start<B, D>) -> Option<io::Result<()>>
+    where
+        B: FnOnce() + Send + 'static,
+        D: FnOnce(&Panicked) + Send + 'static,
+    {
+        let mut state = self.state.lock();
+        state.running.retain(|running| !running.task.has_ended());
+        state.start(start)
+    }
+
+    /// As [`Background::start`], if no thread of that name was started yet.
+    pub(crate) fn start_once<B, D>(&self, start: Start<B, D>) -> Option<io::Result<()>>
+    where
+        B: FnOnce() + Send + 'static,
+        D: FnOnce(&Panicked) + Send + 'static,
+    {
+        let mut state = self.state.lock();
+        if state.running.iter().any(|running| running.name == start.name) {
+            return Some(Ok(()));
+        }
+        state.start(start)
+    }
+
+    /// Ends all threads, and waits until they have returned, in the order in which they were started. Called without any
+    /// lock.
+    pub(crate) fn end(&self) {
+        let State { running, .. } =
+            std::mem::replace(&mut *self.state.lock(), State { has_ended: true, ..State::default() });
+        for running in &running {
+            running.task.end();
+        }
+        for running in running {
+            running.thread.join();
+        }
+    }
+
+    #[cfg(all(test, feature = "sim"))]
+    pub(crate) fn running(&self) -> usize {
+        self.state.lock().running.len()
+    }
+}
