@@ -79,7 +79,7 @@ pub(super) fn refuse_if_used(disk: &dyn Disk, to: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a place inside the directory that is copied: what is written there would be in the way of its owner.
+/// Refuses a place inside the directory that is copied: its engine would find foreign files there.
 pub(super) fn refuse_inside(disk: &dyn Disk, to: &Path, from: &Path) -> Result<()> {
     match disk.is_below(to, from) {
         Ok(false) => Ok(()),

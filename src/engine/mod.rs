@@ -1,4 +1,4 @@
-//! The engine: owns everything; open and recover, the handles, close.
+//! The engine: opens and recovers a database, hands out its handles, closes it.
 
 mod copy;
 #[cfg(feature = "sim")]

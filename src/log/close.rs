@@ -25,7 +25,7 @@ impl LogInner {
             let mut closing = self.closing.lock();
             match &*closing {
                 Closing::Open => *closing = Closing::Underway,
-                // Waiting for it here could be waiting for oneself, from a waker or a callback.
+                // A waker or a callback of that close may be the caller: to wait here would be to wait for itself.
                 Closing::Underway => return Err(Error::new(ErrorKind::Closed, "another call is closing the log")),
                 Closing::Closed(result) => return result.clone(),
             }
@@ -54,7 +54,7 @@ impl LogInner {
         let flushed = if planted!("close-without-flush") { Ok(()) } else { self.flush_to(self.positions().appended()) };
         self.appender().wake();
         self.background.end();
-        // Who failed elsewhere does not wait for a write in flight. It must not land after the lock is gone.
+        // A flush that failed elsewhere has not waited for a write in flight, which must not land after the lock is gone.
         self.flusher.wait_for_writer();
         let result = flushed.and_then(|()| if self.poisoned().is_some() { Ok(()) } else { self.end() });
         self.place.handle().unlock();
@@ -66,7 +66,7 @@ impl LogInner {
         }
     }
 
-    /// Ends the incarnation (O4). Everything is durable and nobody appends any more.
+    /// Ends the incarnation (O4). Everything is durable, and no append is taken any more.
     fn end(&self) -> Result<()> {
         if self.incarnations().current().is_none() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Fail-stop: after a failed write or fsync on the log, nothing more is written or synced, and everybody is told.
+//! Fail-stop: after a failed write or fsync on the log nothing more is written or synced, and every waiter is told.
 //!
 //! A failure is final only if it may be a verdict on what is durable. What the operating system refuses before it was
 //! asked for durability is none: the commit that needs it gets an error that can be tried again, and the log goes on.
@@ -6,7 +6,7 @@
 //! | call | on | final | because |
 //! |---|---|---|---|
 //! | write, fsync, start of write-back, change of length | a segment in use | always | bytes that the log relies on may be gone (A9) |
-//! | the same | a new segment, HISTORY or MARK under its temporary name, MARK | never | nobody relies on the file; the next attempt makes it anew |
+//! | the same | a new segment, HISTORY or MARK under its temporary name, MARK | never | nothing relies on the file; the next attempt makes it anew |
 //! | create, open, list, remove | any | never | they change nothing that is relied on |
 //! | rename | a new segment, HISTORY | but for want of space, memory, descriptors or permission | then both names are as they were; after EIO either may be durable |
 //! | fsync | the directory | always | the names of segments in use are in it |
@@ -45,25 +45,25 @@ pub struct Poisoned {
     pub appended: Lsn,
 }
 
-/// The log has stopped, and those who wait for it do not know yet.
+/// The log has stopped, and its waiters do not know it yet.
 #[must_use = "those who wait for the log sleep on until it is raised"]
 #[derive(Debug)]
 pub(crate) struct Alarm(());
 
-/// Those who wait for the log, in whatever way.
+/// Everything that waits for the log: threads, tasks, callbacks.
 pub(crate) trait WakeEveryone {
-    /// Gives everyone a verdict. Called without any lock: it may run a user's code.
+    /// Gives every waiter a verdict. Called without any lock: it may run a user's code.
     fn wake_everyone(&self);
 }
 
 impl Alarm {
-    /// Wakes everyone. Called without any lock; the right to sync is given on afterwards.
+    /// Wakes every waiter. Called without any lock; the right to sync is handed on afterwards.
     pub(crate) fn raise(self, waiting: &impl WakeEveryone) {
         waiting.wake_everyone();
     }
 
     /// For a thread that unwinds under a lock, and can raise nothing. The flusher raises it: a stopped log ends that
-    /// thread, and its last act is to wake everyone.
+    /// thread, and its last act is to wake every waiter.
     pub(crate) fn left_to_the_flusher(self) {}
 }
 
@@ -82,7 +82,7 @@ impl From<Error> for Refused {
 }
 
 impl Refused {
-    /// The error, once everyone was told. Called without any lock.
+    /// The error, after every waiter was told. Called without any lock.
     pub(crate) fn raise(self, waiting: &impl WakeEveryone) -> Error {
         if let Some(alarm) = self.alarm {
             alarm.raise(waiting);
@@ -117,7 +117,7 @@ impl Failure {
         Alarm(())
     }
 
-    /// Right before each write and fsync: another thread may have failed since this one was let in.
+    /// Asked right before each write and fsync: another thread may have failed since this one was let in.
     pub(super) fn check(&self) -> std::result::Result<(), Alarm> {
         if self.poisoned().is_some() { Err(Alarm(())) } else { Ok(()) }
     }

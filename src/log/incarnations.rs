@@ -17,15 +17,15 @@ use crate::rt::sync::{Guard, Mutex, OnceLock};
 #[derive(Debug)]
 pub(crate) struct Incarnations {
     log_id: LogId,
-    /// Those before this open: their tokens need no lock.
+    /// The incarnations before this open: their tokens need no lock.
     past: Box<[Life]>,
-    /// The one that this open has begun, and the base of its first segment.
+    /// The incarnation that this open has begun, and the base of its first segment.
     current: OnceLock<(Incarnation, u64)>,
     replacing: Mutex<Attempt>,
     known: Mutex<Known>,
 }
 
-/// What attempts to begin this open's incarnation have left.
+/// What failed attempts to begin this open's incarnation have left.
 #[derive(Debug, Default)]
 pub(crate) struct Attempt {
     /// The incarnation, once it was drawn.

@@ -7,9 +7,9 @@
 //! | the right to retire | `pins` | by a retirement to its last unlink; a close waits for it, a commit never |
 //! | the right to replace HISTORY | `incarnations` | during that I/O; a commit waits for it if it begins the incarnation |
 //! | the right to write | `flush` | during a write call |
-//! | the queue of jobs | `write/jobs` | while its thread is started; else for a few instructions, and none within |
-//! | the background threads | `rt/background` | while one is started |
 //! | the append lock | `append` | for a few instructions |
+//! | the queue of jobs | `write/jobs` | while its thread is started, before the first append; else for a few instructions |
+//! | the background threads | `rt/background` | while one is started |
 //! | who has the right to sync, and who waits | `flush` | for a few instructions |
 //! | callbacks; what is known of HISTORY and the segments; pins | `callbacks`; `incarnations`; `pins` | for a few instructions, and none within another |
 //!
@@ -191,7 +191,7 @@ impl LogInner {
         self.appender().reserve(record, mode)
     }
 
-    /// Waits until what was missing may be there; the caller tries again. Called without any lock.
+    /// Waits until there may be room; the caller tries again. Called without any lock.
     pub(crate) fn wait_for_room(&self, stall: Stall, record: &Prepared<'_>, limit: WaitLimit) -> Result<()> {
         match stall {
             Stall::Begin => self.begin(),
@@ -209,7 +209,7 @@ impl LogInner {
         self.flusher.wait_for_mode(lsn, mode, limit)
     }
 
-    /// Returns once everything up to `lsn` is durable, flushing it if nobody else does.
+    /// Returns once everything up to `lsn` is durable; flushes it if no other thread does.
     pub(crate) fn flush_to(&self, lsn: u64) -> Result<()> {
         self.flusher.flush_to(lsn)
     }
@@ -245,7 +245,7 @@ impl LogInner {
     /// What to tell of an error outside the flush path. It is final only if the disk's fail-stop latch has closed, or if a
     /// file was removed under the open log; then it stops the log.
     pub(super) fn note_failure(&self, error: Error) -> Refused {
-        // What failed because files were removed says so, and not only what that led to.
+        // If files were removed, the error says so, and not only what that led to.
         let error = self.check_segments().err().unwrap_or(error);
         if error.kind() != ErrorKind::Removed && self.place.disk().failure().is_none() {
             return error.into();
@@ -278,8 +278,8 @@ impl LogInner {
         self.background.start_once(Start { name, task, body: move || body(&log), died: self.when_dead(name) })
     }
 
-    /// What is done when the thread called `name` has panicked: nobody must wait for what it does no more. It does not keep
-    /// the log.
+    /// What is done when the thread called `name` has panicked: it stops the log, since waiters may be waiting for that
+    /// thread. The closure does not keep the log.
     fn when_dead(&self, name: &'static str) -> impl FnOnce(&Panicked) + Send + 'static {
         let me = Weak::clone(&self.me);
         move |panicked| {

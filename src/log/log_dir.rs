@@ -61,7 +61,7 @@ impl LogDir {
         self.handle.sync()
     }
 
-    /// A new file in the place of whatever an earlier attempt left under that name.
+    /// A new file; what an earlier attempt left under that name is replaced.
     pub(crate) fn create(&self, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
         self.handle.create(name_of(path))
     }

@@ -2,7 +2,7 @@
 //!
 //! A frame proves what was durable before it. So nothing in the segments proves the last group durable, until the next
 //! one is written. Once a log has been at rest for a second, its durable LSN is written to MARK. Three rules make it
-//! harmless: a claim is true before it is written; it binds only the incarnation that it names; and nobody waits for it.
+//! harmless: a claim is true before it is written; it binds only the incarnation that it names; no commit waits for it.
 
 use std::io;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ struct MarkFile {
 
 impl Marker {
     /// Replaces MARK by an empty one, for an incarnation that is about to begin. That of the last incarnation has done
-    /// its work: HISTORY has its end. The name becomes durable with the HISTORY that lists the incarnation. Nobody
+    /// its work: HISTORY has its end. The name becomes durable with the HISTORY that lists the incarnation. Nothing
     /// relies on the file, so that a failure costs nothing but the marks.
     pub(super) fn begin(&self, place: &LogDir, log_id: LogId, incarnation: Incarnation, begin: Lsn) -> io::Result<()> {
         let file = place.create(&place.path(FILE_NAME))?;

@@ -166,7 +166,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Nobody is there to take the error; whoever wants it calls close.
+        // No caller takes an error here: `close` returns it.
         let _ = self.0.close();
     }
 }
@@ -316,7 +316,7 @@ impl Log {
     /// as far as the lowest [`pin`](Log::pin). Readers without a pin that are inside such a segment finish it. A
     /// [`RecordEnd`] costs no read; an LSN or a token may cost that of a whole segment.
     ///
-    /// No commit waits for it, but one that begins the first incarnation after an open while HISTORY is replaced.
+    /// No commit waits for it, except the first after an open, which may wait while HISTORY is replaced.
     ///
     /// # Errors
     /// [`ErrorKind::Retired`] for a token whose incarnation was pruned; [`ErrorKind::InvalidInput`] above the durable LSN, or

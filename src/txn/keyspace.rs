@@ -37,7 +37,7 @@ impl Keyspace {
         self.tree.len_estimate()
     }
 
-    /// Its map, if it can be used by someone who sees the state at `at`.
+    /// Its map, if the keyspace is there in the state at `at`.
     pub(super) fn at(&self, pipeline: &Pipeline, at: Lsn) -> Result<&Arc<Tree>> {
         if self.engine != pipeline.id {
             let message =

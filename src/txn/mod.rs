@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
 //! | `transaction`, `try_commit` | serializable transactions with read-your-writes; commits that may give up, and give theirs back |
-//! | `prune` | the thread that removes what nobody can read any more when no commit does |
+//! | `prune` | the thread that removes what no reader can reach any more, when no commit does |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
 //! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |

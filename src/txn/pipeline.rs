@@ -9,13 +9,13 @@
 //! 5. The LSN becomes visible, and the order lock is given up.
 //! 6. Without any lock, what the commit mode promises is waited for.
 //!
-//! Steps 4 and 5 are done for several small commits together: a commit leaves its writes with the order lock, and
-//! whoever comes to look at the index (a snapshot, a transaction that validates what it has read) does them for all that
-//! were left; or the one who leaves the sixteenth write. So nobody ever sees the difference, and the waits for memory,
-//! which are most of what a commit costs, overlap. What makes or drops a keyspace is not left.
+//! Steps 4 and 5 are done for several small commits together. A commit appends its writes to a list guarded by the order
+//! lock. The committer that brings the list to 16 operations applies it; so does any reader that needs the index sooner: a
+//! snapshot, a validating transaction, a keyspace being created or dropped. So no reader sees the difference, and the waits
+//! for memory, which are most of what a commit costs, overlap. A commit that makes or drops a keyspace is applied at once.
 //!
-//! A `Sync` commit that is alone has its flush begin between 3 and 4, without the lock, and does steps 4 and 5 while the
-//! device works, unless somebody has done them by then.
+//! A `Sync` commit that is alone begins its flush between 3 and 4, gives up the lock, and does steps 4 and 5 while the
+//! device works, unless a reader has done them by then.
 //!
 //! A crash between any two steps is harmless: before 3 nothing happened, after it the log decides.
 
@@ -50,22 +50,22 @@ pub(crate) struct Pipeline {
 /// What the order lock guards.
 #[derive(Default)]
 struct Order {
-    /// The newest commits, if they have their places in the log and were not applied yet. Whoever needs them in the index
-    /// applies them.
+    /// The newest commits, which have their places in the log and are not applied yet.
     unapplied: Vec<Commit>,
     /// Their operations.
     ops: BatchBuilder,
 }
 
 impl Order {
-    /// So many operations are applied at once: most of what one alone costs is the wait for memory.
+    /// With this many operations the list is applied: most of what one alone costs is the wait for memory.
     const ENOUGH: usize = 16;
-    /// A batch of more bytes takes longer to be copied than it would wait.
+    /// In bytes: to copy a larger batch to the list takes longer than to apply it.
     const MOST_TO_WAIT: usize = 4 << 10;
-    /// A batch of more bytes is applied by the one who has it, who would hold the right to sync for too long.
+    /// In bytes: to apply a larger batch during its own flush would hold the right to sync for too long.
     const MOST_BESIDE_A_FLUSH: usize = 64 << 10;
 
-    /// Whether `batch` can be left to be applied with others. Whether a keyspace is there must be known at once.
+    /// Whether `batch` can be left to be applied with others. One that makes or drops a keyspace cannot: later commits ask
+    /// whether the keyspace is there.
     fn can_wait(batch: &Batch<'_>) -> bool {
         batch.only_writes() && batch.len() < Self::ENOUGH && batch.bytes().len() <= Self::MOST_TO_WAIT
     }
@@ -84,31 +84,31 @@ impl Order {
     }
 
     fn has_enough(&self) -> bool {
-        // A commit counts also if it has no operations: what is salvaged may have none.
+        // A commit without operations counts, too: a salvaged one may have none.
         self.ops.batch().len().max(self.unapplied.len()) >= Self::ENOUGH
     }
 
-    /// Applies what was left.
+    /// Applies the list.
     fn catch_up(&mut self, pipeline: &Pipeline) -> std::result::Result<(), Refused> {
         if !self.unapplied.is_empty() {
             if planted!("race-caught-up-before-it-is-visible") {
                 pipeline.is_behind.store(false, Ordering::Release);
             }
-            // Not again, should it panic.
+            // Taken first, so that they are not applied again after a panic.
             let mut commits = std::mem::take(&mut self.unapplied);
             let applied = pipeline.apply(&commits, &self.ops.batch());
             commits.clear();
             self.unapplied = commits;
             applied?;
         }
-        // Not before they are visible: a reader who finds it cleared does not come here.
+        // Cleared only when they are visible: a reader that finds it cleared applies nothing.
         pipeline.is_behind.store(false, Ordering::Release);
         Ok(())
     }
 }
 
 /// A commit that has its place in the log and is not in the index. If it stays so, by an error or a panic, the log stops:
-/// readers and later commits must not go on as if nothing had happened, nor whoever waits for it be told that it is there.
+/// readers and later commits must not go on without it, and no waiter may be told that it is there.
 struct Unapplied<'a> {
     log: &'a LogInner,
     is_applied: bool,
@@ -137,7 +137,7 @@ struct Placed<'a> {
 pub(crate) enum Check<'a> {
     /// At nothing that a write may change.
     Keyspaces(&'a dyn Fn() -> Result<()>),
-    /// At everything before.
+    /// At everything that took its place before.
     Everything(&'a dyn Fn(&Index) -> Result<()>),
 }
 
@@ -180,7 +180,7 @@ impl Pipeline {
             }
         };
         if let Some(refused) = failed {
-            // It has its place, whatever has become of it, or of those that were left: its error names it.
+            // It has its place, whether it was applied or not: its error names its token.
             let _ = refused.raise(&*self.log);
             self.log.verdict_on(lsn.get())?;
         }
@@ -192,7 +192,7 @@ impl Pipeline {
                     refused = self.order.lock().catch_up(self).err();
                 }
             });
-            // What is waited for below tells of the failure.
+            // The wait below returns the failure.
             let _ = refused.map(|refused| refused.raise(&*self.log));
         }
         self.log.wait_for_mode(lsn, mode, limit)?;
@@ -210,7 +210,7 @@ impl Pipeline {
     ) -> std::result::Result<std::result::Result<Placed<'_>, Stall>, Refused> {
         let mut order = self.order.lock();
         let looks = matches!(check, Check::Everything(_));
-        // Before it takes its place: what is large keeps the lock for long, and a reader who has nothing to apply does not wait.
+        // Before it takes its place: a large batch keeps the lock for long, and a reader with nothing to apply does not wait.
         if (looks || !Order::can_wait(batch)) && !planted!("later-commit-first-in-the-index") {
             order.catch_up(self)?;
         }
@@ -263,9 +263,9 @@ impl Pipeline {
         &self.index
     }
 
-    /// The index, for somebody who is to see every commit that was acknowledged so far.
+    /// The index with every commit that was acknowledged so far.
     pub(crate) fn index_now(&self) -> &Index {
-        // Behind a fork the lock may be held by a thread that is not there.
+        // In a forked child the lock may be held by a thread that was not copied.
         if self.is_behind.load(Ordering::Acquire)
             && self.log.check_process().is_ok()
             && !planted!("readers-see-what-was-applied")
@@ -275,7 +275,7 @@ impl Pipeline {
         &self.index
     }
 
-    /// Applies what was left. A failure stops the log; what is in the index can be read.
+    /// Applies the list. A failure stops the log; what is in the index can be read.
     fn catch_up(&self) {
         let caught_up = self.order.lock().catch_up(self);
         if let Err(refused) = caught_up {

@@ -1,4 +1,4 @@
-//! The pruner: a thread that removes what nobody can read any more when no commit does.
+//! The pruner: a thread that removes what no reader can reach any more, when no commit does.
 //!
 //! Commits prune along the way. The pruner is for what the last of them leave behind: superseded versions that become
 //! durable later, a keyspace that was dropped, what a snapshot kept that is gone, and leaves that are mostly empty. It
@@ -26,7 +26,7 @@ const VERSIONS: usize = 64;
 /// Leaves that are moved under one lock.
 const LEAVES: usize = 8;
 
-/// Whether the pruner was started, as the first commit does: what is only read has no garbage.
+/// Whether the pruner was started. The first commit starts it: a database that is only read has no garbage.
 #[derive(Debug, Default)]
 pub(super) struct Pruner {
     is_started: AtomicBool,
@@ -54,8 +54,7 @@ impl Pruner {
 
     #[cold]
     fn start(&self, pipeline: &Arc<impl Prunable>) {
-        // The models are about the threads of a commit, and have few to spare. The tests of this crate itself are about who
-        // applies a commit, which the pruner would do as well.
+        // The models have few threads to spare. The unit tests ask which thread applies a commit, and the pruner may.
         if cfg!(any(loom, shuttle, test)) {
             return;
         }
@@ -64,8 +63,8 @@ impl Pruner {
     }
 }
 
-/// Starts the pruner of `pipeline`, unless it runs. Where no thread is to be had, pruning is left to commits; after a close
-/// nothing is pruned.
+/// Starts the pruner of `pipeline`, unless it runs. If the operating system has no thread to give, commits prune alone;
+/// after a close nothing is pruned.
 pub(crate) fn start<P: Prunable>(pipeline: &Arc<P>) {
     let task = Arc::new(Pruning(Arc::downgrade(pipeline)));
     let works_on = Arc::clone(pipeline);

@@ -45,8 +45,7 @@ pub struct Snapshot {
     pruner: Pruner,
 }
 
-/// Prunes what a snapshot kept: without further commits nobody else would. The next one to go, or the next commit,
-/// prunes what is left.
+/// Prunes a part of what a snapshot kept; the next snapshot that goes, the next commit, or the pruner prunes the rest.
 #[derive(Clone)]
 struct Pruner(Arc<Pipeline>);
 

@@ -12,7 +12,7 @@ use crate::rt::sync::{self, Mutex, Sender};
 /// What the callback thread does next.
 enum Next {
     Call(Callback, Result<()>),
-    /// Tells a close that everything queued before has run.
+    /// Tells a close that every callback queued before has run.
     Pass(Passing),
 }
 

@@ -16,7 +16,7 @@ impl LogInner {
             return Ok(Outcome::Foreign);
         }
         if token.lsn == Lsn::ZERO {
-            // What a transaction that read an empty log, and wrote nothing, was given.
+            // The token of a transaction that wrote nothing and read an empty log.
             return Ok(if token.incarnation.number == 0 { Outcome::Durable } else { Outcome::Invalid });
         }
         if self.incarnations().current() == Some(token.incarnation) {
@@ -66,7 +66,7 @@ fn outcome_in_history(history: &History, token: &Token) -> Outcome {
             Some(end) if token.lsn <= end.prepared => Outcome::Lost,
             _ => Outcome::Invalid,
         },
-        // A life that this directory never had: it was copied before, or is another branch.
+        // An incarnation that this directory never had: it was copied before, or is another branch.
         _ => Outcome::Foreign,
     }
 }

@@ -75,7 +75,7 @@ impl Receipt {
         self.log.positions().durable() >= self.lsn.get()
     }
 
-    /// Waits until the commit is durable, flushing it if nobody else does.
+    /// Waits until the commit is durable; flushes it if no other thread does.
     ///
     /// # Errors
     /// [`ErrorKind::Indeterminate`] if a write or fsync failed while the commit was in flight.

@@ -23,7 +23,7 @@ use crate::log::write::jobs::{Job, Jobs};
 use crate::rt::clock::{self, Moment};
 use crate::rt::sync::{AtomicU64, Condvar, Mutex};
 
-/// No LSN: the flusher has been asked.
+/// No LSN: the flusher was asked already.
 const ASKED: u64 = u64::MAX;
 
 /// Where the next record goes, and everything that must agree with it.
@@ -40,8 +40,8 @@ pub(crate) struct Appender {
     room: Condvar,
     /// With `core`: a flush is due, or the end.
     due: Condvar,
-    /// Everything up to here was asked to be flushed now; [`ASKED`] while the flusher has not heard it, who will flush
-    /// whatever there is by then.
+    /// A flush of everything up to here is due now; [`ASKED`] until the flusher has woken, which flushes all that is
+    /// appended by then.
     asked: AtomicU64,
 }
 
@@ -51,7 +51,7 @@ struct Core {
     buffer: Buffer,
     tail: Tail,
     ledger: Ledger,
-    /// When the background flusher must issue a flush; `None` if nothing asks for one.
+    /// When the background flusher must issue a flush; `None` if no flush is due.
     due: Option<Moment>,
     /// Closed or poisoned: no append is taken any more.
     stopped: bool,
@@ -133,7 +133,7 @@ impl Appender {
         let length = record.payload().len() as u64;
         let Ok(end) = core.tail.end_of(length) else { return Ok(Err(Stall::Segment)) };
         let bytes = end - core.tail.next;
-        // Under the lock: a time from before a wait for it would make the window look shorter than it is.
+        // Read under the lock: a time from before a wait for the lock would make the window look shorter than it is.
         let at_risk_from = is_at_risk(mode).then(clock::now);
         if at_risk_from.is_some_and(|now| !self.admits(&mut core, bytes, now)) {
             return Ok(Err(Stall::Budget));
@@ -165,14 +165,14 @@ impl Appender {
         }
     }
 
-    /// Waits until what was missing, in the loss budget or of a segment, may be there; the caller tries again. Called
-    /// without any lock.
+    /// Waits until there may be room in the loss budget, or a prepared segment; the caller tries again. Called without any
+    /// lock.
     pub(crate) fn wait_for_room(&self, stall: Stall, record: &Prepared<'_>, limit: WaitLimit) -> Result<()> {
         let length = record.payload().len() as u64;
         self.stats.stalled();
         let mut core = self.core.lock();
         if limit != WaitLimit::Never {
-            // It may work by now. Who does not wait for this attempt is told of the last one.
+            // The next preparation may succeed. A caller that does not wait for it is told why the last one failed.
             core.prepare_error = None;
         }
         loop {
@@ -225,7 +225,7 @@ impl Appender {
         self.stats.read(self.core.lock().ledger.largest())
     }
 
-    // ---- for those who flush
+    // ---- for the flusher
 
     /// Makes a flush of everything appended so far due now, if `lsn` is not durable yet.
     pub(super) fn ask_for_flush(&self, lsn: u64) {
@@ -295,7 +295,7 @@ impl Appender {
         self.positions.advance_durable(target).map_err(|step| self.stop_with(&mut core, step.into()))?;
         core.ledger.release(target);
         self.arm_mark(&mut core);
-        // Whether or not this call was the one that released: a look at the ledger may have come first.
+        // Also if this call released nothing: another look at the ledger may have done so before.
         if !planted!("race-room-not-told") {
             self.room.notify_all();
         }
@@ -324,7 +324,7 @@ impl Appender {
         }
     }
 
-    /// What has become of the mark, of everything up to `durable`.
+    /// The result of writing the mark for everything up to `durable`.
     pub(crate) fn mark_is(&self, arming: Arming, durable: u64) {
         let mut core = self.core.lock();
         core.arming = arming;
@@ -333,7 +333,7 @@ impl Appender {
         }
     }
 
-    // ---- for those who prepare segments
+    // ---- for the preparer
 
     /// The incarnation has begun with this segment, which is durable.
     pub(crate) fn begin(&self, first: Arc<Segment>) {
@@ -358,7 +358,7 @@ impl Appender {
         }
     }
 
-    /// The segment to be followed by the next one, and how many this incarnation has.
+    /// The last segment, and how many this incarnation has.
     pub(crate) fn last_segment(&self) -> Option<(Arc<Segment>, u32)> {
         let core = self.core.lock();
         core.tail.segments.back().map(|last| (Arc::clone(last), core.prepared))
@@ -407,7 +407,7 @@ impl Appender {
         self.stop_with(&mut self.core.lock(), cause)
     }
 
-    /// Under the append lock, so that no commit gets a place that the range does not tell of.
+    /// Called under the append lock, so that every commit with a place is in the range that is in doubt.
     fn stop_with(&self, core: &mut Core, cause: Error) -> Alarm {
         if planted!("forget-the-failure") {
             return Failure::forgotten();

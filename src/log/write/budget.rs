@@ -60,7 +60,7 @@ impl Ledger {
         self.note(at);
     }
 
-    /// Takes note of the window as it is when a commit is acknowledged at `now`.
+    /// Notes the window as it is when a commit is acknowledged at `now`.
     pub(crate) fn note(&mut self, now: Moment) {
         let LossWindow { commits, bytes, age } = self.at_risk(now);
         let largest = &mut self.largest;
@@ -69,7 +69,7 @@ impl Ledger {
         largest.age = largest.age.max(age);
     }
 
-    /// Forgets what has become durable.
+    /// Forgets the commits that have become durable.
     pub(crate) fn release(&mut self, durable: u64) {
         while let Some(oldest) = self.entries.front()
             && oldest.lsn <= durable

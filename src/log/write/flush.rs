@@ -1,5 +1,5 @@
-//! The one flush path. Everybody who wants bytes written or durable comes through here: Sync committers, the
-//! background flusher, back-pressure and close.
+//! The one flush path: Sync committers, the background flusher, back-pressure and close have their bytes written and made
+//! durable here.
 //!
 //! Two rights are handed out one at a time: the right to *write* (a lock, held for a write call) and the right to
 //! *sync* (a flag with a queue, held for a whole flush). A `Written` commit needs only the first, so it never waits
@@ -44,13 +44,13 @@ pub(crate) struct Flusher {
 struct Writer {
     /// Takes the log buffer's place while its bytes go to the file.
     spare: Buffer,
-    /// Segments that hold bytes written since the last fsync took its list.
+    /// Segments that hold bytes written after the last fsync had taken this list.
     dirty: Vec<Arc<Segment>>,
     /// Bytes were taken from the log buffer and are not all in the file: writing on would leave a hole.
     unfinished: bool,
 }
 
-/// The right to sync, and those who wait for it or for its result.
+/// The right to sync, and the committers that wait for it or for its result.
 #[derive(Debug, Default)]
 struct SyncState {
     taken: bool,
@@ -72,7 +72,7 @@ impl Flusher {
         Flusher { appender, callbacks: Callbacks::default(), writer: Mutex::default(), sync: Mutex::default() }
     }
 
-    /// Returns once everything up to `lsn` is durable, flushing it if nobody else does.
+    /// Returns once everything up to `lsn` is durable; flushes it if no other thread does.
     pub(crate) fn flush_to(&self, lsn: u64) -> Result<()> {
         loop {
             if self.appender.positions.durable() >= lsn
@@ -183,7 +183,7 @@ impl Flusher {
     /// there is one already. It makes a flush due.
     pub(crate) fn poll(&self, lsn: u64, waiting: &mut Option<WaiterId>, waker: &Waker) -> Poll<Result<()>> {
         if self.appender.positions.durable() >= lsn {
-            // Its waker may still be with the waiters: the flusher that moved the durable LSN is about to take it.
+            // Its waker may still be registered: the flusher that moved the durable LSN is about to take it.
             *waiting = None;
             return Poll::Ready(Ok(()));
         }
@@ -193,7 +193,7 @@ impl Flusher {
         {
             return Poll::Pending;
         }
-        // Cloned before the lock is taken, and what it replaces dropped after: both are a user's code.
+        // Cloned before the lock is taken, and the replaced waker dropped after it: both run a user's code.
         let newest = Waiter::Task(waker.clone());
         let _replaced = {
             let mut state = self.sync.lock();
@@ -210,7 +210,7 @@ impl Flusher {
         Poll::Pending
     }
 
-    /// A task does not wait any longer.
+    /// Forgets a task that no longer waits.
     pub(crate) fn forget(&self, waiting: WaiterId) {
         // The waker is dropped after the lock is released: it is a user's code.
         let waiter = self.sync.lock().waiters.remove(waiting);
@@ -220,7 +220,7 @@ impl Flusher {
     /// Has `callback` called with the verdict on `lsn`, by the callback thread, which runs.
     pub(crate) fn call_back(&self, lsn: u64, callback: Callback) {
         self.sync.lock().waiters.add(lsn, Waiter::Callback(callback));
-        // Served here and now, but with those of lower LSNs that a flush has made durable and not come to yet.
+        // Served at once if it is durable, behind the callbacks of lower LSNs that a flush has made durable and not yet queued.
         if self.appender.positions.durable() >= lsn || self.appender.failure.poisoned().is_some() {
             self.wake_served(HandOn::Nothing);
         }
@@ -230,7 +230,7 @@ impl Flusher {
     /// for the mark alone, and once that is written not at all.
     pub(crate) fn run(&self) {
         while let Some(target) = self.appender.wait_until_due() {
-            // A failure has stopped the log and was told; the next wait ends this thread.
+            // A failure has stopped the log and was reported; the next wait ends this thread.
             let _ = self.flush_to(target);
         }
         // A thread that stops the log while it unwinds wakes no one, and those who wait for a flush wait for this thread.
@@ -250,7 +250,7 @@ impl Flusher {
             self.write_out(&mut writer)?;
             writer.dirty.clone()
         };
-        // Without the right to write, for which `Written` commits wait: a device that is full of requests lets this wait.
+        // Without the right to write, which `Written` commits need: a device whose queue is full makes this call wait.
         for segment in &dirty {
             self.appender.failure.check()?;
             let started = segment.file().start_sync();
@@ -309,7 +309,7 @@ impl Flusher {
             meanwhile();
         });
         drop(kept);
-        // A failed write stops the log before the right to write is given up, so that nobody writes behind the hole.
+        // A failed write stops the log before the right to write is given up, so that no thread writes behind the hole.
         let what = if right.is_some() { "write to" } else { "fsync" };
         synced.map_err(|error| self.appender.stop(Error::io(what, newest.segment.path(), error)))?;
         let (target, dirty) = written?;
@@ -346,7 +346,7 @@ impl Flusher {
     }
 
     /// Writes the log buffer to its segments. Called with the right to write. On a failure the log is poisoned before
-    /// the right is given up, so that nobody writes behind the hole.
+    /// the right is given up, so that no thread writes behind the hole.
     fn write_out(&self, writer: &mut Writer) -> std::result::Result<(), Alarm> {
         let Some(end) = self.take_buffer(writer)? else { return Ok(()) };
         let length = writer.spare.bytes.len();
@@ -392,7 +392,7 @@ impl Flusher {
         Ok(Some(end))
     }
 
-    /// What frames that are written now say to be durable.
+    /// The durable LSN that frames written now carry.
     fn claimed_durable(&self) -> u64 {
         let durable = self.appender.positions.durable().max(self.appender.incarnations.begin());
         if planted!("frames-claim-written-as-durable") {

@@ -1,4 +1,4 @@
-//! Whom a leader waits for before it flushes, and for how long: what the flushes before have taught.
+//! Which committers a leader waits for before it flushes, and for how long: learned from the flushes before.
 //!
 //! The threads that the last flush released come back with their next commits. If the leader waits for them, they share
 //! its fsync; if not, they wait for this one and then for their own. Whether waiting pays depends on the device and on
@@ -16,11 +16,11 @@ pub(crate) struct Gathering {
     crowd: usize,
     /// What a flush takes: a moving mean, as if those before the first had been slow.
     flush: Duration,
-    /// How often in a row most of those who were waited for did not come in time.
+    /// How often in a row fewer than half of the expected committers came in time.
     vain: u32,
 }
 
-/// A leader waits until so many are there, but no longer than that.
+/// A leader waits until `crowd` committers are there, and for `limit` at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Wait {
     pub(crate) crowd: usize,
@@ -34,17 +34,17 @@ impl Default for Gathering {
 }
 
 impl Gathering {
-    /// After so many in vain a leader waits no more ...
+    /// After this many waits in vain a leader waits no more ...
     const GIVE_UP: u32 = 4;
-    /// ... but at one flush of so many, to learn whether that is still so.
+    /// ... but at one flush in this many, to learn whether that is still so.
     const TRY_AGAIN: u32 = 16;
 
-    /// Nobody but its leader had to do with the last flush.
+    /// The last flush served no one but its leader.
     pub(crate) fn is_alone(&self) -> bool {
         self.crowd <= 1
     }
 
-    /// What a leader waits for, if for anybody.
+    /// What a leader waits for; `None` if it flushes at once.
     pub(crate) fn begin(&mut self) -> Option<Wait> {
         if self.is_alone() {
             return None;
@@ -55,11 +55,11 @@ impl Gathering {
                 return None;
             }
         }
-        // Who comes too late waits for two flushes: this one and the next. Nobody is to wait longer for him.
+        // A committer that comes too late waits for two flushes, this one and the next: the others must not wait longer for it.
         Some(Wait { crowd: self.crowd, limit: MOST.min(2 * self.flush) })
     }
 
-    /// `before` were there when the wait began, `after` when it ended: fewer, if a failure has sent them away.
+    /// `before` committers were there when the wait began, `after` when it ended: fewer, if a failure has sent them away.
     pub(crate) fn end(&mut self, wait: Wait, before: usize, after: usize) {
         let missing = wait.crowd.saturating_sub(before);
         if missing > 0 {
@@ -70,7 +70,7 @@ impl Gathering {
     /// A flush took `time`, released `released` threads beside its leader, and left `waiting` waiting.
     pub(crate) fn flushed(&mut self, time: Duration, released: usize, waiting: usize) {
         self.crowd = released + 1 + waiting;
-        // A stall is no measure of the device.
+        // One stall says nothing about the device's usual time.
         self.flush = (7 * self.flush + time.min(MOST)) / 8;
     }
 }

@@ -38,7 +38,7 @@ pub(crate) enum Stall {
 }
 
 impl Stall {
-    /// Whether it may be waited for, and until when.
+    /// Until when a commit with this limit may wait; an error if it may not.
     pub(super) fn wait(self, limit: WaitLimit) -> Result<Option<Moment>> {
         let what = match self {
             Stall::Budget => "the loss budget is full",

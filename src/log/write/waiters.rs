@@ -1,4 +1,4 @@
-//! Who waits for which LSN to become durable, so that a flush wakes exactly those it served.
+//! The waiters, by the LSN that must become durable, so that a flush wakes exactly those it served.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -64,7 +64,7 @@ impl Slot {
 /// A callback with its verdict, on its way to the thread that runs it.
 pub(crate) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// Somebody who waits.
+/// One waiter: a thread, a task, or a callback.
 pub(crate) enum Waiter {
     /// A thread that may be made the next flusher.
     Thread(Arc<Slot>),
@@ -108,11 +108,11 @@ impl WaiterId {
 /// All waiters in LSN order.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    /// Those that came in that order, as most do. Whoever is taken out of turn leaves an empty place.
+    /// The waiters that came in LSN order, as most do. One that is taken out of turn leaves an empty place.
     in_order: VecDeque<(WaiterId, Option<Waiter>)>,
     /// How many of the places are empty.
     empty: usize,
-    /// Those that came after one of a higher LSN.
+    /// The waiters that came after one of a higher LSN.
     late: BTreeMap<WaiterId, Waiter>,
     serial: u64,
     threads: usize,
@@ -198,7 +198,7 @@ impl Waiters {
     fn empty_place(&mut self, place: usize) -> Option<Waiter> {
         let waiter = self.in_order[place].1.take()?;
         self.empty += 1;
-        // Whoever waits with a deadline on a device that stalls comes and goes: the places must not pile up.
+        // On a device that stalls, threads with a deadline come and go: empty places must not pile up.
         if self.empty > self.in_order.len() / 2 {
             self.in_order.retain(|(_, waiter)| waiter.is_some());
             self.empty = 0;

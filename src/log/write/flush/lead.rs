@@ -1,4 +1,4 @@
-//! The right to sync: who gets it, for whom its holder waits, and how it is given on with what the flush has made durable.
+//! The right to sync: which committer becomes the leader, which others it waits for, and how it hands the right on.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Flusher {
         self.sync.lock().gathering.end(wait, before, now);
     }
 
-    /// After the last flush: those that wait for something beyond it are told that it will not come.
+    /// After the last flush: tells every waiter beyond it that no flush will come.
     pub(in crate::log) fn end_waits(&self) {
         self.sync.lock().closed = true;
         self.wake_served(HandOn::Nothing);
@@ -77,14 +77,14 @@ impl Flusher {
             }
             (slots, wakers, next)
         };
-        // The next flusher first: the device is idle until it runs.
+        // The next leader first: the device is idle until it runs.
         if let Some(slot) = next {
             slot.signal(Signal::Lead);
         }
         for slot in slots {
             slot.signal(Signal::Look);
         }
-        // A user's code comes last: it may wait for one of those threads, and it may panic.
+        // A user's code comes last: it may wait for one of the threads woken above, and it may panic.
         wake_all(wakers);
     }
 
@@ -94,7 +94,7 @@ impl Flusher {
     }
 }
 
-/// Whether the one who wakes also gives the right to sync on.
+/// Whether the thread that wakes waiters also hands the right to sync on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum HandOn {
     /// Of a flush that took so long.
@@ -104,10 +104,10 @@ pub(super) enum HandOn {
     Nothing,
 }
 
-/// The right to sync; given on when dropped, also by a panic, so that nobody waits for a flusher that is gone.
+/// The right to sync; handed on when dropped, also by a panic, so that no committer waits for a leader that is gone.
 struct SyncRight<'a> {
     flusher: &'a Flusher,
-    /// What the flush took.
+    /// How long the flush took.
     took: Duration,
     /// The flush came to its end. (Whether the thread is panicking does not tell: it may flush while it unwinds.)
     returned: bool,
@@ -142,7 +142,7 @@ impl Drop for SyncRight<'_> {
     }
 }
 
-/// A flush by a committer that is alone, which does meanwhile what need not be done before the device has the record.
+/// A flush by a committer that is alone. While the device works it does what need not be done before the record is there.
 /// To drop it is a failure, as a panic within a flush is.
 pub(crate) struct LoneFlush<'a> {
     right: SyncRight<'a>,
@@ -170,7 +170,7 @@ impl LoneFlush<'_> {
     }
 }
 
-/// Wakes the tasks, each as often as it does not wait several times in a row.
+/// Wakes the tasks. Of several wakers in a row that wake one task, one is woken.
 fn wake_all(wakers: Vec<Waker>) {
     let mut before: Option<Waker> = None;
     for waker in wakers {
