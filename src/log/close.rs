@@ -2,7 +2,6 @@
 
 use super::inner::{Closing, LogInner};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::format::history::End;
 use crate::log::open::settle::clean_up;
@@ -43,7 +42,7 @@ impl LogInner {
             let _no_begin = self.incarnations().replace();
             self.appender().close();
         }
-        let flushed = if planted!("close-without-flush") { Ok(()) } else { self.flush_to(self.positions().appended()) };
+        let flushed = self.flush_to(self.positions().appended());
         self.appender().wake();
         self.threads.stop(&self.appender().jobs);
         // Who failed elsewhere does not wait for a write in flight. It must not land after the lock is gone.
