@@ -3,5 +3,4 @@
 pub(crate) mod error;
 pub(crate) mod options;
 mod parse;
-pub(crate) mod plant;
 pub(crate) mod types;

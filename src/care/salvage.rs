@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::error::{DamageCause, Error, ErrorKind, Result, is_end_of_file};
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::disk::{DirHandle, Disk, LockHeld};
 use crate::format::frame::{Header, Kind};
@@ -339,8 +338,7 @@ impl Walk<'_, '_> {
             if info.place(position).is_none() {
                 break;
             }
-            let ahead = if planted!("salvage-stops-at-damage") { None } else { readers.next_whole(start + 8) };
-            match ahead.filter(|at| *at < until) {
+            match readers.next_whole(start + 8).filter(|at| *at < until) {
                 Some(at) => {
                     self.lose(&info.path, start, Some(at), cause(&readers, start, &examined, extent));
                     position = at;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::pace::{Pace, ScrubOptions};
 use crate::base::error::{Damage, DamageCause, Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::format::history::FILE_NAME;
 use crate::format::verdict::FrameState;
@@ -218,7 +217,6 @@ impl Run<'_> {
             let examined = reader.examine(start);
             let (next, frames) = match (examined.state, examined.header) {
                 (FrameState::Valid, Some(header)) => (header.lsn, 1),
-                (FrameState::PayloadRotten, Some(header)) if planted!("scrub-skips-payloads") => (header.lsn, 1),
                 (state, _) => {
                     self.find(info, start, cause_of(state));
                     (reader.next_whole(start + 8).unwrap_or(info.end), 0)

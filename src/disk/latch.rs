@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{Access, Dir, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode, Mapping};
-use crate::base::plant::planted;
 use crate::rt::sync::Mutex;
 
 /// A directory that stops at the first failure.
@@ -217,9 +216,6 @@ impl DiskFile for File {
 
     fn sync_data(&self) -> io::Result<()> {
         let _one_at_a_time = self.syncing.lock();
-        if planted!("retry-fsync") {
-            return self.inner.sync_data().or_else(|_| self.inner.sync_data());
-        }
         self.change(|file| file.sync_data())
     }
 
@@ -232,17 +228,11 @@ impl DiskFile for File {
 
     fn start_sync(&self) -> io::Result<()> {
         let _one_at_a_time = self.syncing.lock();
-        if planted!("start-of-sync-cannot-fail") {
-            return self.inner.start_sync().or(Ok(()));
-        }
         self.change(|file| file.start_sync())
     }
 
     fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
         let _one_at_a_time = self.syncing.lock();
-        if planted!("uring-retries-sync") {
-            return self.inner.submit(bytes, offset, wrote).or_else(|_| self.inner.sync_data().map(|()| true));
-        }
         self.change(|file| file.submit(bytes, offset, wrote))
     }
 

@@ -14,8 +14,6 @@ use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use crate::base::plant::planted;
-
 mod dir;
 mod latch;
 mod layer;
@@ -221,7 +219,6 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
     while !buffer.is_empty() {
         match file.read_at(buffer, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) if planted!("short-read-is-end-of-file") && n < buffer.len() => return Ok(()),
             Ok(n) => {
                 buffer = &mut buffer[n..];
                 offset += n as u64;
@@ -282,7 +279,7 @@ pub fn write_and_sync(
     let mut is_whole = false;
     let mut rest = Ok(());
     let synced = file.submit(bytes, offset, &mut |bytes, taken| {
-        is_whole = taken == bytes.len() || planted!("uring-short-write-taken-for-whole");
+        is_whole = taken == bytes.len();
         if !is_whole {
             rest = write_all_at(file, &bytes[taken..], offset + taken as u64);
         }
@@ -292,10 +289,8 @@ pub fn write_and_sync(
     });
     rest?;
     match synced {
-        Err(_) if planted!("uring-ignores-sync-error") => Ok(()),
         Err(error) => Err(error),
         Ok(true) if is_whole => Ok(()),
-        Ok(_) if planted!("uring-cancelled-sync-taken-for-done") => Ok(()),
         Ok(_) => file.sync_data(),
     }
 }

@@ -19,7 +19,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
 use crate::care::pace::{Paced, ScrubOptions};
 use crate::care::scrub::{self, Scrub};
@@ -281,9 +280,7 @@ impl Engine {
     /// As [`Engine::begin`].
     pub fn durable_snapshot(&self) -> Result<Snapshot> {
         self.pipeline().check_open()?;
-        let hold = self.pipeline().index_now().hold_at(|visible| {
-            if planted!("durable-snapshot-of-the-visible") { visible } else { self.pipeline().log.durable() }
-        });
+        let hold = self.pipeline().index_now().hold_at(|_| self.pipeline().log.durable());
         Ok(Snapshot::new(self.pipeline(), hold))
     }
 

@@ -4,7 +4,6 @@ use crc32fast::Hasher;
 
 use super::fields::{put, u32_at, u64_at};
 use super::{WORD, pad8};
-use crate::base::plant::planted;
 
 /// Length of a frame's header.
 pub(crate) const FRAME_HEADER: u64 = 32;
@@ -107,7 +106,7 @@ pub(crate) fn seal(bytes: &mut [u8], identity: &Hasher, durable: u64) -> u64 {
 }
 
 fn header_crc(bytes: &[u8], identity: &Hasher) -> u32 {
-    let mut hasher = if planted!("checksum-without-identity") { Hasher::new() } else { identity.clone() };
+    let mut hasher = identity.clone();
     hasher.update(&bytes[PAYLOAD_CRC..FRAME_HEADER_LEN]);
     hasher.finalize()
 }

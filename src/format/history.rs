@@ -2,7 +2,6 @@
 
 use super::fields::{array_at, put, u64_at};
 use super::{Refusal, preamble};
-use crate::base::plant::planted;
 use crate::base::types::{Incarnation, LogId, Lsn};
 
 /// The file's name in the log's directory.
@@ -70,7 +69,7 @@ impl History {
     /// Where the next incarnation begins; only asked when none is open.
     pub(crate) fn next_begin(&self) -> Lsn {
         let end = self.lives.last().and_then(|life| life.end);
-        end.map_or(Lsn::ZERO, |end| if planted!("reuse-lsns") { end.lsn } else { end.prepared })
+        end.map_or(Lsn::ZERO, |end| end.prepared)
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {

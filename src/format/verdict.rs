@@ -1,7 +1,5 @@
 //! The decision table of recovery (specification, sections 4 and 5), as data.
 
-use crate::base::plant::planted;
-
 /// What the frame at the place where the next one must be looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum FrameState {
@@ -80,12 +78,6 @@ pub const TABLE: [Row; 13] = {
 
 /// The decision for one combination. What no row names would be damage; the tests show that there is no such gap.
 pub fn verdict(state: FrameState, below_durable: bool, later: bool) -> Verdict {
-    if planted!("stop-at-the-first-bad-record") && state != FrameState::Valid {
-        return Verdict::TornTail;
-    }
-    if planted!("refuse-a-legal-tear") && state == FrameState::PayloadTorn {
-        return Verdict::Damage;
-    }
     let matches = |row: &&Row| {
         row.state == state
             && row.below_durable.is_none_or(|wanted| wanted == below_durable)

@@ -30,7 +30,6 @@ use std::sync::Arc;
 
 use super::tree::Tree;
 use super::{ApplyError, Index};
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::format::batch::Batch;
 
@@ -211,8 +210,7 @@ impl Loader {
             worker.finish(&mut self.sorted)?;
         }
         let last = mem::take(&mut self.bundle);
-        let is_forgotten = planted!("load-forgets-the-last-bundle") && self.handed_over > 0;
-        if !(last.is_empty() || is_forgotten) {
+        if !last.is_empty() {
             last.sort(&mut Scratch::default(), &mut self.sorted);
         }
         self.sorted.spare.drain(..).for_each(Bundle::give_back);

@@ -7,7 +7,6 @@ use super::failure::Refused;
 use super::incarnations::Replacing;
 use super::inner::LogInner;
 use crate::base::error::{Error, Result};
-use crate::base::plant::planted;
 use crate::base::types::Incarnation;
 use crate::format::history::{History, Life};
 use crate::format::identity::Identity;
@@ -64,11 +63,8 @@ impl LogInner {
         let random = || entropy::bytes::<8>().map(u64::from_le_bytes);
         let no_random = |error| Error::io("draw random numbers for", self.place.dir(), error);
         let number = history.next_number();
-        let mut nonce = random().map_err(no_random)?;
-        let mut key = random().map_err(no_random)?;
-        if planted!("one-nonce-for-all-incarnations") {
-            (nonce, key) = (0, 0);
-        }
+        let nonce = random().map_err(no_random)?;
+        let key = random().map_err(no_random)?;
         Ok(Life { incarnation: Incarnation { number, nonce }, key, begin: history.next_begin(), end: None })
     }
 

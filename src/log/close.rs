@@ -11,7 +11,6 @@
 use super::clean_up::CleanUp;
 use super::inner::{Closing, LogInner};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::format::history::End;
 
@@ -51,7 +50,7 @@ impl LogInner {
             let _no_begin = self.incarnations().replace();
             self.appender().close();
         }
-        let flushed = if planted!("close-without-flush") { Ok(()) } else { self.flush_to(self.positions().appended()) };
+        let flushed = self.flush_to(self.positions().appended());
         self.appender().wake();
         self.background.end();
         // A flush that failed elsewhere has not waited for a write in flight, which must not land after the lock is gone.

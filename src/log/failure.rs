@@ -112,11 +112,6 @@ impl Failure {
         Alarm(())
     }
 
-    /// For a failure that a planted bug forgets.
-    pub(super) fn forgotten() -> Alarm {
-        Alarm(())
-    }
-
     /// Asked right before each write and fsync: another thread may have failed since this one was let in.
     pub(super) fn check(&self) -> std::result::Result<(), Alarm> {
         if self.poisoned().is_some() { Err(Alarm(())) } else { Ok(()) }

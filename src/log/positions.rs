@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::rt::sync::AtomicU64;
 
@@ -66,6 +65,6 @@ fn advance(mark: &AtomicU64, name: &'static str, to: u64, bound: u64) -> Result<
     if to < from || to > bound {
         return Err(OutOfOrder { mark: name, from, to });
     }
-    mark.store(to, if planted!("race-relaxed-watermark") { Ordering::Relaxed } else { Ordering::Release });
+    mark.store(to, Ordering::Release);
     Ok(())
 }

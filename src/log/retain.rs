@@ -8,9 +8,7 @@ use super::failure::Refused;
 use super::inner::LogInner;
 use super::pins::{Pin, Retiring};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
-use crate::disk::Access;
 use crate::log::read::reader::SegmentInfo;
 use crate::log::read::record_end::{Position, no_record_end, retired};
 
@@ -52,9 +50,6 @@ impl LogInner {
         let gone = self.note_retired(up_to).inspect_err(|_| right.withdraw(self.incarnations().oldest()))?;
         let mut removed = Ok(());
         for info in &gone {
-            if planted!("race-recycled-under-a-reader") {
-                let _ = self.place.open(&info.path, Access::Write).and_then(|file| file.set_len(0));
-            }
             // HISTORY says that they are retired: what cannot be removed now goes with the next open.
             removed = removed.and(self.place.remove(&info.path));
         }
@@ -73,10 +68,7 @@ impl LogInner {
         }
         history.oldest = up_to;
         self.refuse_if_over()?;
-        let is_gone = |info: &mut SegmentInfo| {
-            let last = if planted!("retire-what-is-needed") { info.base() } else { info.end };
-            last <= up_to.get()
-        };
+        let is_gone = |info: &mut SegmentInfo| info.end <= up_to.get();
         let saved = replacing.save(&self.place, history, |segments| segments.extract_if(.., is_gone).collect());
         saved.map_err(|error| self.note_failure(error))
     }

@@ -25,12 +25,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::prune::{Prunable, Pruner};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
-use crate::base::plant::planted;
 use crate::base::types::{CommitMode, Lsn};
 use crate::format::batch::{Batch, BatchBuilder};
 use crate::index::{Commit, Index};
 use crate::log::{LogInner, LoneFlush, Prepared, Receipt, Refused, Stall, WaitLimit};
-use crate::rt::sync::{AtomicBool, Mutex, yield_now};
+use crate::rt::sync::{AtomicBool, Mutex};
 
 /// What transactions need of an engine.
 pub(crate) struct Pipeline {
@@ -91,9 +90,6 @@ impl Order {
     /// Applies the list.
     fn catch_up(&mut self, pipeline: &Pipeline) -> std::result::Result<(), Refused> {
         if !self.unapplied.is_empty() {
-            if planted!("race-caught-up-before-it-is-visible") {
-                pipeline.is_behind.store(false, Ordering::Release);
-            }
             // Taken first, so that they are not applied again after a panic.
             let mut commits = std::mem::take(&mut self.unapplied);
             let applied = pipeline.apply(&commits, &self.ops.batch());
@@ -187,11 +183,7 @@ impl Pipeline {
         self.pruner.wake(self);
         if let Some(flush) = flush {
             let mut refused = None;
-            flush.run(|| {
-                if !planted!("race-acknowledged-before-it-is-visible") {
-                    refused = self.order.lock().catch_up(self).err();
-                }
-            });
+            flush.run(|| refused = self.order.lock().catch_up(self).err());
             // The wait below returns the failure.
             let _ = refused.map(|refused| refused.raise(&*self.log));
         }
@@ -211,7 +203,7 @@ impl Pipeline {
         let mut order = self.order.lock();
         let looks = matches!(check, Check::Everything(_));
         // Before it takes its place: a large batch keeps the lock for long, and a reader with nothing to apply does not wait.
-        if (looks || !Order::can_wait(batch)) && !planted!("later-commit-first-in-the-index") {
+        if looks || !Order::can_wait(batch) {
             order.catch_up(self)?;
         }
         match check {
@@ -243,10 +235,6 @@ impl Pipeline {
     /// Steps 4 and 5, under the order lock.
     fn apply(&self, commits: &[Commit], batch: &Batch<'_>) -> std::result::Result<(), Refused> {
         let Some(last) = commits.last() else { return Ok(()) };
-        if planted!("visible-before-applied") {
-            self.index.publish(last.lsn);
-            yield_now();
-        }
         let mut applying = Unapplied { log: &self.log, is_applied: false };
         self.index.apply_all(commits, batch, self.log.durable()).map_err(|error| {
             let error = Error::bug(error);
@@ -266,10 +254,7 @@ impl Pipeline {
     /// The index with every commit that was acknowledged so far.
     pub(crate) fn index_now(&self) -> &Index {
         // In a forked child the lock may be held by a thread that was not copied.
-        if self.is_behind.load(Ordering::Acquire)
-            && self.log.check_process().is_ok()
-            && !planted!("readers-see-what-was-applied")
-        {
+        if self.is_behind.load(Ordering::Acquire) && self.log.check_process().is_ok() {
             self.catch_up();
         }
         &self.index

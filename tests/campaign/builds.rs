@@ -1,15 +1,22 @@
-//! Programs that the campaign builds: tests with flags for the compiler, and the one that kills and cuts.
+//! Programs that the campaign builds: tests of a checkout with flags for the compiler, the copies of this one that have
+//! planted bugs in them, and the program that kills and cuts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use forelog_plants::PlantedCopy;
 use forelog_sim::root;
 
-/// Builds a test with `flags` for the compiler, in a target directory of its own; returns the program.
-pub(crate) fn build_test(test: &str, flags: &str, directory: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let mut command = cargo(&["test", "-p", "forelog-sim", "--test", test, "--no-run"]);
-    command.arg("--target-dir").arg(target.join(directory)).env("RUSTFLAGS", flags);
+/// Writes the copies of this checkout that have all planted bugs in them.
+pub(crate) fn planted_copies() -> Vec<PlantedCopy> {
+    let root = root().canonicalize().expect("the checkout");
+    forelog_plants::write_copies(&root, &target("plants")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Builds a test of `checkout` with `flags` for the compiler, in a target directory of its own; returns the program.
+pub(crate) fn build_test(checkout: &Path, test: &str, flags: &str, directory: &str) -> PathBuf {
+    let mut command = cargo(checkout, &["test", "-p", "forelog-sim", "--test", test, "--no-run"]);
+    command.arg("--target-dir").arg(target(directory)).env("RUSTFLAGS", flags);
     // What is optimized across crates takes longer to build than it saves here.
     command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     build(&mut command, test)
@@ -17,12 +24,18 @@ pub(crate) fn build_test(test: &str, flags: &str, directory: &str) -> PathBuf {
 
 /// Builds the program that kills processes and cuts the power: as it ships, and so without the simulated disk.
 pub(crate) fn build_torture() -> PathBuf {
-    build(&mut cargo(&["build", "-p", "forelog-torture"]), "forelog-torture")
+    build(&mut cargo(root(), &["build", "-p", "forelog-torture"]), "forelog-torture")
 }
 
-fn cargo(arguments: &[&str]) -> Command {
+/// A directory of the campaign's own below the target directory.
+pub(crate) fn target(directory: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    std::path::absolute(target.join(directory)).expect("a path")
+}
+
+fn cargo(checkout: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.current_dir(root()).args(arguments).args(["--release", "--message-format=json"]);
+    command.current_dir(checkout).args(arguments).args(["--release", "--message-format=json-render-diagnostics"]);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     command
 }

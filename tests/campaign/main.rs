@@ -3,11 +3,12 @@
 //! ```text
 //! cargo test --release -p forelog-sim --test campaign -- [PART...] [--states N] [--minutes N] [--results FILE]
 //! cargo test --release -p forelog-sim --test campaign -- --table FILE
+//! cargo test --release -p forelog-sim --test campaign -- [models] plants --plant NAME...
 //! ```
 //!
 //! Without a part all of them run. Each can be run apart: it appends a line to FILE, with the commit, whether the tree
 //! was clean, the seed, and when it began and ended; a FILE with figures of another commit is refused. `--table` prints
-//! what the parts wrote. Planned for two cores, two and a half hours in all:
+//! what the parts wrote. `--plant` tries one planted bug alone. Planned for two cores, two and a half hours in all:
 //!
 //! | part | by itself does | minutes |
 //! |---|---|---:|
@@ -45,6 +46,8 @@ pub(crate) struct Request {
     pub(crate) states: u64,
     /// For each part that is bounded by time.
     pub(crate) minutes: u64,
+    /// The planted bugs to try; empty for all.
+    pub(crate) plants: Vec<String>,
     /// Where the figures go.
     results: Option<PathBuf>,
     /// The file whose table is to be printed; no part runs.
@@ -53,7 +56,14 @@ pub(crate) struct Request {
 
 impl Request {
     fn from_arguments() -> Result<Self, String> {
-        let mut request = Request { parts: Vec::new(), states: 10_000_000, minutes: 5, results: None, table: None };
+        let mut request = Request {
+            parts: Vec::new(),
+            states: 10_000_000,
+            minutes: 5,
+            plants: Vec::new(),
+            results: None,
+            table: None,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -61,6 +71,7 @@ impl Request {
             match argument.as_str() {
                 "--states" => request.states = number(value()?)?,
                 "--minutes" => request.minutes = number(value()?)?,
+                "--plant" => request.plants.push(value()?),
                 "--results" => request.results = Some(value()?.into()),
                 "--table" => request.table = Some(value()?.into()),
                 flag if flag.starts_with("--") => return Err(format!("unknown option {flag}")),
@@ -68,7 +79,31 @@ impl Request {
                 part => return Err(format!("unknown part {part}")),
             }
         }
+        request.check_plants()?;
         Ok(request)
+    }
+
+    /// A name without a plant, or one that no part asked for would try, must not pass as caught.
+    fn check_plants(&self) -> Result<(), String> {
+        if !self.plants.is_empty() && self.results.is_some() {
+            return Err("--plant tries some of the plants: no figures of a campaign".into());
+        }
+        let planted = forelog_plants::load(forelog_sim::root())?;
+        for name in &self.plants {
+            let part = if name.starts_with(models::RACE) { "models" } else { "plants" };
+            if !planted.iter().any(|plant| plant.name == *name) {
+                return Err(format!("no plant {name}"));
+            }
+            if !self.asks_for(part) {
+                return Err(format!("{name} is tried by the part {part}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this planted bug is to be tried.
+    pub(crate) fn asks_for_plant(&self, name: &str) -> bool {
+        self.plants.is_empty() || self.plants.iter().any(|asked| asked == name)
     }
 
     fn asks_for(&self, name: &str) -> bool {

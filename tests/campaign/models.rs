@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Request;
-use crate::builds::build_test;
-use crate::plants::{is_caught, plants_in};
+use crate::builds::{build_test, planted_copies};
+use crate::plants::{FLAGS, Tally, passes_without_plant};
 use forelog_sim::figures::{Figure, Wanted};
 use forelog_sim::root;
 
 const PART: &str = "models";
+const RACES: &str = "planted races";
 
 /// How the names of planted bugs begin that only a certain interleaving shows: the rest of the crash suite may miss them.
 pub(crate) const RACE: &str = "race-";
@@ -18,25 +19,32 @@ pub(crate) const RACE: &str = "race-";
 const CHECKERS: [(&str, u64, (&str, &str)); 2] =
     [("shuttle", 13, ("FORELOG_EXECUTIONS", "20000")), ("loom", 13, ("LOOM_MAX_PREEMPTIONS", "3"))];
 
-pub(crate) fn run(_request: &Request) -> Vec<Figure> {
+pub(crate) fn run(request: &Request) -> Vec<Figure> {
     let mut figures = Vec::new();
-    let mut programs = Vec::new();
-    for (checker, models, further) in CHECKERS {
-        let flags = format!("--cfg {checker} --cfg forelog_plants");
-        let program = build_test("models", &flags, &format!("models-{checker}"));
-        figures.extend(explore(checker, &program, models, further));
-        programs.push(program);
+    if request.plants.is_empty() {
+        for (checker, models, further) in CHECKERS {
+            let flags = format!("--cfg {checker}");
+            let program = build_test(root(), "models", &flags, &format!("models-{checker}"));
+            figures.extend(explore(checker, &program, models, further));
+        }
     }
-    let races: Vec<_> = plants_in(&root().join("src")).into_iter().filter(|plant| plant.starts_with(RACE)).collect();
-    let mut caught = 0;
-    for race in &races {
-        let by = programs.iter().position(|program| is_caught(program, Some(race), &[]));
-        println!("  {race}: {}", by.map_or("NOT CAUGHT", |index| CHECKERS[index].0));
-        caught += u64::from(by.is_some());
+    let mut tally = Tally::default();
+    for copy in planted_copies() {
+        let mut races = copy.names;
+        races.retain(|name| name.starts_with(RACE) && request.asks_for_plant(name));
+        if races.is_empty() {
+            continue;
+        }
+        let programs = CHECKERS.map(|(checker, ..)| {
+            let flags = format!("--cfg {checker} {FLAGS}");
+            let program = build_test(&copy.root, "models", &flags, &format!("plants/{checker}"));
+            passes_without_plant((checker, program, &[]))
+        });
+        for race in &races {
+            tally.count(race, &programs);
+        }
     }
-    let all = races.len() as u64;
-    figures.push(Figure::new(PART, "races planted", all, Wanted::AtLeast(16)));
-    figures.push(Figure::new(PART, "races caught", caught, Wanted::All(all)));
+    figures.extend(tally.figures(RACES, request, 16));
     figures
 }
 

@@ -1,20 +1,22 @@
 //! Planted bugs: the crash suite is run against each, with the ordinary tests off, and must catch every one.
 //!
-//! The suite is built once with `--cfg forelog_plants`, in a target directory of its own. Each plant is a process with
-//! `FORELOG_PLANT` set that runs one part of the campaign after the other, small, until one fails. The same parts
-//! without a plant must pass first, or catching would mean nothing.
+//! The bugs are text (`tests/plants`). The suite is built once in each copy of the checkout that has them applied; mostly
+//! one copy has them all. Each plant is a process with `FORELOG_PLANT` set that runs one part of the campaign after the
+//! other, small, until one fails. A failure counts only if the plant was reached in that process. The same parts without
+//! a plant must pass first, or catching would mean nothing.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Request;
-use crate::builds::build_test;
+use crate::builds::{build_test, planted_copies, target};
 use forelog_sim::figures::{Figure, Wanted};
-use forelog_sim::root;
 
 const PART: &str = "planted bugs";
+
+/// A program of the crash suite: what the part is called, the program, and what it is told.
+pub(crate) type Tester = (&'static str, PathBuf, &'static [&'static str]);
 
 /// What each plant has to get past, in this order: a test target of the crash suite, and what it is told.
 const SUITE: [(&str, &str, &[&str]); 6] = [
@@ -27,60 +29,102 @@ const SUITE: [(&str, &str, &[&str]); 6] = [
 ];
 /// Some plants make a program hang.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// What the compiler is told: what a plant leaves unused is not worth a word.
+pub(crate) const FLAGS: &str = "-A warnings";
 
-pub(crate) fn run(_request: &Request) -> Vec<Figure> {
-    let mut plants = plants_in(&root().join("src"));
-    plants.retain(|plant| !plant.starts_with(super::models::RACE));
-    let suite = SUITE.map(|(part, test, arguments)| {
-        let program = build_test(test, "--cfg forelog_plants", "plants");
-        assert!(!is_caught(&program, None, arguments), "{part} fails without any plant: it would catch nothing");
-        println!("  no plant: {part} passes");
-        (part, program, arguments)
-    });
-    let mut caught = 0;
-    for plant in &plants {
-        let started = Instant::now();
-        let catches = |(_, program, arguments): &&(&str, PathBuf, &[&str])| is_caught(program, Some(plant), arguments);
-        let by = suite.iter().find(catches).map(|(part, ..)| *part);
-        println!(
-            "  {plant}: {} ({:.1?})",
-            by.map_or("NOT CAUGHT".to_owned(), |part| format!("caught by {part}")),
-            started.elapsed()
-        );
-        caught += u64::from(by.is_some());
-    }
-    let all = plants.len() as u64;
-    println!("planted bugs caught: {caught} of {all}");
-    vec![
-        Figure::new(PART, "planted", all, Wanted::AtLeast(24)),
-        Figure::new(PART, "caught by the crash suite alone", caught, Wanted::All(all)),
-    ]
-}
-
-/// The names of all plants, from the source: each is named where it is planted, and nowhere else.
-pub(crate) fn plants_in(dir: &Path) -> BTreeSet<String> {
-    let mut plants = BTreeSet::new();
-    for entry in std::fs::read_dir(dir).expect("the source can be listed") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            plants.extend(plants_in(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("plant.rs") {
-            let text = std::fs::read_to_string(&path).expect("a source file");
-            let names = text.split("planted!(\"").skip(1).filter_map(|rest| rest.split('"').next());
-            plants.extend(names.map(str::to_owned));
+pub(crate) fn run(request: &Request) -> Vec<Figure> {
+    let mut tally = Tally::default();
+    for copy in planted_copies() {
+        let mut names = copy.names;
+        names.retain(|name| !name.starts_with(super::models::RACE) && request.asks_for_plant(name));
+        if names.is_empty() {
+            continue;
+        }
+        let suite = SUITE.map(|(part, test, arguments)| {
+            passes_without_plant((part, build_test(&copy.root, test, FLAGS, "plants/build"), arguments))
+        });
+        for name in &names {
+            tally.count(name, &suite);
         }
     }
-    plants
+    tally.figures(PART, request, 24)
 }
 
-/// Whether the suite fails: with a status, by a signal, or by never ending.
-pub(crate) fn is_caught(suite: &Path, plant: Option<&str>, arguments: &[&str]) -> bool {
-    let mut command = Command::new(suite);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match plant {
-        Some(plant) => command.env("FORELOG_PLANT", plant),
-        None => command.env_remove("FORELOG_PLANT"),
-    };
+pub(crate) fn passes_without_plant(tester: Tester) -> Tester {
+    let (part, program, arguments) = &tester;
+    let Tested { failed, reached } = Tested::run(program, None, arguments);
+    assert!(!failed && !reached, "{part} fails without any plant: it would catch nothing");
+    println!("  no plant: {part} passes");
+    tester
+}
+
+/// What has become of the plants.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    planted: u64,
+    caught: u64,
+    never_reached: u64,
+}
+
+impl Tally {
+    /// Runs the suite until a part of it catches the plant.
+    pub(crate) fn count(&mut self, plant: &str, suite: &[Tester]) {
+        let started = Instant::now();
+        let mut reached = false;
+        let catches = |(_, program, arguments): &&Tester| {
+            let tested = Tested::run(program, Some(plant), arguments);
+            reached |= tested.reached;
+            tested.failed && tested.reached
+        };
+        let by = suite.iter().find(catches).map(|(part, ..)| *part);
+        let outcome = match by {
+            Some(part) => format!("caught by {part}"),
+            None if reached => "MISSED".to_owned(),
+            None => "NEVER REACHED".to_owned(),
+        };
+        println!("  {plant}: {outcome} ({:.1?})", started.elapsed());
+        self.planted += 1;
+        self.caught += u64::from(by.is_some());
+        self.never_reached += u64::from(!reached);
+    }
+
+    /// The figures; of all plants there must be `least`.
+    pub(crate) fn figures(&self, part: &'static str, request: &Request, least: u64) -> Vec<Figure> {
+        let Tally { planted, caught, never_reached } = *self;
+        let wanted = if request.plants.is_empty() { Wanted::AtLeast(least) } else { Wanted::Any };
+        vec![
+            Figure::new(part, "planted", planted, wanted),
+            Figure::new(part, "caught by the crash suite alone", caught, Wanted::All(planted)),
+            Figure::new(part, "never reached", never_reached, Wanted::Zero),
+        ]
+    }
+}
+
+/// How a program of the suite ended.
+struct Tested {
+    /// With a status, by a signal, or by never ending.
+    failed: bool,
+    /// The plant was asked for.
+    reached: bool,
+}
+
+impl Tested {
+    fn run(program: &Path, plant: Option<&str>, arguments: &[&str]) -> Self {
+        let mark = target("plants/reached");
+        let _ = std::fs::remove_file(&mark);
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("FORELOG_PLANT_REACHED", &mark);
+        match plant {
+            Some(plant) => command.env("FORELOG_PLANT", plant),
+            None => command.env_remove("FORELOG_PLANT"),
+        };
+        let failed = fails(&mut command);
+        Tested { failed, reached: mark.exists() }
+    }
+}
+
+fn fails(command: &mut Command) -> bool {
     let mut child = command.spawn().expect("the suite starts");
     let started = Instant::now();
     loop {

@@ -121,6 +121,14 @@ fn files_and_functions_stay_readable() {
     );
 }
 
+/// Planted bugs are text beside the crash suite (`tests/plants`), applied to copies of the checkout.
+#[test]
+fn the_product_knows_nothing_of_planted_bugs() {
+    let speaks = source_files().into_iter().filter(|file| file.text.contains("planted"));
+    let found: Vec<String> = speaks.map(|file| file.name).collect();
+    assert!(found.is_empty(), "planted bugs belong in tests/plants/plants: {found:?}");
+}
+
 #[test]
 fn every_unsafe_block_gives_its_reason() {
     for file in source_files() {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::DirHandle;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::disk::{Access, Dir, DiskFile, DiskLock, LockMode};
 
 /// The lock file's name.
@@ -93,7 +92,7 @@ impl DirHandle {
     /// Locks LOCK through an open file; `None` if the name does not lead to it any more.
     fn lock_file(&self, file: &Arc<dyn DiskFile>, mode: LockMode) -> Result<Option<Box<dyn DiskLock>>> {
         let held = file.lock(mode).map_err(|error| self.lock_failed(error))?.ok_or_else(|| self.locked())?;
-        Ok((planted!("lock-is-not-compared") || self.is_lock(&**file)?).then_some(held))
+        Ok(self.is_lock(&**file)?.then_some(held))
     }
 
     /// Whether LOCK still leads to this file.
@@ -129,7 +128,7 @@ impl DirHandle {
             Err(error) => return Err(Error::io("create", &self.path_of(OsStr::new(LOCK_NAME)), error)),
         };
         let held = self.lock_file(&file, LockMode::Exclusive)?.ok_or_else(|| self.overtaken())?;
-        if !planted!("new-lock-trusts-what-was-read") && !is_as_read()? {
+        if !is_as_read()? {
             return Err(self.overtaken());
         }
         self.lock.lock().file = Some((held, file));
@@ -216,7 +215,7 @@ impl DirHandle {
     pub(crate) fn check_lock(&self) -> Result<()> {
         let lock = self.lock.lock();
         let Some((_, file)) = &lock.file else { return Ok(()) };
-        if planted!("lost-lock-is-not-noticed") || self.is_lock(&**file)? {
+        if self.is_lock(&**file)? {
             return Ok(());
         }
         let path = self.path_of(OsStr::new(LOCK_NAME));

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use super::{Access, Dir, Disk, DiskFile, FailStop};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::rt::sync::Mutex;
 
 pub(crate) use create::{Claim, claim};
@@ -77,9 +76,6 @@ impl DirHandle {
 
     /// Makes the names in it durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        if planted!("skip-dir-fsync") {
-            return Ok(());
-        }
         self.dir.sync().map_err(|error| not_synced("sync directory", &self.path, error))
     }
 
@@ -104,9 +100,7 @@ impl DirHandle {
     /// [`ErrorKind::Removed`].
     pub(crate) fn check_linked(&self, file: &dyn DiskFile, path: &Path) -> Result<()> {
         match file.status() {
-            Ok(status) if status.links == 0 && !planted!("removed-files-are-not-noticed") => {
-                Err(self.removed(path, "was removed, alone or with its directory,"))
-            }
+            Ok(status) if status.links == 0 => Err(self.removed(path, "was removed, alone or with its directory,")),
             // What cannot be asked is not known to be gone; the next write or sync tells.
             _ => Ok(()),
         }

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 
 use super::DirHandle;
 use crate::base::error::{Error, Result};
-use crate::base::plant::planted;
 use crate::disk::{Dir, write_all_at};
 
 impl DirHandle {
@@ -15,9 +14,7 @@ impl DirHandle {
         let attempt = || {
             let file = self.create(temporary)?;
             write_all_at(&*file, bytes, 0)?;
-            if !planted!("rename-history-before-fsync") {
-                file.sync_all()?;
-            }
+            file.sync_all()?;
             self.dir().rename(temporary, name)
         };
         attempt().map_err(|error| Error::io("replace", &self.path_of(name), error))?;

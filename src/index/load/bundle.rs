@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use super::super::map::{common, head};
 use super::{Limits, Sorted};
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::format::batch::Op;
 use crate::rt::memory::{drop_and_give_back, prefer_large_pages};
@@ -271,7 +270,7 @@ pub(super) fn keep_newest<'a>(
             next += 1;
             let newer = entries[next..end].iter().take_while(|entry| compare(oldest, **entry).is_eq()).count();
             next += newer;
-            entries[kept] = if planted!("load-keeps-the-first-write") { oldest } else { entries[next - 1] };
+            entries[kept] = entries[next - 1];
             kept += 1;
         }
     }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use super::bundle::{Bundle, Scratch};
 use super::{Panicked, Sorted};
-use crate::base::plant::planted;
 use crate::rt::sync::{self, Receiver, Sender, Thread};
 
 /// The thread that sorts.
@@ -61,16 +60,12 @@ impl Worker {
     /// Waits for all that are away.
     pub(super) fn finish(self, sorted: &mut Sorted) -> Result<(), Panicked> {
         self.bundles.close();
-        if planted!("race-load-finish-does-not-wait") {
-            return Ok(());
-        }
         let mut come_back = 0;
         while let Some(one) = self.sorted.recv() {
             sorted.append(one);
             come_back += 1;
         }
         self.thread.join();
-        let is_whole = come_back == self.away.len() || planted!("race-load-misses-a-dead-worker");
-        if is_whole { Ok(()) } else { Err(Panicked) }
+        if come_back == self.away.len() { Ok(()) } else { Err(Panicked) }
     }
 }

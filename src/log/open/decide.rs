@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::directory::Directory;
 use crate::base::error::{DamageCause, Error, Result};
-use crate::base::plant::planted;
 use crate::base::types::{Incarnation, Lsn};
 use crate::disk::LockHeld;
 use crate::format::frame::{Header, Kind};
@@ -390,12 +389,7 @@ impl<'a> Walk<'a> {
             (Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept, _) => {}
         }
         let last = self.chain.last().expect("the frame is in one of them");
-        if planted!("half-a-record-is-a-record")
-            && let Some(half) = self.partial.take()
-        {
-            self.show(position, &half)?;
-        }
-        if highest > last.midpoint() && !planted!("miss-no-newest-segment") {
+        if highest > last.midpoint() {
             let next = last.header.limit();
             let path = self.place.path(&file_name(next));
             return Err(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment));

@@ -2,7 +2,6 @@
 
 use super::decide::{Unfinished, Verdicts, cause_of};
 use crate::base::error::{Error, Result};
-use crate::base::plant::planted;
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, write_all_at};
 use crate::format::history::{self, End};
@@ -20,7 +19,7 @@ const PIECE: usize = 1 << 20;
 /// durable, and nothing later has made it so.
 pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts) -> Result<()> {
     if let Some(unfinished) = verdicts.unfinished.take() {
-        for info in verdicts.catalogue.iter().filter(|_| !planted!("recovery-writes-nothing-again")) {
+        for info in &verdicts.catalogue {
             verdicts.report.rewritten_bytes += rewrite(place, info, &unfinished)?;
         }
         let life = verdicts.history.lives.last_mut().expect("the open incarnation is listed");
@@ -29,9 +28,7 @@ pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts) -> Result<()> {
     } else if !verdicts.history.lives.is_empty() && verdicts.clean_up.is_empty() {
         return if remove_leftovers(place, &verdicts.temporary) { place.sync_dir() } else { Ok(()) };
     }
-    if !planted!("recovery-keeps-its-verdict-to-itself") {
-        place.save(&verdicts.history)?;
-    }
+    place.save(&verdicts.history)?;
     remove_leftovers(place, &verdicts.temporary);
     verdicts.clean_up.run(place)
 }
@@ -99,8 +96,6 @@ fn rewrite(place: &LogDir, info: &SegmentInfo, unfinished: &Unfinished) -> Resul
             piece.clear();
         }
     }
-    if !planted!("recovery-does-not-fsync") {
-        file.sync_data().map_err(|error| Error::io("fsync", &info.path, error))?;
-    }
+    file.sync_data().map_err(|error| Error::io("fsync", &info.path, error))?;
     Ok(written - from)
 }

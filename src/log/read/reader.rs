@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crc32fast::Hasher;
 
-use crate::base::plant::planted;
 use crate::disk::{Access, DiskFile, Mapping, read_exact_at};
 use crate::format::WORD;
 use crate::format::fill::Fill;
@@ -182,10 +181,8 @@ impl FrameReader {
 
     /// What stands at `position`, a possible place of a frame.
     pub(crate) fn examine(&mut self, position: u64) -> Examined {
-        let unreadable =
-            if planted!("read-error-is-end-of-log") { FrameState::Unwritten } else { FrameState::Unreadable };
         self.try_examine(position).unwrap_or_else(|error| Examined {
-            state: unreadable,
+            state: FrameState::Unreadable,
             header: None,
             error: Some(error),
         })
@@ -212,7 +209,7 @@ impl FrameReader {
         let start = position + FRAME_HEADER;
         let range = self.load(start..header.lsn)?;
         let padded = &self.window[range];
-        let state = if planted!("skip-payload-checksum") || frame::payload_is_valid(&header, padded) {
+        let state = if frame::payload_is_valid(&header, padded) {
             FrameState::Valid
         } else if self.fill.count(padded, start) > 0 {
             FrameState::PayloadTorn

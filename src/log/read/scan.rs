@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::reader::{FrameReader, SegmentInfo};
 use super::record_end::{Position, RecordEnd, retired};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::base::types::{Lsn, Token};
 use crate::format::frame::{Header, Kind};
 use crate::format::verdict::FrameState;
@@ -186,7 +185,7 @@ impl Cursor {
     /// Why a segment that was in the catalogue a moment ago cannot be opened.
     fn not_open(&self, info: &SegmentInfo, error: std::io::Error) -> Error {
         let oldest = self.log.incarnations().oldest();
-        if oldest.get() >= info.end && !planted!("race-retired-is-damage") {
+        if oldest.get() >= info.end {
             return retired(oldest, Lsn::new(self.position));
         }
         Error::unreadable(&info.path, Lsn::new(info.base()), error)

@@ -1,7 +1,6 @@
 //! What became of a commit: the answer to a token, for ever.
 
 use crate::base::error::Result;
-use crate::base::plant::planted;
 use crate::base::types::{Lsn, Outcome, Token};
 use crate::format::WORD;
 use crate::format::history::History;
@@ -61,7 +60,6 @@ fn outcome_in_history(history: &History, token: &Token) -> Outcome {
     match history.lives.get(index) {
         Some(life) if life.incarnation == token.incarnation => match life.end {
             _ if !may_end_there(token.lsn.get(), life.begin.get()) => Outcome::Invalid,
-            Some(end) if planted!("lost-called-durable") && token.lsn <= end.prepared => Outcome::Durable,
             Some(end) if token.lsn <= end.lsn => Outcome::Durable,
             Some(end) if token.lsn <= end.prepared => Outcome::Lost,
             _ => Outcome::Invalid,

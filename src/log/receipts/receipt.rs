@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::base::types::{Lsn, Token};
 use crate::log::inner::LogInner;
 use crate::log::read::record_end::RecordEnd;
@@ -69,9 +68,6 @@ impl Receipt {
 
     /// Whether the commit is durable by now.
     pub fn is_durable(&self) -> bool {
-        if planted!("receipt-at-write") {
-            return self.log.positions().written() >= self.lsn.get();
-        }
         self.log.positions().durable() >= self.lsn.get()
     }
 

@@ -12,7 +12,6 @@ use super::segment::Segment;
 use super::stall::{Stall, WaitLimit};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
-use crate::base::plant::planted;
 use crate::base::types::{CommitMode, Lsn};
 use crate::log::failure::{Alarm, Failure, Poisoned, Refused};
 use crate::log::incarnations::Incarnations;
@@ -159,7 +158,7 @@ impl Appender {
     }
 
     fn admits(&self, core: &mut Core, bytes: u64, now: Moment) -> bool {
-        planted!("no-loss-budget") || core.ledger.admits(bytes, now) || {
+        core.ledger.admits(bytes, now) || {
             core.ledger.release(self.positions.durable());
             core.ledger.admits(bytes, now)
         }
@@ -240,9 +239,7 @@ impl Appender {
     fn make_due(&self, core: &mut Core, moment: Moment) {
         if core.due.is_none_or(|due| moment < due) {
             core.due = Some(moment);
-            if !planted!("race-flusher-not-woken") {
-                self.due.notify_one();
-            }
+            self.due.notify_one();
         }
     }
 
@@ -257,9 +254,7 @@ impl Appender {
                 // Commits that come from here on set their own time.
                 core.due = None;
                 let appended = self.positions.appended();
-                if !planted!("race-asked-for-ever") {
-                    self.asked.store(appended, Ordering::Release);
-                }
+                self.asked.store(appended, Ordering::Release);
                 if self.positions.durable() < appended {
                     return Some(appended);
                 }
@@ -289,16 +284,12 @@ impl Appender {
         // Under the lock under which a failure is noted: what the poison report calls in doubt stays in doubt, also if
         // this flush was in flight when something else failed.
         let mut core = self.core.lock();
-        if !planted!("race-durable-after-poison") {
-            self.failure.check()?;
-        }
+        self.failure.check()?;
         self.positions.advance_durable(target).map_err(|step| self.stop_with(&mut core, step.into()))?;
         core.ledger.release(target);
         self.arm_mark(&mut core);
         // Also if this call released nothing: another look at the ledger may have done so before.
-        if !planted!("race-room-not-told") {
-            self.room.notify_all();
-        }
+        self.room.notify_all();
         Ok(())
     }
 
@@ -409,9 +400,6 @@ impl Appender {
 
     /// Called under the append lock, so that every commit with a place is in the range that is in doubt.
     fn stop_with(&self, core: &mut Core, cause: Error) -> Alarm {
-        if planted!("forget-the-failure") {
-            return Failure::forgotten();
-        }
         core.stopped = true;
         self.failure.note(Poisoned {
             cause,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::segment::Segment;
-use crate::base::plant::planted;
 use crate::format::frame::{self, FRAME_HEADER, FRAME_HEADER_LEN, Header, Kind, MIN_ROOM};
 use crate::format::pad8;
 use crate::format::segment::SEGMENT_HEADER;
@@ -116,7 +115,7 @@ impl Tail {
             if pad8(rest) <= room {
                 let end = start + FRAME_HEADER + pad8(rest);
                 let followed = index + 1 < self.segments.len();
-                let may_be_last = end <= segment.midpoint() || planted!("no-segment-ahead");
+                let may_be_last = end <= segment.midpoint();
                 return if may_be_last || followed { Ok(end) } else { Err(NeedsSegment) };
             }
             rest -= room;

@@ -17,7 +17,6 @@ use super::segment::Segment;
 use super::stall::WaitLimit;
 use super::waiters::{Callback, Signal, Slot, Waited, Waiter, WaiterId, Waiters};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::plant::planted;
 use crate::base::types::{CommitMode, Lsn};
 use crate::disk::{write_all_at, write_and_sync};
 use crate::format::frame;
@@ -75,9 +74,7 @@ impl Flusher {
     /// Returns once everything up to `lsn` is durable; flushes it if no other thread does.
     pub(crate) fn flush_to(&self, lsn: u64) -> Result<()> {
         loop {
-            if self.appender.positions.durable() >= lsn
-                || (planted!("ack-what-another-wrote") && self.appender.positions.written() >= lsn)
-            {
+            if self.appender.positions.durable() >= lsn {
                 return Ok(());
             }
             let mut state = self.sync.lock();
@@ -150,9 +147,7 @@ impl Flusher {
     /// Waits for what `mode` promises about the record at `lsn`, which has its place.
     pub(crate) fn wait_for_mode(&self, lsn: Lsn, mode: CommitMode, limit: WaitLimit) -> Result<()> {
         match mode {
-            CommitMode::Sync if planted!("ack-before-fsync") => self.write_to(lsn.get()),
             CommitMode::Sync => self.wait_durable(lsn, limit),
-            CommitMode::Written if planted!("ack-before-write") => Ok(()),
             CommitMode::Written => {
                 self.write_to(lsn.get())?;
                 // The device may have stalled the write call itself for longer than the window may last.
@@ -265,9 +260,6 @@ impl Flusher {
             self.write_out(&mut writer)?;
             self.take_dirty(&mut writer)
         };
-        if planted!("race-durable-before-sync") {
-            let _ = self.appender.positions.advance_durable(target);
-        }
         self.sync(&dirty)?;
         self.note_durable(target, &dirty)
     }
@@ -292,29 +284,18 @@ impl Flusher {
         seal_all(&mut bytes, &newest.segment, self.claimed_durable());
         note_dirty(&mut writer.dirty, &newest.segment);
         let mut right = Some(writer);
-        let mut kept = None;
         let mut written = Ok((0, Vec::new()));
         let synced = write_and_sync(&**newest.segment.file(), bytes, newest.offset(), &mut |bytes| {
             let Some(mut writer) = right.take() else { return };
             writer.spare.bytes = bytes;
             written = self.note_written(&mut writer, length, end).map(|()| self.take_dirty(&mut writer));
-            if planted!("uring-acks-written") {
-                let _ = self.appender.positions.advance_durable(end);
-            }
-            if planted!("race-uring-keeps-the-right-to-write") {
-                kept = Some(writer);
-            } else {
-                drop(writer);
-            }
+            drop(writer);
             meanwhile();
         });
-        drop(kept);
         // A failed write stops the log before the right to write is given up, so that no thread writes behind the hole.
         let what = if right.is_some() { "write to" } else { "fsync" };
         synced.map_err(|error| self.appender.stop(Error::io(what, newest.segment.path(), error)))?;
         let (target, dirty) = written?;
-        let target =
-            if planted!("race-uring-takes-its-target-late") { self.appender.positions.written() } else { target };
         self.sync(dirty.split_last().map_or(&[], |(_, others)| others))?;
         self.note_durable(target, &dirty)
     }
@@ -327,10 +308,6 @@ impl Flusher {
     fn sync(&self, dirty: &[Arc<Segment>]) -> std::result::Result<(), Alarm> {
         for segment in dirty {
             self.appender.failure.check()?;
-            let is_newest = dirty.last().is_some_and(|newest| Arc::ptr_eq(newest, segment));
-            if planted!("skip-file-fsync") || (planted!("fsync-newest-segment-only") && !is_newest) {
-                continue;
-            }
             let synced = segment.file().sync_data();
             synced.map_err(|error| self.appender.stop(Error::io("fsync", segment.path(), error)))?;
         }
@@ -339,8 +316,6 @@ impl Flusher {
 
     /// The segments in `dirty` are synced.
     fn note_durable(&self, target: u64, dirty: &[Arc<Segment>]) -> std::result::Result<(), Alarm> {
-        let target =
-            if planted!("durable-up-to-what-is-written-by-now") { self.appender.positions.written() } else { target };
         self.appender.stats.flushed(dirty.len() as u64);
         self.appender.note_durable(target)
     }
@@ -386,7 +361,6 @@ impl Flusher {
             return Err(self.appender.stop(cause));
         }
         let Some(end) = self.appender.take_buffer(&mut writer.spare) else { return Ok(None) };
-        let end = if planted!("race-written-past-the-buffer") { self.appender.positions.appended() } else { end };
         writer.unfinished = true;
         self.appender.failure.check()?;
         Ok(Some(end))
@@ -394,12 +368,7 @@ impl Flusher {
 
     /// The durable LSN that frames written now carry.
     fn claimed_durable(&self) -> u64 {
-        let durable = self.appender.positions.durable().max(self.appender.incarnations.begin());
-        if planted!("frames-claim-written-as-durable") {
-            self.appender.positions.written().max(durable)
-        } else {
-            durable
-        }
+        self.appender.positions.durable().max(self.appender.incarnations.begin())
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crc32fast::Hasher;
 
 use crate::base::error::{Error, Result};
-use crate::base::plant::planted;
 use crate::disk::{DiskFile, write_all_at};
 use crate::format::fill::Fill;
 use crate::format::identity::Identity;
@@ -88,9 +87,7 @@ impl Segment {
         let temporary = place.path(&(file_name(identity.base) + TEMPORARY_SUFFIX));
         let filled = place.create(&temporary).and_then(|file| {
             write_content(&*file, &header)?;
-            if !planted!("rename-segment-before-fsync") {
-                file.sync_all()?;
-            }
+            file.sync_all()?;
             Ok(file)
         });
         let file = filled.map_err(|error| {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::Flusher;
 use crate::base::error::Error;
-use crate::base::plant::planted;
 use crate::log::write::waiters::{Callback, Signal, Waiter};
 use crate::rt::clock::{self, Moment};
 use crate::rt::guard::contain;
@@ -35,7 +34,7 @@ impl Flusher {
         let (begun, before) = (clock::now(), came());
         let deadline = begun.after(wait.limit);
         let mut now = before;
-        while now < wait.crowd && (planted!("race-gathers-for-ever") || clock::now() < deadline) {
+        while now < wait.crowd && clock::now() < deadline {
             sync::yield_now();
             now = came();
         }
@@ -53,7 +52,6 @@ impl Flusher {
         let (slots, wakers, next) = {
             let mut state = self.sync.lock();
             let over = state.closed || self.appender.failure.poisoned().is_some();
-            let over = over && !planted!("forget-waiters-on-error");
             let served = state.waiters.take_up_to(if over { u64::MAX } else { self.appender.positions.durable() });
             let mut next = None;
             if let HandOn::Right { flush } = hand_on {
@@ -62,9 +60,6 @@ impl Flusher {
                 state.gathering.flushed(flush, released, waiting);
                 next = state.waiters.take_thread();
                 state.taken = next.is_some();
-                if planted!("race-lead-not-handed-on") {
-                    next = None;
-                }
             }
             // Callbacks are queued under the lock: two flushes in a row must not swap their order.
             let (mut slots, mut wakers) = (Vec::with_capacity(served.len()), Vec::new());
