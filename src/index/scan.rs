@@ -1,4 +1,4 @@
-//! Scans: the keys of a keyspace in order, from the map and from what held snapshots keep.
+//! Scans: the keys of a keyspace in order, merged from the map and from the entries that held snapshots retain.
 
 use std::cmp::Ordering;
 use std::iter::Peekable;
@@ -11,24 +11,23 @@ use super::map::KeyRange;
 use super::value::Value;
 use super::version::{Direction, Version};
 
-/// One piece of a scan.
 pub(super) struct Piece<'a> {
     pub(super) range: KeyRange<'a>,
     pub(super) at: Lsn,
     pub(super) direction: Direction,
-    /// The most entries to take.
+    /// The scan stops after this number of entries.
     pub(super) limit: usize,
 }
 
-/// The map, and the entries of each snapshot that the reader looks at, all in the order of the scan.
+/// The map, and the entries of each snapshot that the reader searches, all in the direction of the scan.
 pub(super) struct Sources<M: Iterator, K: Iterator> {
     map: Peekable<M>,
     kept: Vec<Peekable<K>>,
-    /// Whether, by this comparison of one key with another, the one comes first.
+    /// Whether the first key comes before the second in the direction of the scan, given how the two compare.
     comes_first: fn(Ordering) -> bool,
 }
 
-/// A key, its newest version if the map has one, and what is kept of it for the reader.
+/// A key, its newest version if the map has one, and the value retained for the reader, if any.
 type Found<'a> = (&'a [u8], Option<Version<'a>>, Option<&'a Value>);
 
 impl<'a, M, K> Sources<M, K>
@@ -40,7 +39,7 @@ where
         Sources { map: map.peekable(), kept: kept.map(Iterator::peekable).collect(), comes_first }
     }
 
-    /// The next key, for a reader at `at`, who may find that nothing of it is to be read.
+    /// The next key. A reader at `at` may find no value for it.
     #[inline]
     pub(super) fn next(&mut self, at: Lsn) -> Option<Found<'a>> {
         if self.kept.is_empty() {
