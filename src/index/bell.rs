@@ -15,12 +15,12 @@ pub(crate) struct Bell {
     for_commits: AtomicBool,
     /// Whether the end of a snapshot rings: only while garbage is retained for a snapshot.
     for_snapshots: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<BellState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BellState {
     has_rung: bool,
     is_stopped: bool,
 }

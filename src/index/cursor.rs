@@ -67,11 +67,11 @@ struct Fetched {
     /// Where the key begins in `bytes`.
     at: usize,
     key_end: usize,
-    value: Kept,
+    value: FetchedValue,
 }
 
 #[derive(Clone, Debug)]
-enum Kept {
+enum FetchedValue {
     /// In `bytes`, from the end of the key to this position.
     InPlace(usize),
     Shared(Value),
@@ -100,7 +100,7 @@ impl End {
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();
         self.bytes.extend_from_slice(small);
-        let value = shared.map_or(Kept::InPlace(self.bytes.len()), Kept::Shared);
+        let value = shared.map_or(FetchedValue::InPlace(self.bytes.len()), FetchedValue::Shared);
         self.entries.push(Fetched { at, key_end, value });
         self.end = self.entries.len();
     }
@@ -108,8 +108,8 @@ impl End {
     fn entry(&self, index: usize) -> Entry<'_> {
         let Fetched { at, key_end, value } = &self.entries[index];
         let value = match value {
-            Kept::InPlace(end) => Content::InPlace(&self.bytes[*key_end..*end]),
-            Kept::Shared(value) => Content::Shared(value),
+            FetchedValue::InPlace(end) => Content::InPlace(&self.bytes[*key_end..*end]),
+            FetchedValue::Shared(value) => Content::Shared(value),
         };
         Entry { key: &self.bytes[*at..*key_end], value }
     }

@@ -20,15 +20,15 @@ pub(super) struct Garbage {
     /// keyspace further back may be ready earlier; it waits, because the LSNs before its own settle in a moment.
     waiting: VecDeque<(Lsn, Weak<Tree>)>,
     /// For each held snapshot, the keyspaces that retain entries for it. Weak: garbage does not keep a keyspace alive.
-    filed: BTreeMap<Lsn, Vec<Weak<Tree>>>,
+    retaining: BTreeMap<Lsn, Vec<Weak<Tree>>>,
     /// Dropped keyspaces that a reader may still see, oldest drop first.
     dropped: VecDeque<Arc<Tree>>,
     /// Dropped keyspaces that no reader can see, and that still have leaves to free.
-    shed: VecDeque<Arc<Tree>>,
+    freeing: VecDeque<Arc<Tree>>,
     /// Keyspaces in which most of the memory for leaves is unused.
     sparse: VecDeque<Weak<Tree>>,
     /// Snapshots for which the keyspace just pruned has begun to retain entries.
-    newly_filed: Vec<Lsn>,
+    newly_retaining: Vec<Lsn>,
 }
 
 /// The garbage that is left when nothing more is due.
@@ -57,7 +57,7 @@ impl Garbage {
     pub(super) fn next_unseen(&mut self, horizon: &Horizon) -> Option<Arc<Tree>> {
         self.dropped.front().filter(|tree| tree.dropped().is_some_and(|lsn| horizon.is_past(lsn)))?;
         let tree = self.dropped.pop_front()?;
-        self.shed.push_back(Arc::clone(&tree));
+        self.freeing.push_back(Arc::clone(&tree));
         Some(tree)
     }
 
@@ -67,36 +67,36 @@ impl Garbage {
         let mut used = 0;
         while used < budget
             && self.waiting.front().is_some_and(|(lsn, _)| horizon.is_settled(*lsn))
-            && let Some((_, place)) = self.waiting.pop_front()
+            && let Some((_, weak)) = self.waiting.pop_front()
         {
-            let Some(tree) = place.upgrade() else { continue };
-            let settled = tree.settle(budget - used, horizon, &mut self.newly_filed);
-            used += settled.used;
-            self.file(&place);
-            if settled.is_sparse {
-                self.sparse.push_back(Weak::clone(&place));
+            let Some(tree) = weak.upgrade() else { continue };
+            let pruned = tree.prune(budget - used, horizon, &mut self.newly_retaining);
+            used += pruned.used;
+            self.note_retaining(&weak);
+            if pruned.is_sparse {
+                self.sparse.push_back(Weak::clone(&weak));
             }
-            if let Some(next) = settled.next {
-                self.waiting.push_back((next, place));
+            if let Some(next) = pruned.next {
+                self.waiting.push_back((next, weak));
             }
         }
         while used < budget
-            && let Some((held, place)) = self.next_released(horizon)
+            && let Some((held, weak)) = self.next_released(horizon)
         {
-            let Some(tree) = place.upgrade() else { continue };
-            let (looked_at, is_left) = tree.release(held, budget - used, horizon, &mut self.newly_filed);
+            let Some(tree) = weak.upgrade() else { continue };
+            let (looked_at, is_left) = tree.release(held, budget - used, horizon, &mut self.newly_retaining);
             used += looked_at;
-            self.file(&place);
+            self.note_retaining(&weak);
             if is_left {
-                self.filed.entry(held).or_default().push(place);
+                self.retaining.entry(held).or_default().push(weak);
             }
         }
         while used < budget
-            && let Some(tree) = self.shed.front()
+            && let Some(tree) = self.freeing.front()
         {
             // A leaf counts as one version. Freeing all leaves at once would delay a commit.
-            if !tree.shed() {
-                self.shed.pop_front();
+            if !tree.free_leaf() {
+                self.freeing.pop_front();
             }
             used += 1;
         }
@@ -108,10 +108,10 @@ impl Garbage {
     pub(super) fn tidy(&mut self, budget: usize) -> usize {
         let mut used = 0;
         while used < budget
-            && let Some(place) = self.sparse.front()
+            && let Some(weak) = self.sparse.front()
         {
             let most = budget - used;
-            let moved = place.upgrade().map_or(0, |tree| tree.tidy(most));
+            let moved = weak.upgrade().map_or(0, |tree| tree.tidy(most));
             used += moved;
             if moved < most {
                 self.sparse.pop_front();
@@ -125,7 +125,7 @@ impl Garbage {
         let is_unsettled = |tree: &Arc<Tree>| tree.dropped().is_some_and(|lsn| !horizon.is_reached(lsn));
         if self.waiting.iter().any(|(lsn, _)| !horizon.is_reached(*lsn)) || self.dropped.iter().any(is_unsettled) {
             Left::Unsettled
-        } else if self.filed.is_empty() && self.dropped.is_empty() && self.waiting.is_empty() {
+        } else if self.retaining.is_empty() && self.dropped.is_empty() && self.waiting.is_empty() {
             Left::Nothing
         } else {
             Left::ForSnapshots
@@ -133,19 +133,19 @@ impl Garbage {
     }
 
     /// Notes `tree` under each snapshot for which it has begun to retain entries.
-    fn file(&mut self, tree: &Weak<Tree>) {
-        for held in self.newly_filed.drain(..) {
-            self.filed.entry(held).or_default().push(Weak::clone(tree));
+    fn note_retaining(&mut self, tree: &Weak<Tree>) {
+        for held in self.newly_retaining.drain(..) {
+            self.retaining.entry(held).or_default().push(Weak::clone(tree));
         }
     }
 
     /// Takes a keyspace that retains entries for a snapshot that has ended.
     fn next_released(&mut self, horizon: &Horizon) -> Option<(Lsn, Weak<Tree>)> {
-        let held = self.filed.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
-        let trees = self.filed.get_mut(&held)?;
+        let held = self.retaining.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
+        let trees = self.retaining.get_mut(&held)?;
         let tree = trees.pop()?;
         if trees.is_empty() {
-            self.filed.remove(&held);
+            self.retaining.remove(&held);
         }
         Some((held, tree))
     }

@@ -146,7 +146,7 @@ impl Loader {
             return Ok(Err(ApplyError::LsnNotRising { lsn, applied: self.lsn }));
         }
         if !batch.only_writes() {
-            self.settle()?;
+            self.sort_and_merge()?;
             return Ok(self.apply(lsn, batch));
         }
         for op in batch {
@@ -209,7 +209,7 @@ impl Loader {
     }
 
     /// Sorts and merges everything gathered so far.
-    fn settle(&mut self) -> Result<(), Panicked> {
+    fn sort_and_merge(&mut self) -> Result<(), Panicked> {
         if let Some(worker) = self.worker.take() {
             worker.finish(&mut self.sorted)?;
         }
@@ -241,7 +241,7 @@ impl Loader {
 
     /// Merges what is left and returns the index.
     pub(crate) fn finish(mut self) -> Result<Index, Panicked> {
-        self.settle()?;
+        self.sort_and_merge()?;
         Ok(self.index)
     }
 }

@@ -1,7 +1,7 @@
 //! The index: every key of every keyspace with its versions, in memory and in order. It knows keys, never files.
 //!
 //! Each write carries the LSN of its transaction, and becomes readable when that LSN is published: applying and
-//! publishing are two steps. A reader holds an LSN ([`Hold`]) and sees the newest version at or below it, for as long
+//! publishing are two steps. A reader holds an LSN ([`SnapshotGuard`]) and sees the newest version at or below it, for as long
 //! as it holds it. A version is pruned once no reader can read it (`garbage`). Until then it is retained
 //! - for each held snapshot that sees it;
 //! - for every LSN from `prune_to` on, so that a snapshot at the durable LSN can still be taken, and in any case from
@@ -16,11 +16,11 @@ mod cursor;
 #[cfg(test)]
 pub(crate) mod fault;
 mod garbage;
-mod kept;
 mod key;
 mod keyspace;
 mod load;
 mod map;
+mod retained;
 mod scan;
 mod snapshot;
 mod tree;
@@ -53,7 +53,7 @@ pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
 use map::AT_ONCE;
 pub(crate) use map::{KeyRange, is_empty};
-pub(crate) use snapshot::Hold;
+pub(crate) use snapshot::SnapshotGuard;
 pub(crate) use tree::Tree;
 pub use value::Value;
 pub(crate) use version::Direction;
@@ -287,14 +287,14 @@ impl Index {
     }
 
     /// Holds a snapshot at the visible LSN.
-    pub(crate) fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> SnapshotGuard {
         self.snapshots.hold_at(|visible| visible)
     }
 
     /// Holds a snapshot at the LSN that `choose` picks, given the visible one. For a durable snapshot `choose` reads
     /// the durable LSN. An LSN above the visible one, or below what was pruned, is moved into that range. `choose` runs
     /// under the registry's lock: it must not wait, and must not call this index.
-    pub(crate) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> Hold {
+    pub(crate) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> SnapshotGuard {
         self.snapshots.hold_at(choose)
     }
 

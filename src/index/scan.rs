@@ -5,9 +5,9 @@ use std::iter::Peekable;
 
 use crate::base::types::Lsn;
 
-use super::kept::Entry;
 use super::key::Key;
 use super::map::KeyRange;
+use super::retained::Entry;
 use super::value::Value;
 use super::version::{Direction, Version};
 
@@ -22,7 +22,7 @@ pub(super) struct Piece<'a> {
 /// The map, and the entries of each snapshot that the reader searches, all in the direction of the scan.
 pub(super) struct Sources<M: Iterator, K: Iterator> {
     map: Peekable<M>,
-    kept: Vec<Peekable<K>>,
+    retained: Vec<Peekable<K>>,
     /// Whether the first key comes before the second in the direction of the scan, given how the two compare.
     comes_first: fn(Ordering) -> bool,
 }
@@ -35,23 +35,23 @@ where
     M: Iterator<Item = (&'a [u8], Version<'a>)>,
     K: Iterator<Item = (&'a Key, &'a Entry)>,
 {
-    pub(super) fn new(map: M, kept: impl Iterator<Item = K>, comes_first: fn(Ordering) -> bool) -> Self {
-        Sources { map: map.peekable(), kept: kept.map(Iterator::peekable).collect(), comes_first }
+    pub(super) fn new(map: M, retained: impl Iterator<Item = K>, comes_first: fn(Ordering) -> bool) -> Self {
+        Sources { map: map.peekable(), retained: retained.map(Iterator::peekable).collect(), comes_first }
     }
 
     /// The next key. A reader at `at` may find no value for it.
     #[inline]
     pub(super) fn next(&mut self, at: Lsn) -> Option<Found<'a>> {
-        if self.kept.is_empty() {
+        if self.retained.is_empty() {
             return self.map.next().map(|(key, version)| (key, Some(version), None));
         }
         let of_map = self.map.peek().map(|(key, _)| *key);
-        let of_kept = self.kept.iter_mut().filter_map(|entries| entries.peek().map(|(key, _)| key.as_slice()));
+        let of_retained = self.retained.iter_mut().filter_map(|entries| entries.peek().map(|(key, _)| key.as_slice()));
         let first = |a: &'a [u8], b: &'a [u8]| if (self.comes_first)(b.cmp(a)) { b } else { a };
-        let key = of_map.into_iter().chain(of_kept).reduce(first)?;
+        let key = of_map.into_iter().chain(of_retained).reduce(first)?;
         let version = self.map.next_if(|(other, _)| *other == key).map(|(_, version)| version);
         let mut value = None;
-        for entries in &mut self.kept {
+        for entries in &mut self.retained {
             if let Some((_, entry)) = entries.next_if(|(other, _)| other.as_slice() == key) {
                 value = value.or_else(|| entry.read(at));
             }

@@ -55,13 +55,13 @@ impl Snapshots {
     ///
     /// The visible LSN is read under the registry's lock. So a pruning either sees the snapshot, or ran before it and
     /// spared everything that can be read at the visible LSN of that time or later.
-    pub(super) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> Hold {
+    pub(super) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> SnapshotGuard {
         let mut held = self.0.held.lock();
         let visible = self.visible();
         let lsn = choose(visible).max(held.pruned_to).min(visible);
         *held.counts.entry(lsn).or_default() += 1;
         drop(held);
-        Hold { lsn, snapshots: self.clone() }
+        SnapshotGuard { lsn, snapshots: self.clone() }
     }
 
     /// Sets `horizon` to what may be pruned now, if readers may still ask for any LSN from `prune_to` on.
@@ -93,26 +93,26 @@ impl Snapshots {
 
 /// Holds a snapshot: everything visible at its LSN stays readable until the guard is dropped.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct SnapshotGuard {
     lsn: Lsn,
     snapshots: Snapshots,
 }
 
-impl Hold {
+impl SnapshotGuard {
     /// The LSN held.
     pub(crate) fn lsn(&self) -> Lsn {
         self.lsn
     }
 }
 
-impl Clone for Hold {
+impl Clone for SnapshotGuard {
     fn clone(&self) -> Self {
         self.snapshots.hold_again(self.lsn);
-        Hold { lsn: self.lsn, snapshots: self.snapshots.clone() }
+        SnapshotGuard { lsn: self.lsn, snapshots: self.snapshots.clone() }
     }
 }
 
-impl Drop for Hold {
+impl Drop for SnapshotGuard {
     fn drop(&mut self) {
         self.snapshots.release(self.lsn);
     }

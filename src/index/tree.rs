@@ -9,9 +9,9 @@ use crate::rt::sync::ShortRwLock as RwLock;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 
-use super::kept::{Entry, Kept};
 use super::key::Key;
 use super::map::{KeyRange, Map, SharedLeaf, Slot};
+use super::retained::{Entry, Retained};
 use super::scan::{Piece, Sources};
 use super::snapshot::Horizon;
 use super::undo::Undo;
@@ -26,18 +26,18 @@ pub(crate) struct Tree {
     /// [`ALIVE`], or the LSN that dropped it.
     dropped: AtomicU64,
     /// Held for one key, or for one bounded piece of a scan; never while a caller's code runs.
-    state: RwLock<State>,
+    state: RwLock<TreeState>,
 }
 
 const ALIVE: u64 = u64::MAX;
 
 /// The newest version of each key is in `map`. A superseded version is in `undo` while any LSN that reads it may still
-/// be asked for, and then in `kept` while a held snapshot needs it.
+/// be asked for, and then in `retained` while a held snapshot needs it.
 #[derive(Default)]
-struct State {
+struct TreeState {
     map: Map,
     undo: Undo,
-    kept: Kept,
+    retained: Retained,
     /// The newest LSN that wrote to this keyspace.
     newest: Lsn,
     /// Keys in the map, those with a tombstone included.
@@ -50,7 +50,7 @@ struct State {
     is_sparse: bool,
 }
 
-impl State {
+impl TreeState {
     /// Passes to `with` what a reader at `at` finds for `key`, whose newest version is `version`.
     fn read<R>(&self, key: &[u8], version: &Version<'_>, at: Lsn, with: impl FnOnce(Content<'_>) -> R) -> R {
         if version.lsn <= at {
@@ -58,7 +58,7 @@ impl State {
         }
         let older = match self.undo.find(version.older, at) {
             Some(superseded) => self.undo.value(superseded),
-            None => self.kept.get(key, at).cloned(),
+            None => self.retained.get(key, at).cloned(),
         };
         with(older.as_ref().map_or(Content::Deleted, Content::Shared))
     }
@@ -77,14 +77,14 @@ impl State {
         let mut taken = 0;
         let mut last = None;
         for _ in 0..Tree::MAX_PIECE {
-            let (key, version, kept) = sources.next(piece.at)?;
+            let (key, version, retained) = sources.next(piece.at)?;
             let mut take = |content: Content<'_>| {
                 out(key, content);
                 !content.is_deleted()
             };
             let is_there = match version {
                 Some(version) => self.read(key, &version, piece.at, take),
-                None => take(kept.map_or(Content::Deleted, Content::Shared)),
+                None => take(retained.map_or(Content::Deleted, Content::Shared)),
             };
             taken += usize::from(is_there);
             if taken == piece.limit {
@@ -97,23 +97,23 @@ impl State {
 
     /// Prunes the superseded version `entry` of `key`, which is settled, or retains it for the held snapshot that needs
     /// it. If a tombstone superseded it and is still the newest version, the key leaves the map.
-    fn prune(&mut self, key: Key, mut entry: Entry, horizon: &Horizon, filed: &mut Vec<Lsn>) {
+    fn prune_version(&mut self, key: Key, mut entry: Entry, horizon: &Horizon, newly_retaining: &mut Vec<Lsn>) {
         if entry.by_tombstone
             && self.map.get(&key).is_some_and(|newest| newest.lsn == entry.until && newest.content.is_deleted())
         {
             self.keys -= usize::from(self.map.remove(&key));
         }
         if let Some(held) = entry.needed_by(horizon, || self.map.get(&key).is_some())
-            && self.kept.keep(held, key, entry)
+            && self.retained.add(held, key, entry)
         {
-            filed.push(held);
+            newly_retaining.push(held);
         }
     }
 }
 
 /// The result of pruning one keyspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Settled {
+pub(super) struct Pruned {
     /// The number of versions looked at.
     pub(super) used: usize,
     /// The LSN that must settle before there is more to prune.
@@ -171,7 +171,7 @@ impl Tree {
         let state = self.state.read();
         Ok(match state.map.get(key) {
             Some(version) => state.read(key, &version, at, |content| content.value()),
-            None => state.kept.get(key, at).cloned(),
+            None => state.retained.get(key, at).cloned(),
         })
     }
 
@@ -184,7 +184,7 @@ impl Tree {
         let state = self.state.read();
         let is_changed = || match state.map.get(key) {
             Some(version) => version.lsn > lsn,
-            None => state.kept.changed_since(key, lsn),
+            None => state.retained.changed_since(key, lsn),
         };
         Ok(state.newest > lsn && is_changed())
     }
@@ -195,7 +195,8 @@ impl Tree {
         super::fault::strike()?;
         let state = self.state.read();
         let is_changed = || {
-            state.kept.range_changed_since(range, lsn) || state.map.range(range).any(|(_, version)| version.lsn > lsn)
+            state.retained.range_changed_since(range, lsn)
+                || state.map.range(range).any(|(_, version)| version.lsn > lsn)
         };
         Ok(state.newest > lsn && is_changed())
     }
@@ -208,7 +209,7 @@ impl Tree {
     /// How many versions are in memory, tombstones included.
     pub(crate) fn version_count(&self) -> usize {
         let state = self.state.read();
-        state.keys + state.undo.versions() + state.kept.versions()
+        state.keys + state.undo.versions() + state.retained.versions()
     }
 
     /// Prefetches the leaves and records that writes to `keys` will touch.
@@ -221,7 +222,7 @@ impl Tree {
         let shared = share(value);
         let content = content(value, shared.as_ref());
         let mut state = self.state.write();
-        let State { map, undo, keys, live, newest, waits, .. } = &mut *state;
+        let TreeState { map, undo, keys, live, newest, waits, .. } = &mut *state;
         match map.slot(key) {
             Slot::Taken(slot) => {
                 let before = slot.version();
@@ -257,7 +258,7 @@ impl Tree {
     /// Applies the last write to each of some keys, while there are no readers: no other version is needed.
     pub(super) fn load<'a>(&self, writes: impl Iterator<Item = (&'a [u8], Lsn, Option<&'a [u8]>)>) {
         let mut state = self.state.write();
-        let State { map, newest, keys, live, .. } = &mut *state;
+        let TreeState { map, newest, keys, live, .. } = &mut *state;
         for (key, lsn, value) in writes {
             *newest = lsn.max(*newest);
             let shared = share(value);
@@ -309,8 +310,8 @@ impl Tree {
     }
 
     /// Prunes up to `budget` superseded versions, or retains them for the held snapshots that need them. A snapshot for
-    /// which this keyspace retained nothing before is added to `filed`.
-    pub(super) fn settle(&self, budget: usize, horizon: &Horizon, filed: &mut Vec<Lsn>) -> Settled {
+    /// which this keyspace retained nothing before is added to `newly_retaining`.
+    pub(super) fn prune(&self, budget: usize, horizon: &Horizon, newly_retaining: &mut Vec<Lsn>) -> Pruned {
         let mut state = self.state.write();
         let state = &mut *state;
         let mut used = 0;
@@ -322,7 +323,7 @@ impl Tree {
             if is_read || by_tombstone {
                 let value = if is_read { state.undo.value(record) } else { None };
                 let key = Key::from(&*state.undo.key(record));
-                state.prune(key, Entry { from, until, by_tombstone, value }, horizon, filed);
+                state.prune_version(key, Entry { from, until, by_tombstone, value }, horizon, newly_retaining);
             }
             state.undo.pop_front();
             used += 1;
@@ -330,21 +331,27 @@ impl Tree {
         let next = state.undo.front().map(|record| record.by);
         state.waits = next.is_some();
         let is_sparse = state.map.is_sparse() && !std::mem::replace(&mut state.is_sparse, true);
-        Settled { used, next, is_sparse }
+        Pruned { used, next, is_sparse }
     }
 
     /// Looks at up to `budget` entries of the snapshot `held`, which has ended, and prunes each unless another snapshot
     /// needs it. Returns how many it looked at, and whether more are left.
-    pub(super) fn release(&self, held: Lsn, budget: usize, horizon: &Horizon, filed: &mut Vec<Lsn>) -> (usize, bool) {
+    pub(super) fn release(
+        &self,
+        held: Lsn,
+        budget: usize,
+        horizon: &Horizon,
+        newly_retaining: &mut Vec<Lsn>,
+    ) -> (usize, bool) {
         let mut state = self.state.write();
         let mut used = 0;
         while used < budget
-            && let Some((key, entry)) = state.kept.pop(held)
+            && let Some((key, entry)) = state.retained.pop(held)
         {
-            state.prune(key, entry, horizon, filed);
+            state.prune_version(key, entry, horizon, newly_retaining);
             used += 1;
         }
-        (used, state.kept.has(held))
+        (used, state.retained.has(held))
     }
 
     /// If most of the map's memory is unused, moves up to `budget` leaves, which frees memory. Returns how many it
@@ -361,12 +368,12 @@ impl Tree {
     }
 
     /// Frees one leaf of a keyspace that no reader can see. Returns whether more are left.
-    pub(super) fn shed(&self) -> bool {
+    pub(super) fn free_leaf(&self) -> bool {
         let mut state = self.state.write();
         (state.keys, state.live) = (0, 0);
-        let is_left = state.map.shed();
+        let is_left = state.map.free_leaf();
         if !is_left {
-            *state = State::default();
+            *state = TreeState::default();
         }
         is_left
     }
@@ -379,11 +386,11 @@ impl Tree {
         super::fault::strike()?;
         let state = self.state.read();
         let map = state.map.range(piece.range);
-        let kept = state.kept.ranges(piece.range, piece.at);
+        let retained = state.retained.ranges(piece.range, piece.at);
         Ok(match piece.direction {
-            Direction::Forward => state.walk(Sources::new(map, kept, Ordering::is_lt), piece, out),
+            Direction::Forward => state.walk(Sources::new(map, retained, Ordering::is_lt), piece, out),
             Direction::Backward => {
-                state.walk(Sources::new(map.rev(), kept.map(Iterator::rev), Ordering::is_gt), piece, out)
+                state.walk(Sources::new(map.rev(), retained.map(Iterator::rev), Ordering::is_gt), piece, out)
             }
         })
     }

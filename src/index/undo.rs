@@ -26,13 +26,13 @@ pub(super) struct Superseded {
     /// The number of older versions of the key, counted at least as far as jumps go.
     depth: u32,
     key_len: u16,
-    kept: Kept,
+    content: OldContent,
     /// Where the key begins, counted like [`Undo::begin`].
     at: u64,
 }
 
 #[derive(Debug)]
-enum Kept {
+enum OldContent {
     Deleted,
     /// This number of bytes behind the key.
     InPlace(u32),
@@ -46,7 +46,7 @@ impl Superseded {
     }
 
     fn len(&self) -> usize {
-        let value = if let Kept::InPlace(length) = self.kept { length as usize } else { 0 };
+        let value = if let OldContent::InPlace(length) = self.content { length as usize } else { 0 };
         usize::from(self.key_len) + value
     }
 }
@@ -89,18 +89,18 @@ impl Undo {
         let seq = Seq(self.first + self.records.len() as u64);
         let at = self.begin + self.bytes.len() as u64;
         self.bytes.extend(key);
-        let kept = match version.content {
-            Content::Deleted => Kept::Deleted,
+        let content = match version.content {
+            Content::Deleted => OldContent::Deleted,
             Content::InPlace(value) => {
                 self.bytes.extend(value);
-                Kept::InPlace(u32::try_from(value.len()).expect("a value in place is small"))
+                OldContent::InPlace(u32::try_from(value.len()).expect("a value in place is small"))
             }
-            Content::Shared(value) => Kept::Shared(value.clone()),
+            Content::Shared(value) => OldContent::Shared(value.clone()),
         };
         let (jump, depth) = self.jump_from(version.older);
         let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
         let Version { lsn, older, .. } = *version;
-        let record = Superseded { lsn, by, by_tombstone, older, jump, depth, key_len, kept, at };
+        let record = Superseded { lsn, by, by_tombstone, older, jump, depth, key_len, content, at };
         self.versions += 1;
         self.records.push_back(record);
         seq
@@ -127,7 +127,7 @@ impl Undo {
     pub(super) fn delete_again(&mut self, seq: Seq, by: Lsn) -> Option<(Lsn, Seq)> {
         let index = usize::try_from(seq.0.checked_sub(self.first)?).ok()?;
         let record = self.records.get_mut(index).filter(|record| record.by == by)?;
-        if !matches!(record.kept, Kept::Deleted) {
+        if !matches!(record.content, OldContent::Deleted) {
             record.by_tombstone = true;
             return Some((by, seq));
         }
@@ -166,12 +166,12 @@ impl Undo {
 
     /// The value of a record; `None` for a tombstone.
     pub(super) fn value(&self, record: &Superseded) -> Option<Value> {
-        match &record.kept {
-            Kept::Deleted => None,
-            Kept::InPlace(length) => {
+        match &record.content {
+            OldContent::Deleted => None,
+            OldContent::InPlace(length) => {
                 Some(Value::from(self.slice(record.at + u64::from(record.key_len), *length as usize)))
             }
-            Kept::Shared(value) => Some(value.clone()),
+            OldContent::Shared(value) => Some(value.clone()),
         }
     }
 

@@ -22,7 +22,7 @@ struct Part {
     tree: usize,
     /// The bundles that have writes of this part, in the order of the log.
     bundles: Vec<Arc<Bundle>>,
-    writes: Vec<Run>,
+    writes: Vec<WriteRun>,
     old: Vec<SharedLeaf>,
     low: Bound<Key>,
     high: Bound<Key>,
@@ -32,12 +32,12 @@ struct Part {
 
 /// Consecutive writes of one bundle.
 #[derive(Clone, Debug)]
-struct Run {
+struct WriteRun {
     bundle: usize,
     range: Range<usize>,
 }
 
-impl Run {
+impl WriteRun {
     fn of<'a>(&self, bundles: &'a [Arc<Bundle>]) -> (&'a Bundle, &'a [Write]) {
         let bundle = &bundles[self.bundle];
         (bundle, &bundle.writes()[self.range.clone()])
@@ -84,10 +84,10 @@ const SAMPLED: usize = if cfg!(test) { 4 } else { 256 };
 pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) -> Result<(), Panicked> {
     let bundles: Vec<_> = bundles.into_iter().map(Arc::new).collect();
     let mut parts = Vec::new();
-    let mut of_trees: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
+    let mut of_trees: BTreeMap<u32, Vec<WriteRun>> = BTreeMap::new();
     for (number, bundle) in bundles.iter().enumerate() {
         for (tree, range) in bundle.of_trees() {
-            of_trees.entry(tree).or_default().push(Run { bundle: number, range });
+            of_trees.entry(tree).or_default().push(WriteRun { bundle: number, range });
         }
     }
     for (place, writes) in of_trees {
@@ -121,8 +121,8 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) ->
 }
 
 /// Cuts a keyspace into parts of about the same size, in the order of their keys.
-fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[Run], old: &[SharedLeaf], parts: &mut Vec<Part>) {
-    let sampled = |run: &Run| {
+fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[WriteRun], old: &[SharedLeaf], parts: &mut Vec<Part>) {
+    let sampled = |run: &WriteRun| {
         let (bundle, writes) = run.of(bundles);
         writes
             .iter()
@@ -156,7 +156,7 @@ fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[Run], old: &[SharedLeaf],
             let end = run.range.start + writes.partition_point(|write| is_below(bundle.key(write)));
             let range = std::mem::replace(&mut run.range.start, end)..end;
             if !range.is_empty() {
-                of_part.push(Run { bundle: with_writes.len(), range });
+                of_part.push(WriteRun { bundle: with_writes.len(), range });
                 with_writes.push(Arc::clone(&bundles[run.bundle]));
             }
         }
@@ -261,7 +261,7 @@ impl Part {
 }
 
 /// The last write to each key, in key order. The low 64 bits of an entry are bundle and number.
-fn newest(bundles: &[Arc<Bundle>], writes: &[Run]) -> Vec<u128> {
+fn newest(bundles: &[Arc<Bundle>], writes: &[WriteRun]) -> Vec<u128> {
     let mut entries = Vec::with_capacity(writes.iter().map(|run| run.range.len()).sum());
     for run in writes {
         let (number, first) = (run.bundle as u128, run.range.start as u128);

@@ -169,9 +169,9 @@ impl<const N: usize> Map<N> {
     }
 
     /// Frees one leaf with its entries, and the branches above. Returns `false` if only one leaf is left.
-    pub(super) fn shed(&mut self) -> bool {
+    pub(super) fn free_leaf(&mut self) -> bool {
         self.root = Node::Leaf(Id::FIRST);
-        self.leaves.shed()
+        self.leaves.drop_last()
     }
 
     /// Whether most of the memory of its leaves is unused.

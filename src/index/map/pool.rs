@@ -228,7 +228,7 @@ impl<T: Default> Pool<T> {
 
     /// Drops the last item, and the memory of its chunk if the chunk is empty then; keeps the last chunk. Returns
     /// whether another item is left to be dropped. Nothing can be added any more.
-    pub(super) fn shed(&mut self) -> bool {
+    pub(super) fn drop_last(&mut self) -> bool {
         if self.has_several() {
             let popped = self.chunks.last_mut().and_then(|chunk| chunk.items.pop());
             self.len -= usize::from(popped.is_some());

@@ -362,10 +362,10 @@ fn a_map_that_nobody_reads_goes_leaf_by_leaf() {
     }
     let leaves = map.leaf_count();
     assert!(leaves > 1250);
-    let steps = 1 + (0..).take_while(|_| map.shed()).count();
+    let steps = 1 + (0..).take_while(|_| map.free_leaf()).count();
     assert_eq!(steps, leaves - 1);
     assert_eq!(map.leaf_count(), 1);
-    assert!(!map.shed());
+    assert!(!map.free_leaf());
 }
 
 #[test]

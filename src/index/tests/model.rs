@@ -58,7 +58,7 @@ struct Model {
     states: BTreeMap<Lsn, State>,
     /// Each LSN at which a key was put (`true`), or deleted while it was there.
     versions: BTreeMap<u8, Vec<(Lsn, bool)>>,
-    holds: Vec<Hold>,
+    holds: Vec<SnapshotGuard>,
 }
 
 impl Model {
@@ -157,7 +157,7 @@ impl Model {
 
     /// Every question to the index has the right answer.
     fn check(&self) {
-        let held = self.holds.iter().map(Hold::lsn);
+        let held = self.holds.iter().map(SnapshotGuard::lsn);
         let readable = self.states.range(self.fixture.prune_to()..).map(|(&lsn, _)| lsn);
         for at in held.clone().chain(readable) {
             let entries = scan(&self.tree, ALL, at);
@@ -205,7 +205,7 @@ impl Model {
         // before it: together with the version that this snapshot reads, if there is one.
         let sees = |at| versions.iter().rev().find(|(lsn, _)| *lsn <= at).is_some_and(|(_, is_put)| *is_put);
         let noted_with = |lsn: Lsn| {
-            let before = self.holds.iter().map(Hold::lsn).filter(|held| *held < lsn).max();
+            let before = self.holds.iter().map(SnapshotGuard::lsn).filter(|held| *held < lsn).max();
             before.filter(|held| !sees(*held))
         };
         let newest_note = if is_put { None } else { noted_with(newest) };

@@ -47,18 +47,18 @@ impl Entry {
 
 /// The entries of each held snapshot, by key. A snapshot without entries has no map.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct Retained {
     snapshots: BTreeMap<Lsn, BTreeMap<Key, Entry>>,
     entries: usize,
 }
 
-impl Kept {
+impl Retained {
     pub(super) fn versions(&self) -> usize {
         self.entries
     }
 
     /// Stores an entry under the snapshot `held`. Returns whether it is the first one there.
-    pub(super) fn keep(&mut self, held: Lsn, key: Key, entry: Entry) -> bool {
+    pub(super) fn add(&mut self, held: Lsn, key: Key, entry: Entry) -> bool {
         let entries = self.snapshots.entry(held).or_default();
         let is_first = entries.is_empty();
         match entries.get_mut(&key) {
