@@ -231,12 +231,12 @@ impl DiskFile for File {
         Ok(())
     }
 
-    fn start_sync(&self) -> io::Result<()> {
+    fn start_writeback(&self) -> io::Result<()> {
         let _one_at_a_time = self.syncing.lock();
         if planted!("start-of-sync-cannot-fail") {
-            return self.inner.start_sync().or(Ok(()));
+            return self.inner.start_writeback().or(Ok(()));
         }
-        self.change(|file| file.start_sync())
+        self.change(|file| file.start_writeback())
     }
 
     fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {

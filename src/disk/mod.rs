@@ -186,7 +186,7 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Tells the kernel to begin writing dirty pages to the medium, and waits for none of them, so that the next sync
     /// has less to do. It makes nothing durable, and need not do anything. After an error the file is as after a failed
     /// sync.
-    fn start_sync(&self) -> io::Result<()> {
+    fn start_writeback(&self) -> io::Result<()> {
         Ok(())
     }
     /// Submits a write of `bytes` at `offset` and, behind it, a sync of the data that was written by then. As soon as

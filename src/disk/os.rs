@@ -180,7 +180,7 @@ impl DiskFile for OsFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn start_sync(&self) -> io::Result<()> {
+    fn start_writeback(&self) -> io::Result<()> {
         // SAFETY: the descriptor is open for as long as `self`, and the call reads and writes no memory of this process.
         #[expect(unsafe_code, reason = "the standard library does not offer the call")]
         let done = unsafe { libc::sync_file_range(self.0.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };

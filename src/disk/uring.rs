@@ -99,8 +99,8 @@ impl DiskFile for UringFile {
         self.file.sync_all()
     }
 
-    fn start_sync(&self) -> io::Result<()> {
-        self.file.start_sync()
+    fn start_writeback(&self) -> io::Result<()> {
+        self.file.start_writeback()
     }
 
     fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {

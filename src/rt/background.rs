@@ -29,11 +29,11 @@ pub(crate) struct Start<B, D> {
 /// The threads that run for one open database.
 #[derive(Debug, Default)]
 pub(crate) struct Background {
-    state: Mutex<State>,
+    state: Mutex<Threads>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Threads {
     /// In the order in which they were started.
     running: Vec<Running>,
     /// The database is closed: no more threads are started.
@@ -47,7 +47,7 @@ struct Running {
     thread: Thread,
 }
 
-impl State {
+impl Threads {
     fn start<B, D>(&mut self, start: Start<B, D>) -> Option<io::Result<()>>
     where
         B: FnOnce() + Send + 'static,
@@ -90,8 +90,8 @@ impl Background {
     /// Ends all threads and waits until they have returned, in the order in which they were started. The caller must
     /// hold no lock.
     pub(crate) fn end(&self) {
-        let State { running, .. } =
-            std::mem::replace(&mut *self.state.lock(), State { has_ended: true, ..State::default() });
+        let Threads { running, .. } =
+            std::mem::replace(&mut *self.state.lock(), Threads { has_ended: true, ..Threads::default() });
         for running in &running {
             running.task.end();
         }

@@ -44,7 +44,7 @@ struct Thread {
 }
 
 #[derive(Debug)]
-struct State {
+struct ScheduleState {
     seed: u64,
     random: u64,
     now: Moment,
@@ -55,7 +55,7 @@ struct State {
 
 /// One simulation.
 #[derive(Debug)]
-struct Schedule(Mutex<State>);
+struct Schedule(Mutex<ScheduleState>);
 
 thread_local! {
     static CURRENT: RefCell<Option<(Arc<Schedule>, usize)>> = const { RefCell::new(None) };
@@ -64,7 +64,7 @@ thread_local! {
 /// Places for the ends of threads. Addresses are never this small.
 const FIRST_END_PLACE: usize = 1 << 4;
 
-impl State {
+impl ScheduleState {
     /// splitmix64.
     fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -108,7 +108,7 @@ impl State {
     }
 }
 
-fn give_up(state: &State, why: &str) -> ! {
+fn give_up(state: &ScheduleState, why: &str) -> ! {
     let mut text = format!("\nsimulation with seed {} at {:?}: {why}\n", state.seed, state.now.since_start());
     for thread in &state.threads {
         text += &format!("  {}: {:?}\n", thread.name, thread.status);
@@ -119,12 +119,12 @@ fn give_up(state: &State, why: &str) -> ! {
 }
 
 impl Schedule {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ScheduleState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Passes the turn to the next thread and waits until it is back.
-    fn pass(&self, mut state: MutexGuard<'_, State>, me: usize) {
+    fn pass(&self, mut state: MutexGuard<'_, ScheduleState>, me: usize) {
         state.now = state.now.after(STEP);
         state.steps += 1;
         if state.steps > LONGEST {
@@ -165,7 +165,7 @@ fn current() -> Option<(Arc<Schedule>, usize)> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-fn wake(state: &mut State, at: usize, most: usize) {
+fn wake(state: &mut ScheduleState, at: usize, most: usize) {
     let waiting = state.threads.iter_mut().filter(|t| matches!(t.status, Status::Blocked { place, .. } if place == at));
     for thread in waiting.take(most) {
         thread.status = Status::Runnable;
@@ -347,7 +347,7 @@ pub fn run<R>(seed: u64, body: impl FnOnce() -> R) -> R {
     IN_USE.store(true, Ordering::Relaxed);
     let baton = Arc::new(Condvar::new());
     let main = Thread { name: "main".to_owned(), status: Status::Runnable, timed_out: false, baton };
-    let state = State { seed, random: seed, now: Moment::default(), steps: 0, current: 0, threads: vec![main] };
+    let state = ScheduleState { seed, random: seed, now: Moment::default(), steps: 0, current: 0, threads: vec![main] };
     let schedule = Arc::new(Schedule(Mutex::new(state)));
     let taking_part = Part::begin(&schedule, 0);
     let result = body();

@@ -10,7 +10,7 @@ use super::super::{Access, Dir, DiskFile, DiskLock, FileId, LockMode, check_name
 use super::faults::OpKind;
 use super::paths::moved;
 use super::state::{Ino, Name, tidy};
-use super::{SimDisk, SimFile, State, op};
+use super::{SimDisk, SimFile, SimState, op};
 
 /// Names an open directory.
 type DirId = u64;
@@ -95,7 +95,7 @@ pub(super) struct SimDir {
 
 impl SimDir {
     /// Opens an existing directory.
-    pub(super) fn at(disk: &SimDisk, state: &mut State, path: &Name) -> io::Result<SimDir> {
+    pub(super) fn at(disk: &SimDisk, state: &mut SimState, path: &Name) -> io::Result<SimDir> {
         if !state.image.is_dir(path) {
             let file = state.image.visible.contains_key(path);
             return Err(if file { io::ErrorKind::NotADirectory } else { io::ErrorKind::NotFound }.into());
@@ -104,7 +104,7 @@ impl SimDir {
     }
 
     /// Its present path.
-    fn path(&self, state: &State) -> io::Result<Name> {
+    fn path(&self, state: &SimState) -> io::Result<Name> {
         let named = state.dirs.open.iter().find(|(_, id)| **id == self.id).map(|(name, _)| Arc::clone(name));
         named.filter(|path| state.image.is_dir(path)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -124,8 +124,8 @@ impl SimDir {
     }
 
     fn sync_at(&self, path: &Name) -> io::Result<()> {
-        let settle = |image: &mut super::state::Image, moment, fate| image.settle_dir(path, moment, fate);
-        self.disk.sync_op(op(OpKind::SyncDir, path), || (), settle)?;
+        let end = |image: &mut super::state::Image, moment, fate| image.end_dir_sync(path, moment, fate);
+        self.disk.sync_op(op(OpKind::SyncDir, path), || (), end)?;
         self.disk.0.lock().sweep();
         Ok(())
     }

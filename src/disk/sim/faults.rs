@@ -31,7 +31,7 @@ pub enum OpKind {
     Sync,
     /// Beginning the write-back that the next sync of a file will wait for. Crashes before and after it leave the same
     /// states.
-    StartSync,
+    StartWriteback,
     /// Syncing a directory.
     SyncDir,
     /// Renaming a file.
@@ -43,7 +43,10 @@ pub enum OpKind {
 impl OpKind {
     /// Whether it may change the contents of the disk, or what is durable.
     pub fn mutates(self) -> bool {
-        !matches!(self, OpKind::Open | OpKind::OpenDir | OpKind::Lock | OpKind::List | OpKind::Read | OpKind::StartSync)
+        !matches!(
+            self,
+            OpKind::Open | OpKind::OpenDir | OpKind::Lock | OpKind::List | OpKind::Read | OpKind::StartWriteback
+        )
     }
 }
 
@@ -168,7 +171,7 @@ impl FaultKind {
             FaultKind::Error(_) | FaultKind::Errno(_) | FaultKind::Stall(_) => true,
             FaultKind::ShortWrite(_) | FaultKind::ShortWriteBy(_) | FaultKind::FailedWrite(_) => kind == OpKind::Write,
             FaultKind::ShortRead(_) | FaultKind::ZeroRead | FaultKind::FlippedRead(_) => kind == OpKind::Read,
-            FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::StartSync | OpKind::SyncDir),
+            FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::StartWriteback | OpKind::SyncDir),
         }
     }
 

@@ -70,11 +70,11 @@ type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 ///
 /// The disk is its own root directory, too.
 #[derive(Clone)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<SimState>>);
 
 /// Not locked while a thread gives away its turn or an observer runs.
 #[derive(Default)]
-struct State {
+struct SimState {
     image: Arc<Image>,
     ops: u64,
     faults: Faults,
@@ -89,13 +89,13 @@ struct State {
     dirs: Names,
 }
 
-impl State {
+impl SimState {
     fn image_mut(&mut self) -> &mut Image {
         Arc::make_mut(&mut self.image)
     }
 
     fn sweep(&mut self) {
-        let State { image, open, .. } = self;
+        let SimState { image, open, .. } = self;
         Arc::make_mut(image).sweep(|ino| open.contains_key(&ino));
     }
 }
@@ -121,7 +121,7 @@ impl SimDisk {
     }
 
     fn holding(image: Arc<Image>) -> Self {
-        SimDisk(Arc::new(Mutex::new(State { image, ..State::default() })))
+        SimDisk(Arc::new(Mutex::new(SimState { image, ..SimState::default() })))
     }
 
     /// The disk at this moment, from which crashes are derived. Not an operation.
@@ -205,13 +205,13 @@ impl SimDisk {
         Ok(harm.kind)
     }
 
-    /// Runs a sync. `settle` is called with the moment up to which the sync covers changes, and with their fate.
+    /// Runs a sync. `end` is called with the moment up to which the sync covers changes, and with their fate.
     /// `meanwhile` runs when the sync has begun.
     fn sync_op(
         &self,
         mut op: OpEvent<'_>,
         meanwhile: impl FnOnce(),
-        settle: impl FnOnce(&mut Image, u64, Fate),
+        end: impl FnOnce(&mut Image, u64, Fate),
     ) -> io::Result<()> {
         let harm = self.begin(&mut op);
         self.tell(&op);
@@ -224,14 +224,14 @@ impl SimDisk {
         self.tell(&OpEvent { phase: Phase::InFlight, ..op });
         harm.error()?;
         if let Some(FaultKind::SyncFails { pages }) = harm.kind {
-            self.with_image(|image| settle(image, moment, Fate::Dropped(pages)));
+            self.with_image(|image| end(image, moment, Fate::Dropped(pages)));
             return self.0.lock().faults.report(pages, op.path);
         }
         let mut state = self.0.lock();
         let lies = state.honest == Some(0);
         state.honest = if lies { None } else { state.honest.map(|honest| honest - 1) };
         if !lies {
-            settle(state.image_mut(), moment, Fate::Landed);
+            end(state.image_mut(), moment, Fate::Landed);
         }
         Ok(())
     }
@@ -292,8 +292,9 @@ impl SimFile {
     }
 
     fn sync(&self, meanwhile: impl FnOnce()) -> io::Result<()> {
-        self.disk
-            .sync_op(self.op(OpKind::Sync), meanwhile, |image, moment, fate| image.settle_file(self.ino, moment, fate))
+        self.disk.sync_op(self.op(OpKind::Sync), meanwhile, |image, moment, fate| {
+            image.end_file_sync(self.ino, moment, fate)
+        })
     }
 }
 
@@ -365,12 +366,12 @@ impl DiskFile for SimFile {
         self.sync(|| wrote(bytes, taken)).map(|()| true)
     }
 
-    fn start_sync(&self) -> io::Result<()> {
-        let harm = self.disk.admit(self.op(OpKind::StartSync))?;
+    fn start_writeback(&self) -> io::Result<()> {
+        let harm = self.disk.admit(self.op(OpKind::StartWriteback))?;
         let Some(FaultKind::SyncFails { pages }) = harm else { return Ok(()) };
         let mut state = self.disk.0.lock();
         let moment = state.image.moment;
-        state.image_mut().settle_file(self.ino, moment, Fate::Dropped(pages));
+        state.image_mut().end_file_sync(self.ino, moment, Fate::Dropped(pages));
         state.faults.report(pages, self.path.as_ref().as_ref())
     }
 }

@@ -125,7 +125,7 @@ impl Inode {
     }
 
     /// Ends a sync that began after `moment`.
-    fn settle(&mut self, moment: u64, fate: Fate) {
+    fn end_sync(&mut self, moment: u64, fate: Fate) {
         let later = self.pending.split_off(self.pending.partition_point(|(at, _)| *at <= moment));
         let covered = std::mem::take(&mut self.pending);
         if matches!(fate, Fate::Landed) && !covered.is_empty() {
@@ -364,14 +364,14 @@ impl Image {
     }
 
     /// Ends a file's sync that began at `moment`.
-    pub(super) fn settle_file(&mut self, ino: Ino, moment: u64, fate: Fate) {
+    pub(super) fn end_file_sync(&mut self, ino: Ino, moment: u64, fate: Fate) {
         if self.inodes.get(&ino).is_some_and(|inode| !inode.pending.is_empty()) {
-            self.inode_mut(ino).settle(moment, fate);
+            self.inode_mut(ino).end_sync(moment, fate);
         }
     }
 
     /// Ends a directory's sync that began at `moment`.
-    pub(super) fn settle_dir(&mut self, dir: &OsStr, moment: u64, fate: Fate) {
+    pub(super) fn end_dir_sync(&mut self, dir: &OsStr, moment: u64, fate: Fate) {
         let covers =
             |(at, change): &(u64, NameChange)| *at <= moment && change.names().any(|name| parent(name) == Some(dir));
         let mut covered: Vec<bool> = self.pending.iter().map(covers).collect();

@@ -244,7 +244,7 @@ impl Flusher {
         drop(self.writer.lock());
     }
 
-    fn write_and_start_sync(&self) -> std::result::Result<(), Alarm> {
+    fn write_and_start_writeback(&self) -> std::result::Result<(), Alarm> {
         let dirty = {
             let mut writer = self.writer.lock();
             self.write_out(&mut writer)?;
@@ -253,7 +253,7 @@ impl Flusher {
         // Without the right to write, for which `Written` commits wait: a device that is full of requests lets this wait.
         for segment in &dirty {
             self.appender.failure.check()?;
-            let started = segment.file().start_sync();
+            let started = segment.file().start_writeback();
             started.map_err(|error| self.appender.stop(Error::io("write to", segment.path(), error)))?;
         }
         Ok(())

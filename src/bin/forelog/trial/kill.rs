@@ -15,7 +15,7 @@ use super::child::{LAST, LAST_KEY, ROWS, row};
 use crate::output::Failure;
 
 /// A child that has acknowledged nothing after this time does not run.
-const PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_ACK_LIMIT: Duration = Duration::from_secs(60);
 
 /// A mode under test.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ fn write_and_die(subject: &Subject, dir: &Path, writing: Duration) -> Result<Sai
     let (first_ack, acknowledged) = mpsc::channel();
     let (said, status) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || listen(pipe, &first_ack));
-        if acknowledged.recv_timeout(PATIENCE).is_ok() {
+        if acknowledged.recv_timeout(FIRST_ACK_LIMIT).is_ok() {
             std::thread::sleep(writing);
         }
         // In every case: the child must end, or the reader never does.
