@@ -148,7 +148,7 @@ pub struct Damage {
     pub file: PathBuf,
     /// The position in the log, where it is known; otherwise the position of the file's begin.
     pub lsn: Lsn,
-    /// What is wrong there.
+    /// Its cause.
     pub cause: DamageCause,
 }
 

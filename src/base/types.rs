@@ -80,7 +80,7 @@ pub struct Incarnation {
 /// # Ok(()) }
 /// ```
 ///
-/// # What is derived from a commit that a crash can take
+/// # Values derived from a commit that a crash can take
 ///
 /// A commit in a mode other than [`Sync`](CommitMode::Sync) is visible before it is durable, and a crash may take it.
 /// Then the state is as if the commit had never been, and values that were derived from it **are derived again**: a

@@ -2,7 +2,7 @@
 //!
 //! Nothing in the crate touches the operating system's files except through [`Disk`], [`Dir`] and [`DiskFile`].
 //! [`OsDisk`] is the real one. [`MemoryDisk`] survives nothing. With the feature `sim`, [`sim::SimDisk`] is a disk in
-//! memory that loses what was not synced.
+//! memory that loses unsynced changes.
 //!
 //! A database is a directory that was opened once, not a path: a [`Disk`] opens it, and everything else goes through
 //! the [`Dir`]. Failures are plain [`std::io::Error`]s; the callers decide what they mean. The module `dir` is built on

@@ -190,7 +190,7 @@ impl DiskFile for OsFile {
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
             // The kernel, the file system or a sandbox does not support the call, or it has no time or memory now. The
-            // next sync writes what was not begun, and reports what failed on the way.
+            // next sync writes the pages that were not begun, and reports failures.
             Some(
                 libc::ENOSYS
                 | libc::EOPNOTSUPP

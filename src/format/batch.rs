@@ -163,7 +163,7 @@ impl std::error::Error for Reason {}
 pub struct Malformed {
     /// The offset in the bytes at which the bad field begins.
     pub offset: usize,
-    /// What is wrong with it.
+    /// Why the field is refused.
     pub reason: Reason,
 }
 

@@ -239,7 +239,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Merges what is left and returns the index.
+    /// Merges everything gathered and returns the index.
     pub(crate) fn finish(mut self) -> Result<Index, Panicked> {
         self.sort_and_merge()?;
         Ok(self.index)

@@ -47,7 +47,7 @@ mod page {
         }
         // SAFETY: only this function knows the mapping. If the kernel takes the advice, the mapping stays for ever, so
         // the reference may; it is aligned to a page, zeroed by the kernel, and accessed only as an atomic. Otherwise
-        // it is unmapped before anyone sees it.
+        // it is unmapped before any other code sees it.
         #[expect(unsafe_code, reason = "the standard library does not offer the call")]
         unsafe {
             if libc::madvise(page, LENGTH, libc::MADV_WIPEONFORK) == 0 {

@@ -105,7 +105,7 @@ impl DirHandle {
         Ok(named == file.status().map_err(|error| self.lock_failed(error))?.id)
     }
 
-    /// Whether the next [`DirHandle::complete_lock`] creates LOCK: what was read until then may be stale.
+    /// Whether the next [`DirHandle::complete_lock`] creates LOCK: everything read until then may be stale.
     pub(crate) fn lacks_lock_file(&self) -> bool {
         self.lock.lock().file.is_none()
     }

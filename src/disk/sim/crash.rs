@@ -31,7 +31,7 @@ impl Loss {
     }
 }
 
-/// A disk at one moment: what is durable, what is only in the cache, and what is pending. Cheap to take and to clone.
+/// A disk at one moment: the durable, the cached and the pending changes. Cheap to take and to clone.
 ///
 /// The pending changes consist of *atoms*, each of which lands or not, independently of the others: every unit of every
 /// write, every change of a file's length (a write that makes a file grow has one per page of 4096 bytes), every change
@@ -51,7 +51,7 @@ pub struct Atom {
     pub moment: u64,
     /// The name of the file; for a change of a name, the new one.
     pub name: Arc<OsStr>,
-    /// What it is.
+    /// Its kind.
     pub kind: AtomKind,
 }
 

@@ -65,7 +65,7 @@ pub enum Phase {
 pub struct OpEvent<'a> {
     /// The operation's number on this disk, from 0. Operations that change nothing, such as reads, count too.
     pub number: u64,
-    /// What it does.
+    /// The kind of the operation.
     pub kind: OpKind,
     /// Its file or directory, under the name with which it was opened; for a rename, the old name.
     pub path: &'a Path,

@@ -61,7 +61,7 @@ type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 /// A simulated disk. Clones are the same disk.
 ///
 /// - A write, a new length, a new name is visible at once and *pending* until a sync makes it durable.
-/// - A sync covers what was pending on that file when the sync began, and nothing that is written while it runs. Both
+/// - A sync covers the changes pending on that file when the sync began, and nothing that is written meanwhile. Both
 ///   syncs of a file do the same, and neither makes its name durable.
 /// - [`Dir::sync`] covers the names in that directory, those of directories included.
 /// - An open directory stays the same one if its name changes: a test renames, replaces and removes directories, and

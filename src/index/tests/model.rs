@@ -18,7 +18,7 @@ enum Step {
     Release(usize),
     /// Everything visible becomes durable.
     Flush,
-    /// Prunes some of what is due.
+    /// Prunes some of the versions that are due.
     Prune(usize),
     /// Prunes all that is due, and counts.
     PruneAll,
