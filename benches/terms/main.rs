@@ -174,7 +174,7 @@ impl Prepared {
         let pwrite = each_write(&[7; RECORD], WRITES)?;
         let pwrite_long = each_write(&[7; 64 * RECORD], WRITES / 20)?;
         self.file.sync_data()?;
-        let start = self.after_writes(&[7; RECORD], |file| file.start_sync(), |file| file.sync_data())?;
+        let start = self.after_writes(&[7; RECORD], |file| file.start_writeback(), |file| file.sync_data())?;
         let fsync = self.after_writes(&[7; RECORD], |file| file.sync_data(), |_| Ok(()))?;
         let fsync_64 = self.after_writes(&[7; 64 * RECORD], |file| file.sync_data(), |_| Ok(()))?;
         Ok(vec![

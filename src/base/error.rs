@@ -1,4 +1,4 @@
-//! One error type, whose kind says what the caller does next.
+//! The error type of the crate. Its kind tells the caller what to do next.
 
 use std::fmt;
 use std::io;
@@ -14,39 +14,40 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[path = "error_tests.rs"]
 mod tests;
 
-/// What went wrong, as seen by a caller who must decide what to do next.
+/// What went wrong, for a caller that must decide what to do next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An argument or option cannot be: correct the call. Nothing was done.
+    /// An argument or option is impossible: correct the call. Nothing was done.
     InvalidInput,
     /// Another transaction changed what this one read: run it again. Nothing was done.
     Conflict,
-    /// The call would have had to wait, and asked not to. Nothing was done.
+    /// The call would have had to wait, and the caller asked it not to. Nothing was done.
     WouldBlock,
-    /// The time allowed ran out. If [`Error::token`] is set the commit took its place and is visible, and only its
-    /// durability is still pending; otherwise nothing was done.
+    /// The time allowed ran out. If [`Error::token`] is set, the commit took its place in the log and is visible, and
+    /// only its durability is pending; otherwise nothing was done.
     TimedOut,
     /// Another process, or another handle in this one, has the database open. A child that was forked from such a
-    /// process has the lock's file open as well: if its parent is killed, the lock is the child's until it ends or calls
-    /// exec. A parent that closes the database gives the lock up for both.
+    /// process has the lock's file open as well: if its parent is killed, the child holds the lock until it ends or
+    /// calls exec. A parent that closes the database releases the lock for both.
     Locked,
-    /// A file of the open database, or the whole directory, was removed or replaced by someone else. The engine takes no
-    /// more commits, and of those since the removal none may be there. Close, see what is there, restore or reopen.
+    /// A file of the open database, or the whole directory, was removed or replaced by another program. The engine
+    /// takes no more commits, and of those since the removal none may be there. Close, look at the directory, restore
+    /// or reopen.
     Removed,
-    /// The path holds something that is not a forelog database, or cannot hold one.
+    /// The path is not a forelog database, or cannot become one.
     NotADatabase,
     /// Written by a newer version, or with a feature that this version does not know: use a newer forelog.
     Unsupported,
-    /// What was once durable has changed or is gone: see [`Error::damage`]. Not a byte was changed.
+    /// Data that was once durable has changed or is gone: see [`Error::damage`]. Not a byte was changed.
     Damaged,
     /// The disk is full. Nothing was done; free some space and try again.
     DiskFull,
     /// The operating system refused: see [`Error::io_error`]. From a commit: nothing was done, the log goes on, and the
-    /// commit can be tried again. From a read: nothing is known about what is there, so it is not called damaged, and not
-    /// a byte was changed.
+    /// commit can be tried again. From a read: the state of the data is unknown, so it is not called damaged, and not a
+    /// byte was changed.
     Io,
-    /// A write or fsync failed, before or just now; the engine takes no more commits, and nothing was done of this one.
+    /// A write or fsync failed, before or just now. The engine takes no more commits, and nothing of this one was done.
     /// Reads go on. Close and reopen.
     Poisoned,
     /// A write or fsync failed while this commit was in flight. Reopen and ask for the outcome of [`Error::token`].
@@ -62,14 +63,14 @@ pub enum ErrorKind {
     KeyspaceDropped,
     /// The position asked for was retired.
     Retired,
-    /// A bug of forelog, or a panic inside of it (of a disk of your own, for example), and nothing that the operating
-    /// system or the medium did: close, reopen, and please report the text. Nothing on disk is wrong because of it.
+    /// A bug of forelog, or a panic inside it (of a disk of your own, for example), and not a failure of the operating
+    /// system or the medium: close, reopen, and please report the text. Nothing on disk is wrong because of it.
     Internal,
 }
 
 #[cfg(test)]
 impl ErrorKind {
-    /// All of them; a kind that is missing here does not compile.
+    /// All kinds. If one is missing here, this does not compile.
     pub(crate) const ALL: [ErrorKind; 19] = {
         use ErrorKind::*;
         match InvalidInput {
@@ -101,7 +102,7 @@ impl ErrorKind {
     };
 }
 
-/// What kind of damage was found.
+/// The kind of a damage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum DamageCause {
@@ -109,18 +110,18 @@ pub enum DamageCause {
     Unlanded,
     /// A frame landed whole and changed afterwards.
     Rotten,
-    /// Checksums match, but the fields cannot be.
+    /// Checksums match, but the fields are impossible.
     Impossible,
-    /// The operating system reported an error for the read, so that what is there is not known. Told by a scrub, which
-    /// goes on; an open, a scan and `verify` return it as [`ErrorKind::Io`].
+    /// The operating system reported an error for the read, so the state of the data is unknown. Reported by a scrub,
+    /// which goes on; an open, a scan and `verify` return it as [`ErrorKind::Io`].
     Unreadable,
-    /// A segment that must be there is not.
+    /// A required segment is not there.
     MissingSegment,
-    /// A segment is not as long as it must be.
+    /// A segment does not have its required length.
     WrongLength,
-    /// A segment's header does not check.
+    /// A segment's header fails its check.
     BadHeader,
-    /// The HISTORY file does not check, or is older than the log beside it.
+    /// The HISTORY file fails its check, or is older than the log beside it.
     BadHistory,
 }
 
@@ -133,8 +134,8 @@ impl fmt::Display for DamageCause {
             DamageCause::Unreadable => "the operating system reported an error for the read",
             DamageCause::MissingSegment => "a segment is missing",
             DamageCause::WrongLength => "a segment has the wrong length",
-            DamageCause::BadHeader => "a segment's header does not check",
-            DamageCause::BadHistory => "HISTORY does not check, or is older than the log beside it",
+            DamageCause::BadHeader => "a segment's header fails its check",
+            DamageCause::BadHistory => "HISTORY fails its check, or is older than the log beside it",
         })
     }
 }
@@ -145,13 +146,13 @@ impl fmt::Display for DamageCause {
 pub struct Damage {
     /// The file.
     pub file: PathBuf,
-    /// The position in the log, where it is known; the file's own start otherwise.
+    /// The position in the log, where it is known; otherwise the position of the file's begin.
     pub lsn: Lsn,
-    /// What is wrong there.
+    /// Its cause.
     pub cause: DamageCause,
 }
 
-/// An error: a kind to act on, words for people, and the cause where there is one. Cheap to clone.
+/// An error: a kind for the program, a text for people, and the cause if there is one. Cheap to clone.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -173,7 +174,7 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, message)
     }
 
-    /// What only a bug, or a panic inside of forelog, can bring about.
+    /// An error that only a bug, or a panic inside forelog, can bring about.
     pub(crate) fn bug(what: impl fmt::Display) -> Self {
         Error::new(ErrorKind::Internal, format!("bug in forelog: {what}. Close it, reopen it, and please report this"))
     }
@@ -195,15 +196,15 @@ impl Error {
         error
     }
 
-    /// A failure to read `file` at `lsn`, or to open it for that. Only a file that is too short says something about the
-    /// data; an error of the operating system leaves open what is there.
+    /// A failure to read `file` at `lsn`, or to open it for that read. Only a file that is too short says something
+    /// about the data; after an error of the operating system the state of the data is unknown.
     pub(crate) fn unreadable(file: &Path, lsn: Lsn, source: io::Error) -> Self {
         if is_end_of_file(&source) {
             return Error::damaged(file, lsn, DamageCause::WrongLength).with_source(source);
         }
         let message = format!(
-            "cannot read {} at LSN {lsn}. Nothing was changed, and what is there is not known: check the disk, the mount \
-             and the permissions, and try again",
+            "cannot read {} at LSN {lsn}. Nothing was changed. The state of the data is unknown: check the disk, the \
+             mount and the permissions, and try again",
             file.display()
         );
         Error::new(ErrorKind::Io, message).with_source(source)
@@ -223,7 +224,7 @@ impl Error {
         Arc::make_mut(&mut self.0)
     }
 
-    /// What the caller can do about it.
+    /// The kind, by which the caller decides what to do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -233,9 +234,9 @@ impl Error {
         self.0.damage.as_ref()
     }
 
-    /// What the operating system said, if that is the cause.
+    /// The error of the operating system, if that is the cause.
     ///
-    /// The text of it is part of this error's own, so it is not its [`source`](std::error::Error::source).
+    /// Its text is part of this error's own text, so it is not the [`source`](std::error::Error::source).
     pub fn io_error(&self) -> Option<&io::Error> {
         let cause: &(dyn std::error::Error + 'static) = &**self.0.source.as_ref()?;
         match cause.downcast_ref::<Error>() {
@@ -250,10 +251,10 @@ impl Error {
     }
 
     /// Whether nothing was done and the same call on the same handle may succeed later: after
-    /// [`Conflict`](ErrorKind::Conflict) with the transaction run again, after
-    /// [`WouldBlock`](ErrorKind::WouldBlock) and [`TimedOut`](ErrorKind::TimedOut) without a token in a moment, after
-    /// [`DiskFull`](ErrorKind::DiskFull) with space, after [`Io`](ErrorKind::Io) once the operating system gives what it
-    /// refused. Never if there is a [`token`](Error::token): then the commit is in the log, or may be.
+    /// [`Conflict`](ErrorKind::Conflict) with the transaction run again; after [`WouldBlock`](ErrorKind::WouldBlock)
+    /// and [`TimedOut`](ErrorKind::TimedOut) without a token in a moment; after [`DiskFull`](ErrorKind::DiskFull) with
+    /// space; after [`Io`](ErrorKind::Io) once the operating system grants what it refused. Never if there is a
+    /// [`token`](Error::token): then the commit is in the log, or may be.
     pub fn is_retryable(&self) -> bool {
         use ErrorKind::{Conflict, DiskFull, Io, TimedOut, WouldBlock};
         self.0.token.is_none() && matches!(self.0.kind, Conflict | WouldBlock | TimedOut | DiskFull | Io)
@@ -265,21 +266,21 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
-/// Whether a read ended before it was through because the file does: our own finding, not the operating system's.
+/// Whether a read ended early because the file ends: a finding of this crate, not an error of the operating system.
 pub(crate) fn is_end_of_file(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof && error.raw_os_error().is_none()
 }
 
-/// Whether a failed read says that the medium does not hold what was written, or that no file is there: asking again
-/// later would not help.
+/// Whether a failed read proves that the medium does not have the data that was written, or that there is no such file:
+/// another read later would not help.
 pub(crate) fn is_the_mediums(error: &io::Error) -> bool {
     const EIO: i32 = 5;
     const EISDIR: i32 = 21;
-    /// ENODATA, EBADMSG, EUCLEAN and EREMOTEIO: a device or a file system that has found a checksum wrong.
+    /// ENODATA, EBADMSG, EUCLEAN and EREMOTEIO: a device or a file system found a wrong checksum.
     const LINUX: [i32; 4] = [61, 74, 117, 121];
     match error.raw_os_error() {
         Some(code) => cfg!(unix) && [EIO, EISDIR].contains(&code) || cfg!(target_os = "linux") && LINUX.contains(&code),
-        // Found without a call: a directory or a pipe under a file's name.
+        // Found without a call: there is a directory or a pipe under the name of a file.
         None => matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory),
     }
 }
@@ -301,8 +302,8 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {
-    /// What lies behind the cause: [`fmt::Display`] tells the cause itself, so that a program that prints the error
-    /// alone shows it, and one that prints the whole chain shows it once.
+    /// The cause of the cause: [`fmt::Display`] prints the direct cause itself. So a program that prints the error
+    /// alone shows the cause, and one that prints the whole chain shows it once.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref()?.source()
     }

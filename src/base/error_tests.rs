@@ -1,4 +1,4 @@
-//! Each cause is told once, whoever prints the error.
+//! Each cause appears once in the output, with every way of printing the error.
 
 use std::error::Error as _;
 use std::io;
@@ -8,7 +8,7 @@ use crate::base::types::Lsn;
 
 const CAUSE: &str = "the cause of it all";
 
-/// What the usual printers of error chains show: each error of the chain, one after the other.
+/// The output of the usual printers of error chains: each error of the chain, one after the other.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -48,7 +48,7 @@ fn a_chain_printer_shows_each_cause_once() {
         let expected = usize::from(has_cause);
         let shown = chain(&error);
         assert_eq!(shown.matches(CAUSE).count(), expected, "{shown}");
-        // With the kind's own words, and boxed, as `main` and most programs have it.
+        // With the kind's own text, and boxed, as `main` and most programs have it.
         let boxed: Box<dyn std::error::Error + Send + Sync> = error.clone().into();
         assert_eq!(chain(&*boxed), shown);
         assert_eq!(format!("{error:?}").matches(CAUSE).count(), expected, "{error:?}");
@@ -62,7 +62,7 @@ fn an_error_alone_tells_its_cause() {
     }
 }
 
-/// The number of the operating system's error can be had, however deep it lies.
+/// The number of the operating system's error is available at every depth of the chain.
 #[test]
 fn the_error_of_the_operating_system_can_be_had() {
     let refused = Error::io("write", "db/x.log".as_ref(), io::Error::from_raw_os_error(5));

@@ -1,15 +1,15 @@
-//! What can be set when a database is opened, with limits that are checked before anything is touched.
+//! The options of an open, with limits that are checked before anything is touched.
 
 use std::time::Duration;
 
 use super::error::{Error, Result};
 use super::types::CommitMode;
 
-/// The most that a crash may take: limits on what is acknowledged and not yet durable, at every instant.
+/// The most that a crash may take: limits on the commits that are acknowledged and not yet durable, at every instant.
 ///
-/// Only commits that were acknowledged before they were durable count (`Async`, `Within`, `Written`). A commit that
-/// would exceed a limit waits until a flush made room; it returns `WouldBlock` or `TimedOut` where it asked to. One
-/// transaction larger than `max_bytes` is admitted when nothing else is at risk.
+/// Only commits that are acknowledged before they are durable count (`Async`, `Within`, `Written`). A commit that would
+/// exceed a limit waits until a flush makes room; if it was told not to wait, or not for that long, it returns
+/// `WouldBlock` or `TimedOut`. A transaction larger than `max_bytes` is admitted when nothing else is at risk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct LossBudget {
@@ -50,16 +50,16 @@ impl LossBudget {
     }
 }
 
-/// The smallest segment that can be asked for.
+/// The smallest allowed segment.
 pub const MIN_SEGMENT_BYTES: u64 = 4096;
-/// The largest segment that can be asked for.
+/// The largest allowed segment.
 pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
-/// The largest limit on one transaction's encoded size.
+/// The largest allowed limit on one transaction's encoded size.
 pub const MAX_TRANSACTION_BYTES: u64 = 1 << 30;
-/// The first segment of an incarnation is this large at most; each further one doubles, up to the size asked for.
+/// The first segment of an incarnation is at most this large; each further one doubles, up to `segment_bytes`.
 pub(crate) const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
-/// What [`Options`] holds, for the layers below the engine.
+/// The options of [`Options`] that the layers below the engine need.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Settings {
     pub(crate) commit_mode: CommitMode,
@@ -91,7 +91,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Refuses what cannot be or what contradicts itself.
+    /// Refuses values that are impossible or contradict each other.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |text: String| Err(Error::invalid_input(text));
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes)
@@ -187,11 +187,11 @@ macro_rules! setters {
         }
 
         /// Gives each flush to the kernel in one submission to io_uring: the write and, linked to it, the fdatasync.
-        /// Default no. Promises and file format stay what they are. Where there is no io_uring (another system, an old
-        /// kernel, a sandbox, a disk of one's own), ordinary calls are made; `io()` of the engine or log tells which it
-        /// is, and why.
+        /// Default no. Promises and file format stay the same. Where there is no io_uring (another system, an old
+        /// kernel, a sandbox, a disk of one's own), ordinary calls are made; `io()` of the engine or log tells which,
+        /// and why.
         ///
-        /// Measure before you choose it: Linux does every fdatasync of a ring on a thread of its own, and the wake-ups
+        /// Measure before you choose it: Linux runs every fdatasync of a ring on a thread of its own, and the wake-ups
         /// cost what the system call saves. On ext4 it is no faster in any mode, and a lone `Sync` commit is slower
         /// (ARCHITECTURE.md has figures and the command).
         #[cfg(feature = "io-uring")]

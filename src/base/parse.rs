@@ -1,4 +1,4 @@
-//! What a user may have stored or typed, read back: commit modes and tokens.
+//! Parsing texts that users store or type: commit modes and tokens.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl FromStr for CommitMode {
     }
 }
 
-/// A whole number and its unit, without anything between them.
+/// Parses a whole number and its unit, with nothing between them.
 fn parse_time(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, name) = text.split_at(digits);

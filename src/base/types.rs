@@ -1,12 +1,12 @@
-//! Positions, identities, modes and verdicts.
+//! Positions, identities, modes and outcomes.
 
 use std::fmt;
 use std::time::Duration;
 
 /// A position in the log: where a record's last frame ends.
 ///
-/// LSNs only grow, across restarts too. They are byte positions, not counts: the difference between two of them is
-/// an upper bound for the bytes between them, and an incarnation may leave a gap.
+/// LSNs only grow, across restarts too. They are byte positions, not counts: the difference of two LSNs is an upper
+/// bound for the bytes between them, and there may be a gap between two incarnations.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(u64);
 
@@ -14,7 +14,7 @@ impl Lsn {
     /// Before the first record.
     pub const ZERO: Lsn = Lsn(0);
 
-    /// The position `value` bytes into the log's endless space.
+    /// The position at `value` bytes from the begin of the log's endless space.
     pub const fn new(value: u64) -> Self {
         Lsn(value)
     }
@@ -53,10 +53,10 @@ impl fmt::Debug for LogId {
     }
 }
 
-/// One writing life of a log.
+/// One writing life of a log: from one open to its close or crash.
 ///
-/// The number grows by one with each life; the nonce is random, so that two copies of a directory that are both
-/// written to do not mistake each other's lives for their own.
+/// The number grows by one with each life. The nonce is random: if two copies of a directory are both written to,
+/// neither takes the other's lives for its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Incarnation {
     /// Counts the lives of this log, from 1.
@@ -80,12 +80,12 @@ pub struct Incarnation {
 /// # Ok(()) }
 /// ```
 ///
-/// # What is derived from a commit that a crash can take
+/// # Values derived from a commit that a crash can take
 ///
 /// A commit in a mode other than [`Sync`](CommitMode::Sync) is visible before it is durable, and a crash may take it.
-/// Then the state is as if it had never been, and what was derived from it **is derived again**: a program that counts
-/// on from the largest id hands out the ids of the commits that were lost a second time, to others. Where an id has left
-/// the program (a reply, a file name, a message), commit it with `Sync`, or wait for its
+/// Then the state is as if the commit had never been, and values that were derived from it **are derived again**: a
+/// program that counts on from the largest id hands out the ids of the lost commits a second time, to others. Where an
+/// id leaves the program (a reply, a file name, a message), commit it with `Sync`, or wait for its
 /// [`Receipt`](crate::Receipt::wait), before it leaves; or draw ids that do not depend on the state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -96,14 +96,14 @@ pub enum CommitMode {
     /// Returns once the commit is in the operating system's hands: it survives the death of the process. A flush
     /// that covers it is issued within the engine's flush interval.
     Written,
-    /// Returns at once. A flush that covers it is issued within the engine's flush interval. What a crash takes of it may
-    /// be handed out again: see above.
+    /// Returns at once. A flush that covers it is issued within the engine's flush interval. Values derived from a
+    /// commit that a crash takes may be handed out again: see above.
     Async,
     /// Returns at once. A flush that covers it is issued within the given time.
     Within(Duration),
 }
 
-/// The units in which a time is written, each with its nanoseconds. The largest that leaves no rest is used.
+/// The units of a time, each with its nanoseconds. The largest unit that leaves no remainder is used.
 pub(super) const UNITS: [(&str, u128); 4] = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000), ("ns", 1)];
 
 impl fmt::Display for CommitMode {
@@ -122,14 +122,14 @@ impl fmt::Display for CommitMode {
     }
 }
 
-/// What became of the commit that a [`Token`] names. As text it is one word, such as `durable`.
+/// The fate of the commit that a [`Token`] names. As text it is one word, such as `durable`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// It is on the medium and part of the state.
     Durable,
-    /// A crash took it. It will never come back. What was derived from it may be given to others:
-    /// see [`CommitMode`].
+    /// A crash took it. It will never come back. Values that were derived from it may be given to others: see
+    /// [`CommitMode`].
     Lost,
     /// It took its place in the log and is not durable yet.
     Pending,
@@ -137,11 +137,12 @@ pub enum Outcome {
     Indeterminate,
     /// The token is of another log, or of another branch of a copied directory.
     Foreign,
-    /// No commit of that life can have ended there: at or before its begin, beyond what was ever handed out, or not at a
-    /// whole word. Nothing is read for it, so a position that no commit returned, inside a record for example, gets the
-    /// answer of its place instead: durable up to the end of that life, lost above it.
+    /// No commit of that life can have ended there: the position is at or before the life's begin, beyond every
+    /// position that was handed out, or not at a whole word. No record is read for the answer, so a position that no
+    /// commit returned, inside a record for example, gets the answer of its place: durable up to the end of that life,
+    /// lost above it.
     Invalid,
-    /// The history that would answer was shortened by an explicit call.
+    /// The history with the answer was shortened by an explicit call.
     Pruned,
 }
 
@@ -159,7 +160,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Names one commit for ever: it can be stored, sent, and asked about after any number of crashes.
+/// Names one commit for ever: a program can store it, send it, and ask about it after any number of crashes.
 ///
 /// Prints as one word and parses back:
 ///
@@ -181,9 +182,9 @@ impl fmt::Display for Outcome {
 pub struct Token {
     /// The log that the commit went to.
     pub log_id: LogId,
-    /// The life of the log that it was made in.
+    /// The life of the log in which the commit was made.
     pub incarnation: Incarnation,
-    /// Its position.
+    /// The position of the commit.
     pub lsn: Lsn,
 }
 

@@ -1,7 +1,7 @@
 //! Fail-stop: after the first failed write or sync nothing more is written or synced.
 //!
 //! The kernel reports a failed write-back once, marks the pages clean, and answers the next fsync with success. So a
-//! failure is final, and it is so in one place, below everybody who could be tempted to try again.
+//! failure is final. This latch enforces it in one place, below all code that could retry.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,14 +13,14 @@ use crate::rt::sync::Mutex;
 
 /// A directory that stops at the first failure.
 ///
-/// Once a write, a change of length, a sync or a rename failed, every later call that would change something fails
-/// with that first cause and does not reach the directory below. Reads, listings and locks go on. Clones share the state;
-/// a directory in this one has a latch of its own, or none.
+/// After a failed write, change of length, sync or rename, every later call that would change something fails with that
+/// first cause and does not reach the directory below. Reads, listings and locks go on. Clones share the state. A
+/// directory inside this one has a latch of its own, or none.
 ///
-/// Not final are failed reads, creations and removals, interrupted calls, and whatever happens to a new file before
-/// its first successful [`DiskFile::sync_all`]: nobody relies on such a file yet, so it alone is done for. Nor is a call
-/// that the operating system refused before it did anything: a rename for want of space, memory or permission. It says
-/// nothing about what is durable.
+/// Not final are failed reads, creations and removals, interrupted calls, and every failure of a new file before its
+/// first successful [`DiskFile::sync_all`]: no durable data relies on such a file yet, so only the file itself becomes
+/// unusable. Nor is a call final that the operating system refused before it did anything: a rename for want of space,
+/// memory or permission. Such a refusal says nothing about what is durable.
 #[derive(Clone, Debug)]
 pub struct FailStop {
     inner: Arc<dyn Dir>,
@@ -28,7 +28,7 @@ pub struct FailStop {
 }
 
 impl FailStop {
-    /// Puts the latch in front of `inner`.
+    /// Puts a latch in front of `inner`.
     pub fn new(inner: Arc<dyn Dir>) -> Self {
         FailStop { inner, latch: Arc::default() }
     }
@@ -68,20 +68,20 @@ impl Latch {
         self.0.get().map_or(Ok(()), |cause| Err(cause.error()))
     }
 
-    /// Passes `result` on; a failure closes the latch, unless it is closed.
+    /// Passes `result` on. A failure closes the latch, unless it is closed already.
     fn watch<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result
             && error.kind() != io::ErrorKind::Interrupted
         {
-            // Whoever was first has said why.
+            // An earlier failure has set its cause: the first cause stays.
             let _ = self.0.set(Cause::of(error));
         }
         result
     }
 }
 
-/// Whether a rename that failed so has left both names as they were. POSIX says it of every error but EIO; of the others
-/// these are the ones that pass, and a file system of the network may not know what its server did.
+/// Whether a rename that failed with `error` has left both names as they were. POSIX promises it for every error but
+/// EIO. Of the others these are temporary. A network file system may not know what its server did.
 fn is_refused_rename(error: &io::Error) -> bool {
     use io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     const ENFILE: i32 = 23;
@@ -91,7 +91,7 @@ fn is_refused_rename(error: &io::Error) -> bool {
 }
 
 impl Latch {
-    /// [`Latch::watch`], but for errors by which the call has done nothing.
+    /// [`Latch::watch`], except for errors by which the call has done nothing.
     fn watch_unless<T>(&self, is_refusal: fn(&io::Error) -> bool, result: io::Result<T>) -> io::Result<T> {
         match result {
             Err(error) if is_refusal(&error) => Err(error),
@@ -170,14 +170,15 @@ struct File {
     inner: Arc<dyn DiskFile>,
     shared: Arc<Latch>,
     own: Latch,
-    /// Created through this handle, and never yet synced: its failures are its own.
+    /// Created through this handle and never synced: its failures do not close the latch.
     fresh: AtomicBool,
-    /// Held from before a sync until its failure is latched, or the next one could succeed in between.
+    /// Held from before a sync until its failure is in the latch. Otherwise another thread's sync could succeed in
+    /// between, because the kernel reports a failure only once.
     syncing: Mutex<()>,
 }
 
 impl File {
-    /// Does something that changes the file, if it may still be changed.
+    /// Runs an `action` that changes the file, unless the latch is closed.
     fn change<T>(&self, action: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         self.shared.check()?;
         self.own.check()?;
@@ -226,9 +227,9 @@ impl DiskFile for File {
         Ok(())
     }
 
-    fn start_sync(&self) -> io::Result<()> {
+    fn start_writeback(&self) -> io::Result<()> {
         let _one_at_a_time = self.syncing.lock();
-        self.change(|file| file.start_sync())
+        self.change(|file| file.start_writeback())
     }
 
     fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {

@@ -1,4 +1,4 @@
-//! Something in front of a directory: sees each call before and after it, and may put something before each file.
+//! A layer in front of a directory: it sees each call before and after it, and may wrap each file.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
@@ -36,12 +36,12 @@ pub enum DirCall<'a> {
     IdOf(&'a OsStr),
 }
 
-/// What stands in front of a directory.
+/// The observer in front of a directory.
 pub trait Layer: Clone + Send + Sync + Debug + 'static {
-    /// Called before each call; an error is its result, and the call is not made.
+    /// Called before each call. An error becomes the result, and the call is not made.
     ///
     /// # Errors
-    /// Whatever the call should fail with.
+    /// The error with which the call should fail.
     fn before(&self, call: DirCall<'_>) -> io::Result<()> {
         let _ = call;
         Ok(())
@@ -50,14 +50,14 @@ pub trait Layer: Clone + Send + Sync + Debug + 'static {
     fn after(&self, call: DirCall<'_>, succeeded: bool) {
         let _ = (call, succeeded);
     }
-    /// Stands in for a file that was opened.
+    /// Wraps a file that was opened, or returns it as it is.
     fn file(&self, name: &OsStr, access: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         let _ = (name, access);
         file
     }
 }
 
-/// A disk or a directory behind a [`Layer`], and all the directories that are opened through it.
+/// A disk or a directory behind a [`Layer`], with all directories that are opened through it.
 #[derive(Clone, Debug)]
 pub struct Layered<T: ?Sized, L> {
     inner: Arc<T>,

@@ -1,4 +1,4 @@
-//! Files in memory, gone with the last clone of the disk.
+//! Files in memory, dropped with the last clone of the disk.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,8 +10,9 @@ use std::sync::{Arc, Weak};
 use super::{Access, Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, LockMode, check_name};
 use crate::rt::sync::Mutex;
 
-/// A disk in memory, for programs' own tests. A sync does nothing: what is written is all there ever is. Clones are the
-/// same disk. It begins as an empty directory, in which each path begins; a directory is made by [`Dir::child`].
+/// A disk in memory, for programs' own tests. Nothing on it survives the process, so a sync does nothing. Clones are
+/// the same disk. It begins as an empty root directory, and all paths are relative to it; [`Dir::child`] makes a
+/// directory.
 #[derive(Clone)]
 pub struct MemoryDisk {
     root: Arc<MemoryDir>,
@@ -39,10 +40,10 @@ impl MemoryDisk {
     }
 }
 
-/// What happens to a directory behind the back of those who have it open.
+/// Changes to directories while other handles have them open.
 #[cfg(feature = "unstable")]
 impl MemoryDisk {
-    /// Renames a directory, also one that is open.
+    /// Renames a directory, even if it is open.
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`], [`io::ErrorKind::AlreadyExists`].
@@ -56,7 +57,7 @@ impl MemoryDisk {
         Ok(())
     }
 
-    /// Removes a directory with all that is in it, also one that is open.
+    /// Removes a directory with all its contents, even if it is open.
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`].
@@ -95,7 +96,7 @@ enum Entry {
 
 struct MemoryDir {
     entries: Mutex<BTreeMap<OsString, Entry>>,
-    /// It was removed: nothing can be created in it any more.
+    /// Whether the directory was removed: then nothing can be created in it.
     dead: Mutex<bool>,
     holders: Arc<Mutex<Holders>>,
     me: Weak<MemoryDir>,
@@ -226,7 +227,7 @@ impl Dir for MemoryDir {
     }
 
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        // The lock keeps the directory, as an open file does.
+        // The lock keeps the directory alive, as an open file does.
         let kept: Option<Arc<dyn Dir>> = self.me.upgrade().map(|me| me as Arc<dyn Dir>);
         Ok(hold(&self.holders, mode).map(|held| -> Box<dyn DiskLock> { Box::new(MemoryLock { held, _kept: kept }) }))
     }
@@ -246,7 +247,7 @@ impl fmt::Debug for MemoryDir {
     }
 }
 
-/// Who holds a lock: -1 is one alone.
+/// How many locks are held: -1 is one exclusive lock.
 type Holders = i64;
 
 fn hold(holders: &Arc<Mutex<Holders>>, mode: LockMode) -> Option<Held> {
@@ -293,7 +294,7 @@ impl Default for MemoryFile {
 }
 
 impl MemoryFile {
-    /// Its address: it stays where it is for as long as anyone can ask.
+    /// The address of the file, which stays the same while a handle exists.
     fn id(&self) -> FileId {
         FileId { device: 0, inode: std::ptr::from_ref(self) as usize as u64 }
     }

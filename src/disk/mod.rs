@@ -1,12 +1,12 @@
 //! The seam to the storage medium: a small object-safe trait with positional reads and writes.
 //!
 //! Nothing in the crate touches the operating system's files except through [`Disk`], [`Dir`] and [`DiskFile`].
-//! [`OsDisk`] is the real one; [`MemoryDisk`] keeps nothing; with the feature `sim`, [`sim::SimDisk`] is one in memory
-//! that loses what was not synced.
+//! [`OsDisk`] is the real one. [`MemoryDisk`] survives nothing. With the feature `sim`, [`sim::SimDisk`] is a disk in
+//! memory that loses unsynced changes.
 //!
-//! A database is a directory that was opened once, not a path: a [`Disk`] opens it, and everything else goes through the
-//! [`Dir`]. Failures are plain [`std::io::Error`]s; what they mean is decided above. Below the engine and the log, and on
-//! these traits alone, stands `dir`: the directory of a database with its lock (`LOCK.md`).
+//! A database is a directory that was opened once, not a path: a [`Disk`] opens it, and everything else goes through
+//! the [`Dir`]. Failures are plain [`std::io::Error`]s; the callers decide what they mean. The module `dir` is built on
+//! these traits alone: the directory of a database with its lock (`LOCK.md`).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
@@ -50,14 +50,14 @@ pub enum Access {
 pub enum IoBackend {
     /// By a write call and a sync call.
     Calls {
-        /// If io_uring was asked for: why not by it.
+        /// If io_uring was asked for: why it is not used.
         why: Option<String>,
     },
     /// By one submission to io_uring for each flush.
     IoUring,
 }
 
-/// The operating system's files, by io_uring if it is asked for and can be had.
+/// The operating system's files, with io_uring if it is asked for and available.
 pub(crate) fn operating_system(io_uring: bool) -> Arc<dyn Disk> {
     #[cfg(all(feature = "io-uring", target_os = "linux"))]
     if io_uring {
@@ -67,25 +67,26 @@ pub(crate) fn operating_system(io_uring: bool) -> Arc<dyn Disk> {
     Arc::new(OsDisk)
 }
 
-/// A file system, or something that behaves like one.
+/// A file system, or a simulation of one.
 pub trait Disk: Send + Sync + Debug {
-    /// Opens a directory that is there. What becomes of `path` afterwards is nothing to the [`Dir`].
+    /// Opens an existing directory. A later change of what `path` leads to does not affect the [`Dir`].
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`], [`io::ErrorKind::NotADirectory`], and whatever the system says.
+    /// [`io::ErrorKind::NotFound`], [`io::ErrorKind::NotADirectory`], and other errors of the system.
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>>;
-    /// Whether `path`, which need not be there, lies below the directory `dir`, by whatever names the two are called:
-    /// through symbolic links, too, and `..`. A disk without those compares the paths.
+    /// Whether `path`, which need not exist, lies below the directory `dir`. Symbolic links and `..` in both are
+    /// resolved. A disk without them compares the paths.
     fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
         Ok(path != dir && path.starts_with(dir))
     }
 }
 
-/// An open directory: the same one for as long as it is open, also when it is renamed, when a symbolic link that led to
-/// it moves, or when another directory takes its name. In a directory that was removed nothing can be created.
+/// An open directory. It stays the same directory while it is open, even if it is renamed, if a symbolic link that led
+/// to it moves, or if another directory takes its name. In a directory that was removed nothing can be created.
 ///
-/// Names are single components; anything else is [`io::ErrorKind::InvalidInput`]. No call reaches into another directory.
-/// All methods may be called from any thread. A created, renamed or removed name is durable only after [`Dir::sync`].
+/// Names are single components; any other name is [`io::ErrorKind::InvalidInput`]. No call reaches into another
+/// directory. All methods may be called from any thread. A created, renamed or removed name is durable only after
+/// [`Dir::sync`].
 pub trait Dir: Send + Sync + Debug {
     /// Opens a regular file.
     fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>>;
@@ -99,30 +100,30 @@ pub trait Dir: Send + Sync + Debug {
     fn sync(&self) -> io::Result<()>;
     /// Makes the directory's own name durable: syncs the directory that it is in.
     fn sync_name(&self) -> io::Result<()>;
-    /// Opens a directory in this one; with [`Access::Create`] a new one, for its owner only, which fails if the name
-    /// exists.
+    /// Opens a directory in this one. [`Access::Create`] makes a new one, which only its owner may use, and fails if
+    /// the name exists.
     fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>>;
     /// Removes an empty directory in this one.
     fn remove_child(&self, name: &OsStr) -> io::Result<()>;
-    /// Locks the directory itself; `None` if it is locked in a way that excludes this one.
+    /// Locks the directory itself; `None` if another lock excludes this one.
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] where directories cannot be locked.
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>>;
-    /// Whether a file could be created under `name`, or the one that is there removed: an error if not. Changes nothing.
-    /// A directory that cannot tell of permissions only tells of a directory under that name.
+    /// Checks, without changing anything, that a file could be created under `name`, or that the file there could be
+    /// removed. A disk without permissions only checks that `name` is not a directory.
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
         if self.child(name, Access::Read).is_ok() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
     }
     /// Which file `name` leads to.
     fn id_of(&self, name: &OsStr) -> io::Result<FileId>;
-    /// How [`DiskFile::submit`] is done on files of this directory.
+    /// How [`DiskFile::submit`] works on files of this directory.
     fn io(&self) -> IoBackend {
         IoBackend::Calls { why: None }
     }
 }
 
-/// Tells files apart, whatever they are called. Where the system has no such thing, all are the same.
+/// Identifies a file, under whatever name. Where the system has no such identity, all files have the same one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct FileId {
     /// The file system.
@@ -131,28 +132,28 @@ pub struct FileId {
     pub inode: u64,
 }
 
-/// What an open file is called by.
+/// The identity of an open file, and its names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileStatus {
     /// Which file it is.
     pub id: FileId,
-    /// How many names lead to it; 0: it was removed, and goes when it is closed.
+    /// The number of names that lead to it. 0: it was removed, and is freed when it is closed.
     pub links: u64,
 }
 
-/// Whom a lock excludes.
+/// Which other locks a lock excludes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LockMode {
-    /// Everyone else.
+    /// All other locks.
     Exclusive,
-    /// Those who want it exclusively.
+    /// Exclusive locks.
     Shared,
 }
 
-/// A lock, held until it is dropped or the process ends. It belongs to what was locked, not to its name.
+/// A lock, held until it is dropped or the process ends. It belongs to the locked file or directory, not to its name.
 pub trait DiskLock: Send + Sync + Debug {}
 
-/// Refuses what is no single component of a path.
+/// Refuses a name that is not a single component of a path.
 pub(crate) fn check_name(name: &OsStr) -> io::Result<()> {
     let mut components = Path::new(name).components();
     match (components.next(), components.next()) {
@@ -168,11 +169,11 @@ pub trait DiskFile: Send + Sync + Debug {
     fn len(&self) -> io::Result<u64>;
     /// Which file it is, and whether it still has a name.
     fn status(&self) -> io::Result<FileStatus>;
-    /// Locks the file; `None` if it is locked in a way that excludes this one. The file stays open meanwhile.
+    /// Locks the file; `None` if another lock excludes this one. The file stays open meanwhile.
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>>;
-    /// Reads into `buffer` from `offset`; may read less, and reads nothing only at the end of the file.
+    /// Reads into `buffer` from `offset`. It may read less, but reads 0 bytes only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes from `bytes` at `offset`; may write less.
+    /// Writes from `bytes` at `offset`. It may write less.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Cuts or extends the file. An extension reads as zeros.
     fn set_len(&self, length: u64) -> io::Result<()>;
@@ -180,26 +181,27 @@ pub trait DiskFile: Send + Sync + Debug {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes data and all metadata durable (fsync).
     fn sync_all(&self) -> io::Result<()>;
-    /// Begins to send what was written to the medium and waits for none of it, so that the sync that follows finds
-    /// less to do. Makes nothing durable, and need not do anything. After an error the file is as after a failed sync.
-    fn start_sync(&self) -> io::Result<()> {
+    /// Tells the kernel to begin writing dirty pages to the medium, and waits for none of them, so that the next sync
+    /// has less to do. It makes nothing durable, and need not do anything. After an error the file is as after a failed
+    /// sync.
+    fn start_writeback(&self) -> io::Result<()> {
         Ok(())
     }
     /// Submits a write of `bytes` at `offset` and, behind it, a sync of the data that was written by then. As soon as
-    /// the write is over, calls `wrote` with the bytes and with how many of them are in the file; never after a write
-    /// that failed. Returns once the sync is over, too, and whether there was one: after a write that took fewer bytes
-    /// there need not be. Whoever wants both in full uses [`write_and_sync`].
+    /// the write has ended, calls `wrote` with the bytes and with how many of them are in the file; never after a write
+    /// that failed. Returns when the sync has ended too, with whether there was a sync: after a short write there need
+    /// not be one. A caller that needs both in full uses [`write_and_sync`].
     ///
-    /// An error is that of the write or of the sync, as of [`DiskFile::write_at`] or [`DiskFile::sync_data`]. These
-    /// two are called where a disk does not know better.
+    /// An error is that of the write or of the sync, as of [`DiskFile::write_at`] or [`DiskFile::sync_data`]. The
+    /// default calls these two.
     fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
         let taken = write_some_at(self, &bytes, offset)?;
         let is_whole = taken == bytes.len();
         wrote(bytes, taken);
         if is_whole { self.sync_data().map(|()| true) } else { Ok(false) }
     }
-    /// The whole file as memory, where the disk can map it. Only for files that nobody writes or cuts any more; a
-    /// medium error under a mapping kills the process with SIGBUS, so recovery and `verify` never use it.
+    /// Maps the whole file into memory, where the disk can. Only for files that are no longer written or cut. A medium
+    /// error under a mapping kills the process with SIGBUS, so recovery and `verify` never use it.
     fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {
         Ok(None)
     }
@@ -211,7 +213,7 @@ pub trait Mapping: Send + Sync + Debug {
     fn copy_to(&self, buffer: &mut [u8], offset: u64) -> bool;
 }
 
-/// Fills `buffer` from `offset`, whatever pieces the disk hands out.
+/// Fills `buffer` from `offset` with as many reads as it takes.
 ///
 /// An interrupted read is repeated; an end of file before the buffer is full is
 /// [`io::ErrorKind::UnexpectedEof`], never a short success.
@@ -230,8 +232,8 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
     Ok(())
 }
 
-/// The first `length` bytes of a file. The caller has checked the length against what such a file can be; memory that
-/// there is not is an error, and no abort.
+/// Reads the first `length` bytes of a file. The caller must have bounded `length`. If there is not enough memory, this
+/// is an error, not an abort.
 pub(crate) fn read_first(file: &dyn DiskFile, length: u64) -> io::Result<Vec<u8>> {
     let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let mut bytes = Vec::new();
@@ -241,7 +243,7 @@ pub(crate) fn read_first(file: &dyn DiskFile, length: u64) -> io::Result<Vec<u8>
     Ok(bytes)
 }
 
-/// One call to write. An interrupted one has taken nothing.
+/// Makes one write call. An interrupted one has written 0 bytes.
 fn write_some_at<F: DiskFile + ?Sized>(file: &F, bytes: &[u8], offset: u64) -> io::Result<usize> {
     match file.write_at(bytes, offset) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
@@ -249,7 +251,8 @@ fn write_some_at<F: DiskFile + ?Sized>(file: &F, bytes: &[u8], offset: u64) -> i
     }
 }
 
-/// Writes all of `bytes` at `offset`, whatever pieces the disk takes. An interrupted call is repeated, an error is not.
+/// Writes all of `bytes` at `offset`, with as many calls as it takes. An interrupted call is repeated; a failed one is
+/// not.
 pub fn write_all_at(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {
@@ -265,11 +268,11 @@ pub fn write_all_at(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> i
     Ok(())
 }
 
-/// Writes all of `bytes` at `offset` and syncs the file's data, in one submission where the disk takes one. Calls
-/// `written` with the bytes when all of them are in the file and only the sync is waited for.
+/// Writes all of `bytes` at `offset` and syncs the file's data, in one submission where the disk supports it. Calls
+/// `written` with the bytes when all of them are in the file and only the sync is outstanding.
 ///
-/// What a write left out is written by further calls, and a sync that was left out, or that may have come before them,
-/// is done by one. A sync that failed is not: nothing is known of the file any more.
+/// After a short write, further calls write the rest, and one sync follows if there was none or if it may have come
+/// before them. A failed sync is not repeated: after it the state of the file is unknown.
 pub fn write_and_sync(
     file: &dyn DiskFile,
     bytes: Vec<u8>,

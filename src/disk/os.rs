@@ -23,13 +23,13 @@ pub(super) use unix::OsDir;
 
 /// The operating system's file system.
 ///
-/// What it creates is for its owner alone: files have mode 0600 and directories 0700, where there are modes. On macOS
-/// a sync is `F_FULLFSYNC`.
+/// Only the owner may use what it creates: files have mode 0600 and directories 0700, where there are modes. On macOS a
+/// sync is `F_FULLFSYNC`.
 ///
-/// On Unix a directory is a descriptor, and every call on it begins there. Elsewhere it is its absolute path as it was
-/// when it was opened, and a handle that is kept open meanwhile: on Windows the directory can then be neither renamed
-/// nor removed, nor can a file that is open. There a directory cannot be locked, files are not told apart, and
-/// [`Dir::sync`] does nothing: NTFS journals names, and cannot be asked to.
+/// On Unix a directory is a descriptor, and every call on it begins there. Elsewhere it is the absolute path that it
+/// had when it was opened, and a handle that stays open meanwhile: on Windows the directory can then be neither renamed
+/// nor removed, and nor can an open file. There a directory cannot be locked, files are not told apart, and
+/// [`Dir::sync`] does nothing: NTFS journals names, and has no call to sync them.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct OsDisk;
 
@@ -43,10 +43,10 @@ impl Disk for OsDisk {
     }
 }
 
-/// The path of what may not be there yet, without symbolic links and `..`.
+/// The path without symbolic links and `..`. Its last components need not exist.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut path = std::path::absolute(here_if_empty(path))?;
-    // A second time: behind a `..` may be a link.
+    // Twice: there may be a link behind a `..`.
     for _ in 0..2 {
         path = resolved_once(&path)?;
     }
@@ -72,7 +72,7 @@ fn resolved_once(path: &Path) -> io::Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// Whether both are there and are one file, which may be mounted in two places.
+/// Whether both exist and are one file, which may be mounted in two places.
 fn is_same(one: &Path, other: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -86,18 +86,17 @@ fn is_same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// How the files of a directory are handed out, where that is not as they are.
+/// How a directory hands out its files, if not as they are.
 pub(super) trait Files: Debug + Send + Sync {
     fn wrap(&self, file: OsFile) -> Arc<dyn DiskFile>;
     fn io(&self) -> IoBackend;
 }
 
-/// The parent of a bare relative name is the empty path, which no system call takes.
+/// The parent of a bare relative name is the empty path, which no system call accepts.
 fn here_if_empty(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// Locks an open file, or directory.
 fn lock(file: File, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
     process::watch_forks();
     let locked = match mode {
@@ -111,8 +110,9 @@ fn lock(file: File, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
     }
 }
 
-/// The lock is the open file's. A child that was forked meanwhile has that file open, too: closing it here would leave
-/// the lock with the child, and the child's copy of this must not give up what is its parent's.
+/// The lock belongs to the open file. A child that was forked meanwhile has that file open too: closing it here would
+/// leave the lock with the child, so the owner unlocks first. The child's copy must not unlock: the lock is its
+/// parent's.
 #[derive(Debug)]
 struct OsLock {
     file: File,
@@ -122,7 +122,7 @@ struct OsLock {
 impl Drop for OsLock {
     fn drop(&mut self) {
         if self.generation == process::generation() {
-            // Closing the file does the same, unless a child has it.
+            // Closing the file does the same, unless a child has it open.
             let _ = self.file.unlock();
         }
     }
@@ -149,7 +149,7 @@ impl DiskFile for OsFile {
     }
 
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        // The same open file, which the lock belongs to.
+        // The clone is the same open file, to which the lock belongs.
         lock(self.0.try_clone()?, mode)
     }
 
@@ -180,7 +180,7 @@ impl DiskFile for OsFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn start_sync(&self) -> io::Result<()> {
+    fn start_writeback(&self) -> io::Result<()> {
         // SAFETY: the descriptor is open for as long as `self`, and the call reads and writes no memory of this process.
         #[expect(unsafe_code, reason = "the standard library does not offer the call")]
         let done = unsafe { libc::sync_file_range(self.0.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
@@ -189,8 +189,8 @@ impl DiskFile for OsFile {
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
-            // Not offered by the kernel, the file system or a sandbox, or no time or memory for it now: what was not
-            // begun is left to the sync, and what failed on the way is told by it.
+            // The kernel, the file system or a sandbox does not support the call, or it has no time or memory now. The
+            // next sync writes the pages that were not begun, and reports failures.
             Some(
                 libc::ENOSYS
                 | libc::EOPNOTSUPP
@@ -206,8 +206,8 @@ impl DiskFile for OsFile {
     }
 
     fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {
-        // SAFETY: the mapping is only read, through `copy_to`. Nobody cuts or writes the file while it is mapped: the
-        // caller promises it for this process (`DiskFile::map`), assumption A7 for the others. Bytes that change
+        // SAFETY: the mapping is only read, through `copy_to`. No one cuts or writes the file while it is mapped: for
+        // this process the caller promises it (`DiskFile::map`), for others it is assumption A7. Bytes that change
         // nevertheless are copied before they are checked.
         #[expect(unsafe_code, reason = "a mapping is only as constant as its file, which no type can say")]
         let map = unsafe { memmap2::Mmap::map(&self.0)? };

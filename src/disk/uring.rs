@@ -1,9 +1,9 @@
-//! The operating system's files, with a write and the sync behind it as one submission to io_uring.
+//! The operating system's files. A write and the sync behind it are one submission to io_uring.
 //!
-//! One request is under way at a time, from its submission to its last completion: that of whoever has the right to
-//! sync. All other calls are those of [`OsDisk`](super::OsDisk), a write without a sync too: it ends in the page cache, where there is
-//! nothing to wait for. Where the kernel refuses a ring, or a ring fails before it took a request, ordinary calls are
-//! made instead, and [`Dir::io`] says why.
+//! One request is under way at a time, from its submission to its last completion: that of the leader or the flusher.
+//! All other calls are those of [`OsDisk`](super::OsDisk). So is a write without a sync: it ends in the page cache,
+//! where there is nothing to wait for. If the kernel refuses a ring, or a ring fails before it took a request, ordinary
+//! calls are made instead, and [`Dir::io`] says why.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -99,8 +99,8 @@ impl DiskFile for UringFile {
         self.file.sync_all()
     }
 
-    fn start_sync(&self) -> io::Result<()> {
-        self.file.start_sync()
+    fn start_writeback(&self) -> io::Result<()> {
+        self.file.start_writeback()
     }
 
     fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
@@ -112,17 +112,17 @@ impl DiskFile for UringFile {
     }
 }
 
-/// What the two halves of a request are known by.
+/// The user data of the two halves of a request.
 const WRITE: u64 = 1;
 const SYNC: u64 = 2;
 
-/// A ring for one request at a time, as long as the kernel takes any.
+/// A ring for one request at a time, for as long as the kernel accepts requests.
 struct Ring {
-    /// `None` while a request has it, and for ever after one that did not end in order.
+    /// `None` while a request owns the ring, and for ever after a request that did not end in order.
     idle: Mutex<Option<IoUring>>,
     /// Why ordinary calls are made from now on.
     refusal: OnceLock<String>,
-    /// A child process has the ring in its memory, too, and must not touch it.
+    /// The process that made the ring. A forked child has the ring in its memory too, and must not touch it.
     generation: u64,
 }
 
@@ -168,7 +168,7 @@ impl Ring {
         let mut request = match Request::begin(ring, file, bytes, offset) {
             Ok(request) => request,
             Err((bytes, error)) => {
-                // Nothing was begun, so nothing is tried again.
+                // The kernel began nothing, so ordinary calls do not repeat anything.
                 let _ = self.refusal.set(format!("the kernel took no request: {error}"));
                 drop(idle);
                 return file.submit(bytes, offset, wrote);
@@ -183,7 +183,7 @@ impl Ring {
     }
 }
 
-/// A ring that can do what is asked of it, or why there is none.
+/// Makes a ring that supports the needed operations, or returns why there is none.
 fn set_up() -> Result<IoUring, String> {
     let refused = |error: io::Error| match error.raw_os_error() {
         Some(libc::ENOSYS) => format!("the kernel has no io_uring ({error})"),
@@ -203,31 +203,31 @@ fn set_up() -> Result<IoUring, String> {
     Ok(ring)
 }
 
-/// A write and the sync behind it, under way. It owns the ring and the bytes that the kernel reads from: neither goes
-/// before the kernel is done with both halves, whoever panics meanwhile.
+/// A write and the sync behind it, under way. It owns the ring and the bytes that the kernel reads from. Neither is
+/// freed before the kernel has completed both halves, even if this thread panics meanwhile.
 struct Request {
-    /// Only `None` once it was handed back.
+    /// `None` only once it was handed back.
     ring: Option<IoUring>,
     bytes: Vec<u8>,
     /// The kernel has both halves and knows that the second waits for the first.
     is_linked: bool,
-    /// Halves that the kernel has and has not completed.
+    /// The number of halves that the kernel has and has not completed.
     under_way: usize,
     write: Option<i32>,
     sync: Option<i32>,
 }
 
 impl Request {
-    /// Submits both halves, and waits for one of them. Gives the bytes back if the kernel took none.
+    /// Submits both halves and waits for one of them. Returns the bytes if the kernel took no half.
     fn begin(mut ring: IoUring, file: &OsFile, bytes: Vec<u8>, offset: u64) -> Result<Self, (Vec<u8>, io::Error)> {
         let file = types::Fd(file.0.as_raw_fd());
-        // What is more than the call can take is a short write.
+        // Bytes beyond the call's limit make it a short write.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let write = opcode::Write::new(file, bytes.as_ptr(), length).offset(offset).build();
         let sync = opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build();
         let both = [write.flags(squeue::Flags::IO_LINK).user_data(WRITE), sync.user_data(SYNC)];
-        // SAFETY: the bytes stay where they are until the write is completed, in what this call returns. The file is
-        // open for as long as this call takes, within which the kernel takes a reference of its own.
+        // SAFETY: the bytes stay where they are until the write is completed, in the returned value. The file is open
+        // for as long as this call takes, within which the kernel takes a reference of its own.
         #[expect(unsafe_code, reason = "the kernel reads the bytes after this call")]
         let pushed = unsafe { ring.submission().push_multiple(&both) };
         if let Err(error) = pushed {
@@ -254,7 +254,7 @@ impl Request {
         };
         let taken = match usize::try_from(write) {
             Ok(taken) => Ok(taken),
-            // Interrupted, cancelled with its thread, or without memory for the moment: nothing was written.
+            // Interrupted, cancelled with its thread, or short of memory at that moment: nothing was written.
             Err(_) if [libc::EINTR, libc::ECANCELED, libc::EAGAIN].contains(&-write) => Ok(0),
             Err(_) => Err(io::Error::from_raw_os_error(-write)),
         };
@@ -270,13 +270,13 @@ impl Request {
             // Behind a short write, or never taken by the kernel.
             None => Ok(false),
             Some(result) if result == -libc::ECANCELED => Ok(false),
-            // No call that could be repeated: it may have been the one that reported the failure.
+            // The sync must not be repeated: it may have been the one that reported the failure.
             Some(result) if result == -libc::EINTR => Err(io::Error::other("the sync was interrupted")),
             Some(result) => Err(io::Error::from_raw_os_error(-result)),
         }
     }
 
-    /// Takes what is completed, and waits if nothing is.
+    /// Takes completions, and waits if there is none.
     fn reap(&mut self) -> io::Result<()> {
         let Some(ring) = &mut self.ring else { return Ok(()) };
         loop {
@@ -295,7 +295,7 @@ impl Request {
         }
     }
 
-    /// The ring, if nothing of it is left with the kernel.
+    /// Returns the ring, if the kernel has completed everything.
     fn into_idle(mut self) -> Option<IoUring> {
         if self.is_linked && self.under_way == 0 { self.ring.take() } else { None }
     }
@@ -305,7 +305,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         while self.under_way > 0 {
             if self.reap().is_err() {
-                // The kernel may read them for as long as the process lives.
+                // The kernel may read the bytes for as long as the process lives.
                 let _ = std::mem::take(&mut self.bytes).leak();
                 return;
             }
@@ -313,7 +313,7 @@ impl Drop for Request {
     }
 }
 
-/// Submits nothing: what the kernel did not take at once it is not to be given any more.
+/// Waits for one completion. Submits nothing: a half that the kernel did not take at once must not be submitted later.
 fn wait_for_one(ring: &IoUring) -> io::Result<()> {
     /// `IORING_ENTER_GETEVENTS`.
     const GET_EVENTS: u32 = 1;

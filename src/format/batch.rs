@@ -1,11 +1,11 @@
-//! The batch: what one transaction did, as the payload of its record.
+//! The batch: the operations of one transaction, as the payload of its record.
 //!
 //! | part | size | field |
 //! |---|---|---|
 //! | version | 1 | batch version (1) |
 //! | operations | the rest | zero or more, one after the other, in the order in which they take effect |
 //!
-//! An operation is a tag of one byte, the id of the keyspace it is about, and what the tag asks for:
+//! An operation is a tag of one byte, the id of its keyspace, and the fields of the tag:
 //!
 //! | tag | operation | fields after the tag |
 //! |---|---|---|
@@ -23,7 +23,7 @@
 //! - every `varint` fits 32 bits and is as short as it can be (its last byte is not zero, unless it is the only one);
 //! - a key is at most 65,535 bytes long (it may be empty), a value at most 64 MiB, a name 1 to 255 bytes of UTF-8.
 //!
-//! So no two batches with different bytes say the same thing. Whether a keyspace exists is not a matter of the format.
+//! So two batches with different bytes never have the same meaning. Whether a keyspace exists is not checked here.
 
 use std::fmt;
 
@@ -85,12 +85,12 @@ impl Op<'_> {
         }
     }
 
-    /// Whether it writes to a keyspace, rather than making or removing one.
+    /// Whether it writes to a keyspace, rather than creating or dropping one.
     pub fn is_write(&self) -> bool {
         matches!(self, Op::Put { .. } | Op::Delete { .. })
     }
 
-    /// Refuses what could be written but never read back.
+    /// Refuses an operation that could be encoded but not decoded.
     fn check(&self) -> Result<(), Reason> {
         match self {
             Op::Put { key, value, .. } => check_key_len(key.len()).and_then(|()| check_value_len(value.len())),
@@ -114,7 +114,7 @@ impl fmt::Debug for Op<'_> {
     }
 }
 
-/// Why bytes are not a batch, or why an operation cannot be part of one.
+/// Why bytes are not a batch, or why an operation cannot be part of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Reason {
@@ -124,7 +124,7 @@ pub enum Reason {
     Tag(u8),
     /// It ends within an operation, or before its version.
     Truncated,
-    /// A number is longer than it had to be.
+    /// A number is longer than necessary.
     NotMinimal,
     /// A number does not fit 32 bits.
     TooLarge,
@@ -144,12 +144,12 @@ impl fmt::Display for Reason {
             Reason::Version(version) => write!(f, "batch version {version} is not known"),
             Reason::Tag(tag) => write!(f, "no operation has the tag {tag}"),
             Reason::Truncated => write!(f, "it ends too early"),
-            Reason::NotMinimal => write!(f, "a number is longer than it had to be"),
+            Reason::NotMinimal => write!(f, "a number is longer than necessary"),
             Reason::TooLarge => write!(f, "a number does not fit 32 bits"),
-            Reason::KeyLength(len) => write!(f, "a key of {len} bytes; at most {MAX_KEY_LEN} can be"),
-            Reason::ValueLength(len) => write!(f, "a value of {len} bytes; at most {MAX_VALUE_LEN} can be"),
+            Reason::KeyLength(len) => write!(f, "a key of {len} bytes: the limit is {MAX_KEY_LEN}"),
+            Reason::ValueLength(len) => write!(f, "a value of {len} bytes: the limit is {MAX_VALUE_LEN}"),
             Reason::NameLength(len) => {
-                write!(f, "a keyspace name of {len} bytes; 1 to {MAX_KEYSPACE_NAME_LEN} can be")
+                write!(f, "a keyspace name of {len} bytes: 1 to {MAX_KEYSPACE_NAME_LEN} are allowed")
             }
             Reason::NameEncoding => write!(f, "a keyspace name is not UTF-8"),
         }
@@ -161,9 +161,9 @@ impl std::error::Error for Reason {}
 /// Bytes that are not a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed {
-    /// Where in the bytes the field begins that cannot be.
+    /// The offset in the bytes at which the bad field begins.
     pub offset: usize,
-    /// What is wrong with it.
+    /// Why the field is refused.
     pub reason: Reason,
 }
 
@@ -175,7 +175,7 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// How many bytes `op` takes in a batch.
+/// The bytes that `op` takes in a batch.
 pub fn encoded_len(op: &Op<'_>) -> usize {
     let field_len = |bytes: &[u8]| varint_len(bytes.len()) + bytes.len();
     let fields = match op {
@@ -220,21 +220,21 @@ impl BatchBuilder {
         BatchBuilder { bytes: batch, count: 0, only_writes: true }
     }
 
-    /// Adds all operations of `batch`.
+    /// Appends all operations of `batch`.
     pub fn append(&mut self, batch: &Batch<'_>) {
         self.bytes.extend_from_slice(&batch.bytes[1..]);
         self.count += batch.count;
         self.only_writes &= batch.only_writes;
     }
 
-    /// Takes all operations out, and keeps the memory.
+    /// Removes all operations and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.truncate(1);
         self.count = 0;
         self.only_writes = true;
     }
 
-    /// Adds an operation; refuses one that is over a limit and adds nothing then.
+    /// Appends an operation. Refuses one that is over a limit, and then appends nothing.
     pub fn push(&mut self, op: &Op<'_>) -> Result<(), Reason> {
         op.check()?;
         self.bytes.reserve(encoded_len(op));
@@ -259,27 +259,27 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Adds a `Put`.
+    /// Appends a `Put`.
     pub fn put(&mut self, keyspace: u32, key: &[u8], value: &[u8]) -> Result<(), Reason> {
         self.push(&Op::Put { keyspace, key, value })
     }
 
-    /// Adds a `Delete`.
+    /// Appends a `Delete`.
     pub fn delete(&mut self, keyspace: u32, key: &[u8]) -> Result<(), Reason> {
         self.push(&Op::Delete { keyspace, key })
     }
 
-    /// Adds a `CreateKeyspace`.
+    /// Appends a `CreateKeyspace`.
     pub fn create_keyspace(&mut self, keyspace: u32, name: &str) -> Result<(), Reason> {
         self.push(&Op::CreateKeyspace { keyspace, name })
     }
 
-    /// Adds a `DropKeyspace`.
+    /// Appends a `DropKeyspace`.
     pub fn drop_keyspace(&mut self, keyspace: u32) -> Result<(), Reason> {
         self.push(&Op::DropKeyspace { keyspace })
     }
 
-    /// How many bytes the batch has so far.
+    /// The bytes of the batch so far.
     #[allow(clippy::len_without_is_empty, reason = "the version is always there")]
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -321,7 +321,7 @@ pub struct Batch<'a> {
     only_writes: bool,
 }
 
-/// How much there is, and nothing of what it is: that is the user's.
+/// Prints sizes only: the contents belong to the user.
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("operations", &self.count).field("bytes", &self.bytes.len()).finish()
@@ -329,7 +329,7 @@ impl fmt::Debug for Batch<'_> {
 }
 
 impl<'a> Batch<'a> {
-    /// Checks all of `bytes`; allocates nothing.
+    /// Checks all of `bytes`. Allocates nothing.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         match bytes.first() {
             Some(&BATCH_VERSION) => {}
@@ -345,18 +345,18 @@ impl<'a> Batch<'a> {
         Ok(Batch { bytes, count, only_writes })
     }
 
-    /// What a bug might make: it panics when it is read.
+    /// For tests: a batch that only a bug could make. Reading it panics.
     #[cfg(all(test, feature = "sim"))]
     pub(crate) fn broken() -> Batch<'static> {
         Batch { bytes: &[BATCH_VERSION, u8::MAX], count: 1, only_writes: true }
     }
 
-    /// All of it, as it goes to the log.
+    /// All bytes, as they go to the log.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// How many operations it has.
+    /// The number of operations.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -366,7 +366,7 @@ impl<'a> Batch<'a> {
         self.count == 0
     }
 
-    /// Whether it makes and removes no keyspace.
+    /// Whether it creates and drops no keyspace.
     pub fn only_writes(&self) -> bool {
         self.only_writes
     }
@@ -409,7 +409,7 @@ impl<'a> Iterator for Ops<'a> {
     }
 }
 
-/// A position in bytes that may be anything.
+/// A position in unchecked bytes.
 #[derive(Clone)]
 struct Reader<'a> {
     bytes: &'a [u8],

@@ -171,7 +171,7 @@ fn any_op() -> impl Strategy<Value = OwnedOp> {
     ]
 }
 
-/// Bytes that get past the first checks more often than random ones do.
+/// Bytes that pass the first checks more often than random bytes do.
 fn nearly_a_batch() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![3 => 0..6_u8, 1 => any::<u8>(), 1 => Just(0x80_u8)];
     proptest::collection::vec(byte, 0..60).prop_map(|mut bytes| {
@@ -193,7 +193,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in prop_oneof![bytes(), nearly_a_batch()]) {
         match Batch::parse(&bytes) {
-            // There is one encoding only, so what was accepted comes out again byte for byte.
+            // There is only one encoding, so an accepted batch encodes to the same bytes again.
             Ok(batch) => prop_assert_eq!(encode(&batch.iter().collect::<Vec<_>>()), bytes),
             Err(malformed) => prop_assert!(malformed.offset <= bytes.len()),
         }

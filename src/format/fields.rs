@@ -1,4 +1,4 @@
-//! Little-endian fields at fixed offsets. Offsets are constants of the formats, lengths are checked by the callers.
+//! Little-endian fields at fixed offsets. The offsets are constants of the formats; the callers check the lengths.
 
 pub(super) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, offset))

@@ -1,4 +1,4 @@
-//! The fill: what a segment holds where nothing landed yet (specification, section 2.2).
+//! The fill: the content of a segment where nothing has landed yet (specification, section 2.2).
 //!
 //! The word at position `p` (a multiple of 8) is `mix(k + p)`, little-endian, with `k` a digest of the segment's
 //! identity: `k = mix(k ^ word)` over its six 8-byte words, from zero.
@@ -27,12 +27,12 @@ impl Fill {
         Fill { key: words.iter().fold(0, |key, word| mix(key ^ u64::from_le_bytes(*word))) }
     }
 
-    /// The word that stands at `position` while nothing has landed there.
+    /// The word at `position` while nothing has landed there.
     pub(crate) fn word(self, position: u64) -> [u8; 8] {
         mix(self.key.wrapping_add(position)).to_le_bytes()
     }
 
-    /// Writes the fill over `bytes`, whose first byte is at `position`. Both are whole words.
+    /// Writes the fill over `bytes`, whose first byte is at `position`. `bytes` and `position` are whole words.
     pub(crate) fn write(self, bytes: &mut [u8], position: u64) {
         let (words, rest) = bytes.as_chunks_mut::<8>();
         debug_assert!(rest.is_empty() && position.is_multiple_of(WORD));
@@ -43,7 +43,7 @@ impl Fill {
         }
     }
 
-    /// How many of the words in `bytes`, whose first byte is at `position`, show the fill.
+    /// The number of words in `bytes`, whose first byte is at `position`, that show the fill.
     pub(crate) fn count(self, bytes: &[u8], position: u64) -> usize {
         let (words, _) = bytes.as_chunks::<8>();
         words.iter().zip((position..).step_by(8)).filter(|(word, at)| **word == self.word(*at)).count()

@@ -20,7 +20,7 @@ const LENGTH: usize = 24;
 const KIND: usize = 28;
 const ZERO: usize = 29;
 
-/// Which part of a record a frame holds.
+/// Which part of a record a frame has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Full = 1,
@@ -61,22 +61,22 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
 }
 
-/// What 32 bytes at a possible header position are.
+/// What the 32 bytes at a possible header position are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Decoded {
     Valid(Header),
     /// The checksum does not match.
     Invalid,
-    /// The checksum matches, and a field cannot be.
+    /// The checksum matches, and a field is impossible.
     Impossible,
 }
 
-/// Bytes that a frame with this payload takes.
+/// The bytes that a frame with this payload takes.
 pub(crate) fn frame_len(payload: u64) -> u64 {
     FRAME_HEADER + pad8(payload)
 }
 
-/// The checksum of a payload; it does not depend on the place, so it can be computed before the place is known.
+/// The checksum of a payload. It does not depend on the position, so it can be computed before the position is known.
 pub(crate) fn payload_crc(payload: &[u8]) -> u32 {
     crc32fast::hash(payload)
 }
@@ -91,13 +91,13 @@ impl Header {
         bytes[KIND] = self.kind as u8;
     }
 
-    /// Bytes that the frame takes.
+    /// The bytes that the frame takes.
     pub(crate) fn frame_len(&self) -> u64 {
         frame_len(u64::from(self.length))
     }
 }
 
-/// Sets the durable LSN and the header's checksum: when the frame goes to the file. Returns the frame's length.
+/// Sets the durable LSN and the header's checksum when the frame goes to the file. Returns the frame's length.
 pub(crate) fn seal(bytes: &mut [u8], identity: &Hasher, durable: u64) -> u64 {
     put(bytes, DURABLE, &durable.to_le_bytes());
     let crc = header_crc(bytes, identity);
@@ -111,8 +111,8 @@ fn header_crc(bytes: &[u8], identity: &Hasher) -> u32 {
     hasher.finalize()
 }
 
-/// Whether the bytes can be a header at `position` at all: the cheap test before the checksum, for the search that
-/// tries every position.
+/// Whether the bytes can be a header at `position`: a cheap test before the checksum, for the search that tries every
+/// position.
 pub(crate) fn may_be_header(bytes: &[u8], position: u64) -> bool {
     let length = u64::from(u32_at(bytes, LENGTH));
     u64_at(bytes, LSN) == position.wrapping_add(frame_len(length))
@@ -133,7 +133,7 @@ pub(crate) fn decode(bytes: &[u8], position: u64, limit: u64, identity: &Hasher)
     Decoded::Valid(Header { payload_crc: u32_at(bytes, PAYLOAD_CRC), lsn, durable, length, kind })
 }
 
-/// Whether the padded payload behind a valid header is the one it names.
+/// Whether the padded payload behind a valid header matches the header.
 pub(crate) fn payload_is_valid(header: &Header, padded: &[u8]) -> bool {
     let length = usize::try_from(header.length).unwrap_or(usize::MAX);
     match padded.split_at_checked(length) {

@@ -6,7 +6,7 @@ use crate::base::types::{Incarnation, LogId, Lsn};
 
 /// The file's name in the log's directory.
 pub(crate) const FILE_NAME: &str = "HISTORY";
-/// The name under which its next content is prepared.
+/// The name under which the next content is written before it is renamed.
 pub(crate) const TEMPORARY_NAME: &str = "HISTORY.tmp";
 
 const MAGIC: [u8; 8] = *b"forehist";
@@ -17,19 +17,19 @@ const COUNT: usize = 64;
 /// The length of a HISTORY that lists no incarnation.
 pub(crate) const HEADER: usize = 72;
 const LIFE: usize = 56;
-/// Where a segment can begin.
+/// A segment can begin at multiples of this.
 const ALIGNED: u64 = super::segment::SEGMENT_HEADER;
 const OPEN: u64 = u64::MAX;
 const CLEAN: u64 = 1;
 
-/// How an incarnation ended.
+/// The end of an incarnation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct End {
-    /// Everything up to here is durable, everything above is lost.
+    /// Every record up to here is durable; every record above is lost.
     pub(crate) lsn: Lsn,
     /// No LSN above this was ever handed out.
     pub(crate) prepared: Lsn,
-    /// Closed, rather than ended by recovery.
+    /// Ended by a close, rather than by recovery.
     pub(crate) clean: bool,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Life {
     pub(crate) incarnation: Incarnation,
     /// The secret part of its segments' identity.
     pub(crate) key: u64,
-    /// Base of its first segment.
+    /// The base of its first segment.
     pub(crate) begin: Lsn,
     /// `None` while it is open.
     pub(crate) end: Option<End>,
@@ -66,7 +66,7 @@ impl History {
         self.first_number + self.lives.len() as u64
     }
 
-    /// Where the next incarnation begins; only asked when none is open.
+    /// Where the next incarnation begins. Asked only when none is open.
     pub(crate) fn next_begin(&self) -> Lsn {
         let end = self.lives.last().and_then(|life| life.end);
         end.map_or(Lsn::ZERO, |end| end.prepared)
@@ -92,7 +92,7 @@ impl History {
         bytes
     }
 
-    /// How long the file is that begins like this; `None` if another version knows.
+    /// The length of the file that begins with `head`; `None` if it is of another version.
     pub(crate) fn length(head: &[u8; HEADER]) -> Result<Option<u64>, Refusal> {
         if !preamble::is_of_this_version(head, MAGIC)? {
             return Ok(None);
@@ -118,7 +118,7 @@ impl History {
     }
 
     fn is_consistent(&self) -> bool {
-        // The next incarnation has a number as well.
+        // There must be a number left for the next incarnation.
         let numbers = self.first_number.checked_add(self.lives.len() as u64);
         if self.first_number == 0 || numbers.is_none_or(|next| next == u64::MAX) {
             return false;
@@ -143,7 +143,7 @@ impl History {
     }
 }
 
-/// `None` if it holds what `to_bytes` would not write back: the next replacement of HISTORY would lose it.
+/// `None` if it has bits that `to_bytes` would not write back: the next replacement of HISTORY would lose them.
 fn decode_life(record: &[u8; LIFE]) -> Option<Life> {
     let (prepared, flags) = (u64_at(record, 40), u64_at(record, 48));
     let end = match u64_at(record, 32) {

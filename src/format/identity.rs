@@ -1,4 +1,4 @@
-//! The identity of a segment: what every checksum and the fill begin with.
+//! The identity of a segment: every checksum and the fill begin with it.
 
 use crc32fast::Hasher;
 
@@ -12,7 +12,7 @@ pub(crate) const IDENTITY_LEN: usize = 48;
 pub(crate) struct Identity {
     pub(crate) log_id: LogId,
     pub(crate) incarnation: Incarnation,
-    /// Random, of the incarnation; it never leaves the files, so that no client can make a frame from its tokens.
+    /// Random, of the incarnation. It never leaves the files, so that no client can build a frame from its tokens.
     pub(crate) key: u64,
     pub(crate) base: u64,
 }
@@ -28,7 +28,7 @@ impl Identity {
         bytes
     }
 
-    /// The checksum state after the identity, to go on from.
+    /// The checksum state after the identity, from which each checksum goes on.
     pub(crate) fn checksum(self) -> Hasher {
         let mut hasher = Hasher::new();
         hasher.update(&self.to_bytes());

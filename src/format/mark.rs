@@ -1,4 +1,4 @@
-//! MARK: up to where the log was durable when it came to rest (specification, section 2.5).
+//! MARK: the LSN up to which the log was durable when it came to rest (specification, section 2.5).
 
 use super::fields::{array_at, put, u64_at};
 use super::{Refusal, preamble};
@@ -6,11 +6,11 @@ use crate::base::types::{Incarnation, LogId, Lsn};
 
 /// The file's name in the log's directory.
 pub(crate) const FILE_NAME: &str = "MARK";
-/// Length of a slot: one sector, so that a torn write spoils one slot only.
+/// The length of a slot: one sector, so that a torn write spoils only one slot.
 pub(crate) const SLOT: u64 = 512;
 /// The same, for slices.
 pub(crate) const SLOT_LEN: usize = 512;
-/// Written in turn.
+/// Slots, written in turn.
 pub(crate) const SLOTS: u64 = 2;
 
 const MAGIC: [u8; 8] = *b"foremark";
@@ -21,19 +21,19 @@ const COUNT: usize = 64;
 const DURABLE: usize = 72;
 const END: usize = 80;
 
-/// One claim: what a slot says.
+/// One claim: the content of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Mark {
     pub(crate) log_id: LogId,
     pub(crate) incarnation: Incarnation,
     /// Counts the marks of the incarnation, from 1.
     pub(crate) count: u64,
-    /// Everything up to here was durable before this was written.
+    /// Every record up to here was durable before this was written.
     pub(crate) durable: Lsn,
 }
 
 impl Mark {
-    /// The offset of the slot that it goes to.
+    /// The offset of its slot.
     pub(crate) fn offset(&self) -> u64 {
         self.count % SLOTS * SLOT
     }

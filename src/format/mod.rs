@@ -19,7 +19,7 @@ mod tests;
 /// The format version that this crate writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Everything in a segment is aligned to this: the unit that lands whole (A1).
+/// Everything in a segment is aligned to this unit, which lands whole (A1).
 pub(crate) const WORD: u64 = 8;
 
 /// `length` rounded up to whole words.
@@ -27,14 +27,14 @@ pub(crate) const fn pad8(length: u64) -> u64 {
     length.next_multiple_of(WORD)
 }
 
-/// Why a header was not accepted.
+/// Why a header was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
     /// Not this kind of file at all.
     Magic,
     /// Damaged.
     Checksum,
-    /// Checksums match, but the fields cannot be.
+    /// Checksums match, but the fields are impossible.
     Impossible,
     /// Written by a newer version (its number).
     Version(u32),

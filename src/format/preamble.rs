@@ -1,4 +1,4 @@
-//! What a segment's header and HISTORY begin with: 32 bytes whose places stay the same in all versions.
+//! The preamble of a segment's header and of HISTORY: 32 bytes with the same layout in all versions.
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -19,7 +19,7 @@ const CRC: usize = 8;
 const VERSION: usize = 12;
 const INCOMPATIBLE: usize = 24;
 
-/// Fills in the preamble; the rest is complete.
+/// Writes the preamble. The rest must be complete.
 pub(super) fn write(bytes: &mut [u8], magic: [u8; 8]) {
     put(bytes, 0, &magic);
     put(bytes, VERSION, &FORMAT_VERSION.to_le_bytes());
@@ -27,7 +27,7 @@ pub(super) fn write(bytes: &mut [u8], magic: [u8; 8]) {
     put(bytes, CRC, &crc.to_le_bytes());
 }
 
-/// Whether a file that begins like this has the layout of this version. Asked before its checksum is known.
+/// Whether a file that begins with `head` has the layout of this version. Asked before the checksum is known.
 pub(super) fn is_of_this_version(head: &[u8], magic: [u8; 8]) -> Result<bool, Refusal> {
     if !head.starts_with(&magic) {
         return Err(Refusal::Magic);
@@ -35,7 +35,7 @@ pub(super) fn is_of_this_version(head: &[u8], magic: [u8; 8]) -> Result<bool, Re
     Ok(u32_at(head, VERSION) == FORMAT_VERSION && u64_at(head, INCOMPATIBLE) & !KNOWN_FEATURES == 0)
 }
 
-/// Refuses bytes that this version cannot read. What is checked first decides how a newer file differs from damage.
+/// Refuses bytes that this version cannot read. The order of the checks decides how a newer file differs from damage.
 pub(super) fn check(bytes: &[u8], magic: [u8; 8]) -> Result<(), Refusal> {
     if !bytes.starts_with(&magic) {
         return Err(Refusal::Magic);

@@ -22,7 +22,7 @@ const END: usize = 96;
 pub(crate) struct SegmentHeader {
     pub(crate) identity: Identity,
     pub(crate) size: u64,
-    /// Base of the previous segment of the incarnation; its own in the first.
+    /// The base of the previous segment of the incarnation; in the first segment its own base.
     pub(crate) previous: u64,
 }
 
@@ -55,7 +55,7 @@ impl SegmentHeader {
         if sane { Ok(header) } else { Err(Refusal::Impossible) }
     }
 
-    /// Where the segment ends.
+    /// The position at which the segment ends.
     pub(crate) fn limit(&self) -> u64 {
         self.identity.base + self.size
     }
@@ -69,7 +69,7 @@ pub(crate) fn file_name(base: u64) -> String {
     format!("{base:016x}.log")
 }
 
-/// The base of the segment whose file has this name, if it is a segment's name.
+/// The base of the segment whose file is called `name`; `None` if that is not a segment's name.
 pub(crate) fn base_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let base = (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())??;

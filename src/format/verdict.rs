@@ -1,6 +1,6 @@
 //! The decision table of recovery (specification, sections 4 and 5), as data.
 
-/// What the frame at the place where the next one must be looks like.
+/// The state of the frame at the position where the next one must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum FrameState {
     /// The segment that should hold it is absent, short, or its header is bad.
@@ -13,28 +13,28 @@ pub enum FrameState {
     HeaderTorn,
     /// The header's checksum does not match; none of its words is fill.
     HeaderRotten,
-    /// The header's checksum matches, but a field or the order of kinds cannot be.
+    /// The header's checksum matches, but a field or the order of kinds is impossible.
     Impossible,
     /// The header is valid, the payload is not; some payload word is fill.
     PayloadTorn,
     /// The header is valid, the payload is not; no payload word is fill.
     PayloadRotten,
-    /// Valid, and of a kind that may stand here.
+    /// Valid, and of a kind that may come here.
     Valid,
 }
 
-/// What recovery does about it.
+/// The decision of recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Verdict {
     /// Go on behind the frame.
     Accept,
     /// The log ends here and nothing was dropped.
     EndOfLog,
-    /// The log ends here; what was above is lost, legally.
+    /// The log ends here. The frames above are legally lost.
     TornTail,
     /// Refuse to open; change no byte.
     Damage,
-    /// Refuse to open; change no byte. What is there is not known, so it is not called damage.
+    /// Refuse to open; change no byte. The bytes are unknown, so this is not called damage.
     Unreadable,
 }
 
@@ -76,7 +76,7 @@ pub const TABLE: [Row; 13] = {
     ]
 };
 
-/// The decision for one combination. What no row names would be damage; the tests show that there is no such gap.
+/// The decision for one combination. A combination without a row would be damage; the tests show that there is none.
 pub fn verdict(state: FrameState, below_durable: bool, later: bool) -> Verdict {
     let matches = |row: &&Row| {
         row.state == state

@@ -1,4 +1,4 @@
-//! Wakes the thread that prunes when there is something to prune that no commit will.
+//! Wakes the pruner when there is work that no commit will do.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -6,20 +6,21 @@ use std::time::Duration;
 use crate::rt::clock;
 use crate::rt::sync::{AtomicBool, Condvar, Mutex};
 
-/// The pruner sleeps without a timeout. It arms the bell first and looks for work then. What becomes work before that look
-/// is found by it; what becomes work later rings: each kind of work is looked at under the lock that it comes about under.
+/// The pruner arms the bell, then looks for work, then sleeps without a timeout. Work that comes about before the look
+/// is found by the look. Work that comes about later rings, because the pruner looks at each kind of work under the
+/// lock that also guards its creation.
 #[derive(Debug)]
 pub(crate) struct Bell {
     /// Whether a commit rings.
     for_commits: AtomicBool,
-    /// Whether the end of a snapshot rings: only while garbage is kept for one.
+    /// Whether the end of a snapshot rings: only while garbage is retained for a snapshot.
     for_snapshots: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<BellState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BellState {
     has_rung: bool,
     is_stopped: bool,
 }
@@ -29,7 +30,7 @@ struct State {
 pub(crate) enum Woken {
     Rung,
     TimedOut,
-    /// For the last time.
+    /// The bell was stopped: the pruner ends.
     Stopped,
 }
 
@@ -39,14 +40,14 @@ impl Bell {
         Bell { for_commits, for_snapshots, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Says that there may be garbage, or commits to apply.
+    /// Tells the pruner that there may be garbage, or commits to apply.
     pub(crate) fn ring_for_commit(&self) {
         if self.for_commits.load(Ordering::Acquire) {
             self.ring();
         }
     }
 
-    /// Says that a snapshot is gone.
+    /// Tells the pruner that a snapshot has ended.
     pub(super) fn ring_for_snapshot(&self) {
         if self.for_snapshots.load(Ordering::Acquire) {
             self.ring();
@@ -66,24 +67,24 @@ impl Bell {
         self.for_snapshots.store(rings, Ordering::Release);
     }
 
-    /// From here on commits and the ends of snapshots ring.
+    /// Arms the bell for commits and for the ends of snapshots.
     pub(crate) fn listen(&self) {
         let mut state = self.state.lock();
         state.has_rung = false;
         self.arm(true);
     }
 
-    /// No garbage is kept for a snapshot: whose end need not ring.
+    /// Disarms the bell for the ends of snapshots: no garbage is retained for one.
     pub(crate) fn ignore_snapshots(&self) {
         self.for_snapshots.store(false, Ordering::Release);
     }
 
-    /// Sleeps until the bell has rung since [`Bell::listen`], for at most `time` if there is one.
+    /// Sleeps until the bell has rung since [`Bell::listen`], at most for `time` if it is given.
     pub(crate) fn sleep(&self, time: Option<Duration>) -> Woken {
         self.wait(time, true)
     }
 
-    /// Sleeps for `time`, whatever rings; returns whether it goes on.
+    /// Sleeps for `time` whether or not the bell rings. Returns false if the bell was stopped.
     pub(crate) fn pause(&self, time: Duration) -> bool {
         self.wait(Some(time), false) != Woken::Stopped
     }
@@ -105,7 +106,7 @@ impl Bell {
         }
     }
 
-    /// Ends every sleep, from now on.
+    /// Ends the sleep under way and every later one.
     pub(crate) fn stop(&self) {
         self.arm(false);
         self.state.lock().is_stopped = true;

@@ -13,21 +13,21 @@ use super::tree::Tree;
 use super::value::Value;
 use super::version::{Content, Direction};
 
-/// The entries of a range of keys, in order or backwards or from both ends in turn.
+/// The entries of a range of keys: ascending, descending, or from both ends in turn.
 ///
-/// Entries are copied a piece at a time, so no lock is held while the caller works, and writes go on meanwhile. The
-/// caller keeps a snapshot at the cursor's LSN held for as long as the cursor is used.
+/// The cursor copies entries in pieces, so it holds no lock while the caller works, and writers go on. The caller must
+/// hold a snapshot at the cursor's LSN for as long as it uses the cursor.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor {
     tree: Arc<Tree>,
     at: Lsn,
-    /// What neither end has fetched yet.
+    /// The part of the range that neither end has fetched.
     rest: Option<(Bound<Key>, Bound<Key>)>,
     front: End,
     back: End,
 }
 
-/// An entry that a cursor has come to.
+/// An entry that a cursor hands out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
     key: &'a [u8],
@@ -35,12 +35,11 @@ pub(crate) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Its key and value, in memory of their own.
+    /// Copies the key; shares or copies the value. `None` for a tombstone.
     pub(crate) fn to_owned(self) -> Option<(Key, Value)> {
         Some((Key::from(self.key), self.value.value()?))
     }
 
-    /// Its key and value.
     pub(crate) fn slices(self) -> (&'a [u8], &'a [u8]) {
         let value = match self.value {
             Content::Deleted => &[],
@@ -51,35 +50,35 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Entries fetched from one end, of which those from `next` to `end` are not handed out; the outermost comes first.
+/// Entries fetched from one end. Those from `next` to `end` are not handed out yet; the outermost is first.
 #[derive(Clone, Debug)]
 struct End {
-    /// Keys and small values, one behind the other: memory that is used again for each piece.
+    /// Keys and small values, one behind the other. The memory is reused for each piece.
     bytes: Vec<u8>,
     entries: Vec<Fetched>,
     next: usize,
     end: usize,
-    /// How many entries to fetch next.
+    /// How many entries the next fetch takes.
     piece: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Fetched {
-    /// Where its key begins.
+    /// Where the key begins in `bytes`.
     at: usize,
     key_end: usize,
-    value: Kept,
+    value: FetchedValue,
 }
 
 #[derive(Clone, Debug)]
-enum Kept {
-    /// Ends there, behind the key.
+enum FetchedValue {
+    /// In `bytes`, from the end of the key to this position.
     InPlace(usize),
     Shared(Value),
 }
 
 impl End {
-    /// Small at first, since many scans take a few entries only.
+    /// Small at first: many scans take only a few entries.
     const FIRST_PIECE: usize = 16;
     const LAST_PIECE: usize = 256;
 
@@ -101,7 +100,7 @@ impl End {
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();
         self.bytes.extend_from_slice(small);
-        let value = shared.map_or(Kept::InPlace(self.bytes.len()), Kept::Shared);
+        let value = shared.map_or(FetchedValue::InPlace(self.bytes.len()), FetchedValue::Shared);
         self.entries.push(Fetched { at, key_end, value });
         self.end = self.entries.len();
     }
@@ -109,13 +108,13 @@ impl End {
     fn entry(&self, index: usize) -> Entry<'_> {
         let Fetched { at, key_end, value } = &self.entries[index];
         let value = match value {
-            Kept::InPlace(end) => Content::InPlace(&self.bytes[*key_end..*end]),
-            Kept::Shared(value) => Content::Shared(value),
+            FetchedValue::InPlace(end) => Content::InPlace(&self.bytes[*key_end..*end]),
+            FetchedValue::Shared(value) => Content::Shared(value),
         };
         Entry { key: &self.bytes[*at..*key_end], value }
     }
 
-    /// Forgets what was handed out.
+    /// Removes all entries and keeps the memory.
     fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
@@ -131,17 +130,17 @@ impl Cursor {
         Cursor { tree, at, rest, front: End::new(), back: End::new() }
     }
 
-    /// The key that comes next from one end.
+    /// Returns the next key from one end, without taking it.
     ///
     /// # Errors
-    /// If the read fails. After that what is fetched already is handed out, and the rest of the range is not.
+    /// If the read fails. Later calls hand out the entries that were fetched before, and then end.
     pub(crate) fn peek(&mut self, direction: Direction) -> Result<Option<&[u8]>> {
         self.fetch(direction)?;
         let (near, far) = self.ends(direction);
         Ok(if !near.is_empty() {
             Some(near.entry(near.next).key)
         } else if !far.is_empty() {
-            // What the other end has fetched and not handed out: its last is the next one from here.
+            // The other end has fetched all that is left: its last entry is the next one from here.
             Some(far.entry(far.end - 1).key)
         } else {
             None
@@ -173,7 +172,7 @@ impl Cursor {
         }
     }
 
-    /// Fetches from the rest of the range for one end, until there is something to hand out or nothing left.
+    /// Fetches from the rest of the range for one end, until there is an entry to hand out or the range is used up.
     fn fetch(&mut self, direction: Direction) -> Result<()> {
         let Cursor { tree, at, rest, front, back } = self;
         let end = if direction == Direction::Forward { front } else { back };

@@ -1,4 +1,4 @@
-//! For tests: a read fails, as one of a table may.
+//! For tests: makes a read fail, as a read of a table may.
 
 use std::cell::Cell;
 
@@ -9,12 +9,12 @@ std::thread_local! {
     static NEXT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Has one read on this thread fail, after `reads` that succeed.
+/// Makes one read on this thread fail, after `reads` that succeed.
 pub(crate) fn read_fails_after(reads: usize) {
     NEXT.set(Some(reads));
 }
 
-/// Fails if it is time.
+/// Fails if this is the read that [`read_fails_after`] chose.
 pub(super) fn strike() -> Result<()> {
     let left = NEXT.get();
     NEXT.set(left.and_then(|left| left.checked_sub(1)));

@@ -1,9 +1,10 @@
-//! Versions that cannot be pruned yet, and what they wait for.
+//! Versions that are superseded, and what each must wait for before it is pruned.
 //!
-//! A version is garbage once nobody can read it: the LSN that superseded it is settled (visible and durable), and no
-//! snapshot below that LSN reads it. For the first each keyspace has a queue (`undo`), since LSNs settle in order, and
-//! the keyspaces that have something in it stand in a queue here. What a held snapshot needs lies with that snapshot in
-//! its keyspace (`kept`), and here is noted in which keyspaces: a long-held one costs nothing until it is gone.
+//! A version is garbage once no reader can read it: the LSN that superseded it is settled (visible and durable), and no
+//! snapshot below that LSN reads the version. LSNs settle in order, so each keyspace has a queue of superseded versions
+//! (`undo`), and the keyspaces with a non-empty queue stand in a queue here. A version that a held snapshot needs moves
+//! to that snapshot's entries in its keyspace (`retained`), and here the keyspace is noted under the snapshot. So a
+//! long-held snapshot costs nothing until it ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -13,104 +14,104 @@ use crate::base::types::Lsn;
 use super::snapshot::Horizon;
 use super::tree::Tree;
 
-/// What cannot be pruned yet.
 #[derive(Debug, Default)]
 pub(super) struct Garbage {
-    /// Keyspaces with superseded versions, and the LSN that must be settled for the first of them to go. A keyspace that
-    /// could go on waits for those before it; theirs settle in a moment, too.
+    /// Keyspaces with superseded versions, each with the LSN that must settle before its first version can be pruned. A
+    /// keyspace further back may be ready earlier; it waits, because the LSNs before its own settle in a moment.
     waiting: VecDeque<(Lsn, Weak<Tree>)>,
-    /// The keyspaces that keep something for a held snapshot, by snapshot. A keyspace does not stay for its garbage.
-    filed: BTreeMap<Lsn, Vec<Weak<Tree>>>,
-    /// Dropped keyspaces that somebody may still see, oldest drop first.
+    /// For each held snapshot, the keyspaces that retain entries for it. Weak: garbage does not keep a keyspace alive.
+    retaining: BTreeMap<Lsn, Vec<Weak<Tree>>>,
+    /// Dropped keyspaces that a reader may still see, oldest drop first.
     dropped: VecDeque<Arc<Tree>>,
-    /// Dropped keyspaces that nobody can see, and that still have keys.
-    shed: VecDeque<Arc<Tree>>,
-    /// Keyspaces most of whose memory is unused.
+    /// Dropped keyspaces that no reader can see, and that still have leaves to free.
+    freeing: VecDeque<Arc<Tree>>,
+    /// Keyspaces in which most of the memory for leaves is unused.
     sparse: VecDeque<Weak<Tree>>,
-    /// Snapshots that a keyspace has begun to keep something for.
-    newly_filed: Vec<Lsn>,
+    /// Snapshots for which the keyspace just pruned has begun to retain entries.
+    newly_retaining: Vec<Lsn>,
 }
 
-/// What garbage is left when nothing more is due.
+/// The garbage that is left when nothing more is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Left {
     Nothing,
-    /// What held snapshots need: it is due when they are gone.
+    /// Entries that held snapshots need: due when the snapshots end.
     ForSnapshots,
-    /// Some that becomes due once its LSN is visible and durable.
+    /// Some that is due once its LSN is visible and durable.
     Unsettled,
 }
 
 impl Garbage {
-    /// Queues a keyspace, the first of whose superseded versions `lsn` superseded.
+    /// Queues a keyspace. `lsn` superseded the first of its superseded versions.
     pub(super) fn wait(&mut self, lsn: Lsn, tree: &Arc<Tree>) {
         self.waiting.push_back((lsn, Arc::downgrade(tree)));
     }
 
-    /// Takes note of a dropped keyspace.
+    /// Queues a dropped keyspace, which readers may still see.
     pub(super) fn drop_keyspace(&mut self, tree: Arc<Tree>) {
         self.dropped.push_back(tree);
     }
 
-    /// The next dropped keyspace that nobody can see any more: forget it. Its keys go by and by.
+    /// Takes the next dropped keyspace that no reader can see. The caller removes it from the catalogue;
+    /// [`Garbage::prune`] frees its leaves.
     pub(super) fn next_unseen(&mut self, horizon: &Horizon) -> Option<Arc<Tree>> {
         self.dropped.front().filter(|tree| tree.dropped().is_some_and(|lsn| horizon.is_past(lsn)))?;
         let tree = self.dropped.pop_front()?;
-        self.shed.push_back(Arc::clone(&tree));
+        self.freeing.push_back(Arc::clone(&tree));
         Some(tree)
     }
 
-    /// Looks at up to `budget` versions that are due, prunes them, and puts off what is still needed. Returns how much of
-    /// the budget was used: less than all of it if nothing more is due.
+    /// Looks at up to `budget` versions that are due: prunes each, or retains it for the snapshot that needs it.
+    /// Returns how many it looked at; fewer than `budget` means that nothing more is due.
     pub(super) fn prune(&mut self, budget: usize, horizon: &Horizon) -> usize {
         let mut used = 0;
         while used < budget
             && self.waiting.front().is_some_and(|(lsn, _)| horizon.is_settled(*lsn))
-            && let Some((_, place)) = self.waiting.pop_front()
+            && let Some((_, weak)) = self.waiting.pop_front()
         {
-            let Some(tree) = place.upgrade() else { continue };
-            let settled = tree.settle(budget - used, horizon, &mut self.newly_filed);
-            used += settled.used;
-            self.file(&place);
-            if settled.is_sparse {
-                self.sparse.push_back(Weak::clone(&place));
+            let Some(tree) = weak.upgrade() else { continue };
+            let pruned = tree.prune(budget - used, horizon, &mut self.newly_retaining);
+            used += pruned.used;
+            self.note_retaining(&weak);
+            if pruned.is_sparse {
+                self.sparse.push_back(Weak::clone(&weak));
             }
-            if let Some(next) = settled.next {
-                self.waiting.push_back((next, place));
+            if let Some(next) = pruned.next {
+                self.waiting.push_back((next, weak));
             }
         }
         while used < budget
-            && let Some((held, place)) = self.next_released(horizon)
+            && let Some((held, weak)) = self.next_released(horizon)
         {
-            let Some(tree) = place.upgrade() else { continue };
-            let (looked_at, is_left) = tree.release(held, budget - used, horizon, &mut self.newly_filed);
+            let Some(tree) = weak.upgrade() else { continue };
+            let (looked_at, is_left) = tree.release(held, budget - used, horizon, &mut self.newly_retaining);
             used += looked_at;
-            self.file(&place);
+            self.note_retaining(&weak);
             if is_left {
-                self.filed.entry(held).or_default().push(place);
+                self.retaining.entry(held).or_default().push(weak);
             }
         }
         while used < budget
-            && let Some(tree) = self.shed.front()
+            && let Some(tree) = self.freeing.front()
         {
-            // A leaf counts as one version: its keys only have to be freed, but freeing all at once would hold up a commit.
-            if !tree.shed() {
-                self.shed.pop_front();
+            // A leaf counts as one version. Freeing all leaves at once would delay a commit.
+            if !tree.free_leaf() {
+                self.freeing.pop_front();
             }
             used += 1;
         }
         used
     }
 
-    /// Moves up to `budget` leaves out of memory that is mostly unused, which goes then. Returns how many it moved, fewer
-    /// than `budget` if there is no more to do.
+    /// Moves up to `budget` leaves out of memory that is mostly unused, which frees that memory. Returns how many it
+    /// moved; fewer than `budget` means that there is no more to do.
     pub(super) fn tidy(&mut self, budget: usize) -> usize {
         let mut used = 0;
         while used < budget
-            && let Some(place) = self.sparse.front()
+            && let Some(weak) = self.sparse.front()
         {
             let most = budget - used;
-            let moved = place.upgrade().map_or(0, |tree| tree.tidy(most));
+            let moved = weak.upgrade().map_or(0, |tree| tree.tidy(most));
             used += moved;
             if moved < most {
                 self.sparse.pop_front();
@@ -119,32 +120,32 @@ impl Garbage {
         used
     }
 
-    /// What is left, if nothing more is due.
+    /// Tells which garbage is left. Right only if nothing more is due.
     pub(super) fn left(&self, horizon: &Horizon) -> Left {
         let is_unsettled = |tree: &Arc<Tree>| tree.dropped().is_some_and(|lsn| !horizon.is_reached(lsn));
         if self.waiting.iter().any(|(lsn, _)| !horizon.is_reached(*lsn)) || self.dropped.iter().any(is_unsettled) {
             Left::Unsettled
-        } else if self.filed.is_empty() && self.dropped.is_empty() && self.waiting.is_empty() {
+        } else if self.retaining.is_empty() && self.dropped.is_empty() && self.waiting.is_empty() {
             Left::Nothing
         } else {
             Left::ForSnapshots
         }
     }
 
-    /// Notes that `tree` keeps something for held snapshots.
-    fn file(&mut self, tree: &Weak<Tree>) {
-        for held in self.newly_filed.drain(..) {
-            self.filed.entry(held).or_default().push(Weak::clone(tree));
+    /// Notes `tree` under each snapshot for which it has begun to retain entries.
+    fn note_retaining(&mut self, tree: &Weak<Tree>) {
+        for held in self.newly_retaining.drain(..) {
+            self.retaining.entry(held).or_default().push(Weak::clone(tree));
         }
     }
 
-    /// Takes a keyspace that keeps something for a snapshot that is gone.
+    /// Takes a keyspace that retains entries for a snapshot that has ended.
     fn next_released(&mut self, horizon: &Horizon) -> Option<(Lsn, Weak<Tree>)> {
-        let held = self.filed.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
-        let trees = self.filed.get_mut(&held)?;
+        let held = self.retaining.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
+        let trees = self.retaining.get_mut(&held)?;
         let tree = trees.pop()?;
         if trees.is_empty() {
-            self.filed.remove(&held);
+            self.retaining.remove(&held);
         }
         Some((held, tree))
     }

@@ -1,4 +1,4 @@
-//! Keys as the index holds them: short ones in place, so that a comparison costs no jump through memory.
+//! Keys as the index holds them: short ones in place, so that a comparison needs no access to other memory.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::value::Value;
 
-/// The longest key that is kept in place: with its length and the tag of the enum it takes three words.
+/// The longest key that is stored in place. With its length and the tag of the enum it takes three machine words.
 const IN_PLACE: usize = 22;
 
 /// A key as the database hands it out: immutable bytes, cheap to clone.
@@ -33,7 +33,7 @@ impl Key {
         }
     }
 
-    /// The key, if it is short enough to be kept in place.
+    /// The key, if it is short enough to be stored in place.
     pub(super) fn in_place(key: &[u8]) -> Option<Key> {
         let mut bytes = [0; IN_PLACE];
         bytes.get_mut(..key.len())?.copy_from_slice(key);
@@ -74,7 +74,7 @@ impl Borrow<[u8]> for Key {
     }
 }
 
-// Equality, order and hash are those of the slice, as `Borrow` asks.
+// `Borrow` requires the equality, order and hash of the slice.
 impl PartialEq for Key {
     fn eq(&self, other: &Key) -> bool {
         self.cmp(other).is_eq()
@@ -93,7 +93,8 @@ impl Ord for Key {
     fn cmp(&self, other: &Key) -> Ordering {
         match (&self.0, &other.0) {
             // Padded with zeros to one length, two keys compare as they do without the padding, unless one is the other
-            // with zeros behind it; then the shorter comes first. Whole words spare the call that slices make.
+            // followed by zeros: then the shorter comes first. Comparing whole machine words is faster than comparing
+            // slices.
             (Bytes::InPlace { length, bytes }, Bytes::InPlace { length: other_length, bytes: other_bytes }) => {
                 words(bytes).cmp(&words(other_bytes)).then(length.cmp(other_length))
             }
@@ -102,7 +103,7 @@ impl Ord for Key {
     }
 }
 
-/// The bytes as numbers that compare as the bytes do.
+/// The bytes as numbers in the same order.
 fn words(bytes: &[u8; IN_PLACE]) -> (u64, u64, u64) {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, rest @ ..] = *bytes;
     let [q, r, s, t, u, v] = rest;

@@ -1,4 +1,4 @@
-//! The catalogue: which keyspaces there are, at every LSN that somebody may still ask for.
+//! The catalogue: the keyspaces that exist at each LSN that a reader may still ask for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::format::batch::{Batch, Op};
 use super::ApplyError;
 use super::tree::Tree;
 
-/// All keyspaces that somebody may still see, dropped ones included.
+/// All keyspaces that a reader may still see, dropped ones included.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     by_id: BTreeMap<u32, Arc<Tree>>,
@@ -26,27 +26,23 @@ impl Catalogue {
         Catalogue { by_id: BTreeMap::new(), by_name: BTreeMap::new(), next_id: Self::FIRST_ID }
     }
 
-    /// An id that was never used.
     pub(super) fn next_id(&self) -> u32 {
         self.next_id
     }
 
-    /// The keyspace called `name` at `at`.
     pub(super) fn by_name(&self, name: &str, at: Lsn) -> Option<Arc<Tree>> {
         self.by_name.get(name)?.iter().rev().find(|tree| tree.is_visible(at)).cloned()
     }
 
-    /// The keyspaces at `at`, by name.
+    /// The keyspaces at `at`, in the order of their names.
     pub(super) fn all(&self, at: Lsn) -> Vec<Arc<Tree>> {
         self.by_name.values().flatten().filter(|tree| tree.is_visible(at)).cloned().collect()
     }
 
-    /// Every keyspace, dropped ones included.
     pub(super) fn trees(&self) -> impl Iterator<Item = &Arc<Tree>> {
         self.by_id.values()
     }
 
-    /// The keyspace `id`, if it was not dropped.
     pub(super) fn alive(&self, id: u32) -> Option<&Arc<Tree>> {
         self.by_id.get(&id).filter(|tree| tree.dropped().is_none())
     }
@@ -84,7 +80,7 @@ impl Catalogue {
         self.next_id = self.next_id.max(id.saturating_add(1));
     }
 
-    /// Forgets a keyspace that nobody can see.
+    /// Removes a keyspace that no reader can see.
     pub(super) fn forget(&mut self, tree: &Tree) {
         self.by_id.remove(&tree.id());
         if let Some(trees) = self.by_name.get_mut(tree.name()) {
@@ -96,14 +92,14 @@ impl Catalogue {
     }
 }
 
-/// What the operations of a batch so far would make of the catalogue.
+/// The changes that the operations of a batch make to the catalogue, up to the operation being checked.
 struct Changes<'a> {
     catalogue: &'a Catalogue,
     next_id: u32,
     /// Created by the batch and not dropped by it.
     created: BTreeMap<u32, &'a str>,
     dropped: BTreeSet<u32>,
-    /// Whether each name that the batch created or dropped is taken now.
+    /// For each name that the batch created or dropped: whether it is taken now.
     names: BTreeMap<&'a str, bool>,
 }
 
@@ -113,7 +109,6 @@ impl<'a> Changes<'a> {
         Changes { catalogue, next_id: catalogue.next_id, created, dropped, names }
     }
 
-    /// The name of the keyspace `id`.
     fn alive(&self, id: u32) -> Result<&'a str, ApplyError> {
         if let Some(name) = self.created.get(&id) {
             return Ok(name);

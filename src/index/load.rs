@@ -1,21 +1,23 @@
-//! Loading: what the log says goes into an index that nobody reads yet.
+//! Loading: the loader builds an index from the log while no reader exists.
 //!
-//! The log has keys in the order in which they were written, which is none: applied one by one, each waits for its own
-//! pages of memory. So writes are gathered, a bundle at a time (`bundle`), each bundle is sorted, and keyspaces are built
-//! from sorted bundles and what they had before, leaf after leaf and with no search (`merge`). Of several writes to one key
-//! only the last counts, since no snapshot is older than the load.
+//! The log has keys in the order of the commits, which is no order of keys: applied one by one, each key would wait for
+//! its own page of memory. So the loader gathers writes into a bundle (`bundle`), sorts each bundle, and builds
+//! keyspaces from sorted bundles and the keyspaces' old leaves, leaf after leaf, without a search (`merge`). Of several
+//! writes to one key only the last counts, because no snapshot is older than the load.
 //!
-//! Unless there is little, one thread sorts a bundle while the next is gathered (`worker`), and all cores build: a keyspace
-//! is cut into parts by its keys. A sorted bundle is pieces in the order of their keys, and each goes when the parts that
-//! need it are built; so do the old leaves of a keyspace that is built anew, if they lie in the order of their keys. (Those
-//! that were written one by one, see [`Loader::add`], go at the end.)
+//! For a log of more than a few bundles, one thread sorts a bundle while the loader gathers the next (`worker`), and
+//! all cores build: a keyspace is cut into parts by key. A sorted bundle consists of pieces in key order. A piece is
+//! freed when the parts that need it are built. So is an old leaf of a rebuilt keyspace, if the old leaves lie in
+//! memory in key order. (Leaves that were written one by one, see [`Loader::add`], are freed at the end.)
 //!
-//! **Memory.** A load takes the index and, beside it, a share of what is live and a constant, however long the log is.
-//! Three bundles are under way, each of a sixteenth of what is live (and of 1 to 42 MiB; one transaction more). What is
-//! sorted holds each key once a bundle, and is put in when it takes 8 MiB and half of the index; or as much as the whole
-//! index, if most of what was put in last were new keys: then it is no more than will be live. The parts that are being built
-//! take a sixteenth of all each, at most 24 MiB. Old leaves go back to the operating system part by part, and so do the
-//! last pieces; those before stay with the allocator for the next pieces, and are fewer than what is live. (A transaction of more than 2^18 writes takes 40 bytes more for each, and 16 while they are sorted.)
+//! **Memory.** Beside the index, a load takes a share of the live data and a constant, however long the log is. Three
+//! bundles are under way, each of a sixteenth of the live data (at least 1, at most 42 MiB, and at most one transaction
+//! more). Sorted writes have each key at most once a bundle. They are merged when they take 8 MiB and half of the
+//! index; or as much as the whole index, if most of the writes merged last were new keys: then they are no more than
+//! the live data will be. Each part under construction takes a sixteenth of the total, at most 24 MiB. Old leaves go
+//! back to the operating system part by part, and so do the last pieces. Earlier pieces stay with the allocator for the
+//! next ones, and take less than the live data. (A transaction of more than 2^18 writes takes 40 bytes more for each
+//! write, and 16 more while they are sorted.)
 
 mod bundle;
 mod merge;
@@ -37,13 +39,13 @@ use bundle::{Bundle, Scratch};
 use merge::Pieces;
 use worker::Worker;
 
-/// How much is gathered before it is sorted.
+/// How much the loader gathers before it sorts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) writes: usize,
-    /// Of keys and values.
+    /// Bytes of keys and values.
     pub(crate) bytes: usize,
-    /// Bytes until which no second thread is worth its while.
+    /// With fewer bytes in all, no second thread is started.
     pub(crate) alone: usize,
 }
 
@@ -52,14 +54,14 @@ impl Limits {
     const BYTES: usize = 32 << 20;
     const ALONE: usize = 16 << 10;
 
-    /// For a log whose segments are that large: no bundle is larger than one, and a full one is not little.
+    /// Limits for a log with segments of `segment_bytes`: a bundle is at most as large as a segment.
     pub(crate) fn of(segment_bytes: u64) -> Self {
         let bytes = usize::try_from(segment_bytes).map_or(Self::BYTES, |bytes| bytes.min(Self::BYTES));
         Limits { writes: Self::WRITES, bytes, alone: Self::ALONE.min(bytes) }
     }
 }
 
-/// The panic was reported by the panic hook.
+/// A thread of the load panicked. The panic hook has reported it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Panicked;
 
@@ -72,30 +74,30 @@ pub(crate) struct Loader {
     bundle: Bundle,
     sorted: Sorted,
     gathered: Gathered,
-    /// Bytes of the bundles that were handed over.
+    /// Total bytes of the bundles that were handed over.
     handed_over: usize,
     worker: Option<Worker>,
-    /// Of the last transaction.
+    /// The LSN of the last transaction.
     lsn: Lsn,
 }
 
-/// What the sorted bundles take, and the index.
+/// The memory of the sorted bundles and of the index, in bytes.
 #[derive(Debug, Default)]
 struct Gathered {
-    /// How many pieces are counted.
+    /// How many pieces are counted so far.
     counted: usize,
     bytes: usize,
     index_bytes: usize,
-    /// The bytes that are put in at once, while the index is as it is.
+    /// The bytes at which a merge is worth its cost, given the present index.
     enough: usize,
 }
 
-/// What came back from sorting.
+/// The results of sorting.
 #[derive(Debug, Default)]
 struct Sorted {
-    /// In the order of the log, and within a bundle of the keys.
+    /// In the order of the log; within a bundle, in key order.
     pieces: Vec<Bundle>,
-    /// Empty bundles, whose memory is used again.
+    /// Empty bundles, whose memory is reused.
     spare: Vec<Bundle>,
 }
 
@@ -106,20 +108,20 @@ impl Sorted {
     }
 }
 
-/// The keyspaces that are written to.
+/// The keyspaces that the loader writes to.
 #[derive(Debug, Default)]
 struct Trees {
     list: Vec<Arc<Tree>>,
-    /// Where each is in the list, by its id.
+    /// The index of each keyspace in the list, by id.
     places: BTreeMap<u32, u32>,
 }
 
 impl Loader {
-    /// Less is not put in before the end.
+    /// Fewer bytes are merged only at the end.
     const LEAST_PUT_IN: usize = if cfg!(test) { 4 << 10 } else { 8 << 20 };
-    /// No bundle is smaller but by the limits.
+    /// A bundle is smaller only if the limits say so.
     const LEAST_BUNDLE: usize = 1 << 20;
-    /// Bundles that take as much as all that is live.
+    /// This number of bundles take as much as all live data.
     const SHARES: usize = 16;
 
     pub(crate) fn new(limits: Limits) -> Self {
@@ -136,14 +138,14 @@ impl Loader {
         }
     }
 
-    /// Takes in the transaction `batch` of LSN `lsn`. One that makes or removes keyspaces is applied as a commit is, after
-    /// everything before it. After an error the loader is good for nothing.
+    /// Adds the transaction `batch` of LSN `lsn`. A transaction that creates or drops keyspaces is applied as a commit
+    /// is, after everything before it. After an error the loader must not be used.
     pub(crate) fn add(&mut self, lsn: Lsn, batch: &Batch<'_>) -> Result<Result<(), ApplyError>, Panicked> {
         if lsn <= self.lsn {
             return Ok(Err(ApplyError::LsnNotRising { lsn, applied: self.lsn }));
         }
         if !batch.only_writes() {
-            self.settle()?;
+            self.sort_and_merge()?;
             return Ok(self.apply(lsn, batch));
         }
         for op in batch {
@@ -163,24 +165,25 @@ impl Loader {
         Ok(Ok(()))
     }
 
-    /// Keyspaces come and go: everything before must be there.
+    /// Applies a batch that creates or drops keyspaces. Everything before it must be in the index first.
     fn apply(&mut self, lsn: Lsn, batch: &Batch<'_>) -> Result<(), ApplyError> {
         self.index.apply(lsn, batch, lsn)?;
         self.index.publish(lsn);
-        // So that no key waits to be pruned when what it has is replaced.
+        // So that no superseded version waits in `undo` when a merge replaces the map.
         self.index.prune(lsn, usize::MAX);
         self.trees = Trees::default();
         self.lsn = lsn;
         Ok(())
     }
 
-    /// The memory that a bundle may take.
+    /// The memory that a bundle may take, in bytes.
     fn room(&self) -> usize {
         let live = self.gathered.index_bytes + self.gathered.bytes;
         Self::LEAST_BUNDLE.max(live / Self::SHARES)
     }
 
-    /// Gives the bundle to the worker. While there is little, and where no thread is to be had, it is sorted here.
+    /// Gives the bundle to the worker. The loader sorts it itself while the log is small, and if no thread can be
+    /// started.
     fn hand_over(&mut self) -> Result<(), Panicked> {
         self.handed_over += self.bundle.bytes();
         if self.worker.is_none() && self.handed_over >= self.limits.alone {
@@ -195,7 +198,7 @@ impl Loader {
         if self.has_enough() { self.merge(Pieces::Reused) } else { Ok(()) }
     }
 
-    /// Whether so much is sorted that it is worth while to put it in.
+    /// Whether the sorted bytes are enough for a merge.
     fn has_enough(&mut self) -> bool {
         let Gathered { counted, bytes, enough, .. } = &mut self.gathered;
         let pieces = &self.sorted.pieces;
@@ -204,8 +207,8 @@ impl Loader {
         *bytes >= Self::LEAST_PUT_IN.max(*enough)
     }
 
-    /// Puts in everything gathered so far.
-    fn settle(&mut self) -> Result<(), Panicked> {
+    /// Sorts and merges everything gathered so far.
+    fn sort_and_merge(&mut self) -> Result<(), Panicked> {
         if let Some(worker) = self.worker.take() {
             worker.finish(&mut self.sorted)?;
         }
@@ -219,7 +222,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Puts in what is sorted.
+    /// Merges the sorted pieces.
     fn merge(&mut self, after: Pieces) -> Result<(), Panicked> {
         let pieces = mem::take(&mut self.sorted.pieces);
         if pieces.is_empty() {
@@ -234,15 +237,15 @@ impl Loader {
         Ok(())
     }
 
-    /// The index with everything in it.
+    /// Merges everything gathered and returns the index.
     pub(crate) fn finish(mut self) -> Result<Index, Panicked> {
-        self.settle()?;
+        self.sort_and_merge()?;
         Ok(self.index)
     }
 }
 
 impl Trees {
-    /// Where the keyspace `id` is in the list; `last` is the place of the one before.
+    /// The index of the keyspace `id` in the list; `last` is the one of the write before.
     fn place_of(&mut self, id: u32, last: Option<u32>, index: &Index) -> Result<u32, ApplyError> {
         let known = last.filter(|last| self.list[*last as usize].id() == id);
         if let Some(place) = known.or_else(|| self.places.get(&id).copied()) {

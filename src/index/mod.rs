@@ -1,26 +1,26 @@
 //! The index: every key of every keyspace with its versions, in memory and in order. It knows keys, never files.
 //!
 //! Each write carries the LSN of its transaction, and becomes readable when that LSN is published: applying and
-//! publishing are two steps. A reader holds an LSN ([`Hold`]) and sees the newest version at or below it, for as long
-//! as it likes. A version goes once nobody can read it (`garbage`); until then it is kept for
-//! - every snapshot that is held, for exactly the versions it sees;
-//! - every LSN from `prune_to` on, so that a snapshot at the durable LSN can still be taken, and in any case from the
-//!   visible one on.
+//! publishing are two steps. A reader holds an LSN ([`SnapshotGuard`]) and sees the newest version at or below it, for as long
+//! as it holds it. A version is pruned once no reader can read it (`garbage`). Until then it is retained
+//! - for each held snapshot that sees it;
+//! - for every LSN from `prune_to` on, so that a snapshot at the durable LSN can still be taken, and in any case from
+//!   the visible LSN on.
 //!
-//! Commits come through [`Index::apply`], what a log says at open through [`Loader`]. Locks here are held for the length
-//! of one key's change or one piece of a scan (by the loader, which is alone, for as many changes as it has), and never
-//! across a wait; their order is writer, catalogue, tree, with the registry of snapshots below all of them.
+//! Commits come through [`Index::apply`], the log's records at open through [`Loader`]. A lock here is held for one
+//! key's change or for one piece of a scan, and never across a wait. (The loader, which is alone, holds one for any
+//! number of changes.) Lock order: writer, catalogue, tree, then the registry of snapshots.
 
 mod bell;
 mod cursor;
 #[cfg(test)]
 pub(crate) mod fault;
 mod garbage;
-mod kept;
 mod key;
 mod keyspace;
 mod load;
 mod map;
+mod retained;
 mod scan;
 mod snapshot;
 mod tree;
@@ -53,12 +53,12 @@ pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
 use map::AT_ONCE;
 pub(crate) use map::{KeyRange, is_empty};
-pub(crate) use snapshot::Hold;
+pub(crate) use snapshot::SnapshotGuard;
 pub(crate) use tree::Tree;
 pub use value::Value;
 pub(crate) use version::Direction;
 
-/// Why a batch was not applied. Nothing of it was.
+/// Why a batch was refused. Nothing of it was applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ApplyError {
     /// The LSN is not above the last one.
@@ -74,10 +74,10 @@ pub(crate) enum ApplyError {
     IdNotRising {
         /// The id given.
         id: u32,
-        /// The lowest that was never used.
+        /// The lowest id that was never used.
         next: u32,
     },
-    /// It creates a keyspace under the name of another.
+    /// It creates a keyspace under a name that is taken.
     NameTaken(Box<str>),
 }
 
@@ -94,7 +94,6 @@ impl fmt::Display for ApplyError {
 
 impl std::error::Error for ApplyError {}
 
-/// All keyspaces, the visible LSN, and the snapshots held.
 #[derive(Debug)]
 pub(crate) struct Index {
     snapshots: Snapshots,
@@ -102,14 +101,14 @@ pub(crate) struct Index {
     writer: Mutex<Writer>,
 }
 
-/// What only whoever applies or prunes needs.
+/// State that only an apply or a pruning uses.
 #[derive(Debug, Default)]
 struct Writer {
     applied: Lsn,
     garbage: Garbage,
-    /// The keyspace that was written to last, mostly the next one too. Let go when a keyspace is dropped.
+    /// The keyspace written to last, which the next write mostly uses too. Cleared when a keyspace is dropped.
     last: Option<Arc<Tree>>,
-    /// Kept for its memory; set anew each time.
+    /// Reused for its memory; set anew before each use.
     horizon: Horizon,
 }
 
@@ -117,13 +116,13 @@ struct Writer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Commit {
     pub(crate) lsn: Lsn,
-    /// How many operations it has.
+    /// The number of its operations in the batch.
     pub(crate) ops: usize,
 }
 
 impl Writer {
-    /// Has what the next writes will look at come to the cache, for all of them together: one after the other they would
-    /// spend most of their time waiting for it. Returns how many operations that was for.
+    /// Prefetches the leaves and records that the next writes will touch, for all of them at once: one after the other,
+    /// each write would spend most of its time waiting for memory. Returns for how many operations it did.
     fn fetch(&self, ops: Ops<'_>) -> usize {
         if let Some(tree) = &self.last {
             let mut keys = [&[][..]; AT_ONCE];
@@ -141,14 +140,13 @@ impl Writer {
 }
 
 impl Index {
-    /// The versions that an apply looks at for pruning: these for each commit, and two for each operation, so that it removes garbage
-    /// faster than it makes any.
+    /// The versions that an apply looks at for pruning: this number for each commit and two for each operation, so that
+    /// pruning is faster than the making of garbage.
     const MIN_PRUNED: usize = 16;
 
-    /// Fewer operations are not worth a look ahead.
+    /// For fewer operations a prefetch costs more than it saves.
     const FEW: usize = 4;
 
-    /// An index without keyspaces.
     pub(crate) fn new() -> Self {
         Index {
             snapshots: Snapshots::default(),
@@ -157,25 +155,25 @@ impl Index {
         }
     }
 
-    /// Wakes the thread that prunes: at the end of a snapshot by itself, after a commit if it is rung.
+    /// Wakes the pruner: at the end of a snapshot, and after a commit.
     pub(crate) fn bell(&self) -> &Bell {
         self.snapshots.bell()
     }
 
-    /// Everything at or below this LSN can be read.
+    /// The LSN at or below which every commit can be read.
     pub(crate) fn visible(&self) -> Lsn {
         self.snapshots.visible()
     }
 
-    /// Gives every operation of `batch` the LSN `lsn`. Nothing of it can be read before [`Index::publish`].
+    /// Gives every operation of `batch` the LSN `lsn`. Readers see none of it before [`Index::publish`].
     ///
-    /// Calls come one at a time, with rising LSNs. `prune_to` is the LSN (the durable one) below which no snapshot
-    /// will be taken any more. After an error nothing was changed.
+    /// Calls come one at a time, with rising LSNs. `prune_to` is the LSN (the durable one) below which no new snapshot
+    /// will be taken. An error leaves the index unchanged.
     pub(crate) fn apply(&self, lsn: Lsn, batch: &Batch<'_>, prune_to: Lsn) -> std::result::Result<(), ApplyError> {
         self.apply_all(&[Commit { lsn, ops: batch.len() }], batch, prune_to)
     }
 
-    /// [`Index::apply`] for several commits at once, whose operations follow one another in `batch`.
+    /// [`Index::apply`] for several commits at once. Their operations follow one another in `batch`.
     pub(crate) fn apply_all(
         &self,
         commits: &[Commit],
@@ -244,24 +242,24 @@ impl Index {
         self.snapshots.publish(lsn);
     }
 
-    /// Prunes what became garbage since: looks at up to `budget` versions. Returns at how many; fewer than `budget` means
-    /// that nothing more is due.
+    /// Looks at up to `budget` versions that are due and prunes them. Returns how many it looked at; fewer than
+    /// `budget` means that nothing more is due.
     ///
-    /// Applies prune along the way; this is for a time without any.
+    /// Applies prune as they go; the pruner calls this when no commits come.
     pub(crate) fn prune(&self, prune_to: Lsn, budget: usize) -> usize {
         let mut writer = self.writer.lock();
         self.snapshots.observe(prune_to, &mut writer.horizon);
         self.collect(&mut writer, budget)
     }
 
-    /// What garbage is left after a [`Index::prune`] that found nothing more due.
+    /// The garbage that is left after an [`Index::prune`] that found nothing more due.
     pub(crate) fn left(&self) -> Left {
         let writer = self.writer.lock();
         writer.garbage.left(&writer.horizon)
     }
 
-    /// Gives back memory of which most is unused, by moving up to `budget` leaves. Returns how many it moved; fewer than
-    /// `budget` means that there is no more to do. Applies do not do this.
+    /// Moves up to `budget` leaves out of memory that is mostly unused, which frees that memory. Returns how many it
+    /// moved; fewer than `budget` means that there is no more to do. Applies never do this.
     pub(crate) fn tidy(&self, budget: usize) -> usize {
         self.writer.lock().garbage.tidy(budget)
     }
@@ -273,13 +271,13 @@ impl Index {
         writer.garbage.prune(budget, &writer.horizon)
     }
 
-    /// Notes that everything up to `lsn` was loaded.
+    /// Publishes everything up to `lsn`, which was loaded.
     fn loaded(&self, lsn: Lsn) {
         self.writer.lock().applied = lsn;
         self.publish(lsn);
     }
 
-    /// What the leaves of all keyspaces take, in bytes.
+    /// The bytes of the leaves of all keyspaces.
     fn bytes(&self) -> usize {
         self.catalogue.read().trees().map(|tree| tree.bytes()).sum()
     }
@@ -289,25 +287,25 @@ impl Index {
     }
 
     /// Holds a snapshot at the visible LSN.
-    pub(crate) fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> SnapshotGuard {
         self.snapshots.hold_at(|visible| visible)
     }
 
-    /// Holds a snapshot at the LSN that `choose` picks, given the visible one: for a durable snapshot, the durable
-    /// LSN, to be read within `choose`. What is above the visible LSN, or below what was pruned, is brought into
-    /// that range. `choose` runs under the registry's lock: it must not wait, nor come back to this index.
-    pub(crate) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> Hold {
+    /// Holds a snapshot at the LSN that `choose` picks, given the visible one. For a durable snapshot `choose` reads
+    /// the durable LSN. An LSN above the visible one, or below what was pruned, is moved into that range. `choose` runs
+    /// under the registry's lock: it must not wait, and must not call this index.
+    pub(crate) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> SnapshotGuard {
         self.snapshots.hold_at(choose)
     }
 
-    /// The keyspace called `name` at `at`; at the largest LSN, as the last apply left it, visible or not.
+    /// The keyspace called `name` at `at`. At the largest LSN: as the last apply left it, visible or not.
     pub(crate) fn keyspace_by_name(&self, name: &str, at: Lsn) -> Result<Option<Arc<Tree>>> {
         #[cfg(test)]
         fault::strike()?;
         Ok(self.catalogue.read().by_name(name, at))
     }
 
-    /// The keyspaces at `at`, by name.
+    /// The keyspaces at `at`, in the order of their names.
     pub(crate) fn keyspaces(&self, at: Lsn) -> Result<Vec<Arc<Tree>>> {
         #[cfg(test)]
         fault::strike()?;
@@ -319,7 +317,7 @@ impl Index {
         self.catalogue.read().next_id()
     }
 
-    /// How many versions are in memory, tombstones included, in all keyspaces that somebody may still see.
+    /// How many versions are in memory, tombstones included, in all keyspaces that a reader may still see.
     pub(crate) fn version_count(&self) -> usize {
         self.catalogue.read().trees().map(|tree| tree.version_count()).sum()
     }

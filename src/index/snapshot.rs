@@ -1,4 +1,4 @@
-//! The registry of held snapshots, and what follows from it: which versions somebody can still read.
+//! The registry of held snapshots, and the versions that readers can still read because of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,22 +30,22 @@ impl Default for Registry {
 struct Held {
     /// How many snapshots hold each LSN.
     counts: BTreeMap<Lsn, usize>,
-    /// Versions superseded at or below this may be gone, where no snapshot held them.
+    /// Versions superseded at or below this may be gone, unless a held snapshot needed them.
     pruned_to: Lsn,
 }
 
 impl Snapshots {
-    /// Rings when nobody holds a snapshot any more that somebody held.
+    /// Rings when the last snapshot at an LSN ends.
     pub(super) fn bell(&self) -> &Bell {
         &self.0.bell
     }
 
-    /// Everything at or below is visible.
+    /// Everything at or below this LSN is visible.
     pub(super) fn visible(&self) -> Lsn {
         Lsn::new(self.0.visible.load(Ordering::Acquire))
     }
 
-    /// Makes everything up to `lsn` visible. Never moves back.
+    /// Makes everything up to `lsn` visible. The visible LSN never falls.
     pub(super) fn publish(&self, lsn: Lsn) {
         let before = self.0.visible.fetch_max(lsn.get(), Ordering::Release);
         debug_assert!(before <= lsn.get(), "visible went back from {before:#x} to {lsn}");
@@ -53,22 +53,22 @@ impl Snapshots {
 
     /// Holds a snapshot at the LSN that `choose` picks, given the visible one.
     ///
-    /// Visible is read under the registry's lock: a pruning either sees the snapshot, or ran before it and spared
-    /// everything that can be read at the visible LSN of that time or later.
-    pub(super) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> Hold {
+    /// The visible LSN is read under the registry's lock. So a pruning either sees the snapshot, or ran before it and
+    /// spared everything that can be read at the visible LSN of that time or later.
+    pub(super) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> SnapshotGuard {
         let mut held = self.0.held.lock();
         let visible = self.visible();
         let lsn = choose(visible).max(held.pruned_to).min(visible);
         *held.counts.entry(lsn).or_default() += 1;
         drop(held);
-        Hold { lsn, snapshots: self.clone() }
+        SnapshotGuard { lsn, snapshots: self.clone() }
     }
 
     /// Sets `horizon` to what may be pruned now, if readers may still ask for any LSN from `prune_to` on.
     pub(super) fn observe(&self, prune_to: Lsn, horizon: &mut Horizon) {
         let mut held = self.0.held.lock();
-        // Never back, also when `prune_to` was asked for before another pruned further: below the floor of that one,
-        // versions are kept for the snapshots that are held, and these must not seem to be gone.
+        // The floor never falls, even if the caller read `prune_to` before another pruning went further: below the
+        // floor of that pruning, versions are retained for held snapshots, which must not seem to have ended.
         let floor = prune_to.min(self.visible()).max(held.pruned_to);
         held.pruned_to = floor;
         horizon.set(floor, held.counts.range(..floor).map(|(&lsn, _)| lsn));
@@ -91,47 +91,48 @@ impl Snapshots {
     }
 }
 
-/// Keeps everything readable that is visible at its LSN, until it is dropped.
+/// Holds a snapshot: everything visible at its LSN stays readable until the guard is dropped.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct SnapshotGuard {
     lsn: Lsn,
     snapshots: Snapshots,
 }
 
-impl Hold {
+impl SnapshotGuard {
     /// The LSN held.
     pub(crate) fn lsn(&self) -> Lsn {
         self.lsn
     }
 }
 
-impl Clone for Hold {
+impl Clone for SnapshotGuard {
     fn clone(&self) -> Self {
         self.snapshots.hold_again(self.lsn);
-        Hold { lsn: self.lsn, snapshots: self.snapshots.clone() }
+        SnapshotGuard { lsn: self.lsn, snapshots: self.snapshots.clone() }
     }
 }
 
-impl Drop for Hold {
+impl Drop for SnapshotGuard {
     fn drop(&mut self) {
         self.snapshots.release(self.lsn);
     }
 }
 
-/// Who can still read what, as seen once. Stays right while snapshots come (they come above `floor`) and go.
+/// Which versions readers can still read, as observed at one moment. It stays right while snapshots begin (they begin
+/// above `floor`) and end.
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
     /// Everything up to here is visible and durable.
     reached: Lsn,
-    /// Any LSN from here on may be read.
+    /// A reader may read at any LSN from here on.
     floor: Lsn,
-    /// The LSNs below `floor` that are held, rising.
+    /// The held LSNs below `floor`, rising.
     held: Vec<Lsn>,
 }
 
 impl Horizon {
-    /// More held snapshots than this are not told apart: pruning then stops below the next one. It bounds what a
-    /// write to a key costs.
+    /// At most this number of held snapshots are told apart; pruning stops below the next one. This bounds the cost of
+    /// a write to a key.
     const MAX_HELD: usize = 64;
 
     fn set(&mut self, floor: Lsn, mut held: impl Iterator<Item = Lsn>) {
@@ -141,29 +142,29 @@ impl Horizon {
         self.reached = floor;
     }
 
-    /// Whether only held snapshots can keep something that ended at `lsn` from being settled.
+    /// Whether `lsn` is settled, but for held snapshots that are not told apart.
     pub(super) fn is_reached(&self, lsn: Lsn) -> bool {
         lsn <= self.reached
     }
 
-    /// Whether something that ended at `lsn` can only be read by snapshots that are told apart.
+    /// Whether a version superseded at `lsn` can be read only by snapshots that are told apart.
     pub(super) fn is_settled(&self, lsn: Lsn) -> bool {
         lsn <= self.floor
     }
 
-    /// The newest held snapshot in `[from, until)`: one that reads a settled version written at `from` and
+    /// The newest held snapshot in `[from, until)`: it reads a settled version that was written at `from` and
     /// superseded at `until`.
     pub(super) fn newest_held(&self, from: Lsn, until: Lsn) -> Option<Lsn> {
         let below = self.held.partition_point(|&lsn| lsn < until);
         self.held[..below].last().copied().filter(|&lsn| lsn >= from)
     }
 
-    /// Whether nobody can be at an LSN below `lsn`.
+    /// Whether no reader can be at an LSN below `lsn`.
     pub(super) fn is_past(&self, lsn: Lsn) -> bool {
         self.is_settled(lsn) && self.newest_held(Lsn::ZERO, lsn).is_none()
     }
 
-    /// Whether `lsn` is among the held snapshots that are told apart.
+    /// Whether `lsn` is one of the held snapshots that are told apart.
     pub(super) fn is_held(&self, lsn: Lsn) -> bool {
         self.held.binary_search(&lsn).is_ok()
     }

@@ -1,4 +1,4 @@
-//! One keyspace: its name and life, and its keys in order.
+//! One keyspace: its name, its creation and drop, and its keys in order.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,16 +9,16 @@ use crate::rt::sync::ShortRwLock as RwLock;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 
-use super::kept::{Entry, Kept};
 use super::key::Key;
 use super::map::{KeyRange, Map, SharedLeaf, Slot};
+use super::retained::{Entry, Retained};
 use super::scan::{Piece, Sources};
 use super::snapshot::Horizon;
 use super::undo::Undo;
 use super::value::Value;
 use super::version::{Content, Direction, MOST_IN_PLACE, Seq, Version};
 
-/// A keyspace. Reads ask for an LSN, which a held snapshot must keep readable meanwhile.
+/// A keyspace. A reader passes an LSN, which a held snapshot must keep readable meanwhile.
 pub(crate) struct Tree {
     id: u32,
     name: Box<str>,
@@ -26,44 +26,44 @@ pub(crate) struct Tree {
     /// [`ALIVE`], or the LSN that dropped it.
     dropped: AtomicU64,
     /// Held for one key, or for one bounded piece of a scan; never while a caller's code runs.
-    state: RwLock<State>,
+    state: RwLock<TreeState>,
 }
 
 const ALIVE: u64 = u64::MAX;
 
-/// Each key's newest version is in `map`; one before it is in `undo` as long as just anybody may read it, and then in
-/// `kept` as long as a held snapshot does.
+/// The newest version of each key is in `map`. A superseded version is in `undo` while any LSN that reads it may still
+/// be asked for, and then in `retained` while a held snapshot needs it.
 #[derive(Default)]
-struct State {
+struct TreeState {
     map: Map,
     undo: Undo,
-    kept: Kept,
-    /// The newest LSN that wrote here.
+    retained: Retained,
+    /// The newest LSN that wrote to this keyspace.
     newest: Lsn,
-    /// Keys, those with a tombstone included.
+    /// Keys in the map, those with a tombstone included.
     keys: usize,
-    /// Keys whose newest version is no tombstone.
+    /// Keys whose newest version is not a tombstone.
     live: usize,
-    /// Whether the garbage queue knows that there is something in `undo`.
+    /// Whether the keyspace stands in the garbage queue for the versions in `undo`.
     waits: bool,
-    /// Whether it knows that most of the map's memory is unused.
+    /// Whether it stands in the garbage queue because most of the map's memory is unused.
     is_sparse: bool,
 }
 
-impl State {
-    /// Hands `with` what `version` of `key`, the newest, or one before it says at `at`.
+impl TreeState {
+    /// Passes to `with` what a reader at `at` finds for `key`, whose newest version is `version`.
     fn read<R>(&self, key: &[u8], version: &Version<'_>, at: Lsn, with: impl FnOnce(Content<'_>) -> R) -> R {
         if version.lsn <= at {
             return with(version.content);
         }
         let older = match self.undo.find(version.older, at) {
             Some(superseded) => self.undo.value(superseded),
-            None => self.kept.get(key, at).cloned(),
+            None => self.retained.get(key, at).cloned(),
         };
         with(older.as_ref().map_or(Content::Deleted, Content::Shared))
     }
 
-    /// The entries of a piece of a scan, which come from `sources`: see [`Tree::scan`].
+    /// Takes the entries of one piece of a scan from `sources`: see [`Tree::scan`].
     fn walk<'a, M, K>(
         &'a self,
         mut sources: Sources<M, K>,
@@ -77,14 +77,14 @@ impl State {
         let mut taken = 0;
         let mut last = None;
         for _ in 0..Tree::MAX_PIECE {
-            let (key, version, kept) = sources.next(piece.at)?;
+            let (key, version, retained) = sources.next(piece.at)?;
             let mut take = |content: Content<'_>| {
                 out(key, content);
                 !content.is_deleted()
             };
             let is_there = match version {
                 Some(version) => self.read(key, &version, piece.at, take),
-                None => take(kept.map_or(Content::Deleted, Content::Shared)),
+                None => take(retained.map_or(Content::Deleted, Content::Shared)),
             };
             taken += usize::from(is_there);
             if taken == piece.limit {
@@ -95,58 +95,57 @@ impl State {
         last.map(Key::from)
     }
 
-    /// Prunes the superseded version `entry` of `key`, which is settled, but for the held snapshots that need it. A
-    /// tombstone that superseded it leaves the map.
-    fn prune(&mut self, key: Key, mut entry: Entry, horizon: &Horizon, filed: &mut Vec<Lsn>) {
+    /// Prunes the superseded version `entry` of `key`, which is settled, or retains it for the held snapshot that needs
+    /// it. If a tombstone superseded it and is still the newest version, the key leaves the map.
+    fn prune_version(&mut self, key: Key, mut entry: Entry, horizon: &Horizon, newly_retaining: &mut Vec<Lsn>) {
         if entry.by_tombstone
             && self.map.get(&key).is_some_and(|newest| newest.lsn == entry.until && newest.content.is_deleted())
         {
             self.keys -= usize::from(self.map.remove(&key));
         }
         if let Some(held) = entry.needed_by(horizon, || self.map.get(&key).is_some())
-            && self.kept.keep(held, key, entry)
+            && self.retained.add(held, key, entry)
         {
-            filed.push(held);
+            newly_retaining.push(held);
         }
     }
 }
 
-/// What came of pruning.
+/// The result of pruning one keyspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Settled {
-    /// How many versions were looked at.
+pub(super) struct Pruned {
+    /// The number of versions looked at.
     pub(super) used: usize,
-    /// The LSN that must be settled before there is more to prune.
+    /// The LSN that must settle before there is more to prune.
     pub(super) next: Option<Lsn>,
-    /// Whether most of the map's memory has come to be unused.
+    /// Whether most of the map's memory has become unused.
     pub(super) is_sparse: bool,
 }
 
 impl Tree {
-    /// The most keys that a piece of a scan looks at, so that a range of tombstones does not keep writers out.
+    /// A piece of a scan looks at no more keys than this, so that a range of tombstones does not block writers for
+    /// long.
     const MAX_PIECE: usize = 1024;
 
     pub(super) fn new(id: u32, name: &str, created: Lsn) -> Self {
         Tree { id, name: name.into(), created, dropped: AtomicU64::new(ALIVE), state: RwLock::default() }
     }
 
-    /// Its id, never used for another.
+    /// Its id. No other keyspace ever has it.
     pub(crate) fn id(&self) -> u32 {
         self.id
     }
 
-    /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The LSN that created it.
     #[cfg(test)]
     pub(crate) fn created(&self) -> Lsn {
         self.created
     }
 
-    /// The LSN that dropped it, if one did; visible or not yet.
+    /// The LSN that dropped it, visible or not.
     pub(crate) fn dropped(&self) -> Option<Lsn> {
         match self.dropped.load(atomic::Ordering::Acquire) {
             ALIVE => None,
@@ -165,19 +164,18 @@ impl Tree {
 
     /// The value of `key` at `at`.
     ///
-    /// This read and the others return a result although memory does not fail: what is not in memory will be read from
-    /// tables.
+    /// Reads return a `Result` although memory does not fail: later, tables hold the entries that are not in memory.
     pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Result<Option<Value>> {
         #[cfg(test)]
         super::fault::strike()?;
         let state = self.state.read();
         Ok(match state.map.get(key) {
             Some(version) => state.read(key, &version, at, |content| content.value()),
-            None => state.kept.get(key, at).cloned(),
+            None => state.retained.get(key, at).cloned(),
         })
     }
 
-    /// Whether a commit after `lsn` changed `key`. Deleting what was not there is no change.
+    /// Whether a commit after `lsn` changed `key`. Deleting a key that was not there is no change.
     ///
     /// The answer is right as long as a snapshot at or below `lsn` is held.
     pub(crate) fn changed_since(&self, key: &[u8], lsn: Lsn) -> Result<bool> {
@@ -186,7 +184,7 @@ impl Tree {
         let state = self.state.read();
         let is_changed = || match state.map.get(key) {
             Some(version) => version.lsn > lsn,
-            None => state.kept.changed_since(key, lsn),
+            None => state.retained.changed_since(key, lsn),
         };
         Ok(state.newest > lsn && is_changed())
     }
@@ -197,12 +195,13 @@ impl Tree {
         super::fault::strike()?;
         let state = self.state.read();
         let is_changed = || {
-            state.kept.range_changed_since(range, lsn) || state.map.range(range).any(|(_, version)| version.lsn > lsn)
+            state.retained.range_changed_since(range, lsn)
+                || state.map.range(range).any(|(_, version)| version.lsn > lsn)
         };
         Ok(state.newest > lsn && is_changed())
     }
 
-    /// About how many keys there are: at the newest LSN, visible or not.
+    /// About how many keys there are at the newest LSN, visible or not.
     pub(crate) fn len_estimate(&self) -> usize {
         self.state.read().live
     }
@@ -210,20 +209,20 @@ impl Tree {
     /// How many versions are in memory, tombstones included.
     pub(crate) fn version_count(&self) -> usize {
         let state = self.state.read();
-        state.keys + state.undo.versions() + state.kept.versions()
+        state.keys + state.undo.versions() + state.retained.versions()
     }
 
-    /// Has what writes to `keys` will look at come to the cache.
+    /// Prefetches the leaves and records that writes to `keys` will touch.
     pub(super) fn fetch(&self, keys: &[&[u8]]) {
         self.state.read().map.fetch(keys);
     }
 
-    /// Writes one version (`None`: a tombstone). Returns whether the keyspace must be put into the garbage queue.
+    /// Writes one version (`None`: a tombstone). Returns whether the caller must queue the keyspace as garbage.
     pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>, lsn: Lsn) -> bool {
         let shared = share(value);
         let content = content(value, shared.as_ref());
         let mut state = self.state.write();
-        let State { map, undo, keys, live, newest, waits, .. } = &mut *state;
+        let TreeState { map, undo, keys, live, newest, waits, .. } = &mut *state;
         match map.slot(key) {
             Slot::Taken(slot) => {
                 let before = slot.version();
@@ -232,7 +231,7 @@ impl Tree {
                     return false;
                 }
                 *live -= usize::from(!was_deleted);
-                // A second write by one transaction: nobody saw the first.
+                // A second write by one transaction: no reader saw the first.
                 let version = match before.lsn == lsn {
                     false => Some((lsn, undo.push(key, &before, lsn, content.is_deleted()))),
                     true if content.is_deleted() => undo.delete_again(before.older, lsn),
@@ -256,10 +255,10 @@ impl Tree {
         undo.front().is_some() && !std::mem::replace(waits, true)
     }
 
-    /// Takes in the last write to each of some keys, while nobody reads: no other version is needed.
+    /// Applies the last write to each of some keys, while there are no readers: no other version is needed.
     pub(super) fn load<'a>(&self, writes: impl Iterator<Item = (&'a [u8], Lsn, Option<&'a [u8]>)>) {
         let mut state = self.state.write();
-        let State { map, newest, keys, live, .. } = &mut *state;
+        let TreeState { map, newest, keys, live, .. } = &mut *state;
         for (key, lsn, value) in writes {
             *newest = lsn.max(*newest);
             let shared = share(value);
@@ -284,14 +283,14 @@ impl Tree {
         }
     }
 
-    /// Takes its keys out, while nobody reads and nothing waits to be pruned: [`Tree::put_all`] comes next.
+    /// Takes all keys out, for a rebuild: there are no readers and no superseded versions. [`Tree::put_all`] follows.
     pub(super) fn take_all(&self) -> Vec<SharedLeaf> {
         let mut state = self.state.write();
         (state.keys, state.live) = (0, 0);
         std::mem::replace(&mut state.map, Map::taken()).into_shared_leaves()
     }
 
-    /// Takes in all of its keys.
+    /// Replaces the map by `map`, which has `keys` keys.
     pub(super) fn put_all(&self, map: Map, keys: usize, newest: Lsn) {
         let mut state = self.state.write();
         (state.keys, state.live) = (keys, keys);
@@ -305,14 +304,14 @@ impl Tree {
         self.state.read().map.check();
     }
 
-    /// The bytes of its keys and of the values that lie with them, and what room there is.
+    /// The bytes of its leaves, unused room included.
     pub(super) fn bytes(&self) -> usize {
         self.state.read().map.leaf_bytes()
     }
 
-    /// Prunes up to `budget` superseded versions, but those that held snapshots need: these snapshots go to `filed`, if
-    /// they needed nothing of this keyspace before.
-    pub(super) fn settle(&self, budget: usize, horizon: &Horizon, filed: &mut Vec<Lsn>) -> Settled {
+    /// Prunes up to `budget` superseded versions, or retains them for the held snapshots that need them. A snapshot for
+    /// which this keyspace retained nothing before is added to `newly_retaining`.
+    pub(super) fn prune(&self, budget: usize, horizon: &Horizon, newly_retaining: &mut Vec<Lsn>) -> Pruned {
         let mut state = self.state.write();
         let state = &mut *state;
         let mut used = 0;
@@ -324,7 +323,7 @@ impl Tree {
             if is_read || by_tombstone {
                 let value = if is_read { state.undo.value(record) } else { None };
                 let key = Key::from(&*state.undo.key(record));
-                state.prune(key, Entry { from, until, by_tombstone, value }, horizon, filed);
+                state.prune_version(key, Entry { from, until, by_tombstone, value }, horizon, newly_retaining);
             }
             state.undo.pop_front();
             used += 1;
@@ -332,29 +331,35 @@ impl Tree {
         let next = state.undo.front().map(|record| record.by);
         state.waits = next.is_some();
         let is_sparse = state.map.is_sparse() && !std::mem::replace(&mut state.is_sparse, true);
-        Settled { used, next, is_sparse }
+        Pruned { used, next, is_sparse }
     }
 
-    /// Prunes up to `budget` entries that were kept for the snapshot `held`, which is gone, unless another needs them.
-    /// Returns how many it looked at, and whether more are left.
-    pub(super) fn release(&self, held: Lsn, budget: usize, horizon: &Horizon, filed: &mut Vec<Lsn>) -> (usize, bool) {
+    /// Looks at up to `budget` entries of the snapshot `held`, which has ended, and prunes each unless another snapshot
+    /// needs it. Returns how many it looked at, and whether more are left.
+    pub(super) fn release(
+        &self,
+        held: Lsn,
+        budget: usize,
+        horizon: &Horizon,
+        newly_retaining: &mut Vec<Lsn>,
+    ) -> (usize, bool) {
         let mut state = self.state.write();
         let mut used = 0;
         while used < budget
-            && let Some((key, entry)) = state.kept.pop(held)
+            && let Some((key, entry)) = state.retained.pop(held)
         {
-            state.prune(key, entry, horizon, filed);
+            state.prune_version(key, entry, horizon, newly_retaining);
             used += 1;
         }
-        (used, state.kept.has(held))
+        (used, state.retained.has(held))
     }
 
-    /// If most of the map's memory is unused, moves up to `budget` leaves, so that memory goes. Returns how many it moved,
-    /// fewer than `budget` if there is no more to do.
+    /// If most of the map's memory is unused, moves up to `budget` leaves, which frees memory. Returns how many it
+    /// moved; fewer than `budget` means that there is no more to do.
     pub(super) fn tidy(&self, budget: usize) -> usize {
         let mut state = self.state.write();
         if self.dropped().is_some() {
-            // All of it goes, and may have begun to.
+            // The whole keyspace is being freed.
             return 0;
         }
         let moved = state.map.tidy(budget);
@@ -362,35 +367,36 @@ impl Tree {
         moved
     }
 
-    /// Lets go of some keys of a keyspace that nobody can see any more; returns whether more are left.
-    pub(super) fn shed(&self) -> bool {
+    /// Frees one leaf of a keyspace that no reader can see. Returns whether more are left.
+    pub(super) fn free_leaf(&self) -> bool {
         let mut state = self.state.write();
         (state.keys, state.live) = (0, 0);
-        let is_left = state.map.shed();
+        let is_left = state.map.free_leaf();
         if !is_left {
-            *state = State::default();
+            *state = TreeState::default();
         }
         is_left
     }
 
-    /// Takes the entries of one piece of a scan into `out`, with [`Content::Deleted`] for a key of which nothing is to be
-    /// read. Returns the key that the next piece begins behind, or `None` if there is nothing left.
+    /// Passes the entries of one piece of a scan to `out`, with [`Content::Deleted`] for a key that has no value at
+    /// `piece.at`. Returns the last key looked at, behind which the next piece begins, or `None` if the range is used
+    /// up.
     pub(super) fn scan(&self, piece: &Piece<'_>, out: impl FnMut(&[u8], Content<'_>)) -> Result<Option<Key>> {
         #[cfg(test)]
         super::fault::strike()?;
         let state = self.state.read();
         let map = state.map.range(piece.range);
-        let kept = state.kept.ranges(piece.range, piece.at);
+        let retained = state.retained.ranges(piece.range, piece.at);
         Ok(match piece.direction {
-            Direction::Forward => state.walk(Sources::new(map, kept, Ordering::is_lt), piece, out),
+            Direction::Forward => state.walk(Sources::new(map, retained, Ordering::is_lt), piece, out),
             Direction::Backward => {
-                state.walk(Sources::new(map.rev(), kept.map(Iterator::rev), Ordering::is_gt), piece, out)
+                state.walk(Sources::new(map.rev(), retained.map(Iterator::rev), Ordering::is_gt), piece, out)
             }
         })
     }
 }
 
-/// A large value in memory that can be shared.
+/// A copy of a value that is too large to lie in a leaf. `None` for smaller ones.
 pub(super) fn share(value: Option<&[u8]>) -> Option<Value> {
     value.filter(|value| value.len() > MOST_IN_PLACE).map(Value::from)
 }

@@ -1,8 +1,8 @@
-//! The versions of one keyspace that were superseded a short while ago: those that somebody may read who asks for an
-//! LSN from the durable one on.
+//! The versions of one keyspace that were superseded recently: a reader that asks for an LSN from the durable one on
+//! may still need them.
 //!
 //! They lie in the order in which they were superseded, which is the order in which they become garbage. So a commit
-//! that overwrites a key appends here, and pruning cuts off the other end: neither searches the tree a second time.
+//! that overwrites a key appends here, and pruning removes from the front: neither searches the tree a second time.
 
 use std::collections::VecDeque;
 
@@ -11,42 +11,42 @@ use crate::base::types::Lsn;
 use super::value::Value;
 use super::version::{Content, Seq, Version};
 
-/// A version that another took the place of.
+/// A superseded version.
 #[derive(Debug)]
 pub(super) struct Superseded {
     pub(super) lsn: Lsn,
-    /// The LSN of the one that took its place.
+    /// The LSN that superseded it.
     pub(super) by: Lsn,
-    /// Whether that one was a tombstone, be it for a moment of its transaction.
+    /// Whether a tombstone superseded it, if only for a moment within its transaction.
     pub(super) by_tombstone: bool,
     older: Seq,
-    /// An older version of the key, some steps away, so that a search takes few of them (a skew-binary list: Myers,
+    /// An older version of the key, several steps away, so that a search takes few steps (a skew-binary list: Myers,
     /// "An applicative random-access stack", 1983).
     jump: Seq,
-    /// How many versions of the key are behind it, at least those from which one can jump.
+    /// The number of older versions of the key, counted at least as far as jumps go.
     depth: u32,
     key_len: u16,
-    kept: Kept,
-    /// Where its key begins in the bytes.
+    content: OldContent,
+    /// Where the key begins, counted like [`Undo::begin`].
     at: u64,
 }
 
 #[derive(Debug)]
-enum Kept {
+enum OldContent {
     Deleted,
-    /// So many bytes behind the key.
+    /// This number of bytes behind the key.
     InPlace(u32),
     Shared(Value),
 }
 
 impl Superseded {
-    /// Whether it is no version any more: that which superseded it was taken back.
+    /// Whether it no longer counts as a version: the write that superseded it was taken back.
     fn is_void(&self) -> bool {
         self.lsn == Lsn::ZERO
     }
 
     fn len(&self) -> usize {
-        let value = if let Kept::InPlace(length) = self.kept { length as usize } else { 0 };
+        let value = if let OldContent::InPlace(length) = self.content { length as usize } else { 0 };
         usize::from(self.key_len) + value
     }
 }
@@ -57,7 +57,7 @@ pub(super) struct Undo {
     /// The number of the first record.
     first: u64,
     records: VecDeque<Superseded>,
-    /// Where `bytes` begins.
+    /// The position of the first of `bytes`. Positions count all bytes ever appended.
     begin: u64,
     /// Keys and values of the records, in the same order.
     bytes: VecDeque<u8>,
@@ -66,48 +66,47 @@ pub(super) struct Undo {
 
 impl Default for Undo {
     fn default() -> Self {
-        // Numbers begin above that of none.
+        // Numbers begin above [`Seq::NONE`].
         Undo { first: Seq::NONE.0 + 1, records: VecDeque::new(), begin: 0, bytes: VecDeque::new(), versions: 0 }
     }
 }
 
 impl Undo {
-    /// More memory than this is given back when it is not needed any more.
+    /// Unused memory above this is given back.
     const SPARE: usize = 1 << 20;
 
-    /// How many versions there are.
     pub(super) fn versions(&self) -> usize {
         self.versions
     }
 
-    /// The record `seq`, if it is there still.
+    /// The record `seq`, unless it was pruned.
     fn record(&self, seq: Seq) -> Option<&Superseded> {
         self.records.get(usize::try_from(seq.0.checked_sub(self.first)?).ok()?)
     }
 
-    /// Takes in a version of `key` that the commit `by` supersedes.
+    /// Appends a version of `key` that the commit `by` supersedes.
     pub(super) fn push(&mut self, key: &[u8], version: &Version<'_>, by: Lsn, by_tombstone: bool) -> Seq {
         let seq = Seq(self.first + self.records.len() as u64);
         let at = self.begin + self.bytes.len() as u64;
         self.bytes.extend(key);
-        let kept = match version.content {
-            Content::Deleted => Kept::Deleted,
+        let content = match version.content {
+            Content::Deleted => OldContent::Deleted,
             Content::InPlace(value) => {
                 self.bytes.extend(value);
-                Kept::InPlace(u32::try_from(value.len()).expect("a value in place is small"))
+                OldContent::InPlace(u32::try_from(value.len()).expect("a value in place is small"))
             }
-            Content::Shared(value) => Kept::Shared(value.clone()),
+            Content::Shared(value) => OldContent::Shared(value.clone()),
         };
         let (jump, depth) = self.jump_from(version.older);
         let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
         let Version { lsn, older, .. } = *version;
-        let record = Superseded { lsn, by, by_tombstone, older, jump, depth, key_len, kept, at };
+        let record = Superseded { lsn, by, by_tombstone, older, jump, depth, key_len, content, at };
         self.versions += 1;
         self.records.push_back(record);
         seq
     }
 
-    /// Where to jump from a version before which comes `older`, and how deep that version is.
+    /// The jump target of a version whose predecessor is `older`, and the depth of that version.
     fn jump_from(&self, older: Seq) -> (Seq, u32) {
         let Some(before) = self.record(older) else { return (older, 0) };
         let depth = before.depth.saturating_add(1);
@@ -122,13 +121,13 @@ impl Undo {
         self.record(seq).map_or(0, |record| record.depth)
     }
 
-    /// The commit `by` deletes a key that it has put, when `seq` became what was there before. Returns the LSN and the
-    /// older version of the tombstone: if there was a tombstone, those of that one, since nothing has changed; and nothing
-    /// at all if there was nothing.
+    /// Handles a commit `by` that deletes a key which it has put before; the put made `seq` superseded. Returns the LSN
+    /// and the predecessor of the tombstone. If `seq` was a tombstone, these are those of `seq`, since nothing has
+    /// changed. Returns `None` if the key did not exist before the commit.
     pub(super) fn delete_again(&mut self, seq: Seq, by: Lsn) -> Option<(Lsn, Seq)> {
         let index = usize::try_from(seq.0.checked_sub(self.first)?).ok()?;
         let record = self.records.get_mut(index).filter(|record| record.by == by)?;
-        if !matches!(record.kept, Kept::Deleted) {
+        if !matches!(record.content, OldContent::Deleted) {
             record.by_tombstone = true;
             return Some((by, seq));
         }
@@ -136,19 +135,19 @@ impl Undo {
         Some((std::mem::replace(&mut record.lsn, Lsn::ZERO), record.older))
     }
 
-    /// The newest version at or below `at`, beginning with `seq`. `None`: it is not here, if it is anywhere.
+    /// The newest version at or below `at`, searched from `seq` on. `None` if it is not here.
     pub(super) fn find(&self, seq: Seq, at: Lsn) -> Option<&Superseded> {
         self.find_in_steps(seq, at).0
     }
 
-    /// The same, and in how many steps.
+    /// [`Undo::find`], and the number of steps it took.
     pub(super) fn find_in_steps(&self, mut seq: Seq, at: Lsn) -> (Option<&Superseded>, usize) {
         for steps in 0.. {
             let record = match self.record(seq) {
                 Some(record) if record.lsn > at => record,
                 found => return (found, steps),
             };
-            // What was pruned is older than all that is here: a jump behind it would go too far.
+            // Pruned versions are older than all that are here: a jump to one would go too far.
             seq = match self.record(record.jump) {
                 Some(far) if far.lsn > at => record.jump,
                 _ => record.older,
@@ -157,24 +156,22 @@ impl Undo {
         (None, 0)
     }
 
-    /// The record that is pruned next.
     pub(super) fn front(&self) -> Option<&Superseded> {
         self.records.front()
     }
 
-    /// The key of a record.
     pub(super) fn key(&self, record: &Superseded) -> Vec<u8> {
         self.slice(record.at, usize::from(record.key_len))
     }
 
     /// The value of a record; `None` for a tombstone.
     pub(super) fn value(&self, record: &Superseded) -> Option<Value> {
-        match &record.kept {
-            Kept::Deleted => None,
-            Kept::InPlace(length) => {
+        match &record.content {
+            OldContent::Deleted => None,
+            OldContent::InPlace(length) => {
                 Some(Value::from(self.slice(record.at + u64::from(record.key_len), *length as usize)))
             }
-            Kept::Shared(value) => Some(value.clone()),
+            OldContent::Shared(value) => Some(value.clone()),
         }
     }
 
@@ -192,7 +189,6 @@ impl Undo {
         bytes
     }
 
-    /// Lets the first record go.
     pub(super) fn pop_front(&mut self) {
         let Some(record) = self.records.pop_front() else { return };
         self.first += 1;

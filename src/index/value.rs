@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Bytes as the database hands them out: immutable, and a clone costs a reference count.
+/// Bytes as the database hands them out: immutable, and a clone costs one reference count.
 ///
 /// Dereferences to `[u8]`, and compares with slices, arrays and vectors of bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +32,7 @@ impl AsRef<[u8]> for Value {
     }
 }
 
-// Equality, order and hash are those of the slice, as `Borrow` asks.
+// `Borrow` requires the equality, order and hash of the slice.
 impl Borrow<[u8]> for Value {
     fn borrow(&self) -> &[u8] {
         &self.0

@@ -1,14 +1,14 @@
-//! One version of a key, as it is written and read, and the order in which keys are.
+//! One version of a key, as it is written and read, and the direction of a scan.
 
 use crate::base::types::Lsn;
 
 use super::value::Value;
 
-/// A value of more bytes is kept in memory of its own, which its readers share; a smaller one lies with its key, and
-/// each reader gets a copy.
+/// A value of more bytes is allocated on its own, and readers share it. A smaller one lies with its key, and each
+/// reader gets a copy.
 pub(super) const MOST_IN_PLACE: usize = 1024;
 
-/// What a version says.
+/// The value of a version, or its absence.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content<'a> {
     /// A tombstone.
@@ -38,11 +38,11 @@ impl Content<'_> {
 pub(super) struct Seq(pub(super) u64);
 
 impl Seq {
-    /// None was superseded.
+    /// No version was superseded.
     pub(super) const NONE: Seq = Seq(0);
 }
 
-/// A version of a key, and the one before it.
+/// A version of a key, and the name of its predecessor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version<'a> {
     pub(super) lsn: Lsn,
@@ -50,7 +50,7 @@ pub(super) struct Version<'a> {
     pub(super) content: Content<'a>,
 }
 
-/// An end of a range, and which way a scan goes from there.
+/// The direction of a scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Direction {
     Forward,

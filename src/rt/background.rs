@@ -1,4 +1,4 @@
-//! The background threads of an open database: one place that starts them, and one that ends them.
+//! The background threads of an open database: one place starts them, and one place ends them.
 
 use std::fmt::Debug;
 use std::io;
@@ -9,16 +9,16 @@ use super::sync::{Mutex, Thread};
 
 /// How a background thread is told to end.
 pub(crate) trait Task: Send + Sync + Debug {
-    /// Whether the thread has nothing left to do, so that nobody has to end it.
+    /// Whether the thread has no work left and returns by itself, so that no one has to end it.
     fn has_ended(&self) -> bool {
         false
     }
 
-    /// Has the thread return from its body soon. Called without any lock, on the thread that closes.
+    /// Makes the thread return from its body soon. Called on the closing thread, which holds no lock.
     fn end(&self);
 }
 
-/// What is started: its name, how it is ended, and what is done if it panics.
+/// A thread to start: its name, the task that ends it, its body, and the action if the body panics.
 pub(crate) struct Start<B, D> {
     pub(crate) name: &'static str,
     pub(crate) task: Arc<dyn Task>,
@@ -29,14 +29,14 @@ pub(crate) struct Start<B, D> {
 /// The threads that run for one open database.
 #[derive(Debug, Default)]
 pub(crate) struct Background {
-    state: Mutex<State>,
+    state: Mutex<Threads>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Threads {
     /// In the order in which they were started.
     running: Vec<Running>,
-    /// The database is closed: none is started any more.
+    /// The database is closed: no more threads are started.
     has_ended: bool,
 }
 
@@ -47,7 +47,7 @@ struct Running {
     thread: Thread,
 }
 
-impl State {
+impl Threads {
     fn start<B, D>(&mut self, start: Start<B, D>) -> Option<io::Result<()>>
     where
         B: FnOnce() + Send + 'static,
@@ -63,7 +63,7 @@ impl State {
 }
 
 impl Background {
-    /// Starts a thread; `None` after [`Background::end`], which finds the thread, or is found by this.
+    /// Starts a thread; `None` after [`Background::end`]. A start that is not refused is seen by [`Background::end`].
     pub(crate) fn start<B, D>(&self, start: Start<B, D>) -> Option<io::Result<()>>
     where
         B: FnOnce() + Send + 'static,
@@ -74,7 +74,7 @@ impl Background {
         state.start(start)
     }
 
-    /// As [`Background::start`], if no thread of that name was started yet.
+    /// Starts a thread as [`Background::start`] does, unless one of that name was started before.
     pub(crate) fn start_once<B, D>(&self, start: Start<B, D>) -> Option<io::Result<()>>
     where
         B: FnOnce() + Send + 'static,
@@ -87,11 +87,11 @@ impl Background {
         state.start(start)
     }
 
-    /// Ends all threads, and waits until they have returned, in the order in which they were started. Called without any
-    /// lock.
+    /// Ends all threads and waits until they have returned, in the order in which they were started. The caller must
+    /// hold no lock.
     pub(crate) fn end(&self) {
-        let State { running, .. } =
-            std::mem::replace(&mut *self.state.lock(), State { has_ended: true, ..State::default() });
+        let Threads { running, .. } =
+            std::mem::replace(&mut *self.state.lock(), Threads { has_ended: true, ..Threads::default() });
         for running in &running {
             running.task.end();
         }

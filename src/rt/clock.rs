@@ -13,7 +13,6 @@ fn start() -> Instant {
     *START.get_or_init(Instant::now)
 }
 
-/// The present moment.
 pub(crate) fn now() -> Moment {
     #[cfg(any(loom, shuttle))]
     return super::sync::time();

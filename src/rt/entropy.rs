@@ -11,7 +11,7 @@ pub(crate) fn bytes<const N: usize>() -> std::io::Result<[u8; N]> {
 
 /// Fills `bytes` from a seed, if there is one.
 fn is_drawn(_bytes: &mut [u8]) -> bool {
-    // Part of the schedule that a failed model prints, so that replaying it draws the same.
+    // Part of the schedule that a failed model prints, so a replay draws the same bytes.
     #[cfg(shuttle)]
     shuttle::rand::RngCore::fill_bytes(&mut shuttle::rand::thread_rng(), _bytes);
     #[cfg(all(feature = "sim", not(shuttle)))]

@@ -1,6 +1,6 @@
 //! Advice about memory, to the operating system and to the processor.
 
-/// Asks for large pages under the memory of `items`, used or not. A refusal costs nothing but speed.
+/// Asks for large pages under the memory of `items`, used or not. A refusal only costs speed.
 #[cfg(target_os = "linux")]
 pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
     const LARGE: usize = 2 << 20;
@@ -10,7 +10,7 @@ pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
     if start >= end {
         return;
     }
-    // SAFETY: the range lies within memory that the vector owns, and the advice changes nothing of what is in it.
+    // SAFETY: the range lies within memory that the vector owns, and the advice does not change the bytes in it.
     #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
     let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, libc::MADV_HUGEPAGE) };
 }
@@ -18,8 +18,8 @@ pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn prefer_large_pages<T>(_: &mut Vec<T>) {}
 
-/// Drops `items`, and gives the pages under them back to the operating system first. An allocator keeps what is freed for
-/// its next use, at times hundreds of MiB of it; it may keep the addresses of this, but no memory is behind them.
+/// Drops `items`, after giving the pages under them back to the operating system. An allocator keeps freed memory for
+/// its next use, at times hundreds of MiB; it may keep these addresses, but there is no memory behind them.
 pub(crate) fn drop_and_give_back<T>(mut items: Vec<T>) {
     items.clear();
     #[cfg(target_os = "linux")]
@@ -36,13 +36,13 @@ fn give_back<T>(items: &mut Vec<T>) {
     if start >= end {
         return;
     }
-    // SAFETY: the range lies within memory that the vector owns. The vector is empty, so nobody reads what is in it before
-    // it is written; that the kernel fills it with zeros is no matter.
+    // SAFETY: the range lies within memory that the vector owns. The vector is empty, so no one reads the range before
+    // it is written; the kernel may fill it with zeros.
     #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
     let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, libc::MADV_DONTNEED) };
 }
 
-/// Has the memory of `item` come to the cache, and waits for none of it.
+/// Prefetches the memory of `item`.
 #[inline]
 pub(crate) fn prefetch<T: ?Sized>(item: &T) {
     #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,5 @@
-//! The runtime: the doors through which time, threads, locks, randomness and the process enter, so that a simulation or a
-//! model checker can stand in for each.
+//! The runtime: time, threads, locks, randomness and the process enter the crate here, so that a simulation or a model
+//! checker can replace each of them.
 
 pub(crate) mod background;
 pub(crate) mod clock;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A moment, as the time since this process first asked (or since the simulation began).
+/// A moment, as the time since this process first asked for one (or since the simulation began).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 #[cfg_attr(not(feature = "sim"), expect(unreachable_pub, reason = "only a simulation shows it to users"))]
 pub struct Moment(Duration);
@@ -14,12 +14,12 @@ impl Moment {
         Moment(since_start)
     }
 
-    /// How long after the beginning this is.
+    /// The time from the beginning to this moment.
     pub const fn since_start(self) -> Duration {
         self.0
     }
 
-    /// This moment moved by `by`; the end of time at most.
+    /// This moment moved by `by`, at most to the end of time.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Moment(self.0.saturating_add(by))

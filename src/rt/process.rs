@@ -1,10 +1,10 @@
-//! Which process this is: a handle that crossed `fork()` shares files, locks and LSNs with its parent, and would
-//! write over them.
+//! The identity of the process. A handle that crossed `fork()` shares files, locks and LSNs with its parent's handle,
+//! and would overwrite the parent's log.
 //!
-//! On Linux a page that the kernel clears in every child (`MADV_WIPEONFORK`) holds the generation: a child finds zero
-//! there, by whatever call it was made, a bare clone(2) too, and draws the next number. To look costs two loads. Where
-//! there is no such page a handler of `pthread_atfork` counts, which sees every child that libc makes. A child that
-//! shares its parent's memory (vfork, `CLONE_VM`) is the same process to both.
+//! On Linux the generation is in a page that the kernel clears in every child (`MADV_WIPEONFORK`). A child finds zero
+//! there, even after a bare clone(2), and draws the next number. A check costs two loads. Without such a page a handler
+//! of `pthread_atfork` counts; it sees every child that libc makes. A child that shares its parent's memory (vfork,
+//! `CLONE_VM`) is the same process to both methods.
 
 #[cfg(unix)]
 use std::sync::Once;
@@ -20,7 +20,7 @@ mod page {
 
     static PAGE: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
 
-    /// The word that is zero in a child; `None` if the kernel has no such memory.
+    /// The word that is zero in a child; `None` if the kernel does not offer such memory.
     pub(super) fn word() -> Option<&'static AtomicU64> {
         PAGE.get().copied().flatten()
     }
@@ -36,7 +36,7 @@ mod page {
 
     fn map() -> Option<&'static AtomicU64> {
         const LENGTH: usize = 4096;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches no memory of this process.
+        // SAFETY: a new private mapping at an address that the kernel chooses touches no memory of this process.
         #[expect(unsafe_code, reason = "the standard library does not offer the call")]
         let page = unsafe {
             let (rights, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -45,8 +45,9 @@ mod page {
         if page == libc::MAP_FAILED {
             return None;
         }
-        // SAFETY: the mapping is ours alone. If the advice is taken it stays for ever, so the reference may; it is aligned
-        // to a page, zeroed by the kernel, and accessed through the atomic alone. If not, it is unmapped, unseen.
+        // SAFETY: only this function knows the mapping. If the kernel takes the advice, the mapping stays for ever, so
+        // the reference may; it is aligned to a page, zeroed by the kernel, and accessed only as an atomic. Otherwise
+        // it is unmapped before any other code sees it.
         #[expect(unsafe_code, reason = "the standard library does not offer the call")]
         unsafe {
             if libc::madvise(page, LENGTH, libc::MADV_WIPEONFORK) == 0 {
@@ -58,7 +59,7 @@ mod page {
     }
 }
 
-/// The generation of this process. A handle remembers it when it is made and compares it when it is used.
+/// The generation of this process. A handle stores it when it is made, and compares it at each use.
 pub(crate) fn generation() -> u64 {
     #[cfg(target_os = "linux")]
     if let Some(word) = page::word() {
@@ -70,11 +71,11 @@ pub(crate) fn generation() -> u64 {
     DRAWN.load(Ordering::Relaxed)
 }
 
-/// The first look in a child: a generation that no ancestor has had.
+/// The first check in a child: draws a generation that no ancestor has had.
 #[cfg(target_os = "linux")]
 #[cold]
 fn draw(word: &AtomicU64) -> u64 {
-    // Before it is shown: should this process fork between the two, its child draws a higher one.
+    // Drawn before it is stored: if this process forks in between, its child draws a higher one.
     let next = DRAWN.fetch_add(1, Ordering::Relaxed) + 1;
     match word.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => next,
@@ -82,7 +83,7 @@ fn draw(word: &AtomicU64) -> u64 {
     }
 }
 
-/// Starts watching for forks. To be called before the first handle is made.
+/// Starts watching for forks. Must be called before the first handle is made.
 pub(crate) fn watch_forks() {
     #[cfg(unix)]
     {

@@ -1,9 +1,10 @@
-//! A deterministic scheduler for simulations: real threads, of which exactly one runs at a time, in an order drawn
-//! from a seed, on virtual time.
+//! A deterministic scheduler for simulations. It runs real threads, exactly one at a time, in an order drawn from a
+//! seed, on virtual time.
 //!
-//! Every lock, wait, queue and disk operation of the engine passes through here when its thread takes part in a
-//! simulation ([`run`]). When all threads wait, time jumps to the earliest deadline; when there is none, the
-//! simulation is deadlocked: it prints who waits and aborts the process, because nothing can be unwound safely.
+//! Every lock, wait, queue and disk operation of the engine passes through here if its thread takes part in a
+//! simulation ([`run`]). When all threads wait, time jumps to the earliest deadline. If there is no deadline, the
+//! simulation is deadlocked: it prints the waiting threads and aborts the process, because nothing can be unwound
+//! safely.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -17,7 +18,7 @@ use super::moment::Moment;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ThreadId(usize);
 
-/// What one step between two yield points costs, so that loops that watch the clock end.
+/// The time of one step between two yield points, so that loops that watch the clock end.
 const STEP: Duration = Duration::from_micros(1);
 
 /// A simulation of more steps than this does not end: its threads run in circles.
@@ -26,7 +27,7 @@ const LONGEST: u64 = 5_000_000;
 #[derive(Debug)]
 enum Status {
     Runnable,
-    /// Waits to be woken at a place (an address), or for a deadline.
+    /// Waits at a place (an address) until it is woken there, or for a deadline.
     Blocked {
         place: usize,
         deadline: Option<Moment>,
@@ -43,7 +44,7 @@ struct Thread {
 }
 
 #[derive(Debug)]
-struct State {
+struct ScheduleState {
     seed: u64,
     random: u64,
     now: Moment,
@@ -54,16 +55,16 @@ struct State {
 
 /// One simulation.
 #[derive(Debug)]
-struct Schedule(Mutex<State>);
+struct Schedule(Mutex<ScheduleState>);
 
 thread_local! {
     static CURRENT: RefCell<Option<(Arc<Schedule>, usize)>> = const { RefCell::new(None) };
 }
 
-/// Places for the ends of threads; addresses are never this small.
+/// Places for the ends of threads. Addresses are never this small.
 const FIRST_END_PLACE: usize = 1 << 4;
 
-impl State {
+impl ScheduleState {
     /// splitmix64.
     fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -85,7 +86,7 @@ impl State {
         }
     }
 
-    /// Whose turn is next; moves time forward if everybody waits.
+    /// The thread that runs next. Moves time forward if every thread waits.
     fn choose(&mut self) -> usize {
         loop {
             self.expire();
@@ -107,7 +108,7 @@ impl State {
     }
 }
 
-fn give_up(state: &State, why: &str) -> ! {
+fn give_up(state: &ScheduleState, why: &str) -> ! {
     let mut text = format!("\nsimulation with seed {} at {:?}: {why}\n", state.seed, state.now.since_start());
     for thread in &state.threads {
         text += &format!("  {}: {:?}\n", thread.name, thread.status);
@@ -118,16 +119,16 @@ fn give_up(state: &State, why: &str) -> ! {
 }
 
 impl Schedule {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ScheduleState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands the baton to whoever is next and waits until it is back.
-    fn pass(&self, mut state: MutexGuard<'_, State>, me: usize) {
+    /// Passes the turn to the next thread and waits until it is back.
+    fn pass(&self, mut state: MutexGuard<'_, ScheduleState>, me: usize) {
         state.now = state.now.after(STEP);
         state.steps += 1;
         if state.steps > LONGEST {
-            give_up(&state, "it goes on and on");
+            give_up(&state, "it does not end");
         }
         let next = state.choose();
         state.current = next;
@@ -153,10 +154,10 @@ impl Schedule {
     }
 }
 
-/// Not in a destructor that runs as a thread ends: by then it has left the simulation.
-/// Whether any simulation has begun in this process: until then nobody looks further.
+/// Whether any simulation has begun in this process: before that, [`current`] looks no further.
 static IN_USE: AtomicBool = AtomicBool::new(false);
 
+/// The simulation of this thread. `None` in a destructor that runs while the thread ends, after it left the simulation.
 fn current() -> Option<(Arc<Schedule>, usize)> {
     if !IN_USE.load(Ordering::Relaxed) {
         return None;
@@ -164,14 +165,13 @@ fn current() -> Option<(Arc<Schedule>, usize)> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-fn wake(state: &mut State, at: usize, most: usize) {
+fn wake(state: &mut ScheduleState, at: usize, most: usize) {
     let waiting = state.threads.iter_mut().filter(|t| matches!(t.status, Status::Blocked { place, .. } if place == at));
     for thread in waiting.take(most) {
         thread.status = Status::Runnable;
     }
 }
 
-/// Whether this thread takes part in a simulation.
 pub(crate) fn is_simulated() -> bool {
     IN_USE.load(Ordering::Relaxed) && CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or_default()
 }
@@ -192,7 +192,7 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> bool {
     true
 }
 
-/// A place where another thread may be given the turn. Does nothing outside a simulation.
+/// A point at which another thread may get the turn. Does nothing outside a simulation.
 pub fn yield_point() {
     #[cfg(any(loom, shuttle))]
     super::sync::point();
@@ -211,7 +211,7 @@ pub fn sleep(duration: Duration) {
     }
 }
 
-/// Waits to be woken at `place`, or for `deadline`; returns whether the deadline passed first.
+/// Waits until it is woken at `place`, or for `deadline`. Returns whether the deadline passed first.
 pub(crate) fn block_on(place: usize, deadline: Option<Moment>) -> bool {
     let Some((schedule, me)) = current() else { return false };
     let mut state = schedule.lock();
@@ -224,14 +224,14 @@ pub(crate) fn block_on(place: usize, deadline: Option<Moment>) -> bool {
     schedule.lock().threads[me].timed_out
 }
 
-/// Makes everyone who waits at `place` runnable.
+/// Makes every thread that waits at `place` runnable.
 pub(crate) fn wake_all(place: usize) {
     if let Some((schedule, _)) = current() {
         wake(&mut schedule.lock(), place, usize::MAX);
     }
 }
 
-/// Makes one of those who wait at `place` runnable.
+/// Makes one thread that waits at `place` runnable.
 pub(crate) fn wake_one(place: usize) {
     if let Some((schedule, _)) = current() {
         wake(&mut schedule.lock(), place, 1);
@@ -248,11 +248,11 @@ pub(crate) fn wait_for_end(id: ThreadId) {
 
 #[cfg(test)]
 thread_local! {
-    /// How many more threads the calling thread may start before one is refused to it.
+    /// The number of threads that the calling thread may still start before one is refused.
     static THREADS_LEFT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
 }
 
-/// Refuses a thread to the calling thread, once, after `count` others.
+/// Refuses one thread to the calling thread, after `count` others.
 #[cfg(test)]
 pub(crate) fn refuse_a_thread_after(count: usize) {
     THREADS_LEFT.set(Some(count));
@@ -295,7 +295,7 @@ pub(crate) fn spawn(
     Ok((handle, ThreadId(id)))
 }
 
-/// Taking part in a simulation; ends with the scope, also by a panic.
+/// The part of a thread in a simulation. It ends with the scope, also by a panic.
 struct Part(Arc<Schedule>, usize);
 
 impl Part {
@@ -330,7 +330,7 @@ impl Simulated {
 /// Starts a client thread in the simulation of the calling thread.
 ///
 /// # Panics
-/// Outside a simulation, or if the operating system has no thread to give.
+/// Outside a simulation, or if the operating system cannot start a thread.
 pub fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Simulated {
     let (handle, id) = spawn(name, body).expect("a thread can be started");
     Simulated(handle, id)
@@ -338,7 +338,8 @@ pub fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Simulated {
 
 /// Runs `body` as the first thread of a simulation whose every choice follows from `seed`.
 ///
-/// Threads that the engine or [`start`] begin inside it take part. Returns when `body` returns and all of them ended.
+/// Threads that the engine or [`start`] begins inside it take part. Returns when `body` has returned and all threads
+/// have ended.
 ///
 /// # Panics
 /// If `body` panics. A deadlock prints the waiting threads and aborts the process.
@@ -346,7 +347,7 @@ pub fn run<R>(seed: u64, body: impl FnOnce() -> R) -> R {
     IN_USE.store(true, Ordering::Relaxed);
     let baton = Arc::new(Condvar::new());
     let main = Thread { name: "main".to_owned(), status: Status::Runnable, timed_out: false, baton };
-    let state = State { seed, random: seed, now: Moment::default(), steps: 0, current: 0, threads: vec![main] };
+    let state = ScheduleState { seed, random: seed, now: Moment::default(), steps: 0, current: 0, threads: vec![main] };
     let schedule = Arc::new(Schedule(Mutex::new(state)));
     let taking_part = Part::begin(&schedule, 0);
     let result = body();

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::base::error::Result;
-use crate::index::{Cursor, Direction, Entry, Hold, Key, KeyRange, Tree, Value, is_empty};
+use crate::index::{Cursor, Direction, Entry, Key, KeyRange, SnapshotGuard, Tree, Value, is_empty};
 
 /// The entries of a range of keys in order; backwards with [`Iterator::rev`].
 ///
@@ -16,7 +16,7 @@ pub struct Entries {
     own: VecDeque<(Key, Option<Value>)>,
     /// The own write that was lent last.
     lent: Option<(Key, Value)>,
-    _hold: Hold,
+    _hold: SnapshotGuard,
 }
 
 /// Where the next entry comes from.
@@ -26,7 +26,12 @@ enum Next {
 }
 
 impl Entries {
-    pub(super) fn new(tree: &Arc<Tree>, range: KeyRange<'_>, own: Vec<(Key, Option<Value>)>, hold: &Hold) -> Self {
+    pub(super) fn new(
+        tree: &Arc<Tree>,
+        range: KeyRange<'_>,
+        own: Vec<(Key, Option<Value>)>,
+        hold: &SnapshotGuard,
+    ) -> Self {
         let stored = (!is_empty(range)).then(|| Cursor::new(Arc::clone(tree), range, hold.lsn()));
         Entries { stored, own: own.into(), lent: None, _hold: hold.clone() }
     }

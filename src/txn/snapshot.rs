@@ -9,7 +9,7 @@ use super::keyspace::Keyspace;
 use super::pipeline::Pipeline;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
-use crate::index::{Hold, Value};
+use crate::index::{SnapshotGuard, Value};
 
 /// The state of all keyspaces at one LSN, unchanged for as long as it is held.
 ///
@@ -40,7 +40,7 @@ use crate::index::{Hold, Value};
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {
-    hold: Hold,
+    hold: SnapshotGuard,
     /// Dropped, and so pruning, after the hold is gone.
     pruner: Pruner,
 }
@@ -59,7 +59,7 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: Hold) -> Self {
+    pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: SnapshotGuard) -> Self {
         Snapshot { hold, pruner: Pruner(Arc::clone(pipeline)) }
     }
 

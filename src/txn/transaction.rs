@@ -13,7 +13,7 @@ use super::writes::Writes;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::types::{CommitMode, Lsn};
-use crate::index::{Hold, KeyRange, Tree, Value};
+use crate::index::{KeyRange, SnapshotGuard, Tree, Value};
 use crate::log::{Receipt, WaitLimit};
 
 /// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit
@@ -58,7 +58,7 @@ use crate::log::{Receipt, WaitLimit};
 /// ```
 pub struct Transaction {
     pipeline: Arc<Pipeline>,
-    hold: Hold,
+    hold: SnapshotGuard,
     reads: Reads,
     writes: Writes,
 }
@@ -71,7 +71,7 @@ impl fmt::Debug for Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: Hold) -> Self {
+    pub(crate) fn new(pipeline: &Arc<Pipeline>, hold: SnapshotGuard) -> Self {
         Transaction { pipeline: Arc::clone(pipeline), hold, reads: Reads::default(), writes: Writes::default() }
     }
 

@@ -8,7 +8,7 @@ fn a_leader_gathers_those_whom_the_last_flush_released() {
     const CLIENTS: u64 = 4;
     const COMMITS: u64 = 8;
     simulate(&small(), |disk, engine, keys| {
-        disk.inject(Fault::lasting(OpSelector::of(OpKind::StartSync), FaultKind::Stall(Duration::ZERO)));
+        disk.inject(Fault::lasting(OpSelector::of(OpKind::StartWriteback), FaultKind::Stall(Duration::ZERO)));
         let before = engine.stats().flushes;
         let committers: Vec<_> = (0..CLIENTS)
             .map(|client| {
@@ -34,7 +34,7 @@ fn a_leader_gathers_those_whom_the_last_flush_released() {
 #[test]
 fn a_lone_committer_waits_for_nobody() {
     simulate(&small(), |disk, engine, keys| {
-        disk.inject(Fault::lasting(OpSelector::of(OpKind::StartSync), FaultKind::Stall(Duration::ZERO)));
+        disk.inject(Fault::lasting(OpSelector::of(OpKind::StartWriteback), FaultKind::Stall(Duration::ZERO)));
         for number in 0..3 {
             let begun = now();
             put(engine, keys, &format!("alone-{number}"), "x", CommitMode::Sync).unwrap();
@@ -50,7 +50,7 @@ fn a_lone_committer_waits_for_nobody() {
 #[test]
 fn a_written_commit_does_not_wait_for_the_start_of_a_sync() {
     simulate(&small(), |disk, engine, keys| {
-        disk.inject(Fault::once(OpSelector::of(OpKind::StartSync), FaultKind::Stall(STALL)));
+        disk.inject(Fault::once(OpSelector::of(OpKind::StartWriteback), FaultKind::Stall(STALL)));
         let (other, others) = (engine.clone(), keys.clone());
         let lone = sim::start("lone", move || drop(put(&other, &others, "lone", "x", CommitMode::Sync).unwrap()));
         while disk.fault_hits() == 0 {

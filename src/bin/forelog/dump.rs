@@ -1,4 +1,4 @@
-//! `dump`: the log's frames as they stand on disk, one a line, through the reader that recovery uses.
+//! `dump`: prints the frames of the log, one a line, with the reader that recovery uses.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +12,8 @@ use crate::output::{Done, Failure, Lines};
 /// Print the log's frames, one a line, changing nothing
 ///
 /// Each line: segment, first position..LSN, kind, length of the payload, the durable LSN that the frame carries, and
-/// what its bytes are. Behind a frame that is not valid it goes on with the next valid one. Last come the marks, which
-/// prove how far the log was durable when it came to rest.
+/// the state of its bytes. After a frame that is not valid, the dump goes on with the next valid one. The marks come
+/// last: they prove how far the log was durable when it came to rest.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let shown: Result<(), Failure> = inspect::dump(&arguments.db, |frame| {
         if arguments.json { lines.line(as_json(frame)) } else { lines.line(as_text(frame)) }
     });
-    // The frames before one that cannot be read are the context of the error.
+    // The frames before an unreadable one are the context of the error.
     lines.flush()?;
     shown?;
     for mark in inspect::marks(&arguments.db)? {
@@ -74,7 +74,7 @@ fn mark_as_json(mark: &DumpedMark) -> serde_json::Value {
     })
 }
 
-/// A name in the code as words: `PayloadTorn` is `payload torn`.
+/// A name in the code as separate words: `PayloadTorn` is `payload torn`.
 fn words(name: &str) -> String {
     let mut words = String::with_capacity(name.len() + 2);
     for char in name.chars() {

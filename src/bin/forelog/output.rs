@@ -1,4 +1,4 @@
-//! What goes to the terminal: lines on stdout, one line on stderr when something failed, progress where it is watched.
+//! Output: lines on stdout, one line on stderr after a failure, a progress bar on a terminal.
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How a command ended: its exit code, or why it could not do its work.
+/// The end of a command: its exit code, or why it could not do its work.
 pub(crate) type Done = Result<ExitCode, Failure>;
 
 /// Why a command could not do its work.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// To be told, in one line.
+    /// A message, to be printed in one line.
     Told(String),
-    /// Nobody reads the output any more, as behind `| head`: not an error of ours.
+    /// The reader of the output is gone, as behind `| head`: not an error of this command.
     ReaderGone,
 }
 
@@ -37,11 +37,11 @@ impl Failure {
         }
     }
 
-    /// Prints it; returns the process's exit code.
+    /// Prints the message. Returns the exit code of the process.
     pub(crate) fn report(&self) -> u8 {
         match self {
             Failure::Told(message) => {
-                // If stderr is gone as well, the exit code still tells.
+                // If stderr is gone too, the exit code still reports the failure.
                 let _ = writeln!(io::stderr(), "forelog: {}", message.replace('\n', " "));
                 1
             }
@@ -68,7 +68,7 @@ impl Lines {
         writeln!(self.0, "{line}").map_err(|error| unwritable(&error))
     }
 
-    /// Hands everything written so far to whoever reads.
+    /// Hands everything written so far to the reader of stdout.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.0.flush().map_err(|error| unwritable(&error))
     }
@@ -81,7 +81,7 @@ fn unwritable(error: &io::Error) -> Failure {
     }
 }
 
-/// Prints one line and is done with stdout.
+/// Prints one line and flushes stdout.
 pub(crate) fn print(line: impl fmt::Display) -> Result<(), Failure> {
     let mut lines = Lines::new();
     lines.line(line)?;
@@ -146,8 +146,8 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Bytes as text in which every line break, tab, backslash, control character and stray byte is escaped, so that a
-/// line stays a line and a column a column, and no two keys look the same.
+/// Bytes as text in which every line break, tab, backslash, control character and stray byte is escaped. So a line
+/// stays a line, a column stays a column, and no two keys look the same.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -1,4 +1,4 @@
-//! `salvage`: what can be proven whole of a damaged database, into a new one.
+//! `salvage`: saves everything that can be proven whole of a damaged database into a new one.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,13 +12,14 @@ use crate::output::{Done, grouped, print};
 
 /// Save what can be proven whole of a damaged database into a new one, and list what is missing
 ///
-/// The damaged database is not changed. Exit code 0: nothing is missing. 1: something is, or nothing could be saved.
+/// The damaged database is not changed. Exit code 0: nothing is missing. 1: commits are missing, or nothing could be
+/// saved.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The damaged database
     #[arg(long, value_name = "DIR")]
     db: PathBuf,
-    /// Where the new database goes: a directory that is empty or not there
+    /// The new database: a directory that is empty or does not exist
     #[arg(long, value_name = "DIR2")]
     to: PathBuf,
     /// Print one JSON object

@@ -31,12 +31,13 @@ pub(crate) struct Arguments {
     /// Only keys before this one
     #[arg(long, value_name = "KEY")]
     to: Option<String>,
-    /// At most so many
+    /// Print at most N
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Print one JSON object a line: {"key":..., "value":...}
     ///
-    /// A value that is a JSON object is embedded as it is, any other is a string; what is not UTF-8 is {"hex":...}.
+    /// A value that is a JSON object is embedded as it is, any other is a string; bytes that are not UTF-8 are
+    /// {"hex":...}.
     #[arg(long)]
     json: bool,
 }
@@ -67,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The keyspace; or an error that says which ones there are.
+/// The keyspace, or an error that lists the existing ones.
 fn find(engine: &Engine, name: &str) -> Result<Keyspace, Failure> {
     match engine.open_keyspace(name) {
         Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => {
@@ -89,8 +90,8 @@ fn json_text(bytes: &[u8]) -> Value {
 /// A value as JSON: an object's own text, or as [`json_text`].
 fn json_value(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        // The text itself, not what was parsed: numbers keep every digit. A line break in it can only stand between
-        // two tokens, where a space does as well.
+        // The text itself, not its parsed form: so numbers keep every digit. A line break in it can only stand between
+        // two tokens, where a space means the same.
         Ok(text) if matches!(serde_json::from_str(text), Ok(Value::Object(_))) => {
             text.trim().replace(['\n', '\r'], " ")
         }

@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     /// The database
     #[arg(long, value_name = "DIR")]
     db: PathBuf,
-    /// Read no faster than so many MiB a second, for a disk that others need meanwhile
+    /// Read at most N MiB a second, for a disk that others need meanwhile
     #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     rate: Option<u64>,
     /// Print one JSON object
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
             if arguments.json {
                 print(unsound_json(&error))?;
             }
-            // Its text names the segment's file, the LSN and the cause.
+            // The error's text has the segment's file, the LSN and the cause.
             let verdicts = match is_sound(&error) {
                 Some(_) => "it would not open, and is not sound",
                 None => "it would not open, and whether it is sound is not known",
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 /// The exit code for a sound log that would not open.
 const WOULD_NOT_OPEN: u8 = 3;
 
-/// What an error says of the log: that it is not sound, or nothing.
+/// Whether the log is sound, as far as an error tells: `Some(false)` if it is damaged, otherwise `None`.
 fn is_sound(error: &Error) -> Option<bool> {
     (error.kind() == ErrorKind::Damaged).then_some(false)
 }

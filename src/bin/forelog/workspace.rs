@@ -1,7 +1,8 @@
-//! A directory of our own on the disk that is tried, and what that disk is.
+//! A work directory on the disk that is tried, and the type of its file system.
 //!
-//! It is removed when the command ends, also by a signal. What a command that was killed could not remove, the next one
-//! does: a work directory holds a file that says so, and that its command holds locked for as long as it lives.
+//! It is removed when the command ends, also by a signal. If a command is killed, the next one removes its directory: a
+//! work directory has a file that identifies it, and its command holds a lock on that file for as long as the command
+//! lives.
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write};
@@ -20,12 +21,12 @@ use crate::output::Failure;
 /// The exit code of a command that was ended by a signal.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The file that makes a directory a work directory: without it, no later run removes what is there.
+/// The file that identifies a work directory: without it, no later run removes the directory.
 pub(crate) const OWN: &str = "forelog-work-directory";
 const OWN_TEXT: &[u8] = b"This directory belongs to a forelog command that holds this file locked while it runs.\n\
     When no forelog runs, it can be removed; the next run of the command here does so.\n";
 
-/// How long a command may take to end by itself after a signal.
+/// The time in which a command must end by itself after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 
 static SIGNALLED: AtomicBool = AtomicBool::new(false);
@@ -37,25 +38,26 @@ pub(crate) fn is_interrupted() -> bool {
     SIGNALLED.load(Ordering::Relaxed)
 }
 
-/// An error once a signal has asked this process to end. Commands with a work directory ask between two steps.
+/// Returns an error once a signal has asked this process to end. Commands with a work directory call it between two
+/// steps.
 pub(crate) fn check() -> Result<(), Failure> {
     if is_interrupted() { Err(Failure::told("ended by a signal")) } else { Ok(()) }
 }
 
-/// From now on a signal does not end this process at once: [`check`] tells of it, and the directory is removed.
+/// Makes signals no longer end this process at once: [`check`] reports them, and the directory is removed.
 fn watch_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // A command under nohup, or in the background, goes on.
         let ignored = ignored_signals();
         let watched = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
-        // Without handlers a signal ends the process as it always did, and the next run clears up.
+        // Without handlers a signal ends the process at once, and the next run removes the directory.
         let Ok(mut signals) = Signals::new(watched) else { return };
         std::thread::spawn(move || {
             signals.forever().next();
             SIGNALLED.store(true, Ordering::Relaxed);
             std::thread::sleep(GRACE);
-            // The command is in the middle of something that does not end.
+            // The command is in a step that does not end.
             for root in ROOTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 let _ = fs::remove_dir_all(root);
             }
@@ -64,24 +66,24 @@ fn watch_signals() {
     });
 }
 
-/// A bit for each signal that this process was started to ignore, the lowest for signal 1.
+/// A bit for each signal that this process was started to ignore; the lowest bit is signal 1.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// A fresh directory, removed with all that is in it when it is dropped.
+/// A new directory. It is removed with all its contents when this is dropped.
 pub(crate) struct Workspace {
     root: PathBuf,
-    /// As the system calls it, where that can be learned: `ext4`, `tmpfs`.
+    /// The system's name of the file system type, where it can be learned: `ext4`, `tmpfs`.
     pub(crate) file_system: Option<String>,
     /// Locked until it is dropped, after the directory was removed.
     _own: File,
 }
 
 impl Workspace {
-    /// Makes a directory in `parent` that was not there before.
+    /// Makes a new directory in `parent`.
     pub(crate) fn create(parent: &Path, command: &str) -> Result<Self, Failure> {
         let unusable = |error: &io::Error| Failure::io(format_args!("use the directory {}", parent.display()), error);
         let parent = fs::canonicalize(parent).map_err(|error| unusable(&error))?;
@@ -112,7 +114,7 @@ impl Workspace {
         self.root.join(name)
     }
 
-    /// Whether nothing here outlives the machine's memory, fsync or not.
+    /// Whether the directory is in memory, so that nothing in it survives power loss, fsync or not.
     pub(crate) fn is_in_memory(&self) -> bool {
         matches!(self.file_system.as_deref(), Some("tmpfs" | "ramfs" | "devtmpfs"))
     }
@@ -121,7 +123,7 @@ impl Workspace {
 impl Drop for Workspace {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.root) {
-            // Not worth a failure: what was measured stands.
+            // Not a failure of the command: its measurements are valid.
             let _ = writeln!(io::stderr(), "forelog: cannot remove {}: {error}", self.root.display());
         }
     }
@@ -131,12 +133,12 @@ impl Drop for Workspace {
 fn take(root: &Path) -> io::Result<File> {
     let mut own = File::create_new(root.join(OWN))?;
     own.lock()?;
-    // Only now: what is not locked and says what it is has lost its command.
+    // Written only now: an unlocked directory with this text has lost its command.
     own.write_all(OWN_TEXT)?;
     Ok(own)
 }
 
-/// Removes the work directories in `parent` that were left by commands that were killed; says so.
+/// Removes the work directories in `parent` that killed commands have left, and reports it.
 fn clear_old(parent: &Path, own: &Path) {
     let Ok(user) = fs::metadata(own).map(|own| own.uid()) else { return };
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
@@ -145,14 +147,14 @@ fn clear_old(parent: &Path, own: &Path) {
         let is_ours = |found: &Metadata| found.uid() == user;
         let Some(_lock) = lock_of_the_dead(&root, is_ours) else { continue };
         let told = match fs::remove_dir_all(&root) {
-            Ok(()) => format!("removed {}, which a run that was killed had left", root.display()),
-            Err(error) => format!("cannot remove {}, which a run that was killed had left: {error}", root.display()),
+            Ok(()) => format!("removed {}, which a killed run has left", root.display()),
+            Err(error) => format!("cannot remove {}, which a killed run has left: {error}", root.display()),
         };
         let _ = writeln!(io::stderr(), "forelog: {told}");
     }
 }
 
-/// Whether it is a name as [`Workspace::create`] gives it.
+/// Whether it is a name that [`Workspace::create`] gives.
 fn is_our_name(name: &str) -> bool {
     let mut parts = name.split('-');
     let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
@@ -163,7 +165,7 @@ fn is_our_name(name: &str) -> bool {
         && parts.next().is_none()
 }
 
-/// The lock of a work directory whose command is gone; `None` if it lives, or if it is anything else.
+/// The lock of a work directory whose command is gone; `None` if the command lives, or if it is not a work directory.
 fn lock_of_the_dead(root: &Path, is_ours: impl Fn(&Metadata) -> bool) -> Option<File> {
     let own = root.join(OWN);
     let directory = fs::symlink_metadata(root).ok()?;
@@ -177,7 +179,7 @@ fn lock_of_the_dead(root: &Path, is_ours: impl Fn(&Metadata) -> bool) -> Option<
     (fs::read(&own).ok()? == OWN_TEXT).then_some(file)
 }
 
-/// The type of the file system that `path` is on: that of the last of the longest mount points above it.
+/// The file system type of `path`: that of the last one of the longest mount points above it.
 fn file_system_of(mounts: &[u8], path: &Path) -> Option<String> {
     let mut best: Option<(usize, String)> = None;
     for line in mounts.split(|&byte| byte == b'\n') {

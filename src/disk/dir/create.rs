@@ -1,4 +1,4 @@
-//! Making a database's directory, each name durable before there is anything in it.
+//! Making the directory of a database. Each name is durable before there is anything in the directory.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,14 +9,14 @@ use super::{DirHandle, check_path, not_opened, not_synced};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::disk::{Access, Dir, Disk};
 
-/// Directories that this open has made. They go again if it fails before their names are durable: after a failed fsync
-/// the next one proves nothing about a name that is there already (A9), only about one that is made again. Only empty
-/// ones go, so nothing that another open put there is ever removed (rule 6 of `LOCK.md`).
+/// Directories that this open has made. If it fails before their names are durable, it removes them: after a failed
+/// fsync the next fsync proves nothing about a name that exists already (A9), only about a name that is made again. It
+/// removes only empty ones, so it never removes what another open put there (rule 6 of `LOCK.md`).
 #[derive(Debug, Default)]
 pub(crate) struct Made(Vec<(Arc<dyn Dir>, OsString)>);
 
 impl Made {
-    /// They stay.
+    /// Makes the directories stay.
     pub(crate) fn keep(&mut self) {
         self.0.clear();
     }
@@ -25,14 +25,14 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         for (above, name) in self.0.iter().rev() {
-            // What cannot be removed stays; this open has failed and said so.
+            // A directory that cannot be removed stays; this open has failed and reports its error.
             let _ = above.remove_child(name);
         }
     }
 }
 
 impl DirHandle {
-    /// Opens the directory, and makes it first, with those above it, if there is none. The names of those above are
+    /// Opens the directory. If it is missing, makes it and the missing ones above it. The names of those above are
     /// durable then, its own is not: see [`DirHandle::sync_name`].
     pub(crate) fn open_or_make(disk: &dyn Disk, path: &Path) -> Result<(Self, Made)> {
         check_path(path)?;
@@ -45,19 +45,19 @@ impl DirHandle {
     }
 }
 
-/// How often an open begins again because the directory went away before it had written anything.
+/// How often an open begins again because the directory was removed before the open wrote anything.
 const TRIES: usize = 8;
 
-/// A directory that is locked for a writer, as far as that created nothing.
+/// A directory that is locked for a writer, as far as locking creates nothing.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     pub(crate) handle: &'a Arc<DirHandle>,
-    /// To be kept as soon as the directory's name is durable.
+    /// [`Made::keep`] is called on it as soon as the directory's name is durable.
     pub(crate) made: &'a mut Made,
 }
 
-/// Opens the directory for a writer, making it if `create` says so, and has `go_on` do the rest: steps 1 to 3 of
-/// `LOCK.md`, and rule 7. `go_on` may be called again if it found that the directory went away.
+/// Opens the directory for a writer, makes it if `create` says so, and calls `go_on` for the rest: steps 1 to 3 of
+/// `LOCK.md`, and rule 7. `go_on` may be called again if it found that the directory was removed.
 ///
 /// # Errors
 /// [`ErrorKind::NotADatabase`], [`ErrorKind::Locked`], and those of `go_on`.
@@ -71,10 +71,10 @@ pub(crate) fn claim<T>(
     loop {
         let (handle, mut made) =
             if create { DirHandle::open_or_make(disk, path)? } else { (DirHandle::open(disk, path)?, Made::default()) };
-        // Who does not hold it removes nothing.
+        // An open without the lock removes nothing.
         handle.lock_for_writing().inspect_err(|_| made.keep())?;
         let handle = Arc::new(handle);
-        // What was made goes, if it does, while the lock is held: before the handle.
+        // So that it is dropped before the handle: directories are removed while the lock is held.
         let mut made = made;
         match go_on(Claim { handle: &handle, made: &mut made }) {
             Err(error) if error.kind() == ErrorKind::Removed && tries < TRIES => tries += 1,
@@ -93,13 +93,13 @@ fn make(disk: &dyn Disk, path: &Path, made: &mut Made) -> Result<Arc<dyn Dir>> {
         .map(Path::to_owned)
         .collect();
     let Some(highest) = missing.last() else {
-        // Made by another open since it was looked for.
+        // Another open has made it since this one looked.
         return disk.open_dir(path).map_err(|error| not_opened(path, error));
     };
     let lowest = highest.parent().unwrap_or(Path::new(""));
     let mut dir = disk.open_dir(lowest).map_err(|error| not_opened(lowest, error))?;
-    // From the top, each durable before the next one is made: after a process kill in between, the one name that may
-    // not be durable is that of the lowest directory there. It is made so before there is anything in it.
+    // From the top, each made durable before the next one is made. So if the process is killed in between, at most the
+    // lowest name is not durable, and the next open makes it durable before there is anything in that directory.
     if lowest.parent().is_some() {
         sync_name(&*dir, lowest)?;
     }
@@ -115,7 +115,7 @@ fn make(disk: &dyn Disk, path: &Path, made: &mut Made) -> Result<Arc<dyn Dir>> {
                 made.0.push((Arc::clone(&dir), name.to_owned()));
                 below
             }
-            // Made by another open since, which may not have made its name durable.
+            // Another open has made it since, and may not have made its name durable.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 dir.child(name, Access::Read).map_err(|error| not_opened(path_here, error))?
             }
@@ -132,13 +132,14 @@ fn make(disk: &dyn Disk, path: &Path, made: &mut Made) -> Result<Arc<dyn Dir>> {
 /// Makes a directory's own name durable.
 pub(super) fn sync_name(dir: &dyn Dir, path: &Path) -> Result<()> {
     match dir.sync_name() {
-        // What may not be read cannot be synced: then who made the directory there answers for its name.
+        // A directory without permission to read cannot be synced. Then the user who made the directory in it must have
+        // made the name durable.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         synced => synced.map_err(|error| not_synced("sync directory", above(path), error)),
     }
 }
 
-/// The directory above, as the user would call it.
+/// The directory above, under the name that the user knows.
 fn above(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

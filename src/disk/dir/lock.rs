@@ -1,4 +1,4 @@
-//! Who owns a database's directory: the steps of `LOCK.md`, which says why each of them is there.
+//! Who owns the directory of a database. `LOCK.md` has the steps and the reason for each.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,22 +12,22 @@ use crate::disk::{Access, Dir, DiskFile, DiskLock, LockMode};
 /// The lock file's name.
 pub(crate) const LOCK_NAME: &str = "LOCK";
 
-/// How often an opener looks for LOCK again after it was removed under its hands.
+/// How often an opener tries LOCK again because it was removed between its open and its lock.
 const TRIES: usize = 8;
 
-/// By which locks a database's directory is, or was, held.
+/// The locks by which the directory of a database is, or was, held.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum LockHeld {
-    /// By its LOCK file, as far as there is one, and by the lock on the directory itself.
+    /// The LOCK file, if there is one, and the lock on the directory itself.
     #[default]
     Both,
-    /// By its LOCK file alone: if that file is deleted while the database is open, nothing keeps a second writer out.
+    /// The LOCK file alone: if that file is deleted while the database is open, nothing keeps a second writer out.
     FileAlone {
         /// Why the directory could not be locked.
         why: String,
     },
-    /// Not at all: it was read while it may have been written. Only a reader goes on like that.
+    /// No lock: the directory was read while it may have been written. Only a reader goes on without a lock.
     Not {
         /// Why it could not be locked.
         why: String,
@@ -44,20 +44,19 @@ impl fmt::Display for LockHeld {
     }
 }
 
-/// The locks that are held.
 #[derive(Debug, Default)]
 pub(crate) struct Lock {
-    /// LOCK as it was locked, and its lock, which goes first.
+    /// LOCK as it was locked, and its lock, which is dropped first.
     file: Option<(Box<dyn DiskLock>, Arc<dyn DiskFile>)>,
     dir: Option<Box<dyn DiskLock>>,
-    /// There was no LOCK.
+    /// There is no LOCK.
     is_absent: bool,
     how: LockHeld,
 }
 
 impl DirHandle {
-    /// Locks the directory for a writer, as far as that creates nothing: itself, and LOCK if there is one. Creates LOCK
-    /// later, in [`DirHandle::complete_lock`].
+    /// Locks the directory for a writer, as far as that creates nothing: the directory itself, and LOCK if there is
+    /// one. [`DirHandle::complete_lock`] creates LOCK later.
     ///
     /// # Errors
     /// [`ErrorKind::Locked`].
@@ -89,13 +88,13 @@ impl DirHandle {
         Ok(())
     }
 
-    /// Locks LOCK through an open file; `None` if the name does not lead to it any more.
+    /// Locks LOCK through an open file. `None` if the name no longer leads to that file.
     fn lock_file(&self, file: &Arc<dyn DiskFile>, mode: LockMode) -> Result<Option<Box<dyn DiskLock>>> {
         let held = file.lock(mode).map_err(|error| self.lock_failed(error))?.ok_or_else(|| self.locked())?;
         Ok(self.is_lock(&**file)?.then_some(held))
     }
 
-    /// Whether LOCK still leads to this file.
+    /// Whether the name LOCK leads to this file.
     fn is_lock(&self, file: &dyn DiskFile) -> Result<bool> {
         let named = match self.dir().id_of(OsStr::new(LOCK_NAME)) {
             Ok(named) => named,
@@ -105,16 +104,16 @@ impl DirHandle {
         Ok(named == file.status().map_err(|error| self.lock_failed(error))?.id)
     }
 
-    /// Whether the next [`DirHandle::complete_lock`] creates LOCK: what was read until then may be stale.
+    /// Whether the next [`DirHandle::complete_lock`] creates LOCK: everything read until then may be stale.
     pub(crate) fn lacks_lock_file(&self) -> bool {
         self.lock.lock().file.is_none()
     }
 
-    /// Creates LOCK if there was none, before the first write. `is_as_read` looks whether what was decided on is still
-    /// there, after LOCK is locked and before anyone relies on it.
+    /// Creates LOCK if there was none, before the first write. Once LOCK is locked, `is_as_read` checks that the state
+    /// on which the open decided is still there.
     ///
     /// # Errors
-    /// [`ErrorKind::Locked`] if another program came meanwhile, [`ErrorKind::Removed`] if the directory went away.
+    /// [`ErrorKind::Locked`] if another program came meanwhile, [`ErrorKind::Removed`] if the directory was removed.
     pub(crate) fn complete_lock(&self, is_as_read: impl FnOnce() -> Result<bool>) -> Result<()> {
         if !self.lacks_lock_file() {
             return Ok(());
@@ -135,7 +134,7 @@ impl DirHandle {
         Ok(())
     }
 
-    /// Locks the directory for a reader, who creates nothing, and who reads all the same if it cannot be locked.
+    /// Locks the directory for a reader. A reader creates nothing, and reads even if it cannot lock.
     ///
     /// # Errors
     /// [`ErrorKind::Locked`] if a writer has it.
@@ -152,7 +151,7 @@ impl DirHandle {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     lock.is_absent = true;
-                    // No one has it, unless the directory's lock is all there is to know that by.
+                    // No writer has it, unless only the directory's lock could tell.
                     if let LockHeld::FileAlone { why } = lock.how {
                         lock.how = LockHeld::Not { why: format!("there is no LOCK, and {why}") };
                     }
@@ -181,7 +180,7 @@ impl DirHandle {
         Ok(())
     }
 
-    /// Whether a writer could lock LOCK, or create it, as far as that can be told without changing anything.
+    /// Checks that a writer could lock LOCK, or create it, as far as that can be known without changing anything.
     ///
     /// # Errors
     /// As an open would.
@@ -195,20 +194,19 @@ impl DirHandle {
         }
     }
 
-    /// For who failed to read without a LOCK file: `Locked` if there is one now, whose owner may have changed what was
-    /// read; otherwise `error`.
+    /// The error of a reader that failed without a LOCK file: `Locked` if there is one now, because its owner may have
+    /// changed what was read; otherwise `error`.
     pub(crate) fn unless_overtaken(&self, error: Error) -> Error {
         let came = self.lock.lock().is_absent && self.dir().id_of(OsStr::new(LOCK_NAME)).is_ok();
         if came { self.overtaken().with_source(error) } else { error }
     }
 
-    /// How the directory is held.
     pub(crate) fn lock_held(&self) -> LockHeld {
         self.lock.lock().how.clone()
     }
 
-    /// Looks whether LOCK still is what this open has locked, before something is written that a second writer would
-    /// take for its own. Without a lock there is nothing to look at.
+    /// Checks that LOCK still leads to the file that this open has locked, before a write that a second writer would
+    /// take for its own. Without a lock there is nothing to check.
     ///
     /// # Errors
     /// [`ErrorKind::Removed`].
@@ -222,7 +220,7 @@ impl DirHandle {
         Err(self.removed(&path, "was removed or replaced, alone or with its directory,"))
     }
 
-    /// Lets go of the directory: LOCK first.
+    /// Unlocks the directory: LOCK first.
     pub(crate) fn unlock(&self) {
         let Lock { file, dir, .. } = std::mem::take(&mut *self.lock.lock());
         drop(file);
@@ -246,7 +244,7 @@ impl DirHandle {
     }
 }
 
-/// Whether it was this process that could not, rather than the file that may not.
+/// Whether this process was short of a resource, rather than forbidden to lock the file.
 fn is_out_of_resources(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

@@ -1,7 +1,7 @@
-//! The directory of a database: one handle, behind one fail-stop latch, with the lock that says who owns it.
+//! The directory of a database: one handle, behind one fail-stop latch, with the lock that decides who owns it.
 //!
-//! The engine, or a log on its own, opens it and hands it to what keeps files in it. What `LOCK` is for, and each step of
-//! its life, is in `LOCK.md`.
+//! The engine, or a log on its own, opens it and passes it to the parts that keep files in it. `LOCK.md` has the
+//! purpose of `LOCK` and each step of its life.
 
 mod create;
 mod lock;
@@ -21,18 +21,18 @@ pub(crate) use lock::LOCK_NAME;
 use lock::Lock;
 pub use lock::LockHeld;
 
-/// Names that file systems, operating systems and shells put into directories by themselves. A directory that holds
-/// nothing else is empty.
+/// Names that file systems, operating systems and shells put into directories on their own. A directory with only these
+/// names counts as empty.
 const SYSTEM_NAMES: [&str; 4] = ["lost+found", ".snapshot", ".DS_Store", "System Volume Information"];
 const SYSTEM_PREFIXES: [&str; 2] = [".Trash-", ".nfs"];
 
-/// Whether a name says nothing about what a directory is used for.
+/// Whether a name tells nothing about the use of a directory.
 pub(crate) fn is_system_name(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     SYSTEM_NAMES.contains(&&*name) || SYSTEM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// An open directory, and what it was called by who opened it, for messages.
+/// An open directory, and the path under which it was opened, for messages.
 #[derive(Debug)]
 pub(crate) struct DirHandle {
     dir: FailStop,
@@ -45,7 +45,7 @@ impl DirHandle {
         DirHandle { dir: FailStop::new(dir), path: path.to_owned(), lock: Mutex::default() }
     }
 
-    /// Opens the directory of a database that must be there.
+    /// Opens the directory of a database, which must exist.
     ///
     /// # Errors
     /// [`ErrorKind::NotADatabase`] if there is nothing, or a file.
@@ -55,17 +55,15 @@ impl DirHandle {
         Ok(DirHandle::new(dir, path))
     }
 
-    /// The handle itself, behind its latch.
     pub(crate) fn dir(&self) -> &FailStop {
         &self.dir
     }
 
-    /// What the directory was called when it was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What a file in it is called in messages.
+    /// The path of a file in it, for messages.
     pub(crate) fn path_of(&self, name: &OsStr) -> PathBuf {
         self.path.join(name)
     }
@@ -79,13 +77,13 @@ impl DirHandle {
         self.dir.sync().map_err(|error| not_synced("sync directory", &self.path, error))
     }
 
-    /// Makes its own name durable. At every open before the first incarnation: its creation may have been cut off, by the
-    /// death of that process, before the name was durable, and nothing later makes it so.
+    /// Makes its own name durable. Called at every open before the first incarnation: the process that created the
+    /// directory may have died before the name was durable, and no later step makes it durable.
     pub(crate) fn sync_name(&self) -> Result<()> {
         create::sync_name(&self.dir, &self.path)
     }
 
-    /// A new file in the place of what an earlier attempt left under that name.
+    /// Creates a file. First removes what an earlier attempt left under that name.
     pub(crate) fn create(&self, name: &OsStr) -> io::Result<Arc<dyn DiskFile>> {
         match self.dir.remove(name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -93,15 +91,15 @@ impl DirHandle {
         }
     }
 
-    /// Refuses to go on with an open file that was removed: what is written to it is gone when it is closed. Costs a
-    /// system call and no I/O.
+    /// Refuses to go on with an open file that was removed: its bytes are lost when it is closed. Costs a system call
+    /// and no I/O.
     ///
     /// # Errors
     /// [`ErrorKind::Removed`].
     pub(crate) fn check_linked(&self, file: &dyn DiskFile, path: &Path) -> Result<()> {
         match file.status() {
             Ok(status) if status.links == 0 => Err(self.removed(path, "was removed, alone or with its directory,")),
-            // What cannot be asked is not known to be gone; the next write or sync tells.
+            // If the status cannot be read, the file may still be there; the next write or sync decides.
             _ => Ok(()),
         }
     }
@@ -142,7 +140,8 @@ pub(crate) fn no_database(path: &Path) -> Error {
     Error::new(ErrorKind::NotADatabase, format!("there is no forelog database in {}", path.display()))
 }
 
-/// The error for a directory's sync. Some file systems have none for directories: then no new name is ever durable.
+/// The error of a directory's sync. Some file systems do not support it for directories: there no new name is ever
+/// durable.
 fn not_synced(what: &str, path: &Path, error: io::Error) -> Error {
     if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) {
         let message = format!(

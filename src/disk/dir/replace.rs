@@ -7,8 +7,9 @@ use crate::base::error::{Error, Result};
 use crate::disk::{Dir, write_all_at};
 
 impl DirHandle {
-    /// Replaces the file `name` by way of `temporary`: durable in full, or unchanged, whatever happens. After an error
-    /// either may be on disk. Who holds the directory's lock looks first whether it does so still.
+    /// Replaces the file `name` by way of `temporary`. Whatever happens, the old or the new file is there in full;
+    /// after success the new one is durable, after an error it may be either. The caller first checks that it still
+    /// holds the directory's lock.
     pub(crate) fn replace(&self, name: &OsStr, temporary: &OsStr, bytes: &[u8]) -> Result<()> {
         self.check_lock()?;
         let attempt = || {

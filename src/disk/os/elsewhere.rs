@@ -1,4 +1,4 @@
-//! A directory where there are no descriptors of directories: its absolute path, and a handle that keeps it in place.
+//! A directory on systems without descriptors of directories: its absolute path, and a handle that keeps it in place.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -13,7 +13,7 @@ use crate::disk::{Access, Dir, DiskFile, DiskLock, FileId, IoBackend, LockMode, 
 pub(in crate::disk) struct OsDir {
     path: PathBuf,
     files: Option<Arc<dyn Files>>,
-    /// While it is open the directory can be neither renamed nor removed, on Windows.
+    /// On Windows: while it is open, the directory can be neither renamed nor removed.
     _held: Option<File>,
 }
 
@@ -35,7 +35,7 @@ impl OsDir {
 #[cfg(windows)]
 fn hold(path: &Path) -> io::Result<Option<File>> {
     use std::os::windows::fs::OpenOptionsExt;
-    /// Without it a directory cannot be opened.
+    /// Required to open a directory.
     const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
     OpenOptions::new().read(true).share_mode(NOT_DELETED).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(path).map(Some)
 }
@@ -45,7 +45,9 @@ fn hold(_: &Path) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Others may read and write, and may not rename or remove: `FILE_SHARE_READ | FILE_SHARE_WRITE`.
+/// Others may read and write, but not rename or remove: `FILE_SHARE_READ
+///
+/// FILE_SHARE_WRITE`.
 #[cfg(windows)]
 const NOT_DELETED: u32 = 3;
 
@@ -57,7 +59,7 @@ impl Dir for OsDir {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(access != Access::Read).create_new(access == Access::Create);
-        // A lock says something only for as long as its file cannot be replaced. A new file will be renamed.
+        // A lock is worth something only while its file cannot be replaced. A new file will be renamed.
         #[cfg(windows)]
         if name == crate::disk::LOCK_NAME {
             std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, NOT_DELETED);

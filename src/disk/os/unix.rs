@@ -26,7 +26,7 @@ impl OsDir {
     pub(in crate::disk) fn open_path(path: &Path, files: Option<Arc<dyn Files>>) -> io::Result<Self> {
         let open = |flags| fs::open(here_if_empty(path), flags, Mode::empty());
         let dir = match open(DIRECTORY) {
-            // What may not be listed may still be passed through, to what is in it.
+            // A directory without permission to list it may still be passed through.
             #[cfg(target_os = "linux")]
             Err(Errno::ACCESS) => open(DIRECTORY.union(OFlags::PATH))?,
             dir => dir?,
@@ -39,7 +39,7 @@ impl OsDir {
     }
 }
 
-/// What a handle that may only be passed through says to calls for more.
+/// The error of a call on a handle that may only be passed through.
 fn not_readable(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) {
         io::ErrorKind::PermissionDenied.into()
@@ -59,7 +59,7 @@ impl Dir for OsDir {
         let flags = match access {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
-            // O_EXCL: neither truncates a file nor follows a symbolic link.
+            // O_EXCL neither truncates a file nor follows a symbolic link.
             Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
         };
         // Opening a FIFO would wait for its other end.
@@ -124,7 +124,7 @@ impl Dir for OsDir {
     }
 
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        // An open file of its own, so that two that share this handle exclude each other, too.
+        // An open file of its own: two users of this handle must exclude each other too.
         let locked = self.open_below(OsStr::new("."), OFlags::empty()).and_then(|dir| lock(dir, mode));
         locked.map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
             // NFS locks a file on the server only if it is open for writing, which a directory cannot be.

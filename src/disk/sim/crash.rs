@@ -1,4 +1,4 @@
-//! The moment of a crash, and what the medium may hold after it.
+//! The moment of a crash, and what the medium may have after it.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -9,79 +9,79 @@ use super::SimDisk;
 use super::persona::{Granularity, Growth, Persona};
 use super::state::{Change, Image, Ino, Inode};
 
-/// What a power loss takes of all that is not durable.
+/// Which of the pending changes a power loss takes.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Loss {
-    /// Nothing: everything had landed.
+    /// None: everything landed.
     Nothing,
-    /// Everything.
+    /// All.
     Everything,
-    /// Each atom or not, drawn from this seed; how many on the whole is drawn too.
+    /// Each atom or not, drawn from this seed. The share of atoms that land is drawn too.
     Seeded(u64),
-    /// Everything but the atoms whose place here is `true`, in the order of [`CrashPoint::atoms`]. Places beyond the
-    /// end of the list are lost.
+    /// All but the atoms whose entry here is `true`, in the order of [`CrashPoint::atoms`]. Atoms beyond the end of the
+    /// list are lost.
     AllBut(Vec<bool>),
 }
 
 impl Loss {
-    /// Which of so many atoms are chosen to land.
+    /// Which of `atoms` atoms land.
     pub fn landed(&self, atoms: usize) -> Vec<bool> {
         let mut chooser = Chooser::new(self);
         (0..atoms).map(|_| chooser.lands()).collect()
     }
 }
 
-/// A disk at one moment: what is durable, what is only in the cache, and what is pending. Cheap to take and to clone.
+/// A disk at one moment: the durable, the cached and the pending changes. Cheap to take and to clone.
 ///
-/// What is pending falls into *atoms*, each of which may have landed or not whatever became of the others: every unit
-/// of every write, every change of a file's length (a write that makes a file grow has one per page of 4096 bytes),
-/// every change of a name. What cannot be without another brings it along: the later of two writes to one unit the
-/// earlier one, a length the lengths before it, and what the [`Persona`] of the file system adds. So every choice
-/// of atoms is a legal state, and different choices may be the same state ([`SimDisk::image_hash`]).
+/// The pending changes consist of *atoms*, each of which lands or not, independently of the others: every unit of every
+/// write, every change of a file's length (a write that makes a file grow has one per page of 4096 bytes), every change
+/// of a name. An atom that lands brings along the atoms that it cannot be without: the later of two writes to one unit
+/// brings the earlier one, a length the lengths before it, and the [`Persona`] of the file system may add more. So
+/// every choice of atoms is a legal state, and different choices may be the same state ([`SimDisk::image_hash`]).
 ///
-/// Where a length landed and the bytes did not, there are zeros or garbage; where the bytes landed and the length did
-/// not, nothing is seen of them.
+/// Where a length landed and the bytes did not, reads show zeros or garbage. Where the bytes landed and the length did
+/// not, reads show nothing of them.
 #[derive(Clone, Debug)]
 pub struct CrashPoint(pub(super) Arc<Image>);
 
-/// One of the pending changes that land or do not.
+/// A pending change that lands or does not.
 #[derive(Clone, Debug)]
 pub struct Atom {
-    /// When it was submitted; atoms of one write share it.
+    /// The moment of its submission. Atoms of one write share it.
     pub moment: u64,
-    /// The file's name, the new one of a change of names.
+    /// The name of the file; for a change of a name, the new one.
     pub name: Arc<OsStr>,
-    /// What it is.
+    /// Its kind.
     pub kind: AtomKind,
 }
 
-/// What an [`Atom`] is.
+/// The kind of an [`Atom`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AtomKind {
     /// A change of a name.
     Name,
     /// A change of a file's length.
     Length,
-    /// One unit of a write: which of the file, counted from 0.
+    /// A unit of a write: its number in the file, from 0.
     Unit(usize),
 }
 
 impl CrashPoint {
-    /// The disk as the next process finds it after this one died and the machine did not: all is there to be read,
-    /// and what was pending still is. Locks are gone.
+    /// The disk as the next process finds it after this process died and the machine did not: everything can be read,
+    /// and what was pending still is. Locks are free.
     pub fn process_kill(&self) -> SimDisk {
         let mut image = Arc::clone(&self.0);
         Arc::make_mut(&mut image).sweep(|_| false);
         SimDisk::holding(image)
     }
 
-    /// The disk as it is found after a power loss, on a file system that keeps the changes of one name in order and
-    /// shows zeros where nothing landed. Nothing is pending on it.
+    /// The disk after a power loss, on a file system that keeps the changes of one name in order and shows zeros where
+    /// nothing landed. Nothing is pending on it.
     pub fn power_loss(&self, loss: &Loss, granularity: Granularity) -> SimDisk {
         self.power_loss_on(&Persona::PLAIN, loss, granularity)
     }
 
-    /// The disk as it is found after a power loss on a file system like this. Nothing is pending on it.
+    /// The disk after a power loss on a file system like `persona`. Nothing is pending on it.
     pub fn power_loss_on(&self, persona: &Persona, loss: &Loss, granularity: Granularity) -> SimDisk {
         let mut chooser = Chooser::new(loss);
         let image = &*self.0;
@@ -115,14 +115,14 @@ impl CrashPoint {
         SimDisk::holding(Arc::new(after))
     }
 
-    /// How many atoms are pending. They are ordered: first the changes of names as they were made, then file by file,
-    /// in the order of creation, the changes as they were made and the units of a write by offset.
+    /// The number of pending atoms. Their order: first the changes of names as they were made; then file by file, in
+    /// the order of creation, the changes as they were made and the units of a write by offset.
     pub fn atoms(&self, granularity: Granularity) -> usize {
         let inodes = self.rooted().into_iter().map(|ino| &self.0.inodes[&ino]);
         self.0.pending.len() + inodes.map(|inode| atoms_of(inode, granularity.bytes())).sum::<usize>()
     }
 
-    /// The atoms, in their order.
+    /// The pending atoms, in their order.
     pub fn pending(&self, granularity: Granularity) -> Vec<Atom> {
         let names = self.0.pending.iter().filter_map(|(moment, change)| {
             let name = change.names().last().cloned()?;
@@ -145,7 +145,7 @@ impl CrashPoint {
         atoms
     }
 
-    /// The inodes that have a durable name, or could get one, in the order of their creation.
+    /// The inodes that have a durable name, or may get one, in the order of their creation.
     fn rooted(&self) -> Vec<Ino> {
         let mut rooted: Vec<Ino> = self.0.rooted().filter(|ino| self.0.inodes.contains_key(ino)).collect();
         rooted.sort_unstable();
@@ -210,7 +210,7 @@ fn survivor(inode: &Arc<Inode>, size: usize, growth: Growth, chooser: &mut Choos
     Arc::new(Inode::settled(Arc::new(bytes)))
 }
 
-/// What was on the medium before, by chance.
+/// Fills with bytes that the medium had before, drawn from `seed`.
 fn fill_with_garbage(bytes: &mut [u8], seed: u64) {
     let mut state = seed;
     bytes.chunks_mut(8).for_each(|word| word.copy_from_slice(&draw(&mut state).to_le_bytes()[..word.len()]));
@@ -234,7 +234,7 @@ impl<'a> Closure<'a> {
         Closure { inode, size, seen: vec![false; units] }
     }
 
-    /// The earlier versions of a unit that landed, the lengths before one that did.
+    /// Adds the earlier versions of a unit that landed, and the lengths before one that did.
     fn add_earlier(&mut self, landed: &mut [bool]) {
         self.seen.fill(false);
         let mut length_landed = false;
@@ -255,7 +255,7 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// All that was written within a length that landed, beyond the one before.
+    /// Adds all data within a length that landed, beyond the length before.
     fn add_data(&self, landed: &mut [bool]) {
         let mut next = 0;
         let mut grown = self.inode.durable.len();
@@ -303,7 +303,7 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    /// Decides on so many atoms that make no difference.
+    /// Passes over `atoms` atoms that make no difference.
     fn pass_over(&mut self, atoms: usize) {
         for _ in 0..atoms {
             self.lands();

@@ -1,4 +1,4 @@
-//! Open directories: each has a number of its own, whatever it is called by then.
+//! Open directories: each has a number, which stays the same when its name changes.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,12 +10,12 @@ use super::super::{Access, Dir, DiskFile, DiskLock, FileId, LockMode, check_name
 use super::faults::OpKind;
 use super::paths::moved;
 use super::state::{Ino, Name, tidy};
-use super::{SimDisk, SimFile, State, op};
+use super::{SimDisk, SimFile, SimState, op};
 
 /// Names an open directory.
 type DirId = u64;
 
-/// What the directories that were ever opened are called now, and links to directories.
+/// The present paths of all directories that were ever opened, and the links to directories.
 #[derive(Default)]
 pub(super) struct Names {
     open: BTreeMap<Name, DirId>,
@@ -24,7 +24,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Where a path leads: links are followed once, as no link leads to another one.
+    /// Where a path leads. A link is followed once, because no link leads to another one.
     pub(super) fn resolve(&self, path: &Name) -> Name {
         let leads = |(link, target): (&Name, &Name)| {
             let rest = Path::new(path).strip_prefix(Path::new(link)).ok()?;
@@ -50,14 +50,14 @@ impl Names {
     }
 }
 
-/// What tests do to directories behind an engine's back. None of it is an operation; all of it is durable at once.
+/// Changes that tests make to directories while an engine has them open. None is an operation; all are durable at once.
 impl SimDisk {
-    /// Makes a directory, with those above it.
+    /// Makes a directory and the missing ones above it.
     pub fn make_dir(&self, path: impl AsRef<Path>) -> io::Result<()> {
         self.with_image(|image| image.make_dir(&tidy(path.as_ref())))
     }
 
-    /// Renames a directory, also one that is open, with all that is in it.
+    /// Renames a directory with all its contents, even if it is open.
     pub fn rename_dir(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
         let (from, to) = (tidy(from.as_ref()), tidy(to.as_ref()));
         let mut state = self.0.lock();
@@ -66,7 +66,7 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Removes a directory, also one that is open, with all that is in it.
+    /// Removes a directory with all its contents, even if it is open.
     pub fn remove_tree(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = tidy(path.as_ref());
         let mut state = self.0.lock();
@@ -76,7 +76,7 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Makes `link` a symbolic link to the directory `target`, or has it lead there from now on.
+    /// Makes `link` a symbolic link to the directory `target`, or changes where it leads.
     pub fn link_dir(&self, link: impl AsRef<Path>, target: impl AsRef<Path>) {
         self.0.lock().dirs.links.insert(tidy(link.as_ref()), tidy(target.as_ref()));
     }
@@ -94,8 +94,8 @@ pub(super) struct SimDir {
 }
 
 impl SimDir {
-    /// Opens a directory that is there.
-    pub(super) fn at(disk: &SimDisk, state: &mut State, path: &Name) -> io::Result<SimDir> {
+    /// Opens an existing directory.
+    pub(super) fn at(disk: &SimDisk, state: &mut SimState, path: &Name) -> io::Result<SimDir> {
         if !state.image.is_dir(path) {
             let file = state.image.visible.contains_key(path);
             return Err(if file { io::ErrorKind::NotADirectory } else { io::ErrorKind::NotFound }.into());
@@ -103,20 +103,20 @@ impl SimDir {
         Ok(SimDir { disk: disk.clone(), id: state.dirs.id(path) })
     }
 
-    /// What it is called now.
-    fn path(&self, state: &State) -> io::Result<Name> {
+    /// Its present path.
+    fn path(&self, state: &SimState) -> io::Result<Name> {
         let named = state.dirs.open.iter().find(|(_, id)| **id == self.id).map(|(name, _)| Arc::clone(name));
         named.filter(|path| state.image.is_dir(path)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// What a file in it is called now.
+    /// The present path of a file in it.
     fn name(&self, name: &OsStr) -> io::Result<Name> {
         check_name(name)?;
         let path = self.path(&self.disk.0.lock())?;
         Ok(if path.is_empty() { Name::from(name) } else { Name::from(Path::new(&path).join(name).into_os_string()) })
     }
 
-    /// Everything before an operation on `name` takes effect: it may be called otherwise by then.
+    /// Counts the operation on `name` and applies its faults. Then returns the path, which may have changed meanwhile.
     fn admit(&self, kind: OpKind, name: &OsStr) -> io::Result<Name> {
         let path = self.name(name)?;
         self.disk.admit(op(kind, &path))?;
@@ -124,8 +124,8 @@ impl SimDir {
     }
 
     fn sync_at(&self, path: &Name) -> io::Result<()> {
-        let settle = |image: &mut super::state::Image, moment, fate| image.settle_dir(path, moment, fate);
-        self.disk.sync_op(op(OpKind::SyncDir, path), || (), settle)?;
+        let end = |image: &mut super::state::Image, moment, fate| image.end_dir_sync(path, moment, fate);
+        self.disk.sync_op(op(OpKind::SyncDir, path), || (), end)?;
         self.disk.0.lock().sweep();
         Ok(())
     }
@@ -208,7 +208,7 @@ impl Dir for SimDir {
     }
 }
 
-/// Its root directory.
+/// The root directory.
 impl Dir for SimDisk {
     fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         self.root().open(name, access)
@@ -251,14 +251,14 @@ impl Dir for SimDisk {
     }
 }
 
-/// What a lock belongs to.
+/// The file or directory that is locked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum LockKey {
     File(Ino),
     Dir(DirId),
 }
 
-/// Who holds a lock.
+/// The holders of a lock.
 pub(super) enum Held {
     Alone,
     Shared(usize),

@@ -1,11 +1,11 @@
-//! Operations, how to watch them, and how to make them fail.
+//! Operations, how to observe them, and how to make them fail.
 
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a caller asked the disk for.
+/// The kind of a call to the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum OpKind {
@@ -29,8 +29,9 @@ pub enum OpKind {
     SetLen,
     /// Syncing a file, by either call.
     Sync,
-    /// Sending ahead what the next sync of a file covers. A crash before it and one after it leave the same.
-    StartSync,
+    /// Beginning the write-back that the next sync of a file will wait for. Crashes before and after it leave the same
+    /// states.
+    StartWriteback,
     /// Syncing a directory.
     SyncDir,
     /// Renaming a file.
@@ -40,13 +41,16 @@ pub enum OpKind {
 }
 
 impl OpKind {
-    /// Whether it may change what the disk holds, or how much of it is durable.
+    /// Whether it may change the contents of the disk, or what is durable.
     pub fn mutates(self) -> bool {
-        !matches!(self, OpKind::Open | OpKind::OpenDir | OpKind::Lock | OpKind::List | OpKind::Read | OpKind::StartSync)
+        !matches!(
+            self,
+            OpKind::Open | OpKind::OpenDir | OpKind::Lock | OpKind::List | OpKind::Read | OpKind::StartWriteback
+        )
     }
 }
 
-/// Where an operation stands when its observer is called.
+/// The phase of an operation when its observer is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Phase {
     /// It takes effect next.
@@ -55,17 +59,17 @@ pub enum Phase {
     InFlight,
 }
 
-/// An operation, as told to an observer.
+/// An operation, as an observer sees it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct OpEvent<'a> {
-    /// The operation's number on this disk, from 0; reads and the like are counted too.
+    /// The operation's number on this disk, from 0. Operations that change nothing, such as reads, count too.
     pub number: u64,
-    /// What it does.
+    /// The kind of the operation.
     pub kind: OpKind,
-    /// Its file or directory, as it was called when it was opened; the old name for a rename.
+    /// Its file or directory, under the name with which it was opened; for a rename, the old name.
     pub path: &'a Path,
-    /// Where a read or write begins, or the new length for [`OpKind::SetLen`]; otherwise 0.
+    /// The offset of a read or write, or the new length for [`OpKind::SetLen`]; otherwise 0.
     pub offset: u64,
     /// How many bytes a read or write asks for; otherwise 0.
     pub length: u64,
@@ -73,7 +77,7 @@ pub struct OpEvent<'a> {
     pub phase: Phase,
 }
 
-/// Which operation a fault hits: of those that match, one after `skip` others.
+/// Selects the operation that a fault hits: the matching operation that comes after `skip` others.
 #[derive(Clone, Debug, Default)]
 pub struct OpSelector {
     kind: Option<OpKind>,
@@ -99,7 +103,7 @@ impl OpSelector {
         OpSelector { skip: count, ..self }
     }
 
-    /// Only operations on paths that end like this.
+    /// Only operations on paths with this ending.
     #[must_use]
     pub fn on(self, suffix: impl Into<String>) -> Self {
         OpSelector { suffix: suffix.into(), ..self }
@@ -119,45 +123,45 @@ impl OpSelector {
     }
 }
 
-/// What a failed sync leaves in the cache of the changes that it should have made durable, and did not.
+/// What a failed sync leaves in the cache of the changes that it should have made durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Pages {
     /// They stay readable and count as clean: later syncs succeed without writing them (ext4, XFS).
     KeepNew,
-    /// Reads show what the medium has (Btrfs).
+    /// Reads show the contents of the medium (Btrfs).
     RevertOld,
-    /// As with `KeepNew`, but this sync says that it succeeded and the next one on the same path fails (ext4 with
-    /// `data=journal`, where the write-back that fails comes after the sync). A disk that lies: no program can keep
-    /// what was acknowledged in between, only notice that it is gone.
+    /// As with `KeepNew`, but this sync reports success and the next one on the same path fails (ext4 with
+    /// `data=journal`, where the write-back that fails comes after the sync). Such a disk lies: no program can save the
+    /// commits acknowledged in between, it can only notice that they are gone.
     ReportLate,
 }
 
-/// What goes wrong.
+/// The effect of a fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// The call fails with this kind of error and does nothing. A sync that fails so loses nothing.
+    /// The call fails with this kind of error and does nothing. A sync that fails in this way loses nothing.
     Error(io::ErrorKind),
-    /// The same, with a code of the operating system: 5 is EIO, 28 is ENOSPC.
+    /// The same, with an error code of the operating system: 5 is EIO, 28 is ENOSPC.
     Errno(i32),
-    /// A write takes this many bytes at most, and says so.
+    /// A write takes at most this number of bytes, and says so.
     ShortWrite(usize),
-    /// A write leaves out this many bytes at its end, and says so.
+    /// A write leaves out this number of bytes at its end, and says so.
     ShortWriteBy(usize),
-    /// A write takes this many bytes at most, and fails with EIO.
+    /// A write takes at most this number of bytes, and fails with EIO.
     FailedWrite(usize),
-    /// A read gives this many bytes at most.
+    /// A read returns at most this number of bytes.
     ShortRead(usize),
-    /// A read succeeds and gives zeros.
+    /// A read succeeds and returns zeros.
     ZeroRead,
-    /// A read succeeds with one bit wrong: this one, modulo how many there are.
+    /// A read succeeds with one bit flipped: this one, modulo the number of bits read.
     FlippedRead(usize),
-    /// A sync fails with EIO, and what it covered will not become durable unless it is written again.
+    /// A sync fails with EIO, and the changes that it covered do not become durable unless they are written again.
     SyncFails {
-        /// What reads show from then on.
+        /// What reads show after that.
         pages: Pages,
     },
-    /// The operation takes this much simulated time longer. Outside a simulation it does not.
+    /// The operation takes this much simulated time longer. Outside a simulation it takes none.
     Stall(Duration),
 }
 
@@ -167,7 +171,7 @@ impl FaultKind {
             FaultKind::Error(_) | FaultKind::Errno(_) | FaultKind::Stall(_) => true,
             FaultKind::ShortWrite(_) | FaultKind::ShortWriteBy(_) | FaultKind::FailedWrite(_) => kind == OpKind::Write,
             FaultKind::ShortRead(_) | FaultKind::ZeroRead | FaultKind::FlippedRead(_) => kind == OpKind::Read,
-            FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::StartSync | OpKind::SyncDir),
+            FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::StartWriteback | OpKind::SyncDir),
         }
     }
 
@@ -180,12 +184,12 @@ impl FaultKind {
         }
     }
 
-    /// How many of the `length` bytes of a read are given.
+    /// How many of the `length` bytes of a read are returned.
     pub(super) fn given(&self, length: usize) -> usize {
         if let FaultKind::ShortRead(most) = self { length.min(*most) } else { length }
     }
 
-    /// Changes what a read gives.
+    /// Changes the bytes that a read returns.
     pub(super) fn garble(&self, bytes: &mut [u8]) {
         match self {
             FaultKind::ZeroRead => bytes.fill(0),
@@ -198,24 +202,24 @@ impl FaultKind {
     }
 }
 
-/// A fault to come.
+/// An injected fault.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Which operation it hits. Operations that this kind of fault cannot hit are not counted.
+    /// The operation that it hits. Operations that this kind of fault cannot hit are not counted.
     pub at: OpSelector,
-    /// What it does to it.
+    /// Its effect.
     pub kind: FaultKind,
-    /// Whether it hits every matching operation after that one too.
+    /// Whether it also hits every later matching operation.
     pub persistent: bool,
 }
 
 impl Fault {
-    /// A fault that happens once.
+    /// A fault that hits one operation.
     pub fn once(at: OpSelector, kind: FaultKind) -> Self {
         Fault { at, kind, persistent: false }
     }
 
-    /// A fault that stays.
+    /// A fault that hits every matching operation from that one on.
     pub fn lasting(at: OpSelector, kind: FaultKind) -> Self {
         Fault { at, kind, persistent: true }
     }
@@ -225,7 +229,7 @@ pub(super) fn eio() -> io::Error {
     io::Error::from_raw_os_error(5)
 }
 
-/// What the faults do to one operation.
+/// The effect of the faults on one operation.
 #[derive(Default)]
 pub(super) struct Harm {
     pub(super) stall: Duration,
@@ -234,7 +238,7 @@ pub(super) struct Harm {
 }
 
 impl Harm {
-    /// The failure of an operation that does nothing but fail.
+    /// The error of an operation that does nothing but fail.
     pub(super) fn error(&self) -> io::Result<()> {
         match self.kind {
             Some(FaultKind::Error(kind)) => Err(kind.into()),
@@ -244,11 +248,11 @@ impl Harm {
     }
 }
 
-/// The faults to come, in the order in which they were injected.
+/// The injected faults, in the order of injection.
 #[derive(Default)]
 pub(super) struct Faults {
     armed: Vec<Fault>,
-    /// Syncs that failed and said that they had not, by path, whose next one has to say it.
+    /// Paths of syncs that failed and reported success: the next sync of the path must report the failure.
     unreported: Vec<PathBuf>,
     pub(super) hits: u64,
 }
@@ -263,7 +267,7 @@ impl Faults {
         self.unreported.clear();
     }
 
-    /// Whether a sync that failed so says that it did.
+    /// Whether a sync that fails in this way reports it.
     pub(super) fn report(&mut self, pages: Pages, path: &Path) -> io::Result<()> {
         if pages != Pages::ReportLate {
             return Err(eio());
@@ -272,7 +276,8 @@ impl Faults {
         Ok(())
     }
 
-    /// What `op` suffers. Stalls add up; of the others the first one hits and the rest wait for the next operation.
+    /// The effect of the faults on `op`. Stalls add up. Of the other faults the first one hits, and the rest wait for
+    /// the next operation.
     pub(super) fn strike(&mut self, op: &OpEvent<'_>) -> Harm {
         let mut harm = Harm::default();
         if matches!(op.kind, OpKind::Sync | OpKind::SyncDir)

@@ -1,4 +1,4 @@
-//! The hash of an image: images are told apart by the million.
+//! The hash of an image. Crash tests compare millions of images by it.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use super::SimDisk;
 use super::state::{Dirs, Image, Inode, Names};
 
 impl SimDisk {
-    /// A hash of the names and bytes that are durable, and of those that reads see where they differ. Equal images
-    /// have equal hashes, on every run.
+    /// A hash of the names and bytes that are durable, and of those that reads show where they differ. Equal images
+    /// have equal hashes in every run.
     pub fn image_hash(&self) -> u64 {
         let image = self.crash_point().0;
         let durable = files(directories(&image.durable_dirs), &image, &image.durable, 0);
@@ -28,7 +28,7 @@ fn files(state: u64, image: &Image, names: &Names, of: usize) -> u64 {
 }
 
 impl Inode {
-    /// Of what is durable, and of what is visible.
+    /// The hashes of the durable and of the visible contents.
     fn hashes(&self) -> [u64; 2] {
         *self.memo.hashes.get_or_init(|| {
             let durable = hash(0, &self.durable);
@@ -38,7 +38,7 @@ impl Inode {
     }
 }
 
-/// A folded multiplication.
+/// Multiplies and folds the two halves of the product together.
 fn fold(state: u64, word: u64) -> u64 {
     let product = u128::from(state ^ word ^ 0x2D35_8DCC_AA6C_78A5) * 0x9E37_79B9_7F4A_7C15;
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
@@ -46,7 +46,7 @@ fn fold(state: u64, word: u64) -> u64 {
     low ^ high
 }
 
-/// Mixes the bytes and their number into `state`. In four lanes, which do not wait for one another.
+/// Mixes the bytes and their number into `state`. In four lanes, which the processor computes in parallel.
 fn hash(state: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let (fours, words) = words.as_chunks::<4>();

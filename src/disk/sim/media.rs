@@ -1,4 +1,4 @@
-//! What a test sees of the medium, and does to it, behind the engine's back.
+//! What a test reads from the medium, and changes on it, while an engine has it open.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use std::sync::Arc;
 use super::SimDisk;
 use super::state::{Image, Inode, tidy};
 
-/// Looking at the contents, and damaging them. None of this is an operation: it is not counted, watched, or hit by
-/// faults. Damage is done to what is durable and to what reads see, and leaves what is pending alone.
+/// Reading and damaging the contents. None of this is an operation: it is not counted, observed, or hit by faults.
+/// Damage changes the durable and the visible bytes, and leaves the pending changes alone.
 impl SimDisk {
-    /// All files as reads see them, in the order of their paths.
+    /// All files with their visible bytes, in the order of their paths.
     pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let image = self.crash_point().0;
         let contents = |ino| image.inodes.get(ino).map(|inode| Vec::clone(&inode.visible)).unwrap_or_default();
         image.visible.iter().map(|(path, ino)| (PathBuf::from(&**path), contents(ino))).collect()
     }
 
-    /// A file as reads see it.
+    /// The visible bytes of a file.
     pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let image = self.crash_point().0;
         let ino = image.find(&tidy(path.as_ref()))?;
         Ok(image.inodes.get(&ino).map(|inode| Vec::clone(&inode.visible)).unwrap_or_default())
     }
 
-    /// Puts a file there, durably, with its directories, in place of one that has the name.
+    /// Writes a file, durably, and the directories above it. Replaces a file of the same name.
     pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
         self.with_image(|image| image.plant(&tidy(path.as_ref()), bytes))
     }
@@ -37,7 +37,7 @@ impl SimDisk {
         })
     }
 
-    /// Overwrites bytes of a file that reach no further than its end.
+    /// Overwrites bytes of a file, at most up to its end.
     pub fn overwrite(&self, path: impl AsRef<Path>, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.damage(path.as_ref(), |old| {
             let start = usize::try_from(offset).ok();
@@ -46,7 +46,7 @@ impl SimDisk {
         })
     }
 
-    /// Cuts a file that is longer than this.
+    /// Cuts a file to `length`; it must be longer.
     pub fn truncate(&self, path: impl AsRef<Path>, length: u64) -> io::Result<()> {
         self.damage(path.as_ref(), |bytes| match usize::try_from(length) {
             Ok(length) if length <= bytes.len() => {
@@ -67,12 +67,13 @@ impl SimDisk {
         })
     }
 
-    /// Empties the kernel's cache of what is clean: a change that a failed sync gave up is no longer read from now on.
+    /// Drops clean pages from the kernel's cache: reads no longer show a change that a failed sync gave up.
     pub fn drop_caches(&self) {
         self.with_image(Image::drop_caches);
     }
 
-    /// Applies `change` to both contents of a file; it says whether the place it looks for is there.
+    /// Applies `change` to the durable and to the visible bytes of a file. `change` returns whether the bytes that it
+    /// damages exist.
     fn damage(&self, path: &Path, change: impl Fn(&mut Vec<u8>) -> bool) -> io::Result<()> {
         self.with_image(|image| {
             let Inode { durable, visible, .. } = image.damage(&tidy(path))?;

@@ -1,12 +1,12 @@
-//! A disk in memory that keeps apart what is written and what is durable, and loses the difference on demand.
+//! A disk in memory that distinguishes written from durable data, and loses the difference on demand.
 //!
 //! A [`SimDisk`] is used through [`Disk`] like any other. Take a [`CrashPoint`] at any moment, also in the middle of an
-//! operation ([`SimDisk::on_op`]), and ask it what the medium may look like after a power loss, or after the death of
-//! the process alone. Make operations fail with [`SimDisk::inject`], and damage the medium with
-//! [`SimDisk::flip_bit`] and its siblings. The disk knows nothing of what is stored on it.
+//! operation ([`SimDisk::on_op`]), and derive from it what the medium may look like after a power loss, or after the
+//! death of the process alone. Make operations fail with [`SimDisk::inject`], and damage the medium with
+//! [`SimDisk::flip_bit`] and its siblings. The disk knows nothing of the formats stored on it.
 //!
-//! Inside a simulation every operation is a place where another thread may get its turn, and syncs and stalls take
-//! simulated time. Outside it works all the same, and nothing takes time.
+//! Inside a simulation, another thread may get its turn at every operation, and syncs and stalls take simulated time.
+//! Outside a simulation the disk works too, and nothing takes time.
 //!
 //! ```
 //! use forelog::unstable::disk::{Access, Dir, Disk};
@@ -61,41 +61,41 @@ type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 /// A simulated disk. Clones are the same disk.
 ///
 /// - A write, a new length, a new name is visible at once and *pending* until a sync makes it durable.
-/// - A sync covers what was pending on that file when it began, and nothing that is written while it runs. Both syncs
-///   of a file do the same, and neither makes its name durable.
+/// - A sync covers the changes pending on that file when the sync began, and nothing that is written meanwhile. Both
+///   syncs of a file do the same, and neither makes its name durable.
 /// - [`Dir::sync`] covers the names in that directory, those of directories included.
-/// - An open directory stays the same one whatever becomes of its name: a test renames, replaces and removes directories,
-///   and moves links to them, with [`SimDisk::rename_dir`] and its siblings.
+/// - An open directory stays the same one if its name changes: a test renames, replaces and removes directories, and
+///   moves links to them, with [`SimDisk::rename_dir`] and its siblings.
 /// - Permissions are not simulated.
 ///
 /// The disk is its own root directory, too.
 #[derive(Clone)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<SimState>>);
 
-/// Never locked while a turn is given away or an observer runs.
+/// Not locked while a thread gives away its turn or an observer runs.
 #[derive(Default)]
-struct State {
+struct SimState {
     image: Arc<Image>,
     ops: u64,
     faults: Faults,
     observer: Option<Observer>,
     sync_latency: Duration,
-    /// How many more syncs are honest before one lies.
+    /// The number of honest syncs before the one that lies.
     honest: Option<u64>,
-    /// How often each inode is open.
+    /// How many handles each inode has.
     open: BTreeMap<Ino, usize>,
     locked: BTreeMap<LockKey, Held>,
-    /// The directories that were opened, and links to directories.
+    /// The directories that were opened, and the links to directories.
     dirs: Names,
 }
 
-impl State {
+impl SimState {
     fn image_mut(&mut self) -> &mut Image {
         Arc::make_mut(&mut self.image)
     }
 
     fn sweep(&mut self) {
-        let State { image, open, .. } = self;
+        let SimState { image, open, .. } = self;
         Arc::make_mut(image).sweep(|ino| open.contains_key(&ino));
     }
 }
@@ -121,48 +121,50 @@ impl SimDisk {
     }
 
     fn holding(image: Arc<Image>) -> Self {
-        SimDisk(Arc::new(Mutex::new(State { image, ..State::default() })))
+        SimDisk(Arc::new(Mutex::new(SimState { image, ..SimState::default() })))
     }
 
-    /// The disk as it is now, to be crashed. Not an operation.
+    /// The disk at this moment, from which crashes are derived. Not an operation.
     pub fn crash_point(&self) -> CrashPoint {
         CrashPoint(Arc::clone(&self.0.lock().image))
     }
 
-    /// How many operations have begun.
+    /// The number of operations that have begun.
     pub fn ops(&self) -> u64 {
         self.0.lock().ops
     }
 
-    /// Adds a fault to come.
+    /// Injects a fault.
     pub fn inject(&self, fault: Fault) {
         self.0.lock().faults.inject(fault);
     }
 
-    /// Takes back all faults to come, and ends those that last.
+    /// Removes all faults, also those that last.
     pub fn clear_faults(&self) {
         self.0.lock().faults.clear();
     }
 
-    /// How many operations' worth of faults have hit; when a sweep over the n-th operation sees it stay 0, it is done.
+    /// How many operations faults have hit. A sweep over the n-th operation ends when this stays 0.
     pub fn fault_hits(&self) -> u64 {
         self.0.lock().faults.hits
     }
 
-    /// How much simulated time a sync takes, of a file or directory. At first none, but others get their turn.
+    /// Sets the simulated time that a sync of a file or directory takes. Initially none, but other threads get their
+    /// turn.
     pub fn set_sync_latency(&self, latency: Duration) {
         self.0.lock().sync_latency = latency;
     }
 
-    /// Lets the sync after `honest` others, of a file or directory, report success and make nothing durable: what it
-    /// should have covered stays pending. No log can promise anything on such a disk.
+    /// Makes the sync after `honest` others, of a file or directory, report success and make nothing durable: the
+    /// changes that it should have covered stay pending. No log can keep a promise on such a disk.
     pub fn lie_once(&self, honest: u64) {
         self.0.lock().honest = Some(honest);
     }
 
-    /// Calls `observer` right before each operation that [mutates](OpKind::mutates) takes effect, and once more while
-    /// a sync is in flight, on the thread that does it. It gets the disk, so as not to own it: an observer that did
-    /// would keep it for ever. It may take crash points and use other disks. Replaces the observer before it.
+    /// Calls `observer` right before each operation that [mutates](OpKind::mutates) takes effect, and once more while a
+    /// sync is in flight, on the thread of the operation. The observer gets the disk as an argument: an observer that
+    /// owned a clone would keep the disk alive for ever. It may take crash points and use other disks. Replaces the
+    /// observer before it.
     pub fn on_op(&self, observer: impl Fn(&SimDisk, &OpEvent<'_>) + Send + Sync + 'static) {
         self.0.lock().observer = Some(Arc::new(observer));
     }
@@ -176,7 +178,7 @@ impl SimDisk {
         action(self.0.lock().image_mut())
     }
 
-    /// Counts an operation and finds out what it will suffer.
+    /// Counts an operation and determines the effect of the faults on it.
     fn begin(&self, op: &mut OpEvent<'_>) -> Harm {
         schedule::yield_point();
         let mut state = self.0.lock();
@@ -192,7 +194,7 @@ impl SimDisk {
         }
     }
 
-    /// Everything before an operation takes effect: what it returns is left to suffer.
+    /// Does everything before an operation takes effect. Returns the fault that the operation must apply itself.
     fn admit(&self, mut op: OpEvent<'_>) -> io::Result<Option<FaultKind>> {
         let harm = self.begin(&mut op);
         if !harm.stall.is_zero() {
@@ -203,13 +205,13 @@ impl SimDisk {
         Ok(harm.kind)
     }
 
-    /// A sync: `settle` is told the moment up to which it covers changes, and what becomes of them. `meanwhile` is done
-    /// when it has begun.
+    /// Runs a sync. `end` is called with the moment up to which the sync covers changes, and with their fate.
+    /// `meanwhile` runs when the sync has begun.
     fn sync_op(
         &self,
         mut op: OpEvent<'_>,
         meanwhile: impl FnOnce(),
-        settle: impl FnOnce(&mut Image, u64, Fate),
+        end: impl FnOnce(&mut Image, u64, Fate),
     ) -> io::Result<()> {
         let harm = self.begin(&mut op);
         self.tell(&op);
@@ -222,25 +224,25 @@ impl SimDisk {
         self.tell(&OpEvent { phase: Phase::InFlight, ..op });
         harm.error()?;
         if let Some(FaultKind::SyncFails { pages }) = harm.kind {
-            self.with_image(|image| settle(image, moment, Fate::Dropped(pages)));
+            self.with_image(|image| end(image, moment, Fate::Dropped(pages)));
             return self.0.lock().faults.report(pages, op.path);
         }
         let mut state = self.0.lock();
         let lies = state.honest == Some(0);
         state.honest = if lies { None } else { state.honest.map(|honest| honest - 1) };
         if !lies {
-            settle(state.image_mut(), moment, Fate::Landed);
+            end(state.image_mut(), moment, Fate::Landed);
         }
         Ok(())
     }
 }
 
-/// Lets simulated time go by. A wait for no time is only a turn given away, which a panicking thread may do.
+/// Lets simulated time pass. A wait of zero only gives away the turn, which a panicking thread may do.
 fn pass(time: Duration) {
     if time.is_zero() { schedule::yield_point() } else { schedule::sleep(time) }
 }
 
-/// An operation that is about a path as a whole.
+/// An operation on a whole path.
 fn op(kind: OpKind, path: &OsStr) -> OpEvent<'_> {
     OpEvent { number: 0, kind, path: Path::new(path), offset: 0, length: 0, phase: Phase::Before }
 }
@@ -270,7 +272,8 @@ impl Drop for SimFile {
             *count -= 1;
             if *count == 0 {
                 state.open.remove(&self.ino);
-                // What still has its name stays; looking at all names at every close is slow on a disk with many.
+                // An inode that still has its name stays. Checking it first matters: a search of all names at every
+                // close is slow on a large disk.
                 if state.image.visible.get(&self.path) != Some(&self.ino) {
                     state.sweep();
                 }
@@ -289,8 +292,9 @@ impl SimFile {
     }
 
     fn sync(&self, meanwhile: impl FnOnce()) -> io::Result<()> {
-        self.disk
-            .sync_op(self.op(OpKind::Sync), meanwhile, |image, moment, fate| image.settle_file(self.ino, moment, fate))
+        self.disk.sync_op(self.op(OpKind::Sync), meanwhile, |image, moment, fate| {
+            image.end_file_sync(self.ino, moment, fate)
+        })
     }
 }
 
@@ -351,8 +355,8 @@ impl DiskFile for SimFile {
         self.sync(|| ())
     }
 
-    /// As io_uring does a write and a sync that are linked: the sync has begun when the write is said to be over, and
-    /// covers nothing that is written from then on; a short write cancels it.
+    /// Behaves as io_uring does with a linked write and sync: the sync has begun when the end of the write is reported,
+    /// and covers nothing that is written later. A short write cancels it.
     fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
         let taken = write_some_at(self, &bytes, offset)?;
         if taken < bytes.len() {
@@ -362,12 +366,12 @@ impl DiskFile for SimFile {
         self.sync(|| wrote(bytes, taken)).map(|()| true)
     }
 
-    fn start_sync(&self) -> io::Result<()> {
-        let harm = self.disk.admit(self.op(OpKind::StartSync))?;
+    fn start_writeback(&self) -> io::Result<()> {
+        let harm = self.disk.admit(self.op(OpKind::StartWriteback))?;
         let Some(FaultKind::SyncFails { pages }) = harm else { return Ok(()) };
         let mut state = self.disk.0.lock();
         let moment = state.image.moment;
-        state.image_mut().settle_file(self.ino, moment, Fate::Dropped(pages));
+        state.image_mut().end_file_sync(self.ino, moment, Fate::Dropped(pages));
         state.faults.report(pages, self.path.as_ref().as_ref())
     }
 }

@@ -1,4 +1,4 @@
-//! Paths as names: one spelling for each, and what becomes of them when a directory is renamed.
+//! Paths as names: one spelling for each, and the new ones when a directory is renamed.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A path in its one spelling (see [`tidy`]). Compared as bytes: comparing paths part by part is slow.
 pub(super) type Name = Arc<OsStr>;
 
-/// One spelling for one path.
+/// The one spelling of a path.
 pub(super) fn tidy(path: &Path) -> Name {
     let bytes = path.as_os_str().as_encoded_bytes();
     let is_odd = |pair: &[u8]| pair == b"//" || pair == b"/." || pair == b"./";
@@ -18,7 +18,7 @@ pub(super) fn tidy(path: &Path) -> Name {
     Name::from(parts.collect::<std::path::PathBuf>().into_os_string())
 }
 
-/// What a path is called after `from`, which it may be or lie in, was renamed to `to`.
+/// The new path of `path` after `from` was renamed to `to`. `path` may be `from` itself or lie in it.
 pub(super) fn moved(path: &Name, from: &OsStr, to: &OsStr) -> Name {
     match Path::new(path).strip_prefix(from) {
         Ok(rest) => tidy(&Path::new(to).join(rest)),

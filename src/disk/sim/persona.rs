@@ -1,13 +1,13 @@
-//! What file systems add to what may be lost.
+//! The ways in which file systems lose changes.
 
 use super::state::{NameChange, close_names};
 
 /// The unit that lands whole or not at all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 pub enum Granularity {
-    /// No unit at all: a tear anywhere. No medium that the format is made for does that.
+    /// No unit at all: a tear anywhere. No medium within the format's assumptions does this.
     Byte,
-    /// 8 aligned bytes: what is left of a sector whose page changes while it is written.
+    /// 8 aligned bytes: the unit of a sector whose page changes while it is written.
     Word,
     /// 512 aligned bytes.
     #[default]
@@ -28,19 +28,19 @@ impl Granularity {
     }
 }
 
-/// Which changes of names that were not synced land without which.
+/// Which changes of names that were not synced land without the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum NameOrder {
-    /// Each lands or not, whatever became of the others: a rename without the creation before it.
+    /// Each lands or not, independently of the others: a rename without the creation before it.
     Any,
     /// A change lands only with the earlier ones of the same names.
     OfEachName,
-    /// All up to some moment, by a journal.
+    /// All changes up to some moment land, by a journal.
     Journal,
 }
 
 impl NameOrder {
-    /// Makes the choice one that may be.
+    /// Adds to the chosen changes those that must land with them.
     pub(super) fn close(self, changes: &[(u64, NameChange)], landed: &mut [bool]) {
         match self {
             NameOrder::Any => {}
@@ -53,14 +53,14 @@ impl NameOrder {
     }
 }
 
-/// What a length that landed without all the bytes below it shows in their place.
+/// What reads show if a length landed without all the bytes below it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Growth {
     /// Zeros.
     Zeros,
-    /// What was on the medium before.
+    /// The former contents of the medium.
     Garbage,
-    /// It does not: the bytes land first.
+    /// Impossible: the bytes land first.
     WithData,
 }
 
@@ -75,23 +75,23 @@ pub enum Growth {
 /// | `xfs` | journal | with data | word | ordered log; the length changes when the data I/O has ended |
 /// | `btrfs` | of each name | with data | page | copy on write: a page is old or new as a whole; fsync logs one file's names |
 ///
-/// All of them satisfy the assumptions A1 to A9 of the format's specification: a word is whole (A1), what a successful
-/// sync covered stays (A2), no other place is touched (A3), a rename is atomic (A4), names wait for their directory
-/// (A5), the rest lands in any order (A6). Nothing here breaks them but [`Granularity::Byte`].
+/// All of them satisfy the assumptions A1 to A9 of the format's specification: a word is whole (A1), the bytes that a
+/// successful sync covered stay (A2), no other place is touched (A3), a rename is atomic (A4), names wait for their
+/// directory (A5), the rest lands in any order (A6). Only [`Granularity::Byte`] breaks one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Persona {
-    /// What it is called.
+    /// Its name in messages.
     pub name: &'static str,
-    /// Which changes of names land without which.
+    /// Which changes of names land without the others.
     pub names: NameOrder,
-    /// What a length shows where no bytes landed.
+    /// What reads show below a length where no bytes landed.
     pub growth: Growth,
-    /// No smaller unit than this is torn.
+    /// Nothing smaller than this unit is torn.
     pub least: Granularity,
 }
 
 impl Persona {
-    /// The names of each file in order, zeros.
+    /// The names of each file in order; zeros.
     pub(super) const PLAIN: Persona =
         Persona { name: "plain", names: NameOrder::OfEachName, growth: Growth::Zeros, least: Granularity::Byte };
 
@@ -105,14 +105,14 @@ impl Persona {
         Persona::new("btrfs", NameOrder::OfEachName, Growth::WithData, Granularity::Page),
     ];
 
-    /// Everything is possible, with tears inside of words: this breaks A1, so that a log on it may be refused.
+    /// Everything is possible, and words may be torn. This breaks A1, so a log on it may be refused.
     pub const PARANOID: Persona = Persona::new("paranoid", NameOrder::Any, Growth::Garbage, Granularity::Byte);
 
     const fn new(name: &'static str, names: NameOrder, growth: Growth, least: Granularity) -> Self {
         Persona { name, names, growth, least }
     }
 
-    /// The unit that is torn when this one is asked for.
+    /// The unit that is torn when `asked` is asked for.
     pub fn unit(&self, asked: Granularity) -> Granularity {
         asked.max(self.least)
     }

@@ -1,4 +1,5 @@
-//! What a disk holds: bytes and names, each as the medium has them, as the kernel shows them, and the changes between.
+//! The contents of a disk: bytes and names, each as the medium has them, as the kernel shows them, and the changes
+//! between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -20,10 +21,10 @@ pub(super) type Dirs = BTreeSet<Name>;
 /// A write makes a file grow in steps of this, each of which may reach the medium without the next.
 const GROWTH: usize = 4096;
 
-/// Longer files are refused: they live in memory, twice.
+/// Longer files are refused: their bytes are in memory twice.
 const LONGEST: u64 = 1 << 32;
 
-/// What becomes of the changes that a sync covers.
+/// What a sync does with the changes that it covers.
 #[derive(Clone, Copy)]
 pub(super) enum Fate {
     Landed,
@@ -45,7 +46,7 @@ impl Change {
     }
 }
 
-/// Writes `data`, beyond the end if need be.
+/// Writes `data`, beyond the end if necessary.
 fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
     let end = offset + data.len();
     if bytes.len() < end {
@@ -58,19 +59,19 @@ fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
 pub(super) struct Inode {
     pub(super) durable: Bytes,
     pub(super) visible: Bytes,
-    /// In the order of submission, each with the moment of it. Applied to `durable` in this order, every write lies
-    /// within the length, unless a test has cut the file.
+    /// The pending changes in the order of submission, each with its moment. Applied to `durable` in this order, every
+    /// write lies within the length, unless a test has cut the file.
     pub(super) pending: Vec<(u64, Change)>,
     pub(super) memo: Memo,
 }
 
-/// What follows from the contents, found once for all the images that share them. A copy begins without it, because
-/// copies are made to be changed; whoever changes in place forgets it first.
+/// Values computed from the contents once, for all images that share them. A copy begins without them, because copies
+/// are made to be changed. Code that changes an inode in place clears them first.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     /// The hashes of the durable and of the visible contents.
     pub(super) hashes: OnceLock<[u64; 2]>,
-    /// The file after all that is pending was lost.
+    /// The file after a power loss took everything pending.
     pub(super) bare: OnceLock<Arc<Inode>>,
 }
 
@@ -81,12 +82,12 @@ impl Clone for Memo {
 }
 
 impl Inode {
-    /// Contents of which nothing is pending.
+    /// Contents without pending changes.
     pub(super) fn settled(bytes: Bytes) -> Self {
         Inode { durable: Arc::clone(&bytes), visible: bytes, ..Inode::default() }
     }
 
-    /// Whether a power loss leaves exactly what is visible.
+    /// Whether a power loss leaves exactly the visible contents.
     pub(super) fn is_settled(&self) -> bool {
         self.pending.is_empty() && Arc::ptr_eq(&self.durable, &self.visible)
     }
@@ -114,7 +115,7 @@ impl Inode {
         self.pending.push((moment, change));
     }
 
-    /// The length that the medium will have once everything pending has landed.
+    /// The length that the medium has once everything pending has landed.
     fn pending_len(&self) -> usize {
         let last = self.pending.iter().rev().find_map(|(_, change)| match change {
             Change::Length(length) => Some(*length),
@@ -124,14 +125,14 @@ impl Inode {
     }
 
     /// Ends a sync that began after `moment`.
-    fn settle(&mut self, moment: u64, fate: Fate) {
+    fn end_sync(&mut self, moment: u64, fate: Fate) {
         let later = self.pending.split_off(self.pending.partition_point(|(at, _)| *at <= moment));
         let covered = std::mem::take(&mut self.pending);
         if matches!(fate, Fate::Landed) && !covered.is_empty() {
             let durable = Arc::make_mut(&mut self.durable);
             covered.iter().for_each(|(_, change)| change.apply(durable));
         }
-        // Queued again because the growth that they counted on may have been dropped.
+        // Queued again: the growth that they relied on may have been dropped.
         for (at, change) in later {
             self.queue(at, change);
         }
@@ -140,7 +141,7 @@ impl Inode {
         }
     }
 
-    /// Forgets what is in the cache alone and no longer pending.
+    /// Drops changes that are in the cache alone and no longer pending.
     fn drop_cache(&mut self) {
         self.visible = Arc::clone(&self.durable);
         if !self.pending.is_empty() {
@@ -180,12 +181,11 @@ impl NameChange {
     }
 }
 
-/// The directory that a name is in.
 fn parent(name: &OsStr) -> Option<&OsStr> {
     Path::new(name).parent().map(Path::as_os_str)
 }
 
-/// Adds to the chosen changes the earlier ones that they build on: those of the same names.
+/// Adds to the chosen changes the earlier changes of the same names, on which they build.
 pub(super) fn close_names(changes: &[(u64, NameChange)], landed: &mut [bool]) {
     for later in (0..changes.len()).rev() {
         if landed[later] {
@@ -196,7 +196,7 @@ pub(super) fn close_names(changes: &[(u64, NameChange)], landed: &mut [bool]) {
     }
 }
 
-/// All that a disk holds.
+/// All contents of a disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Image {
     pub(super) inodes: BTreeMap<Ino, Arc<Inode>>,
@@ -206,7 +206,7 @@ pub(super) struct Image {
     /// Directories, as reads see them and as the medium has them.
     pub(super) dirs: Dirs,
     pub(super) durable_dirs: Dirs,
-    /// Counts the changes, and the inodes among them: the time of this image.
+    /// Counts the changes and the inodes: the time of this image.
     pub(super) moment: u64,
 }
 
@@ -245,7 +245,7 @@ impl Image {
         Ok(())
     }
 
-    /// Gives another path to a directory and to all that is in it, on the medium and in what is pending, too.
+    /// Changes the path of a directory and of all its contents, on the medium and in pending changes too.
     pub(super) fn rename_dir(&mut self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         if !self.dirs.contains(from) {
             return Err(io::ErrorKind::NotFound.into());
@@ -270,7 +270,7 @@ impl Image {
         Ok(())
     }
 
-    /// Takes a directory and all that is in it out of the cache, the medium, and what is pending.
+    /// Removes a directory with all its contents from the cache, the medium and the pending changes.
     pub(super) fn remove_tree(&mut self, path: &OsStr) -> io::Result<()> {
         if !self.dirs.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
@@ -288,7 +288,7 @@ impl Image {
         if !self.is_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        // By their bytes first: taking paths apart is slow.
+        // Compares bytes first: splitting paths is slow.
         let may_be_inside = |name: &&Name| name.as_encoded_bytes().starts_with(dir.as_encoded_bytes());
         let names = self.visible.keys().chain(&self.dirs).filter(may_be_inside);
         let inside = names.filter(|name| parent(name) == Some(dir));
@@ -303,7 +303,7 @@ impl Image {
         }
     }
 
-    /// Whether a file may be called `path`.
+    /// Checks that a file may be called `path`.
     fn check_name(&self, path: &OsStr) -> io::Result<()> {
         if self.is_dir(path) {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -364,14 +364,14 @@ impl Image {
     }
 
     /// Ends a file's sync that began at `moment`.
-    pub(super) fn settle_file(&mut self, ino: Ino, moment: u64, fate: Fate) {
+    pub(super) fn end_file_sync(&mut self, ino: Ino, moment: u64, fate: Fate) {
         if self.inodes.get(&ino).is_some_and(|inode| !inode.pending.is_empty()) {
-            self.inode_mut(ino).settle(moment, fate);
+            self.inode_mut(ino).end_sync(moment, fate);
         }
     }
 
     /// Ends a directory's sync that began at `moment`.
-    pub(super) fn settle_dir(&mut self, dir: &OsStr, moment: u64, fate: Fate) {
+    pub(super) fn end_dir_sync(&mut self, dir: &OsStr, moment: u64, fate: Fate) {
         let covers =
             |(at, change): &(u64, NameChange)| *at <= moment && change.names().any(|name| parent(name) == Some(dir));
         let mut covered: Vec<bool> = self.pending.iter().map(covers).collect();
@@ -396,12 +396,12 @@ impl Image {
         self.pending.iter().for_each(|(_, change)| change.apply(&mut self.visible, &mut self.dirs));
     }
 
-    /// Takes away what is durable in directories that are not: a name is reached through all those above it.
+    /// Drops durable names in directories that are not durable: a name is reached through all directories above it.
     pub(super) fn drop_unreachable(&mut self) {
         let reached = |dirs: &Dirs, name: &OsStr| {
             parent(name).is_some_and(|above| parent(above).is_none() || dirs.contains(above))
         };
-        // In order, so that a directory is decided on before what is in it.
+        // In order, so that a directory is decided on before its contents.
         for dir in std::mem::take(&mut self.durable_dirs) {
             if reached(&self.durable_dirs, &dir) {
                 self.durable_dirs.insert(dir);
@@ -411,7 +411,7 @@ impl Image {
         durable.retain(|name, _| reached(durable_dirs, name));
     }
 
-    /// Forgets what is in the cache alone and no longer pending.
+    /// Drops changes that are in the cache alone and no longer pending.
     pub(super) fn drop_caches(&mut self) {
         self.drop_names();
         for inode in self.inodes.values_mut() {
@@ -421,38 +421,37 @@ impl Image {
         }
     }
 
-    /// The inodes that have a durable name, or could get one; some more than once.
+    /// The inodes that have a durable name, or may get one; some more than once.
     pub(super) fn rooted(&self) -> impl Iterator<Item = Ino> {
         let pending = self.pending.iter().filter_map(|(_, change)| change.adds.as_ref()).map(|(_, ino)| *ino);
         self.durable.values().copied().chain(pending)
     }
 
-    /// What a file is called.
     pub(super) fn name_of(&self, ino: Ino) -> Option<Name> {
         let mut names = self.visible.iter().chain(&self.durable);
         names.find(|(_, named)| **named == ino).map(|(name, _)| Arc::clone(name))
     }
 
-    /// Frees the inodes that no name leads to and nobody has open.
+    /// Frees the inodes without a name and without a handle.
     pub(super) fn sweep(&mut self, is_open: impl Fn(Ino) -> bool) {
         let reachable: BTreeSet<Ino> = self.rooted().chain(self.visible.values().copied()).collect();
         self.inodes.retain(|ino, _| reachable.contains(ino) || is_open(*ino));
     }
 
-    /// Takes the name out of the cache, the medium, and what is pending.
+    /// Removes the name from the cache, the medium and the pending changes.
     pub(super) fn forget(&mut self, path: &OsStr) {
         self.pending.retain(|(_, change)| !change.is_about(path));
         self.durable.remove(path);
         self.visible.remove(path);
     }
 
-    /// The file as a test may damage it: it need not be visible.
+    /// The file, to be damaged by a test: it need not be visible.
     pub(super) fn damage(&mut self, path: &OsStr) -> io::Result<&mut Inode> {
         let ino = self.visible.get(path).or_else(|| self.durable.get(path)).copied();
         Ok(self.inode_mut(ino.ok_or(io::ErrorKind::NotFound)?))
     }
 
-    /// Puts a directory there, with those above it, as if they had always been.
+    /// Makes a directory and those above it, as if they had always existed.
     pub(super) fn make_dir(&mut self, path: &OsStr) -> io::Result<()> {
         if Path::new(path).ancestors().any(|dir| self.visible.contains_key(dir.as_os_str())) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -464,7 +463,7 @@ impl Image {
         Ok(())
     }
 
-    /// Puts a file there as if it had always been.
+    /// Writes a file as if it had always existed.
     pub(super) fn plant(&mut self, path: &Name, bytes: &[u8]) -> io::Result<()> {
         if let Some(above) = parent(path) {
             self.make_dir(above)?;

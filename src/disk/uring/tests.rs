@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::disk::{Access, FailStop, Layer, Layered, MemoryDisk, write_and_sync};
 
-/// A ring, or a word on why the test is skipped.
+/// A ring, or `None` after a message why the test is skipped.
 fn ring() -> Option<Ring> {
     let ring = Ring::new();
     match ring.refusal() {
@@ -48,7 +48,7 @@ fn device(path: &str) -> OsFile {
     OsFile(OpenOptions::new().write(true).open(path).unwrap())
 }
 
-/// A full pipe with room for so many bytes again.
+/// A full pipe that has room for `room` bytes again.
 fn pipe_with_room(room: usize) -> (io::PipeReader, OsFile) {
     let (reader, writer) = io::pipe().unwrap();
     // SAFETY: the descriptor is open, and the flag changes nothing that the types rely on.
@@ -56,14 +56,14 @@ fn pipe_with_room(room: usize) -> (io::PipeReader, OsFile) {
     let set = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
     assert_eq!(set, 0);
     let mut file = File::from(OwnedFd::from(writer));
-    // In whole pages, or the rest of the last one would not be used.
+    // In whole pages: otherwise the rest of the last one would not be used.
     while file.write(&[b'x'; 4096]).is_ok() {}
     let mut reader = reader;
     reader.read_exact(&mut vec![0; room]).unwrap();
     (reader, OsFile(file))
 }
 
-/// What a submission came to: its result, and what was told of the write.
+/// The result of a submission, and the count that `wrote` got.
 fn submit(ring: &Ring, file: &OsFile, bytes: &[u8]) -> (io::Result<bool>, Option<usize>) {
     let mut told = None;
     let result = ring.submit(file, bytes.to_vec(), 0, &mut |given, taken| {
@@ -154,7 +154,7 @@ fn a_panic_meanwhile_gives_the_ring_up() {
     assert!(ring.refusal().is_some());
 }
 
-/// A write alone, submitted and not waited for.
+/// Submits a write alone and does not wait for it.
 fn begun_write(ring: &Ring, file: &OsFile, bytes: Vec<u8>) -> Request {
     let mut ring = ring.idle.lock().take().unwrap();
     let length = u32::try_from(bytes.len()).unwrap();
@@ -166,7 +166,7 @@ fn begun_write(ring: &Ring, file: &OsFile, bytes: Vec<u8>) -> Request {
     Request { ring: Some(ring), bytes, is_linked: false, under_way: 1, write: None, sync: None }
 }
 
-/// Its bytes are the kernel's until then.
+/// The kernel owns the bytes until the write is completed.
 #[test]
 fn a_request_that_is_dropped_is_waited_for() {
     let Some(ring) = ring() else { return };
@@ -205,9 +205,9 @@ fn a_forked_child_leaves_the_ring_alone() {
     process::watch_forks();
     let ring = Ring { generation: process::generation(), ..ring };
     let (path, file) = TempFile::new(4);
-    // Held, as if another thread were in the middle of a flush, which no thread of the child will end.
+    // Held, as if another thread were in the middle of a flush. No thread of the child will end it.
     let held = ring.idle.lock();
-    // SAFETY: the child does nothing but a call that is refused the ring, and leaves by _exit.
+    // SAFETY: the child makes one call, which does not get the ring, and leaves by _exit.
     #[expect(unsafe_code, reason = "fork has no safe binding")]
     let child = unsafe { libc::fork() };
     if child == 0 {
@@ -221,7 +221,7 @@ fn a_forked_child_leaves_the_ring_alone() {
         }
     }
     let mut status = 0;
-    // SAFETY: the child is ours, and the status a place to write to.
+    // SAFETY: the child is ours, and the status is a valid place to write to.
     #[expect(unsafe_code, reason = "waitpid has no safe binding")]
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert!(waited == child && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0);

@@ -19,13 +19,13 @@ fn identity(base: u64) -> Identity {
     Identity { log_id, incarnation: Incarnation { number: 3, nonce: NONCE }, key: KEY, base }
 }
 
-/// The bytes that a text of hexadecimal digits and white space stands for.
+/// The bytes of a text of hexadecimal digits and white space.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
 }
 
-/// What a frame at `position` of the segment at `base` is on disk.
+/// The bytes on disk of a frame at `position` of the segment at `base`.
 fn frame_bytes(base: u64, position: u64, kind: Kind, payload: &[u8], durable: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(frame::frame_len(payload.len() as u64)).unwrap()];
     let length = u32::try_from(payload.len()).unwrap();
@@ -56,7 +56,7 @@ fn the_frame_that_the_specification_shows_is_the_golden_one() {
     let text = include_str!("../SPECIFICATION.md");
     let (_, rest) = text.split_once("<!-- frame:begin -->\n```text\n").expect("the frame begins");
     let (shown, _) = rest.split_once("```\n<!-- frame:end -->").expect("the frame ends");
-    // Digits and what they mean are two spaces or more apart.
+    // At least two spaces separate the digits from their meaning.
     let digits: String = shown.lines().filter_map(|line| line.split("  ").next()).collect();
     assert_eq!(hex(&digits), hex(FULL));
 }
@@ -69,7 +69,7 @@ fn a_frame_reads_back_at_its_own_place_only() {
     assert_eq!(frame::decode(&bytes, 8704, 12288, &own), Decoded::Valid(expected));
     assert!(frame::payload_is_valid(&expected, &bytes[32..]));
     assert!(frame::may_be_header(&bytes, 8704) && !frame::may_be_header(&bytes, 8712));
-    // The checksum still matches; the place does not.
+    // The checksum still matches; the position does not.
     assert_eq!(frame::decode(&bytes, 8712, 12288, &own), Decoded::Impossible);
     assert_eq!(frame::decode(&bytes, 8704, 8743, &own), Decoded::Impossible);
     // Another segment, incarnation, nonce, key or log.
@@ -95,7 +95,7 @@ fn every_flipped_bit_of_a_frame_is_seen() {
         if bit < 32 * 8 {
             assert_eq!(frame::decode(&bytes, 8704, 12288, &checksum), Decoded::Invalid, "bit {bit}");
         } else {
-            // The padding is covered too, though no checksum covers it.
+            // No checksum covers the padding, but the check does.
             assert!(!frame::payload_is_valid(&header, &bytes[32..]), "bit {bit}");
         }
     }
@@ -278,14 +278,14 @@ fn a_history_that_contradicts_itself_is_refused() {
     refused(72 + 32, 8193); // end above prepared
     refused(72 + 32, u64::MAX); // open, and not the last
     refused(128 + 24, 8191); // begin below what was prepared before
-    // What would be lost when HISTORY is written again.
+    // Bits that would be lost when HISTORY is written again.
     refused(72 + 48, 2); // an unknown flag
     refused(72 + 48, 1 << 63);
     refused(128 + 40, 1); // prepared while open
     refused(128 + 48, 1); // closed while open
 }
 
-/// The fuzz targets begin with these; the bytes before them say what to do with them.
+/// The fuzz targets begin with these. The bytes before them tell the target what to do with them.
 #[test]
 fn the_fuzz_seeds_are_the_golden_bytes() {
     assert_eq!(include_bytes!("../../../fuzz/seeds/decode/history")[1..], hex(HISTORY));

@@ -1,4 +1,4 @@
-//! The decision table in the code is the one in the specification, and says one thing about everything.
+//! The decision table in the code is the one in the specification, and it is unambiguous.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ const STATES: [FrameState; 9] = [
     FrameState::Valid,
 ];
 
-/// The rows between the markers in the specification, cell by cell. The last cell of each, which is left out here, tells
-/// the history that leads to the row.
+/// The rows between the markers in the specification, cell by cell. The last cell of each row, which is left out here,
+/// is the history that leads to the row.
 fn specified() -> Vec<[String; 4]> {
     let text = include_str!("../SPECIFICATION.md");
     let (_, rest) = text.split_once("<!-- table:begin -->\n").expect("the table begins");
@@ -84,7 +84,7 @@ fn exactly_one_row_matches_each_combination() {
     assert_eq!(combinations, 36);
 }
 
-/// What section 4 says in words: what was once durable is never dropped, and nothing but what never landed is.
+/// The prose of section 4: recovery never drops a frame that was once durable, and drops only frames that never landed.
 #[test]
 fn only_what_never_landed_is_dropped_and_only_above_the_durable_position() {
     for state in STATES {

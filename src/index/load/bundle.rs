@@ -1,4 +1,4 @@
-//! Writes of consecutive transactions: gathered, and then brought into the order of their keys.
+//! Writes of consecutive transactions: gathered, and then sorted by key.
 
 use std::cmp::Ordering;
 use std::mem;
@@ -16,26 +16,25 @@ const HEAD_LEN: usize = 8;
 /// The memory of a piece of a sorted bundle.
 const PIECE: usize = if cfg!(test) { 512 } else { 1 << 20 };
 
-/// One write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Write {
-    /// See [`head`]: mostly it tells which of two keys comes first.
+    /// See [`head`]: it mostly decides which of two keys comes first.
     pub(super) head: u64,
-    /// The same of what is behind the first eight bytes: of two short keys it tells whether they are the same, too, and
-    /// nobody waits for the keys themselves.
+    /// The same for the bytes behind the first eight. For two short keys it also decides whether they are equal, so
+    /// that the sort does not wait for the keys in memory.
     pub(super) tail: u64,
     pub(super) lsn: Lsn,
-    /// Where its key begins in the bundle's bytes; the value is behind it.
+    /// Where its key begins in the bundle's bytes; the value follows.
     at: u32,
     value_len: u32,
-    /// Which of the loader's keyspaces it is in.
+    /// The index of its keyspace in the loader's list.
     tree: u32,
     key_len: u16,
     is_delete: bool,
 }
 
-/// Writes of consecutive transactions in the order of the log; or, in the order of their keys, a piece of them, with each
-/// key's last one alone.
+/// Writes of consecutive transactions in the order of the log; or a piece of a sorted bundle, in key order, with only
+/// the last write to each key.
 #[derive(Debug, Default)]
 pub(super) struct Bundle {
     writes: Vec<Write>,
@@ -43,12 +42,10 @@ pub(super) struct Bundle {
 }
 
 impl Write {
-    /// The lengths of key and value.
     pub(super) fn lens(&self) -> (usize, usize) {
         (usize::from(self.key_len), self.value_len as usize)
     }
 
-    /// The bytes of both.
     fn len(&self) -> usize {
         let (key, value) = self.lens();
         key + value
@@ -56,11 +53,11 @@ impl Write {
 }
 
 impl Bundle {
-    /// This one, which is empty, with memory for about so many bytes in all. What it has is used again, unless it is from
-    /// a transaction beyond the limits.
+    /// This empty bundle, with memory for about `room` bytes in all. Its memory is reused, unless a transaction beyond
+    /// the limits made it too large.
     pub(super) fn with_room(mut self, room: usize, limits: Limits) -> Self {
         let bytes = limits.bytes.min(room);
-        // A log of small segments is a small one. Shorter writes than these have the list grow.
+        // Small segments mean a small log. If writes are shorter than this estimate, the list grows.
         let writes = limits.writes.min(room / size_of::<Write>()).min(64 + bytes / 16);
         let is_as_asked = |capacity: usize, asked: usize| (asked..=asked.saturating_mul(2)).contains(&capacity);
         if !is_as_asked(self.bytes.capacity(), bytes + bytes / 64) {
@@ -74,7 +71,7 @@ impl Bundle {
         self
     }
 
-    /// Drops it, and gives its memory back to the operating system: none like it will be needed.
+    /// Drops it and gives its memory back to the operating system: no later bundle will need memory of this size.
     pub(super) fn give_back(self) {
         drop_and_give_back(self.writes);
         drop_and_give_back(self.bytes);
@@ -88,17 +85,17 @@ impl Bundle {
         &self.writes
     }
 
-    /// How many bytes of keys and values there are.
+    /// The total bytes of its keys and values.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// All the memory that it takes.
+    /// The bytes of all memory that it takes.
     pub(super) fn memory(&self) -> usize {
         self.bytes.len() + size_of_val(self.writes())
     }
 
-    /// The keyspace that was written to last, mostly the next one too.
+    /// The keyspace written to last, which the next write mostly uses too.
     pub(super) fn last_tree(&self) -> Option<u32> {
         self.writes.last().map(|last| last.tree)
     }
@@ -133,25 +130,26 @@ impl Bundle {
         &self.bytes[write.at as usize..][..usize::from(write.key_len)]
     }
 
-    /// How the keys of `write` and of `other`, which is in the bundle `of_other`, compare if their heads are the same.
+    /// Compares the key of `write` with that of `other`, a write in the bundle `of_other`. Their heads must be equal.
     #[inline]
     pub(super) fn compare_tails(&self, write: &Write, of_other: &Bundle, other: &Write) -> Ordering {
         let is_short = |write: &Write| usize::from(write.key_len) <= 2 * HEAD_LEN;
         write.tail.cmp(&other.tail).then_with(|| match is_short(write) && is_short(other) {
-            // They are the same but for zeros at the end.
+            // They are equal up to zeros at the end.
             true => write.key_len.cmp(&other.key_len),
             false => self.key(write).cmp(of_other.key(other)),
         })
     }
 
-    /// What is put; `None` for a delete.
+    /// The value of a put; `None` for a delete.
     #[inline]
     pub(super) fn value(&self, write: &Write) -> Option<&[u8]> {
         let begin = write.at as usize + usize::from(write.key_len);
         (!write.is_delete).then(|| &self.bytes[begin..][..write.value_len as usize])
     }
 
-    /// Has the key and the value come from memory, the beginning of them if they are long; what it returns is of no use.
+    /// Reads a byte of the key and of the value, so that the processor fetches the cache lines. The result has no
+    /// meaning.
     #[inline]
     pub(super) fn fetch(&self, write: &Write) -> u8 {
         const LINE: usize = 64;
@@ -162,7 +160,8 @@ impl Bundle {
         lines.fold(0, |all, byte| all | byte)
     }
 
-    /// Brings the writes into the order of their keys, without all but the last to each: pieces, and the empty bundle.
+    /// Sorts the writes by key and removes all but the last write to each key. The pieces, and the emptied bundle, go
+    /// to `sorted`.
     pub(super) fn sort(mut self, scratch: &mut Scratch, sorted: &mut Sorted) {
         let order = &mut scratch.order;
         let number = |number: usize| u32::try_from(number).expect("a batch of 2^32 writes is over every limit");
@@ -197,7 +196,7 @@ impl Bundle {
         sorted.spare.push(self);
     }
 
-    /// A bundle of some of its writes, in that order, in memory of their size.
+    /// Copies the writes at `order`, in that order, into a bundle of their size.
     fn piece(&self, order: &[u128]) -> Bundle {
         const BLOCK: usize = 64;
         let writes = || order.iter().map(|entry| &self.writes[low_half(*entry)]);
@@ -205,7 +204,8 @@ impl Bundle {
         let mut piece = Bundle { writes: Vec::with_capacity(order.len()), bytes: Vec::with_capacity(bytes) };
         for block in order.chunks(BLOCK) {
             let writes = block.iter().map(|entry| &self.writes[low_half(*entry)]);
-            // They lie anywhere: a core waits for many lines of memory in the time of one, if nothing else is between.
+            // The writes lie anywhere in memory. A core waits for many cache lines in the time of one, if no other work
+            // is between.
             std::hint::black_box(writes.clone().fold(0, |all, write| all | self.fetch(write)));
             for write in writes {
                 let at = u32::try_from(piece.bytes.len()).expect("no larger than the bundle");
@@ -216,7 +216,7 @@ impl Bundle {
         piece
     }
 
-    /// Where the writes to each keyspace are that has any, once they are sorted.
+    /// For each keyspace with writes, the range of its writes in a sorted bundle.
     pub(super) fn of_trees(&self) -> impl Iterator<Item = (u32, Range<usize>)> {
         let mut first = 0;
         std::iter::from_fn(move || {
@@ -228,14 +228,13 @@ impl Bundle {
     }
 }
 
-/// Memory for sorting.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     order: Vec<u128>,
 }
 
 impl Scratch {
-    /// For more writes than these, those of one large transaction, it is not kept.
+    /// Scratch memory for more writes than these (one large transaction) is not reused.
     const MOST: usize = 1 << 20;
 }
 
@@ -244,9 +243,9 @@ pub(super) fn low_half(entry: u128) -> usize {
     (entry & u128::from(u32::MAX)) as usize
 }
 
-/// Of entries in the order of their heads, and then of the log, keeps the last to each key, in the order of the keys. The
-/// head of an entry is above its lowest `shift` bits; `look` tells its tail and its key, `compare` how two keys with the
-/// same head compare.
+/// Takes entries sorted by head, and then by the order of the log. Keeps the last entry of each key, and sorts by key.
+/// The head of an entry is above its lowest `shift` bits; `look` returns its tail and its key, and `compare` compares
+/// two keys with the same head.
 pub(super) fn keep_newest<'a>(
     entries: &mut Vec<u128>,
     shift: u32,
@@ -277,11 +276,11 @@ pub(super) fn keep_newest<'a>(
     entries.truncate(kept);
 }
 
-/// So many with the same head are mostly writes to one key.
+/// More writes than this with the same head are mostly writes to one key.
 const FEW_TIED: usize = 16;
 
-/// Sorts entries whose heads are the same: by their tails, or if these are the same, too, by heads behind what all their keys
-/// share, so that no comparison looks at a key itself, nor mostly at a write.
+/// Sorts entries whose heads are equal: by their tails, or if these are equal too, by new heads taken behind the prefix
+/// that all their keys share. So a comparison seldom reads a key or a write.
 fn sort_tied<'a>(
     entries: &mut [u128],
     look: impl Fn(u128) -> (u64, &'a [u8]),

@@ -1,13 +1,13 @@
-//! For tests and models: one of the loader's threads dies of a panic.
+//! For tests and models: makes one of the loader's threads panic.
 
 use std::cell::Cell;
 
 std::thread_local! {
-    /// How many bundles are sorted before the one that the next worker dies of.
+    /// How many bundles the next worker sorts before it panics.
     static NEXT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Has the worker of the next load on this thread die when it has sorted `bundles`.
+/// Makes the worker of the next load on this thread panic after it has sorted `bundles`.
 #[cfg_attr(not(shuttle), expect(unreachable_pub, reason = "a door for the models"))]
 pub fn load_dies_after(bundles: usize) {
     NEXT.set(Some(bundles));
@@ -15,11 +15,11 @@ pub fn load_dies_after(bundles: usize) {
 
 #[cfg(test)]
 std::thread_local! {
-    /// Which part the next merge dies of.
+    /// The part at which the next merge panics.
     static PART: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Has the builder of a part die at the next merge on this thread.
+/// Makes the builder of a part panic at the next merge on this thread.
 #[cfg(test)]
 pub(crate) fn build_dies_at(part: usize) {
     PART.set(Some(part));
@@ -30,22 +30,23 @@ pub(super) fn part_that_dies() -> Option<usize> {
     PART.take()
 }
 
-/// What befalls one worker.
+/// The fault of one worker.
 pub(super) struct Fault(Option<usize>);
 
 impl Fault {
-    /// That of the next worker, for this one.
+    /// Takes the fault that was set for the next worker.
     pub(super) fn take() -> Self {
         Fault(NEXT.take())
     }
 
-    /// Panics if it is time. Shuttle's threads are coroutines of one thread, which cannot unwind with others left to
-    /// run: there it says that the worker is to end, which drops what a panic would drop.
+    /// Panics, or returns true, if this is the chosen bundle. Shuttle's threads are coroutines of one thread, which
+    /// cannot unwind while others go on: under shuttle the caller must end the worker, which drops what a panic would
+    /// drop.
     pub(super) fn strikes(&mut self) -> bool {
         match &mut self.0 {
             None => false,
             Some(0) if cfg!(shuttle) => true,
-            // Without the panic hook, which would fill the output.
+            // Without the panic hook, whose message would fill the output.
             Some(0) => std::panic::resume_unwind(Box::new("on purpose")),
             Some(left) => {
                 *left -= 1;

@@ -1,4 +1,4 @@
-//! Merging: sorted bundles, and what a keyspace had before, become its new leaves.
+//! Merging: sorted bundles and the old leaves of a keyspace become its new leaves.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
@@ -16,13 +16,13 @@ use super::bundle::{Bundle, Write, keep_newest, low_half};
 use crate::base::types::Lsn;
 use crate::rt::sync::{self, Mutex};
 
-/// A part of a keyspace that one thread builds: writes, and entries from before.
+/// A part of a keyspace that one thread builds: writes, and old entries.
 #[derive(Debug)]
 struct Part {
     tree: usize,
-    /// The bundles that it has writes of, in the order of the log.
+    /// The bundles that have writes of this part, in the order of the log.
     bundles: Vec<Arc<Bundle>>,
-    writes: Vec<Run>,
+    writes: Vec<WriteRun>,
     old: Vec<SharedLeaf>,
     low: Bound<Key>,
     high: Bound<Key>,
@@ -32,28 +32,29 @@ struct Part {
 
 /// Consecutive writes of one bundle.
 #[derive(Clone, Debug)]
-struct Run {
+struct WriteRun {
     bundle: usize,
     range: Range<usize>,
 }
 
-impl Run {
+impl WriteRun {
     fn of<'a>(&self, bundles: &'a [Arc<Bundle>]) -> (&'a Bundle, &'a [Write]) {
         let bundle = &bundles[self.bundle];
         (bundle, &bundle.writes()[self.range.clone()])
     }
 }
 
-/// What becomes of the memory of a piece when the parts that have writes of it are built.
+/// What happens to the memory of a piece when the parts that need it are built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pieces {
-    /// The allocator keeps it for the next pieces: pages that come anew cost a fifth of the time of an open.
+    /// The allocator reuses it for the next pieces: fresh pages from the operating system cost a fifth of the time of
+    /// an open.
     Reused,
-    /// There are no next ones, and leaves are built while it goes.
+    /// There are no next pieces, and leaves are still being built while the memory goes.
     GivenBack,
 }
 
-/// What became of a part.
+/// The result of a part.
 #[derive(Debug)]
 struct Done {
     tree: usize,
@@ -62,37 +63,38 @@ struct Done {
     newest: Lsn,
 }
 
-/// Bytes of records for which a part is large enough; with fewer for each thread, so many that a thread is worth its while.
-/// In tests a few writes are enough.
+/// A part is large enough with this number of bytes of records. If each thread would get fewer, there are more parts,
+/// but none below [`SMALL_PART`], which is worth a thread. In tests a few writes are enough.
 const PART: usize = if cfg!(test) { 4 << 10 } else { 24 << 20 };
-/// What a part is built from goes when it is built, so that little is there twice if there are as many parts as these; but
-/// none is smaller than that, because its leaves lie in large pages.
+/// The input of a part is freed when the part is built. With at least this number of parts, only a small share of the
+/// data is in memory twice. No part is smaller than [`LEAST_PART`] for that reason, because its leaves lie in large
+/// pages.
 const PARTS: usize = 16;
 const LEAST_PART: usize = if cfg!(test) { 1 << 10 } else { 4 << 20 };
 const SMALL_PART: usize = if cfg!(test) { 256 } else { 1 << 20 };
-/// A keyspace with more than so many keys for each write is not built anew.
+/// A keyspace with more than this number of keys for each write is not rebuilt.
 const FEW: usize = 4;
-/// Nor is one with fewer writes than these: an engine may have thousands of small ones.
+/// Nor is a keyspace with fewer writes than this: an engine may have thousands of small ones.
 const SEARCHED: usize = if cfg!(test) { 4 } else { 64 };
-/// Of so many writes one is looked at to cut a keyspace into parts.
+/// The cut of a keyspace into parts looks at one write of this number.
 const SAMPLED: usize = if cfg!(test) { 4 } else { 256 };
 
-/// Puts the writes of `bundles`, which are sorted and in the order of the log, into their keyspaces. A bundle goes with the
-/// last part that has writes of it.
+/// Merges the writes of `bundles`, which are sorted and in the order of the log, into their keyspaces. A bundle is
+/// freed with the last part that has writes of it.
 pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) -> Result<(), Panicked> {
     let bundles: Vec<_> = bundles.into_iter().map(Arc::new).collect();
     let mut parts = Vec::new();
-    let mut of_trees: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
+    let mut of_trees: BTreeMap<u32, Vec<WriteRun>> = BTreeMap::new();
     for (number, bundle) in bundles.iter().enumerate() {
         for (tree, range) in bundle.of_trees() {
-            of_trees.entry(tree).or_default().push(Run { bundle: number, range });
+            of_trees.entry(tree).or_default().push(WriteRun { bundle: number, range });
         }
     }
     for (place, writes) in of_trees {
         let tree = &trees[place as usize];
         let count: usize = writes.iter().map(|run| run.range.len()).sum();
         if count < SEARCHED || count < tree.version_count() / FEW {
-            // It costs less to search a place for each than to build all of it anew.
+            // A search for each key costs less than building everything anew.
             let newest = newest(&bundles, &writes);
             tree.load(in_order(&bundles, &newest).map(|(key, write, value)| (key, write.lsn, value)));
         } else {
@@ -119,8 +121,8 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) ->
 }
 
 /// Cuts a keyspace into parts of about the same size, in the order of their keys.
-fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[Run], old: &[SharedLeaf], parts: &mut Vec<Part>) {
-    let sampled = |run: &Run| {
+fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[WriteRun], old: &[SharedLeaf], parts: &mut Vec<Part>) {
+    let sampled = |run: &WriteRun| {
         let (bundle, writes) = run.of(bundles);
         writes
             .iter()
@@ -154,13 +156,13 @@ fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[Run], old: &[SharedLeaf],
             let end = run.range.start + writes.partition_point(|write| is_below(bundle.key(write)));
             let range = std::mem::replace(&mut run.range.start, end)..end;
             if !range.is_empty() {
-                of_part.push(Run { bundle: with_writes.len(), range });
+                of_part.push(WriteRun { bundle: with_writes.len(), range });
                 with_writes.push(Arc::clone(&bundles[run.bundle]));
             }
         }
         let end = first + old[first..].partition_point(|leaf| is_below(leaf.first_key()));
         let high = bound.clone().map_or(Bound::Unbounded, Bound::Excluded);
-        // The last leaf that begins below the bound may go on behind it.
+        // The last leaf that begins below the bound may reach beyond it.
         let leaves = old[first..end].to_vec();
         first = end.saturating_sub(1);
         let next = bound.map_or(Bound::Unbounded, Bound::Included);
@@ -178,7 +180,7 @@ fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[Run], old: &[SharedLeaf],
     }
 }
 
-/// Runs all parts on as many threads as there are cores; returns what became of them, in the same order.
+/// Builds all parts on as many threads as there are cores. Returns their results in the same order.
 fn run(parts: Vec<Part>, after: Pieces) -> Result<Vec<Done>, Panicked> {
     let count = parts.len();
     let helpers = sync::parallelism().min(count).saturating_sub(1);
@@ -205,7 +207,7 @@ fn run(parts: Vec<Part>, after: Pieces) -> Result<Vec<Done>, Panicked> {
         };
         threads.extend(sync::spawn("forelog-load", work).ok().map(|thread| (thread, results)));
     }
-    // As on a thread of its own: no panic is to leave the others to themselves.
+    // A panic on this thread must not unwind past the join of the others.
     let work = || std::iter::from_fn(|| next(&queue)).map(|(number, part)| build(number, part)).collect();
     let mut done: Vec<_> = catch_unwind(AssertUnwindSafe(work)).unwrap_or_default();
     for (thread, results) in threads {
@@ -221,11 +223,11 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 }
 
 impl Part {
-    /// Builds its leaves from writes of `bundles` and old entries, both of which come in the order of their keys.
+    /// Builds the leaves of the part from writes of `bundles` and old entries, both in key order.
     fn build(self, bundles: &[Arc<Bundle>]) -> Done {
         #[cfg(test)]
         if self.dies {
-            // Without the panic hook, which would fill the output.
+            // Without the panic hook, whose message would fill the output.
             resume_unwind(Box::new("on purpose"));
         }
         let Part { tree, writes, old, low, high, .. } = self;
@@ -258,15 +260,15 @@ impl Part {
     }
 }
 
-/// The last write to each key, in the order of the keys: bundle and number in the low bits.
-fn newest(bundles: &[Arc<Bundle>], writes: &[Run]) -> Vec<u128> {
+/// The last write to each key, in key order. The low 64 bits of an entry are bundle and number.
+fn newest(bundles: &[Arc<Bundle>], writes: &[WriteRun]) -> Vec<u128> {
     let mut entries = Vec::with_capacity(writes.iter().map(|run| run.range.len()).sum());
     for run in writes {
         let (number, first) = (run.bundle as u128, run.range.start as u128);
         let of_run = (first..).zip(run.of(bundles).1);
         entries.extend(of_run.map(|(at, write)| u128::from(write.head) << 64 | number << 32 | at));
     }
-    // Stable sorting merges what is sorted already.
+    // A stable sort merges the runs that are sorted already.
     entries.sort();
     let look = |entry| {
         let (bundle, write) = of(bundles, entry);
@@ -279,14 +281,13 @@ fn newest(bundles: &[Arc<Bundle>], writes: &[Run]) -> Vec<u128> {
     entries
 }
 
-/// The write that an entry of [`newest`] stands for.
 fn of(bundles: &[Arc<Bundle>], entry: u128) -> (&Bundle, &Write) {
     let bundle = &bundles[low_half(entry >> 32)];
     (bundle, &bundle.writes()[low_half(entry)])
 }
 
-/// Keys and values of `entries`. They lie anywhere in the memory of the bundles, so those of a block are fetched at once:
-/// a core waits for many lines of memory in the time of one, if nothing else is between.
+/// Keys and values of `entries`. They lie anywhere in the memory of the bundles, so those of a block are fetched at
+/// once: a core waits for many cache lines in the time of one, if no other work is between.
 fn in_order<'a>(
     bundles: &'a [Arc<Bundle>],
     entries: &'a [u128],
@@ -300,7 +301,7 @@ fn in_order<'a>(
 }
 
 impl Write {
-    /// About the bytes that it takes in a leaf.
+    /// Estimates the bytes that it takes in a leaf.
     fn record_len(&self) -> usize {
         let (key, value) = self.lens();
         key + if value > MOST_IN_PLACE { 0 } else { value }

@@ -1,4 +1,4 @@
-//! The thread that sorts bundles while the next one is gathered.
+//! The thread that sorts a bundle while the loader gathers the next one.
 
 use std::collections::VecDeque;
 
@@ -6,20 +6,21 @@ use super::bundle::{Bundle, Scratch};
 use super::{Panicked, Sorted};
 use crate::rt::sync::{self, Receiver, Sender, Thread};
 
-/// The thread that sorts.
 #[derive(Debug)]
 pub(super) struct Worker {
     bundles: Sender<Bundle>,
     sorted: Receiver<Sorted>,
-    /// The memory of each bundle that has not come back.
+    /// The memory of each bundle that the thread has not returned, in bytes.
     away: VecDeque<usize>,
     thread: Thread,
 }
 
 impl Worker {
-    /// More would be memory for nothing: the slower of the two sides sets the pace.
+    /// At most this number of bundles are with the thread. More would only cost memory: the slower of the two threads
+    /// sets the pace.
     const MOST_AWAY: usize = 2;
-    /// Large transactions make large bundles: two that take more are not away at once.
+    /// Large transactions make large bundles. Two that take more bytes than this together are not with the thread at
+    /// once.
     const MOST_MEMORY_AWAY: usize = 96 << 20;
 
     pub(super) fn start() -> Option<Self> {
@@ -43,7 +44,8 @@ impl Worker {
         Some(Worker { bundles, sorted, away: VecDeque::new(), thread })
     }
 
-    /// Takes a bundle. What comes back, waited for if too much is away, goes behind `sorted`, in the same order.
+    /// Gives a bundle to the thread. If too much is with it, waits for earlier ones first. Results are appended to
+    /// `sorted` in the order of the log.
     pub(super) fn send(&mut self, bundle: Bundle, sorted: &mut Sorted) -> Result<(), Panicked> {
         let memory = bundle.memory();
         while self.away.len() == Self::MOST_AWAY
@@ -57,7 +59,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for all that are away.
+    /// Waits for all bundles that are with the thread.
     pub(super) fn finish(self, sorted: &mut Sorted) -> Result<(), Panicked> {
         self.bundles.close();
         let mut come_back = 0;

@@ -10,15 +10,15 @@ use super::shape::{FULL, New};
 /// The leaves of a map.
 pub(super) type Leaves<const N: usize> = Pool<Leaf<N>>;
 
-/// A subtree. All its leaves are equally deep.
+/// A subtree. All its leaves are at the same depth.
 #[derive(Debug)]
 pub(super) enum Node<const N: usize> {
     Leaf(Id),
     Branch(Box<Branch<N>>),
 }
 
-/// Up to `N` children, and one separator fewer: above all keys of the child before it, and not above any of the child
-/// behind it.
+/// Up to `N` children, and one separator fewer. A separator is above all keys of the child before it, and not above any
+/// key of the child behind it.
 #[derive(Debug)]
 pub(super) struct Branch<const N: usize> {
     heads: Heads<N>,
@@ -26,15 +26,15 @@ pub(super) struct Branch<const N: usize> {
     separators: Vec<Key>,
 }
 
-/// What splits off a node: goes behind it.
+/// The new right sibling of a node that split, and the separator before it.
 pub(super) type Split<const N: usize> = (Key, Node<N>);
 
 impl<const N: usize> Node<N> {
-    /// A node that is not fuller is merged with a sibling, if both together leave some room.
+    /// A node at most this full is merged with a sibling, if both together are at most [`Node::DENSE`].
     const SPARSE: usize = FULL / 4;
     const DENSE: usize = FULL - FULL / 4;
 
-    /// How full it is; 0 if there is nothing in it.
+    /// How full it is, of [`FULL`]; 0 if it is empty.
     fn fullness(&self, leaves: &Leaves<N>) -> usize {
         match self {
             Node::Leaf(leaf) => leaves[*leaf].fullness(),
@@ -42,7 +42,7 @@ impl<const N: usize> Node<N> {
         }
     }
 
-    /// Inserts an entry whose key is not there. If the node splits, returns what must be put behind it.
+    /// Inserts an entry whose key is not there. If the node splits, returns the new right sibling.
     pub(super) fn insert(&mut self, new: &New<'_>, leaves: &mut Leaves<N>) -> Option<Split<N>> {
         match self {
             Node::Leaf(id) => {
@@ -64,7 +64,7 @@ impl<const N: usize> Node<N> {
         }
     }
 
-    /// Removes an entry, if it is there. The node may be left empty.
+    /// Removes an entry, if it is there. The node may become empty.
     pub(super) fn remove(&mut self, key: &[u8], leaves: &mut Leaves<N>) -> Option<()> {
         match self {
             Node::Leaf(id) => {
@@ -82,7 +82,7 @@ impl<const N: usize> Node<N> {
         }
     }
 
-    /// The leaf that `key` is in, or would be.
+    /// The leaf that has `key`, or would have it.
     pub(super) fn leaf_of(&mut self, key: &[u8]) -> &mut Id {
         match self {
             Node::Leaf(id) => id,
@@ -93,7 +93,7 @@ impl<const N: usize> Node<N> {
         }
     }
 
-    /// Adds the leaves below to `ids`, in order.
+    /// Adds the ids of the leaves below to `ids`, in order.
     pub(super) fn leaf_ids(&self, ids: &mut Vec<Id>) {
         match self {
             Node::Leaf(id) => ids.push(*id),
@@ -105,7 +105,7 @@ impl<const N: usize> Node<N> {
         }
     }
 
-    /// Appends what `right`, the next node on the same level, holds.
+    /// Appends the contents of `right`, the next node on the same level.
     fn append(&mut self, separator: Key, right: Node<N>, leaves: &mut Leaves<N>) {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right)) => {
@@ -125,7 +125,6 @@ impl<const N: usize> Branch<N> {
         branch
     }
 
-    /// A branch over two nodes.
     pub(super) fn over(left: Node<N>, (separator, right): Split<N>) -> Box<Self> {
         let (mut children, mut separators) = (Row::new(), Vec::with_capacity(N));
         children.push(left);
@@ -138,12 +137,12 @@ impl<const N: usize> Branch<N> {
         &self.children
     }
 
-    /// The only child, if there is but one.
+    /// The child, if there is only one.
     pub(super) fn pop_only_child(&mut self) -> Option<Node<N>> {
         if self.children.len() == 1 { self.children.pop() } else { None }
     }
 
-    /// Which child `key` is in, or would be.
+    /// The index of the child that has `key`, or would have it.
     #[inline]
     pub(super) fn route(&self, key: &[u8]) -> usize {
         match self.heads.search(key, |_| (), |index| &self.separators[index]) {
@@ -152,7 +151,8 @@ impl<const N: usize> Branch<N> {
         }
     }
 
-    /// Puts in what split off the child at `index`.
+    /// Inserts the new right sibling of the child at `index`. If this branch splits, returns the new right sibling of
+    /// the branch.
     fn insert_behind(&mut self, index: usize, split: Split<N>) -> Option<(Key, Box<Self>)> {
         if self.children.len() < N {
             self.put_behind(index, split);
@@ -160,7 +160,7 @@ impl<const N: usize> Branch<N> {
         }
         let (mut children, mut separators) = (Row::new(), Vec::with_capacity(N));
         if index + 1 == N {
-            // As with leaves, keys that come in order leave full branches behind.
+            // As with leaves, keys that arrive in order leave full branches behind.
             children.push(split.1);
             return Some((split.0, Branch::new(children, separators)));
         }

@@ -1,4 +1,4 @@
-//! Building a map from entries that come in order: leaf after leaf, with no search.
+//! Building a map from entries in key order: leaf after leaf, without a search.
 
 use std::sync::Arc;
 
@@ -10,34 +10,34 @@ use super::row::Row;
 use super::shape::New;
 use super::{FAN_OUT, KeyRange, Map};
 
-/// Leaves in order, in the pieces of memory that they take.
+/// Leaves in order, in the chunks that hold them.
 #[derive(Debug)]
 pub(in super::super) struct Built<const N: usize = FAN_OUT> {
     chunks: Vec<Chunk<Leaf<N>>>,
 }
 
-/// Puts entries that come in order into leaves.
+/// Puts entries that come in key order into leaves.
 #[derive(Debug)]
 pub(in super::super) struct Builder<const N: usize = FAN_OUT> {
     chunks: Vec<Chunk<Leaf<N>>>,
     /// How many more leaves are expected.
     expected: usize,
-    /// Entries in the last leaf.
+    /// The number of entries in the last leaf.
     len: usize,
 }
 
-/// An eighth of a leaf is left free: one that is full splits at the first key that comes to it.
+/// The loader leaves an eighth of a leaf free: a full one would split at the first key inserted.
 const fn loaded(full: usize) -> usize {
     full - full / 8
 }
 
 impl<const N: usize> Builder<N> {
-    /// For at most about so many entries, with so many bytes of keys, and of values that lie with them.
+    /// A builder for at most about `entries` entries, given the total bytes of their keys and of their inline values.
     pub(in super::super) fn new(entries: usize, bytes: usize) -> Self {
         Builder { chunks: Vec::new(), expected: Leaf::<N>::count_for(entries, bytes), len: 0 }
     }
 
-    /// Puts in an entry, whose key is above all others.
+    /// Appends an entry. Its key must be above all others.
     pub(in super::super) fn push(&mut self, key: &[u8], version: Version<'_>) {
         let new = New { key, version };
         let len = self.len;
@@ -66,14 +66,14 @@ impl<const N: usize> Builder<N> {
 
     pub(in super::super) fn finish(mut self) -> Built<N> {
         self.end_leaf();
-        // Fewer leaves than were expected.
+        // There may be fewer leaves than expected.
         self.chunks.last_mut().into_iter().for_each(Chunk::end_building);
         Built { chunks: self.chunks }
     }
 }
 
 impl<const N: usize> Map<N> {
-    /// The map of some leaves, none of which has a key below those of one before it.
+    /// Builds the map over some leaves. No leaf may have a key below those of a leaf before it.
     pub(in super::super) fn of(built: impl IntoIterator<Item = Built<N>>) -> Self {
         let chunks: Vec<_> = built.into_iter().flat_map(|built| built.chunks).collect();
         if chunks.is_empty() {
@@ -95,7 +95,7 @@ impl<const N: usize> Map<N> {
         Map { root, leaves }
     }
 
-    /// Its leaves in order. The memory of a piece goes with the last leaf of it.
+    /// Its leaves in order. The memory of a chunk is freed with the last of its leaves.
     pub(in super::super) fn into_shared_leaves(self) -> Vec<SharedLeaf<N>> {
         let mut ids = Vec::new();
         self.root.leaf_ids(&mut ids);
@@ -105,7 +105,7 @@ impl<const N: usize> Map<N> {
     }
 }
 
-/// The level above `level`: each branch about as full as the others.
+/// Builds the level above `level`. All branches are about equally full.
 fn branches<const N: usize>(level: Vec<Split<N>>) -> Vec<Split<N>> {
     let (nodes, count) = (level.len(), level.len().div_ceil(loaded(N)));
     let mut level = level.into_iter();
@@ -125,7 +125,7 @@ fn branches<const N: usize>(level: Vec<Split<N>>) -> Vec<Split<N>> {
     above
 }
 
-/// A leaf of a map that is no more.
+/// A leaf of a map that was taken apart.
 #[derive(Clone, Debug)]
 pub(in super::super) struct SharedLeaf<const N: usize = FAN_OUT> {
     chunk: Arc<Chunk<Leaf<N>>>,
@@ -141,12 +141,11 @@ impl<const N: usize> SharedLeaf<N> {
         self.leaf().key(0)
     }
 
-    /// How many entries, and the bytes of their records.
+    /// The number of entries, and the bytes of their records.
     pub(in super::super) fn size(&self) -> (usize, usize) {
         (self.leaf().len(), self.leaf().used())
     }
 
-    /// Those of its entries that are in `range`.
     pub(in super::super) fn entries(&self, range: KeyRange<'_>) -> impl Iterator<Item = (&[u8], Version<'_>)> {
         let leaf = self.leaf();
         leaf.indices(range).map(|index| leaf.entry(index))

@@ -1,14 +1,14 @@
-//! What must hold for a whole tree, for tests.
+//! For tests: the invariants of a whole tree.
 
 use super::super::key::Key;
 use super::Map;
 use super::branch::{Leaves, Node};
 
-/// How much tree there is.
+/// The size of a tree.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in super::super) struct Shape {
     pub(in super::super) nodes: usize,
-    /// The levels, leaves included.
+    /// The number of levels, leaves included.
     pub(in super::super) height: usize,
 }
 
@@ -24,12 +24,12 @@ impl<const N: usize> Map<N> {
         walk(&self.root)
     }
 
-    /// How many leaves there are, free ones included.
+    /// The number of leaves, free ones included.
     pub(in super::super) fn leaf_count(&self) -> usize {
         self.leaves.len()
     }
 
-    /// Panics unless the tree is in order: in each node, across nodes, equally deep, and without empty nodes.
+    /// Panics unless the invariants hold: order in each node and across nodes, equal depth of leaves, no empty node.
     pub(in super::super) fn check(&self) {
         if let Node::Branch(branch) = &self.root {
             assert!(branch.children().len() > 1);

@@ -1,5 +1,5 @@
-//! The searched part of a node: for each of its keys eight bytes, close together, so that a search seldom has to look
-//! at a key itself.
+//! The searched part of a node: eight bytes of each key, close together in memory, so that a search seldom reads a key
+//! itself.
 
 use std::cmp::Ordering;
 
@@ -7,24 +7,24 @@ use crate::rt::memory::prefetch;
 
 /// Heads in one cache line.
 const LINE: usize = 8;
-/// The most lines.
+/// The most lines of a node.
 const LINES: usize = 32;
-/// The longest prefix that is skipped; a longer common one only makes heads tell less apart.
+/// The longest prefix that is skipped. If the common prefix is longer, heads distinguish fewer keys.
 const LONGEST_PREFIX: usize = 124;
 
-/// The heads of up to `N` keys in order. A head is the first eight bytes behind the prefix that all the keys share,
-/// padded with zeros, as a number.
+/// The heads of up to `N` keys in order. A head is the first eight bytes behind the prefix that all keys of the node
+/// share, padded with zeros, read as a number.
 ///
-/// Heads never order two keys wrongly, but may tie: keys that are longer, or that end in zeros, are told apart by
-/// the keys themselves, which their owner keeps and passes in.
+/// Heads never order two keys wrongly, but two keys may have equal heads: keys that are longer, or that end in zeros.
+/// These are compared by the keys themselves, which the owner of the heads stores and passes in.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Heads<const N: usize> {
-    /// How many bytes of `prefix` count.
+    /// The length of the prefix in `prefix`.
     skipped: u16,
     count: u16,
     prefix: [u8; LONGEST_PREFIX],
-    /// The last head of each line: they tell which line to look at.
+    /// The last head of each line: a search finds its line by these.
     lasts: [u64; LINES],
     /// Those behind the last key are the largest number, so that a search needs no `count`.
     heads: [u64; N],
@@ -50,8 +50,8 @@ impl<const N: usize> Heads<N> {
         key.starts_with(self.prefix()).then(|| head_behind(key, usize::from(self.skipped)))
     }
 
-    /// Where `key` is (`Ok`), or would be. `key_at` is asked for those keys that the heads leave open; `near` is told
-    /// first that it will be for one from an index on, mostly.
+    /// Where `key` is (`Ok`), or would be. `key_at` returns the keys that the heads cannot decide; `near` is called
+    /// before with the index from which on it will mostly be asked.
     #[inline]
     pub(super) fn search<'a>(
         &self,
@@ -61,7 +61,7 @@ impl<const N: usize> Heads<N> {
     ) -> Result<usize, usize> {
         let prefix = self.prefix();
         let Some(rest) = key.strip_prefix(prefix) else {
-            // All keys begin with the prefix, so they are on the side of `key` that the prefix is on.
+            // All keys begin with the prefix, so all are on the same side of `key` as the prefix.
             return Err(if key < prefix { 0 } else { self.len() });
         };
         let head = head_behind(key, prefix.len());
@@ -82,14 +82,14 @@ impl<const N: usize> Heads<N> {
         self.search_tied(first, head, compare)
     }
 
-    /// Has what a search begins with come to the cache.
+    /// Prefetches what a search reads first.
     #[inline]
     pub(super) fn fetch(&self) {
         prefetch(&self.count);
         prefetch(&self.lasts[..N.div_ceil(LINE)]);
     }
 
-    /// Has what a search for `key` goes on with come to the cache; returns from which index on that is.
+    /// Prefetches what a search for `key` reads next. Returns the index of the first head in it.
     #[inline]
     pub(super) fn fetch_line(&self, key: &[u8]) -> Option<usize> {
         let line = self.line(self.head_of(key)?);
@@ -98,7 +98,7 @@ impl<const N: usize> Heads<N> {
         Some(start)
     }
 
-    /// Where `key` is or would be, as far as the heads tell.
+    /// Where `key` is or would be, as far as the heads decide.
     #[inline]
     pub(super) fn estimate(&self, key: &[u8]) -> Option<usize> {
         let head = self.head_of(key)?;
@@ -120,11 +120,11 @@ impl<const N: usize> Heads<N> {
         Err(low)
     }
 
-    /// The line in which the first head that is not below `head` is, if any is.
+    /// The line with the first head that is not below `head`, if there is one.
     #[inline]
     fn line(&self, head: u64) -> usize {
         let lasts = &self.lasts[..N.div_ceil(LINE)];
-        // Both halves come at once: the search would ask for the second one when it has the first.
+        // Fetches both halves at once: the search would ask for the second only when it has the first.
         prefetch(&lasts[lasts.len() / 2]);
         lasts.partition_point(|last| *last < head)
     }
@@ -136,14 +136,14 @@ impl<const N: usize> Heads<N> {
         start + self.heads[start..(start + LINE).min(N)].partition_point(|other| *other < head)
     }
 
-    /// Notes the last head of each line that has heads from `index` on.
+    /// Updates the last head of each line that has heads from `index` on.
     fn note_lasts(&mut self, index: usize) {
         for line in index / LINE..N.div_ceil(LINE) {
             self.lasts[line] = self.heads[(line * LINE + LINE - 1).min(N - 1)];
         }
     }
 
-    /// Makes room for `key` at `index`. `key_at` still answers for the keys without it.
+    /// Inserts the head of `key` at `index`. `key_at` must still answer for the keys without it.
     pub(super) fn insert<'a>(&mut self, index: usize, key: &[u8], key_at: impl Fn(usize) -> &'a [u8]) {
         if self.count == 0 {
             self.skip(key, key.len());
@@ -169,18 +169,18 @@ impl<const N: usize> Heads<N> {
         self.note_lasts(index);
     }
 
-    /// Forgets the keys from `count` on.
+    /// Removes the heads from `count` on.
     pub(super) fn truncate(&mut self, count: usize) {
         self.heads[count..].fill(u64::MAX);
         self.count = self.count.min(narrow(count));
         self.note_lasts(0);
     }
 
-    /// Takes in `count` keys in place of the former ones.
+    /// Replaces all heads by those of `count` keys.
     pub(super) fn rebuild<'a>(&mut self, count: usize, key_at: impl Fn(usize) -> &'a [u8]) {
         self.truncate(0);
         let Some(last) = count.checked_sub(1) else { return };
-        // What the outermost of keys in order share, those between them share too.
+        // A prefix that the first and the last key share, all keys between them share.
         let (low, high) = (key_at(0), key_at(last));
         self.skip(low, common(low, high));
         for index in 0..count {
@@ -190,7 +190,7 @@ impl<const N: usize> Heads<N> {
         self.note_lasts(0);
     }
 
-    /// Makes the first `length` bytes of `key` the prefix, or as many as are kept.
+    /// Makes the first `length` bytes of `key` the prefix, at most [`LONGEST_PREFIX`].
     fn skip(&mut self, key: &[u8], length: usize) {
         let length = length.min(LONGEST_PREFIX);
         self.prefix[..length].copy_from_slice(&key[..length]);
@@ -218,19 +218,19 @@ fn narrow(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
 
-/// How many bytes two keys have in common at the front.
+/// The length of the common prefix of two keys.
 pub(in super::super) fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The first eight bytes as a number, padded with zeros: of two keys with different heads, that with the lower one comes
-/// first.
+/// The first eight bytes as a number, padded with zeros. Of two keys with different heads, the one with the lower head
+/// comes first.
 #[inline]
 pub(in super::super) fn head(key: &[u8]) -> u64 {
     head_behind(key, 0)
 }
 
-/// The head of what is behind the first `skipped` bytes of `key`, which has as many.
+/// The head of the bytes behind the first `skipped` bytes of `key`, which must be at least that long.
 #[inline]
 fn head_behind(key: &[u8], skipped: usize) -> u64 {
     let rest = &key[skipped..];
@@ -238,7 +238,7 @@ fn head_behind(key: &[u8], skipped: usize) -> u64 {
         return u64::from_be_bytes(*bytes);
     }
     match key.last_chunk() {
-        // To copy a few bytes takes longer than to shift the others out.
+        // Shifting the other bytes out is faster than copying a few.
         Some(last) if !rest.is_empty() => u64::from_be_bytes(*last) << (8 * (8 - rest.len())),
         _ => short_head(rest),
     }

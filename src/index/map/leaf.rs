@@ -11,35 +11,33 @@ use super::record::{Form, Header};
 use super::shape::{FULL, New};
 use crate::rt::memory::prefetch;
 
-/// Bytes for records. With heads and places a leaf takes 16 KiB: the memory of 128 entries of about 100 bytes.
+/// Bytes for records. With heads and places a leaf takes 16 KiB: room for 128 entries of about 100 bytes.
 const ROOM: usize = 14 << 10;
 
 impl New<'_> {
-    /// The bytes of its record.
     fn record_len(&self) -> usize {
         let value = if let Content::InPlace(value) = self.version.content { value } else { &[] };
         Header::of(self, Form::InPlace, narrow(value.len())).len()
     }
 }
 
-/// Up to `N` entries. A search comes from the heads to the place of a record, and the record has everything in one piece:
-/// between two flushes both come from far.
+/// Up to `N` entries. A search reads the heads and then the place of one record, and a record is contiguous: between
+/// two flushes the cache has neither, so each of the two is one wait for memory.
 #[derive(Debug)]
 pub(super) struct Leaf<const N: usize> {
     heads: Heads<N>,
-    /// Where the record of each key begins, in the order of the keys.
+    /// Where the record of each key begins, in key order.
     places: [u16; N],
-    /// The records, in the order in which they were put.
+    /// The records, in the order in which they were inserted.
     bytes: [u8; ROOM],
     /// Where the last record ends.
     end: usize,
-    /// How many of the bytes before the end are of no record.
+    /// How many bytes before `end` belong to no record.
     unused: usize,
-    /// Values, and keys, that are too large to be moved with their leaf.
+    /// Values and keys that are too large to lie in the leaf.
     shared: Vec<Value>,
 }
 
-/// A number of bytes, or of things, in a leaf.
 fn narrow(count: usize) -> u32 {
     u32::try_from(count).expect("a leaf is small")
 }
@@ -57,7 +55,7 @@ impl<const N: usize> Leaf<N> {
         self.heads.len()
     }
 
-    /// How full it is, by what it has the least of; 0 if it is empty.
+    /// How full it is, of [`FULL`], by the resource that is scarcest; 0 if it is empty.
     pub(super) fn fullness(&self) -> usize {
         let entries = (self.len() * FULL).div_ceil(N);
         entries.max((self.end - self.unused) * FULL / ROOM)
@@ -68,22 +66,23 @@ impl<const N: usize> Leaf<N> {
         self.end - self.unused
     }
 
-    /// How many leaves about so many entries take, with so many bytes of keys, and of values that lie with them.
+    /// Estimates how many leaves `entries` entries need, given the total bytes of their keys and of their inline
+    /// values.
     pub(super) fn count_for(entries: usize, bytes: usize) -> usize {
         entries / (N / 2) + (bytes + entries * Header::LEN) / (ROOM / 4 * 3) + 1
     }
 
-    /// Whether the records that were pushed and `new` are no more than `part` says of all the room.
+    /// Whether the records pushed so far and `new` fit into the part `part` of the room.
     pub(super) fn is_below(&self, part: impl Fn(usize) -> usize, new: &New<'_>) -> bool {
         self.end + new.record_len() <= part(ROOM)
     }
 
-    /// Appends an entry above all others, as number `index`. Until [`Leaf::end_pushing`] nothing finds it.
+    /// Appends an entry above all others at `index`. Searches find it only after [`Leaf::end_pushing`].
     pub(super) fn push(&mut self, index: usize, new: &New<'_>) {
         self.put(index, new);
     }
 
-    /// Takes in the `len` entries that were pushed.
+    /// Makes the first `len` pushed entries findable.
     pub(super) fn end_pushing(&mut self, len: usize) {
         self.rebuild(len);
     }
@@ -92,7 +91,7 @@ impl<const N: usize> Leaf<N> {
         self.key(self.len() - 1)
     }
 
-    /// Where the entries of `range` are.
+    /// The indices of the entries in `range`.
     pub(super) fn indices(&self, (low, high): KeyRange<'_>) -> Range<usize> {
         let from = |key| self.search(key).unwrap_or_else(|free| free);
         let behind = |key| self.search(key).map_or_else(|free| free, |index| index + 1);
@@ -109,18 +108,15 @@ impl<const N: usize> Leaf<N> {
         first..end
     }
 
-    /// Whether `new` can be put in.
     pub(super) fn has_room(&self, new: &New<'_>) -> bool {
         self.len() < N && self.end - self.unused + new.record_len() <= ROOM
     }
 
-    /// The key at `index` in the order.
     #[inline]
     pub(super) fn key(&self, index: usize) -> &[u8] {
         key_at(&self.bytes, &self.shared, self.places[index])
     }
 
-    /// The key at `index`, and its newest version.
     #[inline]
     pub(super) fn entry(&self, index: usize) -> (&[u8], Version<'_>) {
         let (header, rest) = Header::read(&self.bytes, self.places[index]);
@@ -137,39 +133,39 @@ impl<const N: usize> Leaf<N> {
     /// Where `key` is (`Ok`), or would be.
     #[inline]
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        // The places come from memory together with the heads, which alone tell which of them is asked for.
+        // The prefetch brings the places together with the heads, which decide which place is read.
         self.heads.search(key, |index| self.places.get(index).into_iter().for_each(prefetch), |index| self.key(index))
     }
 
-    /// Has all that one search looks at before the record come to the cache at once, although it is for a few lines of them:
-    /// a single search has nothing else to wait for meanwhile.
+    /// Prefetches all lines that one search may read before the record, although it will read only a few of them: a
+    /// single search has nothing else to wait for meanwhile.
     #[inline]
     pub(super) fn fetch_all_heads(&self) {
         prefetch(&self.heads);
         prefetch(&self.places);
     }
 
-    /// Has what a search begins with come to the cache.
+    /// Prefetches what a search reads first.
     pub(super) fn fetch(&self) {
         self.heads.fetch();
     }
 
-    /// Has what a search for `key` goes on with come to the cache.
+    /// Prefetches what a search for `key` reads next.
     pub(super) fn fetch_line(&self, key: &[u8]) {
         if let Some(place) = self.heads.fetch_line(key).and_then(|index| self.places.get(index)) {
             prefetch(place);
         }
     }
 
-    /// Has the record of `key`, or what is in its place, come to the cache.
+    /// Prefetches the record of `key`, or the one in its place.
     pub(super) fn fetch_record(&self, key: &[u8]) {
         self.fetch_entry(self.heads.estimate(key).unwrap_or(0));
     }
 
-    /// Has the record at `index` come to the cache, if there is one.
+    /// Prefetches the record at `index`, if there is one.
     #[inline]
     pub(super) fn fetch_entry(&self, index: usize) {
-        /// Of a record with a key of 16 bytes and a value of 100.
+        /// The bytes of a record with a key of 16 bytes and a value of 100.
         const MOSTLY: usize = 160;
         if let Some(place) = self.places.get(index) {
             let start = usize::from(*place);
@@ -177,7 +173,7 @@ impl<const N: usize> Leaf<N> {
         }
     }
 
-    /// Puts an entry at `index` in the order; there must be room.
+    /// Inserts an entry at `index`; there must be room.
     pub(super) fn insert(&mut self, index: usize, new: &New<'_>) {
         let len = self.len();
         self.make_room(new.record_len());
@@ -187,7 +183,7 @@ impl<const N: usize> Leaf<N> {
         self.put(index, new);
     }
 
-    /// Gives the key at `index` another version.
+    /// Replaces the version of the key at `index`.
     pub(super) fn set(&mut self, index: usize, version: Version<'_>) {
         let place = self.places[index];
         let (header, rest) = Header::read_mut(&mut self.bytes, place);
@@ -199,7 +195,8 @@ impl<const N: usize> Leaf<N> {
                 self.unused += before - value.len();
                 return Header { value: narrow(value.len()), ..header }.write(&mut self.bytes, place);
             }
-            // A record that grows begins anew, if there is room; otherwise its value moves out.
+            // A record that grows is written anew behind the others, if there is room. Otherwise its value moves out of
+            // the leaf.
             let more = header.len() - before + value.len();
             if self.end - self.unused - header.len() + more <= ROOM {
                 let key = self.key(index).to_vec();
@@ -219,7 +216,7 @@ impl<const N: usize> Leaf<N> {
         Header { form, value, ..header }.write(&mut self.bytes, place);
     }
 
-    /// Puts a record behind the others, where there is room for it, for the entry at `index`.
+    /// Writes a record for the entry at `index` behind the others; there must be room.
     fn put(&mut self, index: usize, new: &New<'_>) {
         let (form, value, in_place) = match new.version.content {
             Content::Deleted => (Form::Deleted, 0, &[][..]),
@@ -248,18 +245,18 @@ impl<const N: usize> Leaf<N> {
         narrow(self.shared.len() - 1)
     }
 
-    /// Lets go of the value of an entry, if it is shared. The record is to be changed.
+    /// Drops the value of an entry, if it is shared. The caller then changes the record.
     fn unshare_value(&mut self, index: usize) {
         let place = self.places[index];
         let (header, _) = Header::read(&self.bytes, place);
         if header.form == Form::Shared {
-            // No more among those that are looked through.
+            // So that [`Leaf::unshare`] does not find this record.
             Header { form: Form::Deleted, ..header }.write(&mut self.bytes, place);
             self.unshare(header.value);
         }
     }
 
-    /// Lets go of what is shared under a number that no record has any more.
+    /// Removes the shared key or value `number`, which no record uses any more.
     fn unshare(&mut self, number: u32) {
         self.shared.swap_remove(number as usize);
         let moved = narrow(self.shared.len());
@@ -274,7 +271,7 @@ impl<const N: usize> Leaf<N> {
         }
     }
 
-    /// Lets go of the record of an entry, and of what it shares. The entry is to be taken out.
+    /// Drops the record of an entry, with its shared key and value. The caller then removes the entry.
     fn discard(&mut self, index: usize) {
         self.unshare_value(index);
         let place = self.places[index];
@@ -282,14 +279,14 @@ impl<const N: usize> Leaf<N> {
         let number = header.key_number(rest);
         let bytes = header.len();
         if let Some(number) = number {
-            // As short a key as none, so that it is not among those that are looked through.
+            // With an empty key, so that [`Leaf::unshare`] does not find this record.
             Header { key_len: 0, ..header }.write(&mut self.bytes, place);
             self.unshare(number);
         }
         self.unused += bytes;
     }
 
-    /// Room for so many bytes behind the records.
+    /// Compacts the records if there is no room for `more` bytes behind them.
     fn make_room(&mut self, more: usize) {
         if self.end + more <= ROOM {
             return;
@@ -304,11 +301,11 @@ impl<const N: usize> Leaf<N> {
         }
     }
 
-    /// Puts an entry at `index` in the order of a leaf that has no room, which splits: `right`, an empty leaf, becomes the
-    /// part behind it. Returns what separates the two.
+    /// Splits a leaf that has no room for an entry at `index`, and inserts the entry. `right`, an empty leaf, becomes
+    /// the upper part. Returns the separator of the two.
     pub(super) fn split(&mut self, right: &mut Self, index: usize, new: &New<'_>) -> Key {
         if index == self.len() {
-            // Keys that come in order leave full leaves behind.
+            // Keys that arrive in order leave full leaves behind.
             right.insert(0, new);
         } else {
             let middle = self.middle();
@@ -321,7 +318,7 @@ impl<const N: usize> Leaf<N> {
         separator(self.key(self.len() - 1), right.key(0))
     }
 
-    /// The index at which half of the bytes come before, but with at least one entry on either side.
+    /// The index with half of the bytes before it, and with at least one entry on either side.
     fn middle(&self) -> usize {
         let half = (self.end - self.unused) / 2;
         let mut before = 0;
@@ -333,7 +330,7 @@ impl<const N: usize> Leaf<N> {
         lens.map(reaches).position(|reached| reached).unwrap_or(0).clamp(1, self.len() - 1)
     }
 
-    /// Takes in the entries of the leaf behind it; there must be room.
+    /// Appends the entries of `right`, the next leaf; there must be room.
     pub(super) fn append_all(&mut self, mut right: Self) {
         self.take_from(&mut right, 0);
     }
@@ -355,14 +352,14 @@ impl<const N: usize> Leaf<N> {
         other.rebuild(from);
     }
 
-    /// Takes the entry at `index` in the order out.
+    /// Removes the entry at `index`.
     pub(super) fn remove(&mut self, index: usize) {
         self.discard(index);
         self.places.copy_within(index + 1.., index);
         self.heads.remove(index);
     }
 
-    /// Finds prefix and heads anew for the first `len` entries.
+    /// Computes the prefix and the heads of the first `len` entries.
     fn rebuild(&mut self, len: usize) {
         let Leaf { heads, places, bytes, shared, .. } = self;
         heads.rebuild(len, |index| key_at(bytes, shared, places[index]));

@@ -1,9 +1,9 @@
-//! The ordered map under a keyspace: a B+tree made for memory that is not in the cache.
+//! The ordered map of a keyspace: a B+tree for memory that is not in the cache.
 //!
-//! A write comes once between two flushes, when the caches hold other things, so what it costs is the lines of memory
-//! that it waits for one after the other. Wide nodes keep the tree low. In a node a search looks at eight-byte heads
-//! (`heads`), all of which can be fetched at once, and at a key only where the head is the same: mostly at the one
-//! that it looks for.
+//! Writes come in bursts between two flushes, when the caches hold other data, so the cost of a write is the number of
+//! cache lines that it waits for one after the other. Wide nodes keep the tree low. In a node a search reads heads of
+//! eight bytes (`heads`), which can all be fetched at once. It reads a key only where the heads are equal: mostly only
+//! the key that it searches.
 
 mod branch;
 mod build;
@@ -41,13 +41,12 @@ pub(crate) fn is_empty(range: KeyRange<'_>) -> bool {
     }
 }
 
-/// The most entries of a leaf, and children of a branch.
+/// The most entries of a leaf, and the most children of a branch.
 const FAN_OUT: usize = 128;
 
-/// As many searches as the processor can wait for at once, or somewhat more.
+/// About as many searches as the processor can wait for at once.
 pub(super) const AT_ONCE: usize = 16;
 
-/// Keys in order, each with its newest version.
 #[derive(Debug)]
 pub(super) struct Map<const N: usize = FAN_OUT> {
     root: Node<N>,
@@ -60,7 +59,6 @@ pub(super) enum Slot<'a, const N: usize = FAN_OUT> {
     Free(FreeSlot<'a, N>),
 }
 
-/// The place where a key is.
 pub(super) struct TakenSlot<'a, const N: usize = FAN_OUT> {
     leaf: &'a mut Leaf<N>,
     index: usize,
@@ -76,7 +74,7 @@ impl<const N: usize> TakenSlot<'_, N> {
     }
 }
 
-/// The place where a key would be.
+/// The place that an absent key would have.
 pub(super) struct FreeSlot<'a, const N: usize = FAN_OUT> {
     key: &'a [u8],
     map: &'a mut Map<N>,
@@ -104,7 +102,7 @@ impl<const N: usize> Default for Map<N> {
 }
 
 impl<const N: usize> Map<N> {
-    /// Stands where a map was taken away: it has no leaf, and nothing may be asked of it.
+    /// A placeholder for a map that was taken away. It has no leaf, so no method may be called on it.
     pub(super) fn taken() -> Self {
         Map { root: Node::Leaf(Id::FIRST), leaves: Leaves::new() }
     }
@@ -131,8 +129,8 @@ impl<const N: usize> Map<N> {
         }
     }
 
-    /// Has what writes to `keys` will look at come to the cache: each step of all searches at once, because what one
-    /// looks at next it learns from what it has waited for.
+    /// Prefetches what writes to `keys` will read. Each step is done for all searches before the next step, because a
+    /// search learns what it reads next from what it has waited for.
     pub(super) fn fetch(&self, keys: &[&[u8]]) {
         for keys in keys.chunks(AT_ONCE) {
             let mut ids = [Id::FIRST; AT_ONCE];
@@ -170,10 +168,10 @@ impl<const N: usize> Map<N> {
         true
     }
 
-    /// Lets go of one leaf with its entries, and of the way to the others; `false` if there is only one left.
-    pub(super) fn shed(&mut self) -> bool {
+    /// Frees one leaf with its entries, and the branches above. Returns `false` if only one leaf is left.
+    pub(super) fn free_leaf(&mut self) -> bool {
         self.root = Node::Leaf(Id::FIRST);
-        self.leaves.shed()
+        self.leaves.drop_last()
     }
 
     /// Whether most of the memory of its leaves is unused.
@@ -181,8 +179,8 @@ impl<const N: usize> Map<N> {
         self.leaves.is_sparse()
     }
 
-    /// If most of the memory of its leaves is unused, moves up to `budget` leaves, so that memory goes. Returns how many
-    /// it moved, fewer than `budget` if there is no more to do.
+    /// If most of the memory of its leaves is unused, moves up to `budget` leaves, which frees memory. Returns how many
+    /// it moved; fewer than `budget` means that there is no more to do.
     pub(super) fn tidy(&mut self, budget: usize) -> usize {
         let Map { root, leaves } = self;
         let mut moved = 0;
@@ -190,7 +188,7 @@ impl<const N: usize> Map<N> {
             && let Some(to) = leaves.move_one()
         {
             let leaf = &leaves[to];
-            // Only a root is empty, and no key is needed to find that.
+            // Only a root can be empty, and any key leads to it.
             let key = if leaf.len() == 0 { &[] } else { leaf.key(0) };
             *root.leaf_of(key) = to;
             moved += 1;
@@ -198,12 +196,12 @@ impl<const N: usize> Map<N> {
         moved
     }
 
-    /// The bytes of its leaves; values of more than some length are not among them.
+    /// The bytes of its leaves, without shared values.
     pub(super) fn leaf_bytes(&self) -> usize {
         self.leaves.len() * size_of::<Leaf<N>>()
     }
 
-    /// The keys of `range` in order; none if it ends before it begins.
+    /// The keys of `range` in order; none if the range ends before it begins.
     pub(super) fn range(&self, range: KeyRange<'_>) -> impl DoubleEndedIterator<Item = (&[u8], Version<'_>)> {
         Range::new(self, range)
     }

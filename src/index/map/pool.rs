@@ -1,8 +1,8 @@
-//! Memory for the leaves of one map, in large pieces.
+//! Memory for the leaves of one map, in large chunks.
 //!
-//! A search in memory that is not in the cache waits for the address translation as much as for the data, so the kernel
-//! is asked for large pages: one translation then covers more than a hundred leaves (at 1M keys of 16 bytes with values of
-//! 100, point reads are faster by half in a virtual machine).
+//! A search in memory that is not in the cache waits for the address translation as long as for the data. So the pool
+//! asks the kernel for large pages: one translation then covers more than a hundred leaves (at 1M keys of 16 bytes with
+//! values of 100, point reads are faster by half in a virtual machine).
 
 use std::ops::{Index, IndexMut};
 
@@ -13,20 +13,20 @@ use crate::rt::memory::{drop_and_give_back, prefer_large_pages};
 pub(super) struct Id(u32);
 
 impl Id {
-    /// Of the item that is added first.
+    /// The id of the item that is added first.
     pub(super) const FIRST: Id = Id(0);
 
     fn new(chunk: usize, at: usize) -> Self {
         Id(u32::try_from(chunk * CHUNK + at).expect("the leaves of a map are in memory"))
     }
 
-    /// Which chunk it is in.
+    /// The index of its chunk.
     #[inline]
     pub(super) fn chunk(self) -> usize {
         self.0 as usize / CHUNK
     }
 
-    /// Where in that chunk.
+    /// The index in that chunk.
     #[inline]
     pub(super) fn at(self) -> usize {
         self.0 as usize % CHUNK
@@ -41,13 +41,13 @@ impl Id {
 /// Items of a chunk.
 const CHUNK: usize = 1024;
 
-/// Up to so many items in one piece of memory.
+/// Up to [`CHUNK`] items in contiguous memory.
 #[derive(Debug)]
 pub(super) struct Chunk<T> {
     items: Vec<T>,
     /// The items that are not in use.
     free: Free,
-    /// Whether the pool looks here for room.
+    /// Whether the pool lists this chunk as one with room.
     is_listed: bool,
 }
 
@@ -70,7 +70,7 @@ impl Free {
         self.count += 1;
     }
 
-    /// Takes `at` out; returns whether it was there.
+    /// Removes `at`. Returns whether it was in the set.
     fn remove(&mut self, at: usize) -> bool {
         let is_there = self.words[at / WORD] >> (at % WORD) & 1 == 1;
         self.words[at / WORD] &= !(1 << (at % WORD));
@@ -92,10 +92,10 @@ impl<T> Drop for Chunk<T> {
 }
 
 impl<T: Default> Chunk<T> {
-    /// Beyond so many items it does not move in memory to grow.
+    /// With at least this number of items, a chunk does not move in memory to grow.
     const MOST_MOVED: usize = 64;
 
-    /// An empty one that does not move before it has so many items.
+    /// An empty chunk that does not move before it has `items` items.
     pub(super) fn with_room(items: usize) -> Self {
         let mut chunk = Chunk { items: Vec::new(), free: Free::new(), is_listed: false };
         chunk.reserve(items.clamp(1, CHUNK));
@@ -107,21 +107,21 @@ impl<T: Default> Chunk<T> {
         prefer_large_pages(&mut self.items);
     }
 
-    /// Gives memory back, if most of it is not used.
+    /// Gives memory back, if most of it is unused.
     fn trim(&mut self) {
         if self.items.len() < self.items.capacity() / 2 {
             self.items.shrink_to_fit();
         }
     }
 
-    /// Gives memory back, if more than an eighth of it is not used: it was made for more items than came.
+    /// Gives memory back, if more than an eighth of it is unused: more items were expected than came.
     pub(super) fn end_building(&mut self) {
         if self.items.len() < self.items.capacity() - self.items.capacity() / 8 {
             self.items.shrink_to_fit();
         }
     }
 
-    /// Whether it has as many items as it may have, free ones included.
+    /// Whether it has [`CHUNK`] items, free ones included.
     pub(super) fn is_full(&self) -> bool {
         self.items.len() == CHUNK
     }
@@ -155,11 +155,11 @@ impl<T: Default> Chunk<T> {
 #[derive(Debug)]
 pub(super) struct Pool<T> {
     chunks: Vec<Chunk<T>>,
-    /// The numbers of the chunks that have room for more items, and of some that had.
+    /// The numbers of the chunks that have room for more items. It may list some that have none now.
     with_room: Vec<usize>,
-    /// How many items there are, free ones included.
+    /// The number of items, free ones included.
     len: usize,
-    /// How many are free.
+    /// The number of free items.
     free: usize,
 }
 
@@ -168,7 +168,7 @@ impl<T: Default> Pool<T> {
         Pool { chunks: Vec::new(), with_room: Vec::new(), len: 0, free: 0 }
     }
 
-    /// The items of some chunks, none of which is empty.
+    /// A pool of some chunks, none of which is empty.
     pub(super) fn of(mut chunks: Vec<Chunk<T>>) -> Self {
         let with_room: Vec<_> = (0..chunks.len()).rev().filter(|chunk| chunks[*chunk].has_room()).collect();
         with_room.iter().for_each(|chunk| chunks[*chunk].is_listed = true);
@@ -180,7 +180,7 @@ impl<T: Default> Pool<T> {
         self.chunks.into_iter()
     }
 
-    /// The items in the order of their chunks.
+    /// The ids of all items, in the order of the chunks.
     pub(super) fn ids(&self) -> impl Iterator<Item = Id> {
         let of_chunk = |(number, chunk): (usize, &Chunk<T>)| (0..chunk.items.len()).map(move |at| Id::new(number, at));
         self.chunks.iter().enumerate().flat_map(of_chunk)
@@ -199,7 +199,7 @@ impl<T: Default> Pool<T> {
         Id::new(number, chunk.items.len() - 1)
     }
 
-    /// Notes that a chunk has room.
+    /// Lists a chunk as one with room.
     fn list(&mut self, chunk: usize) {
         if !std::mem::replace(&mut self.chunks[chunk].is_listed, true) {
             self.with_room.push(chunk);
@@ -211,13 +211,13 @@ impl<T: Default> Pool<T> {
             match self.chunks.get_mut(number) {
                 Some(chunk) if chunk.has_room() => return number,
                 Some(chunk) => chunk.is_listed = false,
-                // It was emptied, and is no more.
+                // The chunk was emptied and dropped.
                 None => {}
             }
             self.with_room.pop();
         }
-        // The first begins small and moves while it grows: most keyspaces of an engine with many are small. The next ones
-        // have as much room as all before them, so that at most half of the memory waits for items.
+        // The first chunk begins small and moves while it grows: in an engine with many keyspaces most are small. Each
+        // later chunk has as much room as all before it, so at most half of the memory is unused.
         let number = self.chunks.len();
         let mut chunk = Chunk::with_room(self.len);
         chunk.is_listed = true;
@@ -226,9 +226,9 @@ impl<T: Default> Pool<T> {
         number
     }
 
-    /// Drops the last item, and the memory of its chunk if that is empty then, unless it is the only one; returns whether
-    /// another is left to be dropped. Nothing can be added any more.
-    pub(super) fn shed(&mut self) -> bool {
+    /// Drops the last item, and the memory of its chunk if the chunk is empty then; keeps the last chunk. Returns
+    /// whether another item is left to be dropped. Nothing can be added any more.
+    pub(super) fn drop_last(&mut self) -> bool {
         if self.has_several() {
             let popped = self.chunks.last_mut().and_then(|chunk| chunk.items.pop());
             self.len -= usize::from(popped.is_some());
@@ -241,18 +241,18 @@ impl<T: Default> Pool<T> {
         self.chunks.len() > 1 || self.chunks.first().is_some_and(|chunk| chunk.items.len() > 1)
     }
 
-    /// How many items there are, free ones included.
+    /// The number of items, free ones included.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether so many items are free that it is worth while to [move](Pool::move_one) the others.
+    /// Whether enough items are free for it to be worth [moving](Pool::move_one) the others.
     pub(super) fn is_sparse(&self) -> bool {
         const FEW: usize = 8;
         self.free >= FEW && self.free * 2 >= self.len
     }
 
-    /// Moves the last item that is in use to the first free place before it, so that the memory behind it can go. Returns
+    /// Moves the last used item to the first free place before it, so that the memory behind it can be freed. Returns
     /// its new place; `None` if few items are free.
     pub(super) fn move_one(&mut self) -> Option<Id> {
         while self.free * 8 > self.len {
@@ -281,7 +281,7 @@ impl<T: Default> Pool<T> {
         None
     }
 
-    /// Two items at once, which are not the same.
+    /// Two different items at once.
     pub(super) fn two_mut(&mut self, a: Id, b: Id) -> (&mut T, &mut T) {
         let ((a, at_a), (b, at_b)) = (a.place(), b.place());
         let found = if a == b {
@@ -292,7 +292,7 @@ impl<T: Default> Pool<T> {
         found.expect("two items that are there")
     }
 
-    /// Takes an item out; its place is free then, and empty.
+    /// Takes an item out. Its place is then free, and holds an empty item.
     pub(super) fn take(&mut self, id: Id) -> T {
         let chunk = &mut self.chunks[id.chunk()];
         chunk.free.insert(id.at());

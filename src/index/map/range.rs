@@ -1,4 +1,4 @@
-//! Ways to a leaf, and iteration from both ends.
+//! Paths to leaves, and iteration from both ends.
 
 use std::ops::Bound;
 
@@ -8,20 +8,20 @@ use super::leaf::Leaf;
 use super::pool::Id;
 use super::{KeyRange, Map};
 
-/// Which child to take on each level, from the root down to a leaf.
+/// The index of the child to take on each level, from the root down to a leaf.
 ///
-/// Each level was filled through splits of the one below, so that a tree as high as this cannot come about.
+/// A level grows only by splits of the level below, so no tree becomes higher than this.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Path([u8; 24]);
 
 impl Path {
-    /// The way to the leaf that `key` is in, or would be.
+    /// The path to the leaf that has `key`, or would have it.
     #[inline]
     pub(super) fn to<const N: usize>(root: &Node<N>, key: &[u8]) -> (Self, Id) {
         Path::default().descend(root, 0, |branch| branch.route(key))
     }
 
-    /// The way from `node`, on the level `level`, further down.
+    /// Completes the path from `node`, on the level `level`, down to a leaf.
     #[inline]
     fn descend<'a, const N: usize>(
         mut self,
@@ -42,17 +42,17 @@ impl Path {
         }
     }
 
-    /// The way to the next leaf.
+    /// The path to the next leaf.
     fn next<const N: usize>(self, root: &Node<N>) -> Option<(Self, Id)> {
         self.turn(root, |index, len| (index + 1 < len).then_some(index + 1), |_| 0)
     }
 
-    /// The way to the leaf before.
+    /// The path to the previous leaf.
     fn previous<const N: usize>(self, root: &Node<N>) -> Option<(Self, Id)> {
         self.turn(root, |index, _| index.checked_sub(1), |len| len - 1)
     }
 
-    /// Takes another child at the lowest branch that has one (`other`), and the outermost (`outer`) below.
+    /// Takes another child (`other`) at the lowest branch that has one, and the outermost children (`outer`) below it.
     fn turn<const N: usize>(
         mut self,
         root: &Node<N>,
@@ -76,7 +76,7 @@ impl Path {
     }
 }
 
-/// An entry's place.
+/// The place of an entry.
 #[derive(Debug)]
 struct LeafPosition<'a, const N: usize> {
     path: Path,
@@ -130,14 +130,15 @@ impl<'a, const N: usize> LeafPosition<'a, N> {
     }
 }
 
-/// A leaf has its records in the order in which they were put: so many entries before its turn each is fetched.
+/// The records of a leaf lie in insertion order, not key order: each is prefetched this number of entries before its
+/// turn.
 const AHEAD: usize = 8;
 
 /// The entries of a range.
 #[derive(Debug)]
 pub(super) struct Range<'a, const N: usize>(Option<Rest<'a, N>>);
 
-/// What neither end has handed out: at least one entry.
+/// The entries that neither end has handed out: at least one.
 #[derive(Debug)]
 struct Rest<'a, const N: usize> {
     map: &'a Map<N>,

@@ -1,4 +1,4 @@
-//! An entry as bytes of its leaf: a header, the key unless it is long, and the value if it lies in place.
+//! An entry as bytes of its leaf: a header, the key unless it is long, and the value if it is stored in place.
 
 use super::super::version::Seq;
 use super::shape::New;
@@ -6,7 +6,7 @@ use crate::base::types::Lsn;
 
 /// Bytes of a header.
 const LEN: usize = 24;
-/// A longer key is shared, too: in its place is the number that it has there.
+/// A longer key is shared, as large values are: the record has its number among the shared ones instead.
 const LONGEST_KEY: usize = 1024;
 const NUMBER: usize = 4;
 
@@ -19,19 +19,18 @@ pub(super) enum Form {
     Shared,
 }
 
-/// What stands before a key.
+/// What stands before a key in a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) lsn: Lsn,
     pub(super) older: Seq,
-    /// The length of a value in place, or which of the shared values of the leaf it is.
+    /// The length of a value in place, or the number of a shared value in the leaf.
     pub(super) value: u32,
     pub(super) key_len: u16,
     pub(super) form: Form,
 }
 
 impl Header {
-    /// Its bytes.
     pub(super) const LEN: usize = LEN;
 
     pub(super) fn of(new: &New<'_>, form: Form, value: u32) -> Self {
@@ -92,23 +91,23 @@ impl Header {
         usize::from(self.key_len) > LONGEST_KEY
     }
 
-    /// The bytes of the key, or of its number, in the record.
+    /// The bytes that the key, or its number, takes in the record.
     #[inline]
     pub(super) fn key_room(self) -> usize {
         if self.is_long() { NUMBER } else { usize::from(self.key_len) }
     }
 
-    /// The number of a long key, given the bytes behind the header.
+    /// The number of a long key, read from the bytes behind the header.
     pub(super) fn key_number(self, rest: &[u8]) -> Option<u32> {
         rest.first_chunk().filter(|_| self.is_long()).map(|bytes| u32::from_ne_bytes(*bytes))
     }
 
-    /// The bytes of a value in place.
+    /// The bytes of a value in place; 0 for other forms.
     pub(super) fn value_len(self) -> usize {
         if self.form == Form::InPlace { self.value as usize } else { 0 }
     }
 
-    /// The bytes of the record.
+    /// The bytes of the whole record.
     pub(super) fn len(self) -> usize {
         LEN + self.key_room() + self.value_len()
     }

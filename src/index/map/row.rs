@@ -1,4 +1,4 @@
-//! What a node holds, in the node itself: memory of its own would be another page to find.
+//! The contents of a node, stored in the node itself: a separate allocation would be one more page to wait for.
 
 use std::ops::{Index, IndexMut};
 

@@ -50,7 +50,7 @@ fn a_large_keyspace_goes_by_and_by() {
     fixture.commit(|batch| (0..5000_u32).for_each(|key| batch.put(1, &key.to_be_bytes(), b"value").unwrap()));
     fixture.commit(|batch| batch.drop_keyspace(1).unwrap());
     fixture.commit(|_| ());
-    assert_eq!(Arc::strong_count(&tree), 2, "whoever prunes has not come to its end");
+    assert_eq!(Arc::strong_count(&tree), 2, "the pruning has not ended");
     for _ in 0..20 {
         fixture.commit(|_| ());
     }

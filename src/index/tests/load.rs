@@ -7,7 +7,7 @@ use crate::index::load::fault::{build_dies_at, load_dies_after};
 #[cfg(feature = "sim")]
 use crate::rt::schedule;
 
-/// What ships has no scheduler: there the threads run as the system has them run.
+/// What ships has no scheduler: there the operating system schedules the threads.
 #[cfg(not(feature = "sim"))]
 mod schedule {
     pub(super) fn run<T>(_seed: u64, work: impl FnOnce() -> T) -> T {
@@ -33,7 +33,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Keys that are hard to tell apart: by one byte behind the first eight or sixteen, by zeros at the end, by their length.
+/// Keys that are hard to tell apart: by one byte behind the first eight or sixteen, by zeros at the end, by their
+/// length.
 fn key_of(number: u8) -> Vec<u8> {
     let prefix: &[u8] = match number % 4 {
         0 => b"k",
@@ -45,12 +46,13 @@ fn key_of(number: u8) -> Vec<u8> {
     [prefix, &vec![number; length]].concat()
 }
 
-/// Values of which some are large.
+/// Values, some of them large.
 fn value_of(byte: u8) -> Vec<u8> {
     vec![byte; if byte.is_multiple_of(16) { 3000 } else { usize::from(byte % 16) }]
 }
 
-/// The transactions of some steps on three keyspaces, which are created first; each names those that are there.
+/// The transactions of some steps on three keyspaces, which are created first. Each step uses the keyspaces that exist
+/// then.
 fn batches(steps: &[Step]) -> Vec<BatchBuilder> {
     let mut ids = [1, 2, 3];
     let mut next = 4;
@@ -90,10 +92,10 @@ fn batches(steps: &[Step]) -> Vec<BatchBuilder> {
     batches
 }
 
-/// A keyspace: its id and name, how many keys and versions it says it has, and its entries.
+/// A keyspace: its id and name, the numbers of keys and versions that it reports, and its entries.
 type Contents = (u32, String, usize, usize, Vec<(Key, Value)>);
 
-/// Everything that the index says of itself.
+/// Everything that can be observed of an index.
 fn contents(index: &Index) -> Vec<Contents> {
     let at = index.visible();
     let of = |tree: &Arc<Tree>| {
@@ -127,7 +129,7 @@ proptest! {
         let loaded = load(&batches, Limits { writes, bytes, alone });
         let written = write(&batches);
         prop_assert_eq!(contents(&loaded), contents(&written));
-        // What comes after finds no difference either.
+        // Later transactions find no difference either.
         for (number, batch) in (batches.len() as u64 + 1..).zip(&behind) {
             for index in [&loaded, &written] {
                 index.apply(Lsn::new(number * 8), &batch.batch(), Lsn::new(number * 8)).unwrap();
@@ -178,7 +180,7 @@ fn a_bundle_may_be_smaller_than_a_transaction() {
     assert_eq!(scan(&tree, ALL, loaded.visible()).len(), 1000);
 }
 
-/// Sixty writes that a seed draws, two in each transaction.
+/// Sixty writes drawn from a seed, two in each transaction.
 fn drawn(seed: u64) -> Vec<BatchBuilder> {
     let write = |number: u64| {
         let draw = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
@@ -189,7 +191,7 @@ fn drawn(seed: u64) -> Vec<BatchBuilder> {
     batches(&steps.collect::<Vec<_>>())
 }
 
-/// Puts the same batches into an index one by one, as commits do.
+/// Applies the same batches to an index one by one, as commits do.
 fn write(batches: &[BatchBuilder]) -> Index {
     let written = Index::new();
     for (number, batch) in (1..).zip(batches) {
@@ -200,8 +202,8 @@ fn write(batches: &[BatchBuilder]) -> Index {
     written
 }
 
-/// So much that keyspaces are cut into parts for several threads, with bundles so small that they are built several times,
-/// and that little is put into what is large.
+/// Enough data for several parts of a keyspace, so that several threads build. The bundles are small, so that keyspaces
+/// are rebuilt several times, and so that few writes meet a large keyspace.
 #[test]
 fn what_many_threads_build_is_what_was_written() {
     let mut state = 7_u64;
@@ -241,7 +243,7 @@ fn what_many_threads_build_is_what_was_written() {
     }
 }
 
-/// Whoever gathers and whoever sorts, in the order that a seed draws.
+/// The thread that gathers and the thread that sorts, in an order drawn from a seed.
 #[test]
 fn two_threads_load_what_one_does() {
     for seed in 0..200 {
@@ -252,7 +254,7 @@ fn two_threads_load_what_one_does() {
     }
 }
 
-/// The thread that applies panics, before its first bundle or a later one. The load fails, whatever it waits for then.
+/// The worker panics, before its first bundle or a later one. The load fails, whatever it waits for then.
 #[test]
 fn a_load_whose_thread_dies_is_an_error() {
     for seed in 0..200 {
@@ -269,7 +271,7 @@ fn a_load_whose_thread_dies_is_an_error() {
     }
 }
 
-/// The thread that opens builds, too, and its panic went through the open, with the others left to themselves.
+/// The thread that opens builds too. Its panic once unwound through the open, with the other threads still running.
 #[test]
 fn a_builder_that_dies_is_an_error() {
     let mut all = vec![BatchBuilder::new()];
@@ -294,11 +296,11 @@ fn a_builder_that_dies_is_an_error() {
             died += u32::from(loaded.is_err());
         }
     }
-    assert_eq!(died, 100, "there are so many parts");
+    assert_eq!(died, 100, "there are more than 100 parts");
 }
 
-/// Thousands of small keyspaces in bundles of a few writes, as small segments make them: each is looked at where it has a
-/// write, and not for every bundle.
+/// Thousands of small keyspaces in bundles of a few writes, as small segments make them. A merge looks at a keyspace
+/// once for its writes, and not once for every bundle.
 #[test]
 fn many_keyspaces_with_few_writes_are_loaded() {
     let mut all = Vec::new();

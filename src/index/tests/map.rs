@@ -1,4 +1,4 @@
-//! The map against a `BTreeMap`, with nodes so small that a few hundred keys make a high tree.
+//! The map against a `BTreeMap`. The nodes are small, so that a few hundred keys make a high tree.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use super::*;
 
 type Small = Map<4>;
 
-/// What the version of a tag says, by turns: nothing, a value of any small size, or one that is shared.
+/// The content of the version of a tag, by turns: none, a value of any small size, or a shared value.
 fn bytes(tag: u64) -> Option<Vec<u8>> {
     let length = [3, 100, 0, 3, 40, 200, MOST_IN_PLACE, MOST_IN_PLACE + 1, 5000][usize::try_from(tag % 9).unwrap()];
     (tag % 11 != 5).then(|| tag.to_le_bytes().into_iter().cycle().take(length).collect())
 }
 
-/// Hands a version to `with` that can be told from others.
+/// Hands `with` a version that no other tag has.
 fn with_version<R>(tag: u64, with: impl FnOnce(Version<'_>) -> R) -> R {
     let bytes = bytes(tag);
     let shared = bytes.as_deref().filter(|bytes| bytes.len() > MOST_IN_PLACE).map(Value::from);
@@ -28,7 +28,7 @@ fn with_version<R>(tag: u64, with: impl FnOnce(Version<'_>) -> R) -> R {
     with(Version { lsn: Lsn::new(tag), older: Seq(tag * 3), content })
 }
 
-/// Puts as the index does; returns what was there.
+/// Puts as the index does. Returns the former version.
 fn put<const N: usize>(map: &mut Map<N>, key: &[u8], tag: u64) -> Option<u64> {
     match map.slot(key) {
         Slot::Taken(slot) => {
@@ -43,7 +43,7 @@ fn put<const N: usize>(map: &mut Map<N>, key: &[u8], tag: u64) -> Option<u64> {
     }
 }
 
-/// The tag of a version, all of which must be there.
+/// The tag of a version, whose content must be complete.
 fn tag_of(version: &Version<'_>) -> u64 {
     let tag = version.lsn.get();
     assert_eq!(version.older, Seq(tag * 3));
@@ -59,7 +59,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     let shared =
         prop_oneof![4 => Just(0_usize), 3 => Just(6), 2 => Just(30), 2 => Just(119), 1 => Just(121), 1 => Just(140)];
     prop_oneof![
-        // All prefixes of one another.
+        // Each is a prefix of the next.
         2 => (length, fill).prop_map(|(length, fill)| vec![fill; length]),
         3 => proptest::collection::vec(byte(), 0..4),
         5 => (shared, proptest::collection::vec(byte(), 0..11)).prop_map(|(shared, tail)| {
@@ -85,7 +85,7 @@ enum Step {
         falls: bool,
     },
     Remove(Vec<u8>),
-    /// Removes that many keys from the one that is at this part of all on.
+    /// Removes this number of keys, from the one at this fraction of all on.
     RemoveRun {
         part: usize,
         count: usize,
@@ -153,7 +153,7 @@ impl<const N: usize> Pair<N> {
         assert_eq!(self.map.get(key).map(|version| tag_of(&version)), self.model.get(key).copied());
     }
 
-    /// Takes from the two ends in the order that the bits of `turns` say.
+    /// Takes from the two ends in the order of the bits of `turns`.
     fn range(&self, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>, turns: u64) {
         let range = (low.as_ref().map(Vec::as_slice), high.as_ref().map(Vec::as_slice));
         let expected: Vec<_> =
@@ -173,7 +173,7 @@ impl<const N: usize> Pair<N> {
         assert!(found.next().is_none() && found.next_back().is_none());
     }
 
-    /// Every key is found, and so are the ranges that begin or end there.
+    /// Every key is found, and so are the ranges that begin or end at it.
     fn check_all(&self) {
         for turns in [0, u64::MAX, 0x5555_5555_5555_5555] {
             self.range(&Bound::Unbounded, &Bound::Unbounded, turns);
@@ -223,7 +223,7 @@ proptest! {
     }
 }
 
-/// A small generator, so that every run is the same.
+/// A small generator with the same output in every run.
 fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
@@ -285,7 +285,7 @@ fn keys_that_come_in_order_fill_nodes() {
     assert!(map.shape().nodes <= 10_000_usize.div_ceil(128) + 2, "{:?}", map.shape());
 }
 
-/// Builds a map of the entries of `model`, in so many pieces.
+/// Builds a map of the entries of `model`, in `pieces` pieces.
 fn built<const N: usize>(model: &BTreeMap<Vec<u8>, u64>, pieces: usize) -> Map<N> {
     let entries: Vec<_> = model.iter().collect();
     let build = |piece: &[(&Vec<u8>, &u64)]| {
@@ -311,7 +311,7 @@ fn build_and_go_on<const N: usize>(count: u64, pieces: usize) {
     }
     pair.map.check();
     pair.check_all();
-    // What is taken apart has all of it, from leaves as they come about by inserts.
+    // A map of leaves that inserts have filled, taken apart, has all entries.
     let leaves = std::mem::take(&mut pair.map).into_shared_leaves();
     let all = leaves.iter().flat_map(|leaf| leaf.entries((Bound::Unbounded, Bound::Unbounded)));
     assert!(all.map(|(key, version)| (key.to_vec(), tag_of(&version))).eq(pair.model));
@@ -362,10 +362,10 @@ fn a_map_that_nobody_reads_goes_leaf_by_leaf() {
     }
     let leaves = map.leaf_count();
     assert!(leaves > 1250);
-    let steps = 1 + (0..).take_while(|_| map.shed()).count();
+    let steps = 1 + (0..).take_while(|_| map.free_leaf()).count();
     assert_eq!(steps, leaves - 1);
     assert_eq!(map.leaf_count(), 1);
-    assert!(!map.shed());
+    assert!(!map.free_leaf());
 }
 
 #[test]

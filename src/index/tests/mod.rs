@@ -18,7 +18,7 @@ use super::*;
 
 const ALL: KeyRange<'static> = (Bound::Unbounded, Bound::Unbounded);
 
-/// An index with its one committer, whose commits are durable at once unless a test says otherwise.
+/// An index with its one committer. Commits are durable at once, unless a test says otherwise.
 struct Fixture {
     index: Index,
     last: u64,
@@ -75,7 +75,7 @@ impl Fixture {
 
 type Entries = std::iter::Map<Cursor, fn(Result<(Key, Value)>) -> (Key, Value)>;
 
-/// A cursor none of whose reads fails.
+/// A cursor whose reads never fail.
 fn entries(tree: Arc<Tree>, range: KeyRange<'_>, at: Lsn) -> Entries {
     Cursor::new(tree, range, at).map(Result::unwrap)
 }

@@ -1,4 +1,4 @@
-//! The index against the simplest thing that could be right: one whole map for each LSN.
+//! The index against the simplest model: one whole map for each LSN.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ enum Step {
     Release(usize),
     /// Everything visible becomes durable.
     Flush,
-    /// Prunes some of what is due.
+    /// Prunes some of the versions that are due.
     Prune(usize),
     /// Prunes all that is due, and counts.
     PruneAll,
@@ -58,7 +58,7 @@ struct Model {
     states: BTreeMap<Lsn, State>,
     /// Each LSN at which a key was put (`true`), or deleted while it was there.
     versions: BTreeMap<u8, Vec<(Lsn, bool)>>,
-    holds: Vec<Hold>,
+    holds: Vec<SnapshotGuard>,
 }
 
 impl Model {
@@ -121,7 +121,7 @@ impl Model {
             };
             let versions = self.versions.entry(*key).or_default();
             versions.pop_if(|(last, _)| *last == lsn);
-            // To delete what was not there is no change, whatever else the transaction did before.
+            // Deleting a key that was not there is no change, whatever else the transaction did before.
             if before.contains_key(key) || value.is_some() {
                 versions.push((lsn, value.is_some()));
             }
@@ -136,7 +136,7 @@ impl Model {
         self.versions.get(&key).and_then(|versions| versions.last()).is_some_and(|(last, _)| *last > lsn)
     }
 
-    /// Takes from the two ends in the order that the bits of `turns` say.
+    /// Takes from the two ends in the order of the bits of `turns`.
     fn scan(&self, at: Lsn, low: Bound<u8>, high: Bound<u8>, turns: u64) {
         let within = |key: u8| (low, high).contains(&key);
         let (low_key, high_key) = (low.map(|key| [key]), high.map(|key| [key]));
@@ -155,9 +155,9 @@ impl Model {
         assert_eq!(self.tree.range_changed_since(range, at).unwrap(), changed);
     }
 
-    /// Everything that can be asked for has the right answer.
+    /// Every question to the index has the right answer.
     fn check(&self) {
-        let held = self.holds.iter().map(Hold::lsn);
+        let held = self.holds.iter().map(SnapshotGuard::lsn);
         let readable = self.states.range(self.fixture.prune_to()..).map(|(&lsn, _)| lsn);
         for at in held.clone().chain(readable) {
             let entries = scan(&self.tree, ALL, at);
@@ -176,8 +176,8 @@ impl Model {
         assert_eq!(self.tree.len_estimate(), self.state(Lsn::new(u64::MAX)).len());
     }
 
-    /// Once all that is due was pruned, the versions that somebody can tell apart are in memory, and no others but for
-    /// tombstones that will go a moment later.
+    /// Once everything due was pruned, the index has exactly the versions that a reader can tell apart, and tombstones
+    /// that will go a moment later.
     fn check_memory(&self) {
         self.fixture.prune();
         let (least, most) = self.versions.values().map(|versions| self.needed(versions)).fold((0, 0), |all, key| {
@@ -191,25 +191,26 @@ impl Model {
         );
     }
 
-    /// How many of a key's versions are needed by a held snapshot, or by one that could still be taken: at least, and
-    /// with superseded tombstones. One that was settled when it was superseded had left the map, and is not there.
+    /// How many of a key's versions are needed by a held snapshot, or by one that could still be taken: the least, and
+    /// the number with superseded tombstones. A tombstone that was settled when it was superseded had left the map, and
+    /// is not there.
     fn needed(&self, versions: &[(Lsn, bool)]) -> (usize, usize) {
         let durable = self.fixture.prune_to();
         let is_held = |from: Lsn, until: Lsn| self.holds.iter().any(|hold| (from..until).contains(&hold.lsn()));
-        // What only held snapshots read of a tombstone, nothing, they find without it too.
+        // What only held snapshots read of a tombstone is nothing, which they find without it too.
         let is_needed = |pair: &&[(Lsn, bool)]| pair[1].0 > durable || (pair[0].1 && is_held(pair[0].0, pair[1].0));
         let older = || versions.windows(2).filter(is_needed).map(|pair| pair[0].1);
         let (newest, is_put) = versions[versions.len() - 1];
-        // A settled deletion is noted for the transactions that began before it, with the newest snapshot that is held from
-        // before it: together with the version that this snapshot reads, if it reads any.
+        // A settled deletion is noted for the transactions that began before it, under the newest snapshot held from
+        // before it: together with the version that this snapshot reads, if there is one.
         let sees = |at| versions.iter().rev().find(|(lsn, _)| *lsn <= at).is_some_and(|(_, is_put)| *is_put);
         let noted_with = |lsn: Lsn| {
-            let before = self.holds.iter().map(Hold::lsn).filter(|held| *held < lsn).max();
+            let before = self.holds.iter().map(SnapshotGuard::lsn).filter(|held| *held < lsn).max();
             before.filter(|held| !sees(*held))
         };
         let newest_note = if is_put { None } else { noted_with(newest) };
         let newest = usize::from(is_put || newest > durable || newest_note.is_some());
-        // The notes of earlier deletions may stay with their snapshots, one with each.
+        // The notes of earlier deletions may stay, one under each snapshot.
         let earlier = versions.iter().filter(|(lsn, is_put)| !is_put && *lsn <= durable);
         let notes: BTreeSet<_> = earlier.filter_map(|(lsn, _)| noted_with(*lsn)).collect();
         let notes = notes.len() - usize::from(newest_note.is_some_and(|held| notes.contains(&held)));

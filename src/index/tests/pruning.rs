@@ -23,7 +23,7 @@ fn one_commit_of_many_writes_is_pruned_by_the_next() {
         fixture.commit(overwrite);
     }
     assert!(tree.version_count() <= 1000);
-    // Small commits have a small budget, and get there too.
+    // Small commits have a small budget, and prune everything too.
     for _ in 0..60 {
         fixture.put(b"other", b"value");
     }
@@ -185,8 +185,9 @@ fn pruning_looks_at_no_more_keys_than_its_budget() {
     assert_eq!(fixture.index.prune(fixture.prune_to(), 100), 0);
 }
 
-/// Whoever prunes asks for the durable LSN first and waits for its turn then: meanwhile another may have pruned to a
-/// newer one. What that one kept for a snapshot held between the two LSNs looked as if the snapshot were gone.
+/// A pruning first asks for the durable LSN and then waits for its turn; meanwhile another may have pruned to a newer
+/// one. The versions that this one had retained for a snapshot held between the two LSNs looked as if the snapshot were
+/// gone.
 #[test]
 fn whoever_prunes_with_an_old_durable_lsn_takes_nothing_from_newer_snapshots() {
     let (mut fixture, tree) = Fixture::with_keyspace();
@@ -228,7 +229,7 @@ fn deleting_a_key_again_and_again_is_noted_once_for_a_held_snapshot() {
     assert_eq!(tree.version_count(), 0);
 }
 
-/// How many keys a reader at the newest LSN looks at to find the first one.
+/// The number of keys that a reader at the newest LSN looks at to find the first one.
 fn looked_at_for_the_first(tree: &Arc<Tree>, at: Lsn, direction: Direction) -> usize {
     let mut looked_at = 0;
     let mut range = ALL;
@@ -262,7 +263,7 @@ fn what_was_popped_under_a_held_snapshot_is_not_looked_at_again() {
             fixture.put(&key.to_be_bytes(), b"value");
         }
         let hold = fixture.index.hold();
-        // Another reader, from half-way, sees what is left then.
+        // Another reader, from half-way on, sees the rest.
         let mut half = None;
         for number in 0..4990_u32 {
             let key = if direction == Direction::Forward { number } else { 4999 - number };

@@ -6,7 +6,7 @@ fn version(lsn: u64, older: Seq, content: Content<'_>) -> Version<'_> {
     Version { lsn: Lsn::new(lsn), older, content }
 }
 
-/// Two keys in turn, and what is pruned meanwhile.
+/// Writes to two keys in turn, with pruning in between.
 #[test]
 fn an_old_version_is_found_among_many_in_few_steps() {
     const COUNT: u64 = 100_000;

@@ -29,7 +29,7 @@ const ALL: [i32; 9] = [EIO, ENOMEM, EACCES, ENFILE, EMFILE, ENOSPC, EROFS, ESTAL
 fn is_final(kind: OpKind, file: &str, code: i32) -> bool {
     let is_new = file.ends_with(".tmp") || file == "MARK";
     match kind {
-        OpKind::Write | OpKind::Sync | OpKind::StartSync | OpKind::SetLen => !is_new,
+        OpKind::Write | OpKind::Sync | OpKind::StartWriteback | OpKind::SetLen => !is_new,
         OpKind::Rename => matches!(code, EIO | ESTALE),
         OpKind::SyncDir => true,
         _ => false,

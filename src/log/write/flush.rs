@@ -239,7 +239,7 @@ impl Flusher {
         drop(self.writer.lock());
     }
 
-    fn write_and_start_sync(&self) -> std::result::Result<(), Alarm> {
+    fn write_and_start_writeback(&self) -> std::result::Result<(), Alarm> {
         let dirty = {
             let mut writer = self.writer.lock();
             self.write_out(&mut writer)?;
@@ -248,7 +248,7 @@ impl Flusher {
         // Without the right to write, which `Written` commits need: a device whose queue is full makes this call wait.
         for segment in &dirty {
             self.appender.failure.check()?;
-            let started = segment.file().start_sync();
+            let started = segment.file().start_writeback();
             started.map_err(|error| self.appender.stop(Error::io("write to", segment.path(), error)))?;
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! A build for a model checker: every name of the ordinary build, on what the checker offers.
+//! The build for a model checker: every name of the ordinary build, implemented with the checker's types.
 //!
-//! **Time** stands still, but for two things that move it: a thread that yields lets [`YIELD`] pass, and a wait with a
-//! deadline may end by it. Under shuttle such a wait ends at its deadline after a number of turns drawn at random
-//! (PCT gives it none while another thread can run), whoever else can still run: as early and as late as any device.
-//! Under loom it never does, which keeps a model finite: a loom model must come to its end without a timeout.
+//! **Time** stands still, except for two events: a yield takes [`YIELD`], and a wait with a deadline may end at the
+//! deadline. Under shuttle such a wait ends at its deadline after a random number of turns (PCT gives it none while
+//! another thread can run), even if other threads can still run: as early and as late as any device. Under loom it
+//! never ends by its deadline, which keeps a model finite: a loom model must end without a timeout.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -24,12 +24,12 @@ pub(crate) use shuttle::thread_local;
 use super::short::assert_none_is_held;
 use crate::rt::clock::Moment;
 
-/// The time that a yield lets pass: all that a gathering leader waits, so that it yields once.
+/// The time that a yield takes: the whole time that a gathering leader waits, so that it yields once.
 const YIELD: Duration = Duration::from_micros(50);
 
 mod virtual_time {
     use std::sync::atomic::AtomicU64;
-    // One for each execution. A plain atomic: looking at the clock is no step.
+    // One for each execution. A plain atomic: reading the clock is not a step of the model.
     #[cfg(loom)]
     loom::lazy_static! { pub(super) static ref NANOS: AtomicU64 = AtomicU64::new(0); }
     #[cfg(shuttle)]
@@ -45,15 +45,15 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A place where another thread may get its turn.
+/// A point at which another thread may get its turn.
 pub(crate) fn point() {
     assert_none_is_held();
-    // Shuttle's sleep is a change of threads and nothing else. Under loom a model's disk brings its own places.
+    // Shuttle's sleep only changes threads. Under loom the model's disk has such points of its own.
     #[cfg(shuttle)]
     thread::sleep(Duration::ZERO);
 }
 
-/// Gives the turn to another thread, if one wants it.
+/// Gives the turn to another thread, if one is runnable.
 pub(crate) fn yield_now() {
     assert_none_is_held();
     virtual_time::NANOS.fetch_add(nanos(YIELD), Ordering::Relaxed);
@@ -62,7 +62,7 @@ pub(crate) fn yield_now() {
 
 macro_rules! atomic {
     ($name:ident, $value:ty) => {
-        /// An atomic whose every access is a place where another thread may get its turn.
+        /// An atomic. At each access another thread may get its turn.
         #[derive(Debug, Default)]
         pub(crate) struct $name {
             value: atomics::$name,
@@ -94,9 +94,9 @@ atomic!(AtomicU64, u64);
 mod atomics {
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64};
 
-    /// Loom looks for a race of each access with the one before it only, so a thread that loads before it stores hides
-    /// its store from those who loaded earlier. Here every access is a change as well, so each races with the one
-    /// before. It is a relaxed one, which orders nothing that the program does not.
+    /// Loom races each access only with the one before it, so a thread that loads before it stores hides its store from
+    /// threads that loaded earlier. Here every access is a read-modify-write as well, so each one races with the one
+    /// before. That access is relaxed, so it orders nothing that the program does not order.
     #[derive(Debug, Default)]
     pub(super) struct Accesses(AtomicU64);
 
@@ -109,7 +109,7 @@ mod atomics {
 
 #[cfg(shuttle)]
 mod atomics {
-    // Shuttle's own are no more than these, and give up the turn under a short lock too.
+    // Shuttle's own atomics do no more than these, and would give up the turn under a short lock too.
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU64};
 
     #[derive(Debug, Default)]
@@ -117,7 +117,7 @@ mod atomics {
 
     impl Accesses {
         pub(super) fn note(&self) {
-            // What happens under a short lock is one step with it.
+            // Accesses under a short lock are one step with the lock.
             if !super::super::short::is_held() {
                 super::point();
             }
@@ -129,10 +129,10 @@ mod atomics {
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
-/// The right to the data of a [`Mutex`].
+/// The guard of a [`Mutex`].
 #[derive(Debug)]
 pub(crate) struct Guard<'a, T> {
-    /// Only `None` while a wait has given the lock back.
+    /// `None` only while a wait has released the lock.
     inner: Option<sync::MutexGuard<'a, T>>,
     #[cfg_attr(loom, expect(dead_code, reason = "a wait with a deadline takes the lock again through it"))]
     mutex: &'a Mutex<T>,
@@ -162,11 +162,11 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-/// A condition variable for [`Mutex`]. It does not wake without a cause; the callers allow for it.
+/// A condition variable for [`Mutex`]. It never wakes spuriously; the callers allow for spurious wakes.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar {
     inner: sync::Condvar,
-    /// Counts the notifications, for the waits that have a deadline: those take turns instead of sleeping.
+    /// Counts the notifications, for waits with a deadline: these take turns instead of sleeping.
     #[cfg(shuttle)]
     notified: std::sync::atomic::AtomicU64,
 }
@@ -240,7 +240,7 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io
 }
 
 impl Thread {
-    /// Waits for the thread to end. A thread that joins itself is let go instead.
+    /// Waits for the thread to end. A thread that joins itself is detached instead.
     pub(crate) fn join(self) {
         assert_none_is_held();
         if self.0.thread().id() != thread::current().id() {
@@ -249,7 +249,7 @@ impl Thread {
     }
 }
 
-/// How many threads make sense for work that waits for nothing.
+/// The number of threads for work that never waits.
 pub(crate) fn parallelism() -> usize {
     2
 }
@@ -258,7 +258,7 @@ pub(crate) fn parallelism() -> usize {
 #[derive(Debug)]
 pub(crate) struct OnceLock<T> {
     value: std::sync::OnceLock<T>,
-    /// What makes the value visible, as the checker sees it.
+    /// Makes the value visible, in the checker's memory model.
     is_set: AtomicBool,
 }
 
@@ -271,13 +271,13 @@ impl<T> OnceLock<T> {
         if self.is_set.load(Ordering::Acquire) { self.value.get() } else { None }
     }
 
-    /// Gives `value` back if there was one.
+    /// Returns `value` if another one was set before.
     pub(crate) fn set(&self, value: T) -> Result<(), T> {
         let result = self.value.set(value);
         if result.is_ok() {
             self.is_set.store(true, Ordering::Release);
         }
-        // Whoever came first may not have come to the line above.
+        // The thread that set the value may not have reached the line above yet.
         while !self.is_set.load(Ordering::Acquire) {
             yield_now();
         }
@@ -287,7 +287,7 @@ impl<T> OnceLock<T> {
 
 #[derive(Debug)]
 struct Queue<T> {
-    /// The values, and whether the sender is gone.
+    /// The values, and whether the sender is closed.
     state: Mutex<(VecDeque<T>, bool)>,
     changed: Condvar,
 }
@@ -300,20 +300,20 @@ pub(crate) struct Sender<T>(std::sync::Arc<Queue<T>>);
 #[derive(Debug)]
 pub(crate) struct Receiver<T>(std::sync::Arc<Queue<T>>);
 
-/// An unbounded queue between threads. The one sender is dropped to close it.
+/// An unbounded queue between threads. It has one sender, and is closed when that is dropped.
 pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let queue = std::sync::Arc::new(Queue { state: Mutex::new((VecDeque::new(), false)), changed: Condvar::new() });
     (Sender(std::sync::Arc::clone(&queue)), Receiver(queue))
 }
 
 impl<T> Sender<T> {
-    /// Queues `value`; dropped if the receiver is gone.
+    /// Queues `value`. Drops it if the receiver is gone.
     pub(crate) fn send(&self, value: T) {
         self.0.state.lock().0.push_back(value);
         self.0.changed.notify_one();
     }
 
-    /// Closes the queue: the receiver gets what is in it, then `None`.
+    /// Closes the queue: the receiver gets the queued values, then `None`.
     pub(crate) fn close(self) {
         drop(self);
     }

@@ -1,13 +1,17 @@
-//! Threads enter here: every lock, wait, spawn and queue of the crate, and the atomics that threads agree by, so that
-//! a simulation or a model checker can own the schedule.
+//! Threads enter the crate here: every lock, wait, spawn and queue, and the atomics by which threads agree, so that a
+//! simulation or a model checker can own the schedule.
 //!
-//! | build | what stands behind each name |
+//! | build
+//!
+//! implementation of each name |
 //! |---|---|
 //! | ordinary | `parking_lot`, `std`, `crossbeam`; with the feature `sim`, in a simulation, `rt::schedule` |
-//! | `--cfg shuttle` | shuttle: every call is a place where another thread may get its turn |
+//! | `--cfg shuttle`
+//!
+//! shuttle: at every call another thread may get its turn |
 //! | `--cfg loom` | loom: the same, and a load may give any value that the memory model allows |
 //!
-//! Counters that only tell figures stay plain atomics: nothing is decided by them.
+//! Counters for statistics stay plain atomics: no decision depends on them.
 
 #[cfg(all(loom, shuttle))]
 compile_error!("one model checker at a time: --cfg loom or --cfg shuttle");

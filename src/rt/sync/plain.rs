@@ -6,7 +6,7 @@ pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 pub(crate) use std::thread_local;
 
-/// Locks that nobody waits, locks or spawns under: what happens under one is a single step to everybody else.
+/// Locks under which no thread waits, locks or spawns: the work under one is a single step to all other threads.
 pub(crate) use parking_lot::{Mutex as ShortMutex, RwLock as ShortRwLock};
 
 use crate::rt::clock::{self, Moment};
@@ -17,10 +17,10 @@ use crate::rt::schedule;
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
 
-/// The right to the data of a [`Mutex`].
+/// The guard of a [`Mutex`].
 #[derive(Debug)]
 pub(crate) struct Guard<'a, T> {
-    /// Only `None` while a simulated wait has given the lock back.
+    /// `None` only while a simulated wait has released the lock.
     inner: Option<parking_lot::MutexGuard<'a, T>>,
     #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "a simulated wait takes the lock again through it"))]
     mutex: &'a Mutex<T>,
@@ -95,7 +95,8 @@ impl Condvar {
     pub(crate) fn wait_until<T>(&self, guard: &mut Guard<'_, T>, deadline: Option<Moment>) -> bool {
         #[cfg(feature = "sim")]
         if schedule::is_simulated() {
-            // Only one simulated thread runs at a time, so nothing can notify between giving the lock back and blocking.
+            // Only one simulated thread runs at a time, so no notification can come between releasing the lock and
+            // blocking.
             guard.inner = None;
             schedule::wake_all(guard.mutex.place());
             let timed_out = schedule::block_on(std::ptr::from_ref(self).addr(), deadline);
@@ -155,7 +156,7 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io
 }
 
 impl Thread {
-    /// Waits for the thread to end. A thread that joins itself is let go instead.
+    /// Waits for the thread to end. A thread that joins itself is detached instead.
     pub(crate) fn join(self) {
         if self.handle.thread().id() == std::thread::current().id() {
             return;
@@ -166,12 +167,12 @@ impl Thread {
         {
             schedule::wait_for_end(id);
         }
-        // A panic in a background thread was reported by the panic hook; whoever joins is cleaning up.
+        // The panic hook has reported a panic of the thread, and the joining thread is cleaning up.
         let _ = self.handle.join();
     }
 }
 
-/// How many threads make sense for work that waits for nothing. In a simulation always the same number.
+/// The number of threads for work that never waits. In a simulation a constant.
 pub(crate) fn parallelism() -> usize {
     #[cfg(feature = "sim")]
     if schedule::is_simulated() {
@@ -180,7 +181,7 @@ pub(crate) fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Gives the processor to another thread, if one wants it.
+/// Gives the processor to another thread, if one is ready.
 pub(crate) fn yield_now() {
     #[cfg(feature = "sim")]
     if schedule::is_simulated() {
@@ -194,7 +195,7 @@ pub(crate) fn yield_now() {
 #[derive(Debug)]
 pub(crate) struct Sender<T> {
     queue: crossbeam_channel::Sender<T>,
-    /// Behind the queue, so that it is dropped when that is closed.
+    /// Declared after the queue, so that it is dropped when the queue is closed.
     #[cfg(feature = "sim")]
     _wakes: WakesReceivers,
 }
@@ -203,7 +204,7 @@ pub(crate) struct Sender<T> {
 #[derive(Debug)]
 pub(crate) struct Receiver<T>(crossbeam_channel::Receiver<T>);
 
-/// An unbounded queue between threads. The one sender is dropped to close it.
+/// An unbounded queue between threads. It has one sender, and is closed when that is dropped.
 pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let sender = Sender {
@@ -215,10 +216,10 @@ pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 #[cfg(feature = "sim")]
-/// Where all simulated receivers wait: they look again after every send, which is rare.
+/// The place where all simulated receivers wait. Every send wakes all of them, which is cheap because sends are rare.
 const CHANNELS: usize = 1;
 
-/// Has them look at a queue that is closed, also by a panic.
+/// Wakes the receivers when a queue is closed, also by a panic.
 #[cfg(feature = "sim")]
 #[derive(Debug)]
 struct WakesReceivers;
@@ -231,14 +232,14 @@ impl Drop for WakesReceivers {
 }
 
 impl<T> Sender<T> {
-    /// Queues `value`; dropped if the receiver is gone.
+    /// Queues `value`. Drops it if the receiver is gone.
     pub(crate) fn send(&self, value: T) {
         let _ = self.queue.send(value);
         #[cfg(feature = "sim")]
         schedule::wake_all(CHANNELS);
     }
 
-    /// Closes the queue: the receiver gets what is in it, then `None`.
+    /// Closes the queue: the receiver gets the queued values, then `None`.
     pub(crate) fn close(self) {
         drop(self);
     }

@@ -1,22 +1,23 @@
-//! The locks that are no place for another thread's turn, in a build for a model checker, which proves it.
+//! The short locks in a build for a model checker: no other thread gets a turn while one is held, which this file
+//! checks.
 //!
-//! All threads of a model are coroutines of one thread of the operating system: had one given up its turn under a
-//! plain lock, the next to want that lock would wait for ever. So whoever gives up a turn under one panics instead.
+//! All threads of a model are coroutines of one thread of the operating system. If one gave up its turn under a plain
+//! lock, the next thread to take that lock would wait for ever. So giving up a turn under one panics instead.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 
 thread_local! {
-    /// By the coroutine that runs now: there is no other while it is not zero.
+    /// The number of short locks that the running coroutine holds. No other coroutine runs while it is not zero.
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Whether the running thread is inside a single step.
+/// Whether the running thread holds a short lock.
 pub(super) fn is_held() -> bool {
     HELD.get() > 0
 }
 
-/// To be called wherever another thread may get its turn.
+/// Called at every point at which another thread may get its turn.
 pub(super) fn assert_none_is_held() {
     assert!(!is_held(), "bug in forelog: a thread waits, locks or spawns under a short lock");
 }
@@ -37,7 +38,7 @@ impl Drop for Held {
     }
 }
 
-/// The right to what a short lock guards.
+/// The guard of a short lock.
 #[derive(Debug)]
 pub(crate) struct ShortGuard<G> {
     inner: G,

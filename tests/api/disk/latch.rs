@@ -15,7 +15,7 @@ fn first_failure_is_final() {
     let failures: [(OpKind, Action); 6] = [
         (OpKind::Write, |_, file| file.write_at(b"x", 0).map(drop)),
         (OpKind::SetLen, |_, file| file.set_len(9)),
-        (OpKind::StartSync, |_, file| file.start_sync()),
+        (OpKind::StartWriteback, |_, file| file.start_writeback()),
         (OpKind::Sync, |_, file| file.sync_data()),
         (OpKind::SyncDir, |disk, _| disk.sync()),
         (OpKind::Rename, |disk, _| disk.rename("f".as_ref(), "g".as_ref())),

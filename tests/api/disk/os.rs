@@ -151,8 +151,8 @@ fn a_sync_can_be_started_before_it_is_asked_for() {
     let file = create(&*dir.dir(), "file");
     for offset in [0, 10_000] {
         write_all_at(&*file, b"bytes", offset).unwrap();
-        file.start_sync().unwrap();
-        file.start_sync().unwrap();
+        file.start_writeback().unwrap();
+        file.start_writeback().unwrap();
         file.sync_data().unwrap();
     }
     let mut bytes = [0; 5];

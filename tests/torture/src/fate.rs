@@ -32,7 +32,7 @@ named! {
     /// The system calls that change the disk, or decide who may.
     Call {
         Pwrite = "pwrite",
-        StartSync = "sync-file-range",
+        StartWriteback = "sync-file-range",
         Fdatasync = "fdatasync",
         Fsync = "fsync",
         Open = "open",

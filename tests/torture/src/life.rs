@@ -141,7 +141,7 @@ impl Subject {
         expected_errors(fate, &end, &life.errors)?;
         let rolling = |hit: &Hit| hit.target.as_ref().is_some_and(|path| path.to_string_lossy().contains(".log"));
         let preparing =
-            |hit: &Hit| rolling(hit) && !matches!(hit.call, Call::StartSync | Call::Fdatasync | Call::Pwrite);
+            |hit: &Hit| rolling(hit) && !matches!(hit.call, Call::StartWriteback | Call::Fdatasync | Call::Pwrite);
         let phase = match life {
             life if life.closing => Phase::Close,
             life if life.retiring => Phase::Retire,

@@ -99,7 +99,7 @@ pub(super) mod trace {
 
     const CALLS: [(Call, i64); 15] = [
         (Call::Pwrite, libc::SYS_pwrite64),
-        (Call::StartSync, libc::SYS_sync_file_range),
+        (Call::StartWriteback, libc::SYS_sync_file_range),
         (Call::Fdatasync, libc::SYS_fdatasync),
         (Call::Fsync, libc::SYS_fsync),
         (Call::Open, libc::SYS_openat),

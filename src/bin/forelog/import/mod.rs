@@ -1,5 +1,5 @@
-//! `import`: a CSV file into a keyspace, row by row, so that a crash at any moment leaves the first rows of the file
-//! and the next run goes on from there.
+//! `import`: a CSV file into a keyspace, in the order of its rows. A crash at any moment leaves the first rows of the
+//! file, and the next run goes on from there.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,11 +39,11 @@ pub(crate) struct Arguments {
     /// Rows in one transaction
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     batch: u64,
-    /// Take what most programs would take, where a strict reading refuses the file
+    /// Accept what most programs accept, where a strict reading refuses the file
     ///
-    /// A quote inside a field is text; a row may lack columns at its end, or have empty ones beyond the header; columns
-    /// without a name are passed over, and so are blank lines and rows in which nothing stands. A quote that is never
-    /// closed, and a row with something in it and no key, are refused all the same.
+    /// A quote inside a field is text. A row may lack columns at its end, or have empty ones beyond the header. Columns
+    /// without a name are skipped, and so are blank lines and rows without any text. A quote that is never closed, and
+    /// a row with text but without a key, are refused all the same.
     #[arg(long)]
     lenient: bool,
     /// Overwrite keys that are in the keyspace already
@@ -123,14 +123,14 @@ fn file_name(arguments: &Arguments) -> String {
     arguments.file.file_name().unwrap_or(arguments.file.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// What an earlier run committed, if there was one. Creates nothing.
+/// The progress that an earlier run committed, if there was one. Creates nothing.
 fn find_progress(engine: &Engine, arguments: &Arguments) -> Result<Option<Progress>, Failure> {
     let open = |name| match engine.open_keyspace(name) {
         Ok(keyspace) => Ok(Some(keyspace)),
         Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => Ok(None),
         Err(error) => Err(error),
     };
-    // Without the keyspace (dropped since), there is nothing to go on with.
+    // Without the keyspace (dropped since then) there is nothing to go on with.
     let (Some(ledger), Some(_)) = (open(progress::KEYSPACE)?, open(&arguments.keyspace)?) else { return Ok(None) };
     let key = Progress::key(&arguments.keyspace, &file_name(arguments));
     let Some(bytes) = engine.snapshot()?.get(&ledger, key.as_bytes())? else { return Ok(None) };
@@ -140,7 +140,7 @@ fn find_progress(engine: &Engine, arguments: &Arguments) -> Result<Option<Progre
     })
 }
 
-/// Refuses to go on with another file than the one that was begun.
+/// Refuses to go on with a file other than the one that was begun.
 fn check_same(arguments: &Arguments, survey: &Survey, begun: &Progress) -> Result<(), Failure> {
     let file = arguments.file.display();
     if begun.key_column != arguments.key {
@@ -159,13 +159,13 @@ fn check_same(arguments: &Arguments, survey: &Survey, begun: &Progress) -> Resul
         return Err(Failure::told(message));
     }
     if begun.rows > survey.rows {
-        let message = format!("{file} has {} rows, and {} are said to be imported of it", survey.rows, begun.rows);
+        let message = format!("{file} has {} rows, and {} of them are recorded as imported", survey.rows, begun.rows);
         return Err(Failure::told(message));
     }
     Ok(())
 }
 
-/// The import of what is not imported yet.
+/// The import of the rows that are not imported yet.
 struct Import<'a> {
     arguments: &'a Arguments,
     engine: &'a Engine,
@@ -189,7 +189,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Returns how many rows it has imported.
+    /// Returns the number of rows that it has imported.
     fn run(mut self) -> Result<u64, Failure> {
         let mut rows = Rows::open(source_of(self.arguments))?;
         let mut imported = 0;
@@ -211,7 +211,7 @@ impl<'a> Import<'a> {
         Ok(imported)
     }
 
-    /// Reads the rows of the next transaction, and counts them as imported by it.
+    /// Reads the rows of the next transaction, and adds them to the progress that it commits.
     fn next_batch(&mut self, rows: &mut Rows) -> Result<Vec<Row>, Failure> {
         let mut batch = Vec::new();
         while (batch.len() as u64) < self.arguments.batch {
@@ -222,7 +222,7 @@ impl<'a> Import<'a> {
             batch.push(row);
         }
         self.progress.rows = rows.number();
-        // The file was checked as it was at the first reading: it must not become another one at the second.
+        // The first reading has checked the file: at the second it must still be the same.
         let changed =
             if self.progress.done { rows.identity() != self.progress.file } else { self.progress.rows > self.total };
         if changed {
@@ -252,7 +252,7 @@ impl<'a> Import<'a> {
     }
 }
 
-/// Adds to a failure what stays imported: the transaction at hand was not, and those before it were.
+/// Adds to a failure that the transactions before it stay imported, while the current one was not committed.
 fn stopped(failure: Failure) -> Failure {
     match failure {
         Failure::Told(message) => Failure::Told(format!(
@@ -262,16 +262,16 @@ fn stopped(failure: Failure) -> Failure {
     }
 }
 
-/// What an import did.
+/// The result of an import.
 struct Summary {
-    /// Rows of the file in which something stands.
+    /// Rows of the file that have any text.
     rows: u64,
-    /// Rows that were passed over, because nothing stands in them.
+    /// Rows that were skipped, because they have no text.
     empty: u64,
     imported: u64,
     /// Rows imported by earlier runs.
     begin: u64,
-    /// An earlier run had finished.
+    /// Whether an earlier run had finished.
     finished: bool,
     durable: Lsn,
     time: Duration,
@@ -296,7 +296,7 @@ impl Summary {
         };
         let empty = match self.empty {
             0 => String::new(),
-            empty => format!(", {} rows without anything were passed over", grouped(empty)),
+            empty => format!(", {} rows without any text were skipped", grouped(empty)),
         };
         format!(
             "imported {} rows of {file} into keyspace {keyspace}{earlier}{empty}: {} rows/s in {}, mode {}, durable up to LSN {}",

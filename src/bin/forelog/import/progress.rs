@@ -1,10 +1,11 @@
-//! How far an import got. Written in the same transaction as the rows that it counts, so that the two never disagree.
+//! The progress of an import. It is written in the transaction of the rows that it counts, so that the two always
+//! agree.
 
 use serde_json::{Value, json};
 
 use super::source::Identity;
 
-/// The keyspace that progress is kept in.
+/// The keyspace for progress.
 pub(super) const KEYSPACE: &str = "forelog.import";
 
 /// The progress of one file's import into one keyspace.
@@ -12,13 +13,13 @@ pub(super) const KEYSPACE: &str = "forelog.import";
 pub(super) struct Progress {
     pub(super) file: Identity,
     pub(super) key_column: String,
-    /// Rows imported: always the first ones of the file.
+    /// The number of rows imported: always the first ones of the file.
     pub(super) rows: u64,
     pub(super) done: bool,
 }
 
 impl Progress {
-    /// Under which key progress is kept: a JSON array, so that no two pairs of names look alike.
+    /// The key of the progress: a JSON array, so that no two pairs of names have the same key.
     pub(super) fn key(keyspace: &str, file_name: &str) -> String {
         json!([keyspace, file_name]).to_string()
     }
@@ -34,7 +35,7 @@ impl Progress {
         .to_string()
     }
 
-    /// Reads what [`Progress::to_json`] wrote; `None` if it is something else.
+    /// Reads the output of [`Progress::to_json`]; `None` for other bytes.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(bytes).ok()?;
         let crc32 = u32::try_from(value["crc32"].as_u64()?).ok()?;

@@ -22,19 +22,19 @@ pub(super) struct Row {
     pub(super) json: String,
 }
 
-/// What tells this file from another of the same name.
+/// Distinguishes this file from another one of the same name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub(super) bytes: u64,
     pub(super) crc32: u32,
 }
 
-/// What the first reading found.
+/// The result of the first reading.
 #[derive(Debug)]
 pub(super) struct Survey {
     pub(super) identity: Identity,
     pub(super) rows: u64,
-    /// Rows that hold nothing at all, among them.
+    /// Rows without any text; they are counted in `rows`.
     pub(super) empty: u64,
 }
 
@@ -43,13 +43,13 @@ pub(super) struct Survey {
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
     pub(super) key_column: &'a str,
-    /// What a strict reading refuses is taken as most programs would take it.
+    /// Whether to accept what most programs accept and a strict reading refuses.
     pub(super) lenient: bool,
 }
 
-/// Reads the whole file and checks every row, so that a bad one is found before the first is imported.
+/// Reads the whole file and checks every row, so that a bad row is found before the first one is imported.
 ///
-/// Holds all keys in memory, as the engine itself does.
+/// Keeps all keys in memory, as the engine does.
 pub(super) fn survey(source: Source<'_>) -> Result<Survey, Failure> {
     let mut rows = Rows::open(source)?;
     let mut first_seen: HashMap<Box<str>, u64> = HashMap::new();
@@ -138,7 +138,7 @@ impl Rows {
         }
     }
 
-    /// Refuses a row that does not fit the header, or has no key.
+    /// Refuses a row that does not match the header, or has no key.
     fn check(&self) -> Result<(), Failure> {
         let (expected, length) = (self.header.len(), self.record.len());
         let unequal = format!("{length} fields where the header has {expected}");
@@ -148,7 +148,7 @@ impl Rows {
                 return Err(self.failed_at_row(unequal));
             }
             if !self.lenient {
-                let what = format!("{unequal}; those beyond are empty: --lenient passes over them");
+                let what = format!("{unequal}; the fields beyond are empty: --lenient skips them");
                 return Err(self.failed_at_row(what));
             }
         }
@@ -171,13 +171,13 @@ impl Rows {
         Ok(Some(Row { number: self.number, key, json: Value::Object(object).to_string() }))
     }
 
-    /// Passes over the first `rows` rows.
+    /// Skips the first `rows` rows.
     pub(super) fn skip(&mut self, rows: u64) -> Result<(), Failure> {
         while self.number < rows && self.advance()?.is_some() {}
         Ok(())
     }
 
-    /// How many rows were read, those without anything included.
+    /// The number of rows read, including those without any text.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -199,13 +199,13 @@ fn told_of(path: &Path, flaw: &Flaw) -> Failure {
     Failure::told(format!("{}, {row} (line {}): {}", path.display(), flaw.line, flaw.what))
 }
 
-/// The header without the nameless columns at its end, where they are passed over.
+/// The header, without the nameless columns at its end if a lenient reading skips them.
 fn named_columns(header: StringRecord, lenient: bool) -> StringRecord {
     let named = header.iter().enumerate().filter(|(_, name)| !name.is_empty()).last().map_or(0, |(last, _)| last + 1);
     if lenient { header.iter().take(named).collect() } else { header }
 }
 
-/// What the CSV reader refused, in the words of someone who has to mend the file.
+/// What the CSV reader refused, for the person who has to correct the file.
 fn explain(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Utf8 { err, .. } => format!("field {} is not UTF-8", err.field() + 1),
@@ -214,7 +214,7 @@ fn explain(error: &csv::Error) -> String {
     }
 }
 
-/// A file that is measured while it is read.
+/// A file whose length and checksum are computed while it is read.
 struct Measured {
     file: File,
     crc32: crc32fast::Hasher,
@@ -228,7 +228,7 @@ impl Read for Measured {
         self.crc32.update(&buffer[..length]);
         self.bytes += length as u64;
         let flaw = if length == 0 { self.strict.finish() } else { self.strict.follow(&buffer[..length]) };
-        // What is told is the flaw; the error only ends the reading.
+        // The flaw is reported; this error only ends the reading.
         flaw.map_or(Ok(length), |flaw| Err(io::Error::other(flaw.what)))
     }
 }

@@ -1,7 +1,7 @@
-//! What a CSV file must not contain, because a reader would have to guess what is meant: a quote that is never closed, a
-//! quote inside a field, text behind a closing quote. Follows the bytes as they are read, beside the reader.
+//! Refuses a CSV file where a reader would have to guess the meaning: a quote that is never closed, a quote inside a
+//! field, text behind a closing quote. It follows the bytes as they are read, beside the reader.
 
-/// No row may be longer: it is held in memory, and a quote that is never closed makes the rest of the file one row.
+/// The longest row: a row is in memory, and a quote that is never closed makes the rest of the file one row.
 const MAX_ROW: u64 = 64 << 20;
 
 /// What is wrong, and where.
@@ -14,29 +14,29 @@ pub(super) struct Flaw {
     pub(super) what: &'static str,
 }
 
-/// Where in a field the next byte stands.
+/// The state between two bytes of a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum At {
     Begin,
     Bare,
     Quoted,
-    /// Behind a quote in a quoted field: it closes the field, or is the first half of a doubled one.
+    /// Behind a quote in a quoted field: the quote closes the field, or is the first half of a doubled one.
     Quote,
 }
 
-/// How rows end.
+/// The line ending of rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ends {
-    /// With a line feed, whether a carriage return stands before it or not.
+    /// A line feed, with or without a carriage return before it.
     LineFeed,
-    /// With a carriage return alone.
+    /// A carriage return alone.
     Return,
 }
 
-/// The state of the reading.
+/// The state of the check.
 #[derive(Debug)]
 pub(super) struct Strict {
-    /// Only what no reading makes sense of is a flaw.
+    /// Report only flaws that no reading can accept.
     lenient: bool,
     at: At,
     /// Bytes read.
@@ -47,10 +47,10 @@ pub(super) struct Strict {
     row_bytes: u64,
     /// The line in which the last quoted field began.
     quoted_at: u64,
-    /// The last byte was a carriage return outside of quotes.
+    /// Whether the last byte was a carriage return outside of quotes.
     after_return: bool,
     ends: Option<Ends>,
-    /// The first of the blank lines before this row.
+    /// The line of the first blank line before this row.
     blank: Option<u64>,
     flaw: Option<Flaw>,
 }
@@ -74,7 +74,7 @@ impl Strict {
         }
     }
 
-    /// Follows the next bytes; returns the first flaw of the file so far.
+    /// Follows the next bytes. Returns the first flaw of the file so far.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> Option<&Flaw> {
         for &byte in bytes {
             if self.flaw.is_some() {
@@ -86,7 +86,7 @@ impl Strict {
         self.flaw.as_ref()
     }
 
-    /// The file is at its end.
+    /// Ends the check at the end of the file.
     pub(super) fn finish(&mut self) -> Option<&Flaw> {
         if self.after_return {
             self.after_return = false;
@@ -133,7 +133,7 @@ impl Strict {
         self.field(byte);
     }
 
-    /// Where the byte leads to within the row.
+    /// Updates the state within the row for one byte.
     fn field(&mut self, byte: u8) {
         self.at = match (self.at, byte) {
             (At::Begin, b'"') => {
@@ -159,7 +159,7 @@ impl Strict {
         };
     }
 
-    /// Whether the byte belongs to a byte order mark, which the reader passes over if it is that of UTF-8.
+    /// Whether the byte belongs to a byte order mark. The reader skips the one of UTF-8.
     fn is_in_mark(&mut self, byte: u8) -> bool {
         if self.offset == 0 && matches!(byte, 0xFE | 0xFF) {
             self.find("this is UTF-16: the file must be UTF-8");
@@ -183,7 +183,7 @@ impl Strict {
         self.at = At::Begin;
     }
 
-    /// A flaw where a guess is made by those who want it.
+    /// Notes a flaw that a lenient reading accepts.
     fn guess(&mut self, what: &'static str) {
         self.guess_at(self.line, what);
     }
@@ -205,7 +205,7 @@ mod tests {
 
     fn flaw_of(text: &[u8], lenient: bool) -> Option<(u64, u64, &'static str)> {
         let mut found = Vec::new();
-        // In one piece and byte by byte: the same.
+        // The result is the same in one piece and byte by byte.
         for piece in [text.len().max(1), 1] {
             let mut strict = Strict::new(lenient);
             for bytes in text.chunks(piece) {

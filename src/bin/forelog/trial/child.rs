@@ -1,4 +1,5 @@
-//! The child of the kill test: commits one transaction after another, and says what was promised, until it is killed.
+//! The child of the kill test: commits one transaction after another, and reports each acknowledgement, until it is
+//! killed.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ pub(super) const ROWS: &str = "rows";
 pub(super) const LAST: &str = "last";
 /// The one key in it.
 pub(super) const LAST_KEY: &[u8] = b"last";
-/// The token of every so-manieth commit is handed to the parent.
+/// The child reports the token of one commit of this number.
 const TOKEN_EVERY: u64 = 16;
 
 /// Commit until killed (part of `trial`)
@@ -27,7 +28,7 @@ pub(crate) struct ChildArguments {
     mode: String,
 }
 
-/// Key and value of commit `number`: the parent knows them, too.
+/// Key and value of commit `number`. The parent computes the same.
 pub(super) fn row(number: u64) -> ([u8; 8], Vec<u8>) {
     (number.to_be_bytes(), format!("{:>100}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes())
 }
@@ -48,7 +49,7 @@ fn write_for_ever(engine: &Engine, mode: CommitMode) -> Result<(), Failure> {
         transaction.put(&rows, key, &value)?;
         transaction.put(&last, LAST_KEY, key)?;
         let receipt = transaction.commit_with(mode)?;
-        // Said only now: a line that the parent reads is a promise that this process was given.
+        // Reported only now: a line that the parent reads is a promise that this process was given.
         say(format_args!("acked {}", number + 1))?;
         if number.is_multiple_of(TOKEN_EVERY) {
             say(format_args!("token {number} {}", receipt.token()))?;
@@ -68,7 +69,7 @@ fn write_for_ever(engine: &Engine, mode: CommitMode) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One line in one write to the pipe, past every buffer of this process.
+/// Writes one line in one write to the pipe, past every buffer of this process.
 fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {

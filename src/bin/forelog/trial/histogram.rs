@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Each power of two is divided into so many buckets.
+/// Each power of two is divided into this number of buckets.
 const PER_OCTAVE: usize = 32;
 
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl Histogram {
         self.count
     }
 
-    /// The latency that the fraction `of` of all stayed below or met; zero if there are none.
+    /// The latency that the fraction `of` of all operations did not exceed; zero if there are none.
     pub(super) fn quantile(&self, of: f64) -> Duration {
         let rank = (self.count as f64 * of).ceil().max(1.0);
         let mut seen = 0;

@@ -1,5 +1,5 @@
-//! The kill test: a child writes, is killed with SIGKILL in the middle of it, and what it was promised is compared with
-//! what the reopened database holds.
+//! The kill test: a child writes and is killed with SIGKILL meanwhile. Then the parent compares the acknowledgements
+//! that the child got with the reopened database.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -14,8 +14,8 @@ use super::WITHIN;
 use super::child::{LAST, LAST_KEY, ROWS, row};
 use crate::output::Failure;
 
-/// A child that acknowledged nothing after so long does not run.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A child that has acknowledged nothing after this time does not run.
+const FIRST_ACK_LIMIT: Duration = Duration::from_secs(60);
 
 /// A mode under test.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Subject {
     }
 }
 
-/// What the child said before it died.
+/// The lines of the child before it died.
 #[derive(Default, Debug)]
 struct Said {
     acknowledged: u64,
@@ -52,14 +52,14 @@ struct Said {
 pub(super) struct Kill {
     pub(super) name: &'static str,
     pub(super) acknowledged: u64,
-    /// Commits whose receipts had said that they are durable.
+    /// Commits whose receipts reported that they are durable.
     pub(super) durable: u64,
     pub(super) recovered: u64,
-    /// The mode allows this many of the acknowledged commits to be lost.
+    /// The number of acknowledged commits that the mode allows to be lost.
     pub(super) allowed: u64,
     pub(super) tokens: u64,
     pub(super) reopened_in: Duration,
-    /// Every promise that was broken, in words. Empty is good.
+    /// Every broken promise, as text. Empty if none was broken.
     pub(super) broken: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Kill {
     }
 }
 
-/// Kills a child that writes to `dir` and judges what is left.
+/// Kills a child that writes to `dir`, and judges the database that is left.
 pub(super) fn kill(subject: &'static Subject, dir: &Path, writing: Duration) -> Result<Kill, Failure> {
     let said = write_and_die(subject, dir, writing)?;
     judge(subject, dir, &said)
@@ -90,10 +90,10 @@ fn write_and_die(subject: &Subject, dir: &Path, writing: Duration) -> Result<Sai
     let (first_ack, acknowledged) = mpsc::channel();
     let (said, status) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || listen(pipe, &first_ack));
-        if acknowledged.recv_timeout(PATIENCE).is_ok() {
+        if acknowledged.recv_timeout(FIRST_ACK_LIMIT).is_ok() {
             std::thread::sleep(writing);
         }
-        // Whatever happened: the child must end, or the reader never does.
+        // In every case: the child must end, or the reader never does.
         let status = end(&mut child);
         (reader.join().expect("the listener does not panic"), status)
     });
@@ -113,7 +113,7 @@ fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
     child.wait()
 }
 
-/// Takes down what the child says, to the last whole line; tells of the first acknowledgement.
+/// Reads the child's lines up to the last whole one. Reports the first acknowledgement to `first_ack`.
 fn listen(pipe: impl Read, first_ack: &Sender<()>) -> Result<Said, Failure> {
     let mut said = Said::default();
     let mut pipe = BufReader::with_capacity(1 << 16, pipe);
@@ -129,7 +129,7 @@ fn listen(pipe: impl Read, first_ack: &Sender<()>) -> Result<Said, Failure> {
         match (what, count) {
             (Some("acked"), Some(count)) => {
                 if said.acknowledged == 0 {
-                    // The other side may have lost patience; the child's end will tell.
+                    // The other side may have given up waiting; then the child's end is reported.
                     let _ = first_ack.send(());
                 }
                 said.acknowledged = count;
@@ -185,11 +185,11 @@ fn judge(subject: &Subject, dir: &Path, said: &Said) -> Result<Kill, Failure> {
     })
 }
 
-/// How many commits are there; they must be the first ones, whole, and nothing else.
+/// The number of commits in the database. They must be the first ones, whole, and nothing else.
 fn recovered(engine: &Engine, broken: &mut Vec<String>) -> Result<u64, Failure> {
     let open = |name| match engine.open_keyspace(name) {
         Ok(keyspace) => Ok(Some(keyspace)),
-        // Killed before it was created.
+        // The child was killed before it created the keyspace.
         Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => Ok(None),
         Err(error) => Err(error),
     };
@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// A database in which a child committed `numbers`, closed; and all their tokens.
+    /// A closed database in which a child committed `numbers`, and all tokens.
     fn database(test: &str, numbers: &[u64]) -> (PathBuf, Vec<(u64, Token)>) {
         let dir = std::env::temp_dir().join(format!("forelog-judge-{test}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);

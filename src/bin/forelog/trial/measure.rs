@@ -1,4 +1,4 @@
-//! Measuring: slices of work, first the disk alone, then the engine in each mode.
+//! Measuring in slices: the disk alone, then the engine in each mode.
 
 use std::fs;
 use std::io;
@@ -15,18 +15,18 @@ use crate::output::Failure;
 
 const KEY_BYTES: usize = 16;
 const VALUE_BYTES: usize = 100;
-/// Keys of one thread: enough to be no cache test, few enough that memory stays small.
+/// Keys of one thread: too many for the caches, few enough to keep memory small.
 const KEYS: u64 = 1 << 16;
-/// Commits of each thread before each slice that are not counted.
+/// Commits of each thread before each slice, which are not counted.
 const WARM_UP: u32 = 8;
-/// A log longer than this is thrown away between two slices, so that a long trial does not fill the disk.
+/// A longer log is removed between two slices, so that a long trial does not fill the disk.
 const LOG_BYTES: u64 = 256 << 20;
 
-/// What repeated slices of one kind of work showed.
+/// The results of repeated slices of one kind of work.
 #[derive(Clone)]
 pub(super) struct Figures {
     pub(super) latencies: Histogram,
-    /// Operations per second, slice by slice.
+    /// Operations per second of each slice.
     pub(super) rates: Vec<f64>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Repeats `work` for `time`; each latency ends where the next begins, so that one look at the clock serves both.
+/// Repeats `work` for `time`. Each latency ends where the next begins, so that one reading of the clock serves both.
 fn repeat<E>(time: Duration, mut work: impl FnMut() -> Result<(), E>) -> Result<(Histogram, Duration), E> {
     let mut latencies = Histogram::new();
     let started = Instant::now();
@@ -98,7 +98,7 @@ impl RawBench {
         self.synced.add(&latencies, elapsed);
         let (latencies, elapsed) = repeat(time, || file.write())?;
         self.written.add(&latencies, elapsed);
-        // Whoever is next begins with nothing left to write.
+        // So that the next contender begins with nothing left to write.
         file.sync()
     }
 }
@@ -133,7 +133,7 @@ impl Bench {
         let before = engine.stats();
         let (latencies, elapsed, counts) = self.contender.run(engine, keyspace, self.next_key, time)?;
         self.next_key += counts;
-        // What the slice left to be synced counts as its own fsyncs, and does not burden the next one.
+        // The fsyncs of the slice's own commits count for the slice, and do not burden the next one.
         engine.flush()?;
         let after = engine.stats();
         self.figures.add(&latencies, elapsed);
@@ -157,7 +157,8 @@ impl Bench {
 }
 
 impl Contender {
-    /// Commits for `time` on every thread; returns the latencies, the time it took, and the commits of the busiest.
+    /// Commits for `time` on every thread. Returns the latencies, the time it took, and the commits of the busiest
+    /// thread.
     fn run(
         &self,
         engine: &Engine,

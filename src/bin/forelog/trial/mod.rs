@@ -1,5 +1,5 @@
-//! `trial`: what each commit mode costs on this disk, beside the disk's own limit, and what it keeps when the process
-//! is killed.
+//! `trial`: measures the cost of each commit mode on this disk, beside the disk's own limit, and checks what each mode
+//! keeps when the process is killed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,8 +24,8 @@ pub(crate) use child::{ChildArguments, run_child};
 
 /// Measure every commit mode on this disk, and kill a writing process in each
 ///
-/// First the raw limit (a preallocated file, 128 bytes written and synced again and again), in turns with each mode,
-/// so that the ratios are paired. Then a child process writes in each mode and is killed with SIGKILL; the database is
+/// First the raw limit (a preallocated file, 128 bytes written and synced again and again), in turns with each mode, so
+/// that the ratios are paired. Then a child process writes in each mode and is killed with SIGKILL; the database is
 /// reopened and compared with what was acknowledged. Exit code 1 if a promise was broken.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// A mode as it is measured.
+/// A mode to measure.
 #[derive(Clone, Copy, Debug)]
 struct Contender {
     name: &'static str,
@@ -58,12 +58,12 @@ const CONTENDERS: [Contender; 5] = [
     Contender { name: "Within(5 ms)", mode: WITHIN, threads: 1 },
 ];
 
-/// How the time is divided.
+/// The division of the time.
 struct Plan {
     rounds: usize,
-    /// How long each contender runs in each round.
+    /// The time of each contender in each round.
     slice: Duration,
-    /// How long each child writes before it is killed.
+    /// The time that each child writes before it is killed.
     writing: Duration,
 }
 
@@ -77,7 +77,7 @@ impl Plan {
         let total = Duration::from_secs(seconds);
         let measuring = total.mul_f64(0.75);
         let rounds = measuring.as_millis() / (Self::SLICE_MILLIS * Self::SLICES as u128);
-        // An odd number of ratios has a median of its own.
+        // An odd number of ratios has a median that is one of them.
         let rounds = usize::try_from(rounds).unwrap_or(usize::MAX).clamp(3, 1_000) | 1;
         let writing = total.mul_f64(0.2).div_f64(kill::SUBJECTS.len() as f64);
         Plan {
@@ -122,7 +122,8 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     Ok(if broken { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-/// One slice for everyone. Every other round runs backwards, so that nobody always follows the same neighbour.
+/// Runs one slice of each contender. Every other round runs backwards, so that no contender always follows the same
+/// one.
 fn measure_round(
     round: usize,
     plan: &Plan,

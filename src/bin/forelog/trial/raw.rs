@@ -1,18 +1,19 @@
-//! The disk's own limit: what no log on it can beat without sharing an fsync.
+//! The disk's own limit: no log on it is faster without sharing an fsync.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What is written at a time: about what a small transaction takes in the log.
+/// The bytes of one write: about the size of a small transaction in the log.
 pub(super) const RECORD_BYTES: usize = 128;
 const FILE_BYTES: u64 = 16 << 20;
-/// Filled in small pieces: after writes of 1 MiB and more the kernel keeps the file in larger units of cache, and every
-/// later fsync of 128 bytes takes longer (ext4, Linux 6.18: p50 22 us after pieces of 64 KiB, 36 us after 2 MiB).
+/// The file is filled in small pieces: after writes of 1 MiB and more the kernel keeps the file in larger units of
+/// cache, and every later fsync of 128 bytes takes longer (ext4, Linux 6.18: p50 22 us after pieces of 64 KiB, 36 us
+/// after 2 MiB).
 const FILL_BYTES: usize = 64 << 10;
 
-/// A zero-filled file, written record after record from the front, and from the front again.
+/// A zero-filled file, written record after record from the front, again and again.
 pub(super) struct RawFile {
     file: File,
     position: u64,
@@ -38,7 +39,7 @@ impl RawFile {
         Ok(())
     }
 
-    /// Waits until all of it is on the medium.
+    /// Waits until all of the file is on the medium.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

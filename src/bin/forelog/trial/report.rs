@@ -1,4 +1,4 @@
-//! What the trial showed, for people and for programs.
+//! The results of the trial, for people and for programs.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 
 const NO_SYNC: &str = "this file system is in memory: Sync means nothing here, and no commit survives power loss";
 
-/// Everything that was found.
+/// All results.
 pub(super) struct Report<'a> {
     pub(super) workspace: &'a Workspace,
     pub(super) plan: &'a Plan,
@@ -24,7 +24,7 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// The raw limit that a mode is measured against: with fsync only if each commit waits for one.
+    /// The raw limit for a mode: with fsync only if each commit waits for one.
     fn raw_for(&self, mode: CommitMode) -> &Figures {
         if mode == CommitMode::Sync { &self.raw.synced } else { &self.raw.written }
     }
@@ -214,7 +214,7 @@ fn kill_json(kill: &Kill) -> Value {
     })
 }
 
-/// Columns side by side, the first one to the left, figures to the right.
+/// Columns side by side, the first one left-aligned, figures right-aligned.
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

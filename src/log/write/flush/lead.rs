@@ -156,7 +156,7 @@ impl LoneFlush<'_> {
             }
         };
         if !flusher.appender.settings.io_uring {
-            if let Err(alarm) = flusher.write_and_start_sync() {
+            if let Err(alarm) = flusher.write_and_start_writeback() {
                 alarm.raise(flusher);
             }
             once();

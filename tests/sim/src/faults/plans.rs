@@ -71,7 +71,7 @@ impl Strike {
         let trust = match kind {
             FaultKind::SyncFails { pages: Pages::RevertOld } => Trust::CacheLost,
             // The sync that follows tells of it: nothing was acknowledged in between.
-            FaultKind::SyncFails { pages: Pages::ReportLate } if op == OpKind::StartSync => Trust::Full,
+            FaultKind::SyncFails { pages: Pages::ReportLate } if op == OpKind::StartWriteback => Trust::Full,
             FaultKind::SyncFails { pages: Pages::ReportLate } => Trust::Lies,
             FaultKind::ShortWrite(bytes) | FaultKind::FailedWrite(bytes) if bytes % 8 != 0 => Trust::TearsWords,
             FaultKind::ShortWriteBy(_) => Trust::TearsWords,
@@ -121,12 +121,15 @@ pub fn strikes() -> Vec<Strike> {
     let mut add = |what: &str, op: OpKind, kind: FaultKind, repeats: &[Repeat]| {
         all.extend(repeats.iter().map(|repeat| Strike::new(what, op, kind.clone(), *repeat)));
     };
-    use OpKind::{Create, CreateDir, List, Lock, Open, Read, Remove, Rename, SetLen, StartSync, Sync, SyncDir, Write};
+    use OpKind::{
+        Create, CreateDir, List, Lock, Open, Read, Remove, Rename, SetLen, StartWriteback, Sync, SyncDir, Write,
+    };
     let both = [Repeat::Once, Repeat::Lasting];
-    for op in [Write, Read, StartSync, Sync, SyncDir, Open, Create, CreateDir, Rename, Remove, List, Lock, SetLen] {
+    for op in [Write, Read, StartWriteback, Sync, SyncDir, Open, Create, CreateDir, Rename, Remove, List, Lock, SetLen]
+    {
         add("EIO", op, FaultKind::Errno(EIO), &both);
     }
-    for op in [Write, StartSync, Sync, SyncDir, Create, CreateDir, Rename, Remove, Lock, SetLen] {
+    for op in [Write, StartWriteback, Sync, SyncDir, Create, CreateDir, Rename, Remove, Lock, SetLen] {
         add("ENOSPC", op, FaultKind::Errno(ENOSPC), &[Repeat::Once, Repeat::Lasting, Repeat::ForASecond]);
     }
     for op in [Open, Create, List, Lock] {
@@ -159,7 +162,7 @@ pub fn strikes() -> Vec<Strike> {
         ("EIO, told by the next sync", Pages::ReportLate),
     ] {
         add(what, Sync, FaultKind::SyncFails { pages }, &both);
-        add(what, StartSync, FaultKind::SyncFails { pages }, &both);
+        add(what, StartWriteback, FaultKind::SyncFails { pages }, &both);
         add(what, SyncDir, FaultKind::SyncFails { pages }, &both);
     }
     all
