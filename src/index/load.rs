@@ -5,10 +5,10 @@
 //! keyspaces from sorted bundles and the keyspaces' old leaves, leaf after leaf, without a search (`merge`). Of several
 //! writes to one key only the last counts, because no snapshot is older than the load.
 //!
-//! For a log of more than a few bundles, one thread sorts a bundle while the loader gathers the next (`worker`), and
-//! all cores build: a keyspace is cut into parts by key. A sorted bundle consists of pieces in key order. A piece is
-//! freed when the parts that need it are built. So is an old leaf of a rebuilt keyspace, if the old leaves lie in
-//! memory in key order. (Leaves that were written one by one, see [`Loader::add`], are freed at the end.)
+//! From [`Limits::alone`] bytes on, one thread sorts a bundle while the loader gathers the next (`worker`), and all
+//! cores build: a keyspace is cut into parts by key. A sorted bundle consists of pieces in key order. A piece is freed
+//! when the parts that need it are built. So is an old leaf of a rebuilt keyspace, if the old leaves lie in memory in
+//! key order. (Leaves that were written one by one, see [`Loader::add`], are freed at the end.)
 //!
 //! **Memory.** Beside the index, a load takes a share of the live data and a constant, however long the log is. Three
 //! bundles are under way, each of a sixteenth of the live data (at least 1, at most 42 MiB, and at most one transaction

@@ -142,7 +142,7 @@ impl Horizon {
         self.reached = floor;
     }
 
-    /// Whether `lsn` is settled, but for held snapshots that are not told apart.
+    /// Whether `lsn` is visible and durable.
     pub(super) fn is_reached(&self, lsn: Lsn) -> bool {
         lsn <= self.reached
     }

@@ -148,8 +148,8 @@ impl Bundle {
         (!write.is_delete).then(|| &self.bytes[begin..][..write.value_len as usize])
     }
 
-    /// Reads a byte of the key and of the value, so that the processor fetches the cache lines. The result has no
-    /// meaning.
+    /// Reads a byte of each of the first cache lines of the key and the value, and the last byte, so that the processor
+    /// fetches them. The result has no meaning.
     #[inline]
     pub(super) fn fetch(&self, write: &Write) -> u8 {
         const LINE: usize = 64;

@@ -18,7 +18,7 @@ pub(super) const ROWS: &str = "rows";
 pub(super) const LAST: &str = "last";
 /// The one key in it.
 pub(super) const LAST_KEY: &[u8] = b"last";
-/// The child reports the token of one commit of this number.
+/// The child reports the token of every commit whose number is a multiple of this.
 const TOKEN_EVERY: u64 = 16;
 
 /// Commit until killed (part of `trial`)
