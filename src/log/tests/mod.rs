@@ -37,3 +37,5 @@ mod retain;
 #[cfg(feature = "sim")]
 mod verdicts;
 mod waiters;
+#[cfg(feature = "sim")]
+mod walk;
