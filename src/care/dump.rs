@@ -13,7 +13,8 @@ use crate::format::verdict::FrameState;
 use crate::log::log_dir::LogDir;
 use crate::log::open;
 use crate::log::open::decide::Recovery;
-use crate::log::read::reader::FrameReader;
+use crate::log::read::reader::Frame;
+use crate::log::read::walk::Frames;
 
 /// Reads and checks everything in the log in `dir`, changing nothing, and shows each complete record; says what an open
 /// would find.
@@ -90,16 +91,9 @@ pub fn dump<E: From<Error>>(
     let directory = open::load_existing(&place)?;
     for info in directory.segments.values().flatten() {
         let unreadable = |error| Error::unreadable(&info.path, Lsn::new(info.base()), error);
-        // A segment that was cut when its incarnation ended is shorter than its header says.
-        let mut info = info.clone();
-        info.end = info.end.min(info.end_in_file());
-        let mut reader = FrameReader::open(&place, &info).map_err(unreadable)?;
-        let mut position = info.first_frame();
-        while position < info.end
-            && let Some(start) = info.place(position)
-        {
-            let examined = reader.examine(start);
-            let header = examined.header;
+        let info = info.in_file();
+        let mut frames = Frames::open(&place, &info).map_err(unreadable)?;
+        while let Some(Frame { start, state, header, error }) = frames.next(info.end) {
             let lsn = header.map_or(start, |header| header.lsn);
             show(&DumpedFrame {
                 segment: info.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -109,17 +103,14 @@ pub fn dump<E: From<Error>>(
                 durable: Lsn::new(header.map_or(0, |header| header.durable)),
                 kind: header.map_or(String::new(), |header| format!("{:?}", header.kind)),
                 length: header.map_or(0, |header| header.length),
-                state: examined.state,
+                state,
             })?;
-            if let Some(error) = examined.error {
+            if let Some(error) = error {
                 return Err(unreadable(error).into());
             }
-            position = lsn;
-            if examined.state != FrameState::Valid {
+            if state != FrameState::Valid {
                 // Only as far as the next one: a segment with many bad frames is read once, not once for each.
-                let from = if lsn > start { lsn } else { start + WORD };
-                let next = reader.next_header(from..info.end).map_err(unreadable)?;
-                position = next.map_or(info.end, |(at, _)| at);
+                frames.seek_header(lsn.max(start + WORD)).map_err(unreadable)?;
             }
         }
     }

@@ -12,16 +12,18 @@ use std::sync::Arc;
 use crate::base::error::{DamageCause, Error, ErrorKind, Result, is_end_of_file};
 use crate::base::types::Lsn;
 use crate::disk::{DirHandle, Disk, LockHeld};
-use crate::format::frame::{Header, Kind};
+use crate::format::WORD;
+use crate::format::frame::Header;
 use crate::format::history::FILE_NAME;
 use crate::format::mark;
 use crate::format::segment::file_name;
-use crate::format::verdict::{FrameState, Verdict, verdict};
+use crate::format::verdict::{Verdict, verdict};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
 use crate::log::open::decide::cause_of;
 use crate::log::open::directory::is_of_unfinished;
-use crate::log::read::reader::{Examined, FrameReader, SegmentInfo};
+use crate::log::read::reader::{Frame, SegmentInfo};
+use crate::log::read::walk::{Frames, Piece, Records};
 
 mod inventory;
 
@@ -166,7 +168,7 @@ pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Resu
         Slots::default()
     });
     let oldest = history.as_ref().map_or(0, |history| history.oldest.get());
-    let mut walk = Walk { place: &place, oldest, take, found, partial: None, last: 0 };
+    let mut walk = Walk { place: &place, oldest, take, found, records: Records::default(), last: 0 };
     for life in &lives {
         walk.life(life, marks.proven(life.incarnation))?;
     }
@@ -176,41 +178,34 @@ pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Resu
 }
 
 /// The segments of one place: more than one if the directory holds copies.
-struct Readers<'a> {
+struct Copies<'a> {
     info: &'a SegmentInfo,
-    readers: Vec<FrameReader>,
+    frames: Vec<Frames>,
     /// No copy holds bytes at or above this.
     end: u64,
 }
 
-impl<'a> Readers<'a> {
+impl<'a> Copies<'a> {
     fn open(place: &LogDir, copies: &'a [SegmentInfo]) -> io::Result<Self> {
-        let readable = |info: &SegmentInfo| SegmentInfo { end: info.end.min(info.end_in_file()), ..info.clone() };
-        let readers = copies.iter().map(|info| FrameReader::open(place, &readable(info)));
-        let end = copies.iter().map(|info| readable(info).end).max().unwrap_or(0);
-        Ok(Readers { info: &copies[0], readers: readers.collect::<io::Result<_>>()?, end })
+        let frames = copies.iter().map(|info| Frames::open(place, &info.in_file())).collect::<io::Result<Vec<_>>>()?;
+        let end = frames.iter().map(|frames| frames.info().end).max().unwrap_or(0);
+        Ok(Copies { info: &copies[0], frames, end })
     }
 
-    /// What stands at `position`, in the copy where it is best.
-    fn examine(&mut self, position: u64) -> (usize, Examined) {
-        let mut examined = self.readers.iter_mut().map(|reader| reader.examine(position)).enumerate();
-        let first = examined.next().expect("there is one");
-        if first.1.state == FrameState::Valid {
+    /// What stands at `start`, in the copy where it is best.
+    fn at(&mut self, start: u64) -> (usize, Frame) {
+        let mut found = self.frames.iter_mut().map(|frames| frames.at(start)).enumerate();
+        let first = found.next().expect("there is one");
+        if first.1.whole().is_some() {
             return first;
         }
-        examined.find(|(_, examined)| examined.state == FrameState::Valid).unwrap_or(first)
+        found.find(|(_, frame)| frame.whole().is_some()).unwrap_or(first)
     }
 
-    /// The first whole frame at or above `from`.
+    /// Where the first whole frame at or above `from` begins.
     fn next_whole(&mut self, from: u64) -> Option<u64> {
-        self.readers.iter_mut().filter_map(|reader| reader.next_whole(from)).min()
+        self.frames.iter_mut().filter_map(|frames| frames.next_whole(from)).map(|(start, _)| start).min()
     }
-}
-
-/// The begin of a record whose end has not been reached.
-struct Partial {
-    begin: u64,
-    payload: Vec<u8>,
 }
 
 struct Walk<'a, 'v> {
@@ -218,7 +213,7 @@ struct Walk<'a, 'v> {
     oldest: u64,
     take: &'a mut Taker<'v>,
     found: Found,
-    partial: Option<Partial>,
+    records: Records,
     /// The last record shown.
     last: u64,
 }
@@ -237,7 +232,7 @@ struct Extent {
 impl Walk<'_, '_> {
     /// Notes a part that is lost, with the record whose begin it cuts off from its end.
     fn lose(&mut self, path: &Path, from: u64, to: Option<u64>, cause: LossCause) {
-        let from = self.partial.take().map_or(from, |partial| partial.begin);
+        let from = self.records.give_up().map_or(from, |unended| unended.begin);
         if to.is_none_or(|to| to > from) {
             let (from, to) = (Lsn::new(from), to.map(Lsn::new));
             self.found.lost.push(Gap { file: path.to_owned(), from, to, cause });
@@ -278,7 +273,7 @@ impl Walk<'_, '_> {
             (Some(end), _) if covered < end && end > self.oldest => self.lose_segment(covered, Some(end)),
             (None, Some(last)) if life.listed || extent.durable > covered => {
                 // No position past the midpoint is handed out before the next segment is there.
-                let full = self.last > last[0].midpoint() && last[0].header.limit() == covered;
+                let full = self.last > last[0].header.midpoint() && last[0].header.limit() == covered;
                 let proven = (extent.durable > covered).then_some(extent.durable);
                 if full || proven.is_some() {
                     self.lose_segment(covered, proven);
@@ -288,7 +283,7 @@ impl Walk<'_, '_> {
             _ => {}
         }
         // Nothing goes on behind the end of an incarnation: a record that was not finished was dropped.
-        self.partial = None;
+        self.records.give_up();
         Ok(())
     }
 
@@ -299,14 +294,13 @@ impl Walk<'_, '_> {
             return extent;
         }
         for (base, copies) in &life.segments {
-            let Ok(mut readers) = Readers::open(self.place, copies) else { continue };
-            for reader in &mut readers.readers {
-                let mut at = copies[0].first_frame();
-                while let Some(place) = reader.next_whole(at) {
-                    let header = reader.examine(place).header;
-                    extent.durable = extent.durable.max(header.map_or(0, |header| header.durable));
+            let Ok(mut copies) = Copies::open(self.place, copies) else { continue };
+            for frames in &mut copies.frames {
+                let mut from = copies.info.first_frame();
+                while let Some((_, header)) = frames.next_whole(from) {
+                    extent.durable = extent.durable.max(header.durable);
                     extent.last_used = Some(*base);
-                    at = header.map_or(place + 8, |header| header.lsn);
+                    from = header.lsn;
                 }
             }
         }
@@ -316,8 +310,8 @@ impl Walk<'_, '_> {
     fn segment(&mut self, copies: &[SegmentInfo], extent: &Extent) -> Result<()> {
         let info = &copies[0];
         let until = extent.end.map_or(info.header.limit(), |end| end.min(info.header.limit()));
-        let mut readers = match Readers::open(self.place, copies) {
-            Ok(readers) => readers,
+        let mut copies = match Copies::open(self.place, copies) {
+            Ok(copies) => copies,
             Err(error) => {
                 self.lose(&info.path, info.base(), Some(until), LossCause::of_io(&error));
                 return Ok(());
@@ -325,26 +319,23 @@ impl Walk<'_, '_> {
         };
         let mut position = info.first_frame();
         while position < until {
-            let start = position.max(info.first_frame());
-            let (copy, examined) = readers.examine(start);
-            if let (FrameState::Valid, Some(header)) = (examined.state, examined.header)
-                && header.lsn <= until
-            {
-                self.accept(&mut readers, copy, start, &header)?;
+            let (copy, frame) = copies.at(position);
+            if let Some(header) = frame.whole().filter(|header| header.lsn <= until) {
+                self.accept(&mut copies, copy, position, &header)?;
                 position = header.lsn;
                 continue;
             }
             // Too little is left for a frame; but the size of a segment whose header is gone is only a guess.
-            if info.place(position).is_none() {
+            if info.header.place(position).is_none() {
                 break;
             }
-            match readers.next_whole(start + 8).filter(|at| *at < until) {
+            match copies.next_whole(position + WORD).filter(|at| *at < until) {
                 Some(at) => {
-                    self.lose(&info.path, start, Some(at), cause(&readers, start, &examined, extent));
+                    self.lose(&info.path, position, Some(at), cause(&copies, &frame, extent));
                     position = at;
                 }
                 None => {
-                    self.rest(&readers, start, until, &examined, extent);
+                    self.rest(&copies, &frame, until, extent);
                     break;
                 }
             }
@@ -352,64 +343,51 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Nothing whole is left in the segment from `start` on: the end of the log, or a loss.
-    fn rest(&mut self, readers: &Readers<'_>, start: u64, until: u64, examined: &Examined, extent: &Extent) {
-        let info = readers.info;
-        let cause = cause(readers, start, examined, extent);
+    /// Nothing whole is left in the segment from `frame` on: the end of the log, or a loss.
+    fn rest(&mut self, copies: &Copies<'_>, frame: &Frame, until: u64, extent: &Extent) {
+        let (info, start) = (copies.info, frame.start);
+        let cause = cause(copies, frame, extent);
         if extent.end.is_some() || extent.last_used.is_some_and(|last| info.base() < last) {
             self.lose(&info.path, start, Some(until), cause);
             return;
         }
         // The segment may have been cut at the end of its incarnation; only HISTORY, which is gone, could tell.
-        let may_be_cut = !self.found.history && start >= readers.end;
-        let verdict = verdict(examined.state, start < extent.durable, false);
+        let may_be_cut = !self.found.history && start >= copies.end;
+        let verdict = verdict(frame.state, start < extent.durable, false);
         if !may_be_cut && matches!(verdict, Verdict::Damage | Verdict::Unreadable) {
             let proven = (extent.durable > start).then_some(extent.durable);
-            let to = examined.header.map(|header| header.lsn).max(proven);
+            let to = frame.header.map(|header| header.lsn).max(proven);
             // How much was cut off is not known, whatever is proven of it.
             let to = to.filter(|_| cause != LossCause::Damaged(DamageCause::WrongLength));
             self.lose(&info.path, start, to, cause);
         }
     }
 
-    fn accept(&mut self, readers: &mut Readers<'_>, copy: usize, start: u64, header: &Header) -> Result<()> {
-        let path = &readers.info.path;
+    fn accept(&mut self, copies: &mut Copies<'_>, copy: usize, start: u64, header: &Header) -> Result<()> {
+        let path = &copies.info.path;
         if header.lsn <= self.oldest || header.lsn <= self.last {
             return Ok(());
         }
-        if header.kind.begins() && self.partial.is_some() {
+        if header.kind.begins() && self.records.has_unended() {
             self.lose(path, start, Some(start), LossCause::Damaged(DamageCause::Impossible));
         }
-        let payload = match readers.readers[copy].payload(header) {
+        let payload = match copies.frames[copy].payload(header) {
             Ok(payload) => payload,
             Err(error) => {
-                self.lose(path, start, Some(header.lsn), LossCause::of_io(&error));
+                self.lose(path, start, Some(header.lsn), LossCause::of(&error, DamageCause::WrongLength));
                 return Ok(());
             }
         };
-        let (begin, taken) = match (header.kind, self.partial.take()) {
-            (Kind::Full, _) => (start, (self.take)(Lsn::new(header.lsn), payload)?),
-            (Kind::First, _) => {
-                self.partial = Some(Partial { begin: start, payload: payload.to_vec() });
-                return Ok(());
-            }
-            (kind, Some(mut partial)) => {
-                partial.payload.extend_from_slice(payload);
-                if kind == Kind::Middle {
-                    self.partial = Some(partial);
-                    return Ok(());
+        match self.records.add(start, header.kind, payload) {
+            Piece::GoesOn => {}
+            Piece::Headless => self.lose_more(path, start, header.lsn),
+            Piece::Record { begin, payload } => {
+                if !(self.take)(Lsn::new(header.lsn), &payload)? {
+                    self.lose(path, begin, Some(header.lsn), LossCause::NotATransaction);
                 }
-                (partial.begin, (self.take)(Lsn::new(header.lsn), &partial.payload)?)
+                self.last = header.lsn;
             }
-            (_, None) => {
-                self.lose_more(path, start, header.lsn);
-                return Ok(());
-            }
-        };
-        if !taken {
-            self.lose(path, begin, Some(header.lsn), LossCause::NotATransaction);
         }
-        self.last = header.lsn;
         Ok(())
     }
 
@@ -424,18 +402,18 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Why the frame at `start` is lost.
-fn cause(readers: &Readers<'_>, start: u64, examined: &Examined, extent: &Extent) -> LossCause {
-    let cut_through = examined.header.is_some_and(|header| header.lsn > readers.end);
-    if start >= readers.end || cut_through {
+/// Why the frame is lost.
+fn cause(copies: &Copies<'_>, frame: &Frame, extent: &Extent) -> LossCause {
+    let cut_through = frame.header.is_some_and(|header| header.lsn > copies.end);
+    if frame.start >= copies.end || cut_through {
         return LossCause::Damaged(DamageCause::WrongLength);
     }
-    if let Some(error) = &examined.error {
+    if let Some(error) = &frame.error {
         return LossCause::of_io(error);
     }
-    let below = extent.end.is_some() || start < extent.durable;
-    match verdict(examined.state, below, true) {
+    let below = extent.end.is_some() || frame.start < extent.durable;
+    match verdict(frame.state, below, true) {
         Verdict::TornTail | Verdict::EndOfLog => LossCause::Torn,
-        Verdict::Damage | Verdict::Unreadable | Verdict::Accept => LossCause::Damaged(cause_of(examined.state)),
+        Verdict::Damage | Verdict::Unreadable | Verdict::Accept => LossCause::Damaged(cause_of(frame.state)),
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::pace::{Pace, ScrubOptions};
 use crate::base::error::{Damage, DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
+use crate::format::WORD;
 use crate::format::history::FILE_NAME;
 use crate::format::verdict::FrameState;
 use crate::log::Log;
 use crate::log::inner::LogInner;
 use crate::log::open::decide::cause_of;
 use crate::log::open::directory::{read_history, read_info};
-use crate::log::read::reader::{FrameReader, SegmentInfo};
+use crate::log::read::reader::SegmentInfo;
+use crate::log::read::walk::Frames;
 use crate::rt::background;
 use crate::rt::clock;
 use crate::rt::sync::{Condvar, Mutex};
@@ -193,7 +195,7 @@ impl Run<'_> {
         self.pace(info.first_frame() - info.base(), 0)?;
         let place = &self.log.place;
         let header = read_info(place, info.base());
-        let reader = FrameReader::open(place, info);
+        let frames = Frames::open(place, info);
         if self.log.incarnations().oldest().get() >= info.end {
             // Retired meanwhile: what could not be read of it is not missed.
             return self.pace(info.end - info.first_frame(), 0);
@@ -206,24 +208,20 @@ impl Run<'_> {
                 self.find(info, info.base(), cause);
             }
         }
-        let Ok(mut reader) = reader else {
+        let Ok(mut frames) = frames else {
             self.find(info, info.base(), DamageCause::MissingSegment);
             return self.pace(info.end - info.first_frame(), 0);
         };
-        let mut position = info.first_frame();
-        while position < info.end
-            && let Some(start) = info.place(position)
-        {
-            let examined = reader.examine(start);
-            let (next, frames) = match (examined.state, examined.header) {
+        while let Some(frame) = frames.next(info.end) {
+            let (next, whole) = match (frame.state, frame.header) {
                 (FrameState::Valid, Some(header)) => (header.lsn, 1),
                 (state, _) => {
-                    self.find(info, start, cause_of(state));
-                    (reader.next_whole(start + 8).unwrap_or(info.end), 0)
+                    self.find(info, frame.start, cause_of(state));
+                    (frames.next_whole(frame.start + WORD).map_or(info.end, |(start, _)| start), 0)
                 }
             };
-            self.pace(next - position, frames)?;
-            position = next;
+            frames.seek(next);
+            self.pace(next - frame.start, whole)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The segment's header: its first sector (specification, section 2.1).
 
 use super::fields::{array_at, put, u64_at};
+use super::frame::MIN_ROOM;
 use super::identity::{IDENTITY_LEN, Identity};
 use super::{Refusal, preamble};
 use crate::base::options::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
@@ -58,6 +59,22 @@ impl SegmentHeader {
     /// The position at which the segment ends.
     pub(crate) fn limit(&self) -> u64 {
         self.identity.base + self.size
+    }
+
+    /// Where the first frame begins.
+    pub(crate) fn first_frame(&self) -> u64 {
+        self.identity.base + SEGMENT_HEADER
+    }
+
+    /// No LSN past this is handed out before the next segment is durable (O2).
+    pub(crate) fn midpoint(&self) -> u64 {
+        self.identity.base + self.size / 2
+    }
+
+    /// Where a frame that follows `position` begins in this segment; `None` if it begins in the next one.
+    pub(crate) fn place(&self, position: u64) -> Option<u64> {
+        let start = position.max(self.first_frame());
+        (start + MIN_ROOM <= self.limit()).then_some(start)
     }
 }
 

@@ -23,7 +23,8 @@
 // | `failure` | fail-stop, and the alarm that wakes those who wait |
 // | `read/scan` | reading: scans and tails |
 // | `read/record_end` | whether a position that a caller brings along is one of this log's history |
-// | `read/reader` | reads and checks frames, for all of the above |
+// | `read/walk` | the one walk over frames, and records put together from them |
+// | `read/reader` | reads and checks one frame |
 // | `open/` | opening: `directory`, what is there; `decide`, the verdict; `settle`, making it durable |
 
 use std::fmt;

@@ -19,13 +19,14 @@ const PART: &str = "planted bugs";
 pub(crate) type Tester = (&'static str, PathBuf, &'static [&'static str]);
 
 /// What each plant has to get past, in this order: a test target of the crash suite, and what it is told.
-const SUITE: [(&str, &str, &[&str]); 6] = [
+const SUITE: [(&str, &str, &[&str]); 7] = [
     ("tier1", "campaign", &["tier1", "--states", "40000"]),
     ("faults", "campaign", &["faults", "--states", "20000"]),
     ("evidence", "faults", &["evidence::"]),
     ("salvage", "faults", &["salvage::"]),
     ("scrub", "faults", &["scrub::"]),
     ("directory", "directory", &[]),
+    ("positions", "unit", &["log::tests::retain::", "log::tests::lineage::", "log::tests::prior::"]),
 ];
 /// Some plants make a program hang.
 const PATIENCE: Duration = Duration::from_secs(600);

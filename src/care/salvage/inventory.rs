@@ -15,7 +15,8 @@ use crate::format::identity::Identity;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, base_of, file_name};
 use crate::log::log_dir::LogDir;
 use crate::log::open::directory::{read_history, read_info};
-use crate::log::read::reader::{FrameReader, SegmentInfo};
+use crate::log::read::reader::SegmentInfo;
+use crate::log::read::walk::Frames;
 
 /// One incarnation: its segments by base, each with its copies.
 #[derive(Debug)]
@@ -119,8 +120,7 @@ impl Inventory {
             let identity = Identity { log_id, incarnation: Incarnation { number, nonce }, key, base };
             let header = SegmentHeader { identity, size, previous };
             let info = SegmentInfo { end: header.limit(), header, path: path.clone(), length };
-            let mut reader = FrameReader::open(place, &info).ok()?;
-            reader.next_whole(info.first_frame())?;
+            Frames::open(place, &info).ok()?.next_whole(info.first_frame())?;
             Some(info)
         })
     }

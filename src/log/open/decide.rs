@@ -6,14 +6,15 @@ use super::directory::Directory;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::disk::LockHeld;
-use crate::format::frame::{Header, Kind};
+use crate::format::frame::Header;
 use crate::format::history::{self, History, Life};
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
 use crate::log::clean_up::CleanUp;
 use crate::log::log_dir::LogDir;
 use crate::log::mark::MarkFound;
-use crate::log::read::reader::{Examined, FrameReader, SegmentInfo};
+use crate::log::read::reader::{Frame, SegmentInfo};
+use crate::log::read::walk::{Frames, Piece, Records};
 
 /// The account of opening a log: what was found, what was kept, what a crash took.
 #[derive(Clone, Debug, Default)]
@@ -220,8 +221,8 @@ fn chain_of(
 /// A segment of an incarnation that never began must be empty; else HISTORY is older than the log.
 fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
     let mut used = false;
-    FrameReader::open(place, info)
-        .and_then(|mut reader| reader.search(info.first_frame(), |_, _| used = true))
+    Frames::open(place, info)
+        .and_then(|mut frames| frames.search(info.first_frame(), |_, _| used = true))
         .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
     if used { Err(damaged(info, info.base(), DamageCause::BadHistory)) } else { Ok(()) }
 }
@@ -239,10 +240,7 @@ struct Walk<'a> {
     durable: u64,
     /// End of the last complete record.
     end: u64,
-    /// Payload of the record that is being put together from its frames.
-    partial: Option<Vec<u8>>,
-    /// Inside a record whose begin was retired.
-    skipping: bool,
+    records: Records,
 }
 
 impl<'a> Walk<'a> {
@@ -256,7 +254,8 @@ impl<'a> Walk<'a> {
         report: &'a mut Recovery,
     ) -> Self {
         let begin = life.begin.get();
-        let skipping = chain.first().is_some_and(|first| first.base() > begin);
+        let begin_is_retired = chain.first().is_some_and(|first| first.base() > begin);
+        let records = if begin_is_retired { Records::after_retired() } else { Records::default() };
         // All records of a segment that was retired to its very end are above, and `oldest` is the last of them.
         let end = begin.max(oldest);
         // Only the last incarnation can be open, and the mark is judged to be of the last one.
@@ -265,7 +264,7 @@ impl<'a> Walk<'a> {
             _ => end,
         };
         let durable = if life.end.is_none() { durable.max(prior.proven.get()) } else { durable };
-        Walk { place, life, chain, oldest, prior, replay, report, durable, end, partial: None, skipping }
+        Walk { place, life, chain, oldest, prior, replay, report, durable, end, records }
     }
 
     /// Walks to the end; says what was unfinished if the incarnation was open.
@@ -274,27 +273,26 @@ impl<'a> Walk<'a> {
         let ended = self.life.end.map(|end| end.lsn.get());
         for index in 0..self.chain.len() {
             let info = &self.chain[index];
-            let mut reader = FrameReader::open(self.place, info)
+            let mut frames = Frames::open(self.place, info)
                 .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
+            frames.seek(position);
             self.report.segments += 1;
             while ended != Some(position)
-                && let Some(start) = info.place(position)
+                && let Some(mut frame) = frames.next(u64::MAX)
             {
-                let examined = reader.examine(start);
-                let header = match (examined.state, examined.header) {
-                    (FrameState::Valid, Some(header)) if self.may_stand(info, start, &header) => header,
-                    (FrameState::Valid, header) => {
-                        let impossible = Examined { state: FrameState::Impossible, header, error: None };
-                        return self.stop(index, start, impossible, &mut reader).map(Some);
+                let header = match frame.whole() {
+                    Some(header) if self.may_stand(info, frame.start, &header) => header,
+                    whole => {
+                        frame.state = whole.map_or(frame.state, |_| FrameState::Impossible);
+                        return self.stop(index, frame, &mut frames).map(Some);
                     }
-                    _ => return self.stop(index, start, examined, &mut reader).map(Some),
                 };
-                self.accept(info, start, &header, &mut reader)?;
+                self.accept(frame.start, &header, &mut frames)?;
                 position = header.lsn;
             }
         }
         let Some(last) = self.chain.last() else { return Ok(None) };
-        if ended.is_some() && ended == Some(position) && self.partial.is_none() {
+        if ended.is_some() && ended == Some(position) && !self.records.has_unended() {
             return Ok(None);
         }
         // Ended: a record is cut short at `end`. Open: the last segment is full, and by O2 another one must follow.
@@ -303,64 +301,39 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether a frame of this kind may stand here.
-    fn may_stand(&mut self, info: &SegmentInfo, start: u64, header: &Header) -> bool {
-        if self.skipping && header.kind.begins() {
-            self.skipping = false;
-        }
-        let in_record = self.partial.is_some() || self.skipping;
+    fn may_stand(&self, info: &SegmentInfo, start: u64, header: &Header) -> bool {
         let whole = header.kind.ends() || header.lsn == info.header.limit();
         let begins_segment = header.kind.begins() || start == info.first_frame();
-        let skippable = !self.skipping || header.lsn <= self.oldest;
-        header.kind.begins() != in_record && whole && begins_segment && skippable
+        let skippable = !self.records.is_of_retired(header.kind) || header.lsn <= self.oldest;
+        self.records.may_follow(header.kind) && whole && begins_segment && skippable
     }
 
-    fn accept(&mut self, info: &SegmentInfo, start: u64, header: &Header, reader: &mut FrameReader) -> Result<()> {
+    fn accept(&mut self, start: u64, header: &Header, frames: &mut Frames) -> Result<()> {
         self.report.frames += 1;
         self.durable = self.durable.max(header.durable);
-        if self.skipping {
-            self.skipping = header.kind != Kind::Last;
+        if self.records.skip(header.kind) {
             self.end = header.lsn;
             return Ok(());
         }
-        let payload = reader.payload(header).map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
-        match header.kind {
-            Kind::Full => self.show(header.lsn, payload)?,
-            Kind::First => self.partial = Some(payload.to_vec()),
-            Kind::Middle | Kind::Last => {
-                let mut record = self.partial.take().unwrap_or_default();
-                record.extend_from_slice(payload);
-                if header.kind == Kind::Middle {
-                    self.partial = Some(record);
-                } else {
-                    self.show(header.lsn, &record)?;
-                }
+        if let Piece::Record { payload, .. } = self.records.add(start, header.kind, frames.payload(header)?) {
+            let lsn = Lsn::new(header.lsn);
+            if lsn > self.prior.replay_from {
+                self.replay.record(lsn, &payload)?;
             }
-        }
-        if header.kind.ends() {
             self.report.records += 1;
             self.end = header.lsn;
         }
         Ok(())
     }
 
-    fn show(&mut self, lsn: u64, payload: &[u8]) -> Result<()> {
-        let lsn = Lsn::new(lsn);
-        if lsn > self.prior.replay_from { self.replay.record(lsn, payload) } else { Ok(()) }
-    }
-
-    /// The frame at `position` is not valid: gathers the evidence above it and decides.
-    fn stop(
-        &mut self,
-        index: usize,
-        position: u64,
-        examined: Examined,
-        reader: &mut FrameReader,
-    ) -> Result<Unfinished> {
+    /// The frame is not valid, or may not stand where it does: gathers the evidence above it and decides.
+    fn stop(&mut self, index: usize, frame: Frame, here: &mut Frames) -> Result<Unfinished> {
         let info = &self.chain[index];
+        let position = frame.start;
         let (mut later, mut highest) = (false, position);
         let (mut durable, end) = (self.durable, self.end);
         let (mut frames, mut bytes) = (0, 0);
-        if self.life.end.is_none() && examined.state != FrameState::Unreadable {
+        if self.life.end.is_none() && frame.state != FrameState::Unreadable {
             let mut note = |at: u64, header: &Header| {
                 later |= at > position;
                 highest = highest.max(header.lsn);
@@ -370,26 +343,23 @@ impl<'a> Walk<'a> {
             };
             for above in &self.chain[index..] {
                 let searched = if above.base() == info.base() {
-                    reader.search(position, &mut note)
+                    here.search(position, &mut note)
                 } else {
-                    FrameReader::open(self.place, above)
-                        .and_then(|mut reader| reader.search(above.first_frame(), &mut note))
+                    Frames::open(self.place, above).and_then(|mut frames| frames.search(above.first_frame(), &mut note))
                 };
                 searched.map_err(|error| Error::unreadable(&above.path, Lsn::new(above.base()), error))?;
             }
         }
         let below = self.life.end.is_some() || position < durable;
-        match (verdict(examined.state, below, later), examined.error) {
-            (Verdict::Damage | Verdict::Unreadable, Some(error)) => {
-                return Err(Error::unreadable(&info.path, Lsn::new(position), error));
+        match verdict(frame.state, below, later) {
+            Verdict::Damage | Verdict::Unreadable => {
+                let cause = cause_of(frame.state);
+                return Err(frame.not_whole(info, cause));
             }
-            (Verdict::Damage | Verdict::Unreadable, None) => {
-                return Err(damaged(info, position, cause_of(examined.state)));
-            }
-            (Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept, _) => {}
+            Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept => {}
         }
         let last = self.chain.last().expect("the frame is in one of them");
-        if highest > last.midpoint() {
+        if highest > last.header.midpoint() {
             let next = last.header.limit();
             let path = self.place.path(&file_name(next));
             return Err(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment));

@@ -5,9 +5,9 @@ use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, write_all_at};
 use crate::format::history::{self, End};
-use crate::format::verdict::FrameState;
 use crate::log::log_dir::LogDir;
-use crate::log::read::reader::{FrameReader, SegmentInfo};
+use crate::log::read::reader::SegmentInfo;
+use crate::log::read::walk::Frames;
 
 /// Bytes written again per call, at most.
 const PIECE: usize = 1 << 20;
@@ -73,26 +73,20 @@ fn rewrite(place: &LogDir, info: &SegmentInfo, unfinished: &Unfinished) -> Resul
         return Ok(0);
     }
     let file = place.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
-    let mut reader = FrameReader::new(file.clone(), &info.header, info.end);
-    let (mut position, mut written) = (from, from);
+    let mut frames = Frames::of_file(file.clone(), info);
+    frames.seek(from);
+    let mut written = from;
     let mut piece = Vec::new();
-    while position < to
-        && let Some(start) = info.place(position)
-    {
-        let examined = reader.examine(start);
-        let at = Lsn::new(start);
-        let header = match (examined.state, examined.header, examined.error) {
-            (FrameState::Valid, Some(header), _) => header,
-            (_, _, Some(error)) => return Err(Error::unreadable(&info.path, at, error)),
-            (state, ..) => return Err(Error::damaged(&info.path, at, cause_of(state))),
+    while let Some(frame) = frames.next(to) {
+        let Some(header) = frame.whole() else {
+            let cause = cause_of(frame.state);
+            return Err(frame.not_whole(info, cause));
         };
-        let frame = reader.frame(&header).map_err(|error| Error::unreadable(&info.path, at, error))?;
-        piece.extend_from_slice(frame);
-        position = header.lsn;
-        if piece.len() >= PIECE || position >= to || info.place(position).is_none() {
+        piece.extend_from_slice(frames.bytes(&header)?);
+        if piece.len() >= PIECE || header.lsn >= to || info.header.place(header.lsn).is_none() {
             write_all_at(&*file, &piece, written - info.base())
                 .map_err(|error| Error::io("write again to", &info.path, error))?;
-            written = position;
+            written = header.lsn;
             piece.clear();
         }
     }

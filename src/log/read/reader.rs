@@ -1,5 +1,5 @@
-//! Reads frames from a segment, for recovery, scans, `verify` and `dump` alike: whatever comes from a file is checked
-//! here, each time it enters memory.
+//! Reads single frames from a segment: whatever comes from a file is checked here, each time it enters memory. The walk
+//! from one to the next is in `walk`.
 
 use std::io;
 use std::ops::Range;
@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use crc32fast::Hasher;
 
+use crate::base::error::{DamageCause, Error};
+use crate::base::types::Lsn;
 use crate::disk::{Access, DiskFile, Mapping, read_exact_at};
 use crate::format::WORD;
 use crate::format::fill::Fill;
-use crate::format::frame::{self, Decoded, FRAME_HEADER, FRAME_HEADER_LEN, Header, MIN_ROOM};
-use crate::format::segment::{SEGMENT_HEADER, SegmentHeader};
+use crate::format::frame::{self, Decoded, FRAME_HEADER, FRAME_HEADER_LEN, Header};
+use crate::format::segment::SegmentHeader;
 use crate::format::verdict::FrameState;
 use crate::log::log_dir::LogDir;
 
@@ -39,7 +41,7 @@ impl SegmentInfo {
     }
 
     pub(crate) fn first_frame(&self) -> u64 {
-        self.base() + SEGMENT_HEADER
+        self.header.first_frame()
     }
 
     /// Where the bytes end that the file has for the segment. The file may be cut, and longer than a segment can be.
@@ -47,21 +49,16 @@ impl SegmentInfo {
         self.base() + self.length.min(self.header.size)
     }
 
-    /// No LSN past this is handed out before the next segment is durable (O2).
-    pub(crate) fn midpoint(&self) -> u64 {
-        self.base() + self.header.size / 2
-    }
-
-    /// Where a frame that follows `position` begins in this segment; `None` if it begins in the next one.
-    pub(crate) fn place(&self, position: u64) -> Option<u64> {
-        let start = position.max(self.first_frame());
-        (start + MIN_ROOM <= self.header.limit()).then_some(start)
+    /// The segment as far as its file has it: one that was cut when its incarnation ended is shorter than its header says.
+    pub(crate) fn in_file(&self) -> SegmentInfo {
+        SegmentInfo { end: self.end.min(self.end_in_file()), ..self.clone() }
     }
 }
 
-/// What was found where a frame must be.
+/// What stands at a place where a frame may begin.
 #[derive(Debug)]
-pub(crate) struct Examined {
+pub(crate) struct Frame {
+    pub(crate) start: u64,
     pub(crate) state: FrameState,
     /// Set if the header is valid.
     pub(crate) header: Option<Header>,
@@ -69,13 +66,19 @@ pub(crate) struct Examined {
     pub(crate) error: Option<io::Error>,
 }
 
-impl Examined {
-    fn just(state: FrameState) -> Self {
-        Examined { state, header: None, error: None }
+impl Frame {
+    /// The header of a whole frame.
+    pub(crate) fn whole(&self) -> Option<Header> {
+        self.header.filter(|_| self.state == FrameState::Valid)
     }
 
-    fn with(state: FrameState, header: Header) -> Self {
-        Examined { state, header: Some(header), error: None }
+    /// The error for a frame of `info` that should be whole: `cause`, unless it could not be read.
+    pub(crate) fn not_whole(self, info: &SegmentInfo, cause: DamageCause) -> Error {
+        let at = Lsn::new(self.start);
+        match self.error {
+            Some(error) => Error::unreadable(&info.path, at, error),
+            None => Error::damaged(&info.path, at, cause),
+        }
     }
 }
 
@@ -179,32 +182,31 @@ impl FrameReader {
         Ok(self.fill.count(before, start) == 0 && self.fill.count(after, position) == after.len() / before.len())
     }
 
-    /// What stands at `position`, a possible place of a frame.
-    pub(crate) fn examine(&mut self, position: u64) -> Examined {
-        self.try_examine(position).unwrap_or_else(|error| Examined {
-            state: FrameState::Unreadable,
-            header: None,
-            error: Some(error),
-        })
+    /// What stands at `start`, a possible place of a frame.
+    pub(crate) fn examine(&mut self, start: u64) -> Frame {
+        match self.try_examine(start) {
+            Ok((state, header)) => Frame { start, state, header, error: None },
+            Err(error) => Frame { start, state: FrameState::Unreadable, header: None, error: Some(error) },
+        }
     }
 
-    fn try_examine(&mut self, position: u64) -> io::Result<Examined> {
+    fn try_examine(&mut self, position: u64) -> io::Result<(FrameState, Option<Header>)> {
         let range = self.load(position..position + FRAME_HEADER)?;
         let bytes = &self.window[range];
         let header = match frame::decode(bytes, position, self.limit, &self.checksum) {
             Decoded::Valid(header) => header,
-            Decoded::Impossible => return Ok(Examined::just(FrameState::Impossible)),
+            Decoded::Impossible => return Ok((FrameState::Impossible, None)),
             Decoded::Invalid => {
                 let state = match self.fill.count(bytes, position) {
                     0 => FrameState::HeaderRotten,
                     n if n == FRAME_HEADER_LEN / 8 => FrameState::Unwritten,
                     _ => FrameState::HeaderTorn,
                 };
-                return Ok(Examined::just(state));
+                return Ok((state, None));
             }
         };
         if header.lsn > self.end {
-            return Ok(Examined::with(FrameState::Impossible, header));
+            return Ok((FrameState::Impossible, Some(header)));
         }
         let start = position + FRAME_HEADER;
         let range = self.load(start..header.lsn)?;
@@ -216,7 +218,7 @@ impl FrameReader {
         } else {
             FrameState::PayloadRotten
         };
-        Ok(Examined::with(state, header))
+        Ok((state, Some(header)))
     }
 
     /// The payload of the frame that [`FrameReader::examine`] just found valid.
@@ -260,8 +262,9 @@ impl FrameReader {
         Ok(None)
     }
 
-    /// Where the first whole frame at or above `from` begins; what cannot be read is passed over, sector by sector.
-    pub(crate) fn next_whole(&mut self, from: u64) -> Option<u64> {
+    /// The first whole frame that begins at or above `from`, and where; what cannot be read is passed over, sector by
+    /// sector.
+    pub(crate) fn next_whole(&mut self, from: u64) -> Option<(u64, Header)> {
         let mut at = from;
         while at < self.end {
             let sector = (at + SECTOR) / SECTOR * SECTOR;
@@ -270,11 +273,14 @@ impl FrameReader {
                 Ok(found) => found,
                 Err(_) => self.next_header(at..sector).unwrap_or_default(),
             };
-            match ahead {
-                Some((place, _)) if self.examine(place).state == FrameState::Valid => return Some(place),
-                Some((place, _)) => at = place + WORD,
-                None => at = sector,
+            let Some((place, _)) = ahead else {
+                at = sector;
+                continue;
+            };
+            if let Some(header) = self.examine(place).whole() {
+                return Some((place, header));
             }
+            at = place + WORD;
         }
         None
     }

@@ -11,11 +11,11 @@
 //! one before a damaged frame, costs so much.
 
 use super::reader::{FrameReader, SegmentInfo};
+use super::walk::Frames;
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::{Lsn, Outcome, Token};
 use crate::format::WORD;
 use crate::format::frame::FRAME_HEADER;
-use crate::format::verdict::FrameState;
 use crate::log::incarnations::Known;
 use crate::log::inner::LogInner;
 
@@ -166,7 +166,7 @@ impl LogInner {
         lsn: u64,
     ) -> std::io::Result<Option<bool>> {
         let reader = FrameReader::open(&self.place, info)?;
-        if info.place(lsn).is_some() {
+        if info.header.place(lsn).is_some() {
             return Ok(reader.header_at(lsn)?.map(|header| header.kind.begins()));
         }
         let Some(next) = next.filter(|next| next.header.previous == info.base()) else { return Ok(None) };
@@ -179,20 +179,14 @@ impl LogInner {
 
     /// Whether a record ends at `lsn`, by the frames of its segment.
     fn walk_to(&self, info: &SegmentInfo, lsn: u64) -> Result<bool> {
-        let damaged = |position, cause| Error::damaged(&info.path, Lsn::new(position), cause);
-        let mut reader = FrameReader::open(&self.place, info)
+        let mut frames = Frames::open(&self.place, info)
             .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
-        let mut position = info.first_frame();
-        while position < lsn
-            && let Some(start) = info.place(position)
-        {
-            let examined = reader.examine(start);
-            position = match (examined.state, examined.header, examined.error) {
-                (FrameState::Valid, Some(header), _) if header.lsn == lsn => return Ok(header.kind.ends()),
-                (FrameState::Valid, Some(header), _) => header.lsn,
-                (_, _, Some(error)) => return Err(Error::unreadable(&info.path, Lsn::new(start), error)),
-                _ => return Err(damaged(start, DamageCause::Rotten)),
-            };
+        while let Some(frame) = frames.next(lsn) {
+            match frame.whole() {
+                Some(header) if header.lsn == lsn => return Ok(header.kind.ends()),
+                Some(_) => {}
+                None => return Err(frame.not_whole(info, DamageCause::Rotten)),
+            }
         }
         Ok(false)
     }

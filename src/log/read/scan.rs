@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::reader::{FrameReader, SegmentInfo};
+use super::reader::SegmentInfo;
 use super::record_end::{Position, RecordEnd, retired};
+use super::walk::{Frames, Piece, Records};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::{Lsn, Token};
-use crate::format::frame::{Header, Kind};
-use crate::format::verdict::FrameState;
+use crate::format::frame::Header;
 use crate::log::inner::LogInner;
 use crate::log::write::waiters::Waited;
 use crate::rt::clock;
@@ -48,7 +48,7 @@ pub(crate) struct Cursor {
     log: Arc<LogInner>,
     /// End of the last record passed.
     position: u64,
-    open: Option<(SegmentInfo, FrameReader)>,
+    open: Option<Frames>,
     /// The error that ended it.
     failed: Option<Error>,
 }
@@ -78,7 +78,7 @@ impl Cursor {
     }
 
     fn try_next(&mut self, bound: u64) -> Result<Option<Record>> {
-        let mut partial: Option<Vec<u8>> = None;
+        let mut records = Records::default();
         let begin = self.position;
         loop {
             let Some((start, header)) = self.next_frame(bound)? else {
@@ -87,27 +87,16 @@ impl Cursor {
                 return Ok(None);
             };
             self.position = header.lsn;
-            let (info, reader) = self.open.as_mut().expect("a frame was read from it");
-            let payload =
-                reader.payload(&header).map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
-            let payload = match (header.kind, partial.take()) {
-                (Kind::Full, _) => payload.to_vec(),
-                (Kind::First, _) => {
-                    partial = Some(payload.to_vec());
-                    continue;
-                }
-                (kind, Some(mut record)) => {
-                    record.extend_from_slice(payload);
-                    if kind == Kind::Middle {
-                        partial = Some(record);
-                        continue;
-                    }
-                    record
-                }
-                // Reading begins at the end of a record, so the frames of each record come from its first one on.
-                (_, None) => {
-                    return Err(Error::damaged(&info.path, Lsn::new(start), DamageCause::Impossible));
-                }
+            let frames = self.open.as_mut().expect("a frame was read from it");
+            let payload = match records.add(start, header.kind, frames.payload(&header)?) {
+                Piece::GoesOn => continue,
+                Piece::Record { payload, .. } => Some(payload.into_owned()),
+                Piece::Headless => None,
+            };
+            let info = frames.info();
+            // Reading begins at the end of a record, so the frames of each record come from its first one on.
+            let Some(payload) = payload else {
+                return Err(Error::damaged(&info.path, Lsn::new(start), DamageCause::Impossible));
             };
             let lsn = Lsn::new(header.lsn);
             let incarnation = info.header.identity.incarnation;
@@ -122,25 +111,19 @@ impl Cursor {
             if self.position >= bound {
                 return Ok(None);
             }
-            if let Some((info, reader)) = &mut self.open {
-                let end = info.end.min(bound);
-                let place = info.place(self.position);
-                if let Some(start) = place
-                    && self.position < end
-                {
-                    let mut examined = reader.examine(start);
-                    if examined.state != FrameState::Valid {
+            if let Some(frames) = &mut self.open {
+                let end = frames.info().end.min(bound);
+                frames.seek(self.position);
+                if let Some(mut frame) = frames.next(end) {
+                    if frame.whole().is_none() {
                         // What was read ahead may be older than the frame.
-                        reader.forget();
-                        examined = reader.examine(start);
+                        frames.forget();
+                        frame = frames.at(frame.start);
                     }
-                    return match (examined.state, examined.header) {
-                        (FrameState::Valid, Some(header)) if header.lsn <= bound => Ok(Some((start, header))),
-                        (FrameState::Valid, _) => Ok(None),
-                        _ => Err(match examined.error {
-                            Some(error) => Error::unreadable(&info.path, Lsn::new(start), error),
-                            None => Error::damaged(&info.path, Lsn::new(start), DamageCause::Rotten),
-                        }),
+                    return match frame.whole() {
+                        Some(header) if header.lsn <= bound => Ok(Some((frame.start, header))),
+                        Some(_) => Ok(None),
+                        None => Err(frame.not_whole(frames.info(), DamageCause::Rotten)),
                     };
                 }
             }
@@ -153,7 +136,7 @@ impl Cursor {
     /// Opens the segment after the current one, or the first one that ends above the position; `false` if there is none
     /// below `bound`.
     fn open_next(&mut self, bound: u64) -> Result<bool> {
-        let current = self.open.as_ref().map(|(info, _)| info.base());
+        let current = self.open.as_ref().map(|frames| frames.info().base());
         let passed = Lsn::new(self.position);
         let next = self.log.incarnations().look(|known| {
             let oldest = known.history.oldest;
@@ -169,16 +152,16 @@ impl Cursor {
         })?;
         let Some(info) = next.filter(|info| info.first_frame() < bound) else { return Ok(false) };
         let sealed = info.end <= self.log.positions().durable();
-        let open = || -> std::io::Result<FrameReader> {
-            let mut reader = FrameReader::open(&self.log.place, &info)?;
+        let open = || -> std::io::Result<Frames> {
+            let mut frames = Frames::open(&self.log.place, &info)?;
             if sealed && self.log.settings().mapped_reads {
-                reader.use_mapping()?;
+                frames.use_mapping()?;
             }
-            Ok(reader)
+            Ok(frames)
         };
-        let reader = open().map_err(|error| self.not_open(&info, error))?;
+        let frames = open().map_err(|error| self.not_open(&info, error))?;
         self.position = self.position.max(info.first_frame());
-        self.open = Some((info, reader));
+        self.open = Some(frames);
         Ok(true)
     }
 

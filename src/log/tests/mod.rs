@@ -39,3 +39,5 @@ mod retain;
 #[cfg(feature = "sim")]
 mod verdicts;
 mod waiters;
+#[cfg(feature = "sim")]
+mod walk;

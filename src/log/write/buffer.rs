@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::segment::Segment;
-use crate::format::frame::{self, FRAME_HEADER, FRAME_HEADER_LEN, Header, Kind, MIN_ROOM};
+use crate::format::frame::{self, FRAME_HEADER, FRAME_HEADER_LEN, Header, Kind};
 use crate::format::pad8;
-use crate::format::segment::SEGMENT_HEADER;
 
 /// A payload with its checksum, computed before any lock is taken.
 #[derive(Clone, Copy, Debug)]
@@ -98,24 +97,18 @@ pub(crate) struct Tail {
 pub(crate) struct NeedsSegment;
 
 impl Tail {
-    /// The first position in a segment where a frame may begin, at or after `position`; `None` if it is full.
-    fn place_in(segment: &Segment, position: u64) -> Option<u64> {
-        let start = position.max(segment.base() + SEGMENT_HEADER);
-        (start + MIN_ROOM <= segment.limit()).then_some(start)
-    }
-
     /// Where a record of `length` bytes would end, if that is within what is durably prepared: a position past the
     /// midpoint of a segment may only be handed out once the next one is there (O2).
     pub(crate) fn end_of(&self, length: u64) -> Result<u64, NeedsSegment> {
         let mut rest = length;
         let mut position = self.next;
         for (index, segment) in self.segments.iter().enumerate() {
-            let Some(start) = Self::place_in(segment, position) else { continue };
+            let Some(start) = segment.header().place(position) else { continue };
             let room = segment.limit() - start - FRAME_HEADER;
             if pad8(rest) <= room {
                 let end = start + FRAME_HEADER + pad8(rest);
                 let followed = index + 1 < self.segments.len();
-                let may_be_last = end <= segment.midpoint();
+                let may_be_last = end <= segment.header().midpoint();
                 return if may_be_last || followed { Ok(end) } else { Err(NeedsSegment) };
             }
             rest -= room;
@@ -131,7 +124,7 @@ impl Tail {
         let mut first = true;
         loop {
             let segment = Arc::clone(self.segments.front().expect("room was found"));
-            let Some(start) = Self::place_in(&segment, self.next) else {
+            let Some(start) = segment.header().place(self.next) else {
                 self.segments.pop_front();
                 continue;
             };

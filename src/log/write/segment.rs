@@ -69,11 +69,6 @@ impl Segment {
         &self.checksum
     }
 
-    /// No position past this is handed out before the next segment is durable (O2).
-    pub(crate) fn midpoint(&self) -> u64 {
-        self.base() + self.header.size / 2
-    }
-
     /// Creates a segment, fills it, and makes it durable, its name included. It gets its name only when it is
     /// complete, so that a crash in between leaves nothing that recovery would have to explain.
     pub(crate) fn create(place: &LogDir, identity: Identity, size: u64, previous: u64) -> Result<Arc<Segment>> {
