@@ -293,7 +293,7 @@ impl SimFile {
 
     fn sync(&self, meanwhile: impl FnOnce()) -> io::Result<()> {
         self.disk.sync_op(self.op(OpKind::Sync), meanwhile, |image, moment, fate| {
-            image.end_file_sync(self.ino, moment, fate)
+            image.end_file_sync(self.ino, moment, fate);
         })
     }
 }

@@ -208,7 +208,8 @@ impl Model {
             let before = self.holds.iter().map(SnapshotGuard::lsn).filter(|held| *held < lsn).max();
             before.filter(|held| !sees(*held))
         };
-        let newest_note = if is_put { None } else { noted_with(newest) };
+        // A deletion that is not durable is a tombstone, which takes no note's place.
+        let newest_note = if is_put || newest > durable { None } else { noted_with(newest) };
         let newest = usize::from(is_put || newest > durable || newest_note.is_some());
         // The notes of earlier deletions may stay, one under each snapshot.
         let earlier = versions.iter().filter(|(lsn, is_put)| !is_put && *lsn <= durable);
