@@ -53,15 +53,15 @@ impl fmt::Debug for LogId {
     }
 }
 
-/// One writing life of a log: from one open to its close or crash.
+/// One writing incarnation of a log: from one open to its close or crash.
 ///
-/// The number grows by one with each life. The nonce is random: if two copies of a directory are both written to,
-/// neither takes the other's lives for its own.
+/// The number grows by one with each incarnation. The nonce is random: if two copies of a directory are both written to,
+/// neither takes the other's incarnations for its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Incarnation {
-    /// Counts the lives of this log, from 1.
+    /// Counts the incarnations of this log, from 1.
     pub number: u64,
-    /// Random, drawn when this life began.
+    /// Random, drawn when this incarnation began.
     pub nonce: u64,
 }
 
@@ -137,9 +137,9 @@ pub enum Outcome {
     Indeterminate,
     /// The token is of another log, or of another branch of a copied directory.
     Foreign,
-    /// No commit of that life can have ended there: the position is at or before the life's begin, beyond every
+    /// No commit of that incarnation can have ended there: the position is at or before the incarnation's begin, beyond every
     /// position that was handed out, or not at a whole word. No record is read for the answer, so a position that no
-    /// commit returned, inside a record for example, gets the answer of its place: durable up to the end of that life,
+    /// commit returned, inside a record for example, gets the answer of its place: durable up to the end of that incarnation,
     /// lost above it.
     Invalid,
     /// The history with the answer was shortened by an explicit call.
@@ -182,7 +182,7 @@ impl fmt::Display for Outcome {
 pub struct Token {
     /// The log that the commit went to.
     pub log_id: LogId,
-    /// The life of the log in which the commit was made.
+    /// The incarnation of the log in which the commit was made.
     pub incarnation: Incarnation,
     /// The position of the commit.
     pub lsn: Lsn,

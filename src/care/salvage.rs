@@ -27,7 +27,7 @@ use crate::log::read::walk::{Frames, Piece, Records};
 
 mod inventory;
 
-use inventory::{Inventory, LifeParts};
+use inventory::{IncarnationParts, Inventory};
 
 /// Why something could not be salvaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,7 +153,7 @@ pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Resu
     place.handle().lock_for_reading()?;
     let names = place.handle().list()?;
     let inventory = Inventory::take(&place, &names)?;
-    let Inventory { history, lives, bad_files, lost } = inventory;
+    let Inventory { history, incarnations, bad_files, lost } = inventory;
     let lock = place.handle().lock_held();
     let mut found = Found { lost: Vec::new(), bad_files, history: history.is_some(), lock };
     found.bad_files.extend(
@@ -169,8 +169,8 @@ pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Resu
     });
     let oldest = history.as_ref().map_or(0, |history| history.oldest.get());
     let mut walk = Walk { place: &place, oldest, take, found, records: Records::default(), last: 0 };
-    for life in &lives {
-        walk.life(life, marks.proven(life.incarnation))?;
+    for parts in &incarnations {
+        walk.incarnation(parts, marks.proven(parts.incarnation))?;
     }
     walk.found.lost.extend(lost);
     walk.found.lost.sort_by_key(|lost| lost.from);
@@ -246,15 +246,15 @@ impl Walk<'_, '_> {
         self.lose(&path, base, to, unreadable.unwrap_or(LossCause::Damaged(DamageCause::MissingSegment)));
     }
 
-    fn life(&mut self, life: &LifeParts, marked: u64) -> Result<()> {
-        let mut expected = life.begin.map(|begin| begin.max(self.oldest));
-        let extent = self.survey(life, marked);
-        if self.found.history && !life.listed && extent.last_used.is_some() {
+    fn incarnation(&mut self, parts: &IncarnationParts, marked: u64) -> Result<()> {
+        let mut expected = parts.begin.map(|begin| begin.max(self.oldest));
+        let extent = self.survey(parts, marked);
+        if self.found.history && !parts.listed && extent.last_used.is_some() {
             self.found.history = false;
             let cause = LossCause::Damaged(DamageCause::BadHistory);
             self.found.bad_files.push(BadFile { file: self.place.path(FILE_NAME), cause });
         }
-        for (base, copies) in &life.segments {
+        for (base, copies) in &parts.segments {
             let info = &copies[0];
             if extent.end.is_some_and(|end| *base >= end) || info.header.limit() <= self.oldest {
                 continue;
@@ -269,9 +269,9 @@ impl Walk<'_, '_> {
             expected = Some(info.header.limit());
         }
         let covered = expected.unwrap_or(0);
-        match (extent.end, extent.last_used.and_then(|base| life.segments.get(&base))) {
+        match (extent.end, extent.last_used.and_then(|base| parts.segments.get(&base))) {
             (Some(end), _) if covered < end && end > self.oldest => self.lose_segment(covered, Some(end)),
-            (None, Some(last)) if life.listed || extent.durable > covered => {
+            (None, Some(last)) if parts.listed || extent.durable > covered => {
                 // No position past the midpoint is handed out before the next segment is there.
                 let full = self.last > last[0].header.midpoint() && last[0].header.limit() == covered;
                 let proven = (extent.durable > covered).then_some(extent.durable);
@@ -279,7 +279,7 @@ impl Walk<'_, '_> {
                     self.lose_segment(covered, proven);
                 }
             }
-            (None, None) if life.listed && life.segments.is_empty() => self.lose_segment(covered, None),
+            (None, None) if parts.listed && parts.segments.is_empty() => self.lose_segment(covered, None),
             _ => {}
         }
         // Nothing goes on behind the end of an incarnation: a record that was not finished was dropped.
@@ -288,12 +288,12 @@ impl Walk<'_, '_> {
     }
 
     /// How far the incarnation came, by its own frames and the mark.
-    fn survey(&self, life: &LifeParts, marked: u64) -> Extent {
-        let mut extent = Extent { end: life.end, durable: marked.max(life.begin.unwrap_or(0)), last_used: None };
-        if life.end.is_some() {
+    fn survey(&self, parts: &IncarnationParts, marked: u64) -> Extent {
+        let mut extent = Extent { end: parts.end, durable: marked.max(parts.begin.unwrap_or(0)), last_used: None };
+        if parts.end.is_some() {
             return extent;
         }
-        for (base, copies) in &life.segments {
+        for (base, copies) in &parts.segments {
             let Ok(mut copies) = Copies::open(self.place, copies) else { continue };
             for frames in &mut copies.frames {
                 let mut from = copies.info.first_frame();

@@ -11,7 +11,7 @@ use crate::rt::sync::Mutex;
 
 const DIR: &str = "db";
 
-/// How an engine's life ended before a check.
+/// How an engine's incarnation ended before a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Crash {
     /// The process died; what it had written is in the operating system's hands.

@@ -344,7 +344,7 @@ impl Engine {
     /// let engine = forelog::Engine::open(&dir)?;
     /// let account = engine.recovery();
     /// if let Some(incarnation) = account.crashed {
-    ///     println!("life {} crashed; kept up to {}", incarnation.number, account.recovered_to);
+    ///     println!("incarnation {} crashed; kept up to {}", incarnation.number, account.recovered_to);
     /// }
     /// # drop(engine); std::fs::remove_dir_all(&dir)?;
     /// # Ok(()) }

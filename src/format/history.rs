@@ -16,7 +16,7 @@ const FIRST_NUMBER: usize = 56;
 const COUNT: usize = 64;
 /// The length of a HISTORY that lists no incarnation.
 pub(crate) const HEADER: usize = 72;
-const LIFE: usize = 56;
+const ENTRY: usize = 56;
 /// A segment can begin at multiples of this.
 const ALIGNED: u64 = super::segment::SEGMENT_HEADER;
 const OPEN: u64 = u64::MAX;
@@ -35,7 +35,7 @@ pub(crate) struct End {
 
 /// One incarnation in the history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Life {
+pub(crate) struct Entry {
     pub(crate) incarnation: Incarnation,
     /// The secret part of its segments' identity.
     pub(crate) key: u64,
@@ -51,24 +51,24 @@ pub(crate) struct History {
     pub(crate) log_id: LogId,
     /// Segments that end at or below this were retired.
     pub(crate) oldest: Lsn,
-    /// The number of the first incarnation in `lives`, or of the next one if there is none.
+    /// The number of the first incarnation in `entries`, or of the next one if there is none.
     pub(crate) first_number: u64,
-    pub(crate) lives: Vec<Life>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 impl History {
     pub(crate) fn new(log_id: LogId) -> Self {
-        History { log_id, oldest: Lsn::ZERO, first_number: 1, lives: Vec::new() }
+        History { log_id, oldest: Lsn::ZERO, first_number: 1, entries: Vec::new() }
     }
 
     /// The number that the next incarnation gets.
     pub(crate) fn next_number(&self) -> u64 {
-        self.first_number + self.lives.len() as u64
+        self.first_number + self.entries.len() as u64
     }
 
     /// Where the next incarnation begins. Asked only when none is open.
     pub(crate) fn next_begin(&self) -> Lsn {
-        let end = self.lives.last().and_then(|life| life.end);
+        let end = self.entries.last().and_then(|entry| entry.end);
         end.map_or(Lsn::ZERO, |end| end.prepared)
     }
 
@@ -77,14 +77,14 @@ impl History {
         put(&mut bytes, LOG_ID, &self.log_id.0);
         put(&mut bytes, OLDEST, &self.oldest.get().to_le_bytes());
         put(&mut bytes, FIRST_NUMBER, &self.first_number.to_le_bytes());
-        put(&mut bytes, COUNT, &(self.lives.len() as u64).to_le_bytes());
-        for life in &self.lives {
-            let (end, prepared, flags) = match life.end {
+        put(&mut bytes, COUNT, &(self.entries.len() as u64).to_le_bytes());
+        for entry in &self.entries {
+            let (end, prepared, flags) = match entry.end {
                 Some(end) => (end.lsn.get(), end.prepared.get(), if end.clean { CLEAN } else { 0 }),
                 None => (OPEN, 0, 0),
             };
-            let Incarnation { number, nonce } = life.incarnation;
-            for field in [number, nonce, life.key, life.begin.get(), end, prepared, flags] {
+            let Incarnation { number, nonce } = entry.incarnation;
+            for field in [number, nonce, entry.key, entry.begin.get(), end, prepared, flags] {
                 bytes.extend_from_slice(&field.to_le_bytes());
             }
         }
@@ -97,8 +97,8 @@ impl History {
         if !preamble::is_of_this_version(head, MAGIC)? {
             return Ok(None);
         }
-        let lives = u64_at(head, COUNT).checked_mul(LIFE as u64);
-        lives.and_then(|lives| lives.checked_add(HEADER as u64)).map(Some).ok_or(Refusal::Impossible)
+        let entries = u64_at(head, COUNT).checked_mul(ENTRY as u64);
+        entries.and_then(|entries| entries.checked_add(HEADER as u64)).map(Some).ok_or(Refusal::Impossible)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
@@ -106,12 +106,12 @@ impl History {
         if bytes.len() < HEADER {
             return Err(Refusal::Impossible);
         }
-        let (records, rest) = bytes[HEADER..].as_chunks::<LIFE>();
+        let (records, rest) = bytes[HEADER..].as_chunks::<ENTRY>();
         let history = History {
             log_id: LogId(array_at(bytes, LOG_ID)),
             oldest: Lsn::new(u64_at(bytes, OLDEST)),
             first_number: u64_at(bytes, FIRST_NUMBER),
-            lives: records.iter().map(decode_life).collect::<Option<_>>().ok_or(Refusal::Impossible)?,
+            entries: records.iter().map(decode_entry).collect::<Option<_>>().ok_or(Refusal::Impossible)?,
         };
         let complete = rest.is_empty() && u64_at(bytes, COUNT) == records.len() as u64;
         if complete && history.is_consistent() { Ok(history) } else { Err(Refusal::Impossible) }
@@ -119,21 +119,21 @@ impl History {
 
     fn is_consistent(&self) -> bool {
         // There must be a number left for the next incarnation.
-        let numbers = self.first_number.checked_add(self.lives.len() as u64);
+        let numbers = self.first_number.checked_add(self.entries.len() as u64);
         if self.first_number == 0 || numbers.is_none_or(|next| next == u64::MAX) {
             return false;
         }
         let mut begin = Lsn::ZERO;
-        let last = self.lives.len().wrapping_sub(1);
-        self.lives.iter().enumerate().all(|(index, life)| {
-            let numbered = Some(life.incarnation.number) == self.first_number.checked_add(index as u64);
-            let ordered = life.begin >= begin && life.begin.get().is_multiple_of(ALIGNED);
-            match life.end {
+        let last = self.entries.len().wrapping_sub(1);
+        self.entries.iter().enumerate().all(|(index, entry)| {
+            let numbered = Some(entry.incarnation.number) == self.first_number.checked_add(index as u64);
+            let ordered = entry.begin >= begin && entry.begin.get().is_multiple_of(ALIGNED);
+            match entry.end {
                 Some(end) => {
                     begin = end.prepared;
                     numbered
                         && ordered
-                        && life.begin <= end.lsn
+                        && entry.begin <= end.lsn
                         && end.lsn <= end.prepared
                         && begin.get().is_multiple_of(ALIGNED)
                 }
@@ -144,7 +144,7 @@ impl History {
 }
 
 /// `None` if it has bits that `to_bytes` would not write back: the next replacement of HISTORY would lose them.
-fn decode_life(record: &[u8; LIFE]) -> Option<Life> {
+fn decode_entry(record: &[u8; ENTRY]) -> Option<Entry> {
     let (prepared, flags) = (u64_at(record, 40), u64_at(record, 48));
     let end = match u64_at(record, 32) {
         OPEN if prepared == 0 && flags == 0 => None,
@@ -154,7 +154,7 @@ fn decode_life(record: &[u8; LIFE]) -> Option<Life> {
         }
         _ => return None,
     };
-    Some(Life {
+    Some(Entry {
         incarnation: Incarnation { number: u64_at(record, 0), nonce: u64_at(record, 8) },
         key: u64_at(record, 16),
         begin: Lsn::new(u64_at(record, 24)),

@@ -8,7 +8,7 @@ use super::incarnations::Replacing;
 use super::inner::LogInner;
 use crate::base::error::{Error, Result};
 use crate::base::types::Incarnation;
-use crate::format::history::{History, Life};
+use crate::format::history::{Entry, History};
 use crate::format::identity::Identity;
 use crate::log::read::reader::SegmentInfo;
 use crate::log::write::segment::Segment;
@@ -31,13 +31,13 @@ impl LogInner {
         }
         self.start_threads()?;
         let mut history = right.history();
-        // Drawn once for this open. An attempt that was refused may have left a HISTORY that lists the life, or a segment
+        // Drawn once for this open. An attempt that was refused may have left a HISTORY that lists the incarnation, or a segment
         // of it: another attempt of another nonce would leave a directory in which the two do not belong together.
-        let life = match right.attempt.drawn {
-            Some(life) => life,
-            None => *right.attempt.drawn.insert(self.new_life(&history)?),
+        let entry = match right.attempt.drawn {
+            Some(entry) => entry,
+            None => *right.attempt.drawn.insert(self.new_entry(&history)?),
         };
-        let Life { incarnation, key, begin, .. } = life;
+        let Entry { incarnation, key, begin, .. } = entry;
         let identity = Identity { log_id: history.log_id, incarnation, key, base: begin.get() };
         let segment = match right.attempt.first_segment.clone() {
             Some(segment) => segment,
@@ -50,7 +50,7 @@ impl LogInner {
         if self.marker.begin(&self.place, history.log_id, incarnation, begin).is_err() {
             self.appender().stats.mark_failed();
         }
-        history.lives.push(life);
+        history.entries.push(entry);
         let saved = right.save(&self.place, history, |segments| segments.push(SegmentInfo::of(&segment)));
         saved.map_err(|error| self.note_failure(error))?;
         right.attempt.first_segment = None;
@@ -59,13 +59,13 @@ impl LogInner {
         Ok(())
     }
 
-    fn new_life(&self, history: &History) -> Result<Life> {
+    fn new_entry(&self, history: &History) -> Result<Entry> {
         let random = || entropy::bytes::<8>().map(u64::from_le_bytes);
         let no_random = |error| Error::io("draw random numbers for", self.place.dir(), error);
         let number = history.next_number();
         let nonce = random().map_err(no_random)?;
         let key = random().map_err(no_random)?;
-        Ok(Life { incarnation: Incarnation { number, nonce }, key, begin: history.next_begin(), end: None })
+        Ok(Entry { incarnation: Incarnation { number, nonce }, key, begin: history.next_begin(), end: None })
     }
 
     /// Starts the background threads, which a log that is only read does not need. What an attempt has started that could

@@ -77,8 +77,8 @@ impl LogInner {
         let limit = self.incarnations().look(|known| known.segments.last().map_or(begin, |last| last.header.limit()));
         let mut history = right.history();
         let oldest = history.oldest.get();
-        let Some(life) = history.lives.last_mut() else { return Ok(()) };
-        life.end = Some(End { lsn: Lsn::new(end), prepared: Lsn::new(limit), clean: true });
+        let Some(entry) = history.entries.last_mut() else { return Ok(()) };
+        entry.end = Some(End { lsn: Lsn::new(end), prepared: Lsn::new(limit), clean: true });
         let mut clean_up = CleanUp::default();
         right.save(&self.place, history, |segments| {
             *segments =

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::log_dir::LogDir;
 use crate::base::error::Result;
 use crate::base::types::{Incarnation, LogId, Lsn, Token};
-use crate::format::history::{History, Life};
+use crate::format::history::{Entry, History};
 use crate::log::read::reader::SegmentInfo;
 use crate::log::write::segment::Segment;
 use crate::rt::sync::{Guard, Mutex, OnceLock};
@@ -18,7 +18,7 @@ use crate::rt::sync::{Guard, Mutex, OnceLock};
 pub(crate) struct Incarnations {
     log_id: LogId,
     /// The incarnations before this open: their tokens need no lock.
-    past: Box<[Life]>,
+    past: Box<[Entry]>,
     /// The incarnation that this open has begun, and the base of its first segment.
     current: OnceLock<(Incarnation, u64)>,
     replacing: Mutex<Attempt>,
@@ -29,7 +29,7 @@ pub(crate) struct Incarnations {
 #[derive(Debug, Default)]
 pub(crate) struct Attempt {
     /// The incarnation, once it was drawn.
-    pub(super) drawn: Option<Life>,
+    pub(super) drawn: Option<Entry>,
     /// Its first segment, durable, from an attempt that HISTORY failed.
     pub(super) first_segment: Option<Arc<Segment>>,
 }
@@ -57,7 +57,7 @@ impl Incarnations {
     pub(super) fn new(history: History, segments: Vec<SegmentInfo>) -> Self {
         Incarnations {
             log_id: history.log_id,
-            past: history.lives.clone().into(),
+            past: history.entries.clone().into(),
             current: OnceLock::new(),
             replacing: Mutex::default(),
             known: Mutex::new(Known { history, segments }),
@@ -83,8 +83,8 @@ impl Incarnations {
         let incarnation = match self.current.get() {
             Some(&(incarnation, begin)) if lsn.get() > begin => incarnation,
             _ => {
-                let life = self.past.iter().rev().find(|life| life.begin < lsn);
-                life.map_or(Incarnation { number: 0, nonce: 0 }, |life| life.incarnation)
+                let entry = self.past.iter().rev().find(|entry| entry.begin < lsn);
+                entry.map_or(Incarnation { number: 0, nonce: 0 }, |entry| entry.incarnation)
             }
         };
         Token { log_id: self.log_id, incarnation, lsn }

@@ -189,7 +189,7 @@ impl Slots {
         if let Some(mark) = own().find(|mark| mark.incarnation.number >= history.next_number()) {
             return stale(mark.durable);
         }
-        let Some(last) = history.lives.last() else { return Ok(self.unless_marked()) };
+        let Some(last) = history.entries.last() else { return Ok(self.unless_marked()) };
         let proven = own().filter(|mark| mark.incarnation == last.incarnation).map(|mark| mark.durable).max();
         match (proven, last.end) {
             (None, _) => Ok(self.unless_marked()),

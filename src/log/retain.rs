@@ -84,14 +84,16 @@ impl LogInner {
         let mut history = replacing.history();
         let oldest = history.oldest;
         let prunable = history
-            .lives
+            .entries
             .iter()
-            .take_while(|life| life.incarnation.number < number && life.end.is_some_and(|end| end.prepared <= oldest))
+            .take_while(|entry| {
+                entry.incarnation.number < number && entry.end.is_some_and(|end| end.prepared <= oldest)
+            })
             .count();
         if prunable == 0 {
             return Ok(());
         }
-        history.lives.drain(..prunable);
+        history.entries.drain(..prunable);
         history.first_number += prunable as u64;
         self.refuse_if_over()?;
         replacing.save(&self.place, history, |_| ()).map_err(|error| self.note_failure(error))

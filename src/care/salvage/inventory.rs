@@ -10,7 +10,7 @@ use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::options::MAX_SEGMENT_BYTES;
 use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::disk::Access;
-use crate::format::history::{FILE_NAME, History, Life};
+use crate::format::history::{Entry, FILE_NAME, History};
 use crate::format::identity::Identity;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, base_of, file_name};
 use crate::log::log_dir::LogDir;
@@ -20,7 +20,7 @@ use crate::log::read::walk::Frames;
 
 /// One incarnation: its segments by base, each with its copies.
 #[derive(Debug)]
-pub(super) struct LifeParts {
+pub(super) struct IncarnationParts {
     pub(super) incarnation: Incarnation,
     /// HISTORY lists it.
     pub(super) listed: bool,
@@ -34,7 +34,7 @@ pub(super) struct LifeParts {
 pub(super) struct Inventory {
     pub(super) history: Option<History>,
     /// In order.
-    pub(super) lives: Vec<LifeParts>,
+    pub(super) incarnations: Vec<IncarnationParts>,
     pub(super) bad_files: Vec<BadFile>,
     /// What no incarnation is known to miss.
     pub(super) lost: Vec<Gap>,
@@ -49,7 +49,8 @@ fn writer_of(identity: &Identity) -> Writer {
 
 impl Inventory {
     pub(super) fn take(place: &LogDir, names: &[OsString]) -> Result<Self> {
-        let mut inventory = Inventory { history: None, lives: Vec::new(), bad_files: Vec::new(), lost: Vec::new() };
+        let mut inventory =
+            Inventory { history: None, incarnations: Vec::new(), bad_files: Vec::new(), lost: Vec::new() };
         inventory.read_history(place)?;
         let mut segments = Vec::new();
         let mut headless = Vec::new();
@@ -130,11 +131,11 @@ impl Inventory {
     /// sides, of each log whose segments are here.
     fn writers_near(&self, base: u64, others: &[(u64, SegmentInfo)]) -> BTreeSet<Writer> {
         let mut writers = BTreeSet::new();
-        for life in self.history.iter().flat_map(|history| &history.lives) {
-            let prepared = life.end.map_or(u64::MAX, |end| end.prepared.get());
-            if (life.begin.get()..prepared).contains(&base) {
+        for entry in self.history.iter().flat_map(|history| &history.entries) {
+            let prepared = entry.end.map_or(u64::MAX, |end| end.prepared.get());
+            if (entry.begin.get()..prepared).contains(&base) {
                 let log_id = self.history.as_ref().map_or(LogId([0; 16]), |history| history.log_id);
-                writers.insert((log_id, life.incarnation.number, life.incarnation.nonce, life.key));
+                writers.insert((log_id, entry.incarnation.number, entry.incarnation.nonce, entry.key));
             }
         }
         let mut near: BTreeMap<(LogId, bool), (u64, BTreeSet<Writer>)> = BTreeMap::new();
@@ -156,7 +157,7 @@ impl Inventory {
     /// Sorts the segments by incarnation, and out what is not of this log.
     fn sort(&mut self, segments: Vec<(u64, SegmentInfo)>) {
         let log_id = self.history.as_ref().map(|history| history.log_id).or_else(|| most_common(&segments));
-        let mut lives: BTreeMap<u64, Vec<(Writer, Vec<SegmentInfo>)>> = BTreeMap::new();
+        let mut numbers: BTreeMap<u64, Vec<(Writer, Vec<SegmentInfo>)>> = BTreeMap::new();
         for (named, info) in segments {
             let writer = writer_of(&info.header.identity);
             if Some(writer.0) != log_id || self.is_of_another_branch(&writer) {
@@ -166,35 +167,35 @@ impl Inventory {
             if named != info.base() {
                 self.note(&info.path, BAD_HEADER);
             }
-            let writers = lives.entry(writer.1).or_default();
+            let writers = numbers.entry(writer.1).or_default();
             match writers.iter_mut().find(|(known, _)| *known == writer) {
                 Some((_, segments)) => segments.push(info),
                 None => writers.push((writer, vec![info])),
             }
         }
-        for (number, mut writers) in lives {
+        for (number, mut writers) in numbers {
             // Two branches without a HISTORY that says which is this one's: the one with more to save.
             writers.sort_by_key(|(_, segments)| segments.len());
             let Some((writer, segments)) = writers.pop() else { continue };
             for info in writers.into_iter().flat_map(|(_, segments)| segments) {
                 self.note(&info.path, LossCause::Foreign);
             }
-            self.add_life(number, Incarnation { number, nonce: writer.2 }, segments);
+            self.add_incarnation(number, Incarnation { number, nonce: writer.2 }, segments);
         }
         self.add_lives_without_segments();
     }
 
     /// What HISTORY, if it is there, says of an incarnation.
-    fn listed(&self, number: u64) -> Option<&Life> {
+    fn listed(&self, number: u64) -> Option<&Entry> {
         let history = self.history.as_ref()?;
-        history.lives.get(usize::try_from(number.checked_sub(history.first_number)?).ok()?)
+        history.entries.get(usize::try_from(number.checked_sub(history.first_number)?).ok()?)
     }
 
     fn is_of_another_branch(&self, (_, number, nonce, key): &Writer) -> bool {
-        self.listed(*number).is_some_and(|life| (life.incarnation.nonce, life.key) != (*nonce, *key))
+        self.listed(*number).is_some_and(|entry| (entry.incarnation.nonce, entry.key) != (*nonce, *key))
     }
 
-    fn add_life(&mut self, number: u64, incarnation: Incarnation, segments: Vec<SegmentInfo>) {
+    fn add_incarnation(&mut self, number: u64, incarnation: Incarnation, segments: Vec<SegmentInfo>) {
         let mut by_base: BTreeMap<u64, Vec<SegmentInfo>> = BTreeMap::new();
         for info in segments {
             by_base.entry(info.base()).or_default().push(info);
@@ -205,24 +206,31 @@ impl Inventory {
         if self.history.as_ref().is_some_and(|history| number < history.first_number) {
             return; // retired, and pruned
         }
-        let life = self.listed(number).copied();
-        let (begin, end) = (life.map(|life| life.begin.get()), life.and_then(|life| life.end).map(|end| end.lsn.get()));
-        let listed = life.is_some();
-        self.lives.push(LifeParts { incarnation, listed, begin, end, segments: by_base });
+        let entry = self.listed(number).copied();
+        let (begin, end) =
+            (entry.map(|entry| entry.begin.get()), entry.and_then(|entry| entry.end).map(|end| end.lsn.get()));
+        let listed = entry.is_some();
+        self.incarnations.push(IncarnationParts { incarnation, listed, begin, end, segments: by_base });
     }
 
     fn add_lives_without_segments(&mut self) {
         let Some(history) = &self.history else { return };
-        for life in &history.lives {
-            let known = self.lives.iter().any(|parts| parts.incarnation.number == life.incarnation.number);
-            let end = life.end.map(|end| end.lsn.get());
-            let needed = end.is_none_or(|end| end > life.begin.get().max(history.oldest.get()));
+        for entry in &history.entries {
+            let known = self.incarnations.iter().any(|parts| parts.incarnation.number == entry.incarnation.number);
+            let end = entry.end.map(|end| end.lsn.get());
+            let needed = end.is_none_or(|end| end > entry.begin.get().max(history.oldest.get()));
             if !known && needed {
-                let (incarnation, begin) = (life.incarnation, Some(life.begin.get()));
-                self.lives.push(LifeParts { incarnation, listed: true, begin, end, segments: BTreeMap::new() });
+                let (incarnation, begin) = (entry.incarnation, Some(entry.begin.get()));
+                self.incarnations.push(IncarnationParts {
+                    incarnation,
+                    listed: true,
+                    begin,
+                    end,
+                    segments: BTreeMap::new(),
+                });
             }
         }
-        self.lives.sort_by_key(|life| life.incarnation.number);
+        self.incarnations.sort_by_key(|parts| parts.incarnation.number);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::format::Refusal;
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Decoded, Header, Kind};
-use crate::format::history::{End, History, Life};
+use crate::format::history::{End, Entry, History};
 use crate::format::identity::Identity;
 use crate::format::mark::Mark;
 use crate::format::segment::{SegmentHeader, base_of, file_name};
@@ -215,9 +215,9 @@ const HISTORY: &str = "666f726568697374 fa112b9b 01000000 0000000000000000 00000
 fn history() -> History {
     let end = End { lsn: Lsn::new(744), prepared: Lsn::new(8192), clean: true };
     let incarnation = Incarnation { number: 2, nonce: 0xAAAA };
-    let ended = Life { incarnation, key: 0xBBBB, begin: Lsn::ZERO, end: Some(end) };
-    let open = Life { incarnation: identity(0).incarnation, key: KEY, begin: Lsn::new(8192), end: None };
-    History { log_id: identity(0).log_id, oldest: Lsn::new(744), first_number: 2, lives: vec![ended, open] }
+    let ended = Entry { incarnation, key: 0xBBBB, begin: Lsn::ZERO, end: Some(end) };
+    let open = Entry { incarnation: identity(0).incarnation, key: KEY, begin: Lsn::new(8192), end: None };
+    History { log_id: identity(0).log_id, oldest: Lsn::new(744), first_number: 2, entries: vec![ended, open] }
 }
 
 /// The golden HISTORY with some bytes changed and the checksum made good.

@@ -7,7 +7,7 @@ use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::disk::LockHeld;
 use crate::format::frame::Header;
-use crate::format::history::{self, History, Life};
+use crate::format::history::{self, Entry, History};
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
 use crate::log::clean_up::CleanUp;
@@ -121,18 +121,18 @@ pub(crate) fn decide(
     };
     verdicts.report.recovered_to = directory.history.oldest;
     verdicts.report.mark = directory.mark.judge(&directory.history, place)?;
-    for life in &directory.history.lives {
-        let found = directory.segments.remove(&life.incarnation.number).unwrap_or_default();
-        let chain = chain_of(place, life, directory.history.oldest.get(), found, &mut verdicts)?;
+    for entry in &directory.history.entries {
+        let found = directory.segments.remove(&entry.incarnation.number).unwrap_or_default();
+        let chain = chain_of(place, entry, directory.history.oldest.get(), found, &mut verdicts)?;
         let mut walk =
-            Walk::new(place, life, &chain, directory.history.oldest.get(), prior, replay, &mut verdicts.report);
+            Walk::new(place, entry, &chain, directory.history.oldest.get(), prior, replay, &mut verdicts.report);
         let unfinished = walk.run()?;
-        let end = match (&unfinished, life.end) {
+        let end = match (&unfinished, entry.end) {
             (Some(open), _) => open.end,
             (None, Some(end)) => end.lsn.get(),
-            (None, None) => life.begin.get(),
+            (None, None) => entry.begin.get(),
         };
-        if end > life.begin.get() {
+        if end > entry.begin.get() {
             verdicts.report.recovered_to = verdicts.report.recovered_to.max(Lsn::new(end));
         }
         // Now that it is known where its incarnation ends.
@@ -162,13 +162,13 @@ fn damaged(info: &SegmentInfo, position: u64, cause: DamageCause) -> Error {
 /// The segments of one incarnation, checked to be complete (specification, section 3).
 fn chain_of(
     place: &LogDir,
-    life: &Life,
+    entry: &Entry,
     oldest: u64,
     found: Vec<SegmentInfo>,
     verdicts: &mut Verdicts,
 ) -> Result<Vec<SegmentInfo>> {
-    let end = life.end.map(|end| end.lsn.get());
-    let needed_from = life.begin.get().max(oldest);
+    let end = entry.end.map(|end| end.lsn.get());
+    let needed_from = entry.begin.get().max(oldest);
     let mut chain: Vec<SegmentInfo> = Vec::new();
     let missing = |base: u64| {
         let path = place.path(&file_name(base));
@@ -177,7 +177,7 @@ fn chain_of(
     // The segment that holds `oldest` is known by its successor only; without one, the directory is all that is known.
     let missing_first = |next: Option<&SegmentInfo>| {
         let previous = next.map(|info| info.header.previous).filter(|&base| base <= needed_from);
-        let base = if needed_from == life.begin.get() { Some(needed_from) } else { previous };
+        let base = if needed_from == entry.begin.get() { Some(needed_from) } else { previous };
         let path = base.map_or(place.dir().to_owned(), |base| place.path(&file_name(base)));
         Err(Error::damaged(&path, Lsn::new(needed_from), DamageCause::MissingSegment))
     };
@@ -188,8 +188,8 @@ fn chain_of(
         }
         let (expected, previous) = match chain.last() {
             Some(last) => (last.header.limit(), last.base()),
-            None if info.base() > life.begin.get() => (info.base(), info.header.previous),
-            None => (life.begin.get(), life.begin.get()),
+            None if info.base() > entry.begin.get() => (info.base(), info.header.previous),
+            None => (entry.begin.get(), entry.begin.get()),
         };
         if chain.is_empty() && info.base() > needed_from {
             return missing_first(Some(&info));
@@ -230,7 +230,7 @@ fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
 /// The walk over the frames of one incarnation.
 struct Walk<'a> {
     place: &'a LogDir,
-    life: &'a Life,
+    entry: &'a Entry,
     chain: &'a [SegmentInfo],
     oldest: u64,
     prior: Prior,
@@ -246,31 +246,31 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(
         place: &'a LogDir,
-        life: &'a Life,
+        entry: &'a Entry,
         chain: &'a [SegmentInfo],
         oldest: u64,
         prior: Prior,
         replay: &'a mut dyn Replay,
         report: &'a mut Recovery,
     ) -> Self {
-        let begin = life.begin.get();
+        let begin = entry.begin.get();
         let begin_is_retired = chain.first().is_some_and(|first| first.base() > begin);
         let records = if begin_is_retired { Records::after_retired() } else { Records::default() };
         // All records of a segment that was retired to its very end are above, and `oldest` is the last of them.
         let end = begin.max(oldest);
         // Only the last incarnation can be open, and the mark is judged to be of the last one.
         let durable = match report.mark {
-            MarkFound::Proves(lsn) if life.end.is_none() => end.max(lsn.get()),
+            MarkFound::Proves(lsn) if entry.end.is_none() => end.max(lsn.get()),
             _ => end,
         };
-        let durable = if life.end.is_none() { durable.max(prior.proven.get()) } else { durable };
-        Walk { place, life, chain, oldest, prior, replay, report, durable, end, records }
+        let durable = if entry.end.is_none() { durable.max(prior.proven.get()) } else { durable };
+        Walk { place, entry, chain, oldest, prior, replay, report, durable, end, records }
     }
 
     /// Walks to the end; says what was unfinished if the incarnation was open.
     fn run(&mut self) -> Result<Option<Unfinished>> {
         let mut position = self.chain.first().map_or(0, SegmentInfo::first_frame);
-        let ended = self.life.end.map(|end| end.lsn.get());
+        let ended = self.entry.end.map(|end| end.lsn.get());
         for index in 0..self.chain.len() {
             let info = &self.chain[index];
             let mut frames = Frames::open(self.place, info)
@@ -333,7 +333,7 @@ impl<'a> Walk<'a> {
         let (mut later, mut highest) = (false, position);
         let (mut durable, end) = (self.durable, self.end);
         let (mut frames, mut bytes) = (0, 0);
-        if self.life.end.is_none() && frame.state != FrameState::Unreadable {
+        if self.entry.end.is_none() && frame.state != FrameState::Unreadable {
             let mut note = |at: u64, header: &Header| {
                 later |= at > position;
                 highest = highest.max(header.lsn);
@@ -350,7 +350,7 @@ impl<'a> Walk<'a> {
                 searched.map_err(|error| Error::unreadable(&above.path, Lsn::new(above.base()), error))?;
             }
         }
-        let below = self.life.end.is_some() || position < durable;
+        let below = self.entry.end.is_some() || position < durable;
         match verdict(frame.state, below, later) {
             Verdict::Damage | Verdict::Unreadable => {
                 let cause = cause_of(frame.state);
@@ -364,8 +364,8 @@ impl<'a> Walk<'a> {
             let path = self.place.path(&file_name(next));
             return Err(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment));
         }
-        self.report.crashed = Some(self.life.incarnation);
-        self.report.proven_durable = Lsn::new(durable.min(end).max(self.life.begin.get()));
+        self.report.crashed = Some(self.entry.incarnation);
+        self.report.proven_durable = Lsn::new(durable.min(end).max(self.entry.begin.get()));
         self.report.dropped_frames = frames;
         self.report.dropped_bytes = bytes;
         Ok(Unfinished { durable, end, prepared: last.header.limit() })

@@ -102,11 +102,11 @@ impl Directory {
             return Ok(());
         }
         let index = usize::try_from(number - self.history.first_number).unwrap_or(usize::MAX);
-        if let Some(life) = self.history.lives.get(index) {
-            if life.incarnation != identity.incarnation || life.key != identity.key {
+        if let Some(entry) = self.history.entries.get(index) {
+            if entry.incarnation != identity.incarnation || entry.key != identity.key {
                 return bad(DamageCause::BadHeader);
             }
-            let end = life.end.map_or(info.header.limit(), |end| end.lsn.get().min(info.header.limit()));
+            let end = entry.end.map_or(info.header.limit(), |end| end.lsn.get().min(info.header.limit()));
             if end <= self.history.oldest.get() && end > base {
                 self.leftovers.push(info.path);
                 return Ok(());

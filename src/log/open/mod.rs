@@ -50,7 +50,7 @@ pub(crate) fn read(claim: Claim<'_>, create: bool) -> Result<Found<'_>> {
             None if create => new_log(&place)?,
             None => return Err(no_database(place.dir())),
         };
-        if directory.history.lives.is_empty() {
+        if directory.history.entries.is_empty() {
             place.handle().sync_name()?;
         }
         Ok((directory, history))

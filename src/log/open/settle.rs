@@ -22,10 +22,10 @@ pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts) -> Result<()> {
         for info in &verdicts.catalogue {
             verdicts.report.rewritten_bytes += rewrite(place, info, &unfinished)?;
         }
-        let life = verdicts.history.lives.last_mut().expect("the open incarnation is listed");
+        let entry = verdicts.history.entries.last_mut().expect("the open incarnation is listed");
         let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
-        life.end = Some(End { lsn, prepared, clean: false });
-    } else if !verdicts.history.lives.is_empty() && verdicts.clean_up.is_empty() {
+        entry.end = Some(End { lsn, prepared, clean: false });
+    } else if !verdicts.history.entries.is_empty() && verdicts.clean_up.is_empty() {
         return if remove_leftovers(place, &verdicts.temporary) { place.sync_dir() } else { Ok(()) };
     }
     place.save(&verdicts.history)?;
@@ -36,7 +36,7 @@ pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts) -> Result<()> {
 /// Whether [`settle`] could do its work, as far as that can be told without changing anything: why not, if not.
 pub(crate) fn would_settle(place: &LogDir, verdicts: &Verdicts) -> Result<()> {
     let Verdicts { history, unfinished, clean_up, .. } = verdicts;
-    if unfinished.is_none() && !history.lives.is_empty() && clean_up.is_empty() {
+    if unfinished.is_none() && !history.entries.is_empty() && clean_up.is_empty() {
         return Ok(());
     }
     let rewritten = verdicts

@@ -21,7 +21,7 @@ use crate::log::inner::LogInner;
 
 /// A place in the history of a log, as a caller names it: where a scan or tail begins, or up to where to flush.
 ///
-/// Keep a [`Token`] outside of the log, not an [`Lsn`], and resume by that: a token names the life of the log, so a
+/// Keep a [`Token`] outside of the log, not an [`Lsn`], and resume by that: a token names the incarnation of the log, so a
 /// position of a log that was restored from an older copy, and has gone on, is told from one of the same number. A bare
 /// LSN is checked to be the end of a record of this log, and of which one it cannot say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,7 +147,7 @@ impl LogInner {
             return Ok(false);
         }
         self.flusher.write_to(lsn)?;
-        if self.incarnations().look(|known| known.history.oldest.get() == lsn || ends_life(known, lsn)) {
+        if self.incarnations().look(|known| known.history.oldest.get() == lsn || ends_incarnation(known, lsn)) {
             return Ok(true);
         }
         let Some((info, next)) = self.incarnations().look(|known| segment_with(known, lsn)) else { return Ok(false) };
@@ -200,11 +200,11 @@ fn segment_with(known: &Known, lsn: u64) -> Option<(SegmentInfo, Option<SegmentI
 }
 
 /// Whether an incarnation that has ended has its last record end there.
-fn ends_life(known: &Known, lsn: u64) -> bool {
-    let lives = &known.history.lives;
-    let index = lives.partition_point(|life| life.begin.get() < lsn);
-    let life = index.checked_sub(1).and_then(|index| lives.get(index));
-    life.and_then(|life| life.end).is_some_and(|end| end.lsn.get() == lsn)
+fn ends_incarnation(known: &Known, lsn: u64) -> bool {
+    let entries = &known.history.entries;
+    let index = entries.partition_point(|entry| entry.begin.get() < lsn);
+    let entry = index.checked_sub(1).and_then(|index| entries.get(index));
+    entry.and_then(|entry| entry.end).is_some_and(|end| end.lsn.get() == lsn)
 }
 
 /// The shortest frame's end in the first segment of an incarnation.

@@ -19,12 +19,12 @@ impl LogInner {
             return Ok(if token.incarnation.number == 0 { Outcome::Durable } else { Outcome::Invalid });
         }
         if self.incarnations().current() == Some(token.incarnation) {
-            return Ok(self.outcome_in_this_life(token.lsn.get(), self.incarnations().begin()));
+            return Ok(self.outcome_in_this_incarnation(token.lsn.get(), self.incarnations().begin()));
         }
         Ok(self.incarnations().look(|known| outcome_in_history(&known.history, token)))
     }
 
-    fn outcome_in_this_life(&self, lsn: u64, begin: u64) -> Outcome {
+    fn outcome_in_this_incarnation(&self, lsn: u64, begin: u64) -> Outcome {
         // In this order: what is not appended when asked may be durable a moment later.
         let durable = self.positions().durable();
         let poisoned = self.poisoned().is_some();
@@ -57,9 +57,9 @@ fn outcome_in_history(history: &History, token: &Token) -> Outcome {
         return Outcome::Pruned;
     }
     let index = usize::try_from(number - history.first_number).unwrap_or(usize::MAX);
-    match history.lives.get(index) {
-        Some(life) if life.incarnation == token.incarnation => match life.end {
-            _ if !may_end_there(token.lsn.get(), life.begin.get()) => Outcome::Invalid,
+    match history.entries.get(index) {
+        Some(entry) if entry.incarnation == token.incarnation => match entry.end {
+            _ if !may_end_there(token.lsn.get(), entry.begin.get()) => Outcome::Invalid,
             Some(end) if token.lsn <= end.lsn => Outcome::Durable,
             Some(end) if token.lsn <= end.prepared => Outcome::Lost,
             _ => Outcome::Invalid,

@@ -6,7 +6,7 @@ use crate::base::types::CommitMode::{Sync, Written};
 use crate::base::types::{Incarnation, Lsn};
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::format::frame::{Kind, frame_len};
-use crate::format::history::Life;
+use crate::format::history::Entry;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader};
 
 #[test]
@@ -45,9 +45,9 @@ fn it_counts_what_was_written_again() {
     assert_eq!(report.rewritten_bytes, lsns[3] - lsns[0] - SEGMENT_HEADER, "all frames, and no segment's header");
 }
 
-/// Its begin lies above the last record, where the life before had prepared segments to.
+/// Its begin lies above the last record, where the incarnation before had prepared segments to.
 #[test]
-fn a_life_that_left_no_record_does_not_move_what_was_recovered() {
+fn a_incarnation_that_left_no_record_does_not_move_what_was_recovered() {
     let disk = SimDisk::new();
     let first = closed_session(&disk, 1, &[(100, Sync)]);
     let second = session(&disk, 2, &[(100, Written)]);
@@ -102,12 +102,12 @@ fn what_an_open_removed_does_not_come_back() {
     assert!(disk.read_file(&leftover).is_err());
 }
 
-/// An empty life that ended, and behind it an open one with one record.
-fn second_life() -> Sketch {
+/// An empty incarnation that ended, and behind it an open one with one record.
+fn second_incarnation() -> Sketch {
     let mut sketch = Sketch::new();
     sketch.end(0, SEGMENT);
     let incarnation = Incarnation { number: 2, nonce: 0xDCBA };
-    sketch.history.lives.push(Life { incarnation, key: 0x8765_4321, begin: Lsn::new(SEGMENT), end: None });
+    sketch.history.entries.push(Entry { incarnation, key: 0x8765_4321, begin: Lsn::new(SEGMENT), end: None });
     sketch.segments.clear();
     sketch.add_segment(SEGMENT);
     sketch.frame(SEGMENT + FIRST_FRAME, Kind::Full, b"second", 0);
@@ -121,8 +121,8 @@ fn set_header(sketch: &mut Sketch, base: u64, header: SegmentHeader) {
 }
 
 #[test]
-fn the_first_segment_of_a_life_has_none_before_it() {
-    let mut sketch = second_life();
+fn the_first_segment_of_a_incarnation_has_none_before_it() {
+    let mut sketch = second_incarnation();
     assert_eq!(open(&sketch.disk()).unwrap().records.len(), 1);
     let header = sketch.segments[&SEGMENT].0;
     set_header(&mut sketch, SEGMENT, SegmentHeader { previous: 0, ..header });
@@ -130,10 +130,10 @@ fn the_first_segment_of_a_life_has_none_before_it() {
 }
 
 #[test]
-fn no_segment_of_a_life_lies_below_its_begin() {
-    let mut sketch = second_life();
-    let mut early = second_life();
-    early.history.lives[1].begin = Lsn::ZERO;
+fn no_segment_of_a_incarnation_lies_below_its_begin() {
+    let mut sketch = second_incarnation();
+    let mut early = second_incarnation();
+    early.history.entries[1].begin = Lsn::ZERO;
     early.add_segment(0);
     sketch.segments.insert(0, early.segments[&0].clone());
     assert_refused(&sketch.disk(), DamageCause::MissingSegment, SEGMENT, "one is there");

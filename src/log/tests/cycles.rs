@@ -45,14 +45,14 @@ fn two_hundred(seed: u64) {
         let closes = random.below(4) == 0;
         let session = if closes { closed_session(&disk, cycle, &steps) } else { session(&disk, cycle, &steps) };
         // Nothing that was handed out before is handed out again.
-        let mut lives = BTreeSet::new();
+        let mut entries = BTreeSet::new();
         for issued in &session.issued {
             assert!(issued.token.lsn > highest, "{what}: {} after {highest}", issued.token.lsn);
             highest = issued.token.lsn;
-            lives.insert((issued.token.incarnation.number, issued.token.incarnation.nonce));
+            entries.insert((issued.token.incarnation.number, issued.token.incarnation.nonce));
         }
-        assert!(lives.len() <= 1, "{what}");
-        for (number, nonce) in lives {
+        assert!(entries.len() <= 1, "{what}");
+        for (number, nonce) in entries {
             assert!(numbers.last().is_none_or(|last| number > *last), "{what}: incarnation {number}");
             assert!(numbers.insert(number) && nonces.insert(nonce), "{what}");
         }
@@ -95,7 +95,7 @@ fn two_hundred(seed: u64) {
         durable += u32::try_from(kept).unwrap();
         lost += u32::try_from(session.issued.len() - kept).unwrap();
         closed += u32::from(closes);
-        // A bare LSN never aliases: the same position under another life is none of theirs.
+        // A bare LSN never aliases: the same position under another incarnation is none of theirs.
         if let Some(token) = tokens.last() {
             let mut other = *token;
             other.incarnation.nonce ^= 1;
@@ -103,7 +103,7 @@ fn two_hundred(seed: u64) {
         }
     }
     println!(
-        "200 cycles, seed {seed}: {} lives, {closed} closed, {durable} records kept, {lost} lost, {} bytes",
+        "200 cycles, seed {seed}: {} incarnations, {closed} closed, {durable} records kept, {lost} lost, {} bytes",
         numbers.len(),
         highest.get()
     );

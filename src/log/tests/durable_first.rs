@@ -79,7 +79,7 @@ fn the_directory_of_a_creation_that_was_cut_off_is_made_durable_too() {
     }
 }
 
-/// A log with a closed life, and one that crashed with records durable, written and torn, over three segments.
+/// A log with a closed incarnation, and one that crashed with records durable, written and torn, over three segments.
 fn crashed() -> (Session, Session) {
     let disk = SimDisk::new();
     let first = closed_session(&disk, 31, &twelve()[..4]);
@@ -183,15 +183,15 @@ fn recovery_that_fails_fails_the_open_and_the_next_one_succeeds() {
 #[test]
 fn opening_a_closed_log_writes_nothing_and_so_does_closing_it_again() {
     let disk = SimDisk::new();
-    for life in 0..4 {
-        let session = closed_session(&disk, 40 + life, &twelve());
+    for entry in 0..4 {
+        let session = closed_session(&disk, 40 + entry, &twelve());
         let before = files(&disk);
         for _ in 0..3 {
             let changes = count_changes(&disk, || {
                 let opened = open(&disk).unwrap();
-                assert_eq!(opened.records.len() as u64, 12 * (life + 1));
+                assert_eq!(opened.records.len() as u64, 12 * (entry + 1));
                 assert!(session.issued.iter().all(|i| opened.log.outcome(&i.token).unwrap() == Outcome::Durable));
-                assert_eq!(opened.log.scan(crate::Lsn::ZERO).unwrap().count() as u64, 12 * (life + 1));
+                assert_eq!(opened.log.scan(crate::Lsn::ZERO).unwrap().count() as u64, 12 * (entry + 1));
                 assert_eq!(opened.log.recovery().rewritten_bytes, 0);
                 assert_eq!(opened.log.recovery().crashed, None);
                 opened.log.close().unwrap();

@@ -95,6 +95,6 @@ fn every_bit_of_a_log_with_two_lives_is_refused_or_harmless() {
     assert_eq!(session.durable_records(), 8);
     let crashed = session.crash.power_loss(&crate::disk::sim::Loss::Everything, Default::default());
     let counts = flip_every_bit(&crashed, &session);
-    report("one life closed and one crashed", &counts);
+    report("one incarnation closed and one crashed", &counts);
     assert!(counts.harmless_bytes.keys().all(|name| name.ends_with(".log")));
 }

@@ -58,7 +58,7 @@ fn a_position_that_is_no_records_end_is_refused() {
     let log = open(&disk).unwrap().log;
     assert_only_ends_are_positions(&log, &ends, "reopened");
     ends.extend(fill(&log, 30));
-    assert_only_ends_are_positions(&log, &ends, "in its second life");
+    assert_only_ends_are_positions(&log, &ends, "in its second incarnation");
 }
 
 /// What is not durable yet, or not even written, can be followed as well.
@@ -121,7 +121,7 @@ fn a_token_of_another_branch_is_refused_where_its_position_is_one() {
 
 /// What a reader keeps is the token of its last record.
 #[test]
-fn a_reader_goes_on_by_the_token_of_any_record_in_any_later_life() {
+fn a_reader_goes_on_by_the_token_of_any_record_in_any_later_incarnation() {
     let disk = SimDisk::new();
     let mut ends = Vec::new();
     for _ in 0..3 {

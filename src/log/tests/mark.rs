@@ -175,8 +175,8 @@ fn a_mark_binds_only_the_incarnation_that_it_names() {
     let torn = sketch.frame(first, Kind::Full, b"torn off", 0);
     sketch.unland(torn - 8, 8);
     let kept = vec![(Lsn::new(first), b"there".to_vec())];
-    let life = sketch.history.lives[0];
-    let own = Mark { log_id: sketch.history.log_id, incarnation: life.incarnation, count: 1, durable: Lsn::new(torn) };
+    let entry = sketch.history.entries[0];
+    let own = Mark { log_id: sketch.history.log_id, incarnation: entry.incarnation, count: 1, durable: Lsn::new(torn) };
     let with = |sketch: &Sketch, marks: [Option<Mark>; 2]| {
         let disk = sketch.disk();
         let slots = marks.map(|mark| mark.map_or([0; 512], Mark::to_bytes));
@@ -197,13 +197,13 @@ fn a_mark_binds_only_the_incarnation_that_it_names() {
     // A mark comes after the HISTORY that lists its incarnation, and no end is below it.
     let mut later = own;
     later.incarnation.number += 1;
-    assert_refused(&with(&sketch, [Some(later), None]), DamageCause::BadHistory, torn, "of a life to come");
+    assert_refused(&with(&sketch, [Some(later), None]), DamageCause::BadHistory, torn, "of a incarnation to come");
     sketch.end(first, SEGMENT);
     assert_refused(&with(&sketch, [None, Some(own)]), DamageCause::BadHistory, torn, "above the end");
     // That of a former incarnation says nothing about the one that is open.
-    let mut next = life;
+    let mut next = entry;
     (next.begin, next.incarnation.number) = (Lsn::new(SEGMENT), 2);
-    sketch.history.lives.push(next);
+    sketch.history.entries.push(next);
     sketch.add_segment(SEGMENT);
     assert_holds(&with(&sketch, [Some(own), None]), &kept, "a former one's");
 }
@@ -274,8 +274,8 @@ fn every_moment_of_two_lives_with_rests() {
     let steps = [(0, Sync, true), (1200, Written, true), (700, Async, false), (1500, Sync, true), (10, Written, true)];
     let mut records = Records::new();
     let points = crash_points(&disk, || {
-        for life in 0..2 {
-            records.extend(rested_session(&disk, 77 + life, &steps).records());
+        for entry in 0..2 {
+            records.extend(rested_session(&disk, 77 + entry, &steps).records());
         }
     });
     let mut states = HashSet::new();
@@ -297,6 +297,10 @@ fn every_moment_of_two_lives_with_rests() {
             }
         }
     }
-    println!("power loss at each of {} moments of two lives with rests: {} states opened", points.len(), states.len());
+    println!(
+        "power loss at each of {} moments of two incarnations with rests: {} states opened",
+        points.len(),
+        states.len()
+    );
     assert!(REST < LONG_REST);
 }

@@ -56,7 +56,7 @@ fn r1_a_sector_that_reverts_is_refused_below_d_and_unseen_above() {
     let disk = session.crash.power_loss(&Loss::Everything, Granularity::Sector);
     let before = first_segment_after(&steps[..2]);
     let bytes = disk.read_file(segment_path(0)).unwrap();
-    assert_eq!(before[..512], bytes[..512], "the same life, one record earlier");
+    assert_eq!(before[..512], bytes[..512], "the same incarnation, one record earlier");
     let fill = Fill::new(SegmentHeader::decode(bytes[..512].try_into().unwrap()).unwrap().identity);
     let (durable, end) = (session.issued[1].token.lsn.get(), session.issued[2].token.lsn.get());
     let mut unseen = 0;
@@ -86,7 +86,7 @@ fn r1_a_sector_that_reverts_is_refused_below_d_and_unseen_above() {
     assert!(unseen >= 2);
 }
 
-/// The first segment's bytes after the same life as that of [`r1_a_sector_that_reverts_is_refused_below_d_and_unseen_above`],
+/// The first segment's bytes after the same incarnation as that of [`r1_a_sector_that_reverts_is_refused_below_d_and_unseen_above`],
 /// a few records shorter.
 fn first_segment_after(steps: &[(usize, crate::CommitMode)]) -> Vec<u8> {
     let session = session(&SimDisk::new(), 60, steps);
@@ -110,7 +110,7 @@ fn r2_and_r3_all_evidence_gone_at_once_is_the_log_of_that_moment() {
 }
 
 #[test]
-fn r5_a_former_history_is_unseen_only_if_nothing_of_the_life_begun_since_landed() {
+fn r5_a_former_history_is_unseen_only_if_nothing_of_the_incarnation_begun_since_landed() {
     let disk = SimDisk::new();
     let first = closed_session(&disk, 64, &[(100, Sync)]);
     let former = disk.read_file(path("HISTORY")).unwrap();
@@ -154,9 +154,9 @@ fn whatever_the_fields_say_opening_comes_to_an_end() {
     let mut sketch = Sketch::new();
     let end = sketch.frame(FIRST_FRAME, Kind::Full, b"one", 0);
     sketch.end(end, 8192);
-    let mut next = sketch.history.lives[0];
+    let mut next = sketch.history.entries[0];
     (next.begin, next.end, next.incarnation.number) = (Lsn::new(8192), None, 2);
-    sketch.history.lives.push(next);
+    sketch.history.entries.push(next);
     sketch.add_segment(8192);
     sketch.frame(8192 + FIRST_FRAME, Kind::Full, b"two", 8192);
     let disk = sketch.disk();

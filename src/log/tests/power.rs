@@ -64,7 +64,7 @@ fn open_all(
 
 const BOTH: [Granularity; 2] = [Granularity::Sector, Granularity::Word];
 
-/// Some records in a closed life, some durable ones in an open one, then these, not synced.
+/// Some records in a closed incarnation, some durable ones in an open one, then these, not synced.
 fn open_all_after(tail: &[(usize, CommitMode)], what: &str) -> usize {
     let disk = SimDisk::new();
     let first = closed_session(&disk, 20, &twelve()[..4]);
@@ -115,7 +115,7 @@ fn nothing_but_unsynced_groups() {
 }
 
 #[test]
-fn every_moment_of_a_life() {
+fn every_moment_of_a_incarnation() {
     // The creation, the begin, rolls with segments being prepared, syncs in flight, the close: the power may go at any.
     let disk = SimDisk::new();
     let steps = [(0, Sync), (1200, Written), (700, Async), (1500, Sync), (10, Written), (2000, Written), (64, Sync)];
@@ -146,7 +146,7 @@ fn every_moment_of_a_life() {
             }
         }
     }
-    println!("power loss at each of {} moments of a life: {} states opened", points.len(), states.len());
+    println!("power loss at each of {} moments of a incarnation: {} states opened", points.len(), states.len());
     assert_eq!(open(&points.last().unwrap().power_loss(&Loss::Everything, Granularity::Word)).unwrap().records, all);
 }
 
@@ -170,7 +170,10 @@ fn every_moment_of_the_first_append_after_a_creation_that_was_cut_off() {
             }
         }
     }
-    println!("death in creation, power loss in the first life: {moments} moments, {} states opened", states.len());
+    println!(
+        "death in creation, power loss in the first incarnation: {moments} moments, {} states opened",
+        states.len()
+    );
 }
 
 /// Where the frame of the record that ends at `lsn` begins, if it is one frame.

@@ -6,7 +6,7 @@ use crate::base::error::{DamageCause, ErrorKind};
 use crate::base::types::{CommitMode, Incarnation, Lsn, Outcome};
 use crate::disk::sim::{Granularity, Loss, SimDisk};
 use crate::format::frame::Kind;
-use crate::format::history::{End, History, Life};
+use crate::format::history::{End, Entry, History};
 use crate::log::open::decide::CheckOnly;
 use crate::log::open::verify;
 
@@ -15,7 +15,7 @@ fn segments_on(disk: &SimDisk) -> Vec<u64> {
     names.filter_map(|name| crate::format::segment::base_of(&name)).collect()
 }
 
-/// Two lives: one closed, with two segments, and one that a crash left open, with records in two.
+/// Two incarnations: one closed, with two segments, and one that a crash left open, with records in two.
 fn two_lives() -> (SimDisk, Records) {
     use CommitMode::Sync;
     let disk = SimDisk::new();
@@ -121,13 +121,13 @@ fn a_wrong_header_is_damage() {
         extra.write_file(segment_path(1 << 20), &all[index]).unwrap();
         assert_refused(&extra, DamageCause::BadHeader, 1 << 20, "a copy under a new name");
     }
-    // The same log's segment, but of another writer that began the same life on a copy of the directory.
+    // The same log's segment, but of another writer that began the same incarnation on a copy of the directory.
     for change in 0..3 {
         let mut sketch = Sketch::new();
         let own = sketch.history.clone();
         match change {
-            0 => sketch.history.lives[0].key ^= 1,
-            1 => sketch.history.lives[0].incarnation.nonce ^= 1,
+            0 => sketch.history.entries[0].key ^= 1,
+            1 => sketch.history.entries[0].incarnation.nonce ^= 1,
             _ => sketch.history.log_id.0[0] ^= 1,
         }
         sketch.add_segment(0);
@@ -167,8 +167,8 @@ fn a_stale_history_is_damage() {
     let disk = SimDisk::new();
     let mut versions = Vec::new();
     let mut records = Records::new();
-    for life in 0..4 {
-        let session = session(&disk, life, &[(700, Sync), (1500, Sync), (900, Sync)]);
+    for entry in 0..4 {
+        let session = session(&disk, entry, &[(700, Sync), (1500, Sync), (900, Sync)]);
         versions
             .push(session.crash.power_loss(&Loss::Everything, Granularity::Sector).read_file(path("HISTORY")).unwrap());
         versions.push(disk.read_file(path("HISTORY")).unwrap());
@@ -210,7 +210,7 @@ fn orphan(closed: &SimDisk, used: bool) -> SimDisk {
     sketch.segments.clear();
     let incarnation = Incarnation { number: history.next_number(), nonce: 99 };
     sketch.history = history;
-    sketch.history.lives.push(Life { incarnation, key: 98, begin, end: None });
+    sketch.history.entries.push(Entry { incarnation, key: 98, begin, end: None });
     sketch.add_segment(begin.get());
     if used {
         sketch.frame(begin.get() + FIRST_FRAME + 8 * 200, Kind::Full, b"somewhere", begin.get());
@@ -221,7 +221,7 @@ fn orphan(closed: &SimDisk, used: bool) -> SimDisk {
 }
 
 #[test]
-fn an_empty_segment_of_a_life_that_never_began_is_removed_and_a_used_one_is_damage() {
+fn an_empty_segment_of_a_incarnation_that_never_began_is_removed_and_a_used_one_is_damage() {
     let disk = SimDisk::new();
     let first = closed_session(&disk, 3, &[(2000, CommitMode::Sync), (2500, CommitMode::Sync)]);
     let used = orphan(&disk, true);
@@ -230,7 +230,7 @@ fn an_empty_segment_of_a_life_that_never_began_is_removed_and_a_used_one_is_dama
     let empty = orphan(&disk, false);
     assert_holds(&empty, &first.records(), "empty");
     assert_eq!(segments_on(&empty), bases[..bases.len() - 1]);
-    // The next life gets the same place, and none of the orphan's bytes.
+    // The next incarnation gets the same place, and none of the orphan's bytes.
     let second = closed_session(&orphan(&disk, false), 4, &[(100, CommitMode::Sync)]);
     assert!(second.issued[0].token.lsn.get() > *bases.last().unwrap());
     let mut short = orphan(&disk, false).read_file(segment_path(*bases.last().unwrap())).unwrap();
@@ -240,7 +240,7 @@ fn an_empty_segment_of_a_life_that_never_began_is_removed_and_a_used_one_is_dama
 }
 
 #[test]
-fn an_ended_life_that_is_longer_than_its_end_is_cut_after_the_verdict() {
+fn an_ended_incarnation_that_is_longer_than_its_end_is_cut_after_the_verdict() {
     let mut sketch = Sketch::new();
     let end = sketch.frame(FIRST_FRAME, Kind::Full, b"kept", 0);
     let kept = vec![(Lsn::new(end), b"kept".to_vec())];
@@ -287,7 +287,7 @@ fn retired_segments_may_be_there_or_not() {
     let mut history = History::decode(&whole.read_file(path("HISTORY")).unwrap()).unwrap();
     history.oldest = second.issued[1].token.lsn;
     whole.write_file(path("HISTORY"), &history.to_bytes()).unwrap();
-    // The second record ends in the second segment of its life: that one must be there, those before it need not.
+    // The second record ends in the second segment of its incarnation: that one must be there, those before it need not.
     let needed = history.oldest.get() / SEGMENT * SEGMENT;
     let retired: Vec<u64> = bases.iter().copied().filter(|base| *base < needed).collect();
     assert_eq!(retired.len(), bases.iter().filter(|base| **base < needed).count());
@@ -311,9 +311,9 @@ fn retired_segments_may_be_there_or_not() {
 }
 
 #[test]
-fn a_life_all_of_whose_records_are_retired_ends_where_they_ended() {
+fn a_incarnation_all_of_whose_records_are_retired_ends_where_they_ended() {
     // The record ends exactly where its segment does, is retired, and the next segment is still empty: nothing but
-    // `oldest` is left to tell how far this life came.
+    // `oldest` is left to tell how far this incarnation came.
     let mut sketch = Sketch::new();
     let room = usize::try_from(4096 - FIRST_FRAME - 32).unwrap();
     let lsn = sketch.frame(FIRST_FRAME, Kind::Full, &payload(0, room), 0);
@@ -325,7 +325,7 @@ fn a_life_all_of_whose_records_are_retired_ends_where_they_ended() {
     assert_holds(&disk, &Records::new(), "all retired");
     let history = History::decode(&disk.read_file(path("HISTORY")).unwrap()).unwrap();
     let end = End { lsn: Lsn::new(4096), prepared: Lsn::new(8192), clean: false };
-    assert_eq!(history.lives[0].end, Some(end));
+    assert_eq!(history.entries[0].end, Some(end));
 }
 
 #[test]

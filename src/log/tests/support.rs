@@ -12,7 +12,7 @@ use crate::base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 use crate::disk::sim::{CrashPoint, Granularity, Loss, OpKind, Phase, SimDisk};
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Header, Kind};
-use crate::format::history::{End, History, Life};
+use crate::format::history::{End, Entry, History};
 use crate::format::identity::Identity;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, file_name};
 use crate::log::{Handle, Log, LogOptions, Prior, open};
@@ -127,7 +127,7 @@ pub(crate) fn assert_holds(disk: &SimDisk, expected: &Records, what: &str) {
     let oldest = opened.log.oldest_lsn();
     let retained: Records = expected.iter().filter(|(lsn, _)| *lsn > oldest).cloned().collect();
     assert_same(&scanned.unwrap(), &retained, what);
-    let begun = opened.log.inner().incarnations().look(|known| !known.history.lives.is_empty());
+    let begun = opened.log.inner().incarnations().look(|known| !known.history.entries.is_empty());
     opened.log.close().unwrap();
     let settled = files(disk);
     let changes = count_changes(disk, || {
@@ -256,23 +256,23 @@ impl Sketch {
     pub(crate) fn new() -> Self {
         let mut history = History::new(LogId([7; 16]));
         let incarnation = Incarnation { number: 1, nonce: 0xABCD };
-        history.lives.push(Life { incarnation, key: 0x1234_5678, begin: Lsn::ZERO, end: None });
+        history.entries.push(Entry { incarnation, key: 0x1234_5678, begin: Lsn::ZERO, end: None });
         let mut sketch = Sketch { history, segments: BTreeMap::new() };
         sketch.add_segment(0);
         sketch
     }
 
     pub(crate) fn identity(&self, base: u64) -> Identity {
-        let life = self.history.lives.iter().rev().find(|life| life.begin.get() <= base).unwrap();
-        Identity { log_id: self.history.log_id, incarnation: life.incarnation, key: life.key, base }
+        let entry = self.history.entries.iter().rev().find(|entry| entry.begin.get() <= base).unwrap();
+        Identity { log_id: self.history.log_id, incarnation: entry.incarnation, key: entry.key, base }
     }
 
     /// Adds a segment, of the last incarnation that begins at or below it.
     pub(crate) fn add_segment(&mut self, base: u64) {
         let identity = self.identity(base);
         let before = base.checked_sub(SEGMENT).and_then(|before| self.segments.get(&before));
-        let same_life = before.filter(|(header, _)| header.identity.incarnation == identity.incarnation);
-        let previous = same_life.map_or(base, |(header, _)| header.identity.base);
+        let same_incarnation = before.filter(|(header, _)| header.identity.incarnation == identity.incarnation);
+        let previous = same_incarnation.map_or(base, |(header, _)| header.identity.base);
         let header = SegmentHeader { identity, size: SEGMENT, previous };
         let mut bytes = vec![0; 4096];
         Fill::new(identity).write(&mut bytes, base);
@@ -309,8 +309,8 @@ impl Sketch {
 
     /// Ends the last incarnation there.
     pub(crate) fn end(&mut self, lsn: u64, prepared: u64) {
-        let life = self.history.lives.last_mut().unwrap();
-        life.end = Some(End { lsn: Lsn::new(lsn), prepared: Lsn::new(prepared), clean: false });
+        let entry = self.history.entries.last_mut().unwrap();
+        entry.end = Some(End { lsn: Lsn::new(lsn), prepared: Lsn::new(prepared), clean: false });
     }
 
     pub(crate) fn disk(&self) -> SimDisk {

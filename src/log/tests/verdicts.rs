@@ -105,7 +105,7 @@ fn ends(state: FrameState, laters: &[bool], dropped: impl Fn(bool) -> u64) {
         assert_eq!(report.dropped_frames, dropped(later), "{what}");
         assert_eq!(report.recovered_to, Lsn::new(P), "{what}");
         assert_eq!(report.proven_durable, Lsn::new(if later { P } else { 0 }), "{what}");
-        assert_eq!(report.crashed, Some(case.sketch.history.lives[0].incarnation), "{what}");
+        assert_eq!(report.crashed, Some(case.sketch.history.entries[0].incarnation), "{what}");
         drop(opened);
         assert_holds(&disk, &case.before, &what);
     }
@@ -286,14 +286,14 @@ fn the_order_of_kinds_is_kept() {
 }
 
 #[test]
-fn a_frame_of_another_log_life_or_segment_is_no_frame() {
+fn a_frame_of_another_log_incarnation_or_segment_is_no_frame() {
     for change in 0..5 {
         let mut stranger = Sketch::new();
         match change {
             0 => stranger.history.log_id.0[3] ^= 1,
-            1 => stranger.history.lives[0].incarnation.number = 2,
-            2 => stranger.history.lives[0].incarnation.nonce ^= 1,
-            3 => stranger.history.lives[0].key ^= 1,
+            1 => stranger.history.entries[0].incarnation.number = 2,
+            2 => stranger.history.entries[0].incarnation.nonce ^= 1,
+            3 => stranger.history.entries[0].key ^= 1,
             // The frame's own fields are right for this place: only the segment that it was sealed for is another.
             _ => stranger.segments.clear(),
         }
