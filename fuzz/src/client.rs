@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crashkit::event::Event;
+use crashkit::fill;
 use crashkit::journal::{self, Journal, Reporter};
 use crashkit::judge::Expected;
 use crashkit::ledger::{Ending, Ledger};
 use crashkit::model::{History, Write};
-use crashkit::workload::{Change, Op, fill, writes};
+use crashkit::workload::{Change, Op, writes};
 use forelog::sim::SimDisk;
 use forelog::{CommitMode, Engine, Error, Options, Receipt, Result};
 
@@ -55,7 +56,7 @@ impl Client {
         let name = self.journal.next_name(0);
         let Ok(writes) = writes(changes, 0, name, |_| Ok::<_, Infallible>(None));
         let mut batch = self.engine.batch()?;
-        fill(&mut batch, |name| self.engine.open_keyspace(name), &writes)?;
+        fill!(batch, |name: &str| self.engine.open_keyspace(name), writes)?;
         let commit = || batch.commit_with(mode);
         self.receipts.push(journal::commit(&self.journal, name, mode, writes.into(), commit)?);
         Ok(())

@@ -41,33 +41,12 @@ pub enum Event<W> {
     Opened(Lsn),
     /// The open failed, with this kind of error.
     NotOpened(String),
-    /// Commit is about to be called.
-    Submit {
-        /// Whose.
-        name: Name,
-        /// In which mode.
-        mode: CommitMode,
-        /// What it does.
-        work: W,
-    },
+    /// Commit is about to be called, in this mode, for this work.
+    Submit(Name, CommitMode, W),
     /// Commit returned a receipt. The creation of a keyspace has no token, and its place may be learned later.
-    Ack {
-        /// Whose.
-        name: Name,
-        /// Where it ends.
-        lsn: Option<Lsn>,
-        /// Its receipt's.
-        token: Option<Token>,
-    },
+    Ack(Name, Option<Lsn>, Option<Token>),
     /// Commit returned an error of this kind; with a token if it took its place, otherwise nothing was done.
-    Fail {
-        /// Whose.
-        name: Name,
-        /// The error's.
-        kind: String,
-        /// The error's.
-        token: Option<Token>,
-    },
+    Fail(Name, String, Option<Token>),
     /// A receipt, a flush or the engine said that everything up to here is durable.
     Durable(Lsn),
     /// The engine takes no more commits.
@@ -78,6 +57,8 @@ pub enum Event<W> {
     Retire(Lsn),
     /// It has done so.
     Retired(Lsn),
+    /// A log is about to forget incarnations of which everything is retired.
+    Prune,
     /// Close is about to be called.
     Closing,
     /// Close returned.
@@ -94,17 +75,18 @@ impl<W: fmt::Display> fmt::Display for Event<W> {
         match self {
             Event::Opened(lsn) => write!(f, "opened {}", lsn.get()),
             Event::NotOpened(kind) => write!(f, "not-opened {kind}"),
-            Event::Submit { name, mode, work } => write!(f, "submit {name} {mode} {work}"),
-            Event::Ack { name, lsn, token: handed_out } => {
+            Event::Submit(name, mode, work) => write!(f, "submit {name} {mode} {work}"),
+            Event::Ack(name, lsn, handed_out) => {
                 let lsn = lsn.map_or("-".to_owned(), |lsn| lsn.get().to_string());
                 write!(f, "ack {name} {lsn} {}", token(handed_out))
             }
-            Event::Fail { name, kind, token: handed_out } => write!(f, "fail {name} {kind} {}", token(handed_out)),
+            Event::Fail(name, kind, handed_out) => write!(f, "fail {name} {kind} {}", token(handed_out)),
             Event::Durable(lsn) => write!(f, "durable {}", lsn.get()),
             Event::Poisoned => f.write_str("poisoned"),
             Event::Struck => f.write_str("struck"),
             Event::Retire(lsn) => write!(f, "retire {}", lsn.get()),
             Event::Retired(lsn) => write!(f, "retired {}", lsn.get()),
+            Event::Prune => f.write_str("prune"),
             Event::Closing => f.write_str("closing"),
             Event::Closed => f.write_str("closed"),
             Event::NotClosed(kind) => write!(f, "not-closed {kind}"),
@@ -131,19 +113,20 @@ impl<W: FromStr> FromStr for Event<W> {
             "not-opened" => Event::NotOpened(word()?.to_owned()),
             "submit" => {
                 let (name, mode) = (word()?.parse()?, word()?.parse().map_err(|_| unknown())?);
-                Event::Submit { name, mode, work: word()?.parse().map_err(|_| unknown())? }
+                Event::Submit(name, mode, word()?.parse().map_err(|_| unknown())?)
             }
             "ack" => {
                 let (name, place) = (word()?.parse()?, word()?);
                 let lsn = if place == "-" { None } else { Some(lsn(place)?) };
-                Event::Ack { name, lsn, token: token(word()?)? }
+                Event::Ack(name, lsn, token(word()?)?)
             }
-            "fail" => Event::Fail { name: word()?.parse()?, kind: word()?.to_owned(), token: token(word()?)? },
+            "fail" => Event::Fail(word()?.parse()?, word()?.to_owned(), token(word()?)?),
             "durable" => Event::Durable(lsn(word()?)?),
             "poisoned" => Event::Poisoned,
             "struck" => Event::Struck,
             "retire" => Event::Retire(lsn(word()?)?),
             "retired" => Event::Retired(lsn(word()?)?),
+            "prune" => Event::Prune,
             "closing" => Event::Closing,
             "closed" => Event::Closed,
             "not-closed" => Event::NotClosed(word()?.to_owned()),

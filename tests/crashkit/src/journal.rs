@@ -30,10 +30,10 @@ pub fn commit<W>(
     work: W,
     call: impl FnOnce() -> Result<Receipt>,
 ) -> Result<Receipt> {
-    to.say(Event::Submit { name, mode, work });
+    to.say(Event::Submit(name, mode, work));
     let result = call();
     match &result {
-        Ok(receipt) => to.say(Event::Ack { name, lsn: Some(receipt.lsn()), token: Some(receipt.token()) }),
+        Ok(receipt) => to.say(Event::Ack(name, Some(receipt.lsn()), Some(receipt.token()))),
         Err(error) => failed(to, name, error),
     }
     result
@@ -51,17 +51,17 @@ pub fn create<W, T>(
     call: impl FnOnce() -> Result<T>,
     place: impl FnOnce() -> Option<Lsn>,
 ) -> Result<T> {
-    to.say(Event::Submit { name, mode, work });
+    to.say(Event::Submit(name, mode, work));
     let result = call();
     match &result {
-        Ok(_) => to.say(Event::Ack { name, lsn: place(), token: None }),
+        Ok(_) => to.say(Event::Ack(name, place(), None)),
         Err(error) => failed(to, name, error),
     }
     result
 }
 
 fn failed<W>(to: &(impl Reporter<W> + ?Sized), name: Name, error: &Error) {
-    to.say(Event::Fail { name, kind: kind_name(error), token: error.token() });
+    to.say(Event::Fail(name, kind_name(error), error.token()));
     if error.kind() == ErrorKind::Poisoned {
         to.say(Event::Poisoned);
     }

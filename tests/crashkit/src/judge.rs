@@ -1,9 +1,11 @@
 //! Whether an engine that was just opened holds what was promised: its contents, its account of the recovery, and its
 //! answer to each token.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use forelog::log::{Log, Record};
 use forelog::{Engine, Incarnation, Lsn, Outcome, Token};
 
 use crate::ledger::{Ending, Fate, Ledger};
@@ -205,4 +207,53 @@ pub fn ask(
         Ok(outcome) if outcome == right => Ok(()),
         other => Err(format!("I16: {token} is {other:?} and should be {right:?}").into()),
     }
+}
+
+/// Compares a log that was just opened with what was told of it: it holds the records up to where it recovered, but for
+/// what was retired, and answers each token by that. Everything up to `floor` must be there; on a medium that `lies` more
+/// may have been retired, and less be known, than was told. Returns where it recovered.
+///
+/// # Errors
+/// What is not as it was promised.
+pub fn compare_log(log: &Log, ledger: &Ledger<Vec<u8>>, floor: Lsn, lies: bool) -> Result<Lsn, Violation> {
+    let recovered = log.recovery().recovered_to;
+    let commits = || ledger.lives.iter().flat_map(|life| life.commits.values()).filter(|c| c.fate != Fate::Gone);
+    let placed: BTreeMap<Lsn, &[u8]> = commits().filter_map(|c| Some((c.lsn?, &c.work[..]))).collect();
+    let promised = placed.range(..=floor).next_back().map(|(lsn, _)| *lsn).unwrap_or_default();
+    if recovered < promised {
+        return Err(Violation::Silent(format!("I2-I4: recovered to {recovered}, and {promised} was promised")));
+    }
+    let in_flight: Vec<&[u8]> = commits().filter(|c| c.lsn.is_none()).map(|c| &c.work[..]).collect();
+    let all_above = |oldest: Lsn, found: &[Record]| {
+        let above = placed.iter().filter(|(lsn, _)| **lsn > oldest && **lsn <= recovered);
+        let mut found = found.iter().map(|record| (record.lsn, &record.payload[..]));
+        // An append that had not returned may be there, whole, behind the others.
+        above.into_iter().all(|(lsn, work)| found.next() == Some((*lsn, *work)))
+            && found.next().is_none_or(|(_, work)| in_flight.contains(&work))
+            && found.next().is_none()
+    };
+    let scan = |after| log.scan(after).and_then(Iterator::collect::<forelog::Result<Vec<Record>>>);
+    let unreadable = |error: forelog::Error| format!("I1: it opens and cannot be scanned: {error:?}");
+    let found = scan(Lsn::ZERO).map_err(unreadable)?;
+    // A retirement that failed, or was cut off, may have happened.
+    let may_be_oldest = |lsn: &&Lsn| **lsn >= ledger.retired || lies;
+    let asked = ledger.retiring.iter().chain([&Lsn::ZERO]).filter(may_be_oldest).copied();
+    if !asked.into_iter().any(|oldest| all_above(oldest, &found)) {
+        let (found, placed): (Vec<Lsn>, Vec<_>) =
+            (found.iter().map(|record| record.lsn).collect(), placed.keys().collect());
+        let retired = ledger.retired;
+        return Err(format!("I1: scanned {found:?} of {placed:?} up to {recovered}, retired to {retired}").into());
+    }
+    let retiring = ledger.retiring.last().copied().unwrap_or_default();
+    if !lies && retiring <= recovered && !all_above(retiring, &scan(retiring).map_err(unreadable)?) {
+        return Err(format!("I1: not all that lies above {retiring} is there").into());
+    }
+    for (token, fate) in ledger.tokens.iter().filter(|_| !lies) {
+        let there = *fate != Fate::Gone && token.lsn <= recovered;
+        if ledger.pruned && token.lsn <= retiring && log.outcome(token).is_ok_and(|it| it == Outcome::Pruned) {
+            continue;
+        }
+        ask(|token| log.outcome(token), token, if there { Outcome::Durable } else { Outcome::Lost })?;
+    }
+    Ok(recovered)
 }

@@ -126,6 +126,8 @@ pub struct Ledger<W> {
     pub retiring: Vec<Lsn>,
     /// The highest up to which it has done so.
     pub retired: Lsn,
+    /// It was asked to forget incarnations that are retired whole.
+    pub pruned: bool,
     /// What an open has reported, or a comparison found: no crash can take it any more.
     settled: Lsn,
     /// What must be there, by [`Ending`].
@@ -147,6 +149,7 @@ impl<W> Default for Ledger<W> {
             exists: false,
             retiring: Vec::new(),
             retired: Lsn::ZERO,
+            pruned: false,
             settled: Lsn::ZERO,
             floors: [Lsn::ZERO; 2],
             before_lies: None,
@@ -203,7 +206,7 @@ impl<W> Ledger<W> {
                 // Promise 5: what an open reported is durable, whatever happens to the process that was told.
                 return self.settle_lives(earlier, lsn);
             }
-            Event::Submit { name, mode, work } => {
+            Event::Submit(name, mode, work) => {
                 let after_stop = life.poisoned;
                 let commit = Commit {
                     mode,
@@ -220,7 +223,7 @@ impl<W> Ledger<W> {
                     return Err(format!("commit {name} was submitted twice"));
                 }
             }
-            Event::Ack { name, lsn, token } => {
+            Event::Ack(name, lsn, token) => {
                 if let Some(lsn) = lsn {
                     self.place(name, lsn, token)?;
                     self.highest = self.highest.max(lsn);
@@ -237,7 +240,7 @@ impl<W> Ledger<W> {
                     _ => {}
                 }
             }
-            Event::Fail { name, kind, token } => {
+            Event::Fail(name, kind, token) => {
                 life.errors.push(kind);
                 let commit = self.commit(&name)?;
                 commit.returned = true;
@@ -257,6 +260,7 @@ impl<W> Ledger<W> {
                 life.retiring = false;
                 self.retired = self.retired.max(lsn);
             }
+            Event::Prune => self.pruned = true,
             Event::Closing => life.closing = true,
             Event::Closed => {
                 life.closed = true;

@@ -20,7 +20,7 @@ mod watched;
 pub mod workload;
 
 pub use engine::{
-    DB, MODES, Place, error_of, get, given_back, in_memory, kind_of, mode_name, open_on, prepared_ahead, put,
+    DB, MODES, Place, chain, error_of, get, given_back, in_memory, kind_of, mode_name, open_on, prepared_ahead, put,
     wait_until,
 };
 pub use files::{TempDir, contents_of, copy_dir, restore};

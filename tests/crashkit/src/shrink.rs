@@ -31,7 +31,7 @@ pub fn leave_out<T: Clone, F>(
 
 /// Replaces each operation by the first of its simpler forms (the simplest first) with which the history still fails.
 pub fn simplify<T: Clone>(
-    history: &mut Vec<T>,
+    history: &mut [T],
     attempts: &mut usize,
     simpler: impl Fn(&T) -> Vec<T>,
     mut fails: impl FnMut(&[T]) -> bool,

@@ -1,6 +1,6 @@
 //! What clients do: operations as values, drawn from a seed or read from bytes, and what they write.
 
-use forelog::{CommitMode, Keyspace, Result, Transaction, WriteBatch};
+use forelog::CommitMode;
 
 use crate::Random;
 use crate::event::Name;
@@ -116,53 +116,16 @@ pub fn writes<E>(
     Ok(writes)
 }
 
-/// What is filled with writes, and then committed.
-pub trait Unit {
-    /// Puts a value.
-    ///
-    /// # Errors
-    /// Those of the call.
-    fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()>;
-    /// Deletes a key.
-    ///
-    /// # Errors
-    /// Those of the call.
-    fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()>;
-}
-
-impl Unit for WriteBatch {
-    fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
-        WriteBatch::put(self, keyspace, key, value)
-    }
-
-    fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
-        WriteBatch::delete(self, keyspace, key)
-    }
-}
-
-impl Unit for Transaction {
-    fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
-        Transaction::put(self, keyspace, key, value)
-    }
-
-    fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
-        Transaction::delete(self, keyspace, key)
-    }
-}
-
-/// Fills a batch or a transaction with puts and deletes; `keyspace` finds the handles.
-///
-/// # Errors
-/// Those of the calls.
-pub fn fill(unit: &mut impl Unit, keyspace: impl Fn(&str) -> Result<Keyspace>, writes: &[Write]) -> Result<()> {
-    for write in writes {
-        match write {
-            Write::Put(name, key, value) => unit.put(&keyspace(name)?, key, value)?,
-            Write::Delete(name, key) => unit.delete(&keyspace(name)?, key)?,
-            Write::Create(_) | Write::Drop(_) => unreachable!("no part of a transaction"),
-        }
-    }
-    Ok(())
+/// Puts writes into a batch or a transaction, in the keyspaces that the closure finds.
+#[macro_export]
+macro_rules! fill {
+    ($unit:expr, $keyspace:expr, $writes:expr) => {
+        $writes.iter().try_for_each(|write: &$crate::model::Write| match write {
+            $crate::model::Write::Put(name, key, value) => $unit.put(&($keyspace)(&**name)?, key, value),
+            $crate::model::Write::Delete(name, key) => $unit.delete(&($keyspace)(&**name)?, key),
+            _ => unreachable!("no part of a transaction"),
+        })
+    };
 }
 
 /// A key that marks each deletion: the state after it is like no other, also where the key was not there.

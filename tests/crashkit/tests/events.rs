@@ -16,6 +16,7 @@ fn an_event_reads_back_as_it_was_written_and_nothing_else_does() {
         "struck",
         "retire 64",
         "retired 64",
+        "prune",
         "closing",
         "closed",
         "not-closed Io",

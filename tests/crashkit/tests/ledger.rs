@@ -22,12 +22,12 @@ fn name(ledger: &Ledger<()>, number: u32) -> Name {
 
 fn submit(ledger: &mut Ledger<()>, number: u32, mode: CommitMode) {
     let name = name(ledger, number);
-    ledger.hear(Event::Submit { name, mode, work: () }).unwrap();
+    ledger.hear(Event::Submit(name, mode, ())).unwrap();
 }
 
 fn acknowledge(ledger: &mut Ledger<()>, number: u32, like: Token, lsn: u64) -> Result<(), String> {
     let (name, token) = (name(ledger, number), Token { lsn: Lsn::new(lsn), ..like });
-    ledger.hear(Event::Ack { name, lsn: Some(token.lsn), token: Some(token) })
+    ledger.hear(Event::Ack(name, Some(token.lsn), Some(token)))
 }
 
 /// Commits number 1, 2, ... at 10, 20, ...

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crashkit::event::Name;
+use crashkit::fill;
 use crashkit::journal::{self, kind_name};
 use crashkit::model::{BANK, account};
-use crashkit::workload::fill;
 use forelog::{Engine, Error, ErrorKind, Receipt, Transaction};
 
 use super::books::{Event, Reporter};
@@ -230,7 +230,7 @@ impl<'a> Client<'a> {
         let last = transaction.get(&order, LAST)?.and_then(|last| model::number(&last)).unwrap_or(0);
         let read = |key: &[u8]| Ok::<_, Error>(transaction.get(&bank, key)?.map(|value| (&*value).into()));
         let writes = model::effects(self.work.seed, name, action, last + 1, &self.work.script, read)?;
-        fill(&mut transaction, keyspace, &writes)?;
+        fill!(transaction, keyspace, writes)?;
         Ok(transaction)
     }
 

@@ -106,7 +106,7 @@ impl Life {
 
     /// When a commit was acknowledged, in simulated time.
     pub fn acknowledged(&self, commit: &Name) -> Duration {
-        let of_it = |event: &Event| matches!(event, Event::Ack { name, .. } if name == commit);
+        let of_it = |event: &Event| matches!(event, Event::Ack(name, ..) if name == commit);
         self.events.iter().find(|(_, event)| of_it(event)).map_or(Duration::ZERO, |(time, _)| *time)
     }
 }
@@ -340,12 +340,12 @@ fn read_log(disk: &SimDisk, past: &Past, events: &mut [(Duration, Event)]) -> Re
 /// Tells the first acknowledged creation of this keyspace that has no LSN yet where the log has it.
 fn place_creation(events: &mut [(Duration, Event)], writes: &[Write], place: Lsn) {
     let submitted = |event: &Event| match event {
-        Event::Submit { name, work, .. } if **work == *writes => Some(*name),
+        Event::Submit(name, _, work) if **work == *writes => Some(*name),
         _ => None,
     };
     let creations: HashSet<Name> = events.iter().filter_map(|(_, event)| submitted(event)).collect();
     let unplaced = events.iter_mut().find_map(|(_, event)| match event {
-        Event::Ack { name, lsn: lsn @ None, .. } if creations.contains(name) => Some(lsn),
+        Event::Ack(name, lsn @ None, _) if creations.contains(name) => Some(lsn),
         _ => None,
     });
     if let Some(lsn) = unplaced {

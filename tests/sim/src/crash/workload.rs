@@ -14,8 +14,9 @@ use super::case::Keep;
 use super::notes::{Event, Notes};
 use crashkit::Random;
 use crashkit::event::Name;
+use crashkit::fill;
 use crashkit::model::{BANK, State, Write, first_accounts};
-use crashkit::workload::{Change, Kind, Shape, fill, writes};
+use crashkit::workload::{Change, Kind, Shape, writes};
 
 /// Keyspaces that are always there. A run with churn creates and drops [`EXTRA`].
 const KEYSPACES: [&str; 3] = [BANK, DATA[0], DATA[1]];
@@ -134,7 +135,7 @@ fn set_up(engine: &Engine, notes: &Notes, plan: &Plan) -> Option<Vec<Keyspace>> 
         let name = Name { life: u32::try_from(plan.life).expect("few lives"), client: main, number: 0 };
         let writes = first_accounts(plan.seed, name);
         let mut batch = engine.batch().ok()?;
-        fill(&mut batch, |_| Ok(bank.clone()), &writes).ok()?;
+        fill!(batch, |_: &str| Ok::<_, Error>(bank.clone()), writes).ok()?;
         let mode = plan.modes[0];
         let filled = notes.commit(MAIN, mode, writes, || batch.commit_with(mode));
         filled.map_err(|error| notes.expect(&error, &[])).ok()?;
@@ -300,7 +301,7 @@ impl Client {
             let name = self.next_value();
             let Ok(writes) = writes(changes, seed, name, |_| Ok::<_, Infallible>(None));
             let mut batch = self.engine.batch()?;
-            fill(&mut batch, |name| self.keyspace(name), &writes)?;
+            fill!(batch, |name: &str| self.keyspace(name), writes)?;
             let (mode, way) = (self.next_mode(), self.way());
             return self.notes.commit(self.id, mode, writes, || commit!(batch, mode, way)).map(Some);
         }
@@ -312,7 +313,7 @@ impl Client {
             if writes.is_empty() {
                 return Ok(None);
             }
-            fill(&mut tx, |name| self.keyspace(name), &writes)?;
+            fill!(tx, |name: &str| self.keyspace(name), writes)?;
             let (mode, way) = (self.next_mode(), self.way());
             match self.notes.commit(self.id, mode, writes, || commit!(tx, mode, way)) {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}

@@ -362,7 +362,7 @@ fn go_on(
 
 /// Something that a fault can be put into.
 pub enum Run {
-    Engine(Workload),
+    Engine(Box<Workload>),
     /// See [`log_plans`].
     Log,
 }
@@ -431,7 +431,7 @@ fn sweep(run: &Run, strike: &Strike, first: u64, stride: u64) -> Matrix {
 
 /// All workloads.
 pub fn runs() -> Vec<Run> {
-    workloads::all().into_iter().map(Run::Engine).chain([Run::Log]).collect()
+    workloads::all().into_iter().map(|workload| Run::Engine(Box::new(workload))).chain([Run::Log]).collect()
 }
 
 /// Every fault in every workload, at every `stride`-th operation from the one on that `first` picks. The first that breaks

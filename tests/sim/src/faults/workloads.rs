@@ -12,10 +12,11 @@ use super::notes::{Call, Notes};
 use super::verdict::Expected;
 use super::{MODES, open_with, options};
 use crashkit::event::Event;
+use crashkit::fill;
 use crashkit::journal::Reporter;
 use crashkit::ledger::{Ending, Ledger};
 use crashkit::model::{BANK, History, State, Write};
-use crashkit::workload::{Change, Op, fill, writes};
+use crashkit::workload::{Change, Op, writes};
 
 /// What was known when a crash may have come.
 pub struct Cut {
@@ -112,7 +113,7 @@ impl Session {
         let Ok(writes) = writes(changes, 0, name, |_| Ok::<_, Infallible>(None));
         let commit = || {
             let mut batch = engine.batch()?;
-            fill(&mut batch, |name| engine.open_keyspace(name), &writes)?;
+            fill!(batch, |name: &str| engine.open_keyspace(name), writes)?;
             batch.commit_with(mode)
         };
         let committed = self.notes.commit(name, mode, writes[..].into(), || self.with_room(commit)).is_ok();
@@ -137,7 +138,7 @@ impl Session {
             }
             Op::Drop(name) => {
                 let attempt = self.notes.journal.next_name(0);
-                let drop = || engine.drop_keyspace(*name);
+                let drop = || engine.drop_keyspace(name);
                 let _ = self.notes.commit(attempt, CommitMode::Sync, [Write::Drop((*name).into())].into(), drop);
             }
             Op::Flush => self.flush(engine),
