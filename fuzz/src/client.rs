@@ -1,26 +1,24 @@
 //! One client whose operations are read from the input, and what it was told.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crashkit::event::Event;
+use crashkit::fill;
+use crashkit::journal::{self, Journal, Reporter};
 use crashkit::judge::Expected;
-use crashkit::model::{History, Placed, Write};
+use crashkit::ledger::{Ending, Ledger};
+use crashkit::model::{History, Write};
+use crashkit::workload::{Change, Op, writes};
 use forelog::sim::SimDisk;
-use forelog::{CommitMode, Engine, Error, Lsn, Options, Receipt, Result, Token};
+use forelog::{CommitMode, Engine, Error, Options, Receipt, Result};
 
-/// A commit with what is known of it.
-struct Commit {
-    /// `None` if it was not acknowledged: reopening settles what became of it.
-    receipt: Option<Receipt>,
-    token: Token,
-    mode: CommitMode,
-}
-
-/// The commits that may have taken their place, and how far each promise reaches.
 pub struct Client {
     disk: SimDisk,
-    engine: Option<Engine>,
-    placed: Vec<Placed>,
-    commits: Vec<Commit>,
+    engine: Engine,
+    journal: Journal<Arc<[Write]>>,
+    receipts: Vec<Receipt>,
 }
 
 pub const DIR: &str = "db";
@@ -33,76 +31,53 @@ pub fn open(disk: &SimDisk) -> std::result::Result<Engine, Error> {
 impl Client {
     /// Opens a database on an empty disk, without faults.
     pub fn begin(disk: &SimDisk) -> Self {
+        let mut ledger = Ledger::default();
+        ledger.begin();
+        let journal = Journal::new(ledger, || Duration::ZERO);
         let engine = open(disk).expect("a new database");
-        engine.create_keyspace(KEYS).expect("a keyspace");
-        let created = Placed { lsn: engine.visible_lsn(), writes: [Write::Create(KEYS.into())].into() };
-        Client { disk: disk.clone(), engine: Some(engine), placed: vec![created], commits: Vec::new() }
+        journal.say(Event::Opened(engine.recovery().recovered_to));
+        let (create, place) = (|| engine.create_keyspace(KEYS), || Some(engine.visible_lsn()));
+        let (name, writes) = (journal.next_name(0), [Write::Create(KEYS.into())].into());
+        journal::create(&journal, name, CommitMode::Sync, writes, create, place).expect("a keyspace");
+        Client { disk: disk.clone(), engine, journal, receipts: Vec::new() }
     }
 
     /// Does what two bytes say. Errors of the disk are expected; what is told of them is remembered.
     pub fn step(&mut self, what: u8, with: u8) {
-        match what % 8 {
-            0..=5 => drop(self.commit(what, with)),
-            6 => {
-                // Success makes every commit durable, which their receipts then say.
-                let _ = self.engine.as_ref().map(Engine::flush);
-            }
-            _ => {
-                if let Some(Commit { receipt: Some(receipt), .. }) = self.commits.last() {
-                    let _ = receipt.wait();
-                }
-            }
+        match Op::from_bytes(KEYS, what, with) {
+            Op::Commit(changes, mode) => drop(self.commit(&changes, mode)),
+            Op::Flush => self.engine.flush().map_or((), |lsn| self.journal.say(Event::Durable(lsn))),
+            // What comes of it, its receipt says at the end.
+            _ => drop(self.receipts.last().map(Receipt::wait)),
         }
     }
 
-    fn commit(&mut self, what: u8, with: u8) -> Result<()> {
-        let Some(engine) = &self.engine else { return Ok(()) };
-        let keys = engine.open_keyspace(KEYS)?;
-        let mut batch = engine.batch()?;
-        let (key, value) = (vec![with % 8], vec![with; usize::from(what) * 3]);
-        let write = if with > 200 {
-            batch.delete(&keys, &key).expect("within the limits");
-            Write::Delete(KEYS.into(), key.into())
-        } else {
-            batch.put(&keys, &key, &value).expect("within the limits");
-            Write::Put(KEYS.into(), key.into(), value.into())
-        };
-        let mode = [CommitMode::Sync, CommitMode::Written, CommitMode::Async][usize::from(what % 3)];
-        let (receipt, token) = match batch.commit_with(mode) {
-            Ok(receipt) => (Some(receipt.clone()), receipt.token()),
-            // With a token it has its place.
-            Err(error) => (None, error.token().ok_or(error)?),
-        };
-        self.placed.push(Placed { lsn: token.lsn, writes: [write].into() });
-        self.commits.push(Commit { receipt, token, mode });
+    fn commit(&mut self, changes: &[Change], mode: CommitMode) -> Result<()> {
+        let name = self.journal.next_name(0);
+        let Ok(writes) = writes(changes, 0, name, |_| Ok::<_, Infallible>(None));
+        let mut batch = self.engine.batch()?;
+        fill!(batch, |name: &str| self.engine.open_keyspace(name), writes)?;
+        let commit = || batch.commit_with(mode);
+        self.receipts.push(journal::commit(&self.journal, name, mode, writes.into(), commit)?);
         Ok(())
     }
 
-    /// Up to where commits must survive: the last that was promised to. What a failed fsync leaves of the others in the
-    /// cache is the kernel's choice, so that `Written` promises nothing from then on.
-    fn promised(&self, power_loss: bool) -> Lsn {
-        let keeps_written = !power_loss && self.engine.as_ref().is_some_and(|engine| engine.poisoned().is_none());
-        let is_promised = |commit: &&Commit| {
-            commit.receipt.as_ref().is_some_and(|receipt| {
-                commit.mode == CommitMode::Sync
-                    || receipt.is_durable()
-                    || (keeps_written && commit.mode == CommitMode::Written)
-            })
-        };
-        self.commits.iter().rfind(is_promised).map_or(Lsn::ZERO, |commit| commit.token.lsn)
-    }
-
     /// Ends the engine without a word of it, keeps what `cut` makes of the disk, reopens, and compares: a prefix, no
-    /// shorter than promised, and each token answered as the contents say.
-    pub fn crash_and_check(self, power_loss: bool, cut: impl FnOnce(&SimDisk) -> SimDisk) {
-        // The keyspace was created before any fault.
-        let floor = self.promised(power_loss).max(self.placed[0].lsn);
-        let Client { disk, engine, placed, commits } = self;
+    /// shorter than promised, and each token answered as the contents say. A failed fsync that `reverts` leaves nothing
+    /// in the cache that was written and not synced.
+    pub fn crash_and_check(self, ending: Ending, reverts: bool, cut: impl FnOnce(&SimDisk) -> SimDisk) {
+        let Client { disk, engine, journal, receipts } = self;
+        let durable = receipts.iter().filter(|receipt| receipt.is_durable()).map(Receipt::lsn).max();
+        journal.say(Event::Durable(durable.unwrap_or_default()));
+        let ending = if reverts && engine.poisoned().is_some() { Ending::Power } else { ending };
         let left = cut(&disk);
         drop(engine);
-        let (history, tokens) = (History::of(placed), commits.iter().map(|commit| commit.token).collect::<Vec<_>>());
+        if let Some(wrong) = journal.first_wrong() {
+            panic!("{wrong}");
+        }
+        let ledger = journal.ledger();
+        let history = History::of(ledger.placed());
         let engine = open(&left).expect("a legal state opens");
-        let expected = Expected { floor, ..Expected::of(&history, &tokens) };
-        expected.compare(&engine).unwrap_or_else(|violation| panic!("{violation}"));
+        Expected::after(&ledger, &history, ending).compare(&engine).unwrap_or_else(|violation| panic!("{violation}"));
     }
 }

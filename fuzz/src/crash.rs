@@ -1,5 +1,6 @@
 //! Operations, a power loss that takes what the input says, and the comparison.
 
+use crashkit::ledger::Ending;
 use forelog::sim::{self, Granularity, Loss, SimDisk};
 
 use super::client::Client;
@@ -17,6 +18,6 @@ pub fn target(bytes: &[u8]) {
         }
         let kept = losses.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1)).collect();
         let loss = if losses.is_empty() { Loss::Seeded(u64::from(head[3])) } else { Loss::AllBut(kept) };
-        client.crash_and_check(true, |disk| disk.crash_point().power_loss(&loss, granularity));
+        client.crash_and_check(Ending::Power, false, |disk| disk.crash_point().power_loss(&loss, granularity));
     });
 }

@@ -1,6 +1,7 @@
 //! Operations against a model, with an I/O error at the n-th operation of the disk, for one time or for good; then the
 //! death of the process, and the comparison.
 
+use crashkit::ledger::Ending;
 use forelog::sim::{self, Fault, FaultKind, OpSelector, Pages, SimDisk};
 
 use super::client::Client;
@@ -23,6 +24,7 @@ pub fn target(bytes: &[u8]) {
         let mut client = Client::begin(&disk);
         let at = OpSelector::any().skip(countdown);
         let fault = KINDS[kind % KINDS.len()].clone();
+        let reverts = fault == FaultKind::SyncFails { pages: Pages::RevertOld };
         // An interrupted call is repeated, for ever if need be.
         let is_lasting = kind & 0x80 != 0 && fault != FaultKind::Errno(4);
         disk.inject(if is_lasting { Fault::lasting(at, fault) } else { Fault::once(at, fault) });
@@ -30,6 +32,6 @@ pub fn target(bytes: &[u8]) {
             client.step(step[0], step[1]);
         }
         disk.clear_faults();
-        client.crash_and_check(false, |disk| disk.crash_point().process_kill());
+        client.crash_and_check(Ending::Process, reverts, |disk| disk.crash_point().process_kill());
     });
 }

@@ -3,21 +3,12 @@
 use std::error::Error as _;
 use std::io;
 
+use crashkit::chain;
+
 use super::{DamageCause, Error, ErrorKind};
 use crate::base::types::Lsn;
 
 const CAUSE: &str = "the cause of it all";
-
-/// The output of the usual printers of error chains: each error of the chain, one after the other.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
-}
 
 fn refused_by_the_system() -> io::Error {
     io::Error::other(CAUSE)

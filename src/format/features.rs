@@ -4,7 +4,7 @@
 pub(crate) const KNOWN_FEATURES: u64 = 0;
 
 /// The bits that are assigned. A bit is never given another meaning.
-const NAMES: [(u32, &str); 4] = [(0, "tables"), (1, "archived lives"), (2, "cuts"), (3, "range deletion")];
+const NAMES: [(u32, &str); 4] = [(0, "tables"), (1, "archived incarnations"), (2, "cuts"), (3, "range deletion")];
 
 /// The set bits for a message, by name where one is assigned.
 pub(crate) fn describe(bits: u64) -> String {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
+use crashkit::{TempDir, copy_dir, mix};
 use forelog::unstable::disk::{
     Access, DirCall, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode, OsDisk,
 };
@@ -41,12 +42,6 @@ impl Late {
             _ => std::thread::sleep(Duration::from_micros(word >> 8 & 0x1FF)),
         }
     }
-}
-
-fn mix(word: u64) -> u64 {
-    let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    word ^ word >> 31
 }
 
 impl Layer for Late {
@@ -109,33 +104,8 @@ impl DiskFile for LateLock {
     }
 }
 
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("forelog-race-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn options() -> Options {
     Options::new().segment_bytes(4096)
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 /// What the openers find: nothing, a database whose process was killed, one that was closed, one that lost its LOCK.
@@ -147,9 +117,9 @@ impl Templates {
     fn prepare(root: &Path) -> Self {
         let engine = options().open(root.join("closed")).unwrap();
         put(&engine, "old").unwrap();
-        copy(&root.join("closed"), &root.join("killed"));
+        copy_dir(&root.join("closed"), &root.join("killed"));
         engine.close().unwrap();
-        copy(&root.join("closed"), &root.join("without-lock"));
+        copy_dir(&root.join("closed"), &root.join("without-lock"));
         std::fs::remove_file(root.join("without-lock/LOCK")).unwrap();
         Templates(root.to_owned())
     }
@@ -160,7 +130,7 @@ impl Templates {
         match KINDS[round % KINDS.len()] {
             "new" => (dir, Vec::new()),
             kind => {
-                copy(&self.0.join(kind), &dir);
+                copy_dir(&self.0.join(kind), &dir);
                 (dir, vec!["old".to_owned()])
             }
         }
@@ -232,8 +202,8 @@ fn thread_round(dir: &Path, mut expected: Vec<String>, seed: u64, what: &str) ->
 #[test]
 fn of_many_threads_one_wins() {
     let (rounds, seed) = (number("FORELOG_RACE_ROUNDS", 60), seed());
-    let scratch = Scratch::new("threads");
-    let templates = Templates::prepare(&scratch.0);
+    let scratch = TempDir::new("race-threads");
+    let templates = Templates::prepare(scratch.path());
     let mut overlaps = 0;
     for round in 0..rounds {
         let (dir, expected) = templates.place(round);
@@ -333,8 +303,8 @@ fn process_round(dir: &Path, mut expected: Vec<String>, seed: u64, what: &str) -
 #[test]
 fn of_many_processes_one_wins() {
     let (rounds, seed) = (number("FORELOG_RACE_PROCESS_ROUNDS", 8), seed());
-    let scratch = Scratch::new("processes");
-    let templates = Templates::prepare(&scratch.0);
+    let scratch = TempDir::new("race-processes");
+    let templates = Templates::prepare(scratch.path());
     let mut overlaps = 0;
     for round in 0..rounds {
         let (dir, expected) = templates.place(round);

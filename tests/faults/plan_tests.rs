@@ -20,9 +20,9 @@ fn one_fault() {
     let mut parts = case.splitn(2, '/');
     let (workload, rest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let (fault, n) = rest.rsplit_once('/').expect("workload/fault/n");
-    let (_, run) = runs().into_iter().find(|(name, _)| *name == workload).expect("a workload");
+    let run = runs().into_iter().find(|run| run.name() == workload).expect("a workload");
     let strike = strikes().into_iter().find(|strike| strike.name == fault).expect("a fault");
-    match run(&strike, n.parse().expect("a number")) {
+    match run.run_case(&strike, n.parse().expect("a number")) {
         Ok(outcome) => println!("{outcome:?}"),
         Err(violation) => panic!("{violation}"),
     }

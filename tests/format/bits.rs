@@ -3,7 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::names::{Names, must_be_caught, reach};
+use crate::names::{self, Names, must_be_caught, reach};
 
 /// The rules of the page, each of which can be left out.
 #[derive(Clone, Copy)]
@@ -39,20 +39,9 @@ enum Content {
     },
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Step {
-    Set(Name, Option<Content>),
-    Sync,
-}
-
 type Disk = Names<(), Name, Content>;
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct State {
-    disk: Disk,
-    steps: VecDeque<Step>,
-    failures: u8,
-}
+type Step = names::Step<(), Name, Content>;
+type State = names::State<(), Name, Content>;
 
 const LIVES: u8 = 3;
 const FAILURES: u8 = 3;
@@ -75,11 +64,11 @@ fn segments(disk: &Disk) -> Vec<(u8, bool, bool)> {
 }
 
 fn set_history(bit: bool, lives: u8) -> [Step; 2] {
-    [Step::Set(Name::History, Some(Content::History { bit, lives })), Step::Sync]
+    [Step::Set((), Name::History, Some(Content::History { bit, lives })), Step::Sync(())]
 }
 
 fn set_segment(number: u8, second: bool, bit: bool) -> [Step; 2] {
-    [Step::Set(Name::Segment(number, second), Some(Content::Segment { bit, used: false })), Step::Sync]
+    [Step::Set((), Name::Segment(number, second), Some(Content::Segment { bit, used: false })), Step::Sync(())]
 }
 
 /// Whether HISTORY is older than a segment (F2).
@@ -100,7 +89,7 @@ fn new_build(disk: &Disk, uses: bool, rules: Rules) -> Result<VecDeque<Step>, St
     }
     let number = lives + 1;
     let stale = disk.list(()).into_iter().filter(|name| matches!(name, Name::Segment(n, _) if *n > lives));
-    let mut steps: VecDeque<Step> = stale.map(|name| Step::Set(name, None)).collect();
+    let mut steps: VecDeque<Step> = stale.map(|name| Step::Set((), name, None)).collect();
     steps.extend(set_segment(number, false, bit));
     steps.extend(set_history(bit, number));
     if !uses {
@@ -115,7 +104,7 @@ fn new_build(disk: &Disk, uses: bool, rules: Rules) -> Result<VecDeque<Step>, St
         steps.extend(set_history(true, number));
         carries = true;
     }
-    let append = |second, bit| Step::Set(Name::Segment(number, second), Some(Content::Segment { bit, used: true }));
+    let append = |second, bit| Step::Set((), Name::Segment(number, second), Some(Content::Segment { bit, used: true }));
     steps.push_back(append(false, bit));
     if rules.from_then_on {
         steps.extend(set_segment(number, true, carries));
@@ -142,7 +131,7 @@ fn old_build(disk: &Disk) -> Result<Option<VecDeque<Step>>, String> {
 
 fn successors(state: &State, rules: Rules) -> Result<Vec<State>, String> {
     let mut next = Vec::new();
-    let idle = |disk: Disk| State { disk, steps: VecDeque::new(), failures: state.failures + 1 };
+    let idle = |disk: Disk| state.failed(disk);
     let may_fail = state.failures < FAILURES;
     if may_fail {
         next.push(idle(state.disk.clone()));
@@ -159,8 +148,8 @@ fn successors(state: &State, rules: Rules) -> Result<Vec<State>, String> {
     let mut done = state.clone();
     done.steps.pop_front();
     match step {
-        Step::Set(name, content) => done.disk.set((), name.clone(), *content),
-        Step::Sync => {
+        Step::Set((), name, content) => done.disk.set((), name.clone(), *content),
+        Step::Sync(()) => {
             if may_fail {
                 let mut failed = idle(state.disk.clone());
                 failed.disk.fail_to_sync(());
@@ -177,8 +166,7 @@ fn explore(rules: Rules) -> Result<HashSet<State>, String> {
     let mut disk = Disk::new();
     disk.set((), Name::History, Some(Content::History { bit: false, lives: 0 }));
     disk.sync(());
-    let begin = State { disk, steps: VecDeque::new(), failures: 0 };
-    reach(begin, |state| successors(state, rules))
+    reach(State::new(disk), |state| successors(state, rules))
 }
 
 #[test]

@@ -86,6 +86,34 @@ impl<D: Ord + Copy, N: Ord + Clone, C: Ord + Clone> Names<D, N, C> {
     }
 }
 
+/// What a program is about to do to its directories.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Step<D, N, C> {
+    /// A name gets this content, or goes.
+    Set(D, N, Option<C>),
+    /// The directory is synced.
+    Sync(D),
+}
+
+/// Directories, what the program that is running has still to do to them, and how often something went wrong.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct State<D: Ord, N: Ord, C: Ord> {
+    pub(crate) disk: Names<D, N, C>,
+    pub(crate) steps: VecDeque<Step<D, N, C>>,
+    pub(crate) failures: u8,
+}
+
+impl<D: Ord, N: Ord, C: Ord> State<D, N, C> {
+    pub(crate) fn new(disk: Names<D, N, C>) -> Self {
+        State { disk, steps: VecDeque::new(), failures: 0 }
+    }
+
+    /// After one more failure, which ended the program and left this.
+    pub(crate) fn failed(&self, disk: Names<D, N, C>) -> Self {
+        State { failures: self.failures + 1, ..State::new(disk) }
+    }
+}
+
 /// Every state that can be reached from `begin`, or what is wrong with one of them.
 pub(crate) fn reach<S: Clone + Eq + Hash>(
     begin: S,

@@ -51,7 +51,7 @@ fn refused(file: &str, says: &[&str], change: impl FnOnce(&mut Vec<u8>)) {
 
 #[test]
 fn every_feature_bit_is_refused_by_number_and_by_the_name_it_has() {
-    let names = ["tables", "archived lives", "cuts", "range deletion"];
+    let names = ["tables", "archived incarnations", "cuts", "range deletion"];
     for bit in 0..64 {
         let number = format!("bit {bit}");
         let name = names.get(bit).copied().unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::names::{Names, must_be_caught, reach};
+use crate::names::{self, Names, must_be_caught, reach};
 
 // ---- the startup table
 
@@ -186,20 +186,9 @@ enum Content {
     Run { made: u8 },
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Step {
-    Set(Dir, Name, Option<Content>),
-    Sync(Dir),
-}
-
 type Disk = Names<Dir, Name, Content>;
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct State {
-    disk: Disk,
-    steps: VecDeque<Step>,
-    failures: u8,
-}
+type Step = names::Step<Dir, Name, Content>;
+type State = names::State<Dir, Name, Content>;
 
 /// The log's parts; and how much may go wrong.
 const PARTS: u8 = 3;
@@ -366,7 +355,7 @@ fn power_losses(disk: &Disk) -> Vec<Disk> {
 
 fn successors(state: &State, rules: Rules) -> Result<Vec<State>, String> {
     let mut next = Vec::new();
-    let idle = |disk: Disk| State { disk, steps: VecDeque::new(), failures: state.failures + 1 };
+    let idle = |disk: Disk| state.failed(disk);
     let may_fail = state.failures < FAILURES;
     if may_fail {
         next.push(idle(state.disk.clone()));
@@ -410,8 +399,7 @@ fn explore(rules: Rules) -> Result<HashSet<State>, String> {
     disk.set(Dir::Database, Name::History, Some(Content::History { bit: false, known: None }));
     (1..=PARTS).for_each(|part| disk.set(Dir::Database, Name::Segment(part), Some(Content::Empty)));
     disk.sync(Dir::Database);
-    let begin = State { disk, steps: VecDeque::new(), failures: 0 };
-    reach(begin, |state| successors(state, rules))
+    reach(State::new(disk), |state| successors(state, rules))
 }
 
 #[test]

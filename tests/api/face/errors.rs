@@ -1,22 +1,12 @@
 //! Errors as the public calls return them: each cause once in what a printer of error chains shows.
 
-use std::error::Error as _;
 use std::sync::Arc;
 
+use crashkit::chain;
 use forelog::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, Engine, Error, ErrorKind, Options};
 
 const EIO: i32 = 5;
-
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
-}
 
 #[track_caller]
 fn check(error: &Error, kind: ErrorKind) {

@@ -98,6 +98,17 @@ pub fn given_back(result: Result<Receipt, TryCommitError>) -> (Error, Transactio
     (error, transaction.expect("nothing was done"))
 }
 
+/// What the usual printers of error chains show: each error of the chain, one after the other.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
 /// The kind of the error of a call that has to fail.
 #[track_caller]
 pub fn kind_of<T, E: Into<Error>>(result: Result<T, E>) -> ErrorKind {

@@ -1,11 +1,14 @@
 //! Whether an engine that was just opened holds what was promised: its contents, its account of the recovery, and its
 //! answer to each token.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use forelog::log::{Log, Record};
 use forelog::{Engine, Incarnation, Lsn, Outcome, Token};
 
+use crate::ledger::{Ending, Fate, Ledger};
 use crate::model::History;
 
 /// What must never be. The text begins with the invariant (`I1` to `I20`) that is broken.
@@ -22,6 +25,13 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// The text, which begins with the invariant that is broken.
+    pub fn what(&self) -> &str {
+        match self {
+            Violation::Silent(what) | Violation::Wrong(what) | Violation::Panic(what) | Violation::Hang(what) => what,
+        }
+    }
+
     /// The same, with the place where it was seen.
     pub fn at(self, place: impl fmt::Display) -> Self {
         match self {
@@ -71,10 +81,9 @@ pub struct Expected<'a> {
     pub floor: Lsn,
     /// ... and none above (I7).
     pub ceiling: Lsn,
-    /// Handed out before the crash: durable if and only if their commits are in the state (I16).
-    pub tokens: [&'a [Token]; 2],
-    /// Lost in earlier crashes, for ever.
-    pub lost: &'a [Token],
+    /// Handed out before: lost for ever if their commits are gone, otherwise durable if and only if their commits are in
+    /// the state (I16).
+    pub tokens: &'a [(Token, Fate)],
     /// The incarnation that the account must name as ended by the crash; `None` in `Some` for no crash at all (I17).
     pub crashed: Option<Option<Incarnation>>,
     /// The medium broke its assumptions: a prefix will do, wherever it ends.
@@ -84,14 +93,23 @@ pub struct Expected<'a> {
 }
 
 impl<'a> Expected<'a> {
+    /// What the ledger promises after such an ending.
+    pub fn after<W>(ledger: &'a Ledger<W>, history: &'a History, ending: Ending) -> Self {
+        Expected {
+            floor: ledger.floor(ending),
+            ceiling: ledger.ceiling(),
+            crashed: ledger.crashed(),
+            ..Expected::of(history, &ledger.tokens)
+        }
+    }
+
     /// All of it.
-    pub fn of(history: &'a History, tokens: &'a [Token]) -> Self {
+    pub fn of(history: &'a History, tokens: &'a [(Token, Fate)]) -> Self {
         Expected {
             history,
             floor: history.last(),
             ceiling: history.last(),
-            tokens: [tokens, &[]],
-            lost: &[],
+            tokens,
             crashed: None,
             lenient: false,
             may_be_foreign: false,
@@ -116,38 +134,27 @@ impl<'a> Expected<'a> {
         if self.history.lsns[index] != reported {
             return Err(format!("I17: recovered to {reported}, where no commit ends").into());
         }
-        let (visible, durable, at_risk) = (engine.visible_lsn(), engine.durable_lsn(), engine.at_risk());
-        if visible != reported || durable < reported || at_risk.commits > 0 {
-            return Err(format!(
-                "I17: recovered to {reported}, visible {visible}, durable {durable}, at risk {at_risk:?}"
-            )
-            .into());
-        }
-        if !self.lenient && self.crashed.is_some_and(|crashed| crashed != engine.recovery().crashed) {
-            return Err(format!("I17: {:?} instead of {:?}", engine.recovery(), self.crashed).into());
-        }
+        check_account(engine, self.crashed.filter(|_| !self.lenient))?;
         self.ask_all(engine, reported)?;
         Ok(index)
     }
 
     fn ask_all(&self, engine: &Engine, reported: Lsn) -> Result<(), Violation> {
-        for token in self.tokens.into_iter().flatten() {
-            // A position that an earlier open has dropped is in the history no more.
-            let there =
-                token.lsn <= reported && (token.lsn <= self.history.lsns[0] || self.history.contains(token.lsn));
-            if there {
-                ask(engine, token, Outcome::Durable)?;
-            } else if self.lenient {
+        for (token, fate) in self.tokens {
+            let held = token.lsn <= self.history.lsns[0] || self.history.contains(token.lsn);
+            if *fate != Fate::Gone && token.lsn <= reported && held {
+                ask(|token| engine.outcome(token), token, Outcome::Durable)?;
+            } else if self.lenient && *fate != Fate::Gone {
                 // The medium may have taken its incarnation back with it, too.
                 if engine.outcome(token).is_ok_and(|outcome| outcome == Outcome::Durable) {
                     return Err(format!("I16: {token} is Durable above {reported}").into());
                 }
             } else if !(self.may_be_foreign && matches!(engine.outcome(token), Ok(Outcome::Foreign | Outcome::Invalid)))
             {
-                ask(engine, token, Outcome::Lost)?;
+                ask(|token| engine.outcome(token), token, Outcome::Lost)?;
             }
         }
-        self.lost.iter().try_for_each(|token| ask(engine, token, Outcome::Lost))
+        Ok(())
     }
 
     /// Whether a state up to `lsn` loses nothing that it must not, and has nothing that nobody had asked for.
@@ -164,20 +171,89 @@ impl<'a> Expected<'a> {
         }
         Ok(())
     }
+}
 
-    /// How many tokens there are to ask about.
-    pub fn asked(&self) -> usize {
-        self.tokens[0].len() + self.tokens[1].len() + self.lost.len()
+/// I17: what an engine that was just opened says of itself agrees with what it has recovered, and it names the incarnation
+/// that a crash has ended, if that is known.
+///
+/// # Errors
+/// It does not.
+pub fn check_account(engine: &Engine, crashed: Option<Option<Incarnation>>) -> Result<(), Violation> {
+    let reported = engine.recovery().recovered_to;
+    let (visible, durable, at_risk) = (engine.visible_lsn(), engine.durable_lsn(), engine.at_risk());
+    if visible != reported || durable < reported || at_risk.commits > 0 {
+        return Err(
+            format!("I17: recovered to {reported}, visible {visible}, durable {durable}, at risk {at_risk:?}").into()
+        );
+    }
+    match crashed {
+        Some(crashed) if crashed != engine.recovery().crashed => {
+            Err(format!("I17: {:?} instead of {crashed:?}", engine.recovery()).into())
+        }
+        _ => Ok(()),
     }
 }
 
-/// Asks about one token (I16).
+/// Asks an engine or a log about one token (I16).
 ///
 /// # Errors
 /// The answer is not `right`.
-pub fn ask(engine: &Engine, token: &Token, right: Outcome) -> Result<(), Violation> {
-    match engine.outcome(token) {
+pub fn ask(
+    answer: impl Fn(&Token) -> forelog::Result<Outcome>,
+    token: &Token,
+    right: Outcome,
+) -> Result<(), Violation> {
+    match answer(token) {
         Ok(outcome) if outcome == right => Ok(()),
         other => Err(format!("I16: {token} is {other:?} and should be {right:?}").into()),
     }
+}
+
+/// Compares a log that was just opened with what was told of it: it holds the records up to where it recovered, but for
+/// what was retired, and answers each token by that. Everything up to `floor` must be there; on a medium that `lies` more
+/// may have been retired, and less be known, than was told. Returns where it recovered.
+///
+/// # Errors
+/// What is not as it was promised.
+pub fn compare_log(log: &Log, ledger: &Ledger<Vec<u8>>, floor: Lsn, lies: bool) -> Result<Lsn, Violation> {
+    let recovered = log.recovery().recovered_to;
+    let commits = || ledger.lives.iter().flat_map(|life| life.commits.values()).filter(|c| c.fate != Fate::Gone);
+    let placed: BTreeMap<Lsn, &[u8]> = commits().filter_map(|c| Some((c.lsn?, &c.work[..]))).collect();
+    let promised = placed.range(..=floor).next_back().map(|(lsn, _)| *lsn).unwrap_or_default();
+    if recovered < promised {
+        return Err(Violation::Silent(format!("I2-I4: recovered to {recovered}, and {promised} was promised")));
+    }
+    let in_flight: Vec<&[u8]> = commits().filter(|c| c.lsn.is_none()).map(|c| &c.work[..]).collect();
+    let all_above = |oldest: Lsn, found: &[Record]| {
+        let above = placed.iter().filter(|(lsn, _)| **lsn > oldest && **lsn <= recovered);
+        let mut found = found.iter().map(|record| (record.lsn, &record.payload[..]));
+        // An append that had not returned may be there, whole, behind the others.
+        above.into_iter().all(|(lsn, work)| found.next() == Some((*lsn, *work)))
+            && found.next().is_none_or(|(_, work)| in_flight.contains(&work))
+            && found.next().is_none()
+    };
+    let scan = |after| log.scan(after).and_then(Iterator::collect::<forelog::Result<Vec<Record>>>);
+    let unreadable = |error: forelog::Error| format!("I1: it opens and cannot be scanned: {error:?}");
+    let found = scan(Lsn::ZERO).map_err(unreadable)?;
+    // A retirement that failed, or was cut off, may have happened.
+    let may_be_oldest = |lsn: &&Lsn| **lsn >= ledger.retired || lies;
+    let asked = ledger.retiring.iter().chain([&Lsn::ZERO]).filter(may_be_oldest).copied();
+    if !asked.into_iter().any(|oldest| all_above(oldest, &found)) {
+        let (found, placed): (Vec<Lsn>, Vec<_>) =
+            (found.iter().map(|record| record.lsn).collect(), placed.keys().collect());
+        let retired = ledger.retired;
+        return Err(format!("I1: scanned {found:?} of {placed:?} up to {recovered}, retired to {retired}").into());
+    }
+    let retiring = ledger.retiring.last().copied().unwrap_or_default();
+    if !lies && retiring <= recovered && !all_above(retiring, &scan(retiring).map_err(unreadable)?) {
+        return Err(format!("I1: not all that lies above {retiring} is there").into());
+    }
+    for (token, fate) in ledger.tokens.iter().filter(|_| !lies) {
+        let there = *fate != Fate::Gone && token.lsn <= recovered;
+        if ledger.pruned && token.lsn <= retiring && log.outcome(token).is_ok_and(|it| it == Outcome::Pruned) {
+            continue;
+        }
+        ask(|token| log.outcome(token), token, if there { Outcome::Durable } else { Outcome::Lost })?;
+    }
+    Ok(recovered)
 }

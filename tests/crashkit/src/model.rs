@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use forelog::{Engine, Lsn, Snapshot};
 
+use crate::event::Name;
+use crate::mix;
+
 /// A key or a value.
 pub type Bytes = Arc<[u8]>;
-type Name = Arc<str>;
+type Keyspace = Arc<str>;
 
 /// The keyspace of the accounts, whose balances sum to the same at all times.
 pub const BANK: &str = "bank";
@@ -19,13 +22,13 @@ const BALANCE: i64 = 100;
 #[derive(Clone, PartialEq, Eq)]
 pub enum Write {
     /// Of a keyspace.
-    Create(Name),
+    Create(Keyspace),
     /// Of a keyspace.
-    Drop(Name),
+    Drop(Keyspace),
     /// Keyspace, key, value.
-    Put(Name, Bytes, Bytes),
+    Put(Keyspace, Bytes, Bytes),
     /// Keyspace, key.
-    Delete(Name, Bytes),
+    Delete(Keyspace, Bytes),
 }
 
 impl std::fmt::Debug for Write {
@@ -46,18 +49,22 @@ fn brief(value: &[u8]) -> String {
 
 const HEAD: usize = 32;
 
-/// A value of at least 32 bytes that says who wrote it, and where and when it belongs: a stale, foreign, misplaced or
-/// mixed value is none that the ledger knows.
-pub fn value(life: u64, client: usize, number: usize, key: &[u8], length: usize) -> Vec<u8> {
-    let place = key
-        .iter()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3));
-    let mut value = format!("{life:06}.{client:02}.{number:05}.{:08x}.{length:06}.", place >> 32).into_bytes();
-    let mut filler = crate::Random::new(place ^ (life << 40) ^ (number as u64));
-    while value.len() < length {
-        value.extend_from_slice(&filler.next().to_le_bytes());
+/// A value that says which attempt wrote it, and where it belongs: a stale, foreign, misplaced or mixed value is none that
+/// the ledger knows. Its first bytes are legible; a short one is the end of the pattern, which tells as much as its few
+/// bytes can.
+pub fn value(seed: u64, name: Name, key: &[u8], length: usize) -> Vec<u8> {
+    let mut value = format!("{name}@{}:{length}:", key.escape_ascii()).into_bytes();
+    if value.len() > length {
+        value.clear();
     }
-    value.truncate(length.max(HEAD));
+    let place = key.iter().fold(seed, |state, byte| mix(state ^ u64::from(*byte)));
+    let parts = [u64::from(name.life), u64::from(name.client), u64::from(name.number), length as u64];
+    let mut word = parts.into_iter().fold(place, |state, part| mix(state ^ part));
+    while value.len() < length {
+        word = mix(word);
+        value.extend_from_slice(&word.to_le_bytes());
+    }
+    value.truncate(length);
     value
 }
 
@@ -72,20 +79,25 @@ pub fn account(number: usize) -> Vec<u8> {
 }
 
 /// The value of an account: who wrote it, and its balance.
-pub fn account_value(life: u64, client: usize, number: usize, key: &[u8], balance: i64) -> Vec<u8> {
-    let mut bytes = value(life, client, number, key, 0);
+pub fn account_value(seed: u64, name: Name, key: &[u8], balance: i64) -> Vec<u8> {
+    let mut bytes = value(seed, name, key, HEAD);
     bytes.extend_from_slice(&balance.to_le_bytes());
     bytes
 }
 
-/// What the accounts begin with.
-pub fn first_balance() -> i64 {
-    BALANCE
+/// The accounts with what they begin with.
+pub fn first_accounts(seed: u64, name: Name) -> Vec<Write> {
+    let first = |number| {
+        let key = account(number);
+        let value = account_value(seed, name, &key, BALANCE);
+        Write::Put(BANK.into(), key.into(), value.into())
+    };
+    (0..ACCOUNTS).map(first).collect()
 }
 
 /// The contents of a database. Clones share what they have in common.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct State(BTreeMap<Name, Arc<BTreeMap<Bytes, Bytes>>>);
+pub struct State(BTreeMap<Keyspace, Arc<BTreeMap<Bytes, Bytes>>>);
 
 impl std::fmt::Debug for State {
     /// How many entries each keyspace has.
@@ -95,7 +107,7 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    fn keyspace(&mut self, name: &Name) -> &mut BTreeMap<Bytes, Bytes> {
+    fn keyspace(&mut self, name: &Keyspace) -> &mut BTreeMap<Bytes, Bytes> {
         Arc::make_mut(self.0.get_mut(name).expect("the commit was accepted, so the keyspace was there"))
     }
 

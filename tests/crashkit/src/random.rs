@@ -14,6 +14,16 @@ pub fn seed(default: u64) -> u64 {
     seed
 }
 
+/// One step of splitmix64.
+pub fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(STEP);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// splitmix64: a small generator, so that a seed means the same everywhere.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -27,11 +37,9 @@ impl Random {
     /// Any number.
     #[allow(clippy::should_implement_trait, reason = "numbers are drawn, and never iterated over")]
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        let drawn = mix(self.0);
+        self.0 = self.0.wrapping_add(STEP);
+        drawn
     }
 
     /// From zero to `bound`, which is not included. Panics if it is zero.
@@ -48,6 +56,13 @@ impl Random {
     /// True once in `n` times.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
+    }
+
+    /// Puts `items` into any order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.below(at + 1));
+        }
     }
 
     /// One of `from`. Panics if there is none.

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use crashkit::journal;
 
+use super::books::{Event, Reporter};
 use super::fate::{Death, Fate};
-use super::ledger::{Line, Reporter};
+use super::model::Action;
 use super::script::Script;
 use super::workload::{self, Work};
 use super::{cgroup, stopper, sys};
@@ -40,7 +42,7 @@ pub(crate) fn run_child(arguments: &ChildArguments) -> Done {
         _ => None,
     };
     let work = Work { seed: arguments.seed, life: arguments.life, script: arguments.script.clone(), death };
-    workload::run(&arguments.db, &work, &(Arc::new(Pipe) as Arc<dyn Reporter>));
+    workload::run(&arguments.db, &work, &(Arc::new(Pipe) as Arc<Reporter>));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,10 +79,10 @@ fn hoard(bytes: usize) {
 /// Standard output: one line in one write, past every buffer of this process. What is in the pipe outlives us.
 struct Pipe;
 
-impl Reporter for Pipe {
-    fn say(&self, line: &Line) {
+impl journal::Reporter<Action> for Pipe {
+    fn say(&self, event: Event) {
         let mut stdout = io::stdout().lock();
-        if stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        if stdout.write_all(format!("{event}\n").as_bytes()).and_then(|()| stdout.flush()).is_err() {
             // Nobody listens any more: nothing of this is worth anything.
             std::process::exit(1);
         }

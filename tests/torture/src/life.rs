@@ -9,12 +9,13 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crashkit::ledger::Ending;
 use forelog::{ErrorKind, Options};
 
+use super::books::{Books, Event};
 use super::cgroup;
 use super::check::{self, AfterLie, Summary, Violation};
 use super::fate::{Call, Case, Death, Fate, Step};
-use super::ledger::{Ending, Ledger, Line};
 use super::script::Script;
 use super::stopper::{self, Hit};
 use super::sys;
@@ -47,14 +48,14 @@ impl From<Failure> for Trouble {
 }
 
 fn broken(what: impl Into<String>) -> Trouble {
-    Trouble::Broken(Violation(what.into()))
+    Trouble::Broken(Violation::Wrong(what.into()))
 }
 
 /// A database under torture.
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) dir: PathBuf,
-    pub(super) ledger: Ledger,
+    pub(super) books: Books,
     /// What befell it so far.
     pub(super) case: Case,
 }
@@ -109,34 +110,34 @@ struct End {
 
 impl Subject {
     pub(super) fn new(dir: PathBuf, seed: u64) -> Self {
-        Subject { dir, ledger: Ledger::new(seed), case: Case::default() }
+        Subject { dir, books: Books::new(seed), case: Case::default() }
     }
 
     /// The same database once more, in another directory.
     pub(super) fn copy_to(&self, dir: PathBuf) -> Result<Subject, Failure> {
         copy(&self.dir, &dir)?;
-        Ok(Subject { dir, ledger: self.ledger.clone(), case: self.case.clone() })
+        Ok(Subject { dir, books: self.books.clone(), case: self.case.clone() })
     }
 
     /// A life without a check at its end.
     pub(super) fn live(&mut self, script: &Script, fate: Fate) -> Result<Lived, Trouble> {
         self.case.0.push(Step { script: script.clone(), fate, checked: false });
-        let existed = self.ledger.exists;
-        let ending = if matches!(fate, Fate::Lies(..)) { Ending::Lie } else { Ending::Process };
-        let life = self.ledger.begin(script, ending);
+        let existed = self.books.ledger.exists;
+        let lies = matches!(fate, Fate::Lies(..));
+        let life = self.books.begin(script, Ending::Process, lies).map_err(broken)?;
         let mut command = self.command(script, fate, life)?;
         let (said, end) =
             if fate.is_traced() { traced(&mut command, fate) } else { self.untraced(&mut command, fate) }?;
         let mut heard = Ok(());
         for line in &said.lines {
-            let line: Line = line.parse().map_err(broken)?;
-            heard = heard.and_then(|()| self.ledger.hear(&line));
+            let event: Event = line.parse().map_err(broken)?;
+            heard = heard.and_then(|()| self.books.ledger.hear(event));
         }
         if said.late {
             return Err(broken("I12: the child hangs"));
         }
         heard.map_err(broken)?;
-        let life = self.ledger.lives.last().ok_or_else(|| Failure::told("the life is not in the ledger"))?;
+        let life = self.books.ledger.lives.last().ok_or_else(|| Failure::told("the life is not in the ledger"))?;
         expected_end(fate, &end)?;
         expected_errors(fate, &end, &life.errors)?;
         let rolling = |hit: &Hit| hit.target.as_ref().is_some_and(|path| path.to_string_lossy().contains(".log"));
@@ -166,7 +167,7 @@ impl Subject {
             last.checked = true;
         }
         copy(&self.dir, kept)?;
-        let summary = check::check(&self.dir, &mut self.ledger)?;
+        let summary = check::check(&self.dir, &mut self.books)?;
         remove(kept)?;
         Ok(summary)
     }
@@ -177,7 +178,7 @@ impl Subject {
             last.checked = true;
         }
         copy(&self.dir, kept)?;
-        let after = check::check_lie(&self.dir, &mut self.ledger)?;
+        let after = check::check_lie(&self.dir, &mut self.books)?;
         remove(kept)?;
         Ok(after)
     }
@@ -186,7 +187,7 @@ impl Subject {
         let program = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
         let mut command = Command::new(program);
         command.arg("torture-child").arg(&self.dir).args([
-            format!("--seed={}", self.ledger.seed),
+            format!("--seed={}", self.books.seed),
             format!("--life={life}"),
             format!("--script={script}"),
         ]);

@@ -18,11 +18,11 @@ use script::Script;
 use sweep::{Part, Torturer};
 use tally::Tally;
 
+mod books;
 mod cgroup;
 mod check;
 mod child;
 mod fate;
-mod ledger;
 mod life;
 mod model;
 #[allow(dead_code, reason = "the `forelog` command prints more kinds of things")]
@@ -156,7 +156,7 @@ fn run(arguments: &Arguments) -> Done {
     let broken = match outcome {
         Ok(()) => None,
         Err(Trouble::Ours(failure)) => return Err(failure),
-        Err(Trouble::Broken(violation)) => Some(violation.0),
+        Err(Trouble::Broken(violation)) => Some(violation.what().to_owned()),
     };
     let report = Report {
         workspace: &workspace,
@@ -205,7 +205,7 @@ fn why_untraced(workspace: &Workspace) -> Option<String> {
         Err(trouble) => Some(match trouble {
             Trouble::Ours(Failure::Told(why)) => why,
             Trouble::Ours(Failure::ReaderGone) => "a traced process could not be heard".to_owned(),
-            Trouble::Broken(violation) => violation.0,
+            Trouble::Broken(violation) => violation.what().to_owned(),
         }),
     }
 }

@@ -10,10 +10,10 @@ use super::check;
 use super::check::AfterLie;
 use super::fate::{Call, Case, Death, Fate, Fault, Lie, Step};
 use super::life::{self, Lived, Subject, Trouble};
-use super::model::mix;
 use super::script::{MODES, Modes, Script, WITHIN};
 use super::tally::{Covered, Tally};
 use crate::workspace::Workspace;
+use crashkit::mix;
 
 const PAGE: u64 = 4096;
 /// The calls that fail, and how.

@@ -7,11 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crashkit::model::{BANK, balance};
-use forelog::{Engine, Error, ErrorKind, Keyspace, Receipt, Transaction};
+use crashkit::event::Name;
+use crashkit::fill;
+use crashkit::journal::{self, kind_name};
+use crashkit::model::{BANK, account};
+use forelog::{Engine, Error, ErrorKind, Receipt, Transaction};
 
-use super::ledger::{Line, Reporter};
-use super::model::{self, Action, BASE, DATA, LAST, Name, ORDER, ROWS, Write};
+use super::books::{Event, Reporter};
+use super::model::{self, Action, BASE, LAST, ORDER};
 use super::retire;
 use super::script::Script;
 
@@ -42,30 +45,26 @@ pub(crate) struct Work {
 }
 
 /// Runs a child's work on the database in `dir`.
-pub(crate) fn run(dir: &Path, work: &Work, reporter: &Arc<dyn Reporter>) {
+pub(crate) fn run(dir: &Path, work: &Work, reporter: &Arc<Reporter>) {
     if work.script.retiring {
         return retire::run(dir, work, reporter);
     }
     let engine = match work.script.options().open(dir) {
         Ok(engine) => engine,
-        Err(error) => return reporter.say(&Line::NotOpened(kind(&error))),
+        Err(error) => return reporter.say(Event::NotOpened(kind_name(&error))),
     };
-    reporter.say(&Line::Opened(engine.recovery().recovered_to));
+    reporter.say(Event::Opened(engine.recovery().recovered_to));
     if work.script.commits != Some(0) {
         write(&engine, work, reporter);
     }
-    reporter.say(&Line::Closing);
+    reporter.say(Event::Closing);
     match engine.close() {
-        Ok(()) => reporter.say(&Line::Closed),
-        Err(error) => reporter.say(&Line::NotClosed(kind(&error))),
+        Ok(()) => reporter.say(Event::Closed),
+        Err(error) => reporter.say(Event::NotClosed(kind_name(&error))),
     }
 }
 
-fn kind(error: &Error) -> String {
-    format!("{:?}", error.kind())
-}
-
-fn write(engine: &Engine, work: &Work, reporter: &Arc<dyn Reporter>) {
+fn write(engine: &Engine, work: &Work, reporter: &Arc<Reporter>) {
     let mut first = Client::new(engine, work, reporter, 0);
     if first.prepare().is_err() {
         return;
@@ -85,12 +84,12 @@ fn write(engine: &Engine, work: &Work, reporter: &Arc<dyn Reporter>) {
 struct Client<'a> {
     engine: &'a Engine,
     work: &'a Work,
-    reporter: &'a Arc<dyn Reporter>,
+    reporter: &'a Arc<Reporter>,
     client: u32,
     /// Of its next commit.
     number: u32,
     errors: u32,
-    pending: Vec<(Name, Receipt)>,
+    pending: Vec<Receipt>,
     scratch: Option<String>,
 }
 
@@ -98,7 +97,7 @@ struct Client<'a> {
 struct Failed;
 
 impl<'a> Client<'a> {
-    fn new(engine: &'a Engine, work: &'a Work, reporter: &'a Arc<dyn Reporter>, client: u32) -> Self {
+    fn new(engine: &'a Engine, work: &'a Work, reporter: &'a Arc<Reporter>, client: u32) -> Self {
         Client { engine, work, reporter, client, number: 0, errors: 0, pending: Vec::new(), scratch: None }
     }
 
@@ -107,8 +106,8 @@ impl<'a> Client<'a> {
         Name { life: self.work.life, client: self.client, number: self.number }
     }
 
-    fn say(&self, line: &Line) {
-        self.reporter.say(line);
+    fn say(&self, event: Event) {
+        self.reporter.say(event);
     }
 
     /// Creates and fills what is not there yet.
@@ -116,7 +115,7 @@ impl<'a> Client<'a> {
         for keyspace in BASE {
             self.create(keyspace)?;
         }
-        let empty = || Ok(self.engine.snapshot()?.get(&self.engine.open_keyspace(BANK)?, b"a0")?.is_none());
+        let empty = || Ok(self.engine.snapshot()?.get(&self.engine.open_keyspace(BANK)?, account(0))?.is_none());
         if empty().map_err(|error| self.wrong("reading the accounts", &error))? {
             self.transact(&Action::Fill)?;
         }
@@ -124,7 +123,7 @@ impl<'a> Client<'a> {
     }
 
     fn wrong(&self, what: &str, error: &Error) -> Failed {
-        self.say(&Line::Wrong(format!("I12: {what} failed: {error:?}")));
+        self.say(Event::Wrong(format!("I12: {what} failed: {error:?}")));
         Failed
     }
 
@@ -145,23 +144,23 @@ impl<'a> Client<'a> {
             if self.number.is_multiple_of(11)
                 && let Ok(lsn) = self.engine.flush()
             {
-                self.say(&Line::Flushed(lsn));
+                self.say(Event::Durable(lsn));
             }
         }
-        for (name, receipt) in std::mem::take(&mut self.pending) {
+        for receipt in std::mem::take(&mut self.pending) {
             if receipt.wait().is_ok() {
-                self.say(&Line::Durable(name));
+                self.say(Event::Durable(receipt.lsn()));
             }
         }
     }
 
     /// Tells which commits became durable meanwhile.
     fn look_at_receipts(&mut self) {
-        let (reporter, said) = (self.reporter, |receipt: &Receipt| receipt.is_durable());
-        self.pending.retain(|(name, receipt)| {
-            let durable = said(receipt);
+        let reporter = self.reporter;
+        self.pending.retain(|receipt| {
+            let durable = receipt.is_durable();
             if durable {
-                reporter.say(&Line::Durable(*name));
+                reporter.say(Event::Durable(receipt.lsn()));
             }
             !durable
         });
@@ -171,17 +170,11 @@ impl<'a> Client<'a> {
         if self.engine.open_keyspace(keyspace).is_ok() {
             return Ok(());
         }
-        let name = self.next_name();
-        self.say(&Line::Submit(name, Action::Create(keyspace.to_owned())));
-        match self.engine.create_keyspace(keyspace) {
-            Ok(_) => {
-                // Nobody else commits meanwhile: the last visible commit is this one.
-                let lsn = self.engine.visible_lsn();
-                self.say(&Line::Ack { name, mode: self.engine.commit_mode(), lsn, token: None });
-                Ok(())
-            }
-            Err(error) => Err(self.failed(name, &error)),
-        }
+        let (name, action) = (self.next_name(), Action::Create(keyspace.to_owned()));
+        // Nobody else commits meanwhile: the last visible commit is this one.
+        let (create, place) = (|| self.engine.create_keyspace(keyspace), || Some(self.engine.visible_lsn()));
+        let created = journal::create(&**self.reporter, name, self.engine.commit_mode(), action, create, place);
+        created.map(drop).map_err(|_| self.failed())
     }
 
     fn create_or_drop(&mut self) {
@@ -192,25 +185,23 @@ impl<'a> Client<'a> {
             }
             return;
         };
-        let name = self.next_name();
-        self.say(&Line::Submit(name, Action::Drop(scratch.clone())));
-        match self.engine.drop_keyspace(&scratch) {
-            Ok(receipt) => self.acknowledged(name, self.engine.commit_mode(), receipt),
-            Err(error) => _ = self.failed(name, &error),
-        }
+        let (name, mode) = (self.next_name(), self.engine.commit_mode());
+        let drop = || self.engine.drop_keyspace(&scratch);
+        let dropped = journal::commit(&**self.reporter, name, mode, Action::Drop(scratch.clone()), drop);
+        let _ = self.returned(dropped);
     }
 
-    fn acknowledged(&mut self, name: Name, mode: forelog::CommitMode, receipt: Receipt) {
+    fn returned(&mut self, result: Result<Receipt, Error>) -> Result<(), Failed> {
+        let receipt = result.map_err(|_| self.failed())?;
         self.errors = 0;
-        self.say(&Line::Ack { name, mode, lsn: receipt.lsn(), token: Some(receipt.token()) });
-        self.pending.push((name, receipt));
+        self.pending.push(receipt);
+        Ok(())
     }
 
-    fn failed(&mut self, name: Name, error: &Error) -> Failed {
+    fn failed(&mut self) -> Failed {
         self.errors += 1;
-        self.say(&Line::Fail { name, kind: kind(error), token: error.token() });
         if self.engine.poisoned().is_some() {
-            self.say(&Line::Poisoned);
+            self.say(Event::Poisoned);
         }
         Failed
     }
@@ -219,46 +210,27 @@ impl<'a> Client<'a> {
     fn transact(&mut self, action: &Action) -> Result<(), Failed> {
         let name = self.next_name();
         let mode = self.work.script.mode(name.number);
-        self.say(&Line::Submit(name, action.clone()));
-        loop {
-            let committed = self.fill_in(name, action).and_then(|transaction| transaction.commit_with(mode));
-            match committed {
-                Ok(receipt) => {
-                    self.acknowledged(name, mode, receipt);
-                    return Ok(());
+        let commit = || {
+            loop {
+                let committed = self.fill_in(name, action).and_then(|transaction| transaction.commit_with(mode));
+                match committed {
+                    Err(error) if error.kind() == ErrorKind::Conflict => {}
+                    committed => return committed,
                 }
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(self.failed(name, &error)),
             }
-        }
+        };
+        let committed = journal::commit(&**self.reporter, name, mode, action.clone(), commit);
+        self.returned(committed)
     }
 
     fn fill_in(&self, name: Name, action: &Action) -> Result<Transaction, Error> {
-        let [rows, order, bank, data] = [ROWS, ORDER, BANK, DATA].map(|name| self.engine.open_keyspace(name));
-        let (rows, order, bank, data) = (rows?, order?, bank?, data?);
+        let keyspace = |name: &str| self.engine.open_keyspace(name);
+        let (bank, order) = (keyspace(BANK)?, keyspace(ORDER)?);
         let mut transaction = self.engine.begin()?;
         let last = transaction.get(&order, LAST)?.and_then(|last| model::number(&last)).unwrap_or(0);
-        let number = (last + 1).to_be_bytes();
-        transaction.put(&order, LAST, number)?;
-        transaction.put(&rows, name.key(), number)?;
-        if *action == Action::Fill {
-            for (key, value) in model::first_accounts(name) {
-                transaction.put(&bank, key, value)?;
-            }
-            return Ok(transaction);
-        }
-        for write in model::writes(self.work.seed, name, &self.work.script) {
-            match write {
-                Write::Transfer { from, to, amount } => {
-                    move_money(&mut transaction, &bank, name, from, -amount)?;
-                    move_money(&mut transaction, &bank, name, to, amount)?;
-                }
-                Write::Put { key, length } => {
-                    transaction.put(&data, key, model::value(self.work.seed, name, &key, length))?;
-                }
-                Write::Delete { key } => transaction.delete(&data, key)?,
-            }
-        }
+        let read = |key: &[u8]| Ok::<_, Error>(transaction.get(&bank, key)?.map(|value| (&*value).into()));
+        let writes = model::effects(self.work.seed, name, action, last + 1, &self.work.script, read)?;
+        fill!(transaction, keyspace, writes)?;
         Ok(transaction)
     }
 
@@ -269,7 +241,7 @@ impl<'a> Client<'a> {
             Death::Call(call) => call(),
             Death::AbortInCallback | Death::PanicInCallback => {
                 let _ = self.transact(&Action::Write);
-                let Some((_, receipt)) = self.pending.last() else { return };
+                let Some(receipt) = self.pending.last() else { return };
                 let callback = move |_| match death {
                     Death::AbortInCallback => std::process::abort(),
                     _ => panic!("a callback panics, call {}", CALLED.fetch_add(1, Ordering::Relaxed)),
@@ -286,15 +258,4 @@ impl<'a> Client<'a> {
             }
         }
     }
-}
-
-fn move_money(
-    transaction: &mut Transaction,
-    bank: &Keyspace,
-    name: Name,
-    key: [u8; 2],
-    change: i64,
-) -> Result<(), Error> {
-    let before = transaction.get(bank, key)?.and_then(|account| balance(&account)).unwrap_or(0);
-    transaction.put(bank, key, model::account(name, before + change))
 }

@@ -6,11 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crashkit::judge;
+use crashkit::ledger::Ending;
 use forelog::sim::{self, CrashPoint, Granularity, Loss, Persona, SimDisk};
-use forelog::{Engine, Error, ErrorKind, Lsn, Options};
+use forelog::{Engine, Error, ErrorKind, Options};
 
-use super::ledger::View;
-use super::life::{Cut, DIR, Life, Past};
+use super::life::{Cut, DIR, Life};
+use super::notes::View;
 
 /// What a crash does.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,12 +44,10 @@ impl Crash {
         }
     }
 
-    /// Up to here the state must reach (invariants I2 to I4). After a failed fsync the kernel may have thrown away what
-    /// was written, so that `Written` promises nothing more than `Async` does.
-    pub fn floor(&self, past: &Past, view: &View, failed: bool) -> Lsn {
-        let killed = *self == Crash::Kill;
-        let before = if killed || view.opened { past.readable() } else { past.base_lsn };
-        before.max(view.durable).max(if killed && !failed { view.written } else { Lsn::ZERO })
+    /// What of the promises it leaves. What a failed fsync has thrown out of the kernel's cache is gone also for a process
+    /// that dies.
+    pub fn ending(&self, cache_lost: bool) -> Ending {
+        if *self == Crash::Kill && !cache_lost { Ending::Process } else { Ending::Power }
     }
 
     /// The same crash with the atoms that landed, or did not, by number.
@@ -135,21 +134,9 @@ pub enum Opened {
 }
 
 impl<'a> Expected<'a> {
-    pub fn after(life: &'a Life, past: &'a Past, cut: &Cut, view: &'a View, crash: &Crash) -> Self {
-        let crashed = match view.tokens.last() {
-            Some(token) if !view.closing => Some(Some(token.incarnation)),
-            Some(_) if view.closed => Some(None),
-            _ => None,
-        };
-        let judged = judge::Expected {
-            floor: crash.floor(past, view, cut.failed),
-            ceiling: view.ceiling.max(past.readable()),
-            tokens: [&past.tokens, &view.tokens],
-            lost: &past.lost,
-            crashed,
-            ..judge::Expected::of(&life.history, &[])
-        };
-        Expected { judged, exists: past.exists || view.opened }
+    pub fn after(life: &'a Life, cut: &Cut, view: &'a View, crash: &Crash) -> Self {
+        let judged = judge::Expected::after(view, &life.history, crash.ending(cut.cache_lost));
+        Expected { judged, exists: view.exists }
     }
 
     /// Opens through the front door.

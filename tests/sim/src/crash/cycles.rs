@@ -9,6 +9,7 @@ use super::explore::crash_somewhere;
 use super::life::{Faults, Past, live};
 use super::workload::Plan;
 use crashkit::Random;
+use crashkit::ledger::Fate;
 
 /// What happened on the way.
 #[derive(Clone, Copy, Default, Debug)]
@@ -43,11 +44,10 @@ pub fn crash_and_reopen(seed: u64, cycles: u64) -> Result<Journey, String> {
         };
         let life = live(seed.wrapping_add(number), &disk, &past, plan, Faults::None).map_err(at_cycle)?;
         // The life's open has compared the contents, and each answer with what it must be. The same as before?
-        let durable = past.tokens.iter().map(|token| (*token, Outcome::Durable));
-        let lost = past.lost.iter().map(|token| (*token, Outcome::Lost));
-        let given: Vec<_> = durable.chain(lost).collect();
-        (disk, past) = crash_somewhere(&life, &past, &mut random).map_err(at_cycle)?;
-        journey.commits += life.pages.placed().len();
+        let answer = |fate| if fate == Fate::Gone { Outcome::Lost } else { Outcome::Durable };
+        let given: Vec<_> = past.ledger.tokens.iter().map(|(token, fate)| (*token, answer(*fate))).collect();
+        (disk, past) = crash_somewhere(&life, &mut random).map_err(at_cycle)?;
+        journey.commits += life.told.life().commits.values().filter(|commit| commit.lsn.is_some()).count();
         journey.cycles += 1;
         if !past.answered {
             journey.cut_short += 1;
@@ -60,6 +60,7 @@ pub fn crash_and_reopen(seed: u64, cycles: u64) -> Result<Journey, String> {
             }
         }
     }
-    (journey.durable, journey.lost) = (past.tokens.len(), past.lost.len());
+    journey.lost = past.ledger.tokens.iter().filter(|(_, fate)| *fate == Fate::Gone).count();
+    journey.durable = past.ledger.tokens.len() - journey.lost;
     Ok(journey)
 }

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use forelog::Lsn;
 use forelog::sim::{Granularity, Loss, Persona, SimDisk};
+use forelog::{CommitMode, Lsn};
 
 use super::case::{Case, Depth, Focus};
 use super::check::{Crash, Expected, Opened, Power};
 use super::choices::{self, Interest};
-use super::ledger::View;
 use super::life::{Cut, Faults, Life, Past, live};
+use super::notes::{View, Writes};
 use super::recovery::{Recovered, check_reopen, crash_in_recovery};
 use super::report::{Kind, Tally, Trait};
 use super::workload::Plan;
+use crashkit::event::Name;
+use crashkit::ledger::{Commit, Ending};
 use crashkit::model::Write;
 use crashkit::{Random, mode_name};
 
@@ -32,7 +34,7 @@ pub fn explore_run(case: &Case, tally: &mut Tally) -> Result<(), String> {
         let at_life = |error| format!("life {number}: {error}");
         let life = live(first + number, &disk, &past, plan, Faults::None).map_err(at_life)?;
         Explorer::of(&life, &past, case, tally).explore(&mut HashMap::new()).map_err(at_life)?;
-        (disk, past) = crash_somewhere(&life, &past, &mut ending).map_err(at_life)?;
+        (disk, past) = crash_somewhere(&life, &mut ending).map_err(at_life)?;
     }
     tally.runs += 1;
     Ok(())
@@ -68,7 +70,7 @@ impl<'a> Explorer<'a> {
                 continue;
             }
             let cut = &self.life.cuts[number];
-            let view = self.life.pages.at(cut.moment);
+            let view = self.life.at(cut.moment);
             let mut point = Point { of: &mut self, number, cut, view, crowded: false, modes: BTreeSet::new() };
             point.explore(known)?;
             self.tally.cuts += 1;
@@ -109,19 +111,20 @@ impl Point<'_, '_> {
     /// Who was committing: inside a call, or with an acknowledged commit that a power loss would have taken. And what
     /// the loss would have taken of what was acknowledged must be within the budget (I5).
     fn look_at_commits(&mut self, durable: Lsn) -> Result<(), String> {
-        let commits = &self.of.life.pages.commits;
-        let acknowledged = self.view.at_risk.iter().map(|index| &commits[*index]);
-        let at_risk: Vec<_> = acknowledged.filter(|commit| commit.lsn > Some(durable)).collect();
-        let committing = || self.view.in_call.iter().map(|index| &commits[*index]).chain(at_risk.iter().copied());
-        self.modes = committing().map(|commit| mode_name(commit.mode)).collect();
-        let clients: BTreeSet<usize> = committing().map(|commit| commit.client).collect();
+        let at_risk: Vec<(&Name, &Commit<Writes>)> = self.view.life().acknowledged().collect();
+        let not_durable = |commit: &Commit<Writes>| commit.mode != CommitMode::Sync && commit.lsn > Some(durable);
+        let at_risk: Vec<_> = at_risk.into_iter().filter(|(_, commit)| not_durable(commit)).collect();
+        let in_call = || self.view.life().commits.iter().filter(|(_, commit)| !commit.returned);
+        let committing = || in_call().chain(at_risk.iter().copied());
+        self.modes = committing().map(|(_, commit)| mode_name(commit.mode)).collect();
+        let clients: BTreeSet<u32> = committing().map(|(name, _)| name.client).collect();
         self.crowded = self.cut.flushing && clients.len() >= 3 && self.modes.len() >= 2;
         if self.of.lenient {
             return Ok(());
         }
         let budget = self.of.life.plan.budget;
-        let bytes: u64 = at_risk.iter().map(|commit| log_bytes(&commit.writes)).sum();
-        let times = || at_risk.iter().map(|commit| commit.acknowledged);
+        let bytes: u64 = at_risk.iter().map(|(_, commit)| log_bytes(&commit.work)).sum();
+        let times = || at_risk.iter().map(|(name, _)| self.of.life.acknowledged(name));
         let age = times().max().unwrap_or_default().saturating_sub(times().min().unwrap_or_default());
         let too_many = at_risk.len() as u64 > budget.max_commits;
         // One larger transaction is admitted alone.
@@ -142,7 +145,7 @@ impl Point<'_, '_> {
         let interest = match self.cut {
             _ if self.crowded => Interest::Crowded,
             Cut { flushing: true, .. } | Cut { dirty: true, .. } => Interest::Busy,
-            _ if !self.view.opened => Interest::Busy,
+            _ if self.view.life().opened.is_none() => Interest::Busy,
             _ => Interest::Quiet,
         };
         let mut random = Random::new(self.of.case.first_life() ^ ((self.number as u64) << 32));
@@ -161,7 +164,7 @@ impl Point<'_, '_> {
     /// Opens what the crash leaves, if it was not opened before; returns the LSN it was recovered to.
     fn check_crash(&mut self, crash: &Crash, known: &mut Known) -> Result<Lsn, String> {
         let Explorer { life, past, lenient, .. } = *self.of;
-        let mut expected = Expected::after(life, past, self.cut, &self.view, crash);
+        let mut expected = Expected::after(life, self.cut, &self.view, crash);
         expected.judged.lenient = lenient;
         let disk = crash.image(&self.cut.crash);
         let hash = disk.image_hash();
@@ -173,9 +176,9 @@ impl Point<'_, '_> {
             return Ok(recovered);
         }
         let opened = expected.try_check(&disk)?;
-        let recovering = !self.view.opened && past.exists;
+        let recovering = self.view.life().opened.is_none() && past.ledger.exists;
         let traits = Trait { crowded: self.crowded, recovering, modes: &self.modes };
-        self.of.tally.tokens += expected.judged.asked();
+        self.of.tally.tokens += expected.judged.tokens.len();
         let (engine, index) = match opened {
             Opened::With(engine, index) => (engine, index),
             Opened::Refused => {
@@ -199,7 +202,7 @@ impl Point<'_, '_> {
         drop(engine);
         if !lenient && (focused || random.one_in(self.of.crashed_again)) {
             let certain = match crash {
-                Crash::Kill => Crash::everything_lost().floor(past, &self.view, false),
+                Crash::Kill => self.view.durable(),
                 Crash::Power(_) => recovered,
             };
             let found = Recovered { expected: &expected, lsn: recovered, certain, settled: !killed };
@@ -219,7 +222,7 @@ impl Point<'_, '_> {
 }
 
 /// Lets the life end in one of its crashes; returns the disk, and what the next life must find on it.
-pub fn crash_somewhere(life: &Life, past: &Past, random: &mut Random) -> Result<(SimDisk, Past), String> {
+pub fn crash_somewhere(life: &Life, random: &mut Random) -> Result<(SimDisk, Past), String> {
     let any = random.below(life.cuts.len());
     let cut = &life.cuts[if random.one_in(8) { life.cuts.len() - 1 } else { any }];
     let seeded = |unit, seed| Crash::Power(Power { persona: Persona::ALL[0], unit, loss: Loss::Seeded(seed) });
@@ -228,33 +231,30 @@ pub fn crash_somewhere(life: &Life, past: &Past, random: &mut Random) -> Result<
         2 => seeded(Granularity::Word, random.next()),
         _ => seeded(Granularity::Sector, random.next()),
     };
-    crash_at(life, past, cut, &crash).map_err(|error| format!("{}: {crash}: {error}", cut.op))
+    crash_at(life, cut, &crash).map_err(|error| format!("{}: {crash}: {error}", cut.op))
 }
 
 /// The same for a chosen crash.
-pub fn crash_at(life: &Life, past: &Past, cut: &Cut, crash: &Crash) -> Result<(SimDisk, Past), String> {
-    let view = life.pages.at(cut.moment);
-    let expected = Expected::after(life, past, cut, &view, crash);
+pub fn crash_at(life: &Life, cut: &Cut, crash: &Crash) -> Result<(SimDisk, Past), String> {
+    let mut view = life.at(cut.moment);
+    let expected = Expected::after(life, cut, &view, crash);
     let (engine, recovered) = expected.check(&crash.image(&cut.crash))?;
     drop(engine);
     let history = &life.history;
+    let crashed = view.crashed();
+    let (answered, clean) = (view.life().opened.is_some(), view.life().closed && *crash == Crash::Kill);
+    view.look(if *crash == Crash::Kill { Ending::Process } else { Ending::Power }, history.lsns[recovered]);
     // What is only in the cache may still go, by a power loss before the next open has returned.
-    let certain = match crash {
-        Crash::Kill => history.index_of(Crash::everything_lost().floor(past, &view, cut.failed)),
-        Crash::Power(_) => recovered,
-    };
-    let all = past.tokens.iter().chain(&view.tokens).copied();
-    let (tokens, lost): (Vec<_>, Vec<_>) = all.partition(|token| token.lsn <= history.lsns[recovered]);
+    let certain = history.index_of(view.durable());
+    view.forget(history.lsns[certain]);
     let next = Past {
+        ledger: view,
         base: history.states[certain].clone(),
         base_lsn: history.lsns[certain],
-        in_doubt: history.commits[certain..recovered].to_vec(),
-        tokens,
-        lost: past.lost.iter().copied().chain(lost).collect(),
-        exists: expected.exists,
-        answered: view.opened,
+        answered,
         // A power loss may undo what the process before had done and not synced, such as the cut of an old segment.
-        clean: view.closed && *crash == Crash::Kill,
+        clean,
+        crashed,
     };
     Ok((crash.image(&cut.crash), next))
 }

@@ -30,7 +30,7 @@ pub fn run_with_failure(case: &Case, tally: &mut Tally) -> Result<(), String> {
     let faulty = plan(&mut random, 1);
     let good = live(first, &SimDisk::new(), &Past::default(), good, Faults::None)?;
     let end = good.cuts.last().expect("never empty");
-    let (disk, past) = crash_at(&good, &Past::default(), end, &Crash::Kill)?;
+    let (disk, past) = crash_at(&good, end, &Crash::Kill)?;
     let faults = inject(&disk, &mut random);
     let in_run = |error| format!("{faults:?}: {error}");
     let life = live(first + 1, &disk, &past, faulty, faults).map_err(in_run)?;
@@ -41,7 +41,7 @@ pub fn run_with_failure(case: &Case, tally: &mut Tally) -> Result<(), String> {
     }
     Explorer::of(&life, &past, case, tally).explore(&mut HashMap::new()).map_err(in_run)?;
     if life.poison.is_some() {
-        settle(&life, &past, tally).map_err(in_run)?;
+        settle(&life, tally).map_err(in_run)?;
     }
     tally.runs += 1;
     Ok(())
@@ -57,24 +57,27 @@ fn inject(disk: &SimDisk, random: &mut Random) -> Faults {
     };
     let skip = random.below(most) as u64;
     disk.inject(Fault::once(OpSelector::of(kind).skip(skip), FaultKind::SyncFails { pages }));
-    Faults::Injected
+    Faults::Injected(pages)
 }
 
 /// The database is opened again after the failure: with the kernel's cache as the failure left it, with the cache
 /// dropped, and after a power loss. Each answer must outlive a power loss right after it was given.
-fn settle(life: &Life, past: &Past, tally: &mut Tally) -> Result<(), String> {
+fn settle(life: &Life, tally: &mut Tally) -> Result<(), String> {
     let cut = life.cuts.last().expect("never empty");
-    let view = life.pages.end();
+    let view = &life.told;
     let kept = cut.crash.process_kill();
     let dropped = cut.crash.process_kill();
     dropped.drop_caches();
     let power = cut.crash.power_loss(&Loss::Nothing, Granularity::Sector);
-    for (name, disk) in [("reopened", kept), ("cache dropped", dropped), ("power lost", power)] {
+    let lost = Crash::everything_lost();
+    for (name, disk, crash) in
+        [("reopened", kept, &Crash::Kill), ("cache dropped", dropped, &lost), ("power lost", power, &lost)]
+    {
         let in_case = |error| format!("after the failure, {name}: {error}");
-        let expected = Expected::after(life, past, cut, &view, &Crash::Kill);
+        let expected = Expected::after(life, cut, view, crash);
         let (engine, index) = expected.check(&disk).map_err(in_case)?;
-        for commit in &life.pages.commits {
-            let Some(token) = commit.token.filter(|token| token.lsn > view.durable) else { continue };
+        for commit in view.life().commits.values() {
+            let Some(token) = commit.token.filter(|token| token.lsn > view.durable()) else { continue };
             let settled = engine.outcome(&token).map_err(|error| error.to_string())?;
             tally.struck.settled_durable += usize::from(settled == Outcome::Durable);
             tally.struck.settled_lost += usize::from(settled == Outcome::Lost);

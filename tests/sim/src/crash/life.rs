@@ -4,16 +4,19 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use forelog::log::LogOptions;
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, OpEvent, OpKind, OpSelector, Phase, SimDisk};
 use forelog::unstable::format::{Batch, Op};
-use forelog::{Engine, ErrorKind, Incarnation, Lsn, Outcome, Poisoned, Token};
+use forelog::{Engine, ErrorKind, Incarnation, Lsn, Outcome, Poisoned};
 
-use super::ledger::{Event, Ledger, Pages};
+use super::notes::{Event, Notes, View};
 use super::workload::{Plan, run_clients};
 use crashkit::Random;
+use crashkit::event::Name;
 use crashkit::judge::{Expected, ask};
+use crashkit::ledger::Ending;
 use crashkit::model::{History, Placed, State, Write};
 
 /// The directory of the database, one below the root, so that its creation is part of the runs.
@@ -24,35 +27,37 @@ const SEGMENT_HEADER: usize = 512;
 /// What a life begins with, and what is known about it.
 #[derive(Clone, Default)]
 pub struct Past {
+    /// What was told, and what a look at the disk has found. Its commits are those above the base: they are readable, and
+    /// not yet proven durable until open has returned.
+    pub ledger: View,
     /// What no crash can take any more, and its LSN.
     pub base: State,
     pub base_lsn: Lsn,
-    /// Readable when the life begins, and not yet proven durable: after a process kill, until open has returned.
-    pub in_doubt: Vec<Placed>,
-    /// Of the commits above; of earlier ones too.
-    pub tokens: Vec<Token>,
-    pub lost: Vec<Token>,
     /// The open of the life before had returned, and so answered for its tokens.
     pub answered: bool,
-    /// An open has returned before, so that the database must be there.
-    pub exists: bool,
     /// It was closed, and nothing was lost since, so that opening it writes nothing.
     pub clean: bool,
+    /// What the next open must say of the life before.
+    pub crashed: Option<Option<Incarnation>>,
 }
 
 impl Past {
     /// The LSN up to which this life's open must recover.
     pub fn readable(&self) -> Lsn {
-        self.in_doubt.last().map_or(self.base_lsn, |commit| commit.lsn)
+        self.ledger.floor(Ending::Process).max(self.base_lsn)
+    }
+
+    /// The commit order as far as the clients were told of it.
+    fn history(&self, told: &View) -> History {
+        let above = |commit: &Placed| commit.lsn > self.base_lsn;
+        History::new(self.base.clone(), self.base_lsn, told.placed().into_iter().filter(above).collect())
     }
 
     /// Compares an engine that was just opened on the disk that this is about.
     fn check(&self, engine: &Engine) -> Result<(), String> {
-        let history = History::new(self.base.clone(), self.base_lsn, self.in_doubt.clone());
-        let (floor, ceiling) = (self.readable(), self.readable());
-        let crashed = self.clean.then_some(None);
-        let lost = &self.lost[..];
-        let expected = Expected { floor, ceiling, lost, crashed, ..Expected::of(&history, &self.tokens) };
+        let history = self.history(&self.ledger);
+        let (floor, ceiling, crashed) = (self.readable(), self.readable(), self.crashed);
+        let expected = Expected { floor, ceiling, crashed, ..Expected::of(&history, &self.ledger.tokens) };
         expected.compare(engine).map(drop).map_err(|violation| violation.to_string())
     }
 }
@@ -61,7 +66,7 @@ impl Past {
 #[derive(Debug)]
 pub struct Cut {
     pub crash: CrashPoint,
-    /// The moment in the ledger.
+    /// The moment in the journal.
     pub moment: usize,
     /// What the disk was asked for.
     pub op: String,
@@ -71,6 +76,8 @@ pub struct Cut {
     pub dirty: bool,
     /// A planned fault had struck.
     pub failed: bool,
+    /// It took what was written, and not synced, from the kernel's cache.
+    pub cache_lost: bool,
 }
 
 /// A life that is over.
@@ -81,17 +88,40 @@ pub struct Life {
     pub boundaries: usize,
     /// Snapshots that were compared with the commit order.
     pub snapshots: usize,
-    pub pages: Pages,
+    /// The ledger before, every event with its time, and the ledger after all of them.
+    before: View,
+    events: Vec<(Duration, Event)>,
+    pub told: View,
     pub history: History,
     pub poison: Option<Poisoned>,
+}
+
+impl Life {
+    /// What was known at a moment, and where the commits that had not returned have found their place.
+    pub fn at(&self, moment: usize) -> View {
+        let mut view = replay(self.before.clone(), &self.events[..moment]).expect("the whole was heard");
+        view.learn_places(&self.told);
+        view
+    }
+
+    /// When a commit was acknowledged, in simulated time.
+    pub fn acknowledged(&self, commit: &Name) -> Duration {
+        let of_it = |event: &Event| matches!(event, Event::Ack(name, ..) if name == commit);
+        self.events.iter().find(|(_, event)| of_it(event)).map_or(Duration::ZERO, |(time, _)| *time)
+    }
+}
+
+fn replay(mut ledger: View, events: &[(Duration, Event)]) -> Result<View, String> {
+    events.iter().try_for_each(|(_, event)| ledger.hear(event.clone()))?;
+    Ok(ledger)
 }
 
 /// Which fsyncs of a life fail.
 #[derive(Clone, Copy, Debug)]
 pub enum Faults {
     None,
-    /// Whatever is injected beforehand.
-    Injected,
+    /// Whatever is injected beforehand, with this end of the pages.
+    Injected(sim::Pages),
     /// One fsync of the log itself.
     Log {
         /// Of which segment, counted from the first of this life.
@@ -100,6 +130,15 @@ pub enum Faults {
         skip: u64,
         pages: sim::Pages,
     },
+}
+
+impl Faults {
+    fn pages(&self) -> Option<sim::Pages> {
+        match self {
+            Faults::None => None,
+            Faults::Injected(pages) | Faults::Log { pages, .. } => Some(*pages),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -117,7 +156,7 @@ struct Recording {
 
 #[derive(Clone)]
 struct Recorder {
-    ledger: Ledger,
+    notes: Notes,
     recording: Arc<Mutex<Recording>>,
     faults: Faults,
     cut_every: u64,
@@ -130,10 +169,11 @@ impl Recorder {
 
     fn cut(&self, disk: &SimDisk, op: String) {
         let failed = !matches!(self.faults, Faults::None) && disk.fault_hits() > 0;
-        let (crash, moment) = (disk.crash_point(), self.ledger.now());
+        let cache_lost = failed && self.faults.pages() == Some(sim::Pages::RevertOld);
+        let (crash, moment) = (disk.crash_point(), self.notes.journal.now());
         let mut recording = self.recording();
         let Recording { flushing, dirty, .. } = *recording;
-        recording.cuts.push(Cut { crash, moment, op, flushing, dirty, failed });
+        recording.cuts.push(Cut { crash, moment, op, flushing, dirty, failed, cache_lost });
     }
 
     fn observe(&self, disk: &SimDisk, op: &OpEvent<'_>, opened: bool) {
@@ -166,63 +206,69 @@ impl Recorder {
 /// Lives one life on `disk`, which `past` tells about; what was seen in it that must not be is the error.
 pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) -> Result<Life, String> {
     let may_fail = !matches!(faults, Faults::None);
-    let ledger = Ledger::new(may_fail);
-    let recorder = Recorder { ledger: ledger.clone(), recording: Arc::default(), faults, cut_every: plan.cut_every };
+    let mut before = past.ledger.clone();
+    before.begin();
+    let notes = Notes::new(before.clone(), may_fail);
+    let recorder = Recorder { notes: notes.clone(), recording: Arc::default(), faults, cut_every: plan.cut_every };
     let mut random = Random::new(seed);
     disk.set_sync_latency(plan.sync_latency);
     for (skip, time) in &plan.stalls {
         disk.inject(Fault::once(OpSelector::of(OpKind::Sync).skip(*skip), FaultKind::Stall(*time)));
     }
     let observer = recorder.clone();
-    disk.on_op(move |disk, op| observer.observe(disk, op, observer.ledger.has_opened()));
+    disk.on_op(move |disk, op| observer.observe(disk, op, observer.notes.journal.now() > 0));
     let poison = sim::run(seed, || {
         let opened = plan.options().open_on(Arc::new(disk.clone()), DIR);
-        let engine = opened.map_err(|error| ledger.expect(&error, &[])).ok()?;
+        let engine = opened.map_err(|error| notes.expect(&error, &[])).ok()?;
         let changes = recorder.recording().changes_by_open;
         if past.clean && changes > 0 {
-            ledger.wrong(|| format!("I14: open changed the disk {changes} times after a clean close"));
+            notes.journal.wrong(format!("I14: open changed the disk {changes} times after a clean close"));
         }
-        past.check(&engine).unwrap_or_else(|error| ledger.wrong(|| error));
-        ledger.note(Event::Opened);
-        run_clients(&engine, &ledger, &plan);
+        past.check(&engine).unwrap_or_else(|error| notes.journal.wrong(error));
+        notes.note(Event::Opened(engine.recovery().recovered_to));
+        run_clients(&engine, &notes, &plan);
         recorder.cut(disk, "at rest".to_owned());
-        ledger.note(Event::Closing);
+        notes.note(Event::Closing);
         let poison = engine.poisoned().cloned();
         if let Some(poison) = &poison {
-            check_poisoned(&engine, poison, past, &ledger.pages()).unwrap_or_else(|error| ledger.wrong(|| error));
+            check_poisoned(&engine, poison, past, &notes.journal.ledger())
+                .unwrap_or_else(|error| notes.journal.wrong(error));
         }
         if random.one_in(2) {
             match engine.close() {
-                Ok(()) if poison.is_some() => ledger.wrong(|| "I11: a poisoned engine closed as if nothing was".into()),
+                Ok(()) if poison.is_some() => notes.journal.wrong("I11: a poisoned engine closed as if nothing was"),
                 Ok(()) => {}
-                Err(error) => ledger.expect(&error, &[]),
+                Err(error) => notes.expect(&error, &[]),
             }
         }
         drop(engine);
         if !may_fail {
-            ledger.note(Event::Closed);
-            check_files(disk).unwrap_or_else(|error| ledger.wrong(|| error));
+            notes.note(Event::Closed);
+            check_files(disk).unwrap_or_else(|error| notes.journal.wrong(error));
         }
         recorder.cut(disk, "after the close".to_owned());
         poison
     });
     disk.clear_on_op();
     disk.clear_faults();
-    let missing = ledger.missing_callbacks();
+    let missing = notes.journal.missing_callbacks();
     if missing > 0 {
-        ledger.wrong(|| format!("I18: {missing} callbacks never came"));
+        notes.journal.wrong(format!("I18: {missing} callbacks never came"));
     }
-    if let Some(wrong) = ledger.take_wrong() {
+    if let Some(wrong) = notes.journal.first_wrong() {
         return Err(wrong);
     }
-    let mut pages = ledger.pages();
-    let history = if may_fail { known_history(past, &pages) } else { read_history(disk, past, &mut pages)? };
-    pages.check_order(newest(past))?;
-    check_incarnations(past, &pages)?;
+    let mut events = notes.journal.events();
+    let records = if may_fail { None } else { Some(read_log(disk, past, &mut events)?) };
+    let told = replay(before.clone(), &events)?;
+    let history = past.history(&told);
+    if let Some(records) = records {
+        check_log(&records, past, &history)?;
+    }
     if let Some(index) = history.states.iter().position(|state| !state.bank_adds_up()) {
         return Err(format!("I6: the accounts do not add up after the commit at {}", history.lsns[index]));
     }
-    let seen = ledger.take_seen();
+    let seen = notes.take_seen();
     for (lsn, state) in &seen {
         let index = history.index_of(*lsn);
         if history.lsns[index] != *lsn || history.states[index] != *state {
@@ -232,7 +278,7 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
     let mut recording = recorder.recording();
     let (cuts, boundaries) = (std::mem::take(&mut recording.cuts), recording.boundaries);
     drop(recording);
-    Ok(Life { plan, cuts, boundaries, snapshots: seen.len(), pages, history, poison })
+    Ok(Life { plan, cuts, boundaries, snapshots: seen.len(), before, events, told, history, poison })
 }
 
 /// I13: after a clean close nothing is left over: no file under preparation, no segment without log.
@@ -252,20 +298,20 @@ fn check_files(disk: &SimDisk) -> Result<(), String> {
 
 /// I11, I18: after a failure nothing more is acknowledged as durable, nothing more gets a place, reads go on, and every
 /// commit in doubt is said to be so.
-fn check_poisoned(engine: &Engine, poison: &Poisoned, past: &Past, pages: &Pages) -> Result<(), String> {
-    let (view, history) = (pages.end(), known_history(past, pages));
-    if view.durable > poison.durable || engine.durable_lsn() != poison.durable {
+fn check_poisoned(engine: &Engine, poison: &Poisoned, past: &Past, told: &View) -> Result<(), String> {
+    let (floor, history) = (told.durable(), past.history(told));
+    if floor > poison.durable || engine.durable_lsn() != poison.durable {
         let durable = engine.durable_lsn();
-        return Err(format!("I11: {} was said to be durable, it is {durable} now: {poison:?}", view.durable));
+        return Err(format!("I11: {floor} was said to be durable, it is {durable} now: {poison:?}"));
     }
     if let Some(last) = history.lsns.last().filter(|last| **last > poison.appended) {
         return Err(format!("I11: {last} got its place after the failure: {poison:?}"));
     }
     let seen = history.index_of(engine.visible_lsn());
     history.states[seen].compare(engine).map_err(|error| format!("I11: reads do not go on: {error}"))?;
-    for token in &view.tokens {
+    for token in told.life().commits.values().filter_map(|commit| commit.token) {
         let right = if token.lsn <= poison.durable { Outcome::Durable } else { Outcome::Indeterminate };
-        ask(engine, token, right).map_err(|violation| violation.to_string())?;
+        ask(|token| engine.outcome(token), &token, right).map_err(|violation| violation.to_string())?;
     }
     match engine.create_keyspace("too late") {
         Err(error) if error.kind() == ErrorKind::Poisoned => Ok(()),
@@ -273,31 +319,8 @@ fn check_poisoned(engine: &Engine, poison: &Poisoned, past: &Past, pages: &Pages
     }
 }
 
-/// I8: no incarnation is begun twice, by number or by nonce.
-fn check_incarnations(past: &Past, pages: &Pages) -> Result<(), String> {
-    let own = pages.commits.iter().filter_map(|commit| commit.token).map(|token| token.incarnation).next();
-    let mut earlier = past.tokens.iter().chain(&past.lost).map(|token| token.incarnation);
-    let twice = |own: &Incarnation| earlier.find(|known| known.number == own.number || known.nonce == own.nonce);
-    match own.as_ref().and_then(twice) {
-        Some(known) => Err(format!("I8: {own:?} was begun after {known:?}")),
-        None => Ok(()),
-    }
-}
-
-/// The highest position that was ever handed out before this life.
-fn newest(past: &Past) -> Lsn {
-    past.tokens.iter().chain(&past.lost).map(|token| token.lsn).chain([past.readable()]).max().unwrap_or_default()
-}
-
-/// The commit order as far as the clients were told of it: all of it, if no keyspace was created meanwhile.
-fn known_history(past: &Past, pages: &Pages) -> History {
-    let commits = past.in_doubt.iter().cloned().chain(pages.placed()).collect();
-    History::new(past.base.clone(), past.base_lsn, commits)
-}
-
-/// Finds the creations of keyspaces in the log, and checks that it holds otherwise what the ledger does, no more and
-/// no less.
-fn read_history(disk: &SimDisk, past: &Past, pages: &mut Pages) -> Result<History, String> {
+/// What the log holds; it tells where the creations of keyspaces lie, which come in their order.
+fn read_log(disk: &SimDisk, past: &Past, events: &mut [(Duration, Event)]) -> Result<Vec<Placed>, String> {
     let mut records = Vec::new();
     let mut names = BTreeMap::new();
     let disk = disk.crash_point().process_kill();
@@ -307,15 +330,35 @@ fn read_history(disk: &SimDisk, past: &Past, pages: &mut Pages) -> Result<Histor
         let batch = Batch::parse(&record.payload).map_err(|error| error.to_string())?;
         let writes: Vec<Write> = batch.iter().map(|op| decode(&op, &mut names)).collect();
         if record.lsn > past.readable() && matches!(writes[..], [Write::Create(_)]) {
-            pages.place_creation(&writes, record.lsn);
+            place_creation(events, &writes, record.lsn);
         }
         records.push(Placed { lsn: record.lsn, writes: writes.into() });
     }
-    let known = known_history(past, pages);
-    records.retain(|record| record.lsn > past.base_lsn);
+    Ok(records)
+}
+
+/// Tells the first acknowledged creation of this keyspace that has no LSN yet where the log has it.
+fn place_creation(events: &mut [(Duration, Event)], writes: &[Write], place: Lsn) {
+    let submitted = |event: &Event| match event {
+        Event::Submit(name, _, work) if **work == *writes => Some(*name),
+        _ => None,
+    };
+    let creations: HashSet<Name> = events.iter().filter_map(|(_, event)| submitted(event)).collect();
+    let unplaced = events.iter_mut().find_map(|(_, event)| match event {
+        Event::Ack(name, lsn @ None, _) if creations.contains(name) => Some(lsn),
+        _ => None,
+    });
+    if let Some(lsn) = unplaced {
+        *lsn = Some(place);
+    }
+}
+
+/// The log holds what the clients were told, no more and no less.
+fn check_log(records: &[Placed], past: &Past, known: &History) -> Result<(), String> {
+    let records: Vec<_> = records.iter().filter(|record| record.lsn > past.base_lsn).collect();
     match records.iter().zip(&known.commits).find(|(record, commit)| !same(record, commit)) {
         Some((record, commit)) => Err(format!("the log holds {record:?} where {commit:?} should be")),
-        None if records.len() == known.commits.len() => Ok(known),
+        None if records.len() == known.commits.len() => Ok(()),
         None => Err(format!("the log holds {} commits instead of {}", records.len(), known.commits.len())),
     }
 }

@@ -54,7 +54,7 @@ pub fn crash_in_recovery(
             let (_, index) = again.check(&disk).map_err(at)?;
             let lsn = again.judged.history.lsns[index];
             known.insert(hash, lsn);
-            tally.tokens += again.judged.asked();
+            tally.tokens += again.judged.tokens.len();
             tally.count(
                 hash,
                 Kind::InRecovery(depth),
@@ -101,7 +101,7 @@ pub fn check_reopen(disk: &SimDisk, expected: &Expected<'_>, recovered: Lsn, tal
             again.judged.history.lsns[index]
         ));
     }
-    tally.tokens += again.judged.asked();
+    tally.tokens += again.judged.tokens.len();
     tally.count(hash, Kind::AfterOpen, &Trait { crowded: false, recovering: false, modes: &BTreeSet::new() });
     Ok(())
 }

@@ -10,13 +10,14 @@ use super::check::Crash;
 use super::explore::{Explorer, Known, crash_at};
 use super::life::{Faults, Past, live};
 use super::report::Tally;
-use super::workload::{Plan, Step};
+use super::workload::Plan;
 use crashkit::Random;
+use crashkit::workload::Kind;
 
 /// One operation of a sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Letter {
-    Do(Step, CommitMode),
+    Do(Kind, CommitMode),
     /// A clean close, and an open.
     Reopen,
     /// The death of the process, and an open.
@@ -27,16 +28,16 @@ const WITHIN: CommitMode = CommitMode::Within(Duration::from_micros(100));
 
 /// The persistence points are the `Sync` commits, the flush, the close and the opens.
 const ALPHABET: [Letter; 12] = [
-    Letter::Do(Step::PutOne, CommitMode::Async),
-    Letter::Do(Step::PutOne, CommitMode::Written),
-    Letter::Do(Step::PutMany, CommitMode::Sync),
-    Letter::Do(Step::PutMany, WITHIN),
-    Letter::Do(Step::PutBig, CommitMode::Async),
-    Letter::Do(Step::Delete, CommitMode::Written),
-    Letter::Do(Step::Clear, CommitMode::Async),
-    Letter::Do(Step::Transfer, CommitMode::Sync),
-    Letter::Do(Step::Churn, CommitMode::Async),
-    Letter::Do(Step::Flush, CommitMode::Sync),
+    Letter::Do(Kind::PutOne, CommitMode::Async),
+    Letter::Do(Kind::PutOne, CommitMode::Written),
+    Letter::Do(Kind::PutMany, CommitMode::Sync),
+    Letter::Do(Kind::PutMany, WITHIN),
+    Letter::Do(Kind::PutBig, CommitMode::Async),
+    Letter::Do(Kind::Delete, CommitMode::Written),
+    Letter::Do(Kind::Clear, CommitMode::Async),
+    Letter::Do(Kind::Transfer, CommitMode::Sync),
+    Letter::Do(Kind::Churn, CommitMode::Async),
+    Letter::Do(Kind::Flush, CommitMode::Sync),
     Letter::Reopen,
     Letter::Kill,
 ];
@@ -58,7 +59,7 @@ fn sequence(mut number: u64) -> Vec<Letter> {
     (0..length).map(letter).collect()
 }
 
-fn plan(life: u64, script: Vec<(Step, CommitMode)>) -> Plan {
+fn plan(life: u64, script: Vec<(Kind, CommitMode)>) -> Plan {
     Plan {
         life,
         seed: 1,
@@ -113,7 +114,7 @@ fn explore(letters: &[Letter], case: &Case, tally: &mut Tally) -> Result<(), Str
         }
         let cuts = life.cuts.len();
         let cut = &life.cuts[if end == Letter::Kill { cuts - 2 } else { cuts - 1 }];
-        (disk, past) = crash_at(&life, &past, cut, &Crash::Kill)?;
+        (disk, past) = crash_at(&life, cut, &Crash::Kill)?;
     }
     Ok(())
 }

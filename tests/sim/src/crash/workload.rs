@@ -1,21 +1,26 @@
 //! What the clients of one life do: drawn from the seed, in every commit mode, and everything that they are told goes
-//! into the ledger.
+//! into the notes.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, LossBudget, Options, Receipt, Result, Transaction, sim};
+use forelog::{CommitMode, Engine, Error, ErrorKind, Keyspace, LossBudget, Options, Receipt, Result, sim};
 
 use super::case::Keep;
-use super::ledger::{Event, Ledger};
+use super::notes::{Event, Notes};
 use crashkit::Random;
-use crashkit::model::{ACCOUNTS, BANK, Bytes, State, Write, account, account_value, balance, first_balance, value};
+use crashkit::event::Name;
+use crashkit::fill;
+use crashkit::model::{BANK, State, Write, first_accounts};
+use crashkit::workload::{Change, Kind, Shape, writes};
 
 /// Keyspaces that are always there. A run with churn creates and drops [`EXTRA`].
-const KEYSPACES: [&str; 3] = [BANK, "left", "right"];
+const KEYSPACES: [&str; 3] = [BANK, DATA[0], DATA[1]];
+const DATA: [&str; 2] = ["left", "right"];
 const EXTRA: &str = "extra";
 /// The client number of the thread that opens, sets up, and closes.
 const MAIN: usize = 99;
@@ -28,7 +33,7 @@ pub struct Plan {
     /// What the clients do follows from it.
     pub seed: u64,
     /// What one client does, instead of what is drawn.
-    pub script: Arc<[(Step, CommitMode)]>,
+    pub script: Arc<[(Kind, CommitMode)]>,
     pub keep: Keep,
     pub clients: usize,
     pub steps: usize,
@@ -95,6 +100,11 @@ impl Plan {
         }
     }
 
+    fn shape(&self) -> Shape {
+        let segment = usize::try_from(self.segment_bytes.min(4_608)).expect("small");
+        Shape { keyspaces: &DATA, segment, big_values: self.big_values, churn: self.churn }
+    }
+
     pub fn options(&self) -> Options {
         Options::new()
             .commit_mode(self.default_mode)
@@ -107,39 +117,40 @@ impl Plan {
 }
 
 /// Opens or creates the keyspaces, and gives the accounts their money. `None` if the disk failed meanwhile.
-fn set_up(engine: &Engine, ledger: &Ledger, plan: &Plan) -> Option<Vec<Keyspace>> {
+fn set_up(engine: &Engine, notes: &Notes, plan: &Plan) -> Option<Vec<Keyspace>> {
     let mut keyspaces = Vec::new();
     for name in KEYSPACES {
         let opened = match engine.open_keyspace(name) {
             Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => {
-                ledger.create(MAIN, plan.default_mode, name, || engine.create_keyspace(name))
+                notes.create(MAIN, plan.default_mode, name, || engine.create_keyspace(name))
             }
             opened => opened,
         };
-        keyspaces.push(opened.map_err(|error| ledger.expect(&error, &[])).ok()?);
+        keyspaces.push(opened.map_err(|error| notes.expect(&error, &[])).ok()?);
     }
     let bank = &keyspaces[0];
-    let snapshot = engine.snapshot().map_err(|error| ledger.expect(&error, &[])).ok()?;
+    let snapshot = engine.snapshot().map_err(|error| notes.expect(&error, &[])).ok()?;
     if snapshot.iter(bank).is_ok_and(|mut accounts| accounts.next().is_none()) {
-        let mut batch = Batch::new(engine).ok()?;
-        for number in 0..ACCOUNTS {
-            let key = account(number);
-            let value = account_value(plan.life, MAIN, number, &key, first_balance());
-            batch.put(bank, &key, &value).ok()?;
-        }
-        batch.commit(ledger, MAIN, plan.modes[0], Way::Plain).map_err(|error| ledger.expect(&error, &[])).ok()?;
+        let main = u32::try_from(MAIN).expect("small");
+        let name = Name { life: u32::try_from(plan.life).expect("few lives"), client: main, number: 0 };
+        let writes = first_accounts(plan.seed, name);
+        let mut batch = engine.batch().ok()?;
+        fill!(batch, |_: &str| Ok::<_, Error>(bank.clone()), writes).ok()?;
+        let mode = plan.modes[0];
+        let filled = notes.commit(MAIN, mode, writes, || batch.commit_with(mode));
+        filled.map_err(|error| notes.expect(&error, &[])).ok()?;
     }
     Some(keyspaces)
 }
 
 /// Runs the clients, waits for them, and has everything flushed.
-pub fn run_clients(engine: &Engine, ledger: &Ledger, plan: &Plan) {
-    let Some(keyspaces) = set_up(engine, ledger, plan) else { return };
+pub fn run_clients(engine: &Engine, notes: &Notes, plan: &Plan) {
+    let Some(keyspaces) = set_up(engine, notes, plan) else { return };
     let clients: Vec<_> = (0..plan.clients)
         .map(|id| {
-            let (engine, ledger, plan) = (engine.clone(), ledger.clone(), plan.clone());
+            let (engine, notes, plan) = (engine.clone(), notes.clone(), plan.clone());
             let (keyspaces, random) = (keyspaces.clone(), Random::new(0));
-            let mut client = Client { id, number: 0, engine, ledger, keyspaces, random, plan, mode: None };
+            let mut client = Client { id, number: 0, engine, notes, keyspaces, extra: None, random, plan, mode: None };
             sim::start(&format!("client {id}"), move || client.run())
         })
         .collect();
@@ -151,14 +162,15 @@ pub fn run_clients(engine: &Engine, ledger: &Ledger, plan: &Plan) {
     if random.one_in(3) {
         // Until the log has written its mark, with the last commits durable or not, and on from there.
         sim::sleep(Duration::from_millis(random.between(900, 2_500) as u64));
-        let (engine, ledger, plan) = (engine.clone(), ledger.clone(), plan.clone());
-        let mut late = Client { id: plan.clients, number: 0, engine, ledger, keyspaces, random, plan, mode: None };
-        let step = late.draw_step();
+        let (engine, notes, plan) = (engine.clone(), notes.clone(), plan.clone());
+        let mut late =
+            Client { id: plan.clients, number: 0, engine, notes, keyspaces, extra: None, random, plan, mode: None };
+        let step = late.plan.shape().kind(&mut late.random);
         late.step(step);
     }
     match engine.flush() {
-        Ok(lsn) => ledger.note(Event::Durable(lsn)),
-        Err(error) => ledger.expect(&error, &[]),
+        Ok(lsn) => notes.note(Event::Durable(lsn)),
+        Err(error) => notes.expect(&error, &[]),
     }
 }
 
@@ -170,60 +182,15 @@ enum Way {
     Timeout(Duration),
 }
 
-/// A batch, and what the ledger is told of it.
-struct Batch {
-    batch: forelog::WriteBatch,
-    writes: Vec<Write>,
-}
-
-impl Batch {
-    fn new(engine: &Engine) -> Result<Self> {
-        Ok(Batch { batch: engine.batch()?, writes: Vec::new() })
-    }
-
-    fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
-        self.batch.put(keyspace, key, value)?;
-        self.writes.push(Write::Put(keyspace.name().into(), key.into(), value.into()));
-        Ok(())
-    }
-
-    fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
-        self.batch.delete(keyspace, key)?;
-        self.writes.push(Write::Delete(keyspace.name().into(), key.into()));
-        Ok(())
-    }
-
-    fn commit(self, ledger: &Ledger, client: usize, mode: CommitMode, way: Way) -> Result<Receipt> {
-        ledger.commit(client, mode, self.writes, || match way {
-            Way::Try if mode != CommitMode::Sync => self.batch.try_commit_with(mode),
-            Way::Timeout(time) => self.batch.commit_timeout(mode, time),
-            _ => self.batch.commit_with(mode),
-        })
-    }
-}
-
-/// The same for a transaction.
-fn commit(tx: Transaction, mode: CommitMode, way: Way) -> Result<Receipt> {
-    match way {
-        Way::Try if mode != CommitMode::Sync => Ok(tx.try_commit_with(mode)?),
-        Way::Timeout(time) => Ok(tx.commit_timeout(mode, time)?),
-        _ => tx.commit_with(mode),
-    }
-}
-
-/// What a client does next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    PutOne,
-    PutMany,
-    PutBig,
-    Delete,
-    /// A keyspace, key by key, in one transaction.
-    Clear,
-    Transfer,
-    Churn,
-    Flush,
-    Observe,
+/// Commits in one of the ways there are.
+macro_rules! commit {
+    ($unit:expr, $mode:expr, $way:expr) => {
+        match $way {
+            Way::Try if $mode != CommitMode::Sync => $unit.try_commit_with($mode).map_err(forelog::Error::from),
+            Way::Timeout(time) => $unit.commit_timeout($mode, time).map_err(forelog::Error::from),
+            _ => $unit.commit_with($mode),
+        }
+    };
 }
 
 struct Client {
@@ -231,8 +198,10 @@ struct Client {
     /// Counts this client's values.
     number: usize,
     engine: Engine,
-    ledger: Ledger,
+    notes: Notes,
     keyspaces: Vec<Keyspace>,
+    /// The one that comes and goes, as it was found last.
+    extra: Option<Keyspace>,
     random: Random,
     plan: Plan,
     /// Instead of one that is drawn.
@@ -255,42 +224,27 @@ impl Client {
                     self.mode = Some(*mode);
                     *step
                 }
-                None => self.draw_step(),
+                None => self.plan.shape().kind(&mut self.random),
             };
             self.step(step);
         }
     }
 
-    fn draw_step(&mut self) -> Step {
-        match self.random.below(31) {
-            0..=5 => Step::PutOne,
-            6..=11 => Step::PutMany,
-            12..=17 => Step::Transfer,
-            18..=19 => Step::Delete,
-            20 => Step::Clear,
-            21..=26 => Step::Observe,
-            27..=28 if self.plan.big_values => Step::PutBig,
-            _ if self.plan.churn => Step::Churn,
-            _ => Step::PutOne,
-        }
-    }
-
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: Kind) {
         let done = match step {
-            Step::PutOne => self.put_one(),
-            Step::PutMany => self.put_many(),
-            Step::PutBig => self.put_big(),
-            Step::Delete => self.delete_one(),
-            Step::Clear => self.clear(),
-            Step::Transfer => self.transfer(),
-            Step::Churn => self.churn(),
-            Step::Flush => self.flush(),
-            Step::Observe => self.observe(),
+            Kind::Clear => self.clear(),
+            Kind::Churn => self.churn(),
+            Kind::Flush => self.flush(),
+            Kind::Observe => self.observe(),
+            _ => {
+                let changes = self.plan.shape().changes(step, &mut self.random);
+                self.commit(&changes)
+            }
         };
         match done {
             Ok(Some(receipt)) => self.follow_up(receipt),
             Ok(None) => {}
-            Err(error) => self.ledger.expect(
+            Err(error) => self.notes.expect(
                 &error,
                 &[ErrorKind::Conflict, ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::KeyspaceDropped],
             ),
@@ -307,7 +261,7 @@ impl Client {
 
     fn flush(&mut self) -> Result<Option<Receipt>> {
         let lsn = self.engine.flush()?;
-        self.ledger.note(Event::Durable(lsn));
+        self.notes.note(Event::Durable(lsn));
         Ok(None)
     }
 
@@ -316,24 +270,19 @@ impl Client {
         let durable = self.random.one_in(2);
         let snapshot = if durable { self.engine.durable_snapshot()? } else { self.engine.snapshot()? };
         if durable {
-            self.ledger.note(Event::Durable(snapshot.lsn()));
+            self.notes.note(Event::Durable(snapshot.lsn()));
         }
         let state = State::read(&snapshot)?;
-        self.ledger.saw(snapshot.lsn(), state);
+        self.notes.saw(snapshot.lsn(), state);
         Ok(None)
     }
 
     /// Deletes every key that a snapshot shows.
     fn clear(&mut self) -> Result<Option<Receipt>> {
-        let keyspace = self.data();
+        let keyspace = self.random.pick(&DATA);
         let state = State::read(&self.engine.snapshot()?)?;
-        let mut batch = Batch::new(&self.engine)?;
-        for key in state.keys(keyspace.name()).filter(|key| !key.starts_with(b"marker")) {
-            batch.delete(&keyspace, key)?;
-        }
-        let value = self.value(b"marker", 0);
-        batch.put(&keyspace, b"marker", &value)?;
-        self.commit(batch)
+        let changes = self.plan.shape().clear(keyspace, state.keys(keyspace));
+        self.commit(&changes)
     }
 
     fn way(&mut self) -> Way {
@@ -345,98 +294,45 @@ impl Client {
         }
     }
 
-    fn commit(&mut self, batch: Batch) -> Result<Option<Receipt>> {
-        let (mode, way) = (self.next_mode(), self.way());
-        batch.commit(&self.ledger, self.id, mode, way).map(Some)
-    }
-
-    /// One of few keys, so that values are overwritten.
-    fn key(&mut self) -> Vec<u8> {
-        format!("key {}", self.random.below(8)).into_bytes()
-    }
-
-    fn data(&mut self) -> Keyspace {
-        self.random.pick(&self.keyspaces[1..])
-    }
-
-    fn value(&mut self, key: &[u8], length: usize) -> Vec<u8> {
-        self.number += 1;
-        value(self.plan.life, self.id, self.number, key, length)
-    }
-
-    fn put_one(&mut self) -> Result<Option<Receipt>> {
-        let (keyspace, key) = (self.data(), self.key());
-        let length = self.random.pick(&[0, 40, 40, 100, 300, 511, 512, 513, 1_000, 1_000, 4_095, 4_096, 4_097]);
-        let value = self.value(&key, length);
-        let mut batch = Batch::new(&self.engine)?;
-        batch.put(&keyspace, &key, &value)?;
-        self.commit(batch)
-    }
-
-    /// Several keys in several keyspaces, values without a byte and of one byte among them.
-    fn put_many(&mut self) -> Result<Option<Receipt>> {
-        let mut batch = Batch::new(&self.engine)?;
-        for at in 1..self.keyspaces.len() {
-            let key = self.key();
-            let value = self.value(&key, 60);
-            batch.put(&self.keyspaces[at], &key, &value)?;
-        }
-        let keyspace = self.data();
-        let tiny = vec![b'x'; self.random.below(2)];
-        batch.put(&keyspace, b"tiny", &tiny)?;
-        self.commit(batch)
-    }
-
-    /// The marker makes the state after it unlike any other, also where the key was not there.
-    fn delete_one(&mut self) -> Result<Option<Receipt>> {
-        let mut batch = Batch::new(&self.engine)?;
-        let (keyspace, key) = (self.data(), self.key());
-        batch.delete(&keyspace, &key)?;
-        let value = self.value(b"marker", 0);
-        batch.put(&keyspace, b"marker", &value)?;
-        self.commit(batch)
-    }
-
-    fn put_big(&mut self) -> Result<Option<Receipt>> {
-        let segment = usize::try_from(self.plan.segment_bytes.min(4_608)).expect("small");
-        let length = self.random.pick(&[segment - 1, segment, segment * 3]);
-        let (keyspace, key) = (self.data(), self.key());
-        let value = self.value(&key, length);
-        let mut batch = Batch::new(&self.engine)?;
-        batch.put(&keyspace, &key, &value)?;
-        self.commit(batch)
-    }
-
-    /// Moves money between two accounts, again if somebody else moved theirs meanwhile.
-    fn transfer(&mut self) -> Result<Option<Receipt>> {
-        let bank = self.keyspaces[0].clone();
-        let from = self.random.below(ACCOUNTS);
-        let to = (from + self.random.between(1, ACCOUNTS - 1)) % ACCOUNTS;
-        let amount = i64::try_from(self.random.between(1, 50)).expect("small");
-        loop {
-            let mut tx = self.engine.begin()?;
-            let mut writes = Vec::new();
-            for (number, change) in [(from, -amount), (to, amount)] {
-                let key = account(number);
-                let Some(old) = tx.get(&bank, &key)? else { return Ok(None) };
-                self.number += 1;
-                let new = account_value(
-                    self.plan.life,
-                    self.id,
-                    self.number,
-                    &key,
-                    balance(&old).expect("an account") + change,
-                );
-                tx.put(&bank, &key, &new)?;
-                writes.push(Write::Put(BANK.into(), key.into(), new.into()));
-            }
+    /// A batch, or a transaction if it reads: again if another one came in between.
+    fn commit(&mut self, changes: &[Change]) -> Result<Option<Receipt>> {
+        let seed = self.plan.seed;
+        if !changes.iter().any(|change| matches!(change, Change::Transfer { .. })) {
+            let name = self.next_value();
+            let Ok(writes) = writes(changes, seed, name, |_| Ok::<_, Infallible>(None));
+            let mut batch = self.engine.batch()?;
+            fill!(batch, |name: &str| self.keyspace(name), writes)?;
             let (mode, way) = (self.next_mode(), self.way());
-            let committed = self.ledger.commit(self.id, mode, writes, || commit(tx, mode, way));
-            match committed {
+            return self.notes.commit(self.id, mode, writes, || commit!(batch, mode, way)).map(Some);
+        }
+        loop {
+            let name = self.next_value();
+            let mut tx = self.engine.begin()?;
+            let read = |key: &[u8]| Ok::<_, Error>(tx.get(&self.keyspaces[0], key)?.map(|value| (&*value).into()));
+            let writes = writes(changes, seed, name, read)?;
+            if writes.is_empty() {
+                return Ok(None);
+            }
+            fill!(tx, |name: &str| self.keyspace(name), writes)?;
+            let (mode, way) = (self.next_mode(), self.way());
+            match self.notes.commit(self.id, mode, writes, || commit!(tx, mode, way)) {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 other => return other.map(Some),
             }
         }
+    }
+
+    fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        let known = self.keyspaces.iter().chain(&self.extra).find(|known| known.name() == name);
+        Ok(known.expect("a keyspace of this workload").clone())
+    }
+
+    /// Names what is written next.
+    fn next_value(&mut self) -> Name {
+        self.number += 1;
+        let small = |number: usize| u32::try_from(number).expect("small");
+        let life = u32::try_from(self.plan.life).expect("few lives");
+        Name { life, client: small(self.id), number: small(self.number) }
     }
 
     /// Client 0 alone creates and drops the keyspace, the others write to it while it is there.
@@ -445,17 +341,15 @@ impl Client {
         match self.engine.open_keyspace(EXTRA) {
             Ok(_) if self.id == 0 && self.random.one_in(2) => {
                 let writes = vec![Write::Drop(EXTRA.into())];
-                self.ledger.commit(self.id, mode, writes, || self.engine.drop_keyspace(EXTRA)).map(Some)
+                self.notes.commit(self.id, mode, writes, || self.engine.drop_keyspace(EXTRA)).map(Some)
             }
             Ok(extra) => {
-                let key: Bytes = self.key().into();
-                let value = self.value(&key, 50);
-                let mut batch = Batch::new(&self.engine)?;
-                batch.put(&extra, &key, &value)?;
-                self.commit(batch)
+                self.extra = Some(extra);
+                let key = Shape::key(&mut self.random);
+                self.commit(&[Change::Put { keyspace: EXTRA, key, length: 50 }])
             }
             Err(_) if self.id == 0 => {
-                self.ledger.create(self.id, mode, EXTRA, || self.engine.create_keyspace(EXTRA))?;
+                self.notes.create(self.id, mode, EXTRA, || self.engine.create_keyspace(EXTRA))?;
                 Ok(None)
             }
             Err(_) => Ok(None),
@@ -464,46 +358,39 @@ impl Client {
 
     /// Asks, in one of the ways there are, whether the commit is durable.
     fn follow_up(&mut self, receipt: Receipt) {
-        let (ledger, lsn) = (self.ledger.clone(), receipt.lsn());
+        let (notes, lsn) = (self.notes.clone(), receipt.lsn());
         if self.engine.visible_lsn() < lsn {
-            ledger.wrong(|| format!("I15: {lsn} was acknowledged and cannot be read"));
+            notes.journal.wrong(format!("I15: {lsn} was acknowledged and cannot be read"));
         }
         if self.mode.is_some() {
             if receipt.is_durable() {
-                ledger.note(Event::Durable(lsn));
+                notes.note(Event::Durable(lsn));
             }
             return;
         }
         match self.random.below(14) {
-            0 => ledger.durable(lsn, &receipt.wait()),
-            1 => ledger.durable(lsn, &wait_as_a_task(receipt)),
-            2 => ledger.durable(lsn, &receipt.wait_timeout(micros(self.random.between(10, 1_000)))),
+            0 => notes.durable(lsn, &receipt.wait()),
+            1 => notes.durable(lsn, &wait_as_a_task(receipt)),
+            2 => notes.durable(lsn, &receipt.wait_timeout(micros(self.random.between(10, 1_000)))),
             3..=5 => {
-                let told = ledger.clone();
-                ledger.await_callback();
-                let asked = receipt.on_durable(move |verdict| {
-                    told.called_back();
-                    told.durable(lsn, &verdict);
-                });
-                asked.unwrap_or_else(|error| {
-                    ledger.called_back();
-                    ledger.expect(&error, &[]);
-                });
+                let told = notes.clone();
+                let asked = notes.journal.call_back(&receipt, move |verdict| told.durable(lsn, &verdict));
+                asked.unwrap_or_else(|error| notes.expect(&error, &[]));
             }
             6 => match self.engine.flush() {
-                Ok(lsn) => ledger.note(Event::Durable(lsn)),
-                Err(error) => ledger.expect(&error, &[]),
+                Ok(lsn) => notes.note(Event::Durable(lsn)),
+                Err(error) => notes.expect(&error, &[]),
             },
             7 => match self.engine.snapshot() {
-                Ok(snapshot) => ledger.durable(snapshot.lsn(), &snapshot.wait_durable()),
-                Err(error) => ledger.expect(&error, &[]),
+                Ok(snapshot) => notes.durable(snapshot.lsn(), &snapshot.wait_durable()),
+                Err(error) => notes.expect(&error, &[]),
             },
-            8 => ledger.note(Event::Durable(self.engine.durable_lsn())),
-            9 if receipt.is_durable() => ledger.note(Event::Durable(lsn)),
+            8 => notes.note(Event::Durable(self.engine.durable_lsn())),
+            9 if receipt.is_durable() => notes.note(Event::Durable(lsn)),
             10 => match self.engine.outcome(&receipt.token()) {
-                Ok(forelog::Outcome::Durable) => ledger.note(Event::Durable(lsn)),
+                Ok(forelog::Outcome::Durable) => notes.note(Event::Durable(lsn)),
                 Ok(forelog::Outcome::Pending | forelog::Outcome::Indeterminate) => {}
-                other => ledger.wrong(|| format!("the outcome of a commit of this life is {other:?}")),
+                other => notes.journal.wrong(format!("the outcome of a commit of this life is {other:?}")),
             },
             _ => {}
         }

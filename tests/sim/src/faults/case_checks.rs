@@ -14,9 +14,9 @@ use super::media::{Judge, SECTOR};
 use super::plans::{EIO, ENOSPC, LONGEST_RUN, end_a_hang};
 use super::reference::{ENDINGS, Ending, Reference};
 use super::verdict::{Expected, Opened};
-use super::workloads::{self, Cut, Session, Start};
+use super::workloads::{self, Cut, Session, Start, Step};
 use super::{DIR, MODES, copy, files, name_of, open_with, options};
-use crashkit::model::State;
+use crashkit::model::{History, State};
 
 fn put(engine: &Engine, keys: &Keyspace, key: u64, mode: CommitMode) -> forelog::Result<Receipt> {
     let mut batch = engine.batch()?;
@@ -62,11 +62,11 @@ fn sync_fails() -> Fault {
 }
 
 /// What is known before each operation of a workload that changes the disk.
-fn at_every_operation(run: fn(&Session)) -> Vec<Cut> {
+fn at_every_operation(steps: &[Step]) -> Vec<Cut> {
     let session = Session::new(&Start::nothing(), false);
     let observer = session.clone();
     session.disk.on_op(move |_, _| observer.cut("before an operation"));
-    sim::run(workloads::SEED, || run(&session));
+    sim::run(workloads::SEED, || workloads::run(&session, steps));
     session.disk.clear_on_op();
     let mut cuts = session.cuts.lock().expect("one thread");
     std::mem::take(&mut *cuts)
@@ -82,22 +82,16 @@ fn must_hold(disk: &SimDisk, expected: &Expected<'_>) -> Lsn {
 }
 
 /// At every operation everything that is not durable is lost, or everything but the names, or but the data.
-fn crash_everywhere(run: fn(&Session)) {
-    for cut in at_every_operation(run) {
+fn crash_everywhere(steps: &[Step]) {
+    for cut in at_every_operation(steps) {
         let atoms = cut.crash.atoms(Granularity::Sector);
         let names = vec![false; atoms.min(6)].into_iter().chain(vec![true; atoms.saturating_sub(6)]).collect();
         for loss in [Loss::Everything, Loss::Nothing, Loss::AllBut(names)] {
             let disk = cut.crash.power_loss(&loss, Granularity::Sector);
-            let expected = Expected {
-                floor: cut.durable,
-                // Commits in a call have no place in the books yet.
-                ceiling: Lsn::new(u64::MAX),
-                exists: cut.exists,
-                ..Expected::of(&cut.history, &[])
-            };
-            let opened = open_with(options().create(!cut.exists), &disk);
+            let opened = open_with(options().create(!cut.ledger.exists), &disk);
             let engine = opened.unwrap_or_else(|error| panic!("a legal state is refused: {error:?}"));
-            assert!(engine.recovery().recovered_to >= expected.history.newest_at(cut.durable), "acknowledged and lost");
+            let promised = History::of(cut.ledger.placed()).newest_at(cut.ledger.durable());
+            assert!(engine.recovery().recovered_to >= promised, "acknowledged and lost");
         }
     }
 }
@@ -154,19 +148,19 @@ pub fn roll_inside_the_sync_window() {
 }
 
 pub fn names_are_lost_at_every_operation() {
-    crash_everywhere(workloads::rotation);
+    crash_everywhere(&workloads::rotation());
 }
 
 pub fn crash_after_every_operation_on_keyspaces() {
-    crash_everywhere(workloads::keyspaces);
+    crash_everywhere(&workloads::keyspaces());
 }
 
 pub fn acknowledged_is_synced_at_every_operation() {
-    crash_everywhere(workloads::one_thread);
+    crash_everywhere(&workloads::one_thread());
 }
 
 pub fn power_cut_while_it_is_created() {
-    crash_everywhere(workloads::create);
+    crash_everywhere(&workloads::create());
 }
 
 pub fn segment_cut_inside_a_record() {
@@ -320,14 +314,18 @@ pub fn history_cut_anywhere() {
 }
 
 pub fn each_unsynced_write_missing_in_turn() {
-    let (crash, start) = workloads::torn_tail();
+    let start = workloads::torn_tail();
+    let (crash, history) = (&start.crash, start.history());
     let atoms = crash.atoms(Granularity::Sector);
     assert!(atoms > 2);
     for alone in [false, true] {
         for atom in 0..atoms {
             let landed = (0..atoms).map(|other| (other == atom) == alone).collect();
             let disk = crash.power_loss(&Loss::AllBut(landed), Granularity::Sector);
-            must_hold(&disk, &Expected { floor: start.durable, ..Expected::of(&start.history, &start.tokens) });
+            must_hold(
+                &disk,
+                &Expected { floor: start.ledger.durable(), ..Expected::of(&history, &start.ledger.tokens) },
+            );
         }
     }
 }
@@ -344,7 +342,7 @@ pub fn page_of_zeros() {
 }
 
 pub fn no_length_is_needed_that_was_not_synced() {
-    for cut in at_every_operation(workloads::rotation) {
+    for cut in at_every_operation(&workloads::rotation()) {
         for loss in [Loss::Everything, Loss::Seeded(1)] {
             let disk = cut.crash.power_loss(&loss, Granularity::Sector);
             for (path, bytes) in segments(&disk) {

@@ -10,6 +10,7 @@ use super::plans::{EIO, ENOSPC};
 use super::verdict::{Expected, Opened, Violation, guarded};
 use super::workloads::torn_tail;
 use super::{files, name_of, open_with, options};
+use crashkit::ledger::Fate;
 use crashkit::model::History;
 
 /// What a crash left: a torn tail, or all of it in the cache alone.
@@ -17,7 +18,7 @@ pub struct Torn {
     pub name: String,
     pub disk: SimDisk,
     history: History,
-    tokens: Vec<Token>,
+    tokens: Vec<(Token, Fate)>,
     durable: Lsn,
     /// What an open without a further fault recovers.
     pub recovered: Lsn,
@@ -35,15 +36,16 @@ impl Torn {
 
 /// One process kill, and power cuts that tear the tail in different ways.
 pub fn torn_states(cuts: u64) -> Vec<Torn> {
-    let (crash, start) = torn_tail();
+    let start = torn_tail();
+    let (crash, history) = (&start.crash, start.history());
     let state = |name: String, disk: SimDisk, settled| {
         let mut torn = Torn {
             name,
             disk,
-            history: start.history.clone(),
-            tokens: start.tokens.clone(),
-            durable: start.durable,
-            recovered: start.history.last(),
+            history: history.clone(),
+            tokens: start.ledger.tokens.clone(),
+            durable: start.ledger.durable(),
+            recovered: history.last(),
             settled: false,
         };
         let copy = torn.disk.crash_point().process_kill();

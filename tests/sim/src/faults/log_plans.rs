@@ -1,142 +1,77 @@
 //! Fault plans over the log on its own: retiring, pruning and scanning, which the engine does not do yet.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use forelog::log::{Log, LogOptions};
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, Error, ErrorKind, Lsn, Receipt, Result};
 
+use super::notes::{self, Call};
 use super::plans::{Case, EIO, Repeat, Strike, Trust};
 use super::verdict::{Violation, guarded};
 use super::workloads::SEED;
 use super::{DIR, MODES};
+use crashkit::event::Event;
+use crashkit::journal::Reporter;
+use crashkit::judge::compare_log;
+use crashkit::ledger::{Ending, Ledger};
 
-#[derive(Clone, Default)]
-struct Told {
-    records: Vec<(Lsn, Vec<u8>)>,
-    durable: Lsn,
-    durable_before: Lsn,
-    /// The highest position that was retired.
-    retired: Lsn,
-    /// Each position that was asked to be.
-    retiring: Vec<Lsn>,
-    opened: bool,
-    errors: Vec<Error>,
-    wrong: Option<String>,
-}
-
-struct Client {
-    disk: SimDisk,
-    told: Mutex<Told>,
-}
+type Notes = notes::Notes<Vec<u8>>;
 
 fn open(disk: &SimDisk) -> Result<Log> {
     LogOptions::new().segment_bytes(4096).open_on(Arc::new(disk.clone()), DIR)
 }
 
-impl Client {
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().expect("nobody panics with it in hand")
-    }
+fn append(notes: &Notes, log: &Log, number: usize, mode: CommitMode) -> Option<Receipt> {
+    let payload = vec![u8::try_from(number).expect("few"); 300 + 200 * number];
+    let name = notes.journal.next_name(0);
+    notes.commit(name, mode, payload.clone(), || log.append(&payload, mode)).ok()?;
+    notes.told().receipts.pop()
+}
 
-    fn durable(&self, lsn: Lsn) {
-        let struck = self.disk.fault_hits() > 0;
-        let mut told = self.told();
-        told.durable = told.durable.max(lsn);
-        if !struck {
-            told.durable_before = told.durable;
-        }
+fn retire(notes: &Notes, log: &Log, receipt: Option<Receipt>) {
+    let Some(lsn) = receipt.map(|receipt| receipt.lsn()) else { return };
+    match log.flush_to(lsn) {
+        Ok(()) => notes.durable(lsn),
+        Err(error) => return notes.failed(Call::Flush, &error),
     }
-
-    fn append(&self, log: &Log, number: usize, mode: CommitMode) -> Option<Receipt> {
-        let payload = vec![u8::try_from(number).expect("few"); 300 + 200 * number];
-        let result = log.append(&payload, mode);
-        let lsn = match &result {
-            Ok(receipt) => Some(receipt.lsn()),
-            Err(error) => error.token().map(|token| token.lsn),
-        };
-        self.told().records.extend(lsn.map(|lsn| (lsn, payload)));
-        match result {
-            Ok(receipt) => {
-                if mode == CommitMode::Sync {
-                    self.durable(receipt.lsn());
-                }
-                Some(receipt)
-            }
-            Err(error) => {
-                self.told().errors.push(error);
-                None
-            }
-        }
-    }
-
-    fn retire(&self, log: &Log, receipt: Option<Receipt>) {
-        let Some(receipt) = receipt else { return };
-        match log.flush_to(receipt.lsn()) {
-            Ok(()) => self.durable(receipt.lsn()),
-            Err(error) => return self.told().errors.push(error),
-        }
-        self.told().retiring.push(receipt.lsn());
-        match log.retire(receipt.lsn()) {
-            Ok(()) => self.told().retired = receipt.lsn(),
-            Err(error) => self.told().errors.push(error),
-        }
-    }
-
-    fn life(&self, first: usize) {
-        let log = match open(&self.disk) {
-            Ok(log) => log,
-            Err(error) => return self.told().errors.push(error),
-        };
-        let recovered = log.recovery().recovered_to;
-        self.told().records.retain(|(lsn, _)| *lsn <= recovered);
-        let told = self.told().clone();
-        if let Err(wrong) = told.compare(&log, told.durable, false) {
-            self.told().wrong = Some(wrong.to_string());
-        }
-        self.durable(recovered);
-        self.told().opened = true;
-        let mut third = None;
-        for number in first..first + 5 {
-            let receipt = self.append(&log, number, MODES[number % MODES.len()]);
-            third = if number == first + 2 { receipt } else { third };
-        }
-        self.retire(&log, third);
-        let last = self.append(&log, first + 5, CommitMode::Async);
-        self.retire(&log, last);
-        if let Err(error) = log.prune_history(2) {
-            self.told().errors.push(error);
-        }
-        match log.close() {
-            Ok(()) => self.durable(log.durable_lsn()),
-            Err(error) => self.told().errors.push(error),
-        }
+    notes.say(Event::Retire(lsn));
+    match log.retire(lsn) {
+        Ok(()) => notes.say(Event::Retired(lsn)),
+        Err(error) => notes.failed(Call::Retire, &error),
     }
 }
 
-impl Told {
-    /// A log that has just been opened holds the records up to some position, but for what was retired.
-    fn compare(&self, log: &Log, floor: Lsn, lies: bool) -> std::result::Result<(), Violation> {
-        let recovered = log.recovery().recovered_to;
-        let newest = self.records.iter().map(|(lsn, _)| *lsn).filter(|lsn| *lsn <= floor).max().unwrap_or_default();
-        if recovered < newest {
-            return Err(Violation::Silent(format!("recovered up to {recovered} of {floor}")));
-        }
-        let found: Result<Vec<(Lsn, Vec<u8>)>> =
-            log.scan(Lsn::ZERO).and_then(|scan| scan.map(|r| r.map(|r| (r.lsn, r.payload))).collect());
-        let found = found.map_err(|error| format!("it opens and cannot be scanned: {error}"))?;
-        // A retirement that failed, or was cut off, may have happened.
-        let may_be_oldest = |lsn: &&Lsn| **lsn >= self.retired || lies;
-        let as_retired_to = |oldest: &Lsn| {
-            let retained = self.records.iter().filter(|(lsn, _)| lsn > oldest && *lsn <= recovered);
-            retained.eq(&found)
-        };
-        if self.retiring.iter().chain([&Lsn::ZERO]).filter(may_be_oldest).any(as_retired_to) {
-            return Ok(());
-        }
-        let lsns = |records: &[(Lsn, Vec<u8>)]| records.iter().map(|(lsn, _)| *lsn).collect::<Vec<_>>();
-        let (found, issued, retired) = (lsns(&found), lsns(&self.records), self.retired);
-        Err(Violation::Wrong(format!("scanned {found:?} of {issued:?} up to {recovered}, retired to {retired}")))
+fn life(notes: &Notes, disk: &SimDisk, first: usize) {
+    notes.journal.with_ledger(|ledger| {
+        ledger.end(Ending::Power, false);
+        ledger.begin()
+    });
+    let log = match open(disk) {
+        Ok(log) => log,
+        Err(error) => return notes.failed(Call::Open, &error),
+    };
+    let ledger = notes.journal.ledger();
+    match compare_log(&log, &ledger, ledger.durable(), false) {
+        Ok(recovered) => notes.say(Event::Opened(recovered)),
+        Err(violation) => notes.journal.wrong(violation.to_string()),
+    }
+    let mut third = None;
+    for number in first..first + 5 {
+        let receipt = append(notes, &log, number, MODES[number % MODES.len()]);
+        third = if number == first + 2 { receipt } else { third };
+    }
+    retire(notes, &log, third);
+    let last = append(notes, &log, first + 5, CommitMode::Async);
+    retire(notes, &log, last);
+    notes.say(Event::Prune);
+    if let Err(error) = log.prune_history(2) {
+        notes.failed(Call::Retire, &error);
+    }
+    notes.say(Event::Closing);
+    match log.close() {
+        Ok(()) => notes.say(Event::Closed),
+        Err(error) => notes.failed(Call::Close, &error),
     }
 }
 
@@ -146,28 +81,30 @@ pub fn run_case(strike: &Strike, n: u64) -> Case {
         return Ok(None);
     }
     guarded(|| {
-        let client = Client { disk: SimDisk::new(), told: Mutex::default() };
-        strike.inject(&client.disk, n);
+        let disk = SimDisk::new();
+        let notes = Notes::new(&disk, Ledger::default());
+        strike.inject(&disk, n);
         sim::run(SEED, || {
-            client.life(0);
-            client.life(6);
+            life(&notes, &disk, 0);
+            life(&notes, &disk, 6);
         });
-        let struck = client.disk.fault_hits() > 0;
+        let struck = disk.fault_hits() > 0;
         if !struck {
             return Ok(None);
         }
-        client.disk.clear_faults();
-        let told = client.told().clone();
-        if let Some(wrong) = told.wrong {
+        disk.clear_faults();
+        if let Some(wrong) = notes.journal.first_wrong() {
             return Err(Violation::Wrong(wrong));
         }
+        let (told, ledger) = (notes.told(), notes.journal.ledger());
         use ErrorKind::{Damaged, DiskFull, Indeterminate, Io, Poisoned};
-        let explained = |error: &&Error| !matches!(error.kind(), Damaged | DiskFull | Indeterminate | Io | Poisoned);
-        if let Some(error) = told.errors.iter().find(explained) {
+        let explained =
+            |(_, error): &&(Call, Error)| !matches!(error.kind(), Damaged | DiskFull | Indeterminate | Io | Poisoned);
+        if let Some((_, error)) = told.errors.iter().find(explained) {
             return Err(Violation::Wrong(format!("failed with {error:?}")));
         }
         let outcome = if told.errors.is_empty() { "survived" } else { "typed error" };
-        let crash = client.disk.crash_point();
+        let crash = disk.crash_point();
         let images = [
             (crash.process_kill(), true),
             (crash.power_loss(&Loss::Everything, Granularity::Sector), false),
@@ -175,9 +112,10 @@ pub fn run_case(strike: &Strike, n: u64) -> Case {
         ];
         for (disk, killed) in images {
             let lies = strike.trust == Trust::Lies && !killed;
-            let floor = if lies { told.durable_before } else { told.durable };
+            let ending = if killed && strike.trust == Trust::Full { Ending::Process } else { Ending::Power };
+            let floor = if lies { ledger.floor_before_lies(ending) } else { ledger.floor(ending) };
             match open(&disk) {
-                Ok(log) => told.compare(&log, floor, lies)?,
+                Ok(log) => drop(compare_log(&log, &ledger, floor, lies)?),
                 Err(error) if error.kind() == Damaged && (lies || strike.trust == Trust::TearsWords) => {
                     return Ok(Some("noticed and refused (beyond the assumptions)"));
                 }

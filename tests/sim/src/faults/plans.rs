@@ -8,13 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Pages, SimDisk};
-use forelog::{CommitMode, Error, ErrorKind};
+use forelog::{CommitMode, Error, ErrorKind, Lsn};
 
-use super::ledger::Call;
 use super::matrix::Matrix;
+use super::notes::Call;
 use super::verdict::{Expected, Opened, Violation, guarded};
-use super::workloads::{self, Cut, SEED, Session, Start, Workload};
+use super::workloads::{self, AFTER, Cut, SEED, Session, Start, Step, Workload};
 use super::{in_parallel, log_plans};
+use crashkit::event::Event;
+use crashkit::ledger::{Ending, Ledger};
+use crashkit::model::{History, Write};
+use crashkit::shrink::{leave_out, simplify};
 
 pub const EINTR: i32 = 4;
 pub const EIO: i32 = 5;
@@ -175,6 +179,7 @@ pub type Case = Result<Option<&'static str>, Violation>;
 pub fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
     guarded(|| {
         let session = Session::new(&workload.start, strike.repeat == Repeat::ForASecond);
+        let session = Session { keeps_cache: strike.trust == Trust::Full, io_uring: workload.io_uring, ..session };
         // First, so that it ends a loop that another fault keeps going.
         session.disk.inject(Fault::lasting(OpSelector::any().skip(MOST_OPERATIONS), FaultKind::Errno(ETIMEDOUT)));
         session.disk.on_op(|_, op| assert!(op.number <= MOST_OPERATIONS, "it goes round in circles"));
@@ -186,7 +191,7 @@ pub fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
             if session.patient {
                 make_room_after_a_second(&session.disk, &over);
             }
-            (workload.run)(&session);
+            workloads::run(&session, &workload.steps);
             over.store(true, Ordering::Relaxed);
             session.cut("at the end");
         });
@@ -196,18 +201,19 @@ pub fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
         }
         session.disk.clear_faults();
         session.disk.clear_on_op();
-        let book = session.ledger.book();
-        if let Some(wrong) = book.wrong.first() {
-            return Err(Violation::Wrong(wrong.clone()));
+        if let Some(wrong) = session.notes.journal.first_wrong() {
+            return Err(Violation::Wrong(wrong));
         }
-        if book.callbacks > 0 {
-            return Err(Violation::Hang(format!("I18: {} callbacks never came", book.callbacks)));
+        let missing = session.notes.journal.missing_callbacks();
+        if missing > 0 {
+            return Err(Violation::Hang(format!("I18: {missing} callbacks never came")));
         }
-        if let Some((call, error)) = book.errors.iter().find(|(call, error)| !strike.explains(*call, error)) {
+        let told = session.notes.told();
+        if let Some((call, error)) = told.errors.iter().find(|(call, error)| !strike.explains(*call, error)) {
             return Err(Violation::Wrong(format!("{call:?} failed with {error:?}")));
         }
-        let silent_so_far = book.errors.is_empty();
-        drop(book);
+        let silent_so_far = told.errors.is_empty();
+        drop(told);
         if !struck {
             return Ok(None);
         }
@@ -274,27 +280,30 @@ fn images(cut: &Cut) -> [(&'static str, SimDisk, bool); 5] {
 /// that does not keep the assumptions.
 fn check_cut(cut: &Cut, strike: &Strike) -> Result<Option<&'static str>, Violation> {
     let mut outcome = None;
+    let (ledger, history) = (&cut.ledger, History::of(cut.ledger.placed()));
     for (name, disk, killed) in images(cut) {
         let place = format!("{}, {name}", cut.when);
         let lies = strike.trust == Trust::Lies && !killed;
-        let mut floor = if lies { cut.durable_before } else { cut.durable };
-        if killed && strike.trust == Trust::Full {
-            floor = floor.max(cut.written);
-        }
-        let ceiling = cut.history.last();
-        let exists = cut.exists && (!lies || floor.get() > 0);
-        let expected =
-            Expected { floor, ceiling, exists, may_be_foreign: lies, ..Expected::of(&cut.history, &cut.tokens) };
+        let ending = if killed && strike.trust == Trust::Full { Ending::Process } else { Ending::Power };
+        let floor = if lies { ledger.floor_before_lies(ending) } else { ledger.floor(ending) };
+        let expected = Expected {
+            floor,
+            ceiling: history.last(),
+            exists: ledger.exists && (!lies || floor.get() > 0),
+            may_be_foreign: lies,
+            crashed: ledger.crashed().filter(|_| strike.trust == Trust::Full),
+            ..Expected::of(&history, &ledger.tokens)
+        };
         let before = disk.image_hash();
         match expected.open(&disk).map_err(|violation| violation.at(&place))? {
             Opened::Holds(engine, recovered) => {
                 drop(engine);
-                if recovered < cut.history.newest_at(cut.durable) {
+                if recovered < history.newest_at(ledger.durable()) {
                     outcome = outcome.or(Some("lost above what was sure (lying disk)"));
                 }
                 // What a lying disk holds in its cache alone, no reopening can know of.
                 if strike.trust != Trust::Lies && (killed || name.ends_with("lost")) {
-                    go_on(&disk, &expected, recovered).map_err(|violation| violation.at(&place))?;
+                    go_on(&disk, &expected, recovered, ledger, ending).map_err(|violation| violation.at(&place))?;
                 }
             }
             Opened::Refused(error) => {
@@ -314,23 +323,26 @@ fn check_cut(cut: &Cut, strike: &Strike) -> Result<Option<&'static str>, Violati
 }
 
 /// I20 and I8: what was reported is there after one more power cut; and the engine works.
-fn go_on(disk: &SimDisk, expected: &Expected<'_>, recovered: forelog::Lsn) -> Result<(), Violation> {
-    let again = Expected { floor: recovered, ceiling: recovered, exists: true, ..*expected };
+fn go_on(
+    disk: &SimDisk,
+    expected: &Expected<'_>,
+    recovered: Lsn,
+    ledger: &Ledger<Arc<[Write]>>,
+    ending: Ending,
+) -> Result<(), Violation> {
+    let again = Expected { floor: recovered, ceiling: recovered, crashed: None, exists: true, ..*expected };
     let cut = disk.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
     match again.open(&cut).map_err(|violation| violation.at("I20"))? {
         Opened::Holds(..) => {}
         Opened::Refused(error) => return Err(Violation::Wrong(format!("I20: refused after the reopen: {error:?}"))),
     }
-    let session = Session::new(
-        &Start {
-            crash: disk.crash_point(),
-            history: expected.history.up_to(recovered),
-            tokens: expected.tokens.to_vec(),
-            durable: recovered,
-        },
-        false,
-    );
-    sim::run(SEED, || {
+    let mut ledger = ledger.clone();
+    ledger.end(ending, false);
+    ledger.begin();
+    ledger.hear(Event::Opened(recovered))?;
+    ledger.hear(Event::Closed)?;
+    let session = Session::new(&Start { crash: disk.crash_point(), ledger }, false);
+    sim::run(AFTER, || {
         for number in [900, 901] {
             let engine = session.open().ok_or("it opened before, and does not now".to_owned())?;
             let keys = session.keyspace(&engine, "keys").ok_or("no keyspace can be created".to_owned())?;
@@ -345,56 +357,100 @@ fn go_on(disk: &SimDisk, expected: &Expected<'_>, recovered: forelog::Lsn) -> Re
     if let Some((path, _)) = leftover {
         return Err(Violation::Wrong(format!("I13: {} is left after a clean close", path.display())));
     }
-    match session.ledger.book().wrong.first() {
+    match session.notes.journal.first_wrong() {
         Some(wrong) => Err(Violation::Wrong(format!("afterwards: {wrong}"))),
         None => Ok(()),
     }
 }
 
-/// Something that a fault can be put into: a workload with its way to be judged.
-pub type Run = Arc<dyn Fn(&Strike, u64) -> Case + Send + Sync>;
+/// Something that a fault can be put into.
+pub enum Run {
+    Engine(Box<Workload>),
+    /// See [`log_plans`].
+    Log,
+}
 
-/// Sweeps over n until nothing is hit, `stride` operations apart from `first` on. Returns how many cases hit.
-pub fn sweep(name: &str, run: &Run, strike: &Strike, first: u64, stride: u64, matrix: &mut Matrix) -> u64 {
-    let mut hit = 0;
+impl Run {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Run::Engine(workload) => workload.name,
+            Run::Log => "the log alone",
+        }
+    }
+
+    pub fn run_case(&self, strike: &Strike, n: u64) -> Case {
+        match self {
+            Run::Engine(workload) => run_case(workload, strike, n),
+            Run::Log => log_plans::run_case(strike, n),
+        }
+    }
+}
+
+/// The first case that breaks a promise, wherever the fault strikes.
+fn first_violation(workload: &Workload, strike: &Strike) -> Option<(u64, Violation)> {
+    for n in 0.. {
+        match run_case(workload, strike, n) {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(violation) => return Some((n, violation)),
+        }
+    }
+    None
+}
+
+/// No more histories than this are tried to make one smaller.
+const ATTEMPTS: usize = 100;
+
+/// A workload that breaks a promise under this fault, made small: its steps, and what is broken where.
+pub fn shrink(workload: &Workload, strike: &Strike) -> Option<String> {
+    let fails = |steps: &[Step]| first_violation(&Workload { steps: steps.to_vec(), ..workload.clone() }, strike);
+    let mut attempts = ATTEMPTS;
+    let (mut steps, _) = leave_out(&workload.steps, &mut attempts, fails)?;
+    let simpler = |(client, op): &Step| op.simpler().into_iter().map(|op| (*client, op)).collect();
+    simplify(&mut steps, &mut attempts, simpler, |steps| fails(steps).is_some());
+    let (n, violation) = fails(&steps)?;
+    let steps: Vec<String> = steps.iter().map(|(client, op)| format!("  {client}: {op:?}")).collect();
+    let (seed, name) = (SEED, &strike.name);
+    Some(format!("seed {seed:#x}, {name}, at operation {n}: {violation}\n{}", steps.join("\n")))
+}
+
+/// Sweeps over n until nothing is hit, `stride` operations apart from `first` on.
+fn sweep(run: &Run, strike: &Strike, first: u64, stride: u64) -> Matrix {
+    let mut matrix = Matrix::default();
     for n in (first..).step_by(usize::try_from(stride).expect("small")) {
-        let replay = format!("FORELOG_FAULT='{name}/{}/{n}'", strike.name);
-        match run(strike, n) {
-            Ok(None) => return hit,
+        let replay = format!("FORELOG_FAULT='{}/{}/{n}'", run.name(), strike.name);
+        match run.run_case(strike, n) {
+            Ok(None) => break,
             Ok(Some(outcome)) => matrix.judge(&strike.name, Ok(outcome)),
             Err(violation) => matrix.judge(&strike.name, Err::<&str, _>(violation.at(replay))),
         }
-        hit += 1;
         // Two hundred in a row that fail tell no more than twenty.
         if matrix.bad() > 200 {
-            return hit;
+            break;
         }
     }
-    hit
+    matrix
 }
 
-/// All workloads by name.
-pub fn runs() -> Vec<(&'static str, Run)> {
-    let engine = workloads::all().into_iter().map(|workload| {
-        let name = workload.name;
-        let run: Run = Arc::new(move |strike, n| run_case(&workload, strike, n));
-        (name, run)
-    });
-    let log: Run = Arc::new(log_plans::run_case);
-    engine.chain([("the log alone", log)]).collect()
+/// All workloads.
+pub fn runs() -> Vec<Run> {
+    workloads::all().into_iter().map(|workload| Run::Engine(Box::new(workload))).chain([Run::Log]).collect()
 }
 
-/// Every fault in every workload, at every `stride`-th operation from the one on that `first` picks.
+/// Every fault in every workload, at every `stride`-th operation from the one on that `first` picks. The first that breaks
+/// a promise is made small.
 pub fn sweep_all(stride: u64, first: impl FnMut(usize) -> u64) -> Matrix {
     let (runs, strikes) = (runs(), strikes());
     let cases: Vec<_> = strikes.iter().flat_map(|strike| runs.iter().map(move |run| (strike, run))).collect();
     let firsts: Vec<u64> = (0..cases.len()).map(first).collect();
-    let parts = in_parallel(cases.len(), |index| {
-        let mut matrix = Matrix::default();
-        let (strike, (name, run)) = cases[index];
-        sweep(name, run, strike, firsts[index], stride, &mut matrix);
-        matrix
+    let parts = in_parallel(cases.len(), |index| sweep(cases[index].1, cases[index].0, firsts[index], stride));
+    let broken = parts.iter().zip(&cases).find_map(|(part, (strike, run))| match run {
+        Run::Engine(workload) if part.bad() > 0 => Some((workload, strike)),
+        _ => None,
     });
+    if let Some(small) = broken.and_then(|(workload, strike)| shrink(workload, strike)) {
+        println!("the smallest history that fails: {small}");
+    }
     let mut matrix = Matrix::default();
     parts.into_iter().for_each(|part| matrix.merge(part));
     matrix

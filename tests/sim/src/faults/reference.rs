@@ -10,8 +10,10 @@ use forelog::{CommitMode, Lsn, Token};
 use super::flips::{ABOVE_THE_END, NEVER_READ};
 use super::workloads::{Session, Start};
 use super::{DIR, MODES, copy, files, name_of};
+use crashkit::ledger::Fate;
 use crashkit::mode_name;
 use crashkit::model::History;
+use crashkit::workload::Op;
 
 pub type Files = Vec<(PathBuf, Vec<u8>)>;
 
@@ -40,7 +42,7 @@ pub struct Reference {
     pub name: String,
     pub disk: SimDisk,
     pub history: History,
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<(Token, Fate)>,
     /// All states of the files on the way, the oldest first.
     pub former: Vec<Files>,
     pub frames: Vec<Frame>,
@@ -75,7 +77,7 @@ impl Reference {
                     let key = seed * 1000 + u64::from(life) * 100 + number as u64;
                     session.put(&engine, &keys, key, length, modes[number % modes.len()]);
                 }
-                session.flush(&engine);
+                session.step(&engine, &Op::Flush);
                 if life + 1 == lives {
                     *crash.lock().expect("one thread") = Some(session.disk.crash_point());
                 }
@@ -92,7 +94,7 @@ impl Reference {
         disk.write_file(Path::new(DIR).join(LEFTOVER), &[0xC0; 100]).expect("a file");
         let modes: Vec<_> = modes.iter().map(|mode| mode_name(*mode)).collect();
         let name = format!("{}, {ending:?}, {lives} lives", modes.join("+"));
-        let (history, tokens) = (session.ledger.history(), session.ledger.book().tokens.clone());
+        let (history, tokens) = (session.notes.history(), session.notes.journal.ledger().tokens);
         let frames = files(&disk).iter().flat_map(|(path, bytes)| frames_of(path, bytes)).collect();
         let former = former.lock().expect("one thread").clone();
         Reference { name, disk, history, tokens, former, frames, ending }

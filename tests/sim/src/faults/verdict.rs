@@ -2,9 +2,10 @@
 
 use crashkit::judge;
 pub use crashkit::judge::{Violation, guarded};
+use crashkit::ledger::Fate;
 use crashkit::model::History;
 use forelog::sim::{self, SimDisk};
-use forelog::{Engine, Error, Lsn, Token};
+use forelog::{Engine, Error, Incarnation, Lsn, Token};
 
 use super::{open_with, options};
 
@@ -15,7 +16,9 @@ pub struct Expected<'a> {
     pub floor: Lsn,
     /// ... and none above.
     pub ceiling: Lsn,
-    pub tokens: &'a [Token],
+    pub tokens: &'a [(Token, Fate)],
+    /// As in the [judge's](judge::Expected::crashed).
+    pub crashed: Option<Option<Incarnation>>,
     /// Open has returned before: the database must be there.
     pub exists: bool,
     /// The token of a lost commit may be answered as one of another branch (residue R5).
@@ -30,9 +33,9 @@ pub enum Opened {
 
 impl<'a> Expected<'a> {
     /// All of it, of a database that is there.
-    pub fn of(history: &'a History, tokens: &'a [Token]) -> Self {
+    pub fn of(history: &'a History, tokens: &'a [(Token, Fate)]) -> Self {
         let all = history.last();
-        Expected { history, floor: all, ceiling: all, tokens, exists: true, may_be_foreign: false }
+        Expected { history, floor: all, ceiling: all, tokens, crashed: None, exists: true, may_be_foreign: false }
     }
 
     /// Opens, and compares everything that it says. What it refuses is for the caller to judge.
@@ -54,6 +57,7 @@ impl<'a> Expected<'a> {
             // A promise may be told with a position at which no commit ends.
             floor: self.history.newest_at(self.floor),
             ceiling: self.ceiling,
+            crashed: self.crashed,
             may_be_foreign: self.may_be_foreign,
             ..judge::Expected::of(self.history, self.tokens)
         };

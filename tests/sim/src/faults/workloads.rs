@@ -1,36 +1,40 @@
-//! Small standard workloads, each of which tells the ledger what it did and what it was told.
+//! Small standard workloads, and what they note of what they did and were told.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use forelog::sim::{self, CrashPoint, Granularity, Loss, SimDisk};
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Outcome, Receipt, Token};
+use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Outcome, Receipt};
 
-use super::ledger::{Call, Ledger};
+use super::notes::{Call, Notes};
 use super::verdict::Expected;
 use super::{MODES, open_with, options};
-use crashkit::model::{History, Placed, State, Write};
+use crashkit::event::Event;
+use crashkit::fill;
+use crashkit::journal::Reporter;
+use crashkit::ledger::{Ending, Ledger};
+use crashkit::model::{BANK, History, State, Write};
+use crashkit::workload::{Change, Op, writes};
 
 /// What was known when a crash may have come.
 pub struct Cut {
     pub crash: CrashPoint,
     pub when: &'static str,
-    pub history: History,
-    pub tokens: Vec<Token>,
-    pub durable: Lsn,
-    pub durable_before: Lsn,
-    pub written: Lsn,
-    pub exists: bool,
+    pub ledger: Ledger<Arc<[Write]>>,
 }
 
-/// The disk and the books of one run.
+/// The disk and the notes of one run.
 #[derive(Clone)]
 pub struct Session {
     pub disk: SimDisk,
-    pub ledger: Ledger,
+    pub notes: Notes,
     pub cuts: Arc<std::sync::Mutex<Vec<Cut>>>,
     /// The disk is full, and in a second it will not be.
     pub patient: bool,
+    /// What a process leaves in the cache is there for the next one.
+    pub keeps_cache: bool,
     /// A flush is one submission.
     pub io_uring: bool,
 }
@@ -38,32 +42,12 @@ pub struct Session {
 impl Session {
     pub fn new(start: &Start, patient: bool) -> Self {
         let disk = start.crash.process_kill();
-        let ledger = Ledger::new(&disk);
-        let session = Session { disk, ledger, cuts: Default::default(), patient, io_uring: false };
-        for Placed { lsn, writes } in &start.history.commits {
-            session.ledger.known(*lsn, writes);
-        }
-        session.ledger.book().tokens.clone_from(&start.tokens);
-        session.ledger.durable(start.durable);
-        session.ledger.book().opened = start.durable > Lsn::ZERO;
-        session
+        let notes = Notes::new(&disk, start.ledger.clone());
+        Session { disk, notes, cuts: Default::default(), patient, keeps_cache: true, io_uring: false }
     }
 
     pub fn cut(&self, when: &'static str) {
-        let crash = self.disk.crash_point();
-        let history = self.ledger.history();
-        let book = self.ledger.book();
-        let cut = Cut {
-            crash,
-            when,
-            history,
-            tokens: book.tokens.clone(),
-            durable: book.durable,
-            durable_before: book.durable_before,
-            written: book.written,
-            exists: book.opened,
-        };
-        drop(book);
+        let cut = Cut { crash: self.disk.crash_point(), when, ledger: self.notes.journal.ledger() };
         self.cuts.lock().expect("one thread").push(cut);
     }
 
@@ -79,82 +63,111 @@ impl Session {
         }
         let result = call();
         if result.is_err() {
-            self.ledger.wrong("the disk has room again, and the call still fails");
+            self.notes.journal.wrong("the disk has room again, and the call still fails");
         }
         result
     }
 
     pub fn open(&self) -> Option<Engine> {
+        let ending = if self.keeps_cache { Ending::Process } else { Ending::Power };
+        let crashed = self.notes.journal.with_ledger(|ledger| {
+            let crashed = ledger.crashed();
+            ledger.end(ending, false);
+            ledger.begin();
+            crashed
+        });
+        let hits = self.disk.fault_hits();
         match self.with_room(|| open_with(options().io_uring(self.io_uring), &self.disk)) {
             Ok(engine) => {
-                let history = self.ledger.history();
-                let floor = self.ledger.book().durable;
-                let tokens = self.ledger.book().tokens.clone();
-                let ceiling = history.last();
-                let expected = Expected { floor, ceiling, ..Expected::of(&history, &tokens) };
+                let (history, ledger) = (self.notes.history(), self.notes.journal.ledger());
+                let (floor, ceiling) = (ledger.floor(ending), history.last());
+                // An open that fails after it has replaced HISTORY has told no one of the crash.
+                let crashed = crashed.filter(|_| self.disk.fault_hits() == hits);
+                let expected = Expected { floor, ceiling, crashed, ..Expected::of(&history, &ledger.tokens) };
                 match expected.compare(&engine) {
                     // What an open reports is durable from then on, and what it has dropped does not come back.
-                    Ok(recovered) => {
-                        self.ledger.durable(recovered);
-                        self.ledger.forget_above(recovered);
-                    }
-                    Err(violation) => self.ledger.wrong(violation.to_string()),
+                    Ok(recovered) => self.notes.say(Event::Opened(recovered)),
+                    Err(violation) => self.notes.journal.wrong(violation.to_string()),
                 }
-                self.ledger.opened();
                 Some(engine)
             }
             Err(error) => {
-                self.ledger.failed(Call::Open, &error);
+                self.notes.failed(Call::Open, &error);
                 None
             }
         }
     }
 
     pub fn keyspace(&self, engine: &Engine, name: &'static str) -> Option<Keyspace> {
-        let create = || self.with_room(|| engine.create_keyspace(name));
-        self.ledger.create(name, create, || engine.visible_lsn()).ok()
+        self.notes.create(engine, name, || self.with_room(|| engine.create_keyspace(name))).ok()
     }
 
     /// Commits one value that nobody else writes.
     pub fn put(&self, engine: &Engine, keyspace: &Keyspace, key: u64, length: usize, mode: CommitMode) -> bool {
-        let name: &'static str = if keyspace.name() == "other" { "other" } else { "keys" };
-        let key = key.to_be_bytes().to_vec();
-        let value: Vec<u8> = (0..length).map(|at| key[at % 8] ^ at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
-        let writes = [Write::Put(name.into(), key.clone().into(), value.clone().into())];
+        let keyspace = if keyspace.name() == OTHER { OTHER } else { KEYS };
+        self.commit(engine, &[Change::Put { keyspace, key: key.to_be_bytes().to_vec(), length }], mode)
+    }
+
+    fn commit(&self, engine: &Engine, changes: &[Change], mode: CommitMode) -> bool {
+        let name = self.notes.journal.next_name(0);
+        let Ok(writes) = writes(changes, 0, name, |_| Ok::<_, Infallible>(None));
         let commit = || {
             let mut batch = engine.batch()?;
-            batch.put(keyspace, &key, &value)?;
+            fill!(batch, |name: &str| engine.open_keyspace(name), writes)?;
             batch.commit_with(mode)
         };
-        let committed = self.ledger.commit(mode, &writes, || self.with_room(commit)).is_ok();
+        let committed = self.notes.commit(name, mode, writes[..].into(), || self.with_room(commit)).is_ok();
         if committed && mode == CommitMode::Async {
-            self.ledger.ask_for_a_callback();
+            self.notes.ask_for_a_callback();
         }
         self.look_at_receipts(engine);
         committed
     }
 
-    /// What receipts and the engine say without being waited for is a promise, too.
-    fn look_at_receipts(&self, engine: &Engine) {
-        let receipts = self.ledger.book().receipts.clone();
-        let durable = receipts.iter().filter(|receipt| receipt.is_durable()).map(Receipt::lsn);
-        self.ledger.durable(durable.max().unwrap_or_default().max(engine.durable_lsn()));
+    /// Does what one client does alone or beside others.
+    pub fn step(&self, engine: &Engine, op: &Op) {
+        match op {
+            Op::Commit(changes, mode) => {
+                let names = changes.iter().map(|change| match change {
+                    Change::Put { keyspace, .. } | Change::Delete { keyspace, .. } => *keyspace,
+                    Change::Transfer { .. } => BANK,
+                });
+                if names.into_iter().all(|name| engine.open_keyspace(name).is_ok()) {
+                    self.commit(engine, changes, *mode);
+                }
+            }
+            Op::Drop(name) => {
+                let attempt = self.notes.journal.next_name(0);
+                let drop = || engine.drop_keyspace(name);
+                let _ = self.notes.commit(attempt, CommitMode::Sync, [Write::Drop((*name).into())].into(), drop);
+            }
+            Op::Flush => self.flush(engine),
+            Op::Wait => self.wait(),
+            Op::Open | Op::Create(_) | Op::Close => unreachable!("done by one client alone"),
+        }
     }
 
-    pub fn flush(&self, engine: &Engine) {
+    /// What receipts and the engine say without being waited for is a promise, too.
+    fn look_at_receipts(&self, engine: &Engine) {
+        let receipts = self.notes.told().receipts.clone();
+        let durable = receipts.iter().filter(|receipt| receipt.is_durable()).map(Receipt::lsn);
+        self.notes.durable(durable.max().unwrap_or_default().max(engine.durable_lsn()));
+    }
+
+    fn flush(&self, engine: &Engine) {
         match engine.flush() {
-            Ok(lsn) => self.ledger.durable(lsn),
-            Err(error) => self.ledger.failed(Call::Flush, &error),
+            Ok(lsn) => self.notes.durable(lsn),
+            Err(error) => self.notes.failed(Call::Flush, &error),
         }
     }
 
     /// Waits for every receipt there is.
-    pub fn wait(&self) {
-        let receipts = self.ledger.book().receipts.clone();
+    fn wait(&self) {
+        let receipts = self.notes.told().receipts.clone();
         for receipt in receipts {
             match receipt.wait() {
-                Ok(()) => self.ledger.durable(receipt.lsn()),
-                Err(error) => self.ledger.failed(Call::Wait, &error),
+                Ok(()) => self.notes.durable(receipt.lsn()),
+                Err(error) => self.notes.failed(Call::Wait, &error),
             }
         }
     }
@@ -166,31 +179,33 @@ impl Session {
         if engine.poisoned().is_some() {
             check_poisoned(self, engine);
         }
-        let last = engine.visible_lsn();
+        self.notes.say(Event::Closing);
         match engine.close() {
-            Ok(()) if engine.poisoned().is_some() => self.ledger.wrong("a poisoned engine closed as if nothing was"),
-            Ok(()) => self.ledger.durable(last),
-            Err(error) => self.ledger.failed(Call::Close, &error),
+            Ok(()) if engine.poisoned().is_some() => {
+                self.notes.journal.wrong("a poisoned engine closed as if nothing was");
+            }
+            Ok(()) => self.notes.say(Event::Closed),
+            Err(error) => self.notes.failed(Call::Close, &error),
         }
-        self.ledger.book().receipts.clear();
+        self.notes.told().receipts.clear();
     }
 }
 
 /// I11, I18: nothing more is acknowledged, everybody gets a verdict, and reads go on.
 fn check_poisoned(session: &Session, engine: &Engine) {
-    let ledger = &session.ledger;
+    let notes = &session.notes;
     let Some(poison) = engine.poisoned() else { return };
-    let durable = ledger.book().durable;
-    let receipts = ledger.book().receipts.clone();
+    let durable = notes.journal.ledger().durable();
+    let receipts = notes.told().receipts.clone();
     if durable > poison.durable || engine.durable_lsn() != poison.durable {
-        ledger.wrong(format!("I11: {durable} was said to be durable: {poison:?}"));
+        notes.journal.wrong(format!("I11: {durable} was said to be durable: {poison:?}"));
     }
     for receipt in receipts {
         let expected = if receipt.lsn() <= poison.durable { Outcome::Durable } else { Outcome::Indeterminate };
         let waited = receipt.wait().map_err(|error| error.kind());
         let verdict = if expected == Outcome::Durable { Ok(()) } else { Err(ErrorKind::Indeterminate) };
         if waited != verdict || engine.outcome(&receipt.token()).ok() != Some(expected) {
-            ledger.wrong(format!("I18: {} after {poison:?} was told {waited:?}", receipt.lsn()));
+            notes.journal.wrong(format!("I18: {} after {poison:?} was told {waited:?}", receipt.lsn()));
         }
     }
     for mode in MODES {
@@ -200,12 +215,12 @@ fn check_poisoned(session: &Session, engine: &Engine) {
             Err(_) => engine.create_keyspace("keys").map(drop),
         });
         if refused != Err(ErrorKind::Poisoned) || batch.map_err(|error| error.kind()) != Err(ErrorKind::Poisoned) {
-            ledger.wrong(format!("I11: a commit in mode {mode:?} after {poison:?}"));
+            notes.journal.wrong(format!("I11: a commit in mode {mode:?} after {poison:?}"));
         }
     }
     let seen = State::of(engine).ok();
-    if seen.as_ref() != Some(ledger.history().state_at(engine.visible_lsn())) {
-        ledger.wrong("I11: reads do not go on");
+    if seen.as_ref() != Some(notes.history().state_at(engine.visible_lsn())) {
+        notes.journal.wrong("I11: reads do not go on");
     }
 }
 
@@ -213,71 +228,77 @@ fn check_poisoned(session: &Session, engine: &Engine) {
 #[derive(Clone)]
 pub struct Start {
     pub crash: CrashPoint,
-    pub history: History,
-    pub tokens: Vec<Token>,
-    pub durable: Lsn,
+    pub ledger: Ledger<Arc<[Write]>>,
 }
 
 impl Start {
     pub fn nothing() -> Self {
-        let crash = SimDisk::new().crash_point();
-        Start { crash, history: History::default(), tokens: Vec::new(), durable: Lsn::ZERO }
+        Start { crash: SimDisk::new().crash_point(), ledger: Ledger::default() }
     }
 
-    /// The disk after `workload` and a crash or a close.
-    fn after(workload: fn(&Session), end: impl FnOnce(&Session) -> SimDisk) -> Self {
-        let session = Session::new(&Start::nothing(), false);
-        sim::run(SEED, || workload(&session));
-        let disk = end(&session);
-        let history = session.ledger.history();
-        let book = session.ledger.book();
-        assert!(book.errors.is_empty() && book.wrong.is_empty(), "{:?} {:?}", book.errors, book.wrong);
-        Start { crash: disk.crash_point(), history, tokens: book.tokens.clone(), durable: book.durable }
+    pub fn history(&self) -> History {
+        History::of(self.ledger.placed())
+    }
+
+    /// After an ending that leaves this disk.
+    fn after(&self, ending: Ending, disk: &SimDisk) -> Self {
+        let mut ledger = self.ledger.clone();
+        ledger.end(ending, false);
+        Start { crash: disk.crash_point(), ledger }
     }
 }
 
 /// The same schedule for every fault, so that the n-th operation is the same one.
 pub const SEED: u64 = 0xFA17;
+/// Of what came before and of what comes after: no two lives of a database draw the same nonce.
+const BEFORE: u64 = SEED - 1;
+pub const AFTER: u64 = SEED + 1;
+
+/// An operation and the client that does it. What number 0 does it does alone; the others run side by side.
+pub type Step = (u8, Op);
 
 /// A workload with what it begins with.
 #[derive(Clone)]
 pub struct Workload {
     pub name: &'static str,
     pub start: Start,
-    pub run: fn(&Session),
-}
-
-/// A workload with each flush in one submission.
-fn submitted(session: &Session, run: fn(&Session)) {
-    run(&Session { io_uring: true, ..session.clone() });
+    pub steps: Vec<Step>,
+    /// With each flush in one submission.
+    pub io_uring: bool,
 }
 
 pub fn all() -> Vec<Workload> {
     let nothing = Start::nothing();
-    let closed = Start::after(one_thread, |session| session.disk.crash_point().process_kill());
+    let session = Session::new(&nothing, false);
+    sim::run(BEFORE, || run(&session, &one_thread()));
+    let wrong = session.notes.journal.first_wrong();
+    assert!(session.notes.told().errors.is_empty() && wrong.is_none(), "{wrong:?}");
+    let closed = Start { crash: session.disk.crash_point(), ledger: session.notes.journal.ledger() };
     let torn = torn_tail();
-    let killed = Start { crash: torn.0.process_kill().crash_point(), ..torn.1.clone() };
-    let cut = torn.0.power_loss(&Loss::Seeded(5), Granularity::Sector);
+    let killed = torn.after(Ending::Process, &torn.crash.process_kill());
+    let cut = torn.after(Ending::Power, &torn.crash.power_loss(&Loss::Seeded(5), Granularity::Sector));
+    let new = |name, steps| Workload { name, start: nothing.clone(), steps, io_uring: false };
+    let submitted = |name, steps| Workload { io_uring: true, ..new(name, steps) };
+    let again = |name, start| Workload { start, ..new(name, reopen()) };
     vec![
-        Workload { name: "create", start: nothing.clone(), run: create },
-        Workload { name: "one thread", start: nothing.clone(), run: one_thread },
-        Workload { name: "three threads", start: nothing.clone(), run: three_threads },
-        Workload { name: "rotation", start: nothing.clone(), run: rotation },
-        Workload { name: "keyspaces", start: nothing.clone(), run: keyspaces },
-        Workload { name: "one thread, submitted", start: nothing.clone(), run: |s| submitted(s, one_thread) },
-        Workload { name: "three threads, submitted", start: nothing.clone(), run: |s| submitted(s, three_threads) },
-        Workload { name: "rotation, submitted", start: nothing, run: |s| submitted(s, rotation) },
-        Workload { name: "reopen", start: closed, run: reopen },
-        Workload { name: "recovery after a kill", start: killed, run: reopen },
-        Workload { name: "recovery of a torn tail", start: Start { crash: cut.crash_point(), ..torn.1 }, run: reopen },
+        new("create", create()),
+        new("one thread", one_thread()),
+        new("three threads", three_threads()),
+        new("rotation", rotation()),
+        new("keyspaces", keyspaces()),
+        submitted("one thread, submitted", one_thread()),
+        submitted("three threads, submitted", three_threads()),
+        submitted("rotation, submitted", rotation()),
+        again("reopen", closed),
+        again("recovery after a kill", killed),
+        again("recovery of a torn tail", cut),
     ]
 }
 
 /// Two segments, the last three groups of which were never synced.
-pub fn torn_tail() -> (CrashPoint, Start) {
-    let cut = Arc::new(std::sync::Mutex::new(None));
+pub fn torn_tail() -> Start {
     let session = Session::new(&Start::nothing(), false);
-    sim::run(SEED, || {
+    sim::run(BEFORE, || {
         let engine = session.open().expect("no fault");
         let keys = session.keyspace(&engine, "keys").expect("no fault");
         for (number, length) in (0..6).zip([700, 300, 2000, 40, 900, 100]) {
@@ -286,100 +307,124 @@ pub fn torn_tail() -> (CrashPoint, Start) {
         for (number, length) in (6..9).zip([600, 700, 30]) {
             session.put(&engine, &keys, number, length, CommitMode::Written);
         }
-        let durable = session.ledger.book().durable;
-        *cut.lock().expect("one thread") = Some((session.disk.crash_point(), durable));
+        session.cut("before the end");
     });
-    let (crash, durable) = cut.lock().expect("one thread").take().expect("the end was reached");
-    let tokens = session.ledger.book().tokens.clone();
-    let start = Start { crash: crash.clone(), history: session.ledger.history(), tokens, durable };
-    (crash, start)
+    let Cut { crash, ledger, .. } = session.cuts.lock().expect("one thread").remove(0);
+    Start { crash, ledger }
 }
 
-pub fn create(session: &Session) {
-    if let Some(engine) = session.open() {
-        session.finish(&engine);
-    }
-}
-
-pub fn one_thread(session: &Session) {
-    let Some(engine) = session.open() else { return };
-    if let Some(keys) = session.keyspace(&engine, "keys") {
-        for (number, mode) in MODES.into_iter().enumerate() {
-            session.put(&engine, &keys, number as u64, 100 + 200 * number, mode);
+/// Does all steps.
+pub fn run(session: &Session, steps: &[Step]) {
+    let (mut engine, mut rest) = (None, steps);
+    // What is to be done in a keyspace that could not be created is left out.
+    let mut in_place = true;
+    while let Some((client, op)) = rest.first() {
+        match (op, &engine) {
+            (Op::Open, _) => {
+                drop(engine);
+                engine = session.open();
+                if engine.is_none() {
+                    return;
+                }
+            }
+            (_, None) => {}
+            (Op::Create(name), Some(engine)) => in_place = session.keyspace(engine, name).is_some(),
+            (Op::Close, Some(engine)) => session.finish(engine),
+            (_, Some(engine)) if *client > 0 => {
+                let side_by_side = rest.iter().take_while(|(client, _)| *client > 0).count();
+                let (group, behind) = rest.split_at(side_by_side);
+                if in_place {
+                    run_side_by_side(session, engine, group);
+                }
+                rest = behind;
+                continue;
+            }
+            (op, Some(engine)) if in_place => session.step(engine, op),
+            _ => {}
         }
-        session.wait();
-        session.put(&engine, &keys, 1, 8, CommitMode::Async);
-        session.put(&engine, &keys, 9, 0, CommitMode::Written);
-        session.flush(&engine);
-        session.put(&engine, &keys, 10, 300, CommitMode::Async);
-        session.put(&engine, &keys, 11, 30, CommitMode::Sync);
+        rest = &rest[1..];
     }
-    session.finish(&engine);
 }
 
-fn three_threads(session: &Session) {
+fn run_side_by_side(session: &Session, engine: &Engine, steps: &[Step]) {
     session.disk.set_sync_latency(Duration::from_micros(200));
-    let Some(engine) = session.open() else { return };
-    if session.keyspace(&engine, "keys").is_some() {
-        let clients: Vec<_> = (0..3)
-            .map(|client| {
-                let (session, engine) = (session.clone(), engine.clone());
-                sim::start("client", move || {
-                    let Ok(keys) = engine.open_keyspace("keys") else { return };
-                    for step in 0..4 {
-                        let mode = MODES[(client + step) % MODES.len()];
-                        session.put(&engine, &keys, (client * 100 + step) as u64, 150 * (client + 1), mode);
-                        if step == 2 {
-                            session.wait();
-                        }
-                    }
-                })
-            })
-            .collect();
-        clients.into_iter().for_each(sim::Simulated::join);
-    }
-    session.finish(&engine);
+    let ids: BTreeSet<u8> = steps.iter().map(|(client, _)| *client).collect();
+    let clients: Vec<_> = ids
+        .into_iter()
+        .map(|id| {
+            let (session, engine) = (session.clone(), engine.clone());
+            let own: Vec<Op> = steps.iter().filter(|(client, _)| *client == id).map(|(_, op)| op.clone()).collect();
+            sim::start("client", move || own.iter().for_each(|op| session.step(&engine, op)))
+        })
+        .collect();
+    clients.into_iter().for_each(sim::Simulated::join);
 }
 
-pub fn rotation(session: &Session) {
-    let Some(engine) = session.open() else { return };
-    if let Some(keys) = session.keyspace(&engine, "keys") {
-        for (number, length) in [900, 1200, 1500, 6000, 700, 2500].into_iter().enumerate() {
-            session.put(&engine, &keys, number as u64, length, MODES[number % MODES.len()]);
+const KEYS: &str = "keys";
+const OTHER: &str = "other";
+
+fn put(key: u64, length: usize, mode: CommitMode) -> Op {
+    put_in(KEYS, key, length, mode)
+}
+
+fn put_in(keyspace: &'static str, key: u64, length: usize, mode: CommitMode) -> Op {
+    Op::Commit(vec![Change::Put { keyspace, key: key.to_be_bytes().to_vec(), length }], mode)
+}
+
+/// One life of one client, on a database with its keyspace.
+fn life(steps: impl IntoIterator<Item = Op>) -> Vec<Step> {
+    [Op::Open, Op::Create(KEYS)].into_iter().chain(steps).chain([Op::Close]).map(|op| (0, op)).collect()
+}
+
+pub fn create() -> Vec<Step> {
+    vec![(0, Op::Open), (0, Op::Close)]
+}
+
+pub fn one_thread() -> Vec<Step> {
+    let first = MODES.into_iter().enumerate().map(|(number, mode)| put(number as u64, 100 + 200 * number, mode));
+    let mut steps: Vec<Op> = first.collect();
+    steps.extend([Op::Wait, put(1, 8, CommitMode::Async), put(9, 0, CommitMode::Written), Op::Flush]);
+    steps.extend([put(10, 300, CommitMode::Async), put(11, 30, CommitMode::Sync)]);
+    life(steps)
+}
+
+fn three_threads() -> Vec<Step> {
+    let mut steps = life([]);
+    let close = steps.pop();
+    for (client, number) in (0..3_u8).flat_map(|client| (0..4).map(move |number| (client, number))) {
+        let (at, mode) = (usize::from(client), MODES[(usize::from(client) + number) % MODES.len()]);
+        steps.push((client + 1, put((at * 100 + number) as u64, 150 * (at + 1), mode)));
+        if number == 2 {
+            steps.push((client + 1, Op::Wait));
         }
-        session.flush(&engine);
     }
-    session.finish(&engine);
+    steps.extend(close);
+    steps
 }
 
-pub fn keyspaces(session: &Session) {
-    let Some(engine) = session.open() else { return };
-    if let Some(other) = session.keyspace(&engine, "other") {
-        session.put(&engine, &other, 1, 50, CommitMode::Async);
-        let drop = || engine.drop_keyspace("other");
-        let _ = session.ledger.commit(CommitMode::Sync, &[Write::Drop("other".into())], drop);
-    }
-    if let Some(keys) = session.keyspace(&engine, "keys") {
-        session.put(&engine, &keys, 2, 50, CommitMode::Written);
-    }
-    // If the drop failed, the keyspace is there and this creates nothing.
-    if let Some(other) = session.keyspace(&engine, "other") {
-        session.put(&engine, &other, 3, 50, CommitMode::Sync);
-    }
-    session.finish(&engine);
+pub fn rotation() -> Vec<Step> {
+    let lengths = [900, 1200, 1500, 6000, 700, 2500].into_iter().enumerate();
+    let puts = lengths.map(|(number, length)| put(number as u64, length, MODES[number % MODES.len()]));
+    life(puts.chain([Op::Flush]))
 }
 
-fn reopen(session: &Session) {
-    let Some(engine) = session.open() else { return };
-    if let Some(keys) = session.keyspace(&engine, "keys") {
-        session.put(&engine, &keys, 50, 200, CommitMode::Sync);
-        session.put(&engine, &keys, 51, 20, CommitMode::Async);
-    }
-    session.finish(&engine);
-    drop(engine);
-    let Some(engine) = session.open() else { return };
-    if let Some(keys) = session.keyspace(&engine, "keys") {
-        session.put(&engine, &keys, 52, 20, CommitMode::Written);
-    }
-    session.finish(&engine);
+pub fn keyspaces() -> Vec<Step> {
+    let steps = [
+        Op::Open,
+        Op::Create(OTHER),
+        put_in(OTHER, 1, 50, CommitMode::Async),
+        Op::Drop(OTHER),
+        Op::Create(KEYS),
+        put(2, 50, CommitMode::Written),
+        // If the drop failed, the keyspace is there and this creates nothing.
+        Op::Create(OTHER),
+        put_in(OTHER, 3, 50, CommitMode::Sync),
+        Op::Close,
+    ];
+    steps.map(|op| (0, op)).into()
+}
+
+fn reopen() -> Vec<Step> {
+    let first = life([put(50, 200, CommitMode::Sync), put(51, 20, CommitMode::Async)]);
+    [first, life([put(52, 20, CommitMode::Written)])].concat()
 }

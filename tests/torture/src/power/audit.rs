@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::image::SECTOR;
-use super::mix;
 use super::recorder::{Event, Recording};
+use crashkit::mix;
 
 const MAGIC: &[u8] = b"forelog\x1a";
 const HISTORY: &[u8] = b"forehist";

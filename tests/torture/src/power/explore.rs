@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::audit::{Audit, audit};
 use super::image::Image;
 use super::matrix::FileSystem;
-use super::random::Random;
 use super::recorder::{Event, Recording};
 use super::session::{Lost, Session};
 use super::states::{Epoch, Plan};
@@ -19,6 +18,7 @@ use super::traced::trace;
 use super::worker::Verdict;
 use super::xfs_log;
 use crate::output::Failure;
+use crashkit::Random;
 
 /// What is explored, and how far.
 #[derive(Clone, Debug)]

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crashkit::mix;
+
 /// What a device writes whole or not at all (specification, A1).
 pub(super) const SECTOR: usize = 512;
 const PAGE: usize = 4096;
@@ -85,7 +87,7 @@ fn place(offset: u64) -> (usize, usize) {
 /// Spreads a sector and its number over 64 bits.
 pub(super) fn hash(number: u64, bytes: &[u8]) -> u64 {
     let (words, _) = bytes.as_chunks::<8>();
-    words.iter().fold(super::mix(number), |hash, word| super::mix(hash ^ u64::from_le_bytes(*word)))
+    words.iter().fold(mix(number), |hash, word| mix(hash ^ u64::from_le_bytes(*word)))
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ mod explore;
 mod fuse;
 mod image;
 mod matrix;
-mod random;
 mod recorder;
 mod reference;
 mod run;
@@ -27,5 +26,3 @@ mod xfs_log;
 pub(crate) use arguments::PowerArguments;
 pub(crate) use run::run;
 pub(crate) use worker::{WorkerArguments, run_worker};
-
-use super::model::mix;

@@ -9,8 +9,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::mix;
 use super::worker::{Marker, Verdict};
+use crashkit::mix;
 
 const SEGMENT: usize = 8192;
 /// Length, checksum, number.

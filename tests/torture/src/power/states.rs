@@ -8,9 +8,9 @@
 use std::collections::HashSet;
 
 use super::image::{Image, SECTOR};
-use super::mix;
-use super::random::Random;
 use super::recorder::{Event, Recording, sectors};
+use crashkit::Random;
+use crashkit::mix;
 
 /// With so few sectors every combination is tried.
 const EXHAUSTIVE: usize = 12;

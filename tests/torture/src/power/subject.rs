@@ -5,18 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use crashkit::watched_work;
+use crashkit::ledger::Ending;
+use crashkit::{journal, watched_work};
 
-use super::random::Random;
 use super::reference::{self, Sin};
 use super::sqlite;
 use super::system::is_installed;
 use super::traced::traced_disk;
 use super::worker::{Marker, Verdict};
+use crate::books::{Books, Event, Reporter};
 use crate::check;
-use crate::ledger::{Ending, Ledger, Line, Reporter};
+use crate::model::Action;
 use crate::script::Script;
 use crate::workload::{self, Work};
+use crashkit::Random;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Subject {
@@ -71,10 +73,10 @@ impl Subject {
     pub(super) fn check(self, dir: &Path, marks: &[String]) -> Verdict {
         match self {
             Subject::Forelog => {
-                ledger(marks).map_or_else(Verdict::Broken, |mut ledger| match check::check(dir, &mut ledger) {
+                books(marks).map_or_else(Verdict::Broken, |mut books| match check::check(dir, &mut books) {
                     Ok(_) => Verdict::Fine,
-                    Err(violation) if violation.0.contains("REFUSED") => Verdict::Refused(violation.0),
-                    Err(violation) => Verdict::Broken(violation.0),
+                    Err(violation) if violation.what().contains("REFUSED") => Verdict::Refused(violation.what().into()),
+                    Err(violation) => Verdict::Broken(violation.what().into()),
                 })
             }
             Subject::Reference(sin) => reference::check(dir, sin, marks),
@@ -123,10 +125,10 @@ impl Subject {
     }
 }
 
-impl Reporter for Marker {
-    fn say(&self, line: &Line) {
+impl journal::Reporter<Action> for Marker {
+    fn say(&self, event: Event) {
         // The recorder is gone: so is the reason to go on, and the next command will end this process.
-        let _ = self.mark(&line.to_string());
+        let _ = self.mark(&event.to_string());
     }
 }
 
@@ -137,21 +139,21 @@ fn work(dir: &Path, seed: u64, marks: &[String], marker: &Arc<Marker>) -> io::Re
     // All lives of a database have the seed of the first.
     let seed = marks.iter().find_map(|mark| mark.strip_prefix(BEGIN)?.split(' ').next()?.parse().ok()).unwrap_or(seed);
     let life = u32::try_from(life + 1).unwrap_or(u32::MAX);
-    let reporter: Arc<dyn Reporter> = Arc::<Marker>::clone(marker);
+    let reporter: Arc<Reporter> = Arc::<Marker>::clone(marker);
     workload::run(dir, &Work { seed, life, script, death: None }, &reporter);
     Ok(())
 }
 
 /// The ledger as the marks tell it.
-fn ledger(marks: &[String]) -> Result<Ledger, String> {
-    let mut ledger: Option<Ledger> = None;
+fn books(marks: &[String]) -> Result<Books, String> {
+    let mut books: Option<Books> = None;
     for mark in marks {
         if let Some((seed, script)) = mark.strip_prefix(BEGIN).and_then(|rest| rest.split_once(' ')) {
             let seed = seed.parse().map_err(|_| format!("'{mark}' is no life"))?;
-            ledger.get_or_insert_with(|| Ledger::new(seed)).begin(&script.parse()?, Ending::Power);
+            books.get_or_insert_with(|| Books::new(seed)).begin(&script.parse()?, Ending::Power, false)?;
         } else {
-            ledger.as_mut().ok_or("no life has begun")?.hear(&mark.parse()?)?;
+            books.as_mut().ok_or("no life has begun")?.ledger.hear(mark.parse()?)?;
         }
     }
-    ledger.ok_or_else(|| "no life has begun".to_owned())
+    books.ok_or_else(|| "no life has begun".to_owned())
 }

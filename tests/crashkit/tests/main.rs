@@ -1,0 +1,5 @@
+//! What the crash tests are made of, itself under test.
+
+mod events;
+mod ledger;
+mod shrink;
