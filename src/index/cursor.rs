@@ -134,6 +134,7 @@ impl Cursor {
     ///
     /// # Errors
     /// If the read fails. Later calls hand out the entries that were fetched before, and then end.
+    #[inline]
     pub(crate) fn peek(&mut self, direction: Direction) -> Result<Option<&[u8]>> {
         self.fetch(direction)?;
         let (near, far) = self.ends(direction);
@@ -151,6 +152,7 @@ impl Cursor {
     ///
     /// # Errors
     /// As [`Cursor::peek`].
+    #[inline]
     pub(crate) fn take(&mut self, direction: Direction) -> Result<Option<Entry<'_>>> {
         self.fetch(direction)?;
         let (near, far) = self.ends(direction);
@@ -172,8 +174,16 @@ impl Cursor {
         }
     }
 
-    /// Fetches from the rest of the range for one end, until there is an entry to hand out or the range is used up.
+    /// Fetches from the rest of the range for one end, if it has no entry to hand out.
+    #[inline]
     fn fetch(&mut self, direction: Direction) -> Result<()> {
+        let (near, _) = self.ends(direction);
+        if near.is_empty() && self.rest.is_some() { self.fetch_pieces(direction) } else { Ok(()) }
+    }
+
+    /// Fetches until there is an entry to hand out or the range is used up.
+    #[cold]
+    fn fetch_pieces(&mut self, direction: Direction) -> Result<()> {
         let Cursor { tree, at, rest, front, back } = self;
         let end = if direction == Direction::Forward { front } else { back };
         while end.is_empty()

@@ -25,26 +25,32 @@ pub(super) struct Sources<M: Iterator, K: Iterator> {
     retained: Vec<Peekable<K>>,
     /// Whether the first key comes before the second in the direction of the scan, given how the two compare.
     comes_first: fn(Ordering) -> bool,
+    /// The reader's LSN.
+    at: Lsn,
 }
 
 /// A key, its newest version if the map has one, and the value retained for the reader, if any.
-type Found<'a> = (&'a [u8], Option<Version<'a>>, Option<&'a Value>);
+pub(super) type Found<'a> = (&'a [u8], Option<Version<'a>>, Option<&'a Value>);
 
 impl<'a, M, K> Sources<M, K>
 where
     M: Iterator<Item = (&'a [u8], Version<'a>)>,
     K: Iterator<Item = (&'a Key, &'a Entry)>,
 {
-    pub(super) fn new(map: M, retained: impl Iterator<Item = K>, comes_first: fn(Ordering) -> bool) -> Self {
-        Sources { map: map.peekable(), retained: retained.map(Iterator::peekable).collect(), comes_first }
+    pub(super) fn new(map: M, retained: impl Iterator<Item = K>, comes_first: fn(Ordering) -> bool, at: Lsn) -> Self {
+        Sources { map: map.peekable(), retained: retained.map(Iterator::peekable).collect(), comes_first, at }
     }
+}
 
-    /// The next key. A reader at `at` may find no value for it.
-    #[inline]
-    pub(super) fn next(&mut self, at: Lsn) -> Option<Found<'a>> {
-        if self.retained.is_empty() {
-            return self.map.next().map(|(key, version)| (key, Some(version), None));
-        }
+impl<'a, M, K> Iterator for Sources<M, K>
+where
+    M: Iterator<Item = (&'a [u8], Version<'a>)>,
+    K: Iterator<Item = (&'a Key, &'a Entry)>,
+{
+    type Item = Found<'a>;
+
+    /// The next key. The reader may find no value for it.
+    fn next(&mut self) -> Option<Found<'a>> {
         let of_map = self.map.peek().map(|(key, _)| *key);
         let of_retained = self.retained.iter_mut().filter_map(|entries| entries.peek().map(|(key, _)| key.as_slice()));
         let first = |a: &'a [u8], b: &'a [u8]| if (self.comes_first)(b.cmp(a)) { b } else { a };
@@ -53,7 +59,7 @@ where
         let mut value = None;
         for entries in &mut self.retained {
             if let Some((_, entry)) = entries.next_if(|(other, _)| other.as_slice() == key) {
-                value = value.or_else(|| entry.read(at));
+                value = value.or_else(|| entry.read(self.at));
             }
         }
         Some((key, version, value))

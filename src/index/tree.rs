@@ -12,7 +12,7 @@ use crate::base::types::Lsn;
 use super::key::Key;
 use super::map::{KeyRange, Map, SharedLeaf, Slot};
 use super::retained::{Entry, Retained};
-use super::scan::{Piece, Sources};
+use super::scan::{Found, Piece, Sources};
 use super::snapshot::Horizon;
 use super::undo::Undo;
 use super::value::Value;
@@ -64,20 +64,17 @@ impl TreeState {
     }
 
     /// Takes the entries of one piece of a scan from `sources`: see [`Tree::scan`].
-    fn walk<'a, M, K>(
+    #[inline]
+    fn walk<'a>(
         &'a self,
-        mut sources: Sources<M, K>,
+        mut sources: impl Iterator<Item = Found<'a>>,
         piece: &Piece<'_>,
         mut out: impl FnMut(&[u8], Content<'_>),
-    ) -> Option<Key>
-    where
-        M: Iterator<Item = (&'a [u8], Version<'a>)>,
-        K: Iterator<Item = (&'a Key, &'a Entry)>,
-    {
+    ) -> Option<Key> {
         let mut taken = 0;
         let mut last = None;
         for _ in 0..Tree::MAX_PIECE {
-            let (key, version, retained) = sources.next(piece.at)?;
+            let (key, version, retained) = sources.next()?;
             let mut take = |content: Content<'_>| {
                 out(key, content);
                 !content.is_deleted()
@@ -386,11 +383,18 @@ impl Tree {
         super::fault::strike()?;
         let state = self.state.read();
         let map = state.map.range(piece.range);
-        let retained = state.retained.ranges(piece.range, piece.at);
-        Ok(match piece.direction {
-            Direction::Forward => state.walk(Sources::new(map, retained, Ordering::is_lt), piece, out),
-            Direction::Backward => {
-                state.walk(Sources::new(map.rev(), retained.map(Iterator::rev), Ordering::is_gt), piece, out)
+        let mut retained = state.retained.ranges(piece.range, piece.at).peekable();
+        // Mostly nothing is retained: then each entry of the map costs no more than the step to it.
+        let of_map = |(key, version)| (key, Some(version), None);
+        Ok(match (piece.direction, retained.peek()) {
+            (Direction::Forward, None) => state.walk(map.map(of_map), piece, out),
+            (Direction::Backward, None) => state.walk(map.rev().map(of_map), piece, out),
+            (Direction::Forward, Some(_)) => {
+                state.walk(Sources::new(map, retained, Ordering::is_lt, piece.at), piece, out)
+            }
+            (Direction::Backward, Some(_)) => {
+                let retained = retained.map(Iterator::rev);
+                state.walk(Sources::new(map.rev(), retained, Ordering::is_gt, piece.at), piece, out)
             }
         })
     }

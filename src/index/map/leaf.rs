@@ -117,7 +117,8 @@ impl<const N: usize> Leaf<N> {
         key_at(&self.bytes, &self.shared, self.places[index])
     }
 
-    #[inline]
+    // Always: a scan has several callers, and a call for each entry costs it a tenth of its speed.
+    #[inline(always)]
     pub(super) fn entry(&self, index: usize) -> (&[u8], Version<'_>) {
         let (header, rest) = Header::read(&self.bytes, self.places[index]);
         let (key, value) = rest.split_at(header.key_room());
