@@ -321,7 +321,7 @@ impl Walk<'_, '_> {
         while position < until {
             let (copy, frame) = copies.at(position);
             if let Some(header) = frame.whole().filter(|header| header.lsn <= until) {
-                self.accept(&mut copies, copy, position, &header)?;
+                self.accept(&mut copies, copy, position, header)?;
                 position = header.lsn;
                 continue;
             }

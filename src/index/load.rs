@@ -12,15 +12,16 @@
 //!
 //! **Memory.** Beside the index, a load takes a share of the live data and a constant, however long the log is. Three
 //! bundles are under way, each of a sixteenth of the live data (at least 1, at most 42 MiB, and at most one transaction
-//! more). Sorted writes have each key at most once a bundle. They are merged when they take 8 MiB and half of the
-//! index; or as much as the whole index, if most of the writes merged last were new keys: then they are no more than
-//! the live data will be. Each part under construction takes a sixteenth of the total, at most 24 MiB. Old leaves go
+//! more). Sorted writes have each key at most once a bundle. They are merged when they take 8 MiB, and three times as much as the
+//! live data among them, which a sample of the keys estimates (`sample`). Once there is an index to speak of, they are
+//! merged when they take half of it; or as much as all of it, if most of the writes merged last were new keys. Each part under construction takes a sixteenth of the total, at most 24 MiB. Old leaves go
 //! back to the operating system part by part, and so do the last pieces. Earlier pieces stay with the allocator for the
 //! next ones, and take less than the live data. (A transaction of more than 2^18 writes takes 40 bytes more for each
 //! write, and 16 more while they are sorted.)
 
 mod bundle;
 mod merge;
+mod sample;
 mod worker;
 
 #[cfg(any(test, shuttle))]
@@ -37,6 +38,7 @@ use crate::format::batch::Batch;
 
 use bundle::{Bundle, Scratch};
 use merge::Pieces;
+use sample::Sample;
 use worker::Worker;
 
 /// How much the loader gathers before it sorts.
@@ -90,6 +92,8 @@ struct Gathered {
     index_bytes: usize,
     /// The bytes at which a merge is worth its cost, given the present index.
     enough: usize,
+    /// Of their keys.
+    sample: Sample,
 }
 
 /// The results of sorting.
@@ -119,6 +123,8 @@ struct Trees {
 impl Loader {
     /// Fewer bytes are merged only at the end.
     const LEAST_PUT_IN: usize = if cfg!(test) { 4 << 10 } else { 8 << 20 };
+    /// Each merge builds the keyspaces anew, so few merges are better. But superseded writes take memory until the next one.
+    const SPREAD: usize = 3;
     /// A bundle is smaller only if the limits say so.
     const LEAST_BUNDLE: usize = 1 << 20;
     /// This number of bundles take as much as all live data.
@@ -198,13 +204,17 @@ impl Loader {
         if self.has_enough() { self.merge(Pieces::Reused) } else { Ok(()) }
     }
 
-    /// Whether the sorted bytes are enough for a merge.
+    /// Whether the sorted writes take so much more memory than the live data among them that a merge is worth its cost.
     fn has_enough(&mut self) -> bool {
-        let Gathered { counted, bytes, enough, .. } = &mut self.gathered;
-        let pieces = &self.sorted.pieces;
-        *bytes += pieces[*counted..].iter().map(Bundle::memory).sum::<usize>();
-        *counted = pieces.len();
-        *bytes >= Self::LEAST_PUT_IN.max(*enough)
+        let Gathered { counted, bytes, sample, index_bytes, enough } = &mut self.gathered;
+        for piece in &self.sorted.pieces[*counted..] {
+            *bytes += piece.memory();
+            sample.add(piece.writes());
+        }
+        *counted = self.sorted.pieces.len();
+        let live = sample.live_bytes();
+        let is_small = *index_bytes < live / 2;
+        *bytes >= Self::LEAST_PUT_IN && *bytes >= if is_small { Self::SPREAD * live } else { *enough }
     }
 
     /// Sorts and merges everything gathered so far.

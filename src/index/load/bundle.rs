@@ -28,7 +28,7 @@ pub(super) struct Write {
     at: u32,
     value_len: u32,
     /// The index of its keyspace in the loader's list.
-    tree: u32,
+    pub(super) tree: u32,
     key_len: u16,
     is_delete: bool,
 }
@@ -176,12 +176,16 @@ impl Bundle {
         let write = |entry| &self.writes[low_half(entry)];
         let look = |entry| (write(entry).tail, self.key(write(entry)));
         keep_newest(order, 32, look, |a, b| self.compare_tails(write(a), &self, write(b)));
-        let mut rest = order.as_slice();
+        // In key order once and for all: each further look at a write in the order of the log would wait for memory.
+        let writes = &mut scratch.writes;
+        writes.clear();
+        writes.extend(order.iter().map(|entry| self.writes[low_half(*entry)]));
+        let mut rest = writes.as_slice();
         while !rest.is_empty() {
             let mut memory = 0;
-            let is_in = |entry: &&u128| {
+            let is_in = |write: &&Write| {
                 let was_below = memory < PIECE;
-                memory += size_of::<Write>() + write(**entry).len();
+                memory += size_of::<Write>() + write.len();
                 was_below
             };
             let (piece, behind) = rest.split_at(rest.iter().take_while(is_in).count());
@@ -196,18 +200,16 @@ impl Bundle {
         sorted.spare.push(self);
     }
 
-    /// Copies the writes at `order`, in that order, into a bundle of their size.
-    fn piece(&self, order: &[u128]) -> Bundle {
+    /// Copies `of_piece`, which are writes of this bundle, into a bundle of their size.
+    fn piece(&self, of_piece: &[Write]) -> Bundle {
         const BLOCK: usize = 64;
-        let writes = || order.iter().map(|entry| &self.writes[low_half(*entry)]);
-        let bytes = writes().map(Write::len).sum();
-        let mut piece = Bundle { writes: Vec::with_capacity(order.len()), bytes: Vec::with_capacity(bytes) };
-        for block in order.chunks(BLOCK) {
-            let writes = block.iter().map(|entry| &self.writes[low_half(*entry)]);
-            // The writes lie anywhere in memory. A core waits for many cache lines in the time of one, if no other work
-            // is between.
-            std::hint::black_box(writes.clone().fold(0, |all, write| all | self.fetch(write)));
-            for write in writes {
+        let bytes = of_piece.iter().map(Write::len).sum();
+        let mut piece = Bundle { writes: Vec::with_capacity(of_piece.len()), bytes: Vec::with_capacity(bytes) };
+        for block in of_piece.chunks(BLOCK) {
+            // Keys and values lie anywhere in memory. A core waits for many cache lines in the time of one, if no other
+            // work is between.
+            std::hint::black_box(block.iter().fold(0, |all, write| all | self.fetch(write)));
+            for write in block {
                 let at = u32::try_from(piece.bytes.len()).expect("no larger than the bundle");
                 piece.bytes.extend_from_slice(&self.bytes[write.at as usize..][..write.len()]);
                 piece.writes.push(Write { at, ..*write });
@@ -231,6 +233,8 @@ impl Bundle {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     order: Vec<u128>,
+    /// The last write to each key, in key order.
+    writes: Vec<Write>,
 }
 
 impl Scratch {

@@ -302,7 +302,7 @@ fn in_order<'a>(
 
 impl Write {
     /// Estimates the bytes that it takes in a leaf.
-    fn record_len(&self) -> usize {
+    pub(super) fn record_len(&self) -> usize {
         let (key, value) = self.lens();
         key + if value > MOST_IN_PLACE { 0 } else { value }
     }

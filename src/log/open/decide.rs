@@ -281,13 +281,13 @@ impl<'a> Walk<'a> {
                 && let Some(mut frame) = frames.next(u64::MAX)
             {
                 let header = match frame.whole() {
-                    Some(header) if self.may_stand(info, frame.start, &header) => header,
+                    Some(header) if self.may_stand(info, frame.start, header) => header,
                     whole => {
                         frame.state = whole.map_or(frame.state, |_| FrameState::Impossible);
                         return self.stop(index, frame, &mut frames).map(Some);
                     }
                 };
-                self.accept(frame.start, &header, &mut frames)?;
+                self.accept(frame.start, header, &mut frames)?;
                 position = header.lsn;
             }
         }

@@ -82,7 +82,7 @@ fn rewrite(place: &LogDir, info: &SegmentInfo, unfinished: &Unfinished) -> Resul
             let cause = cause_of(frame.state);
             return Err(frame.not_whole(info, cause));
         };
-        piece.extend_from_slice(frames.bytes(&header)?);
+        piece.extend_from_slice(frames.bytes(header)?);
         if piece.len() >= PIECE || header.lsn >= to || info.header.place(header.lsn).is_none() {
             write_all_at(&*file, &piece, written - info.base())
                 .map_err(|error| Error::io("write again to", &info.path, error))?;

@@ -121,7 +121,7 @@ impl Cursor {
                         frame = frames.at(frame.start);
                     }
                     return match frame.whole() {
-                        Some(header) if header.lsn <= bound => Ok(Some((frame.start, header))),
+                        Some(header) if header.lsn <= bound => Ok(Some((frame.start, *header))),
                         Some(_) => Ok(None),
                         None => Err(frame.not_whole(frames.info(), DamageCause::Rotten)),
                     };

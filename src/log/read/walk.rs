@@ -40,12 +40,14 @@ impl Frames {
     }
 
     /// Goes on behind `position`.
+    #[inline]
     pub(crate) fn seek(&mut self, position: u64) {
         self.position = position;
     }
 
     /// What stands where the next frame must begin, if it follows a position below `until`; goes past it if it is whole.
     /// `None` at `until`, and where the next frame begins in the next segment.
+    #[inline]
     pub(crate) fn next(&mut self, until: u64) -> Option<Frame> {
         let start = self.info.header.place(self.position).filter(|_| self.position < until)?;
         let frame = self.at(start);
@@ -56,6 +58,7 @@ impl Frames {
     }
 
     /// What stands at `start`, whether a frame has room there or not.
+    #[inline]
     pub(crate) fn at(&mut self, start: u64) -> Frame {
         self.reader.examine(start)
     }
@@ -79,6 +82,7 @@ impl Frames {
     }
 
     /// The payload of the frame that was just found whole.
+    #[inline]
     pub(crate) fn payload(&mut self, header: &Header) -> Result<&[u8]> {
         let start = Lsn::new(header.lsn - header.frame_len());
         self.reader.payload(header).map_err(|error| Error::unreadable(&self.info.path, start, error))
@@ -135,21 +139,25 @@ impl Records {
     }
 
     /// Whether a record was begun and has not ended.
+    #[inline]
     pub(crate) fn has_unended(&self) -> bool {
         self.unended.is_some()
     }
 
     /// Whether a frame of this kind may be the next one.
+    #[inline]
     pub(crate) fn may_follow(&self, kind: Kind) -> bool {
         self.unended.is_some() != kind.begins() || self.is_of_retired(kind)
     }
 
     /// Whether a frame of this kind belongs to the record whose begin was retired.
+    #[inline]
     pub(crate) fn is_of_retired(&self, kind: Kind) -> bool {
         self.skipping && !kind.begins()
     }
 
     /// Passes over a frame of the record whose begin was retired; `false` for every other.
+    #[inline]
     pub(crate) fn skip(&mut self, kind: Kind) -> bool {
         let skipped = self.is_of_retired(kind);
         self.skipping = skipped && !kind.ends();
@@ -157,6 +165,7 @@ impl Records {
     }
 
     /// Adds the frame that begins at `start`.
+    #[inline]
     pub(crate) fn add<'a>(&mut self, start: u64, kind: Kind, payload: &'a [u8]) -> Piece<'a> {
         match (kind, self.unended.take()) {
             (Kind::Full, _) => Piece::Record { begin: start, payload: Cow::Borrowed(payload) },
