@@ -12,12 +12,13 @@
 //!
 //! **Memory.** Beside the index, a load takes a share of the live data and a constant, however long the log is. Three
 //! bundles are under way, each of a sixteenth of the live data (at least 1, at most 42 MiB, and at most one transaction
-//! more). Sorted writes have each key at most once a bundle. They are merged when they take 8 MiB, and three times as much as the
-//! live data among them, which a sample of the keys estimates (`sample`). Once there is an index to speak of, they are
-//! merged when they take half of it; or as much as all of it, if most of the writes merged last were new keys. Each part under construction takes a sixteenth of the total, at most 24 MiB. Old leaves go
-//! back to the operating system part by part, and so do the last pieces. Earlier pieces stay with the allocator for the
-//! next ones, and take less than the live data. (A transaction of more than 2^18 writes takes 40 bytes more for each
-//! write, and 16 more while they are sorted.)
+//! more). Sorted writes have each key at most once a bundle. They are merged when they take 8 MiB, and three times as much
+//! as the live data among them, which a sample of the keys estimates (`sample`). Once there is an index to speak of, they
+//! are merged when they take half of it; or as much as all of it, if most of the writes merged last were new keys. Each
+//! part under construction takes a sixteenth of the total, at most 24 MiB. Old leaves go back to the operating system part
+//! by part, and so do the last pieces. Earlier pieces stay with the allocator for the next ones, and take less than the
+//! live data. (A transaction of more than 2^18 writes takes 40 bytes more for each write, and 64 more while they are
+//! sorted.)
 
 mod bundle;
 mod merge;
