@@ -36,7 +36,7 @@ fn read_with(mut records: Records, sketch: &Sketch) -> String {
                 told.push("(retired)".to_owned());
                 continue;
             }
-            match records.add(frame.start, header.kind, frames.payload(&header).unwrap()) {
+            match records.add(frame.start, header.kind, frames.payload(header).unwrap()) {
                 Piece::GoesOn => {}
                 Piece::Headless => told.push("Headless".to_owned()),
                 Piece::Record { payload, .. } => told.push(String::from_utf8_lossy(&payload).trim().to_owned()),
