@@ -49,7 +49,7 @@ pub(crate) enum Action {
     Drop(String),
     /// Fills the accounts, and writes its row.
     Fill,
-    /// Writes its row and what [`writes`] says.
+    /// Writes its row and what `writes` says.
     Write,
 }
 
