@@ -14,7 +14,7 @@ use crate::rt::memory::{drop_and_give_back, prefer_large_pages};
 const HEAD_LEN: usize = 8;
 
 /// The memory of a piece of a sorted bundle.
-const PIECE: usize = if cfg!(test) { 512 } else { 1 << 20 };
+const PIECE: usize = if cfg!(test) { 512 } else { 1 << 17 };
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Write {
