@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn};
 use serde_json::json;
 
@@ -33,9 +33,11 @@ pub(crate) struct Arguments {
     /// The column whose text is the key
     #[arg(long, value_name = "COLUMN")]
     key: String,
-    /// How durable each commit is before the next begins
-    #[arg(long, value_enum, default_value_t = Mode::Sync)]
-    mode: Mode,
+    /// How durable each commit is before the next begins: sync (survives power loss), written (survives the death of the
+    /// process), async (returns at once; durable soon after), or within:TIME, such as within:5ms (returns at once; durable
+    /// within that time)
+    #[arg(long, value_name = "MODE", default_value_t = CommitMode::Sync)]
+    mode: CommitMode,
     /// Rows in one transaction
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     batch: u64,
@@ -58,34 +60,6 @@ pub(crate) struct Arguments {
     /// The file: UTF-8, with a header line
     #[arg(value_name = "FILE.csv")]
     file: PathBuf,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Mode {
-    /// Survives power loss
-    Sync,
-    /// Survives the death of the process
-    Written,
-    /// Returns at once; durable soon after
-    Async,
-}
-
-impl Mode {
-    fn name(self) -> &'static str {
-        match self {
-            Mode::Sync => "sync",
-            Mode::Written => "written",
-            Mode::Async => "async",
-        }
-    }
-
-    fn commit_mode(self) -> CommitMode {
-        match self {
-            Mode::Sync => CommitMode::Sync,
-            Mode::Written => CommitMode::Written,
-            Mode::Async => CommitMode::Async,
-        }
-    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
@@ -247,7 +221,7 @@ impl<'a> Import<'a> {
             transaction.put(&self.keyspace, key, row.json.as_bytes()).map_err(|error| at_row(error.into()))?;
         }
         transaction.put(&self.ledger, self.progress_key.as_bytes(), self.progress.to_json().as_bytes())?;
-        transaction.commit_with(self.arguments.mode.commit_mode())?;
+        transaction.commit_with(self.arguments.mode)?;
         Ok(())
     }
 }
@@ -303,7 +277,7 @@ impl Summary {
             grouped(self.imported),
             rate(self.rate()),
             short(self.time),
-            arguments.mode.name(),
+            arguments.mode,
             self.durable
         )
     }
@@ -319,7 +293,7 @@ impl Summary {
             "already_imported": self.finished,
             "seconds": self.time.as_secs_f64(),
             "rows_per_second": self.rate(),
-            "mode": arguments.mode.name(),
+            "mode": arguments.mode.to_string(),
             "batch": arguments.batch,
             "durable_lsn": self.durable.get(),
         })
