@@ -58,6 +58,8 @@ struct Model {
     states: BTreeMap<Lsn, State>,
     /// Each LSN at which a key was put (`true`), or deleted while it was there.
     versions: BTreeMap<u8, Vec<(Lsn, bool)>>,
+    /// Each LSN at which a key was deleted while it was there, also if the same commit put it again.
+    deletions: BTreeMap<u8, Vec<Lsn>>,
     holds: Vec<SnapshotGuard>,
 }
 
@@ -67,7 +69,7 @@ impl Model {
         let first = fixture.index.visible();
         fixture.durable = Some(first);
         let states = BTreeMap::from([(first, State::new())]);
-        Model { fixture, tree, states, versions: BTreeMap::new(), holds: Vec::new() }
+        Model { fixture, tree, states, versions: BTreeMap::new(), deletions: BTreeMap::new(), holds: Vec::new() }
     }
 
     fn state(&self, at: Lsn) -> &State {
@@ -115,10 +117,13 @@ impl Model {
         let lsn = lsn.unwrap();
         let before = state.clone();
         for (key, value) in writes {
-            match value {
+            let before_it = match value {
                 Some(value) => state.insert(*key, *value),
                 None => state.remove(key),
             };
+            if value.is_none() && before_it.is_some() {
+                self.deletions.entry(*key).or_default().push(lsn);
+            }
             let versions = self.versions.entry(*key).or_default();
             versions.pop_if(|(last, _)| *last == lsn);
             // Deleting a key that was not there is no change, whatever else the transaction did before.
@@ -180,10 +185,11 @@ impl Model {
     /// that will go a moment later.
     fn check_memory(&self) {
         self.fixture.prune();
-        let (least, most) = self.versions.values().map(|versions| self.needed(versions)).fold((0, 0), |all, key| {
-            let (least, most) = key;
-            (all.0 + least, all.1 + most)
-        });
+        let (least, most) =
+            self.versions.iter().map(|(key, versions)| self.needed(*key, versions)).fold((0, 0), |all, key| {
+                let (least, most) = key;
+                (all.0 + least, all.1 + most)
+            });
         assert!(
             (least..=most).contains(&self.tree.version_count()),
             "{} of {least} to {most}",
@@ -194,7 +200,7 @@ impl Model {
     /// How many of a key's versions are needed by a held snapshot, or by one that could still be taken: the least, and
     /// the number with superseded tombstones. A tombstone that was settled when it was superseded had left the map, and
     /// is not there.
-    fn needed(&self, versions: &[(Lsn, bool)]) -> (usize, usize) {
+    fn needed(&self, key: u8, versions: &[(Lsn, bool)]) -> (usize, usize) {
         let durable = self.fixture.prune_to();
         let is_held = |from: Lsn, until: Lsn| self.holds.iter().any(|hold| (from..until).contains(&hold.lsn()));
         // What only held snapshots read of a tombstone is nothing, which they find without it too.
@@ -212,8 +218,8 @@ impl Model {
         let newest_note = if is_put || newest > durable { None } else { noted_with(newest) };
         let newest = usize::from(is_put || newest > durable || newest_note.is_some());
         // The notes of earlier deletions may stay, one under each snapshot.
-        let earlier = versions.iter().filter(|(lsn, is_put)| !is_put && *lsn <= durable);
-        let notes: BTreeSet<_> = earlier.filter_map(|(lsn, _)| noted_with(*lsn)).collect();
+        let earlier = self.deletions.get(&key).into_iter().flatten().filter(|lsn| **lsn <= durable);
+        let notes: BTreeSet<_> = earlier.filter_map(|lsn| noted_with(*lsn)).collect();
         let notes = notes.len() - usize::from(newest_note.is_some_and(|held| notes.contains(&held)));
         (newest + older().filter(|is_put| *is_put).count(), newest + older().count() + notes)
     }
