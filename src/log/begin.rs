@@ -31,8 +31,8 @@ impl LogInner {
         }
         self.start_threads()?;
         let mut history = right.history();
-        // Drawn once for this open. An attempt that was refused may have left a HISTORY that lists the incarnation, or a segment
-        // of it: another attempt of another nonce would leave a directory in which the two do not belong together.
+        // Drawn once for this open. A refused attempt may have left a HISTORY that lists the incarnation, or a segment of it:
+        // an attempt with another nonce would leave a directory in which the two do not belong together.
         let entry = match right.attempt.drawn {
             Some(entry) => entry,
             None => *right.attempt.drawn.insert(self.new_entry(&history)?),

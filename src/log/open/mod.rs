@@ -27,8 +27,7 @@ use crate::rt::entropy;
 use crate::rt::process;
 
 /// What is there, before anything is decided about it.
-pub(crate) struct Found<'a> {
-    handle: &'a Arc<DirHandle>,
+pub(crate) struct Found {
     place: LogDir,
     directory: Directory,
     /// The HISTORY that a verdict is founded on, if there was one.
@@ -37,7 +36,7 @@ pub(crate) struct Found<'a> {
 }
 
 /// Reads what is in a directory that is claimed, and creates a log, in memory, if there is none and `create` says so.
-pub(crate) fn read(claim: Claim<'_>, create: bool) -> Result<Found<'_>> {
+pub(crate) fn read(claim: Claim<'_>, create: bool) -> Result<Found> {
     process::watch_forks();
     let started = clock::now();
     let Claim { handle, made } = claim;
@@ -57,36 +56,35 @@ pub(crate) fn read(claim: Claim<'_>, create: bool) -> Result<Found<'_>> {
     };
     let (directory, history) = find().map_err(|error| handle.unless_overtaken(error))?;
     made.keep();
-    Ok(Found { handle, place, directory, history, started })
+    Ok(Found { place, directory, history, started })
 }
 
-impl<'a> Found<'a> {
-    /// Decides what of it is log, showing each record to `replay`, in order. It writes nothing, so that a refusal leaves no
-    /// trace.
-    pub(crate) fn decide(self, prior: Prior, replay: &mut dyn Replay) -> Result<Decided<'a>> {
-        let Found { handle, place, directory, history, started } = self;
+impl Found {
+    /// Decides what of it is log, showing each record to `replay`, in order. It writes nothing, so that a refusal leaves
+    /// no trace.
+    pub(crate) fn decide(self, prior: Prior, replay: &mut dyn Replay) -> Result<Decided> {
+        let Found { place, directory, history, started } = self;
         let verdicts = decide::decide(&place, directory, prior, replay);
-        let verdicts = verdicts.map_err(|error| handle.unless_overtaken(error))?;
-        Ok(Decided { handle, place, verdicts, history, started })
+        let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
+        Ok(Decided { place, verdicts, history, started })
     }
 }
 
 /// A log whose every frame has its verdict, none of which is durable yet.
-pub(crate) struct Decided<'a> {
-    handle: &'a Arc<DirHandle>,
+pub(crate) struct Decided {
     place: LogDir,
     verdicts: Verdicts,
     history: Option<Vec<u8>>,
     started: Moment,
 }
 
-impl Decided<'_> {
+impl Decided {
     /// Makes the verdict durable, and opens the log.
     pub(crate) fn settle(self, settings: Settings) -> Result<Handle> {
-        let Decided { handle, place, mut verdicts, history, started } = self;
-        handle.complete_lock(|| is_as_read(&place, history.as_ref()))?;
+        let Decided { place, mut verdicts, history, started } = self;
+        place.handle().complete_lock(|| is_as_read(&place, history.as_ref()))?;
         settle::settle(&place, &mut verdicts)?;
-        verdicts.report.lock = handle.lock_held();
+        verdicts.report.lock = place.handle().lock_held();
         verdicts.report.duration = clock::now().since(started);
         Ok(Handle::new(share(place, settings, verdicts)))
     }

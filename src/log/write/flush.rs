@@ -215,7 +215,8 @@ impl Flusher {
     /// Has `callback` called with the verdict on `lsn`, by the callback thread, which runs.
     pub(crate) fn call_back(&self, lsn: u64, callback: Callback) {
         self.sync.lock().waiters.add(lsn, Waiter::Callback(callback));
-        // Served at once if it is durable, behind the callbacks of lower LSNs that a flush has made durable and not yet queued.
+        // Served at once if it is durable, behind the callbacks of lower LSNs that a flush has made durable and not yet
+        // queued.
         if self.appender.positions.durable() >= lsn || self.appender.failure.poisoned().is_some() {
             self.wake_served(HandOn::Nothing);
         }

@@ -55,7 +55,8 @@ impl Gathering {
                 return None;
             }
         }
-        // A committer that comes too late waits for two flushes, this one and the next: the others must not wait longer for it.
+        // A committer that comes too late waits for two flushes, this one and the next: the others must not wait longer
+        // for it.
         Some(Wait { crowd: self.crowd, limit: MOST.min(2 * self.flush) })
     }
 
