@@ -11,8 +11,8 @@
 //! key order. (Leaves that were written one by one, see [`Loader::add`], are freed at the end.)
 //!
 //! **Memory.** Beside the index, a load takes a share of the live data and a constant, however long the log is. Three
-//! bundles are under way, each of a sixteenth of the live data (at least 1, at most 42 MiB, and at most one transaction
-//! more). Sorted writes have each key at most once a bundle. They are merged when they take 8 MiB, and three times as much
+//! bundles are under way, each of at most a sixteenth of the live data (at least 1, at most 42 MiB, and at most one
+//! transaction more). Sorted writes have each key at most once a bundle. They are merged when they take 8 MiB, and three times as much
 //! as the live data among them, which a sample of the keys estimates (`sample`). Once there is an index to speak of, they
 //! are merged when they take half of it; or as much as all of it, if most of the writes merged last were new keys. Each
 //! part under construction takes a sixteenth of the total, at most 24 MiB. Old leaves go back to the operating system part
@@ -128,7 +128,7 @@ impl Loader {
     const SPREAD: usize = 3;
     /// A bundle is smaller only if the limits say so.
     const LEAST_BUNDLE: usize = 1 << 20;
-    /// This number of bundles take as much as all live data.
+    /// At least this number of bundles, and less than twice as many, take as much as all live data.
     const SHARES: usize = 16;
 
     pub(crate) fn new(limits: Limits) -> Self {
@@ -183,10 +183,11 @@ impl Loader {
         Ok(())
     }
 
-    /// The memory that a bundle may take, in bytes.
+    /// The memory that a bundle may take, in bytes. A power of two: if it grew with each bundle, no bundle's memory could
+    /// be reused for a later one.
     fn room(&self) -> usize {
         let live = self.gathered.index_bytes + self.gathered.bytes;
-        Self::LEAST_BUNDLE.max(live / Self::SHARES)
+        1 << Self::LEAST_BUNDLE.max(live / Self::SHARES).ilog2()
     }
 
     /// Gives the bundle to the worker. The loader sorts it itself while the log is small, and if no thread can be

@@ -1,45 +1,46 @@
 //! Advice about memory, to the operating system and to the processor.
 
 /// Asks for large pages under the memory of `items`, used or not. A refusal only costs speed.
-#[cfg(target_os = "linux")]
 pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
-    const LARGE: usize = 2 << 20;
-    let address = items.as_mut_ptr().addr();
-    let start = address.next_multiple_of(LARGE);
-    let end = (address + items.capacity() * size_of::<T>()) / LARGE * LARGE;
-    if start >= end {
-        return;
-    }
-    // SAFETY: the range lies within memory that the vector owns, and the advice does not change the bytes in it.
-    #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
-    let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, libc::MADV_HUGEPAGE) };
+    #[cfg(target_os = "linux")]
+    advise(items, 2 << 20, libc::MADV_HUGEPAGE);
+    #[cfg(not(target_os = "linux"))]
+    let _ = items;
 }
 
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn prefer_large_pages<T>(_: &mut Vec<T>) {}
+/// Has the operating system put memory under the pages of `items` in one call. Without it, each page interrupts the
+/// thread at its first write. A refusal (Linux before 5.14, or pages larger than 4 KiB) only costs speed.
+pub(crate) fn populate<T>(items: &mut Vec<T>) {
+    #[cfg(target_os = "linux")]
+    advise(items, 4 << 10, libc::MADV_POPULATE_WRITE);
+    #[cfg(not(target_os = "linux"))]
+    let _ = items;
+}
 
 /// Drops `items`, after giving the pages under them back to the operating system. An allocator keeps freed memory for
 /// its next use, at times hundreds of MiB; it may keep these addresses, but there is no memory behind them.
 pub(crate) fn drop_and_give_back<T>(mut items: Vec<T>) {
     items.clear();
+    // Multiples of 64 KiB are multiples of the page size of every platform.
     #[cfg(target_os = "linux")]
-    give_back(&mut items);
+    advise(&mut items, 64 << 10, libc::MADV_DONTNEED);
 }
 
+/// Gives the operating system `advice` about the pages of `page` bytes that lie wholly in the memory of `items`. The
+/// advice may replace bytes by zeros only if the vector is empty.
 #[cfg(target_os = "linux")]
-fn give_back<T>(items: &mut Vec<T>) {
-    /// Multiples of this are multiples of the page size of every platform.
-    const PAGES: usize = 64 << 10;
+fn advise<T>(items: &mut Vec<T>, page: usize, advice: libc::c_int) {
+    debug_assert!(items.is_empty() || advice != libc::MADV_DONTNEED);
     let address = items.as_mut_ptr().addr();
-    let start = address.next_multiple_of(PAGES);
-    let end = (address + items.capacity() * size_of::<T>()) / PAGES * PAGES;
+    let start = address.next_multiple_of(page);
+    let end = (address + items.capacity() * size_of::<T>()) / page * page;
     if start >= end {
         return;
     }
-    // SAFETY: the range lies within memory that the vector owns. The vector is empty, so no one reads the range before
-    // it is written; the kernel may fill it with zeros.
+    // SAFETY: the range lies within memory that the vector owns. MADV_HUGEPAGE and MADV_POPULATE_WRITE do not change the
+    // bytes in it. MADV_DONTNEED may, but then the vector is empty, so no one reads the range before it is written.
     #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
-    let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, libc::MADV_DONTNEED) };
+    let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, advice) };
 }
 
 /// Prefetches the memory of `item`.

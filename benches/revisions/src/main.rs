@@ -12,7 +12,7 @@ mod slices;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use clap::Parser;
 use place::Place;
 use report::{Block, HEAD, line};
 use revision::{Open, Result};
-use slices::{ROWS, Row, Side, Slice, Task};
+use slices::{OPENS, ROWS, Row, Side, Slice, Task};
 
 /// Measures two revisions of forelog side by side.
 #[derive(Parser, Debug)]
@@ -107,9 +107,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let opens = rows.iter().any(|row| row.task == Task::Open);
     let dirs = SIDES.map(|(name, _)| ["", "-killed", "-copy"].map(|of| place.dir.join(format!("{name}{of}"))));
     let mut sides = Vec::with_capacity(SIDES.len());
-    for ((name, open), dirs) in SIDES.iter().zip(&dirs) {
-        eprintln!("filling {name}");
-        sides.push(Side::new(*open, dirs.each_ref().map(PathBuf::as_path), size.keys, size.transactions, opens)?);
+    for (side, dirs) in SIDES.iter().zip(&dirs) {
+        eprintln!("filling {}", side.0);
+        sides.push(Side::new(*side, dirs.each_ref().map(PathBuf::as_path), size.keys, size.transactions, opens)?);
     }
     head(arguments, &size, place.is_memory);
     let mut is_complete = true;
@@ -148,8 +148,25 @@ fn head(arguments: &Arguments, size: &Size, is_memory: bool) {
     println!("\n{HEAD}");
 }
 
+/// What a process does that is asked to open a database of one side and to print the nanoseconds.
+fn open_for_another_process(arguments: &[String]) -> Result<bool> {
+    let [side, dir, transactions] = arguments else {
+        return Err(format!("{OPENS} takes a side, a directory and a number of transactions"));
+    };
+    let known = SIDES.iter().find(|(name, _)| name == side);
+    let (_, open) = known.ok_or_else(|| format!("there is no side {side}"))?;
+    let transactions = transactions.parse().map_err(|error| format!("{transactions}: {error}"))?;
+    println!("{}", slices::open_once(*open, Path::new(dir), transactions)?.as_nanos());
+    Ok(true)
+}
+
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments: Vec<String> = std::env::args().collect();
+    let done = match arguments.get(1) {
+        Some(first) if first == OPENS => open_for_another_process(&arguments[2..]),
+        _ => run(&Arguments::parse()),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(told) => {

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind::NotFound;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -68,12 +69,15 @@ impl Slice {
     }
 }
 
+/// The first argument of a process that only opens; the side, the directory and the number of transactions follow.
+pub(crate) const OPENS: &str = "--opens";
+
 /// Shares no factor with the number of keys, so that its multiples visit each key once.
 const STEP: u64 = 618_033_989;
 
 /// A database of one revision, with its keys loaded, and the files of another one as a killed process left them.
 pub(crate) struct Side<'a> {
-    open: Open,
+    name: &'static str,
     database: Box<dyn Revision>,
     next: AtomicU64,
     /// Keys below this number are there.
@@ -85,7 +89,13 @@ pub(crate) struct Side<'a> {
 
 impl<'a> Side<'a> {
     /// Fills what the rows need. `dirs` are a directory for the database, one for the killed one, and one for its copies.
-    pub(crate) fn new(open: Open, dirs: [&'a Path; 3], keys: u64, transactions: u64, opens: bool) -> Result<Side<'a>> {
+    pub(crate) fn new(
+        (name, open): (&'static str, Open),
+        dirs: [&'a Path; 3],
+        keys: u64,
+        transactions: u64,
+        opens: bool,
+    ) -> Result<Side<'a>> {
         const PUTS: u64 = 50_000;
         let [dir, killed, copy] = dirs;
         let database = open(dir)?;
@@ -105,7 +115,7 @@ impl<'a> Side<'a> {
             drop(database);
             std::fs::remove_dir_all(&filled).map_err(|error| failed("remove", &filled, &error))?;
         }
-        Ok(Side { open, database, next: AtomicU64::new(0), keys, transactions, killed, copy })
+        Ok(Side { name, database, next: AtomicU64::new(0), keys, transactions, killed, copy })
     }
 
     /// Measures one slice. What it leaves to the background is done before the next one begins.
@@ -170,14 +180,7 @@ impl<'a> Side<'a> {
     fn reopen(&self) -> Result<Slice> {
         let copied = make_empty(self.copy).and_then(|()| copy_into(self.killed, self.copy));
         copied.map_err(|error| failed("copy a database to", self.copy, &error))?;
-        let start = Instant::now();
-        let opened = (self.open)(self.copy)?;
-        let time = start.elapsed();
-        opened.read(&mut |get| match get(&key(self.transactions - 1))? {
-            Some(100) => Ok(()),
-            _ => Err("the last transaction of a killed process was lost".to_owned()),
-        })?;
-        drop(opened);
+        let time = opened_by_a_process(self.name, self.copy, self.transactions)?;
         Ok(Slice { operations: self.transactions, time, times: vec![nanoseconds(time)] })
     }
 
@@ -226,4 +229,28 @@ impl<'a> Side<'a> {
 fn copy_of_open(from: &Path, to: &Path) -> std::io::Result<()> {
     let copy = || make_empty(to).and_then(|()| copy_into(from, to));
     (0..10).map(|_| copy()).find(|copied| !copied.as_ref().is_err_and(|e| e.kind() == NotFound)).unwrap_or_else(copy)
+}
+
+/// The time of an open in a process of its own. A program opens a database once. In a process that opens many, an
+/// allocator that keeps all memory of one open has it at hand for the next.
+fn opened_by_a_process(side: &str, dir: &Path, transactions: u64) -> Result<Duration> {
+    let program = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
+    let ended = Command::new(program).args([OPENS, side]).arg(dir).arg(transactions.to_string()).output();
+    let ended = ended.map_err(|error| format!("could not start a process that opens: {error}"))?;
+    match String::from_utf8_lossy(&ended.stdout).trim().parse() {
+        Ok(nanoseconds) if ended.status.success() => Ok(Duration::from_nanos(nanoseconds)),
+        _ => Err(format!("a process that opens failed: {}", String::from_utf8_lossy(&ended.stderr).trim())),
+    }
+}
+
+/// Opens the database in `dir` and returns the time. `transactions` were committed before the kill.
+pub(crate) fn open_once(open: Open, dir: &Path, transactions: u64) -> Result<Duration> {
+    let start = Instant::now();
+    let opened = open(dir)?;
+    let time = start.elapsed();
+    opened.read(&mut |get| match get(&key(transactions - 1))? {
+        Some(100) => Ok(()),
+        _ => Err("the last transaction of a killed process was lost".to_owned()),
+    })?;
+    Ok(time)
 }

@@ -8,7 +8,7 @@ use super::super::map::{common, head};
 use super::{Limits, Sorted};
 use crate::base::types::Lsn;
 use crate::format::batch::Op;
-use crate::rt::memory::{drop_and_give_back, prefer_large_pages};
+use crate::rt::memory::{drop_and_give_back, populate, prefer_large_pages};
 
 /// Bytes of a key in its head, and again in its tail.
 const HEAD_LEN: usize = 8;
@@ -205,6 +205,8 @@ impl Bundle {
         const BLOCK: usize = 64;
         let bytes = of_piece.iter().map(Write::len).sum();
         let mut piece = Bundle { writes: Vec::with_capacity(of_piece.len()), bytes: Vec::with_capacity(bytes) };
+        populate(&mut piece.writes);
+        populate(&mut piece.bytes);
         for block in of_piece.chunks(BLOCK) {
             // Keys and values lie anywhere in memory. A core waits for many cache lines in the time of one, if no other
             // work is between.
