@@ -35,6 +35,9 @@ pub(crate) struct Books {
     pub(crate) ending: Ending,
     /// After a write in it that had not done what it said: what that took is nobody's fault.
     pub(crate) lied: bool,
+    /// A system call failed in the last life. The child need not have been told: a removal that failed is left to a
+    /// later open.
+    pub(crate) failed: bool,
 }
 
 impl Books {
@@ -47,6 +50,7 @@ impl Books {
             scripts: BTreeMap::new(),
             ending: Ending::Process,
             lied: false,
+            failed: false,
         }
     }
 
@@ -55,7 +59,7 @@ impl Books {
         self.finish();
         let life = self.ledger.begin();
         self.scripts.insert(life, script.clone());
-        (self.ending, self.lied) = (ending, lies);
+        (self.ending, self.lied, self.failed) = (ending, lies, false);
         if lies {
             self.ledger.hear(Event::Struck)?;
         }

@@ -48,9 +48,9 @@ pub(crate) fn check(dir: &Path, books: &mut Books) -> Result<Summary, Violation>
 
 fn check_opening(dir: &Path, books: &mut Books) -> Result<Summary, Violation> {
     let before = digest(dir)?;
-    // After an error a close may leave files that nothing depends on; and a power cut may take back what it did after
-    // everything was durable, the cuts and the removals.
-    let closed = |life: &Life| life.closed && life.errors.is_empty();
+    // After an error, told or not, a close may leave files that nothing depends on; and a power cut may take back what it
+    // did after everything was durable, the cuts and the removals.
+    let closed = |life: &Life| life.closed && life.errors.is_empty() && !books.failed;
     let clean = books.ledger.lives.last().is_some_and(closed) && books.ending == Ending::Process && !books.lied;
     let engine = open(dir, books)?;
     let mut summary = compare(&engine, books)?;

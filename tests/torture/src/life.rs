@@ -125,6 +125,7 @@ impl Subject {
         let existed = self.books.ledger.exists;
         let lies = matches!(fate, Fate::Lies(..));
         let life = self.books.begin(script, Ending::Process, lies).map_err(broken)?;
+        self.books.failed = matches!(fate, Fate::Fails(..));
         let mut command = self.command(script, fate, life)?;
         let (said, end) =
             if fate.is_traced() { traced(&mut command, fate) } else { self.untraced(&mut command, fate) }?;
