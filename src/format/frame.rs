@@ -14,10 +14,10 @@ pub(crate) const MIN_ROOM: u64 = 64;
 
 const HEADER_CRC: usize = 0;
 const PAYLOAD_CRC: usize = 4;
-const LSN: usize = 8;
+pub(super) const LSN: usize = 8;
 const DURABLE: usize = 16;
-const LENGTH: usize = 24;
-const KIND: usize = 28;
+pub(super) const LENGTH: usize = 24;
+pub(super) const KIND: usize = 28;
 const ZERO: usize = 29;
 
 /// Which part of a record a frame has.
@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Middle = 3,
     Last = 4,
 }
+
+pub(super) const KINDS: [Kind; 4] = [Kind::Full, Kind::First, Kind::Middle, Kind::Last];
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {

@@ -1,6 +1,7 @@
 //! The bytes on disk, and the decision table of recovery: SPECIFICATION.md, which `forelog::specification` shows.
 
 pub(crate) mod batch;
+pub(crate) mod cut;
 pub(crate) mod features;
 pub(crate) mod fill;
 pub(crate) mod frame;

@@ -12,6 +12,7 @@ use crate::base::error::{DamageCause, Error};
 use crate::base::types::Lsn;
 use crate::disk::{Access, DiskFile, Mapping, read_exact_at};
 use crate::format::WORD;
+use crate::format::cut;
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Decoded, FRAME_HEADER, FRAME_HEADER_LEN, Header};
 use crate::format::segment::SegmentHeader;
@@ -199,6 +200,9 @@ impl FrameReader {
             Decoded::Impossible => return Frame { start, state: FrameState::Impossible, header: None, error: None },
             Decoded::Invalid => {
                 let state = match self.fill.count(bytes, start) {
+                    0 if cut::header_was_cut(bytes, start, self.limit, &self.checksum, self.fill) => {
+                        FrameState::HeaderTorn
+                    }
                     0 => FrameState::HeaderRotten,
                     n if n == FRAME_HEADER_LEN / 8 => FrameState::Unwritten,
                     _ => FrameState::HeaderTorn,
@@ -217,7 +221,8 @@ impl FrameReader {
             let padded = &self.window[range];
             if frame::payload_is_valid(&header, padded) {
                 FrameState::Valid
-            } else if self.fill.count(padded, payload) > 0 {
+            } else if self.fill.count(padded, payload) > 0 || cut::payload_was_cut(&header, padded, payload, self.fill)
+            {
                 FrameState::PayloadTorn
             } else {
                 FrameState::PayloadRotten

@@ -8,6 +8,8 @@ mod account;
 #[cfg(feature = "sim")]
 mod closing;
 #[cfg(feature = "sim")]
+mod cut;
+#[cfg(feature = "sim")]
 mod cycles;
 #[cfg(feature = "sim")]
 mod durable_first;
