@@ -436,7 +436,8 @@ impl Engine {
     ///   a segment would exceed it; what was durable stays. A program that ignores the signal
     ///   (`libc::signal(libc::SIGXFSZ, libc::SIG_IGN)`, or `trap '' XFSZ` in the shell that starts it) gets
     ///   [`ErrorKind::DiskFull`] instead, and goes on; so does one whose segments
-    ///   ([`Options::segment_bytes`]) fit the limit.
+    ///   ([`Options::segment_bytes`]) fit the limit. A limit that is lowered below the segments that exist makes a write
+    ///   fail: the commit is [`ErrorKind::Indeterminate`], and the engine is poisoned.
     ///
     /// # Errors
     /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,

@@ -50,8 +50,6 @@ pub enum Trust {
     /// A sync says that it succeeded and did not (A2 does not hold): what is lost must be noticed, or lie above
     /// everything acknowledged before the lie (residue R1).
     Lies,
-    /// A write ends inside a word (A3 does not hold): it may be taken for rot, and refused.
-    TearsWords,
 }
 
 /// One kind of fault, for one kind of operation.
@@ -77,8 +75,6 @@ impl Strike {
             // The sync that follows tells of it: nothing was acknowledged in between.
             FaultKind::SyncFails { pages: Pages::ReportLate } if op == OpKind::StartWriteback => Trust::Full,
             FaultKind::SyncFails { pages: Pages::ReportLate } => Trust::Lies,
-            FaultKind::ShortWrite(bytes) | FaultKind::FailedWrite(bytes) if bytes % 8 != 0 => Trust::TearsWords,
-            FaultKind::ShortWriteBy(_) => Trust::TearsWords,
             _ => Trust::Full,
         };
         Strike { name: format!("{op:?}: {what}, {times}"), op, kind, repeat, trust }
@@ -307,8 +303,7 @@ fn check_cut(cut: &Cut, strike: &Strike) -> Result<Option<&'static str>, Violati
                 }
             }
             Opened::Refused(error) => {
-                let may_refuse = lies || strike.trust == Trust::TearsWords;
-                if !may_refuse || error.kind() != ErrorKind::Damaged {
+                if !lies || error.kind() != ErrorKind::Damaged {
                     return Err(Violation::Wrong(format!("{place}: a legal state is refused: {error:?}")));
                 }
                 let lock_was_there = disk.read_file("db/LOCK").is_ok();
