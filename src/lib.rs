@@ -157,6 +157,7 @@ pub mod unstable {
     pub mod inspect {
         //! Looking at a log without opening it, frame by frame, changing nothing.
         pub use crate::care::dump::{DumpedFrame, DumpedMark, dump, marks, verify_on};
+        pub use crate::txn::ReadOnly;
     }
 }
 

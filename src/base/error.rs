@@ -220,6 +220,13 @@ impl Error {
         self
     }
 
+    /// Adds a sentence for people.
+    pub(crate) fn adding(mut self, sentence: impl fmt::Display) -> Self {
+        let message = &mut self.inner().message;
+        message.push_str(&format!(". {sentence}"));
+        self
+    }
+
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }

@@ -1,5 +1,5 @@
 //! Looking at a log without opening it: `verify` and `dump`, through the same reader as recovery. Neither changes a
-//! byte.
+//! byte. `dump` takes no lock (rule 9 of `LOCK.md`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +80,8 @@ pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
 
 /// Shows every frame of the log in `dir`, one after another. Behind a frame that is not valid it goes on with the
 /// next valid header, so that what lies above damage or a torn tail can be seen.
+///
+/// It takes no lock: what a writer is writing meanwhile may be shown as not valid.
 ///
 /// # Errors
 /// If the directory or a header cannot be read, and whatever `show` returns, which ends it.

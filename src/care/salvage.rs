@@ -265,6 +265,7 @@ impl Walk<'_, '_> {
                 None if info.header.previous < *base => self.lose_segment(info.header.previous, Some(*base)),
                 _ => {}
             }
+            self.note_longer(copies, &extent);
             self.segment(copies, &extent)?;
             expected = Some(info.header.limit());
         }
@@ -285,6 +286,19 @@ impl Walk<'_, '_> {
         // Nothing goes on behind the end of an incarnation: a record that was not finished was dropped.
         self.records.give_up();
         Ok(())
+    }
+
+    /// Notes a file that is longer than its segment. Nothing is missing by that, and an open refuses it all the same,
+    /// unless the segment was cut at the end of its incarnation, where only the least length is known.
+    fn note_longer(&mut self, copies: &[SegmentInfo], extent: &Extent) {
+        for info in copies {
+            let may_be_cut = extent.end.is_some_and(|end| end < info.header.limit());
+            let is_noted = self.found.bad_files.iter().any(|bad| bad.file == info.path);
+            if info.length > info.header.size && !may_be_cut && !is_noted {
+                let cause = LossCause::Damaged(DamageCause::WrongLength);
+                self.found.bad_files.push(BadFile { file: info.path.clone(), cause });
+            }
+        }
     }
 
     /// How far the incarnation came, by its own frames and the mark.

@@ -27,8 +27,10 @@ use crate::engine::salvage::Salvaged;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
 use crate::log::{self, LossWindow, Poisoned, Recovery, Stats, WaitLimit};
+#[cfg(feature = "unstable")]
+use crate::txn::ReadOnly;
 use crate::txn::pipeline::{Check, Pipeline};
-use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
+use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch, no_such_keyspace};
 
 /// An open database.
 ///
@@ -111,6 +113,29 @@ impl Engine {
     /// As [`Engine::verify`]; [`ErrorKind::InvalidInput`] if the rate is zero.
     pub fn verify_with(dir: impl AsRef<Path>, options: ScrubOptions) -> Result<Recovery> {
         open::verify(&Layered::new(Arc::new(OsDisk) as Arc<dyn Disk>, Paced::new(options)?), dir.as_ref())
+    }
+
+    /// Reads the database in directory `dir` into memory, changing nothing; no right to write is needed. After a crash it
+    /// is read as the next open will keep it.
+    ///
+    /// It is read under shared locks where these can be had, which end with this call. If not,
+    /// [`Recovery::lock`] says so: then a writer may have changed files meanwhile.
+    ///
+    /// # Errors
+    /// As [`Engine::verify`]; [`ErrorKind::Locked`] while an engine has it open.
+    #[cfg(feature = "unstable")]
+    pub fn read_only(dir: impl AsRef<Path>) -> Result<ReadOnly> {
+        open::read_only(&OsDisk, dir.as_ref())
+    }
+
+    /// [`Engine::read_only`] on a disk of your own.
+    ///
+    /// # Errors
+    /// As [`Engine::read_only`].
+    #[cfg(feature = "unstable")]
+    #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
+    pub fn read_only_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<ReadOnly> {
+        open::read_only(&*disk, dir.as_ref())
     }
 
     /// Saves what can be proven whole of the database in `from`, which may be in any state, into a new database in `to`.
@@ -447,8 +472,4 @@ impl Engine {
         self.pipeline().set_closed();
         self.inner.log.log().close_and_drain()
     }
-}
-
-fn no_such_keyspace(name: &str) -> Error {
-    Error::new(ErrorKind::NoSuchKeyspace, format!("there is no keyspace '{name}': names are exact"))
 }

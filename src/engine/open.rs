@@ -17,8 +17,10 @@ use crate::base::options::Settings;
 use crate::base::types::Lsn;
 use crate::disk::{self, Disk};
 use crate::format::batch::Batch;
-use crate::index::{Limits, Loader, Panicked};
+use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::{self, Prior, Recovery, Replay};
+#[cfg(feature = "unstable")]
+use crate::txn::ReadOnly;
 use crate::txn::pipeline::Pipeline;
 
 /// Opens the database in `dir`.
@@ -37,10 +39,20 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: Settings) -> Result<(P
 
 /// Reads and checks the database in `dir` as an open would, changing nothing.
 pub(super) fn verify(disk: &dyn Disk, dir: &Path) -> Result<Recovery> {
+    look(disk, dir).map(|(_, report)| report)
+}
+
+/// Reads the database in `dir` into an index, as an open would, changing nothing.
+fn look(disk: &dyn Disk, dir: &Path) -> Result<(Index, Recovery)> {
     let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
     let report = log::verify(disk, dir, &mut loader)?;
-    loader.finish().map_err(panicked)?;
-    Ok(report)
+    Ok((loader.finish().map_err(panicked)?, report))
+}
+
+/// What the database in `dir` holds, read without a change and without any right to write.
+#[cfg(feature = "unstable")]
+pub(super) fn read_only(disk: &dyn Disk, dir: &Path) -> Result<ReadOnly> {
+    look(disk, dir).map(|(index, report)| ReadOnly::new(index, report))
 }
 
 /// The checksums held, so a record that is no batch was not written by an engine.

@@ -56,6 +56,10 @@ pub(super) fn dropped_error(name: &str) -> Error {
     Error::new(ErrorKind::KeyspaceDropped, format!("the keyspace '{name}' was dropped: open or create it again"))
 }
 
+pub(crate) fn no_such_keyspace(name: &str) -> Error {
+    Error::new(ErrorKind::NoSuchKeyspace, format!("there is no keyspace '{name}': names are exact"))
+}
+
 impl fmt::Debug for Keyspace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyspace").field("name", &self.name()).finish_non_exhaustive()

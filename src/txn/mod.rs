@@ -7,6 +7,7 @@
 //! | `prune` | the thread that removes what no reader can reach any more, when no commit does |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
+//! | `read_only` | the state of a database that no engine has open |
 //! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |
 //! | `bounds`, `entries` | the range of keys that is asked for; iteration over a snapshot, with a transaction's own writes laid over it |
 //! | `keyspace` | the handle of a keyspace |
@@ -17,6 +18,8 @@ mod entries;
 mod keyspace;
 pub(crate) mod pipeline;
 pub(crate) mod prune;
+#[cfg(feature = "unstable")]
+mod read_only;
 mod reads;
 mod snapshot;
 mod transaction;
@@ -30,6 +33,9 @@ pub use batch::WriteBatch;
 pub use bounds::KeyBounds;
 pub use entries::Entries;
 pub use keyspace::Keyspace;
+pub(crate) use keyspace::no_such_keyspace;
+#[cfg(feature = "unstable")]
+pub use read_only::ReadOnly;
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;
 pub use try_commit::TryCommitError;

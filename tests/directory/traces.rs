@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use forelog::unstable::disk::{Access, DirCall};
-use forelog::{Engine, ErrorKind, LockHeld, Options};
+use forelog::unstable::disk::{Access, DirCall, Disk};
+use forelog::{Engine, ErrorKind, LockHeld, Lsn, Options};
 
 use super::ground::{Ground, is_lock, keys, put, verify, watched};
 
@@ -53,21 +53,54 @@ fn a_refused_open_leaves_no_trace() {
     }
 }
 
+/// The keys that a reader without a right to write finds, and how it was kept from writers.
+fn read(disk: Arc<dyn Disk>, path: std::path::PathBuf) -> (Vec<String>, LockHeld) {
+    let database = Engine::read_only_on(disk, path).unwrap();
+    assert_eq!(database.keyspace_names().unwrap(), ["rows"]);
+    assert!(database.lsn() > Lsn::ZERO);
+    let key = |entry: forelog::Result<(forelog::Key, forelog::Value)>| String::from_utf8(entry.unwrap().0.to_vec());
+    let all: Vec<_> = database.range("rows", ..).unwrap().map(|entry| key(entry).unwrap()).collect();
+    assert_eq!(database.prefix("rows", "a").unwrap().count(), 1);
+    assert_eq!(database.range("row", ..).unwrap_err().kind(), ErrorKind::NoSuchKeyspace);
+    (all, database.recovery().lock.clone())
+}
+
+/// "there is no forelog database in L", of an open that was to make one.
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_told_by_name() {
+    let [_, ground] = Ground::both("dangling");
+    ground.link("link", "nowhere");
+    for name in ["link", "link/below"] {
+        let error = ground.open(name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADatabase);
+        let told = error.to_string();
+        assert!(told.contains("link is a symbolic link that leads nowhere"), "{told}");
+    }
+    assert_eq!(ground.names("nowhere"), None);
+    let error = ground.options().create(false).open_on(ground.disk(), ground.path("link")).unwrap_err();
+    assert!(error.to_string().contains("there is no forelog database"), "{error}");
+}
+
 #[test]
 fn a_reader_creates_nothing() {
     for ground in Ground::both("reader") {
         let engine = ground.open("db").unwrap();
         put(&engine, "a").unwrap();
         assert_eq!(verify(ground.disk(), ground.path("db")).unwrap_err().kind(), ErrorKind::Locked);
+        let error = Engine::read_only_on(ground.disk(), ground.path("db")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
         engine.close().unwrap();
         ground.remove("db/LOCK");
         let before = ground.names("db").unwrap();
         assert_eq!(verify(ground.disk(), ground.path("db")).unwrap().lock, LockHeld::Both);
+        assert_eq!(read(ground.disk(), ground.path("db")), (vec!["a".to_owned()], LockHeld::Both));
         let saved = Engine::salvage_on(ground.disk(), ground.path("db"), ground.path("copy")).unwrap();
         assert!(saved.is_complete() && saved.lock == LockHeld::Both);
         assert_eq!(ground.names("db").unwrap(), before);
         ground.write("foreign/notes.txt", b"not ours");
         assert!(verify(ground.disk(), ground.path("foreign")).is_err());
+        assert!(Engine::read_only_on(ground.disk(), ground.path("foreign")).is_err());
         assert!(Engine::salvage_on(ground.disk(), ground.path("foreign"), ground.path("copy2")).is_err());
         assert_eq!((ground.names("foreign").unwrap(), ground.names("copy2")), (vec!["notes.txt".to_owned()], None));
     }
@@ -110,16 +143,28 @@ fn what_cannot_be_written_or_locked_can_be_read() {
             | DirCall::Sync => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
             _ => Ok(()),
         });
-        assert_eq!(verify(read_only, ground.path("db")).unwrap().lock, LockHeld::Both);
+        assert_eq!(verify(Arc::clone(&read_only), ground.path("db")).unwrap().lock, LockHeld::Both);
+        assert_eq!(read(read_only, ground.path("db")), (vec!["a".to_owned()], LockHeld::Both));
         let others = watched(ground.disk(), |call| match call {
             DirCall::Open(name, Access::Read) if is_lock(name) => Err(io::ErrorKind::PermissionDenied.into()),
             _ => Ok(()),
         });
         let report = verify(Arc::clone(&others), ground.path("db")).unwrap();
         assert!(matches!(&report.lock, LockHeld::Not { why } if why.contains("LOCK")), "{:?}", report.lock);
-        let saved = Engine::salvage_on(others, ground.path("db"), ground.path("copy")).unwrap();
+        let (there, lock) = read(Arc::clone(&others), ground.path("db"));
+        assert!(there == ["a"] && matches!(lock, LockHeld::Not { .. }), "{lock:?}");
+        let saved = Engine::salvage_on(Arc::clone(&others), ground.path("db"), ground.path("copy")).unwrap();
         assert!(saved.is_complete() && matches!(saved.lock, LockHeld::Not { .. }));
         assert_eq!(keys(&ground.open("copy").unwrap()), ["a"]);
+
+        // What looks like damage may be a writer's doing, if nothing kept one away.
+        let history = ground.read("db/HISTORY");
+        ground.write("db/HISTORY", &history[..history.len() - 1]);
+        let told = |disk| Engine::read_only_on(disk, ground.path("db")).unwrap_err();
+        let (alone, shared) = (told(ground.disk()), told(others));
+        assert_eq!((alone.kind(), shared.kind()), (ErrorKind::Damaged, ErrorKind::Damaged));
+        assert!(!alone.to_string().contains("not locked"), "{alone}");
+        assert!(shared.to_string().contains("not locked: read while it may be written"), "{shared}");
     }
 }
 

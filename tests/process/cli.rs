@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 
 use crate::common::{Scratch, contents, forelog, import, on, printed, refused, run};
 
-/// Key and row of every line that `scan --json` prints.
+/// Key and row of every line that `scan --json` prints. It tells if the database was not closed, and nothing else.
 fn scan(db: &Path) -> Vec<(String, String)> {
-    let lines = printed(&mut on("scan", db, &["--keyspace", "rows", "--json"]));
+    let (code, lines, said) = run(&mut on("scan", db, &["--keyspace", "rows", "--json"]));
+    let crashed = printed(&mut on("verify", db, &["--json"])).contains("\"closed\":false");
+    assert_eq!((code, said.lines().count(), said.contains("not closed")), (0, usize::from(crashed), crashed), "{said}");
     let entry = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
         (line["key"].as_str().unwrap().to_owned(), line["value"].to_string())

@@ -242,7 +242,7 @@ fn work_directories(dir: &Path) -> Vec<PathBuf> {
 fn start(arguments: &[&str], dir: &Path) -> Child {
     // These tests may run where signals are ignored, in the background of a shell: the command must not inherit that.
     let mut child = Command::new("env")
-        .args(["--default-signal=INT,TERM,HUP", env!("CARGO_BIN_EXE_forelog")])
+        .args(["--default-signal", env!("CARGO_BIN_EXE_forelog")])
         .args(arguments)
         .arg("--dir")
         .arg(dir)
@@ -266,7 +266,12 @@ const COMMAND: &[&str] = &["trial", "--seconds", "60"];
 
 #[test]
 fn a_command_that_is_ended_by_a_signal_removes_its_directory() {
-    for signal in ["-INT", "-TERM", "-HUP"] {
+    let mut signals =
+        vec!["-INT", "-TERM", "-HUP", "-QUIT", "-XCPU", "-XFSZ", "-ALRM", "-VTALRM", "-PROF", "-USR1", "-USR2"];
+    if cfg!(target_os = "linux") {
+        signals.extend(["-IO", "-PWR", "-STKFLT", "-34", "-64"]);
+    }
+    for signal in signals {
         let scratch = Scratch::new(&format!("signal{signal}"));
         let mut child = start(COMMAND, &scratch.0);
         send(signal, &child);

@@ -3,4 +3,6 @@
 mod cli;
 mod cli_care;
 mod common;
+mod import;
+mod reading;
 mod salvage;

@@ -14,6 +14,9 @@ use crate::output::{Done, Failure, Lines};
 /// Each line: segment, first position..LSN, kind, length of the payload, the durable LSN that the frame carries, and
 /// the state of its bytes. After a frame that is not valid, the dump goes on with the next valid one. The marks come
 /// last: they prove how far the log was durable when it came to rest.
+///
+/// It takes no lock, so it never keeps a program from its database, and shows one that is open as it is at this
+/// moment: then frames that are being written may be shown as not valid. Whether a database is damaged, `verify` says.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database

@@ -3,6 +3,8 @@
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong, 3 a sound
 //! database that would not open (`verify`), 130 ended by a signal.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -36,8 +38,21 @@ enum Command {
     Salvage(salvage::Arguments),
 }
 
+/// The command line, or the end of the process with what is wrong with it.
+fn command_line() -> CommandLine {
+    CommandLine::try_parse().unwrap_or_else(|error| {
+        let is_safe = |typed: OsString| matches!(output::without_controls(&typed.to_string_lossy()), Cow::Borrowed(_));
+        if std::env::args_os().all(is_safe) {
+            error.exit();
+        }
+        // The error repeats what was typed. Without its colors, every control character in it is of that.
+        output::complain(&output::without_controls(&error.render().to_string()));
+        std::process::exit(error.exit_code())
+    })
+}
+
 fn main() -> ExitCode {
-    let done = match CommandLine::parse().command {
+    let done = match command_line().command {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::TrialChild(arguments) => trial::run_child(&arguments),
         Command::Import(arguments) => import::run(&arguments),

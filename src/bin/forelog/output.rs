@@ -1,5 +1,6 @@
 //! Output: lines on stdout, one line on stderr after a failure, a progress bar on a terminal.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
@@ -41,13 +42,23 @@ impl Failure {
     pub(crate) fn report(&self) -> u8 {
         match self {
             Failure::Told(message) => {
-                // If stderr is gone too, the exit code still reports the failure.
-                let _ = writeln!(io::stderr(), "forelog: {}", message.replace('\n', " "));
+                note(message);
                 1
             }
             Failure::ReaderGone => 0,
         }
     }
+}
+
+/// Prints a text on stderr as it is.
+pub(crate) fn complain(text: &str) {
+    let _ = write!(io::stderr(), "{text}");
+}
+
+/// Prints one line on stderr.
+pub(crate) fn note(message: impl fmt::Display) {
+    // If stderr is gone, nobody is there to be told.
+    let _ = writeln!(io::stderr(), "forelog: {}", without_controls(&message.to_string().replace('\n', " ")));
 }
 
 impl From<forelog::Error> for Failure {
@@ -64,6 +75,7 @@ impl Lines {
         Lines(BufWriter::with_capacity(64 << 10, io::stdout().lock()))
     }
 
+    /// Writes a line, or several. The caller must have escaped what is not its own text.
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<(), Failure> {
         writeln!(self.0, "{line}").map_err(|error| unwritable(&error))
     }
@@ -81,11 +93,51 @@ fn unwritable(error: &io::Error) -> Failure {
     }
 }
 
-/// Prints one line and flushes stdout.
-pub(crate) fn print(line: impl fmt::Display) -> Result<(), Failure> {
+/// Prints text for people, in which names may stand that others have chosen, and flushes stdout.
+pub(crate) fn print(text: impl fmt::Display) -> Result<(), Failure> {
+    print_line(without_controls(&text.to_string()))
+}
+
+/// Prints one JSON object and flushes stdout.
+pub(crate) fn print_json(object: impl fmt::Display) -> Result<(), Failure> {
+    print_line(json_without_controls(&object.to_string()))
+}
+
+fn print_line(line: impl fmt::Display) -> Result<(), Failure> {
     let mut lines = Lines::new();
     lines.line(line)?;
     lines.flush()
+}
+
+/// Whether a character may command a terminal, or turn around what stands beside it.
+fn is_control(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text with its control characters escaped, line breaks excepted.
+pub(crate) fn without_controls(text: &str) -> Cow<'_, str> {
+    replace_controls(text, |text, char| text.extend(char.escape_unicode()))
+}
+
+/// A line of JSON with its control characters escaped. In what is JSON already they can stand in strings only.
+pub(crate) fn json_without_controls(json: &str) -> Cow<'_, str> {
+    replace_controls(json, |text, char| match char {
+        // Between two tokens, where a space means the same.
+        '\t' | '\r' => text.push(' '),
+        char => text.push_str(&format!("\\u{:04x}", u32::from(char))),
+    })
+}
+
+fn replace_controls(text: &str, replace: impl Fn(&mut String, char)) -> Cow<'_, str> {
+    let is_replaced = |char: char| char != '\n' && is_control(char);
+    if !text.contains(is_replaced) {
+        return Cow::Borrowed(text);
+    }
+    let mut replaced = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if is_replaced(char) { replace(&mut replaced, char) } else { replaced.push(char) }
+    }
+    Cow::Owned(replaced)
 }
 
 /// A progress bar on stderr, invisible unless that is a terminal.
@@ -154,7 +206,7 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
         for char in chunk.valid().chars() {
             match char {
                 '\\' | '\n' | '\r' | '\t' => text.extend(char.escape_default()),
-                char if char.is_control() => text.extend(char.escape_unicode()),
+                char if is_control(char) => text.extend(char.escape_unicode()),
                 char => text.push(char),
             }
         }
@@ -185,6 +237,16 @@ mod tests {
             ["850 ns", "1.25 us", "84.0 us", "123 ms", "2.50 s"]
         );
         assert_eq!([size(12), size(1536), size(16 << 20)], ["12 B", "1.5 KiB", "16.0 MiB"]);
+    }
+
+    #[test]
+    fn what_would_command_a_terminal_is_escaped_and_json_stays_what_it_is() {
+        assert_eq!(without_controls("a\u{1b}[2J\u{9b}\n\u{202e}h\u{e9}\\"), "a\\u{1b}[2J\\u{9b}\n\\u{202e}h\u{e9}\\");
+        let json = "{\"a\":\t\"\u{9b}\u{7f}\u{202e}\"}";
+        let safe = json_without_controls(json);
+        assert_eq!(safe, "{\"a\": \"\\u009b\\u007f\\u202e\"}");
+        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(parse(&safe), parse(json));
     }
 
     #[test]

@@ -8,12 +8,12 @@ use forelog::salvage::{Completeness, Salvaged};
 use forelog::{Engine, LockHeld};
 use serde_json::json;
 
-use crate::output::{Done, grouped, print};
+use crate::output::{Done, grouped, print, print_json};
 
 /// Save what can be proven whole of a damaged database into a new one, and list what is missing
 ///
-/// The damaged database is not changed. Exit code 0: nothing is missing. 1: commits are missing, or nothing could be
-/// saved.
+/// The damaged database is not changed. Exit code 0: nothing is missing. 1: commits are missing, a file is not what it
+/// should be, or nothing could be saved.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The damaged database
@@ -29,7 +29,11 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let salvaged = Engine::salvage(&arguments.db, &arguments.to)?;
-    print(if arguments.json { as_json(&salvaged).to_string() } else { as_text(&salvaged) })?;
+    if arguments.json {
+        print_json(as_json(&salvaged))?;
+    } else {
+        print(as_text(&salvaged))?;
+    }
     Ok(ExitCode::from(u8::from(!salvaged.is_complete())))
 }
 

@@ -5,15 +5,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{Engine, ErrorKind, Keyspace, Options};
+use forelog::unstable::inspect::ReadOnly;
+use forelog::{Engine, Error, ErrorKind, LockHeld};
 use serde_json::{Value, json};
 
-use crate::output::{Done, Failure, Lines, escaped};
+use crate::output::{Done, Failure, Lines, escaped, json_without_controls, note};
 
 /// Print the keys and values of a keyspace, in key order
 ///
 /// One line each: the key, a tab, the value; tabs, line breaks, backslashes, control characters and bytes that are
 /// not UTF-8 are escaped.
+///
+/// Nothing is changed, and no right to write is needed. A database that is open elsewhere is refused. One that was not
+/// closed is shown as the next open will keep it, and up to which LSN that is goes to stderr; so it does if the
+/// database could not be locked against writers.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database
@@ -43,40 +48,50 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    let engine = Options::new().create(false).open(&arguments.db)?;
-    let keyspace = find(&engine, &arguments.keyspace)?;
-    let snapshot = engine.snapshot()?;
+    let database = Engine::read_only(&arguments.db)?;
     let from = arguments.from.as_ref().map_or(Bound::Unbounded, |key| Bound::Included(key.as_bytes()));
     let to = arguments.to.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
     let entries = match &arguments.prefix {
-        Some(prefix) => snapshot.prefix(&keyspace, prefix.as_bytes())?,
-        None => snapshot.range(&keyspace, (from, to))?,
+        Some(prefix) => database.prefix(&arguments.keyspace, prefix),
+        None => database.range(&arguments.keyspace, (from, to)),
     };
+    let entries = entries.map_err(|error| explain(&database, &arguments.keyspace, error))?;
+    if let Some(state) = state_of(&database) {
+        note(state);
+    }
     let mut lines = Lines::new();
     let limit = arguments.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     for entry in entries.take(limit) {
         let (key, value) = entry?;
         if arguments.json {
-            lines.line(format_args!(r#"{{"key":{},"value":{}}}"#, json_text(&key), json_value(&value)))?;
+            let line = format!(r#"{{"key":{},"value":{}}}"#, json_text(&key), json_value(&value));
+            lines.line(json_without_controls(&line))?;
         } else {
             lines.line(format_args!("{}\t{}", escaped(&key), escaped(&value)))?;
         }
     }
     lines.flush()?;
-    drop(snapshot);
-    engine.close()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The keyspace, or an error that lists the existing ones.
-fn find(engine: &Engine, name: &str) -> Result<Keyspace, Failure> {
-    match engine.open_keyspace(name) {
-        Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => {
-            let there = engine.keyspace_names()?.join(", ");
-            Err(Failure::told(format!("there is no keyspace '{name}'; there are: {there}")))
+/// The error for a keyspace, with the existing ones if there is none of that name.
+fn explain(database: &ReadOnly, name: &str, error: Error) -> Failure {
+    match (error.kind(), database.keyspace_names()) {
+        (ErrorKind::NoSuchKeyspace, Ok(there)) => {
+            Failure::told(format!("there is no keyspace '{name}'; there are: {}", there.join(", ")))
         }
-        found => Ok(found?),
+        _ => error.into(),
     }
+}
+
+/// What is to be known about the state that is shown, unless it is that of a database at rest.
+fn state_of(database: &ReadOnly) -> Option<String> {
+    let (lsn, lock) = (database.lsn(), &database.recovery().lock);
+    let crashed = database.recovery().crashed.is_some();
+    let crashed = crashed.then(|| format!("not closed: shown as the next open will keep it, up to LSN {lsn}"));
+    let unlocked = matches!(lock, LockHeld::Not { .. }).then(|| format!("{lock}; shown up to LSN {lsn}"));
+    let both: Vec<String> = crashed.into_iter().chain(unlocked).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 /// Bytes as a JSON string, or as `{"hex":...}` if they are not UTF-8.

@@ -8,7 +8,7 @@ use forelog::scrub::ScrubOptions;
 use forelog::{Damage, Engine, Error, ErrorKind, LockHeld, MarkFound, Recovery};
 use serde_json::json;
 
-use crate::output::{Done, Failure, grouped, print};
+use crate::output::{Done, Failure, grouped, print, print_json};
 
 /// Read and check the whole log, changing nothing: would it open, and is all of it sound?
 ///
@@ -34,12 +34,16 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     };
     match verified {
         Ok(found) => {
-            print(if arguments.json { sound_json(&found).to_string() } else { sound_text(&found) })?;
+            if arguments.json {
+                print_json(sound_json(&found))?;
+            } else {
+                print(sound_text(&found))?;
+            }
             Ok(if found.obstacle.is_some() { ExitCode::from(WOULD_NOT_OPEN) } else { ExitCode::SUCCESS })
         }
         Err(error) => {
             if arguments.json {
-                print(unsound_json(&error))?;
+                print_json(unsound_json(&error))?;
             }
             // The error's text has the segment's file, the LSN and the cause.
             let verdicts = match is_sound(&error) {

@@ -13,10 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::Signals;
 
-use crate::output::Failure;
+use crate::output::{Failure, note};
 
 /// The exit code of a command that was ended by a signal.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -25,6 +27,16 @@ pub(crate) const INTERRUPTED: u8 = 130;
 pub(crate) const OWN: &str = "forelog-work-directory";
 const OWN_TEXT: &[u8] = b"This directory belongs to a forelog command that holds this file locked while it runs.\n\
     When no forelog runs, it can be removed; the next run of the command here does so.\n";
+
+/// The signals that end a process unless it handles them. Those of a fault in the program itself (SIGSEGV, SIGABRT, ..)
+/// are not among them, nor are SIGKILL, which nothing handles, and SIGPIPE, which every Rust program ignores.
+const ENDING: [i32; 12] =
+    [SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ];
+
+/// Those that Linux has besides: SIGSTKFLT and SIGPWR, and the ones without a name.
+fn ending_on_linux() -> impl Iterator<Item = i32> {
+    [16, 30].into_iter().chain(34..=64).filter(|_| cfg!(target_os = "linux"))
+}
 
 /// The time in which a command must end by itself after a signal.
 const GRACE: Duration = Duration::from_secs(5);
@@ -50,9 +62,14 @@ fn watch_signals() {
     ONCE.call_once(|| {
         // A command under nohup, or in the background, goes on.
         let ignored = ignored_signals();
-        let watched = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
-        // Without handlers a signal ends the process at once, and the next run removes the directory.
-        let Ok(mut signals) = Signals::new(watched) else { return };
+        let ending = ENDING.into_iter().chain(ending_on_linux());
+        let watched = ending.filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        // Without a handler a signal ends the process at once, and the next run removes the directory.
+        let Ok(mut signals) = Signals::new::<[i32; 0], i32>([]) else { return };
+        for signal in watched {
+            // The C library may keep one for itself.
+            let _ = signals.add_signal(signal);
+        }
         std::thread::spawn(move || {
             signals.forever().next();
             SIGNALLED.store(true, Ordering::Relaxed);
@@ -94,7 +111,9 @@ impl Workspace {
                 Ok(()) => {
                     ROOTS.lock().unwrap_or_else(PoisonError::into_inner).push(root.clone());
                     let own = take(&root).map_err(|error| unusable(&error))?;
-                    clear_old(&parent, &root);
+                    if let Ok(own) = fs::metadata(&root) {
+                        clear_left(&parent, own.uid());
+                    }
                     let file_system =
                         fs::read("/proc/self/mounts").ok().and_then(|mounts| file_system_of(&mounts, &root));
                     return Ok(Workspace { root, file_system, _own: own });
@@ -124,7 +143,7 @@ impl Drop for Workspace {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.root) {
             // Not a failure of the command: its measurements are valid.
-            let _ = writeln!(io::stderr(), "forelog: cannot remove {}: {error}", self.root.display());
+            note(format_args!("cannot remove {}: {error}", self.root.display()));
         }
     }
 }
@@ -138,9 +157,8 @@ fn take(root: &Path) -> io::Result<File> {
     Ok(own)
 }
 
-/// Removes the work directories in `parent` that killed commands have left, and reports it.
-fn clear_old(parent: &Path, own: &Path) {
-    let Ok(user) = fs::metadata(own).map(|own| own.uid()) else { return };
+/// Removes the work directories in `parent` that killed commands of this user have left, and reports it.
+pub(crate) fn clear_left(parent: &Path, user: u32) {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_our_name(&entry.file_name().to_string_lossy())) {
         let root = entry.path();
@@ -150,7 +168,7 @@ fn clear_old(parent: &Path, own: &Path) {
             Ok(()) => format!("removed {}, which a killed run has left", root.display()),
             Err(error) => format!("cannot remove {}, which a killed run has left: {error}", root.display()),
         };
-        let _ = writeln!(io::stderr(), "forelog: {told}");
+        note(told);
     }
 }
 

@@ -117,7 +117,7 @@ fn make(disk: &dyn Disk, path: &Path, made: &mut Made) -> Result<Arc<dyn Dir>> {
             }
             // Another open has made it since, and may not have made its name durable.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                dir.child(name, Access::Read).map_err(|error| not_opened(path_here, error))?
+                dir.child(name, Access::Read).map_err(|error| taken(path_here, error))?
             }
             Err(error) => return Err(failed(error)),
         };
@@ -127,6 +127,19 @@ fn make(disk: &dyn Disk, path: &Path, made: &mut Made) -> Result<Arc<dyn Dir>> {
         dir = below;
     }
     Ok(dir)
+}
+
+/// The error for a name that cannot be made, because it is there, and that cannot be opened.
+fn taken(path: &Path, error: io::Error) -> Error {
+    if error.kind() != io::ErrorKind::NotFound {
+        return not_opened(path, error);
+    }
+    let message = format!(
+        "{} is a symbolic link that leads nowhere: make the directory that it leads to, or remove the link. (If another \
+         program made and removed a directory there at the same time, try again)",
+        path.display()
+    );
+    Error::new(ErrorKind::NotADatabase, message).with_source(error)
 }
 
 /// Makes a directory's own name durable.

@@ -19,7 +19,7 @@ use super::mark::Slots;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::LogId;
-use crate::disk::{Claim, Dir, DirHandle, Disk, IoBackend, no_database};
+use crate::disk::{Claim, Dir, DirHandle, Disk, IoBackend, LockHeld, no_database};
 use crate::format::history::History;
 use crate::log::write::append::Appender;
 use crate::rt::clock::{self, Moment};
@@ -109,10 +109,20 @@ pub(crate) fn verify(disk: &dyn Disk, dir: &Path, replay: &mut dyn Replay) -> Re
     place.handle().lock_for_reading()?;
     let verdicts =
         load_existing(&place).and_then(|directory| decide::decide(&place, directory, Prior::default(), replay));
-    let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
+    let verdicts = verdicts.map_err(|error| unless_unlocked(&place, place.handle().unless_overtaken(error)))?;
     let obstacle = place.handle().would_lock().and_then(|()| settle::would_settle(&place, &verdicts)).err();
     let lock = place.handle().lock_held();
     Ok(Recovery { duration: clock::now().since(started), lock, obstacle, ..verdicts.report })
+}
+
+/// An error of a reader without locks, which may be no fault of the log: a writer may have changed it meanwhile.
+fn unless_unlocked(place: &LogDir, error: Error) -> Error {
+    match place.handle().lock_held() {
+        how @ LockHeld::Not { .. } if error.kind() != ErrorKind::Locked => {
+            error.adding(format_args!("It was {how}; if it is open in a program, try again when it is closed"))
+        }
+        _ => error,
+    }
 }
 
 /// Reads the directory of a log that must be there.

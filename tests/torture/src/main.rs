@@ -3,13 +3,14 @@
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr) or a broken promise, 2 the command line is wrong.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::output::{Done, Failure, print, progress_bar};
+use crate::output::{Done, Failure, print, print_json, progress_bar};
 use crate::workspace::Workspace;
 use fate::{Case, Fate};
 use life::{Subject, Trouble};
@@ -128,6 +129,10 @@ impl Arguments {
 
 fn run(arguments: &Arguments) -> Done {
     if arguments.power {
+        // It has no work directory of its own: what it makes is in memory, and gone with its last process.
+        if let Ok(own) = std::fs::metadata("/proc/self") {
+            workspace::clear_left(&arguments.dir, own.uid());
+        }
         return power::run(arguments, &arguments.of_power);
     }
     let started = Instant::now();
@@ -166,7 +171,11 @@ fn run(arguments: &Arguments) -> Done {
         untraced: untraced.as_deref(),
         broken: broken.as_deref().map(|what| (what, &*case)),
     };
-    print(if arguments.json { report.json() } else { report.text() })?;
+    if arguments.json {
+        print_json(report.json())?;
+    } else {
+        print(report.text())?;
+    }
     if broken.is_none() {
         return Ok(ExitCode::SUCCESS);
     }

@@ -6,22 +6,32 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use forelog::limits::MAX_KEYSPACE_NAME_LEN;
 use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn};
 use serde_json::json;
 
-use crate::output::{Done, Failure, Lines, grouped, print, progress_bar, rate, short};
+use crate::output::{Done, Failure, Lines, grouped, print, print_json, progress_bar, rate, short};
+use input::Input;
 use progress::Progress;
-use source::{Row, Rows, Source, Survey};
+use source::{Identity, Row, Rows, Source, Survey};
 
+mod input;
 mod progress;
 mod source;
 mod strict;
 
 /// Import a CSV file, resumable after a crash
 ///
-/// The file is read once to check it, and nothing is imported if a row is bad. Then each row becomes one key (the text
-/// of the key column) with the row as a JSON object. Progress is committed together with the rows: after a crash, the
-/// same command continues; once it is finished, it changes nothing.
+/// The file is read once to check it, and nothing is made or imported if a row is bad. Then each row becomes one key
+/// (the text of the key column) with the row as a JSON object. Progress is committed together with the rows: after a
+/// crash, the same command continues; once it is finished, it changes nothing.
+///
+/// A key that is in the keyspace already, and not from this file, is found when its row is imported: the import stops
+/// there.
+///
+/// Of a pipe (-, /dev/stdin, a FIFO, <(command) of a shell), up to 64 GiB are kept in a temporary file in $TMPDIR, or
+/// else in /tmp, until the command ends. A pipe is known again by its contents, a file by its name. Where the pipe
+/// ends, the file is taken to end: whether the command before it failed, the shell tells (set -o pipefail).
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database; created if there is none
@@ -38,14 +48,16 @@ pub(crate) struct Arguments {
     /// within that time)
     #[arg(long, value_name = "MODE", default_value_t = CommitMode::Sync)]
     mode: CommitMode,
-    /// Rows in one transaction
+    /// Rows in one transaction; fewer if they have 64 MiB together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     batch: u64,
     /// Accept what most programs accept, where a strict reading refuses the file
     ///
-    /// A quote inside a field is text. A row may lack columns at its end, or have empty ones beyond the header. Columns
-    /// without a name are skipped, and so are blank lines and rows without any text. A quote that is never closed, and
-    /// a row with text but without a key, are refused all the same.
+    /// Text: quotes inside a field or behind one that is closed, NULs, a Ctrl-Z, byte order marks, a row that repeats
+    /// the header. A row may lack columns at its end, or have empty ones beyond the header; rows may end in different
+    /// ways. Columns without a name are skipped, and so are blank lines and rows without any text that can be seen.
+    /// Refused all the same: a quote that is never closed, or that is closed lines below in the middle of a field; a
+    /// row with text but without a key.
     #[arg(long)]
     lenient: bool,
     /// Overwrite keys that are in the keyspace already
@@ -57,7 +69,7 @@ pub(crate) struct Arguments {
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
-    /// The file: UTF-8, with a header line
+    /// The file: UTF-8, with a header line; - is standard input
     #[arg(value_name = "FILE.csv")]
     file: PathBuf,
 }
@@ -69,9 +81,17 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
             progress::KEYSPACE
         )));
     }
-    let survey = source::survey(source_of(arguments))?;
+    if arguments.keyspace.is_empty() || arguments.keyspace.len() > MAX_KEYSPACE_NAME_LEN {
+        let length = arguments.keyspace.len();
+        let message = format!("a keyspace name of {length} bytes: names have 1 to {MAX_KEYSPACE_NAME_LEN} bytes");
+        return Err(Failure::told(message));
+    }
+    let input = Input::open(&arguments.file)?;
+    let survey = source::survey(source_of(arguments, &input))?;
+    // Whatever can be refused by what was read is refused by now: from here on there is a database.
     let engine = Engine::open(&arguments.db)?;
-    let begun = find_progress(&engine, arguments)?;
+    let file = file_key(arguments, &input, &survey);
+    let begun = find_progress(&engine, arguments, &file)?;
     let (begin, finished) = match &begun {
         Some(begun) => {
             check_same(arguments, &survey, begun)?;
@@ -80,25 +100,39 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         None => (0, false),
     };
     let started = Instant::now();
-    let imported = if finished { 0 } else { Import::new(&engine, arguments, &survey, begin)?.run()? };
+    let imported = if finished { 0 } else { Import::new(&engine, arguments, &input, &file, &survey, begin)?.run()? };
     let durable = engine.flush()?;
     let Survey { rows, empty, .. } = survey;
-    let summary = Summary { rows: rows - empty, empty, imported, begin, finished, durable, time: started.elapsed() };
+    let (rows, time) = (rows - empty, started.elapsed());
+    let summary = Summary { name: input.name, rows, empty, imported, begin, finished, durable, time };
     engine.close()?;
-    print(if arguments.json { summary.json(arguments) } else { summary.text(arguments) })?;
+    if arguments.json {
+        print_json(summary.json(arguments))?;
+    } else {
+        print(summary.text(arguments))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn source_of(arguments: &Arguments) -> Source<'_> {
-    Source { path: &arguments.file, key_column: &arguments.key, lenient: arguments.lenient }
+fn source_of<'a>(arguments: &'a Arguments, input: &'a Input) -> Source<'a> {
+    Source { input, key_column: &arguments.key, lenient: arguments.lenient }
 }
 
 fn file_name(arguments: &Arguments) -> String {
     arguments.file.file_name().unwrap_or(arguments.file.as_os_str()).to_string_lossy().into_owned()
 }
 
+/// The name under which the progress of this input is kept.
+fn file_key(arguments: &Arguments, input: &Input, survey: &Survey) -> String {
+    if input.is_named {
+        return file_name(arguments);
+    }
+    let Identity { bytes, crc32 } = survey.identity;
+    format!("a pipe with {bytes} bytes, CRC-32 {crc32:08x}")
+}
+
 /// The progress that an earlier run committed, if there was one. Creates nothing.
-fn find_progress(engine: &Engine, arguments: &Arguments) -> Result<Option<Progress>, Failure> {
+fn find_progress(engine: &Engine, arguments: &Arguments, file: &str) -> Result<Option<Progress>, Failure> {
     let open = |name| match engine.open_keyspace(name) {
         Ok(keyspace) => Ok(Some(keyspace)),
         Err(error) if error.kind() == ErrorKind::NoSuchKeyspace => Ok(None),
@@ -106,7 +140,7 @@ fn find_progress(engine: &Engine, arguments: &Arguments) -> Result<Option<Progre
     };
     // Without the keyspace (dropped since then) there is nothing to go on with.
     let (Some(ledger), Some(_)) = (open(progress::KEYSPACE)?, open(&arguments.keyspace)?) else { return Ok(None) };
-    let key = Progress::key(&arguments.keyspace, &file_name(arguments));
+    let key = Progress::key(&arguments.keyspace, file);
     let Some(bytes) = engine.snapshot()?.get(&ledger, key.as_bytes())? else { return Ok(None) };
     let progress = Progress::parse(&bytes);
     progress.map(Some).ok_or_else(|| {
@@ -142,6 +176,7 @@ fn check_same(arguments: &Arguments, survey: &Survey, begun: &Progress) -> Resul
 /// The import of the rows that are not imported yet.
 struct Import<'a> {
     arguments: &'a Arguments,
+    input: &'a Input,
     engine: &'a Engine,
     keyspace: Keyspace,
     ledger: Keyspace,
@@ -151,13 +186,25 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    fn new(engine: &'a Engine, arguments: &'a Arguments, survey: &Survey, begin: u64) -> Result<Self, Failure> {
+    /// A transaction with this many bytes of rows takes no further one. With the last row it has at most twice as many,
+    /// which is below what a transaction may have.
+    const ENOUGH: usize = 64 << 20;
+
+    fn new(
+        engine: &'a Engine,
+        arguments: &'a Arguments,
+        input: &'a Input,
+        file: &str,
+        survey: &Survey,
+        begin: u64,
+    ) -> Result<Self, Failure> {
         Ok(Import {
             arguments,
+            input,
             engine,
             keyspace: engine.create_keyspace(&arguments.keyspace)?,
             ledger: engine.create_keyspace(progress::KEYSPACE)?,
-            progress_key: Progress::key(&arguments.keyspace, &file_name(arguments)),
+            progress_key: Progress::key(&arguments.keyspace, file),
             progress: Progress { file: survey.identity, key_column: arguments.key.clone(), rows: begin, done: false },
             total: survey.rows,
         })
@@ -165,7 +212,7 @@ impl<'a> Import<'a> {
 
     /// Returns the number of rows that it has imported.
     fn run(mut self) -> Result<u64, Failure> {
-        let mut rows = Rows::open(source_of(self.arguments))?;
+        let mut rows = Rows::again(source_of(self.arguments, self.input))?;
         let mut imported = 0;
         rows.skip(self.progress.rows)?;
         let bar = progress_bar(self.total, "{wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta} left");
@@ -187,12 +234,13 @@ impl<'a> Import<'a> {
 
     /// Reads the rows of the next transaction, and adds them to the progress that it commits.
     fn next_batch(&mut self, rows: &mut Rows) -> Result<Vec<Row>, Failure> {
-        let mut batch = Vec::new();
-        while (batch.len() as u64) < self.arguments.batch {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while (batch.len() as u64) < self.arguments.batch && bytes < Self::ENOUGH {
             let Some(row) = rows.next()? else {
                 self.progress.done = true;
                 break;
             };
+            bytes += row.key.len() + row.json.len();
             batch.push(row);
         }
         self.progress.rows = rows.number();
@@ -200,7 +248,7 @@ impl<'a> Import<'a> {
         let changed =
             if self.progress.done { rows.identity() != self.progress.file } else { self.progress.rows > self.total };
         if changed {
-            let message = format!("{} was changed while it was imported", self.arguments.file.display());
+            let message = format!("{} was changed while it was imported", self.input.name);
             return Err(Failure::told(message));
         }
         Ok(batch)
@@ -209,8 +257,7 @@ impl<'a> Import<'a> {
     fn commit(&self, batch: &[Row]) -> Result<(), Failure> {
         let mut transaction = self.engine.begin()?;
         for row in batch {
-            let at_row =
-                |failure: Failure| failure.at(format_args!("{}, row {}", self.arguments.file.display(), row.number));
+            let at_row = |failure: Failure| failure.at(format_args!("{}, row {}", self.input.name, row.number));
             let key = row.key.as_bytes();
             if !self.arguments.replace && transaction.get(&self.keyspace, key)?.is_some() {
                 return Err(at_row(Failure::told(format!(
@@ -229,15 +276,17 @@ impl<'a> Import<'a> {
 /// Adds to a failure that the transactions before it stay imported, while the current one was not committed.
 fn stopped(failure: Failure) -> Failure {
     match failure {
-        Failure::Told(message) => Failure::Told(format!(
-            "{message}; the transactions before it stay, and the same command goes on from there"
-        )),
+        Failure::Told(message) => {
+            Failure::Told(format!("{message}; the transactions before it stay, and the next run goes on from there"))
+        }
         Failure::ReaderGone => Failure::ReaderGone,
     }
 }
 
 /// The result of an import.
 struct Summary {
+    /// What was read, as messages call it.
+    name: String,
     /// Rows of the file that have any text.
     rows: u64,
     /// Rows that were skipped, because they have no text.
@@ -257,7 +306,7 @@ impl Summary {
     }
 
     fn text(&self, arguments: &Arguments) -> String {
-        let (file, keyspace) = (arguments.file.display(), &arguments.keyspace);
+        let (file, keyspace) = (&self.name, &arguments.keyspace);
         if self.finished {
             return format!(
                 "already imported: {file}, {} rows in keyspace {keyspace}; nothing was changed",

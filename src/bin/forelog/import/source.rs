@@ -1,14 +1,14 @@
-//! The CSV file: read once to check all of it, and a second time to import it.
+//! The rows: read once to check all of them, and a second time to import them.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
+use forelog::limits::{MAX_KEY_LEN, MAX_VALUE_LEN};
 use serde_json::{Map, Value};
 
+use super::input::{Input, Reading};
 use super::strict::{Flaw, Strict};
 use crate::output::Failure;
 
@@ -38,10 +38,10 @@ pub(super) struct Survey {
     pub(super) empty: u64,
 }
 
-/// How the file is read.
+/// What is read, and how.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source<'a> {
-    pub(super) path: &'a Path,
+    pub(super) input: &'a Input,
     pub(super) key_column: &'a str,
     /// Whether to accept what most programs accept and a strict reading refuses.
     pub(super) lenient: bool,
@@ -51,7 +51,7 @@ pub(super) struct Source<'a> {
 ///
 /// Keeps all keys in memory, as the engine does.
 pub(super) fn survey(source: Source<'_>) -> Result<Survey, Failure> {
-    let mut rows = Rows::open(source)?;
+    let mut rows = Rows::open(source, source.input.first()?)?;
     let mut first_seen: HashMap<Box<str>, u64> = HashMap::new();
     while let Some(key) = rows.advance()? {
         if let Some(&first) = first_seen.get(key) {
@@ -66,9 +66,11 @@ pub(super) fn survey(source: Source<'_>) -> Result<Survey, Failure> {
 
 /// The rows of the file, one after another.
 pub(super) struct Rows {
-    path: PathBuf,
+    name: String,
     reader: csv::Reader<Measured>,
     header: StringRecord,
+    /// Bytes that the names and the punctuation take in the JSON object of a row, at most.
+    header_json: usize,
     key_index: usize,
     record: StringRecord,
     number: u64,
@@ -77,23 +79,27 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn open(source: Source<'_>) -> Result<Self, Failure> {
-        let Source { path, key_column, lenient } = source;
-        let unreadable = |error: &io::Error| Failure::io(format_args!("read {}", path.display()), error);
-        let file = File::open(path).map_err(|error| unreadable(&error))?;
-        let measured = Measured { file, crc32: crc32fast::Hasher::new(), bytes: 0, strict: Strict::new(lenient) };
+    /// The rows that the second reading brings.
+    pub(super) fn again(source: Source<'_>) -> Result<Self, Failure> {
+        Rows::open(source, source.input.second()?)
+    }
+
+    fn open(source: Source<'_>, reading: Reading) -> Result<Self, Failure> {
+        let Source { input, key_column, lenient } = source;
+        let name = input.name.clone();
+        let measured = Measured { reading, crc32: crc32fast::Hasher::new(), bytes: 0, strict: Strict::new(lenient) };
         let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(64 << 10).from_reader(measured);
         let header = match reader.headers() {
             Ok(header) => header.clone(),
             Err(error) => {
                 let flaw = reader.get_mut().strict.follow(&[]).cloned();
                 return Err(flaw.map_or_else(
-                    || Failure::told(format!("{}, header: {}", path.display(), explain(&error))),
-                    |flaw| told_of(path, &flaw),
+                    || Failure::told(format!("{name}, header: {}", explain(&error))),
+                    |flaw| told_of(&name, &flaw),
                 ));
             }
         };
-        let refuse = |message: String| Err(Failure::told(format!("{}: {message}", path.display())));
+        let refuse = |message: String| Err(Failure::told(format!("{name}: {message}")));
         if header.is_empty() {
             return refuse("the file is empty: expected a line with the names of the columns".into());
         }
@@ -110,8 +116,10 @@ impl Rows {
             let names: Vec<_> = header.iter().collect();
             return refuse(format!("no column is called '{key_column}'; there are: {}", names.join(", ")));
         };
-        let (path, record) = (path.to_owned(), StringRecord::new());
-        Ok(Rows { path, reader, header, key_index, record, number: 0, empty: 0, lenient })
+        let header_json =
+            header.iter().map(|name| name.len() * MOST_ESCAPED + PUNCTUATION).sum::<usize>() + PUNCTUATION;
+        let record = StringRecord::new();
+        Ok(Rows { name, reader, header, header_json, key_index, record, number: 0, empty: 0, lenient })
     }
 
     /// Reads the next row; returns its key.
@@ -119,7 +127,7 @@ impl Rows {
         loop {
             let read = self.reader.read_record(&mut self.record);
             if let Some(flaw) = self.reader.get_mut().strict.follow(&[]) {
-                return Err(told_of(&self.path, flaw));
+                return Err(told_of(&self.name, flaw));
             }
             match read {
                 Ok(false) => return Ok(None),
@@ -130,7 +138,7 @@ impl Rows {
                 }
             }
             // Spreadsheets write such rows below their last one.
-            if self.lenient && self.record.iter().all(str::is_empty) {
+            if self.lenient && self.record.iter().all(is_blank) {
                 self.empty += 1;
                 continue;
             }
@@ -155,20 +163,48 @@ impl Rows {
         if length < expected && !self.lenient {
             return Err(self.failed_at_row(unequal));
         }
-        if self.record.get(self.key_index).is_none_or(str::is_empty) {
+        let key = self.record.get(self.key_index).unwrap_or_default();
+        if is_blank(key) {
             let column = self.header.get(self.key_index).unwrap_or_default();
-            return Err(self.failed_at_row(format!("no key: column '{column}' is empty")));
+            let what = if key.is_empty() { "is empty" } else { "has nothing that can be seen" };
+            return Err(self.failed_at_row(format!("no key: column '{column}' {what}")));
+        }
+        if !self.lenient && self.record == self.header {
+            let what = "it repeats the header: were files joined? --lenient imports it as a row";
+            return Err(self.failed_at_row(what));
+        }
+        self.check_limits(key)
+    }
+
+    /// Refuses a row that the engine would refuse.
+    fn check_limits(&self, key: &str) -> Result<(), Failure> {
+        if key.len() > MAX_KEY_LEN {
+            let what = format!("a key of {} bytes is over the limit of {MAX_KEY_LEN}", key.len());
+            return Err(self.failed_at_row(what));
+        }
+        // Only a row that may be too long is encoded to know.
+        if self.record.as_slice().len() * MOST_ESCAPED + self.header_json > MAX_VALUE_LEN {
+            let length = self.json().len();
+            if length > MAX_VALUE_LEN {
+                let what = format!("as a JSON object it has {length} bytes, over the limit of {MAX_VALUE_LEN}");
+                return Err(self.failed_at_row(what));
+            }
         }
         Ok(())
+    }
+
+    /// The row as a JSON object in the header's order.
+    fn json(&self) -> String {
+        let fields = self.header.iter().zip(&self.record);
+        let object: Map<_, _> = fields.map(|(name, field)| (name.to_owned(), Value::from(field))).collect();
+        Value::Object(object).to_string()
     }
 
     /// The next row.
     pub(super) fn next(&mut self) -> Result<Option<Row>, Failure> {
         let Some(key) = self.advance()? else { return Ok(None) };
         let key = key.to_owned();
-        let fields = self.header.iter().zip(&self.record);
-        let object: Map<_, _> = fields.map(|(name, field)| (name.to_owned(), Value::from(field))).collect();
-        Ok(Some(Row { number: self.number, key, json: Value::Object(object).to_string() }))
+        Ok(Some(Row { number: self.number, key, json: self.json() }))
     }
 
     /// Skips the first `rows` rows.
@@ -190,13 +226,27 @@ impl Rows {
 
     fn failed_at_row(&self, what: impl fmt::Display) -> Failure {
         let line = self.record.position().map_or(0, csv::Position::line);
-        Failure::told(format!("{}, row {} (line {line}): {what}", self.path.display(), self.number))
+        Failure::told(format!("{}, row {} (line {line}): {what}", self.name, self.number))
     }
 }
 
-fn told_of(path: &Path, flaw: &Flaw) -> Failure {
+/// The most bytes that one byte of text takes in JSON: `\u0001`.
+const MOST_ESCAPED: usize = 6;
+/// The bytes that JSON has around a name and its value: four quotes, a colon, a comma.
+const PUNCTUATION: usize = 6;
+
+/// Whether nothing of it can be seen: empty, or blanks, control characters and what has no width.
+fn is_blank(text: &str) -> bool {
+    let has_no_width = |char| {
+        matches!(char, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+            || matches!(char, '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().all(|char| char.is_whitespace() || char.is_control() || has_no_width(char))
+}
+
+fn told_of(name: &str, flaw: &Flaw) -> Failure {
     let row = if flaw.row == 0 { "header".to_owned() } else { format!("row {}", flaw.row) };
-    Failure::told(format!("{}, {row} (line {}): {}", path.display(), flaw.line, flaw.what))
+    Failure::told(format!("{name}, {row} (line {}): {}", flaw.line, flaw.what))
 }
 
 /// The header, without the nameless columns at its end if a lenient reading skips them.
@@ -209,14 +259,16 @@ fn named_columns(header: StringRecord, lenient: bool) -> StringRecord {
 fn explain(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Utf8 { err, .. } => format!("field {} is not UTF-8", err.field() + 1),
+        // Not by the operating system: it says itself what could not be done.
+        csv::ErrorKind::Io(error) if error.raw_os_error().is_none() => error.to_string(),
         csv::ErrorKind::Io(error) => format!("cannot read: {error}"),
         _ => error.to_string(),
     }
 }
 
-/// A file whose length and checksum are computed while it is read.
+/// A reading whose length and checksum are computed meanwhile.
 struct Measured {
-    file: File,
+    reading: Reading,
     crc32: crc32fast::Hasher,
     bytes: u64,
     strict: Strict,
@@ -224,7 +276,7 @@ struct Measured {
 
 impl Read for Measured {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.file.read(buffer)?;
+        let length = self.reading.read(buffer)?;
         self.crc32.update(&buffer[..length]);
         self.bytes += length as u64;
         let flaw = if length == 0 { self.strict.finish() } else { self.strict.follow(&buffer[..length]) };

@@ -1,5 +1,6 @@
 //! Refuses a CSV file where a reader would have to guess the meaning: a quote that is never closed, a quote inside a
-//! field, text behind a closing quote. It follows the bytes as they are read, beside the reader.
+//! field, text behind a closing quote, what joining files leaves between them. It follows the bytes as they are read,
+//! beside the reader.
 
 /// The longest row: a row is in memory, and a quote that is never closed makes the rest of the file one row.
 const MAX_ROW: u64 = 64 << 20;
@@ -45,8 +46,12 @@ pub(super) struct Strict {
     line: u64,
     /// Bytes of the current row.
     row_bytes: u64,
-    /// The line in which the last quoted field began.
+    /// The line in which the last quoted field began...
     quoted_at: u64,
+    /// ...and whether that field has a line break.
+    breaks: bool,
+    /// How many bytes of a byte order mark the row begins with.
+    mark: usize,
     /// Whether the last byte was a carriage return outside of quotes.
     after_return: bool,
     ends: Option<Ends>,
@@ -56,6 +61,7 @@ pub(super) struct Strict {
 }
 
 const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
+const CTRL_Z: u8 = 0x1A;
 
 impl Strict {
     pub(super) fn new(lenient: bool) -> Self {
@@ -67,6 +73,8 @@ impl Strict {
             line: 1,
             row_bytes: 0,
             quoted_at: 1,
+            breaks: false,
+            mark: 0,
             after_return: false,
             ends: None,
             blank: None,
@@ -122,6 +130,12 @@ impl Strict {
         {
             self.guess_at(line, "a blank line between the rows");
         }
+        if BOM.get(self.mark) == Some(&byte) && self.row_bytes == self.mark as u64 {
+            self.mark += 1;
+            if self.mark == BOM.len() {
+                self.guess("a byte order mark at the begin of a row: were files joined?");
+            }
+        }
         self.row_bytes += 1;
         if self.row_bytes > MAX_ROW {
             self.line = self.quoted_at;
@@ -129,6 +143,9 @@ impl Strict {
         }
         if byte == 0 {
             self.guess("a NUL byte: is this UTF-16? The file must be UTF-8");
+        }
+        if byte == CTRL_Z && self.at != At::Quoted {
+            self.guess("a Ctrl-Z, with which programs for DOS end a file");
         }
         self.field(byte);
     }
@@ -138,15 +155,25 @@ impl Strict {
         self.at = match (self.at, byte) {
             (At::Begin, b'"') => {
                 self.quoted_at = self.line;
+                self.breaks = false;
                 At::Quoted
             }
             (At::Quoted, b'"') => At::Quote,
             (At::Quote, b'"') => At::Quoted,
             (At::Quoted, _) => {
                 self.line += u64::from(byte == b'\n');
+                self.breaks |= matches!(byte, b'\n' | b'\r');
                 At::Quoted
             }
             (_, b',') => At::Begin,
+            // That quote may as well open a field of a later row: then everything between is a wrong guess.
+            (At::Quote, _) if self.breaks => {
+                self.line = self.quoted_at;
+                self.find(
+                    "text behind the closing quote of a field of several lines: is its first quote never closed?",
+                );
+                At::Bare
+            }
             (At::Quote, _) => {
                 self.guess("text behind the closing quote of a field");
                 At::Bare
@@ -180,6 +207,7 @@ impl Strict {
         }
         self.line += 1;
         self.row_bytes = 0;
+        self.mark = 0;
         self.at = At::Begin;
     }
 
@@ -219,7 +247,10 @@ mod tests {
 
     #[test]
     fn what_is_whole_has_no_flaw() {
-        let whole: [&[u8]; 12] = [
+        let whole: [&[u8]; 15] = [
+            b"id,name\n1,\"\x1A\"\n",
+            b"id,name\n1,a\xEF\xBB\xBF\n\xEF\xBB,\n",
+            b"id,name\n1,\"a\nb\",\"c\"\n",
             b"",
             b"id,name\n1,a\n2,b\n",
             b"id,name\r\n1,a\r\n2,b",
@@ -240,7 +271,14 @@ mod tests {
 
     #[test]
     fn each_flaw_is_found_with_its_row_and_line() {
-        let flaws: [(&[u8], u64, u64, &str); 11] = [
+        let flaws: [(&[u8], u64, u64, &str); 18] = [
+            (b"id,name\n1,\"open\n2,b\n3,\"c\"\n", 1, 2, "never closed"),
+            (b"id,name\n1,\"open\r2,b\r3,\"c\"\r", 1, 2, "never closed"),
+            (b"id,name\n1,a\n\xEF\xBB\xBFid,name\n", 2, 3, "byte order mark"),
+            (b"id,name\n1,a\n\xEF\xBB\xBF\"2\",b\n", 2, 3, "byte order mark"),
+            (b"\xEF\xBB\xBF\xEF\xBB\xBFid\n", 0, 1, "byte order mark"),
+            (b"id,name\n1,a\n\x1A", 2, 3, "Ctrl-Z"),
+            (b"id,name\n1,\"a\"\x1A", 1, 2, "Ctrl-Z"),
             (b"id,name\n1,\"open\n2,b\n3,c\n", 1, 2, "never closed"),
             (b"id,name\n1,a\n2,\"", 2, 3, "never closed"),
             (b"id,name\n1,a \"quoted\" word\n", 1, 2, "inside a field"),

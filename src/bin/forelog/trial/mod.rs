@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use forelog::CommitMode;
 
-use crate::output::{Done, Failure, print, progress_bar};
+use crate::output::{Done, Failure, print, print_json, progress_bar};
 use crate::workspace::{self, Workspace};
 use measure::{Bench, RawBench};
 use report::Report;
@@ -117,7 +117,11 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 
     workspace::check()?;
     let report = Report { workspace: &workspace, plan: &plan, raw: &raw, benches: &benches, kills: &kills };
-    print(if arguments.json { report.json() } else { report.text() })?;
+    if arguments.json {
+        print_json(report.json())?;
+    } else {
+        print(report.text())?;
+    }
     let broken = kills.iter().any(|kill| !kill.broken.is_empty());
     Ok(if broken { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }

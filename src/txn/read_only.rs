@@ -1,0 +1,73 @@
+//! The state of a database that no engine has open, for readers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
+use super::entries::Entries;
+use super::keyspace::no_such_keyspace;
+use crate::base::error::Result;
+use crate::base::types::Lsn;
+use crate::index::{Index, SnapshotGuard, Tree};
+use crate::log::Recovery;
+
+/// What a database held when it was read: see [`Engine::read_only`](crate::Engine::read_only).
+///
+/// It keeps no file open and holds no lock. Others may open the database meanwhile; this stays as it was.
+pub struct ReadOnly {
+    index: Index,
+    hold: SnapshotGuard,
+    report: Recovery,
+}
+
+impl fmt::Debug for ReadOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnly").field("lsn", &self.lsn()).finish_non_exhaustive()
+    }
+}
+
+impl ReadOnly {
+    pub(crate) fn new(index: Index, report: Recovery) -> Self {
+        ReadOnly { hold: index.hold(), index, report }
+    }
+
+    /// Everything up to here is in it: after a crash, what the next open will keep.
+    pub fn lsn(&self) -> Lsn {
+        self.report.recovered_to
+    }
+
+    /// The account of the reading: whether the database was closed, what an open would drop, and which locks were held.
+    pub fn recovery(&self) -> &Recovery {
+        &self.report
+    }
+
+    /// The names of the keyspaces, in order.
+    ///
+    /// # Errors
+    /// None today: all keyspaces are in memory.
+    pub fn keyspace_names(&self) -> Result<Vec<String>> {
+        Ok(self.index.keyspaces(self.hold.lsn())?.iter().map(|tree| tree.name().to_owned()).collect())
+    }
+
+    /// The entries of a keyspace in a range of keys.
+    ///
+    /// # Errors
+    /// [`NoSuchKeyspace`](crate::ErrorKind::NoSuchKeyspace).
+    pub fn range(&self, keyspace: &str, range: impl KeyBounds) -> Result<Entries> {
+        Ok(Entries::new(&self.keyspace(keyspace)?, range.bounds(), Vec::new(), &self.hold))
+    }
+
+    /// The entries of a keyspace whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::range`].
+    pub fn prefix(&self, keyspace: &str, prefix: impl AsRef<[u8]>) -> Result<Entries> {
+        let end = end_of_prefix(prefix.as_ref());
+        let range = prefix_range(prefix.as_ref(), end.as_deref());
+        Ok(Entries::new(&self.keyspace(keyspace)?, range, Vec::new(), &self.hold))
+    }
+
+    fn keyspace(&self, name: &str) -> Result<Arc<Tree>> {
+        self.index.keyspace_by_name(name, self.hold.lsn())?.ok_or_else(|| no_such_keyspace(name))
+    }
+}
