@@ -5,4 +5,5 @@ mod lock_model;
 mod moved;
 mod openers;
 mod race;
+mod tampered;
 mod traces;

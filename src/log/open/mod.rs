@@ -133,6 +133,6 @@ fn share(place: LogDir, mut settings: Settings, verdicts: Verdicts) -> Arc<LogIn
     // Without it two calls are the better way: the device can be told to begin between them.
     let refused = matches!(place.disk().io(), IoBackend::Calls { why: Some(_) });
     settings.io_uring &= !refused;
-    let appender = Appender::new(settings, Incarnations::new(history, catalogue), report.recovered_to);
+    let appender = Appender::new(settings, place.clone(), Incarnations::new(history, catalogue), report.recovered_to);
     LogInner::new(place, appender, report)
 }
