@@ -111,8 +111,10 @@ pub(crate) fn verify(disk: &dyn Disk, dir: &Path, replay: &mut dyn Replay) -> Re
         load_existing(&place).and_then(|directory| decide::decide(&place, directory, Prior::default(), replay));
     let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
     let obstacle = place.handle().would_lock().and_then(|()| settle::would_settle(&place, &verdicts)).err();
+    let commit_obstacle = if obstacle.is_none() { settle::would_begin(&place, &verdicts).err() } else { None };
     let lock = place.handle().lock_held();
-    Ok(Recovery { duration: clock::now().since(started), lock, obstacle, ..verdicts.report })
+    let duration = clock::now().since(started);
+    Ok(Recovery { duration, lock, obstacle, commit_obstacle, ..verdicts.report })
 }
 
 /// Reads the directory of a log that must be there.
