@@ -115,54 +115,13 @@ impl Latch {
     }
 }
 
-/// The errors of a rename that are no refusal: EIO, by which POSIX promises nothing about either name, and its relatives.
-/// ENXIO and ENODEV: the device is gone. The others come from the medium of a file system (a wrong checksum), or from the
-/// connection to one on a server, which may have done what it could not report.
-#[cfg(unix)]
-const NO_REFUSALS: &[rustix::io::Errno] = {
-    use rustix::io::Errno as E;
-    &[
-        E::IO,
-        E::NXIO,
-        E::NODEV,
-        E::PIPE,
-        E::BADMSG,
-        E::STALE,
-        E::TIMEDOUT,
-        E::NOTCONN,
-        E::CONNREFUSED,
-        E::CONNRESET,
-        E::CONNABORTED,
-        E::SHUTDOWN,
-        E::HOSTDOWN,
-        E::HOSTUNREACH,
-        E::NETDOWN,
-        E::NETUNREACH,
-        E::NETRESET,
-        #[cfg(target_os = "linux")]
-        E::PROTO,
-        #[cfg(target_os = "linux")]
-        E::NOLINK,
-        #[cfg(target_os = "linux")]
-        E::NODATA,
-        #[cfg(target_os = "linux")]
-        E::UCLEAN,
-        #[cfg(target_os = "linux")]
-        E::REMOTEIO,
-        #[cfg(target_os = "linux")]
-        E::COMM,
-        #[cfg(target_os = "linux")]
-        E::NOMEDIUM,
-    ]
-};
-
 /// Whether a rename that failed with `error` was refused: then both names are as they were. A file of that name in the
 /// way, a program that has removed the temporary file, a quota: none of them says anything about what is durable.
 fn is_refused_rename(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     #[cfg(unix)]
     if let Some(code) = error.raw_os_error() {
-        return !NO_REFUSALS.iter().any(|errno| errno.raw_os_error() == code);
+        return !super::os::may_have_renamed(code);
     }
     // Without a code that is known, an error that is none of these may be anything.
     matches!(

@@ -43,6 +43,51 @@ impl OsDir {
     }
 }
 
+/// The errors of a rename that are no refusal: EIO, by which POSIX promises nothing about either name, and its relatives.
+/// ENXIO and ENODEV: the device is gone. The others come from the medium of a file system (a wrong checksum), or from the
+/// connection to one on a server, which may have done what it could not report.
+const NO_REFUSALS: &[Errno] = {
+    use Errno as E;
+    &[
+        E::IO,
+        E::NXIO,
+        E::NODEV,
+        E::PIPE,
+        E::BADMSG,
+        E::STALE,
+        E::TIMEDOUT,
+        E::NOTCONN,
+        E::CONNREFUSED,
+        E::CONNRESET,
+        E::CONNABORTED,
+        E::SHUTDOWN,
+        E::HOSTDOWN,
+        E::HOSTUNREACH,
+        E::NETDOWN,
+        E::NETUNREACH,
+        E::NETRESET,
+        #[cfg(target_os = "linux")]
+        E::PROTO,
+        #[cfg(target_os = "linux")]
+        E::NOLINK,
+        #[cfg(target_os = "linux")]
+        E::NODATA,
+        #[cfg(target_os = "linux")]
+        E::UCLEAN,
+        #[cfg(target_os = "linux")]
+        E::REMOTEIO,
+        #[cfg(target_os = "linux")]
+        E::COMM,
+        #[cfg(target_os = "linux")]
+        E::NOMEDIUM,
+    ]
+};
+
+/// Whether a rename that failed with this code may have been done.
+pub(in crate::disk) fn may_have_renamed(code: i32) -> bool {
+    NO_REFUSALS.iter().any(|errno| errno.raw_os_error() == code)
+}
+
 /// Refuses a file or directory whose attributes say that it cannot be changed, or only be appended to. Either way no name
 /// in such a directory, and no such file, can be removed or replaced.
 #[cfg(target_os = "linux")]
