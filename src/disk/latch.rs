@@ -19,8 +19,8 @@ use crate::rt::sync::Mutex;
 ///
 /// Not final are failed reads, creations and removals, interrupted calls, and every failure of a new file before its
 /// first successful [`DiskFile::sync_all`]: no durable data relies on such a file yet, so only the file itself becomes
-/// unusable. Nor is a call final that the operating system refused before it did anything: a rename for want of space,
-/// memory or permission. Such a refusal says nothing about what is durable.
+/// unusable. Nor is a rename final that the operating system refused: such a refusal says nothing about what is durable.
+/// A rename is final if the medium failed, or the connection to it.
 #[derive(Clone, Debug)]
 pub struct FailStop {
     inner: Arc<dyn Dir>,
@@ -37,19 +37,43 @@ impl FailStop {
     pub fn failure(&self) -> Option<io::Error> {
         self.latch.0.get().map(Cause::error)
     }
+
+    /// Which call it was that failed first, and why. Every call that is refused since then has the same error, and none
+    /// of them is to blame.
+    pub(crate) fn first_failure(&self) -> Option<FirstFailure> {
+        self.latch.0.get().map(|cause| FirstFailure {
+            call: cause.call,
+            name: cause.name.clone(),
+            error: cause.error(),
+        })
+    }
+}
+
+/// The call by which a latch has closed.
+#[derive(Debug)]
+pub(crate) struct FirstFailure {
+    /// What was done: "fsync", for example.
+    pub(crate) call: &'static str,
+    /// The file to which it was done; `None` for the directory itself. A file that was renamed while it was open goes by
+    /// the name that it had when it was opened.
+    pub(crate) name: Option<OsString>,
+    pub(crate) error: io::Error,
 }
 
 /// A failure as a value; `io::Error` cannot be cloned.
 #[derive(Debug)]
 struct Cause {
+    call: &'static str,
+    name: Option<OsString>,
     code: Option<i32>,
     kind: io::ErrorKind,
     message: String,
 }
 
 impl Cause {
-    fn of(error: &io::Error) -> Self {
-        Cause { code: error.raw_os_error(), kind: error.kind(), message: error.to_string() }
+    fn of((call, name): Call<'_>, error: &io::Error) -> Self {
+        let (code, kind, message) = (error.raw_os_error(), error.kind(), error.to_string());
+        Cause { call, name: name.map(OsStr::to_owned), code, kind, message }
     }
 
     fn error(&self) -> io::Error {
@@ -60,6 +84,9 @@ impl Cause {
     }
 }
 
+/// What is done, and the file to which it is done.
+type Call<'a> = (&'static str, Option<&'a OsStr>);
+
 #[derive(Default, Debug)]
 struct Latch(OnceLock<Cause>);
 
@@ -68,36 +95,59 @@ impl Latch {
         self.0.get().map_or(Ok(()), |cause| Err(cause.error()))
     }
 
-    /// Passes `result` on. A failure closes the latch, unless it is closed already.
-    fn watch<T>(&self, result: io::Result<T>) -> io::Result<T> {
+    /// Passes the result of `call` on. A failure closes the latch, unless it is closed already.
+    fn watch<T>(&self, call: Call<'_>, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result
             && error.kind() != io::ErrorKind::Interrupted
         {
             // An earlier failure has set its cause: the first cause stays.
-            let _ = self.0.set(Cause::of(error));
+            let _ = self.0.set(Cause::of(call, error));
         }
         result
     }
-}
 
-/// Whether a rename that failed with `error` has left both names as they were. POSIX promises it for every error but
-/// EIO. Of the others these are temporary. A network file system may not know what its server did.
-fn is_refused_rename(error: &io::Error) -> bool {
-    use io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    let passes = [OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
-    passes.contains(&error.kind()) || (cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
-}
-
-impl Latch {
-    /// [`Latch::watch`], except for errors by which the call has done nothing.
-    fn watch_unless<T>(&self, is_refusal: fn(&io::Error) -> bool, result: io::Result<T>) -> io::Result<T> {
+    /// [`Latch::watch`] for a rename to `to`.
+    fn watch_rename(&self, to: &OsStr, result: io::Result<()>) -> io::Result<()> {
         match result {
-            Err(error) if is_refusal(&error) => Err(error),
-            result => self.watch(result),
+            Err(error) if is_refused_rename(&error) => Err(error),
+            result => self.watch(("rename to", Some(to)), result),
         }
     }
+}
+
+/// Whether a rename that failed with `error` was refused: then both names are as they were. A file of that name in the
+/// way, a program that has removed the temporary file, a quota: none of them says anything about what is durable.
+fn is_refused_rename(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    #[cfg(unix)]
+    if let Some(code) = error.raw_os_error() {
+        return !super::os::may_have_renamed(code);
+    }
+    // Without a code that is known, an error that is none of these may be anything.
+    matches!(
+        error.kind(),
+        AlreadyExists
+            | ArgumentListTooLong
+            | CrossesDevices
+            | Deadlock
+            | DirectoryNotEmpty
+            | ExecutableFileBusy
+            | FileTooLarge
+            | InvalidFilename
+            | InvalidInput
+            | IsADirectory
+            | NotADirectory
+            | NotFound
+            | OutOfMemory
+            | PermissionDenied
+            | QuotaExceeded
+            | ReadOnlyFilesystem
+            | ResourceBusy
+            | StorageFull
+            | TooManyLinks
+            | Unsupported
+            | WouldBlock
+    )
 }
 
 impl Dir for FailStop {
@@ -108,13 +158,19 @@ impl Dir for FailStop {
         }
         let inner = self.inner.open(name, access)?;
         let shared = Arc::clone(&self.latch);
-        let file = File { inner, shared, own: Latch::default(), fresh: fresh.into(), syncing: Mutex::new(()) };
+        let (name, own) = (name.to_owned(), Latch::default());
+        let file = File { inner, name, shared, own, fresh: fresh.into(), syncing: Mutex::new(()) };
         Ok(Arc::new(file))
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         self.latch.check()?;
-        self.latch.watch_unless(is_refused_rename, self.inner.rename(from, to))
+        self.latch.watch_rename(to, self.inner.rename(from, to))
+    }
+
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.latch.check()?;
+        self.latch.watch_rename(to, self.inner.rename_new(from, to))
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -128,12 +184,12 @@ impl Dir for FailStop {
 
     fn sync(&self) -> io::Result<()> {
         self.latch.check()?;
-        self.latch.watch(self.inner.sync())
+        self.latch.watch(("sync directory", None), self.inner.sync())
     }
 
     fn sync_name(&self) -> io::Result<()> {
         self.latch.check()?;
-        self.latch.watch(self.inner.sync_name())
+        self.latch.watch(("sync directory", None), self.inner.sync_name())
     }
 
     fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>> {
@@ -160,6 +216,10 @@ impl Dir for FailStop {
         self.inner.may_replace(name)
     }
 
+    fn room(&self) -> io::Result<Option<u64>> {
+        self.inner.room()
+    }
+
     fn io(&self) -> IoBackend {
         self.inner.io()
     }
@@ -168,6 +228,7 @@ impl Dir for FailStop {
 #[derive(Debug)]
 struct File {
     inner: Arc<dyn DiskFile>,
+    name: OsString,
     shared: Arc<Latch>,
     own: Latch,
     /// Created through this handle and never synced: its failures do not close the latch.
@@ -179,11 +240,12 @@ struct File {
 
 impl File {
     /// Runs an `action` that changes the file, unless the latch is closed.
-    fn change<T>(&self, action: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
+    fn change<T>(&self, call: &'static str, action: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         self.shared.check()?;
         self.own.check()?;
         let result = action(&*self.inner);
-        if self.fresh.load(Ordering::Acquire) { self.own.watch(result) } else { self.shared.watch(result) }
+        let latch = if self.fresh.load(Ordering::Acquire) { &self.own } else { &*self.shared };
+        latch.watch((call, Some(&self.name)), result)
     }
 }
 
@@ -205,36 +267,36 @@ impl DiskFile for File {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.change(|file| match file.write_at(bytes, offset)? {
+        self.change("write to", |file| match file.write_at(bytes, offset)? {
             0 if !bytes.is_empty() => Err(io::ErrorKind::WriteZero.into()),
             written => Ok(written),
         })
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.change(|file| file.set_len(length))
+        self.change("change the length of", |file| file.set_len(length))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let _one_at_a_time = self.syncing.lock();
-        self.change(|file| file.sync_data())
+        self.change("fsync", |file| file.sync_data())
     }
 
     fn sync_all(&self) -> io::Result<()> {
         let _one_at_a_time = self.syncing.lock();
-        self.change(|file| file.sync_all())?;
+        self.change("fsync", |file| file.sync_all())?;
         self.fresh.store(false, Ordering::Release);
         Ok(())
     }
 
     fn start_writeback(&self) -> io::Result<()> {
         let _one_at_a_time = self.syncing.lock();
-        self.change(|file| file.start_writeback())
+        self.change("write to", |file| file.start_writeback())
     }
 
     fn submit(&self, bytes: Vec<u8>, offset: u64, wrote: &mut dyn FnMut(Vec<u8>, usize)) -> io::Result<bool> {
         let _one_at_a_time = self.syncing.lock();
-        self.change(|file| file.submit(bytes, offset, wrote))
+        self.change("write to", |file| file.submit(bytes, offset, wrote))
     }
 
     fn map(&self) -> io::Result<Option<Arc<dyn Mapping>>> {

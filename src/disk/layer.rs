@@ -16,7 +16,7 @@ pub enum DirCall<'a> {
     OpenDir(&'a Path),
     /// [`Dir::open`].
     Open(&'a OsStr, Access),
-    /// [`Dir::rename`].
+    /// [`Dir::rename`] and [`Dir::rename_new`].
     Rename(&'a OsStr, &'a OsStr),
     /// [`Dir::remove`].
     Remove(&'a OsStr),
@@ -102,6 +102,10 @@ impl<L: Layer> Dir for Layered<dyn Dir, L> {
         self.call(DirCall::Rename(from, to), |dir| dir.rename(from, to))
     }
 
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.call(DirCall::Rename(from, to), |dir| dir.rename_new(from, to))
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         self.call(DirCall::Remove(name), |dir| dir.remove(name))
     }
@@ -136,6 +140,10 @@ impl<L: Layer> Dir for Layered<dyn Dir, L> {
 
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
         self.inner.may_replace(name)
+    }
+
+    fn room(&self) -> io::Result<Option<u64>> {
+        self.inner.room()
     }
 
     fn io(&self) -> IoBackend {

@@ -185,6 +185,21 @@ impl Dir for MemoryDir {
         Ok(())
     }
 
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        check_name(from)?;
+        check_name(to)?;
+        let mut entries = self.entries.lock();
+        match (entries.get(from), entries.get(to)) {
+            (None, _) => return Err(io::ErrorKind::NotFound.into()),
+            (Some(Entry::Dir(_)), _) => return Err(io::ErrorKind::IsADirectory.into()),
+            (_, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            _ => {}
+        }
+        let moved = entries.remove(from).expect("it was there");
+        entries.insert(to.to_owned(), moved);
+        Ok(())
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         check_name(name)?;
         if let Entry::File(file) = self.take(name, |entry| matches!(entry, Entry::File(_)))? {

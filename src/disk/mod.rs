@@ -92,6 +92,12 @@ pub trait Dir: Send + Sync + Debug {
     fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// Renames a file, replacing `to` atomically if it exists.
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
+    /// Renames a file to a name that is free.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if there is anything of that name, also a symbolic link that leads nowhere. It
+    /// is left as it is.
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
     /// Removes a file's name.
     fn remove(&self, name: &OsStr) -> io::Result<()>;
     /// The names in the directory, in no particular order.
@@ -110,10 +116,14 @@ pub trait Dir: Send + Sync + Debug {
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] where directories cannot be locked.
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>>;
-    /// Checks, without changing anything, that a file could be created under `name`, or that the file there could be
-    /// removed. A disk without permissions only checks that `name` is not a directory.
+    /// Checks, without changing anything, that a file could be created under `name`, and that the file there, if there is
+    /// one, could be removed. A disk without permissions only checks that `name` is not a directory.
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
         if self.child(name, Access::Read).is_ok() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
+    }
+    /// How many bytes this user could still write to new files here; `None` if the disk cannot tell.
+    fn room(&self) -> io::Result<Option<u64>> {
+        Ok(None)
     }
     /// Which file `name` leads to.
     fn id_of(&self, name: &OsStr) -> io::Result<FileId>;

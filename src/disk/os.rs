@@ -19,7 +19,7 @@ mod unix;
 #[cfg(not(unix))]
 pub(super) use elsewhere::OsDir;
 #[cfg(unix)]
-pub(super) use unix::OsDir;
+pub(super) use unix::{OsDir, may_have_renamed};
 
 /// The operating system's file system.
 ///

@@ -120,6 +120,10 @@ impl Dir for UnfinishedDir {
         self.0.dir().rename(real(from), real(to))
     }
 
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.0.dir().rename_new(real(from), real(to))
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         self.0.dir().remove(real(name))
     }
@@ -155,6 +159,10 @@ impl Dir for UnfinishedDir {
 
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
         self.0.dir().may_replace(real(name))
+    }
+
+    fn room(&self) -> io::Result<Option<u64>> {
+        self.0.dir().room()
     }
 
     fn io(&self) -> IoBackend {

@@ -99,7 +99,8 @@ impl Engine {
 
     /// Reads and checks everything in the database in directory `dir`, changing nothing; says what an open would find.
     ///
-    /// Two verdicts: `Ok` if all of it is sound; and [`Recovery::obstacle`] is set if an open would fail nevertheless.
+    /// Two verdicts: `Ok` if all of it is sound; and [`Recovery::obstacle`] is set if an open would fail nevertheless,
+    /// [`Recovery::commit_obstacle`] if the first commit after it would.
     ///
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.

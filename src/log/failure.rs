@@ -8,11 +8,12 @@
 //! | write, fsync, start of write-back, change of length | a segment in use | always | bytes that the log relies on may be gone (A9) |
 //! | the same | a new segment, HISTORY or MARK under its temporary name, MARK | never | nothing relies on the file; the next attempt makes it anew |
 //! | create, open, list, remove | any | never | they change nothing that is relied on |
-//! | rename | a new segment, HISTORY | but for want of space, memory, descriptors or permission | then both names are as they were; after EIO either may be durable |
+//! | rename | a new segment, HISTORY | if the medium failed, or the connection to it: EIO, ESTALE and their like | after those either name may be durable; every other error is a refusal, which leaves both names as they were |
 //! | fsync | the directory | always | the names of segments in use are in it |
 //! | start of a thread | | never | nothing was begun |
 //!
-//! Which calls are final is decided in one place, `disk/latch.rs`. A refused attempt leaves no trace that the next one, or
+//! Which calls are final is decided in one place, `disk/latch.rs`. It remembers the first one, since the thread that stops
+//! the log may be another one, which was refused for that reason. A refused attempt leaves no trace that the next one, or
 //! recovery, could trip over: the incarnation is drawn once for each open, so whichever HISTORY and whichever segment an
 //! attempt has left belong together; a new segment without a durable name is removed.
 //!
@@ -21,9 +22,11 @@
 //! The thread that stops the log may hold locks, under which it can wake no one. It is handed an [`Alarm`], which goes up
 //! with the error to where no lock is held, and is raised there. The compiler tells where one is forgotten.
 
+use super::log_dir::LogDir;
 use super::positions::OutOfOrder;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::types::Lsn;
+use crate::format::segment::TEMPORARY_SUFFIX;
 use crate::rt::sync::OnceLock;
 
 impl From<OutOfOrder> for Error {
@@ -95,11 +98,13 @@ impl Refused {
 #[derive(Debug)]
 pub(crate) struct Failure {
     poisoned: OnceLock<Poisoned>,
+    place: LogDir,
 }
 
 impl Failure {
-    pub(super) fn none() -> Self {
-        Failure { poisoned: OnceLock::new() }
+    /// None yet, of the log in `place`.
+    pub(super) fn none(place: LogDir) -> Self {
+        Failure { poisoned: OnceLock::new(), place }
     }
 
     pub(super) fn poisoned(&self) -> Option<&Poisoned> {
@@ -108,8 +113,26 @@ impl Failure {
 
     /// Called under the append lock; the first failure stays.
     pub(super) fn note(&self, poisoned: Poisoned) -> Alarm {
+        let poisoned = Poisoned { cause: self.first_cause(poisoned.cause), ..poisoned };
         let _ = self.poisoned.set(poisoned);
         Alarm(())
+    }
+
+    /// The failure that `cause` is a consequence of. Between the call that failed and the stop of the log, a call of another
+    /// thread may be refused: its error would name a file to which nothing happened.
+    fn first_cause(&self, cause: Error) -> Error {
+        let is_of_the_disk = matches!(cause.kind(), ErrorKind::Io | ErrorKind::DiskFull);
+        let Some(first) = self.place.disk().first_failure().filter(|_| is_of_the_disk) else { return cause };
+        let told = cause.to_string();
+        let (path, is_told) = match &first.name {
+            Some(name) => {
+                let name = name.to_string_lossy();
+                let name = name.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(&name);
+                (self.place.path(name), told.contains(name))
+            }
+            None => (self.place.dir().to_owned(), told.contains(first.call)),
+        };
+        if is_told { cause } else { Error::io(first.call, &path, first.error) }
     }
 
     /// Asked right before each write and fsync: another thread may have failed since this one was let in.
@@ -121,10 +144,14 @@ impl Failure {
     pub(super) fn refusal(&self) -> Error {
         match self.poisoned() {
             Some(poison) => {
-                let message = if poison.cause.kind() == ErrorKind::Internal {
-                    "the log stopped and no more commits are taken: close and reopen"
-                } else {
-                    "an earlier write or fsync failed and no more commits are taken: close, check the disk, reopen"
+                let message = match poison.cause.kind() {
+                    ErrorKind::Internal => "the log stopped and no more commits are taken: close and reopen",
+                    ErrorKind::Removed => {
+                        "files of the open database were changed and no more commits are taken: close"
+                    }
+                    _ => {
+                        "an earlier write or fsync failed and no more commits are taken: close, check the disk, reopen"
+                    }
                 };
                 Error::new(ErrorKind::Poisoned, message).with_source(poison.cause.clone())
             }

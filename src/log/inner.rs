@@ -36,6 +36,7 @@ use crate::log::write::append::Appender;
 use crate::log::write::budget::LossWindow;
 use crate::log::write::buffer::Prepared;
 use crate::log::write::flush::{Flusher, LoneFlush};
+use crate::log::write::segment::Segment;
 use crate::log::write::stall::{Stall, WaitLimit};
 use crate::log::write::waiters::Callback;
 use crate::rt::background::{Background, Start, Task};
@@ -54,6 +55,8 @@ pub(crate) struct LogInner {
     pub(crate) background: Background,
     pub(super) marker: Marker,
     pub(super) closing: Mutex<Closing>,
+    /// The segments that were looked at last.
+    checked: Mutex<Vec<Arc<Segment>>>,
     pub(super) generation: u64,
 }
 
@@ -91,6 +94,7 @@ impl LogInner {
             background: Background::default(),
             marker: Marker::default(),
             closing: Mutex::default(),
+            checked: Mutex::default(),
             generation: process::generation(),
         })
     }
@@ -235,11 +239,23 @@ impl LogInner {
         self.appender().refusal()
     }
 
-    /// Refuses to go on if a segment that is written to, or will be, was removed: what is written to it is gone with the
-    /// process. Asked where files are opened or replaced anyway, never by a commit.
+    /// Refuses to go on if a segment that is written to, or will be, was removed, replaced or cut: the next open would not
+    /// find what is written to it. Asked where files are opened or replaced anyway, never by a commit. So a segment may be
+    /// left between two checks: those of the last check are looked at once more.
     pub(super) fn check_segments(&self) -> Result<()> {
         let segments = self.appender().segments();
-        segments.iter().try_for_each(|segment| self.place.handle().check_linked(&**segment.file(), segment.path()))
+        let before = std::mem::replace(&mut *self.checked.lock(), segments.clone());
+        let left = before.iter().filter(|known| !segments.iter().any(|segment| Arc::ptr_eq(segment, known)));
+        left.chain(&segments).try_for_each(|segment| {
+            let found = self.place.handle().check_named(&**segment.file(), segment.path(), segment.size());
+            // A retirement says so before it removes anything.
+            if segment.limit() <= self.incarnations().oldest().get() { Ok(()) } else { found }
+        })
+    }
+
+    /// [`LogInner::check_segments`], and that LOCK is the one that this open holds.
+    pub(super) fn check_files(&self) -> Result<()> {
+        self.check_segments().and_then(|()| self.place.handle().check_lock())
     }
 
     /// What to tell of an error outside the flush path. It is final only if the disk's fail-stop latch has closed, or if a

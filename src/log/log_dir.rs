@@ -44,9 +44,9 @@ impl LogDir {
         self.disk().open(name_of(path), access)
     }
 
-    /// Renames a file that is complete and durable to the name by which it counts.
-    pub(crate) fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        self.disk().rename(name_of(from), name_of(to))
+    /// Renames a file that is complete and durable to the name by which it counts. What is there already stays.
+    pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.disk().rename_new(name_of(from), name_of(to))
     }
 
     pub(crate) fn try_remove(&self, path: &Path) -> std::io::Result<()> {

@@ -43,6 +43,9 @@ pub(super) enum Look {
     Never,
     /// Look again at that time.
     At(Moment),
+    /// The same, and have the files looked at now: at most once in [`REST`], and at least once in two of them while the
+    /// durable LSN moves. A log that is never at rest may be long in coming to its next segment.
+    AtFiles(Moment),
     /// The log is at rest: have the mark written.
     Write,
 }
@@ -69,7 +72,7 @@ impl Arming {
             Arming::Armed | Arming::Watching { .. } => {
                 let at = now.after(REST);
                 *self = Arming::Watching { at, seen: durable };
-                Look::At(at)
+                Look::AtFiles(at)
             }
             Arming::Idle | Arming::Underway | Arming::Over => Look::Never,
         }

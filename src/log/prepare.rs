@@ -18,6 +18,7 @@ impl LogInner {
         while let Some(job) = jobs.recv() {
             match job {
                 Job::Mark => self.write_mark(),
+                Job::Look => self.look_at_files(),
                 Job::Segment => {
                     let prepared = self.prepare_segment().map_err(|refused| refused.raise(self));
                     if let Ok(segment) = &prepared {
@@ -37,12 +38,17 @@ impl LogInner {
             .map_err(|error| self.note_failure(error))
     }
 
+    /// Stops the log if its files are not where it left them.
+    fn look_at_files(&self) {
+        if let Err(error) = self.check_files() {
+            self.note_failure(error).raise(self);
+        }
+    }
+
     fn write_mark(&self) {
         let appender = self.appender();
         let durable = appender.positions.durable();
-        if let Err(error) = self.check_segments() {
-            self.note_failure(error).raise(self);
-        }
+        self.look_at_files();
         // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
         let written = if appender.is_stopped() { None } else { self.marker.write(Lsn::new(durable)) };
         let arming = match written {

@@ -81,6 +81,39 @@ impl Ground {
         }
     }
 
+    /// Renames a file, over another one if need be.
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        match self {
+            Ground::Sim(disk) => disk.rename_file(from, to).unwrap(),
+            Ground::Os(_) => std::fs::rename(self.path(from), self.path(to)).unwrap(),
+        }
+    }
+
+    /// Gives a file a second name, in a directory that exists.
+    pub(crate) fn link_file(&self, from: &str, to: &str) {
+        match self {
+            Ground::Sim(disk) => disk.link_file(from, to).unwrap(),
+            Ground::Os(_) => std::fs::hard_link(self.path(from), self.path(to)).unwrap(),
+        }
+    }
+
+    pub(crate) fn make_dir(&self, name: &str) {
+        match self {
+            Ground::Sim(disk) => disk.make_dir(name).unwrap(),
+            Ground::Os(_) => std::fs::create_dir_all(self.path(name)).unwrap(),
+        }
+    }
+
+    /// Cuts a file.
+    pub(crate) fn truncate(&self, name: &str, length: u64) {
+        match self {
+            Ground::Sim(disk) => disk.truncate(name, length).unwrap(),
+            Ground::Os(_) => {
+                std::fs::OpenOptions::new().write(true).open(self.path(name)).unwrap().set_len(length).unwrap();
+            }
+        }
+    }
+
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         match self {
             Ground::Sim(disk) => disk.write_file(name, bytes).unwrap(),

@@ -3,6 +3,8 @@
 mod ground;
 mod lock_model;
 mod moved;
+mod obstacles;
 mod openers;
 mod race;
+mod tampered;
 mod traces;

@@ -9,7 +9,7 @@ use forelog::{Engine, ErrorKind, LockHeld, Options};
 use super::ground::{Ground, keys, put, without_directory_locks};
 
 /// Commits until the engine notices; how many were acknowledged, and what it said.
-fn commit_until_it_stops(engine: &Engine) -> (usize, forelog::Error) {
+pub(crate) fn commit_until_it_stops(engine: &Engine) -> (usize, forelog::Error) {
     for number in 0..1000 {
         if let Err(error) = put(engine, &format!("{number:04}")) {
             return (number, error);
@@ -19,13 +19,13 @@ fn commit_until_it_stops(engine: &Engine) -> (usize, forelog::Error) {
 }
 
 /// Whether `error` says that files were removed: it did so itself, or `engine` stopped because of it before.
-fn tells_of_removal(engine: &Engine, error: &forelog::Error) -> bool {
+pub(crate) fn tells_of_removal(engine: &Engine, error: &forelog::Error) -> bool {
     let stopped = engine.poisoned().is_some_and(|poison| poison.cause.kind() == ErrorKind::Removed);
     error.kind() == ErrorKind::Removed || error.kind() == ErrorKind::Poisoned && stopped
 }
 
 /// Waits until the segment behind the first one is prepared, too.
-fn wait_for_segments(ground: &Ground) {
+pub(crate) fn wait_for_segments(ground: &Ground) {
     loop {
         let names = ground.names("db").unwrap();
         let is = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
@@ -103,6 +103,7 @@ fn a_database_that_is_removed_stops_at_the_next_segment() {
     for ground in Ground::both("removed") {
         let engine = ground.open("db").unwrap();
         put(&engine, "before").unwrap();
+        wait_for_segments(&ground);
         ground.remove_tree("db");
         let (acknowledged, error) = commit_until_it_stops(&engine);
         assert!(acknowledged < 80, "{acknowledged} commits of 100 bytes into two segments of 4096");

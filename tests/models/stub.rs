@@ -15,6 +15,8 @@ use loom::sync::{Condvar, Mutex};
 pub(crate) struct Extent {
     /// End of the bytes written; those of the fill do not count.
     pub(crate) written: u64,
+    /// The file's length, the fill included.
+    length: u64,
     /// End of the bytes that a sync covered.
     pub(crate) durable: u64,
     /// Syncs in flight.
@@ -89,6 +91,10 @@ impl Dir for Stub {
         Ok(())
     }
 
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename(from, to)
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         self.0.lock().unwrap().remove(Path::new(name)).map(drop).ok_or(io::ErrorKind::NotFound.into())
     }
@@ -155,7 +161,7 @@ impl Handle {
 
 impl DiskFile for Handle {
     fn len(&self) -> io::Result<u64> {
-        Ok(0)
+        Ok(self.0.extent.lock().unwrap().length)
     }
 
     fn status(&self) -> io::Result<FileStatus> {
@@ -175,6 +181,7 @@ impl DiskFile for Handle {
         if std::mem::take(&mut extent.write_fails) {
             return Err(io::Error::from_raw_os_error(5));
         }
+        extent.length = extent.length.max(offset + bytes.len() as u64);
         // The fill, and HISTORY, begin the file.
         if offset > 0 {
             let hole = extent.written != 0 && offset != extent.written;
@@ -184,7 +191,8 @@ impl DiskFile for Handle {
         Ok(bytes.len())
     }
 
-    fn set_len(&self, _: u64) -> io::Result<()> {
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.extent.lock().unwrap().length = length;
         Ok(())
     }
 

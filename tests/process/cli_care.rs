@@ -127,7 +127,7 @@ type Obstacle = fn(&Path);
 #[test]
 fn verify_says_whether_it_would_open_and_that_is_what_an_open_does() {
     let scratch = Scratch::new("two-verdicts");
-    let obstacles: [(&str, Obstacle); 12] = [
+    let obstacles: [(&str, Obstacle); 13] = [
         ("none", |_| ()),
         ("temporary-directory", |db| fs::create_dir(db.join("HISTORY.tmp")).unwrap()),
         ("temporary-file", |db| fs::write(db.join("HISTORY.tmp"), "x").unwrap()),
@@ -145,6 +145,10 @@ fn verify_says_whether_it_would_open_and_that_is_what_an_open_does() {
             fs::write(db.with_extension("lock"), "").unwrap();
             std::os::unix::fs::symlink(db.with_extension("lock"), db.join("LOCK")).unwrap();
         }),
+        ("lock-nowhere", |db| {
+            let _ = fs::remove_file(db.join("LOCK"));
+            std::os::unix::fs::symlink("/nowhere", db.join("LOCK")).unwrap();
+        }),
         ("lock-fifo", |db| {
             let _ = fs::remove_file(db.join("LOCK"));
             assert!(Command::new("mkfifo").arg(db.join("LOCK")).status().unwrap().success());
@@ -154,7 +158,7 @@ fn verify_says_whether_it_would_open_and_that_is_what_an_open_does() {
             fs::create_dir(db.join("MARK")).unwrap();
         }),
     ];
-    let mut refusals = Vec::new();
+    let (mut refusals, mut commits_refused) = (Vec::new(), Vec::new());
     for (name, obstacle) in obstacles {
         let db = scratch.path(name);
         crashed(&db);
@@ -165,11 +169,17 @@ fn verify_says_whether_it_would_open_and_that_is_what_an_open_does() {
         assert_eq!(names_and_lengths(&db), before, "{name}: verify changed something");
         let json: Value = serde_json::from_str(&json).unwrap();
         let opened = Engine::open(&db);
-        assert_eq!((code, json_code), if opened.is_ok() { (0, 0) } else { (3, 3) }, "{name}: {text}");
+        let committed = opened.as_ref().is_ok_and(|engine| engine.create_keyspace("another").is_ok());
+        assert_eq!((code, json_code), if committed { (0, 0) } else { (3, 3) }, "{name}: {text}");
         assert_eq!((&json["sound"], json["opens"].as_bool()), (&Value::Bool(true), Some(opened.is_ok())), "{name}");
+        assert_eq!(json["commits"].as_bool(), Some(committed), "{name}");
         assert!(text.starts_with("sound: "), "{name}: {text}");
         match opened {
-            Ok(_) => assert!(text.ends_with("\nopens: yes\n"), "{name}: {text}"),
+            Ok(_) if committed => assert!(text.ends_with("\nopens: yes\n"), "{name}: {text}"),
+            Ok(_) => {
+                commits_refused.push(name);
+                assert!(text.contains("\nopens: yes\ncommits: no: "), "{name}: {text}");
+            }
             Err(error) => {
                 refusals.push(name);
                 assert!(text.contains("\nopens: no: "), "{name}: {text}");
@@ -178,7 +188,9 @@ fn verify_says_whether_it_would_open_and_that_is_what_an_open_does() {
             }
         }
     }
-    assert_eq!(refusals, ["temporary-directory", "lock-directory", "lock-fifo"]);
+    assert_eq!(refusals, ["temporary-directory", "lock-directory", "lock-nowhere", "lock-fifo"]);
+    // Which segment is the next one depends on how far the preparation had come.
+    assert!(commits_refused.iter().all(|name| *name == "segment-temporary"), "{commits_refused:?}");
 }
 
 /// The names in a directory and what they are, the empty LOCK that an open may create excepted.

@@ -13,7 +13,8 @@ use crate::output::{Done, Failure, grouped, print, print_json};
 /// Read and check the whole log, changing nothing: would it open, and is all of it sound?
 ///
 /// Exit code 0: it is sound and would open. 1: it is damaged, with the first damage by segment, LSN and cause, or it
-/// cannot be read; it would not open. 3: it is sound, and would not open now, with the reason.
+/// cannot be read; it would not open. 3: it is sound, and now it would not open, or would open and take no commit, with
+/// the reason.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database
@@ -39,7 +40,8 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
             } else {
                 print(sound_text(&found))?;
             }
-            Ok(if found.obstacle.is_some() { ExitCode::from(WOULD_NOT_OPEN) } else { ExitCode::SUCCESS })
+            let is_of_use = found.obstacle.is_none() && found.commit_obstacle.is_none();
+            Ok(if is_of_use { ExitCode::SUCCESS } else { ExitCode::from(WOULD_NOT_OPEN) })
         }
         Err(error) => {
             if arguments.json {
@@ -55,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     }
 }
 
-/// The exit code for a sound log that would not open.
+/// The exit code for a sound log that would not open, or not take a commit.
 const WOULD_NOT_OPEN: u8 = 3;
 
 /// Whether the log is sound, as far as an error tells: `Some(false)` if it is damaged, otherwise `None`.
@@ -89,6 +91,9 @@ fn sound_text(found: &Recovery) -> String {
         None => text.push_str("\nopens: yes"),
         Some(error) => text.push_str(&format!("\nopens: no: {error}")),
     }
+    if let Some(error) = &found.commit_obstacle {
+        text.push_str(&format!("\ncommits: no: {error}"));
+    }
     text
 }
 
@@ -106,6 +111,8 @@ fn sound_json(found: &Recovery) -> serde_json::Value {
     json!({
         "opens": found.obstacle.is_none(),
         "obstacle": found.obstacle.as_ref().map(ToString::to_string),
+        "commits": found.obstacle.is_none() && found.commit_obstacle.is_none(),
+        "commit_obstacle": found.commit_obstacle.as_ref().map(ToString::to_string),
         "sound": true,
         "segments": found.segments,
         "frames": found.frames,

@@ -120,7 +120,9 @@ impl DirHandle {
         }
         let file = match self.dir().open(OsStr::new(LOCK_NAME), Access::Create) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.overtaken()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(if self.leads_nowhere()? { self.no_lock_file() } else { self.overtaken() });
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(self.removed(self.path(), "was removed").with_source(error));
             }
@@ -188,10 +190,32 @@ impl DirHandle {
         let name = OsStr::new(LOCK_NAME);
         match self.dir().open(name, Access::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.leads_nowhere()? {
+                    return Err(self.no_lock_file());
+                }
                 self.dir().may_replace(name).map_err(|error| self.lock_failed(error))
             }
             opened => opened.map(drop).map_err(|error| self.lock_failed(error)),
         }
+    }
+
+    /// Whether there is a LOCK, and it leads to no file: a symbolic link to something that is gone.
+    fn leads_nowhere(&self) -> Result<bool> {
+        let is_missing = match self.dir().id_of(OsStr::new(LOCK_NAME)) {
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(self.lock_failed(error)),
+        };
+        Ok(is_missing && self.list()?.iter().any(|name| name == LOCK_NAME))
+    }
+
+    fn no_lock_file(&self) -> Error {
+        let path = self.path_of(OsStr::new(LOCK_NAME));
+        let message = format!(
+            "cannot lock {}: it is a symbolic link that leads nowhere. Remove the link; an open makes the file anew",
+            path.display()
+        );
+        Error::new(ErrorKind::Io, message)
     }
 
     /// The error of a reader that failed without a LOCK file: `Locked` if there is one now, because its owner may have

@@ -91,15 +91,28 @@ impl DirHandle {
         }
     }
 
-    /// Refuses to go on with an open file that was removed: its bytes are lost when it is closed. Costs a system call
-    /// and no I/O.
+    /// Whether the name at the end of `path` leads to this open file. It may have others.
+    pub(crate) fn is_named(&self, file: &dyn DiskFile, path: &Path) -> io::Result<bool> {
+        match self.dir.id_of(path.file_name().unwrap_or_default()) {
+            Ok(named) => Ok(named == file.status()?.id),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses to go on with an open file that its name does not lead to any more, or that is not `length` bytes long: the
+    /// next open would not find what is written to it. Costs a few system calls and no I/O.
     ///
     /// # Errors
     /// [`ErrorKind::Removed`].
-    pub(crate) fn check_linked(&self, file: &dyn DiskFile, path: &Path) -> Result<()> {
-        match file.status() {
-            Ok(status) if status.links == 0 => Err(self.removed(path, "was removed, alone or with its directory,")),
-            // If the status cannot be read, the file may still be there; the next write or sync decides.
+    pub(crate) fn check_named(&self, file: &dyn DiskFile, path: &Path, length: u64) -> Result<()> {
+        match (self.is_named(file, path), file.len()) {
+            (Ok(false), _) => Err(self.removed(path, "was removed or replaced, alone or with its directory,")),
+            (_, Ok(found)) if found != length => {
+                let what = format!("had its length changed from {length} to {found} bytes");
+                Err(self.removed(path, &what))
+            }
+            // If it cannot be asked, the file may still be there; the next write or sync decides.
             _ => Ok(()),
         }
     }

@@ -18,7 +18,11 @@ impl DirHandle {
             file.sync_all()?;
             self.dir().rename(temporary, name)
         };
-        attempt().map_err(|error| Error::io("replace", &self.path_of(name), error))?;
+        attempt().map_err(|error| {
+            // What cannot be removed only costs space: the next attempt removes it first.
+            let _ = self.dir().remove(temporary);
+            Error::io("replace", &self.path_of(name), error)
+        })?;
         self.sync()
     }
 }

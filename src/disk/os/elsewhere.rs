@@ -75,6 +75,22 @@ impl Dir for OsDir {
         fs::rename(self.at(from)?, self.at(to)?)
     }
 
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let (from, to) = (self.at(from)?, self.at(to)?);
+        // A link cannot replace anything, and a rename would.
+        match fs::hard_link(&from, &to) {
+            Ok(()) => {
+                // Until it is removed the old name is only a second one.
+                let _ = fs::remove_file(&from);
+                Ok(())
+            }
+            Err(_) if fs::symlink_metadata(&to).is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+            // This file system has no hard links.
+            Err(_) => fs::rename(from, to),
+        }
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         fs::remove_file(self.at(name)?)
     }

@@ -14,6 +14,10 @@ use rustix::io::Errno;
 use super::{Files, OsFile, here_if_empty, lock};
 use crate::disk::{Access, Dir, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode, check_name};
 
+#[cfg(test)]
+#[path = "unix_tests.rs"]
+mod tests;
+
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
 #[derive(Debug)]
@@ -39,6 +43,66 @@ impl OsDir {
     }
 }
 
+/// The errors of a rename that are no refusal: EIO, by which POSIX promises nothing about either name, and its relatives.
+/// ENXIO and ENODEV: the device is gone. The others come from the medium of a file system (a wrong checksum), or from the
+/// connection to one on a server, which may have done what it could not report.
+const NO_REFUSALS: &[Errno] = {
+    use Errno as E;
+    &[
+        E::IO,
+        E::NXIO,
+        E::NODEV,
+        E::PIPE,
+        E::BADMSG,
+        E::STALE,
+        E::TIMEDOUT,
+        E::NOTCONN,
+        E::CONNREFUSED,
+        E::CONNRESET,
+        E::CONNABORTED,
+        E::SHUTDOWN,
+        E::HOSTDOWN,
+        E::HOSTUNREACH,
+        E::NETDOWN,
+        E::NETUNREACH,
+        E::NETRESET,
+        #[cfg(target_os = "linux")]
+        E::PROTO,
+        #[cfg(target_os = "linux")]
+        E::NOLINK,
+        #[cfg(target_os = "linux")]
+        E::NODATA,
+        #[cfg(target_os = "linux")]
+        E::UCLEAN,
+        #[cfg(target_os = "linux")]
+        E::REMOTEIO,
+        #[cfg(target_os = "linux")]
+        E::COMM,
+        #[cfg(target_os = "linux")]
+        E::NOMEDIUM,
+    ]
+};
+
+/// Whether a rename that failed with this code may have been done.
+pub(in crate::disk) fn may_have_renamed(code: i32) -> bool {
+    NO_REFUSALS.iter().any(|errno| errno.raw_os_error() == code)
+}
+
+/// Refuses a file or directory whose attributes say that it cannot be changed, or only be appended to. Either way no name
+/// in such a directory, and no such file, can be removed or replaced.
+#[cfg(target_os = "linux")]
+fn refuse_if_unchangeable(dir: &File, name: &OsStr) -> io::Result<()> {
+    let Ok(found) = fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, fs::StatxFlags::empty()) else { return Ok(()) };
+    let unchangeable = fs::StatxAttributes::IMMUTABLE | fs::StatxAttributes::APPEND;
+    let attributes = found.stx_attributes & found.stx_attributes_mask;
+    if attributes.intersects(unchangeable) { Err(Errno::PERM.into()) } else { Ok(()) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_if_unchangeable(_: &File, _: &OsStr) -> io::Result<()> {
+    Ok(())
+}
+
 /// The error of a call on a handle that may only be passed through.
 fn not_readable(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) {
@@ -51,6 +115,47 @@ fn not_readable(error: io::Error) -> io::Error {
 pub(super) fn status(file: &File) -> io::Result<FileStatus> {
     let metadata = file.metadata()?;
     Ok(FileStatus { id: FileId { device: metadata.dev(), inode: metadata.ino() }, links: metadata.nlink() })
+}
+
+/// The one call that does it.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn rename_noreplace(dir: &File, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    fs::renameat_with(dir, from, dir, to, fs::RenameFlags::NOREPLACE)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn rename_noreplace(_: &File, _: &OsStr, _: &OsStr) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+/// Renames a file to a free name: by `rename`, and where the system or the file system refuses that call, by a link, which
+/// replaces nothing either. The old name is then a second one until it is removed. Only where there are no links is the
+/// name looked up first, and something that comes in between is replaced.
+fn rename_new(
+    dir: &File,
+    from: &OsStr,
+    to: &OsStr,
+    rename: impl Fn(&File, &OsStr, &OsStr) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    match rename(dir, from, to) {
+        // EPERM: a sandbox that does not know the call. Were it refused for want of permission, so are the others.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
+        renamed => return renamed,
+    }
+    match fs::linkat(dir, from, dir, to, AtFlags::empty()) {
+        Ok(()) => {
+            // What cannot be removed is a temporary name of a file that has its own.
+            let _ = fs::unlinkat(dir, from, AtFlags::empty());
+            return Ok(());
+        }
+        Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK | Errno::INVAL) => {}
+        linked => return linked,
+    }
+    match fs::statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(Errno::EXIST),
+        Err(Errno::NOENT) => fs::renameat(dir, from, dir, to),
+        Err(errno) => Err(errno),
+    }
 }
 
 impl Dir for OsDir {
@@ -81,6 +186,12 @@ impl Dir for OsDir {
         check_name(from)?;
         check_name(to)?;
         Ok(fs::renameat(&self.dir, from, &self.dir, to)?)
+    }
+
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        check_name(from)?;
+        check_name(to)?;
+        Ok(rename_new(&self.dir, from, to, rename_noreplace)?)
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -143,12 +254,41 @@ impl Dir for OsDir {
 
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
         check_name(name)?;
-        let found = fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW);
-        if found.is_ok_and(|found| fs::FileType::from_raw_mode(found.st_mode).is_dir()) {
+        let found = match fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Some(found),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(errno.into()),
+        };
+        if found.is_some_and(|found| fs::FileType::from_raw_mode(found.st_mode).is_dir()) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         let may_change = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
-        Ok(fs::accessat(&self.dir, ".", may_change, AtFlags::empty())?)
+        fs::accessat(&self.dir, ".", may_change, AtFlags::empty())?;
+        refuse_if_unchangeable(&self.dir, OsStr::new("."))?;
+        let Some(found) = found else { return Ok(()) };
+        refuse_if_unchangeable(&self.dir, name)?;
+        let dir = fs::statat(&self.dir, ".", AtFlags::empty())?;
+        let user = rustix::process::geteuid();
+        // A sticky directory: only the owner of a file, of the directory, or root takes a name away.
+        let is_sticky = fs::Mode::from_raw_mode(dir.st_mode).contains(fs::Mode::SVTX);
+        if is_sticky && !user.is_root() && ![found.st_uid, dir.st_uid].contains(&user.as_raw()) {
+            return Err(Errno::PERM.into());
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> io::Result<Option<u64>> {
+        let found = match fs::fstatvfs(&self.dir) {
+            // A file system without a size says that it has no blocks.
+            Ok(found) if found.f_blocks > 0 => found,
+            _ => return Ok(None),
+        };
+        if found.f_files > 0 && found.f_favail == 0 && found.f_ffree == 0 {
+            return Ok(Some(0));
+        }
+        // Root may use what is reserved for it.
+        let blocks = if rustix::process::geteuid().is_root() { found.f_bfree } else { found.f_bavail };
+        Ok(Some(blocks.saturating_mul(found.f_frsize)))
     }
 
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {

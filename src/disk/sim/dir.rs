@@ -149,6 +149,16 @@ impl Dir for SimDir {
         self.disk.with_image(|image| image.rename(&from, &to))
     }
 
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        check_name(to)?;
+        let from = self.admit(OpKind::Rename, from)?;
+        let to = self.name(to)?;
+        self.disk.with_image(|image| {
+            image.find(&from)?;
+            if image.is_taken(&to) { Err(io::ErrorKind::AlreadyExists.into()) } else { image.rename(&from, &to) }
+        })
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         let path = self.admit(OpKind::Remove, name)?;
         self.disk.with_image(|image| image.remove(&path))
@@ -201,6 +211,19 @@ impl Dir for SimDir {
         Ok(SimLock::take(&self.disk, LockKey::Dir(self.id), mode))
     }
 
+    /// Not an operation. Permissions are faults that last.
+    fn may_replace(&self, name: &OsStr) -> io::Result<()> {
+        let path = self.name(name)?;
+        let state = self.disk.0.lock();
+        if state.image.is_dir(&path) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let is_there = state.image.visible.contains_key(&path);
+        let removal = is_there.then_some(OpKind::Remove);
+        let mut needed = [OpKind::Create, OpKind::Rename].into_iter().chain(removal);
+        needed.try_for_each(|kind| state.faults.outlook(&op(kind, &path)))
+    }
+
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         let path = self.name(name)?;
         let ino = self.disk.0.lock().image.find(&path)?;
@@ -216,6 +239,10 @@ impl Dir for SimDisk {
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         self.root().rename(from, to)
+    }
+
+    fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.root().rename_new(from, to)
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -244,6 +271,10 @@ impl Dir for SimDisk {
 
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
         Dir::lock(&self.root(), mode)
+    }
+
+    fn may_replace(&self, name: &OsStr) -> io::Result<()> {
+        self.root().may_replace(name)
     }
 
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {

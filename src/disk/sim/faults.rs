@@ -267,6 +267,14 @@ impl Faults {
         self.unreported.clear();
     }
 
+    /// The error with which every operation like `op` fails from now on, if there is one.
+    pub(super) fn outlook(&self, op: &OpEvent<'_>) -> io::Result<()> {
+        let hits = |fault: &&Fault| fault.persistent && fault.at.skip == 0 && fault.at.matches(op);
+        let errors =
+            self.armed.iter().filter(hits).map(|fault| Harm { kind: Some(fault.kind.clone()), ..Harm::default() });
+        errors.map(|harm| harm.error()).find(Result::is_err).unwrap_or(Ok(()))
+    }
+
     /// Whether a sync that fails in this way reports it.
     pub(super) fn report(&mut self, pages: Pages, path: &Path) -> io::Result<()> {
         if pages != Pages::ReportLate {

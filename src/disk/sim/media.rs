@@ -67,6 +67,21 @@ impl SimDisk {
         })
     }
 
+    /// Renames a file, durably, even if it is open. Replaces a file that has the new name.
+    pub fn rename_file(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        let (from, to) = (tidy(from.as_ref()), tidy(to.as_ref()));
+        self.with_image(|image| {
+            image.alias(&from, &to)?;
+            image.forget(&from);
+            Ok(())
+        })
+    }
+
+    /// Gives a file a second name, durably: a hard link. Replaces a file that has the new name.
+    pub fn link_file(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        self.with_image(|image| image.alias(&tidy(from.as_ref()), &tidy(to.as_ref())))
+    }
+
     /// Drops clean pages from the kernel's cache: reads no longer show a change that a failed sync gave up.
     pub fn drop_caches(&self) {
         self.with_image(Image::drop_caches);

@@ -66,7 +66,7 @@ type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 /// - [`Dir::sync`] covers the names in that directory, those of directories included.
 /// - An open directory stays the same one if its name changes: a test renames, replaces and removes directories, and
 ///   moves links to them, with [`SimDisk::rename_dir`] and its siblings.
-/// - Permissions are not simulated.
+/// - Permissions are not simulated, but as faults that last, of which [`Dir::may_replace`] knows.
 ///
 /// The disk is its own root directory, too.
 #[derive(Clone)]

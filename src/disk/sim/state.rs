@@ -303,6 +303,10 @@ impl Image {
         }
     }
 
+    pub(super) fn is_taken(&self, path: &OsStr) -> bool {
+        self.visible.contains_key(path) || self.is_dir(path)
+    }
+
     /// Checks that a file may be called `path`.
     fn check_name(&self, path: &OsStr) -> io::Result<()> {
         if self.is_dir(path) {
@@ -443,6 +447,16 @@ impl Image {
         self.pending.retain(|(_, change)| !change.is_about(path));
         self.durable.remove(path);
         self.visible.remove(path);
+    }
+
+    /// Gives a file a second name, as if it had always had both.
+    pub(super) fn alias(&mut self, path: &OsStr, other: &Name) -> io::Result<()> {
+        let ino = self.find(path)?;
+        self.check_name(other)?;
+        self.forget(other);
+        self.durable.insert(Arc::clone(other), ino);
+        self.visible.insert(Arc::clone(other), ino);
+        Ok(())
     }
 
     /// The file, to be damaged by a test: it need not be visible.

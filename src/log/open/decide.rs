@@ -48,6 +48,9 @@ pub struct Recovery {
     /// Set by `verify` only: the log is sound, and an open would fail now, with this error. Something stands where a
     /// file must be replaced, or may not be written.
     pub obstacle: Option<Error>,
+    /// Set by `verify` only: an open would succeed, and the first commit after it would fail now, with this error. HISTORY
+    /// cannot be replaced, or there is no room for a segment.
+    pub commit_obstacle: Option<Error>,
 }
 
 /// The incarnation that was open, and what has to be made durable for it.

@@ -111,8 +111,10 @@ pub(crate) fn verify(disk: &dyn Disk, dir: &Path, replay: &mut dyn Replay) -> Re
         load_existing(&place).and_then(|directory| decide::decide(&place, directory, Prior::default(), replay));
     let verdicts = verdicts.map_err(|error| unless_unlocked(&place, place.handle().unless_overtaken(error)))?;
     let obstacle = place.handle().would_lock().and_then(|()| settle::would_settle(&place, &verdicts)).err();
+    let commit_obstacle = if obstacle.is_none() { settle::would_begin(&place, &verdicts).err() } else { None };
     let lock = place.handle().lock_held();
-    Ok(Recovery { duration: clock::now().since(started), lock, obstacle, ..verdicts.report })
+    let duration = clock::now().since(started);
+    Ok(Recovery { duration, lock, obstacle, commit_obstacle, ..verdicts.report })
 }
 
 /// An error of a reader without locks, which may be no fault of the log: a writer may have changed it meanwhile.
@@ -143,6 +145,6 @@ fn share(place: LogDir, mut settings: Settings, verdicts: Verdicts) -> Arc<LogIn
     // Without it two calls are the better way: the device can be told to begin between them.
     let refused = matches!(place.disk().io(), IoBackend::Calls { why: Some(_) });
     settings.io_uring &= !refused;
-    let appender = Appender::new(settings, Incarnations::new(history, catalogue), report.recovered_to);
+    let appender = Appender::new(settings, place.clone(), Incarnations::new(history, catalogue), report.recovered_to);
     LogInner::new(place, appender, report)
 }

@@ -1,10 +1,14 @@
 //! Recovery, the doing half: makes the verdict durable before anybody hears of it (promise 5).
 
+use std::path::{Path, PathBuf};
+
 use super::decide::{Unfinished, Verdicts, cause_of};
 use crate::base::error::{Error, Result};
+use crate::base::options::FIRST_SEGMENT_BYTES;
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, write_all_at};
-use crate::format::history::{self, End};
+use crate::format::history::{self, End, History};
+use crate::format::segment::{TEMPORARY_SUFFIX, file_name};
 use crate::log::log_dir::LogDir;
 use crate::log::read::reader::SegmentInfo;
 use crate::log::read::walk::Frames;
@@ -46,11 +50,37 @@ pub(crate) fn would_settle(place: &LogDir, verdicts: &Verdicts) -> Result<()> {
     for info in rewritten.chain(clean_up.to_cut()) {
         place.open(&info.path, Access::Write).map_err(|error| Error::io("open", &info.path, error))?;
     }
+    would_save(place, history, 0)?;
+    let may_remove = |path: &PathBuf| may_replace(place, path).map_err(|error| Error::io("remove", path, error));
+    clean_up.to_remove().iter().try_for_each(may_remove)
+}
+
+/// Whether the first commit after an open could begin an incarnation, as far as that can be told without changing
+/// anything: why not, if not.
+pub(crate) fn would_begin(place: &LogDir, verdicts: &Verdicts) -> Result<()> {
+    let Verdicts { history, unfinished, .. } = verdicts;
+    let begin = unfinished.as_ref().map_or(history.next_begin().get(), |unfinished| unfinished.prepared);
+    let segment = place.path(&file_name(begin));
+    let temporary = place.path(&(file_name(begin) + TEMPORARY_SUFFIX));
+    may_replace(place, &temporary).map_err(|error| Error::io("prepare segment", &segment, error))?;
+    would_save(place, history, FIRST_SEGMENT_BYTES)
+}
+
+/// Whether HISTORY could be replaced, with room for so many bytes in other files.
+fn would_save(place: &LogDir, history: &History, others: u64) -> Result<()> {
     let path = place.path(history::FILE_NAME);
-    let temporary = place.path(history::TEMPORARY_NAME);
-    let may_replace = |path: &std::path::Path| place.disk().may_replace(path.file_name().unwrap_or_default());
-    may_replace(&temporary).map_err(|error| Error::io("replace", &path, error))?;
-    clean_up.to_remove().iter().try_for_each(|path| may_replace(path).map_err(|error| Error::io("remove", path, error)))
+    let failed = |error| Error::io("replace", &path, error);
+    may_replace(place, &place.path(history::TEMPORARY_NAME)).map_err(failed)?;
+    may_replace(place, &path).map_err(failed)?;
+    let needed = others + history.to_bytes().len() as u64;
+    match place.disk().room().map_err(failed)? {
+        Some(room) if room < needed => Err(failed(std::io::ErrorKind::StorageFull.into())),
+        _ => Ok(()),
+    }
+}
+
+fn may_replace(place: &LogDir, path: &Path) -> std::io::Result<()> {
+    place.disk().may_replace(path.file_name().unwrap_or_default())
 }
 
 /// The frames of a segment that are accepted without proof that they are on the medium.

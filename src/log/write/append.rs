@@ -15,6 +15,7 @@ use crate::base::options::Settings;
 use crate::base::types::{CommitMode, Lsn};
 use crate::log::failure::{Alarm, Failure, Poisoned, Refused};
 use crate::log::incarnations::Incarnations;
+use crate::log::log_dir::LogDir;
 use crate::log::mark::{Arming, Look};
 use crate::log::positions::Positions;
 use crate::log::stats::{Counters, Stats};
@@ -79,7 +80,7 @@ fn is_at_risk(mode: CommitMode) -> bool {
 
 impl Appender {
     /// All positions at the recovered end of the log.
-    pub(crate) fn new(settings: Settings, incarnations: Incarnations, recovered_to: Lsn) -> Self {
+    pub(crate) fn new(settings: Settings, place: LogDir, incarnations: Incarnations, recovered_to: Lsn) -> Self {
         let core = Core {
             buffer: Buffer::default(),
             tail: Tail::default(),
@@ -95,7 +96,7 @@ impl Appender {
             settings,
             incarnations,
             positions: Positions::at(recovered_to),
-            failure: Failure::none(),
+            failure: Failure::none(place),
             stats: Counters::default(),
             jobs: Arc::default(),
             core: Mutex::new(core),
@@ -307,6 +308,10 @@ impl Appender {
         match core.arming.watch(self.positions.durable()) {
             Look::Never => None,
             Look::At(at) => Some(at),
+            Look::AtFiles(at) => {
+                self.jobs.ask(Job::Look);
+                Some(at)
+            }
             Look::Write => {
                 // Not by the flusher itself: an fsync of the mark must not keep a flush waiting that becomes due.
                 self.jobs.ask(Job::Mark);

@@ -7,6 +7,8 @@ use crate::rt::sync::{self, Mutex, Receiver, Sender};
 pub(crate) enum Job {
     Segment,
     Mark,
+    /// To look whether the files are still there.
+    Look,
 }
 
 /// The queue to the preparing thread; nobody takes from it before that runs.

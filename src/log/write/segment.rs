@@ -1,12 +1,12 @@
 //! A segment as a file: created, filled and durable before the log uses it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crc32fast::Hasher;
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::disk::{DiskFile, write_all_at};
 use crate::format::fill::Fill;
 use crate::format::identity::Identity;
@@ -91,14 +91,30 @@ impl Segment {
             Error::io("prepare segment", &path, error)
         })?;
         place.handle().check_lock()?;
-        let named = place.rename(&temporary, &path).map_err(|error| Error::io("rename segment", &path, error));
+        let named = place.rename_new(&temporary, &path).map_err(|error| not_named(&path, error));
         named.and_then(|()| place.sync_dir()).inspect_err(|_| {
             // The next attempt begins anew, unless this failure was final: then nothing is removed any more.
             let _ = place.try_remove(&temporary);
-            let _ = place.try_remove(&path);
+            // A name that leads to another file is not this log's to remove.
+            if place.handle().is_named(&*file, &path).is_ok_and(|is_named| is_named) {
+                let _ = place.try_remove(&path);
+            }
         })?;
         Ok(Arc::new(Segment::new(header, path, file)))
     }
+}
+
+/// The error of a segment that did not get its name.
+fn not_named(path: &Path, error: io::Error) -> Error {
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        return Error::io("rename segment", path, error);
+    }
+    let message = format!(
+        "cannot make the segment {}: another program has put something of that name there. It is left as it is: move it \
+         out of the database's directory, and try again",
+        path.display()
+    );
+    Error::new(ErrorKind::Io, message).with_source(error)
 }
 
 fn write_content(file: &dyn DiskFile, header: &SegmentHeader) -> io::Result<()> {

@@ -51,6 +51,33 @@ fn harmless_failures_do_not_latch() {
     assert!(stop.failure().is_none());
 }
 
+/// An EBUSY, or a temporary file that another program had removed, stopped everything for good.
+#[test]
+fn a_refused_rename_does_not_latch_and_one_that_the_medium_failed_does() {
+    let codes = |errors: &[FaultKind], is_final: bool| {
+        for error in errors {
+            for call in [FailStop::rename, FailStop::rename_new] {
+                let (disk, stop, file) = latched(b"old");
+                disk.inject(Fault::once(OpSelector::of(OpKind::Rename), error.clone()));
+                call(&stop, "f".as_ref(), "g".as_ref()).unwrap_err();
+                assert_eq!(stop.failure().is_some(), is_final, "{error:?}");
+                assert_eq!(file.sync_data().is_err(), is_final, "{error:?}");
+                assert_eq!(call(&stop, "f".as_ref(), "g".as_ref()).is_err(), is_final, "{error:?}");
+            }
+        }
+    };
+    // ENOENT, ENOMEM, EACCES, EBUSY, EEXIST, EXDEV, ENOTDIR, EISDIR, EINVAL, ENFILE, EMFILE, ETXTBSY, ENOSPC, EROFS, EMLINK.
+    let refusals = [1, 2, 12, 13, 16, 17, 18, 20, 21, 22, 23, 24, 26, 28, 30, 31];
+    codes(&refusals.map(FaultKind::Errno), false);
+    use io::ErrorKind::*;
+    codes(&[NotFound, AlreadyExists, IsADirectory, PermissionDenied, ResourceBusy].map(FaultKind::Error), false);
+    // EIO, ENXIO, ENODEV.
+    codes(&[5, 6, 19].map(FaultKind::Errno), true);
+    #[cfg(target_os = "linux")]
+    codes(&[74, 107, 110, 113, 116, 117].map(FaultKind::Errno), true);
+    codes(&[Other, TimedOut, StaleNetworkFileHandle, NotConnected].map(FaultKind::Error), true);
+}
+
 #[test]
 fn write_that_takes_nothing_is_a_failure() {
     let (disk, stop, file) = latched(b"old");

@@ -131,6 +131,28 @@ fn names_are_listed_renamed_and_removed() {
 }
 
 #[test]
+fn a_rename_to_a_free_name_replaces_nothing() {
+    let dir = Scratch::new("free");
+    write_all_at(&*create(&*dir.dir(), "a"), b"a", 0).unwrap();
+    create(&*dir.dir(), "file");
+    dir.dir().child("below".as_ref(), Access::Create).unwrap();
+    let mut taken = vec!["file", "below"];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(dir.path("nowhere"), dir.path("link")).unwrap();
+        taken.push("link");
+    }
+    for name in taken {
+        let error = dir.dir().rename_new("a".as_ref(), name.as_ref()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}");
+    }
+    assert_eq!(std::fs::read(dir.path("file")).unwrap(), b"");
+    dir.dir().rename_new("a".as_ref(), "b".as_ref()).unwrap();
+    assert_eq!((std::fs::read(dir.path("b")).unwrap(), dir.path("a").exists()), (b"a".to_vec(), false));
+    assert_eq!(dir.dir().rename_new("a".as_ref(), "c".as_ref()).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
 fn relative_and_odd_paths_work() {
     let here = OsDisk.open_dir("".as_ref()).expect("the parent of a bare name");
     here.sync().unwrap();
