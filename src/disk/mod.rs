@@ -232,17 +232,6 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
     Ok(())
 }
 
-/// Reads the first `length` bytes of a file. The caller must have bounded `length`. If there is not enough memory, this
-/// is an error, not an abort.
-pub(crate) fn read_first(file: &dyn DiskFile, length: u64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    bytes.resize(length, 0);
-    read_exact_at(file, &mut bytes, 0)?;
-    Ok(bytes)
-}
-
 /// Makes one write call. An interrupted one has written 0 bytes.
 fn write_some_at<F: DiskFile + ?Sized>(file: &F, bytes: &[u8], offset: u64) -> io::Result<usize> {
     match file.write_at(bytes, offset) {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
-use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at, read_first};
-use crate::format::history::{FILE_NAME, HEADER as HISTORY_HEADER, History};
+use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
+use crate::format::history::{Decoder, FILE_NAME, HEADER as HISTORY_HEADER, History};
 use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
 use crate::format::{FORMAT_VERSION, Refusal, features};
@@ -133,7 +133,8 @@ fn is_temporary(name: &str) -> bool {
 /// A HISTORY of another version is not read if it is longer than this.
 const MAX_FOREIGN_HISTORY: u64 = 1 << 30;
 
-/// Reads and checks HISTORY. No more of it is taken into memory than its own first bytes say that there is.
+/// Reads and checks HISTORY. It is taken into memory as far as its entries are possible: what its first bytes, or its
+/// length, say that there is may be a hole in a file.
 pub(crate) fn read_history(place: &LogDir) -> Result<History> {
     let path = place.path(FILE_NAME);
     let bad = || Error::damaged(&path, Lsn::ZERO, DamageCause::BadHistory);
@@ -153,8 +154,16 @@ pub(crate) fn read_history(place: &LogDir) -> Result<History> {
         let why = format!("it is {length} bytes long, {expected}");
         return Err(bad().with_source(io::Error::new(io::ErrorKind::InvalidData, why)));
     }
-    let bytes = read_first(&*file, length).map_err(unreadable)?;
-    History::decode(&bytes).map_err(check)
+    let mut decoder = Decoder::new(&head).map_err(check)?;
+    let (mut at, mut piece) = (HISTORY_HEADER as u64, Vec::new());
+    while at < length {
+        piece.resize(usize::try_from(length - at).map_or(Decoder::PIECE, |left| left.min(Decoder::PIECE)), 0);
+        decoder.reserve(piece.len()).map_err(unreadable)?;
+        read_exact_at(&*file, &mut piece, at).map_err(unreadable)?;
+        decoder.add(&piece).map_err(check)?;
+        at += piece.len() as u64;
+    }
+    decoder.finish().map_err(check)
 }
 
 /// Reads and checks the header of the segment whose name is that of `base`.
