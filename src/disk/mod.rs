@@ -74,10 +74,18 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// [`io::ErrorKind::NotFound`], [`io::ErrorKind::NotADirectory`], and other errors of the system.
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>>;
-    /// Whether `path`, which need not exist, lies below the directory `dir`. Symbolic links and `..` in both are
-    /// resolved. A disk without them compares the paths.
-    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
-        Ok(path != dir && path.starts_with(dir))
+    /// The directories that `path`, which need not exist, lies in, as far as they exist: what [`Dir::id`] returns for
+    /// each. Symbolic links and `..` are resolved on a disk that has them; the default looks at the path as it is.
+    fn above(&self, path: &Path) -> io::Result<Vec<FileId>> {
+        let mut ids = Vec::new();
+        for above in path.ancestors().skip(1) {
+            match self.open_dir(above).and_then(|dir| dir.id()) {
+                Ok(id) => ids.push(id),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ids)
     }
 }
 
@@ -115,6 +123,8 @@ pub trait Dir: Send + Sync + Debug {
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
         if self.child(name, Access::Read).is_ok() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
     }
+    /// Which directory this is, wherever it is now.
+    fn id(&self) -> io::Result<FileId>;
     /// Which file `name` leads to.
     fn id_of(&self, name: &OsStr) -> io::Result<FileId>;
     /// How [`DiskFile::submit`] works on files of this directory.
@@ -123,7 +133,7 @@ pub trait Dir: Send + Sync + Debug {
     }
 }
 
-/// Identifies a file, under whatever name. Where the system has no such identity, all files have the same one.
+/// Identifies a file or a directory, under whatever name. What has no identity has the default one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct FileId {
     /// The file system.

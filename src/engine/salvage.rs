@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Options;
 use super::copy::{Copy, refuse_if_used, refuse_inside};
@@ -9,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::options::MAX_TRANSACTION_BYTES;
 use crate::base::types::{CommitMode, Lsn};
 use crate::care::salvage::{self, BadFile, Completeness, Found, Gap};
-use crate::disk::{Disk, LockHeld};
+use crate::disk::{DirHandle, Disk, LockHeld};
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
 use crate::log::WaitLimit;
 use crate::txn::pipeline::Check;
@@ -55,11 +56,12 @@ pub struct RenamedKeyspace {
 
 /// Salvages from the database in `from` into a new one in `to`.
 pub(super) fn salvage(disk: &dyn Disk, from: &Path, to: &Path) -> Result<Salvaged> {
-    refuse_inside(disk, to, from)?;
+    let from = Arc::new(DirHandle::open(disk, from)?);
+    refuse_inside(disk, to, &from)?;
     refuse_if_used(disk, to)?;
     let begin = || Saver::new(disk, to);
     let mut saver: Option<Saver> = None;
-    let found = salvage::salvage(disk, from, &mut |lsn, payload| {
+    let found = salvage::salvage(from, &mut |lsn, payload| {
         // Created with the first record: what holds nothing to salvage leaves no empty database behind.
         let saver = match &mut saver {
             Some(saver) => saver,
@@ -98,7 +100,7 @@ struct Saver {
 impl Saver {
     fn new(disk: &dyn Disk, to: &Path) -> Result<Self> {
         let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
-        let copy = Copy::begin(disk, to, options)?;
+        let copy = Copy::begin(disk, to, &options)?;
         let names = Names { next: copy.engine.pipeline().index().next_keyspace_id(), ..Names::default() };
         Ok(Saver { copy, names, commits: 0, last: Lsn::ZERO, renamed: Vec::new() })
     }

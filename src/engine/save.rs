@@ -24,7 +24,7 @@ pub struct CopyReport {
 const BATCH: usize = 1 << 20;
 
 pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyReport> {
-    refuse_inside(disk, to, engine.pipeline().log.dir())?;
+    refuse_inside(disk, to, engine.pipeline().log.handle())?;
     refuse_if_used(disk, to)?;
     let snapshot = engine.snapshot()?;
     let settings = &engine.pipeline().settings;
@@ -32,7 +32,7 @@ pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyRe
         .segment_bytes(settings.segment_bytes)
         .max_transaction_bytes(crate::base::options::MAX_TRANSACTION_BYTES)
         .commit_mode(CommitMode::Async);
-    let copying = Copy::begin(disk, to, options)?;
+    let copying = Copy::begin(disk, to, &options)?;
     let copy = &copying.engine;
     let mut saved = CopyReport { lsn: snapshot.lsn(), keyspaces: 0, entries: 0 };
     for name in snapshot.keyspace_names()? {

@@ -151,6 +151,10 @@ impl Dir for OsDir {
         Ok(fs::accessat(&self.dir, ".", may_change, AtFlags::empty())?)
     }
 
+    fn id(&self) -> io::Result<FileId> {
+        Ok(status(&self.dir)?.id)
+    }
+
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         check_name(name)?;
         let found = fs::statat(&self.dir, name, AtFlags::empty())?;

@@ -201,6 +201,11 @@ impl Dir for SimDir {
         Ok(SimLock::take(&self.disk, LockKey::Dir(self.id), mode))
     }
 
+    fn id(&self) -> io::Result<FileId> {
+        // Files are on device 0.
+        Ok(FileId { device: u64::MAX, inode: self.id })
+    }
+
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         let path = self.name(name)?;
         let ino = self.disk.0.lock().image.find(&path)?;
@@ -244,6 +249,10 @@ impl Dir for SimDisk {
 
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
         Dir::lock(&self.root(), mode)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        self.root().id()
     }
 
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {

@@ -1,10 +1,10 @@
 //! What a log's directory holds, read and checked without changing anything.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::unfinished::{Marked, is_temporary};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
@@ -15,16 +15,6 @@ use crate::format::{FORMAT_VERSION, Refusal, features};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
 use crate::log::read::reader::SegmentInfo;
-
-/// In a directory while a copy is being written there: no database yet.
-pub(crate) const UNFINISHED: &str = "UNFINISHED";
-/// What HISTORY is called in a copy until it is finished.
-pub(crate) const UNFINISHED_HISTORY: &str = "HISTORY.unfinished";
-
-/// Whether a file of this name says that its directory holds an unfinished copy.
-pub(crate) fn is_of_unfinished(name: &OsStr) -> bool {
-    name == UNFINISHED || name == UNFINISHED_HISTORY
-}
 
 /// A log's directory with a HISTORY.
 #[derive(Debug)]
@@ -47,10 +37,11 @@ impl Directory {
         let mut temporary = Vec::new();
         let mut strangers = Vec::new();
         let (mut has_history, mut has_mark) = (false, false);
-        for name in place.handle().list()? {
-            if is_of_unfinished(&name) {
-                return Err(unfinished(place.dir()));
-            }
+        let names = place.handle().list()?;
+        if let Some(marked) = Marked::of(&names) {
+            return Err(marked.error(place));
+        }
+        for name in names {
             let known = name.to_str().map(|name| (name, base_of(name)));
             match known {
                 Some((_, Some(base))) => bases.push(base),
@@ -115,19 +106,6 @@ impl Directory {
         self.segments.entry(number).or_default().push(info);
         Ok(())
     }
-}
-
-fn unfinished(dir: &Path) -> Error {
-    let message = format!(
-        "{} is an unfinished copy of a database and holds only a part of it: unless the copy is still being made, \
-         delete the directory and run the salvage or save_to again",
-        dir.display()
-    );
-    Error::new(ErrorKind::NotADatabase, message)
-}
-
-fn is_temporary(name: &str) -> bool {
-    name.strip_suffix(".tmp").is_some_and(|stem| stem == FILE_NAME || base_of(stem).is_some())
 }
 
 /// A HISTORY of another version is not read if it is longer than this.
