@@ -13,12 +13,14 @@ use std::sync::Arc;
 
 use super::{Engine, Options};
 use crate::base::error::{Error, Result};
+use crate::base::types::CommitMode;
 use crate::disk::{
     Access, Claim, Dir, DirHandle, Disk, DiskFile, DiskLock, FileId, IoBackend, LOCK_NAME, LockMode, claim,
     is_system_name, write_all_at,
 };
 use crate::format::history;
 use crate::log::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
+use crate::txn::{Keyspace, Snapshot};
 
 const TEXT: &[u8] =
     b"This directory is a copy of a forelog database that was not finished, and holds only a part of it.\n\
@@ -86,6 +88,26 @@ fn mark(handle: &DirHandle) -> Result<()> {
     };
     write().map_err(|error| Error::io("write", &handle.path_of(name), error))?;
     handle.sync()
+}
+
+/// Entries are committed together up to this many bytes.
+const BATCH: usize = 1 << 20;
+
+/// Commits all entries of `source` to `target`; returns how many there are.
+pub(super) fn copy_entries(snapshot: &Snapshot, source: &Keyspace, to: &Engine, target: &Keyspace) -> Result<u64> {
+    let (mut batch, mut bytes, mut entries) = (to.batch()?, 0, 0);
+    for entry in snapshot.iter(source)? {
+        let (key, value) = entry?;
+        if bytes > 0 && bytes + key.len() + value.len() > BATCH {
+            batch.commit_with(CommitMode::Async)?;
+            (batch, bytes) = (to.batch()?, 0);
+        }
+        bytes += key.len() + value.len() + 1;
+        entries += 1;
+        batch.put(target, key, value)?;
+    }
+    batch.commit_with(CommitMode::Async)?;
+    Ok(entries)
 }
 
 /// Refuses a place where something is, before anything is read for the copy, and by a look that keeps no opener out.
