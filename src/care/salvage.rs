@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::base::error::{DamageCause, Error, ErrorKind, Result, is_end_of_file};
 use crate::base::types::Lsn;
-use crate::disk::{DirHandle, Disk, LockHeld};
+use crate::disk::{DirHandle, LockHeld};
 use crate::format::WORD;
 use crate::format::frame::Header;
 use crate::format::history::FILE_NAME;
@@ -21,7 +21,7 @@ use crate::format::verdict::{Verdict, verdict};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
 use crate::log::open::decide::cause_of;
-use crate::log::open::directory::is_of_unfinished;
+use crate::log::open::unfinished::is_of_unfinished;
 use crate::log::read::reader::{Frame, SegmentInfo};
 use crate::log::read::walk::{Frames, Piece, Records};
 
@@ -148,8 +148,8 @@ impl Found {
 }
 
 /// Shows every record that can be proven whole to `take`, in LSN order.
-pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Result<Found> {
-    let place = LogDir::new(Arc::new(DirHandle::open(disk, dir)?));
+pub(crate) fn salvage(dir: Arc<DirHandle>, take: &mut Taker<'_>) -> Result<Found> {
+    let place = LogDir::new(dir);
     place.handle().lock_for_reading()?;
     let names = place.handle().list()?;
     let inventory = Inventory::take(&place, &names)?;
@@ -160,7 +160,7 @@ pub(crate) fn salvage(disk: &dyn Disk, dir: &Path, take: &mut Taker<'_>) -> Resu
         names
             .iter()
             .filter(|name| is_of_unfinished(name))
-            .map(|name| BadFile { file: dir.join(name), cause: LossCause::Unfinished }),
+            .map(|name| BadFile { file: place.dir().join(name), cause: LossCause::Unfinished }),
     );
     let marks = Slots::read(&place).unwrap_or_else(|error| {
         let cause = LossCause::of(&error, DamageCause::Unlanded);

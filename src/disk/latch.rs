@@ -208,6 +208,10 @@ impl Dir for FailStop {
         self.inner.lock(mode)
     }
 
+    fn id(&self) -> io::Result<FileId> {
+        self.inner.id()
+    }
+
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         self.inner.id_of(name)
     }

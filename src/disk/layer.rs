@@ -87,8 +87,8 @@ impl<L: Layer> Disk for Layered<dyn Disk, L> {
         self.call(DirCall::OpenDir(path), |disk| disk.open_dir(path)).map(|dir| self.above(dir))
     }
 
-    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
-        self.inner.is_below(path, dir)
+    fn above(&self, path: &Path) -> io::Result<Vec<FileId>> {
+        self.inner.above(path)
     }
 }
 
@@ -132,6 +132,10 @@ impl<L: Layer> Dir for Layered<dyn Dir, L> {
 
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
         self.call(DirCall::Lock(mode), |dir| dir.lock(mode))
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        self.inner.id()
     }
 
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {

@@ -247,6 +247,11 @@ impl Dir for MemoryDir {
         Ok(hold(&self.holders, mode).map(|held| -> Box<dyn DiskLock> { Box::new(MemoryLock { held, _kept: kept }) }))
     }
 
+    fn id(&self) -> io::Result<FileId> {
+        // On no device of the operating system.
+        Ok(FileId { device: u64::MAX, inode: std::ptr::from_ref(self).addr() as u64 })
+    }
+
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         match self.entries.lock().get(name) {
             Some(Entry::File(file)) => Ok(file.id()),

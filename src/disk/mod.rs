@@ -74,10 +74,18 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// [`io::ErrorKind::NotFound`], [`io::ErrorKind::NotADirectory`], and other errors of the system.
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>>;
-    /// Whether `path`, which need not exist, lies below the directory `dir`. Symbolic links and `..` in both are
-    /// resolved. A disk without them compares the paths.
-    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
-        Ok(path != dir && path.starts_with(dir))
+    /// The directories that `path`, which need not exist, lies in, as far as they exist: what [`Dir::id`] returns for
+    /// each. Symbolic links and `..` are resolved on a disk that has them; the default looks at the path as it is.
+    fn above(&self, path: &Path) -> io::Result<Vec<FileId>> {
+        let mut ids = Vec::new();
+        for above in path.ancestors().skip(1) {
+            match self.open_dir(above).and_then(|dir| dir.id()) {
+                Ok(id) => ids.push(id),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ids)
     }
 }
 
@@ -125,6 +133,8 @@ pub trait Dir: Send + Sync + Debug {
     fn room(&self) -> io::Result<Option<u64>> {
         Ok(None)
     }
+    /// Which directory this is, wherever it is now.
+    fn id(&self) -> io::Result<FileId>;
     /// Which file `name` leads to.
     fn id_of(&self, name: &OsStr) -> io::Result<FileId>;
     /// How [`DiskFile::submit`] works on files of this directory.
@@ -133,7 +143,7 @@ pub trait Dir: Send + Sync + Debug {
     }
 }
 
-/// Identifies a file, under whatever name. Where the system has no such identity, all files have the same one.
+/// Identifies a file or a directory, under whatever name. What has no identity has the default one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct FileId {
     /// The file system.
@@ -240,17 +250,6 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
         }
     }
     Ok(())
-}
-
-/// Reads the first `length` bytes of a file. The caller must have bounded `length`. If there is not enough memory, this
-/// is an error, not an abort.
-pub(crate) fn read_first(file: &dyn DiskFile, length: u64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    bytes.resize(length, 0);
-    read_exact_at(file, &mut bytes, 0)?;
-    Ok(bytes)
 }
 
 /// Makes one write call. An interrupted one has written 0 bytes.

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Dir, Disk, DiskFile, DiskLock, FileStatus, IoBackend, LockMode, Mapping};
+use super::{Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode, Mapping};
 use crate::rt::process;
 
 #[cfg(not(unix))]
@@ -38,8 +38,16 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsDir::open_path(path, None)?))
     }
 
-    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
-        Ok(resolved(path)?.ancestors().skip(1).any(|above| is_same(above, dir)))
+    fn above(&self, path: &Path) -> io::Result<Vec<FileId>> {
+        let mut ids = Vec::new();
+        for above in resolved(path)?.ancestors().skip(1) {
+            match id_of_dir(above) {
+                Ok(id) => ids.push(id),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ids)
     }
 }
 
@@ -72,17 +80,18 @@ fn resolved_once(path: &Path) -> io::Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// Whether both exist and are one file, which may be mounted in two places.
-fn is_same(one: &Path, other: &Path) -> bool {
+/// What [`Dir::id`] returns for the directory that the canonical `path` leads to.
+fn id_of_dir(path: &Path) -> io::Result<FileId> {
+    let found = std::fs::metadata(path)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        let inode = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-        inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
+        Ok(FileId { device: found.dev(), inode: found.ino() })
     }
     #[cfg(not(unix))]
     {
-        std::fs::canonicalize(other).is_ok_and(|other| one == other)
+        let _ = found;
+        Ok(elsewhere::id_of_path(path))
     }
 }
 
@@ -145,7 +154,7 @@ impl DiskFile for OsFile {
 
     #[cfg(not(unix))]
     fn status(&self) -> io::Result<FileStatus> {
-        Ok(FileStatus { id: super::FileId::default(), links: 1 })
+        Ok(FileStatus { id: FileId::default(), links: 1 })
     }
 
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {

@@ -39,8 +39,8 @@ impl Disk for UringDisk {
         Ok(Arc::new(OsDir::open_path(path, Some(files))?))
     }
 
-    fn is_below(&self, path: &Path, dir: &Path) -> io::Result<bool> {
-        super::OsDisk.is_below(path, dir)
+    fn above(&self, path: &Path) -> io::Result<Vec<super::FileId>> {
+        super::OsDisk.above(path)
     }
 }
 

@@ -170,7 +170,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside `from`; [`ErrorKind::NotADatabase`] if there is nothing of a
-    /// database in `from`; [`ErrorKind::Locked`] while it is open; [`ErrorKind::DiskFull`] and [`ErrorKind::Io`], after
+    /// database in `from`; [`ErrorKind::Locked`] while it is open, or while another one opens `to` or makes a copy there;
+    /// [`ErrorKind::DiskFull`] and [`ErrorKind::Io`], after
     /// which `to` may hold an unfinished copy. Such a one, also that of a salvage that was killed, says so and does not
     /// open: delete it, and salvage again.
     pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
@@ -432,8 +433,9 @@ impl Engine {
     /// database has an identity and positions of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside this engine's directory; as for
-    /// opening and committing, after which `to` may hold an unfinished copy, which says so and does not open: delete it.
+    /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside this engine's directory, wherever that
+    /// is by now; [`ErrorKind::Locked`] while another one opens `to` or makes a copy there; as for opening and committing,
+    /// after which `to` may hold an unfinished copy, which says so and does not open: delete it.
     pub fn save_to(&self, to: impl AsRef<Path>) -> Result<CopyReport> {
         save::save(self, &OsDisk, to.as_ref())
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::Lsn;
-use crate::disk::{self, Disk};
+use crate::disk::{self, Claim, Disk};
 use crate::format::batch::Batch;
 use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::{self, Prior, Recovery, Replay};
@@ -24,16 +24,19 @@ use crate::txn::ReadOnly;
 use crate::txn::pipeline::Pipeline;
 
 /// Opens the database in `dir`.
-pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: Settings) -> Result<(Pipeline, log::Handle)> {
+pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<(Pipeline, log::Handle)> {
     settings.check()?;
-    let (handle, index) = disk::claim(disk, dir, settings.create, |claim| {
-        let mut loader = Loader::new(Limits::of(settings.segment_bytes));
-        let found = log::open::read(claim, settings.create)?;
-        let decided = found.decide(Prior::default(), &mut loader)?;
-        let handle = decided.settle(settings.clone())?;
-        Ok((handle, loader.finish().map_err(panicked)?))
-    })?;
-    let pipeline = Pipeline::new(index, Arc::clone(handle.log()), settings);
+    disk::claim(disk, dir, settings.create, |claim| open_claimed(claim, settings))
+}
+
+/// Opens the database in a directory that is claimed: steps 2 to 5.
+pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<(Pipeline, log::Handle)> {
+    let mut loader = Loader::new(Limits::of(settings.segment_bytes));
+    let found = log::open::read(claim, settings.create)?;
+    let decided = found.decide(Prior::default(), &mut loader)?;
+    let handle = decided.settle(settings.clone())?;
+    let index = loader.finish().map_err(panicked)?;
+    let pipeline = Pipeline::new(index, Arc::clone(handle.log()), settings.clone());
     Ok((pipeline, handle))
 }
 

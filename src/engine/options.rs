@@ -7,9 +7,11 @@ use super::{Engine, Inner, open};
 use crate::base::error::Result;
 use crate::base::options::{Settings, setters};
 use crate::base::types::CommitMode;
-use crate::disk::{self, Disk, MemoryDisk};
+use crate::disk::{self, Claim, Disk, MemoryDisk};
+use crate::log;
 #[cfg(doc)]
 use crate::txn::Transaction;
+use crate::txn::pipeline::Pipeline;
 
 /// How an [`Engine`] is opened.
 ///
@@ -75,7 +77,16 @@ impl Options {
 
     #[allow(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
     pub(super) fn on(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Engine> {
-        let (pipeline, log) = open::open(&*disk, dir, self.settings)?;
-        Ok(Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) })
+        open::open(&*disk, dir, &self.settings).map(engine)
     }
+
+    /// Opens the database in a directory that is claimed already.
+    pub(super) fn in_claimed(&self, claim: Claim<'_>) -> Result<Engine> {
+        self.settings.check()?;
+        open::open_claimed(claim, &self.settings).map(engine)
+    }
+}
+
+fn engine((pipeline, log): (Pipeline, log::Handle)) -> Engine {
+    Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) }
 }

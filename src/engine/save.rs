@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::copy::{Copy, refuse_if_used, refuse_inside};
+use super::copy::{Copy, copy_entries, refuse_if_used, refuse_inside};
 use super::{Engine, Options};
 use crate::base::error::Result;
 use crate::base::types::{CommitMode, Lsn};
@@ -20,11 +20,8 @@ pub struct CopyReport {
     pub entries: u64,
 }
 
-/// Entries are committed together up to this many bytes.
-const BATCH: usize = 1 << 20;
-
 pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyReport> {
-    refuse_inside(disk, to, engine.pipeline().log.dir())?;
+    refuse_inside(disk, to, engine.pipeline().log.handle())?;
     refuse_if_used(disk, to)?;
     let snapshot = engine.snapshot()?;
     let settings = &engine.pipeline().settings;
@@ -32,25 +29,14 @@ pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyRe
         .segment_bytes(settings.segment_bytes)
         .max_transaction_bytes(crate::base::options::MAX_TRANSACTION_BYTES)
         .commit_mode(CommitMode::Async);
-    let copying = Copy::begin(disk, to, options)?;
+    let copying = Copy::begin(disk, to, &options)?;
     let copy = &copying.engine;
     let mut saved = CopyReport { lsn: snapshot.lsn(), keyspaces: 0, entries: 0 };
     for name in snapshot.keyspace_names()? {
         let Some(source) = snapshot.keyspace(&name)? else { continue };
         let target = copy.create_keyspace(&name)?;
         saved.keyspaces += 1;
-        let (mut batch, mut bytes) = (copy.batch()?, 0);
-        for entry in snapshot.iter(&source)? {
-            let (key, value) = entry?;
-            if bytes > 0 && bytes + key.len() + value.len() > BATCH {
-                batch.commit_with(CommitMode::Async)?;
-                (batch, bytes) = (copy.batch()?, 0);
-            }
-            bytes += key.len() + value.len() + 1;
-            saved.entries += 1;
-            batch.put(&target, key, value)?;
-        }
-        batch.commit_with(CommitMode::Async)?;
+        saved.entries += copy_entries(&snapshot, &source, copy, &target)?;
     }
     copying.finish()?;
     Ok(saved)

@@ -1,5 +1,7 @@
 //! HISTORY: the log's identity and the begin and end of its incarnations (specification, section 2.4).
 
+use std::io;
+
 use super::fields::{array_at, put, u64_at};
 use super::{Refusal, preamble};
 use crate::base::types::{Incarnation, LogId, Lsn};
@@ -72,6 +74,20 @@ impl History {
         end.map_or(Lsn::ZERO, |end| end.prepared)
     }
 
+    /// Whether `entry` can be the next one.
+    fn can_go_on_with(&self, entry: &Entry) -> bool {
+        let begin = match self.entries.last().map(|last| last.end) {
+            // Only the last incarnation can be open.
+            Some(None) => return false,
+            Some(Some(end)) => end.prepared,
+            None => Lsn::ZERO,
+        };
+        let is_aligned = |lsn: Lsn| lsn.get().is_multiple_of(ALIGNED);
+        let ends =
+            entry.end.is_none_or(|end| entry.begin <= end.lsn && end.lsn <= end.prepared && is_aligned(end.prepared));
+        self.next_number() == entry.incarnation.number && entry.begin >= begin && is_aligned(entry.begin) && ends
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER];
         put(&mut bytes, LOG_ID, &self.log_id.0);
@@ -101,45 +117,74 @@ impl History {
         entries.and_then(|entries| entries.checked_add(HEADER as u64)).map(Some).ok_or(Refusal::Impossible)
     }
 
+    #[cfg(test)]
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
         preamble::check(bytes, MAGIC)?;
-        if bytes.len() < HEADER {
-            return Err(Refusal::Impossible);
-        }
-        let (records, rest) = bytes[HEADER..].as_chunks::<ENTRY>();
+        let (head, entries) = bytes.split_first_chunk().ok_or(Refusal::Impossible)?;
+        let mut decoder = Decoder::new(head)?;
+        decoder.add(entries)?;
+        decoder.finish()
+    }
+}
+
+/// Decodes a HISTORY that comes in pieces. It refuses the first entry that cannot be, so that no more is taken into memory
+/// than there are entries: neither the count nor the length of a file proves that anything is in it.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    check: preamble::Check,
+    /// Whether the entries are those of this version.
+    is_known: bool,
+    count: u64,
+    history: History,
+}
+
+impl Decoder {
+    /// Pieces have the length of one or more entries.
+    pub(crate) const PIECE: usize = 1024 * ENTRY;
+
+    pub(crate) fn new(head: &[u8; HEADER]) -> Result<Self, Refusal> {
         let history = History {
-            log_id: LogId(array_at(bytes, LOG_ID)),
-            oldest: Lsn::new(u64_at(bytes, OLDEST)),
-            first_number: u64_at(bytes, FIRST_NUMBER),
-            entries: records.iter().map(decode_entry).collect::<Option<_>>().ok_or(Refusal::Impossible)?,
+            log_id: LogId(array_at(head, LOG_ID)),
+            oldest: Lsn::new(u64_at(head, OLDEST)),
+            first_number: u64_at(head, FIRST_NUMBER),
+            entries: Vec::new(),
         };
-        let complete = rest.is_empty() && u64_at(bytes, COUNT) == records.len() as u64;
-        if complete && history.is_consistent() { Ok(history) } else { Err(Refusal::Impossible) }
+        let is_known = preamble::is_of_this_version(head, MAGIC)?;
+        Ok(Decoder { check: preamble::Check::begin(head, MAGIC)?, is_known, count: u64_at(head, COUNT), history })
     }
 
-    fn is_consistent(&self) -> bool {
-        // There must be a number left for the next incarnation.
-        let numbers = self.first_number.checked_add(self.entries.len() as u64);
-        if self.first_number == 0 || numbers.is_none_or(|next| next == u64::MAX) {
-            return false;
+    /// Makes room in memory for the entries of a piece.
+    pub(crate) fn reserve(&mut self, piece: usize) -> io::Result<()> {
+        Ok(self.history.entries.try_reserve(piece / ENTRY)?)
+    }
+
+    /// Takes the next entries.
+    pub(crate) fn add(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        self.check.add(piece);
+        if !self.is_known {
+            return Ok(());
         }
-        let mut begin = Lsn::ZERO;
-        let last = self.entries.len().wrapping_sub(1);
-        self.entries.iter().enumerate().all(|(index, entry)| {
-            let numbered = Some(entry.incarnation.number) == self.first_number.checked_add(index as u64);
-            let ordered = entry.begin >= begin && entry.begin.get().is_multiple_of(ALIGNED);
-            match entry.end {
-                Some(end) => {
-                    begin = end.prepared;
-                    numbered
-                        && ordered
-                        && entry.begin <= end.lsn
-                        && end.lsn <= end.prepared
-                        && begin.get().is_multiple_of(ALIGNED)
-                }
-                None => numbered && ordered && index == last,
-            }
+        let (records, rest) = piece.as_chunks::<ENTRY>();
+        // There must be a number left for the next incarnation.
+        let numbers = self.history.first_number.checked_add(self.count);
+        let is_possible = self.history.first_number > 0 && numbers.is_some_and(|next| next < u64::MAX);
+        let known = (self.history.entries.len() + records.len()) as u64;
+        if !rest.is_empty() || !is_possible || known > self.count {
+            return Err(Refusal::Impossible);
+        }
+        records.iter().try_for_each(|record| {
+            let entry = decode_entry(record).filter(|entry| self.history.can_go_on_with(entry));
+            self.history.entries.push(entry.ok_or(Refusal::Impossible)?);
+            Ok(())
         })
+    }
+
+    /// The HISTORY, if all of it was there.
+    pub(crate) fn finish(mut self) -> Result<History, Refusal> {
+        // One without entries has numbers, too.
+        self.add(&[])?;
+        self.check.end()?;
+        if self.history.entries.len() as u64 == self.count { Ok(self.history) } else { Err(Refusal::Impossible) }
     }
 }
 

@@ -37,19 +37,46 @@ pub(super) fn is_of_this_version(head: &[u8], magic: [u8; 8]) -> Result<bool, Re
 
 /// Refuses bytes that this version cannot read. The order of the checks decides how a newer file differs from damage.
 pub(super) fn check(bytes: &[u8], magic: [u8; 8]) -> Result<(), Refusal> {
-    if !bytes.starts_with(&magic) {
-        return Err(Refusal::Magic);
+    let (head, rest) = bytes.split_at(PREAMBLE.min(bytes.len()));
+    let mut check = Check::begin(head, magic)?;
+    check.add(rest);
+    check.end()
+}
+
+/// The same for bytes that come in pieces.
+#[derive(Debug)]
+pub(super) struct Check {
+    crc: crc32fast::Hasher,
+    expected: u32,
+    /// What is said if the checksum is right.
+    verdict: Result<(), Refusal>,
+}
+
+impl Check {
+    /// Begins with the preamble, and what else is there.
+    pub(super) fn begin(head: &[u8], magic: [u8; 8]) -> Result<Self, Refusal> {
+        if !head.starts_with(&magic) {
+            return Err(Refusal::Magic);
+        }
+        if head.len() < PREAMBLE {
+            return Err(Refusal::Checksum);
+        }
+        let verdict = match (u32_at(head, VERSION), u64_at(head, INCOMPATIBLE) & !KNOWN_FEATURES) {
+            (FORMAT_VERSION, 0) => Ok(()),
+            (FORMAT_VERSION, unknown) => Err(Refusal::Features(unknown)),
+            (0, _) => Err(Refusal::Impossible),
+            (newer, _) => Err(Refusal::Version(newer)),
+        };
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&head[VERSION..]);
+        Ok(Check { crc, expected: u32_at(head, CRC), verdict })
     }
-    if bytes.len() < PREAMBLE || u32_at(bytes, CRC) != crc32fast::hash(&bytes[VERSION..]) {
-        return Err(Refusal::Checksum);
+
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.crc.update(bytes);
     }
-    match u32_at(bytes, VERSION) {
-        FORMAT_VERSION => {}
-        0 => return Err(Refusal::Impossible),
-        newer => return Err(Refusal::Version(newer)),
-    }
-    match u64_at(bytes, INCOMPATIBLE) & !KNOWN_FEATURES {
-        0 => Ok(()),
-        unknown => Err(Refusal::Features(unknown)),
+
+    pub(super) fn end(self) -> Result<(), Refusal> {
+        if self.crc.finalize() == self.expected { self.verdict } else { Err(Refusal::Checksum) }
     }
 }

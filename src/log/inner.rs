@@ -30,7 +30,7 @@ use super::stats::Stats;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::{CommitMode, LogId, Lsn, Token};
-use crate::disk::{Dir, IoBackend};
+use crate::disk::{Dir, DirHandle, IoBackend};
 use crate::log::open::decide::Recovery;
 use crate::log::write::append::Appender;
 use crate::log::write::budget::LossWindow;
@@ -128,6 +128,10 @@ impl LogInner {
             .field("durable", &self.durable())
             .field("poisoned", &self.poisoned().is_some())
             .finish_non_exhaustive()
+    }
+
+    pub(crate) fn handle(&self) -> &DirHandle {
+        self.place.handle()
     }
 
     /// What its directory is called in messages.

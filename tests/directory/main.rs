@@ -1,6 +1,8 @@
 //! The directory of a database: its lock, and what becomes of it under an open engine.
 
+mod copies;
 mod ground;
+mod lock_machine;
 mod lock_model;
 mod moved;
 mod obstacles;

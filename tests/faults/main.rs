@@ -26,6 +26,7 @@ mod case_tests;
 mod double_tests;
 mod evidence;
 mod media_tests;
+mod names;
 mod plan_tests;
 mod residue;
 mod salvage;

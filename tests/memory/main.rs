@@ -241,3 +241,33 @@ fn most_of_the_memory_goes_back_when_most_keys_are_deleted() {
         assert!(engine.snapshot().unwrap().get(&keys, scattered(number)).unwrap().is_some());
     }
 }
+
+/// A HISTORY of 3 GiB that was a hole, save for a count that fitted its length, took as much memory, and 23 seconds.
+#[test]
+fn a_history_of_nothing_takes_no_memory() {
+    let _alone = alone();
+    let dir = TempDir::new("history");
+    let db = dir.join("db");
+    let engine = Engine::open(&db).unwrap();
+    put(&engine, &engine.create_keyspace("rows").unwrap(), b"key", b"value");
+    engine.close().unwrap();
+    let mut history = std::fs::read(db.join("HISTORY")).unwrap();
+    // It begins with no entry that can be, or with one that can.
+    for kept in [72, 72 + 56] {
+        let count: u64 = (1 << 28) / 56;
+        history.truncate(kept.max(72 + 56));
+        history[64..72].copy_from_slice(&count.to_le_bytes());
+        std::fs::write(db.join("HISTORY"), &history[..kept]).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(db.join("HISTORY")).unwrap();
+        file.set_len(72 + 56 * count).unwrap();
+        let (refused, peak) = peak_of(|| {
+            let salvaged = Engine::salvage(&db, dir.join(format!("saved-{kept}"))).unwrap();
+            assert_eq!((salvaged.commits, salvaged.bad_files.len()), (2, 1), "{salvaged:?}");
+            [Engine::verify(&db).err(), Engine::open(&db).err()]
+        });
+        for error in refused {
+            assert_eq!(error.unwrap().kind(), forelog::ErrorKind::Damaged);
+        }
+        assert!(peak < 64 * MIB, "{} MiB", peak / MIB);
+    }
+}

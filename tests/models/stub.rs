@@ -123,6 +123,10 @@ impl Dir for Stub {
         Ok(Some(Box::new(Locked)))
     }
 
+    fn id(&self) -> io::Result<FileId> {
+        Ok(FileId::default())
+    }
+
     fn id_of(&self, _: &OsStr) -> io::Result<FileId> {
         Ok(FileId::default())
     }

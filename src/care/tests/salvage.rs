@@ -1,13 +1,16 @@
 //! Salvage of logs whose first part was retired: what is gone on purpose is not missed.
 
+use std::sync::Arc;
+
 use crate::base::types::CommitMode::Sync;
 use crate::care::salvage::{Completeness, Found, salvage};
+use crate::disk::DirHandle;
 use crate::disk::sim::SimDisk;
 use crate::log::tests::support::*;
 
 fn salvaged(disk: &SimDisk) -> (Records, Found) {
     let mut records = Records::new();
-    let found = salvage(disk, DIR.as_ref(), &mut |lsn, payload| {
+    let found = salvage(Arc::new(DirHandle::open(disk, DIR.as_ref()).unwrap()), &mut |lsn, payload| {
         records.push((lsn, payload.to_vec()));
         Ok(true)
     });

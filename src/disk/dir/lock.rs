@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::DirHandle;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::disk::{Access, Dir, DiskFile, DiskLock, LockMode};
+use crate::disk::{Access, Dir, DiskFile, DiskLock, FailStop, LockMode};
+use crate::rt::sync::Mutex;
 
 /// The lock file's name.
 pub(crate) const LOCK_NAME: &str = "LOCK";
@@ -44,17 +45,36 @@ impl fmt::Display for LockHeld {
     }
 }
 
-#[derive(Debug, Default)]
+/// Clones share the locks, which are free when the last clone has given them up.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Lock {
-    /// LOCK as it was locked, and its lock, which is dropped first.
-    file: Option<(Box<dyn DiskLock>, Arc<dyn DiskFile>)>,
-    dir: Option<Box<dyn DiskLock>>,
+    file: Option<Arc<LockedFile>>,
+    dir: Option<Arc<dyn DiskLock>>,
     /// There is no LOCK.
     is_absent: bool,
     how: LockHeld,
 }
 
+/// LOCK as it was locked, and its lock, which is dropped first.
+#[derive(Debug)]
+struct LockedFile {
+    _held: Box<dyn DiskLock>,
+    file: Arc<dyn DiskFile>,
+}
+
+impl LockedFile {
+    fn new(held: Box<dyn DiskLock>, file: Arc<dyn DiskFile>) -> Option<Arc<Self>> {
+        Some(Arc::new(LockedFile { _held: held, file }))
+    }
+}
+
 impl DirHandle {
+    /// The same directory as `view` shows it, with a share in the locks of this handle.
+    pub(crate) fn viewed_as(&self, view: Arc<dyn Dir>) -> Self {
+        let lock = self.lock.lock().clone();
+        DirHandle { dir: FailStop::new(view), path: self.path.clone(), lock: Mutex::new(lock) }
+    }
+
     /// Locks the directory for a writer, as far as that creates nothing: the directory itself, and LOCK if there is
     /// one. [`DirHandle::complete_lock`] creates LOCK later.
     ///
@@ -64,7 +84,7 @@ impl DirHandle {
         let mut lock = Lock::default();
         match self.dir().lock(LockMode::Exclusive) {
             Ok(None) => return Err(self.locked()),
-            Ok(Some(held)) => lock.dir = Some(held),
+            Ok(Some(held)) => lock.dir = Some(held.into()),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 lock.how = LockHeld::FileAlone { why: error.to_string() };
             }
@@ -80,7 +100,7 @@ impl DirHandle {
                 Err(error) => return Err(self.lock_failed(error)),
             };
             if let Some(held) = self.lock_file(&file, LockMode::Exclusive)? {
-                lock.file = Some((held, file));
+                lock.file = LockedFile::new(held, file);
                 break;
             }
         }
@@ -132,7 +152,7 @@ impl DirHandle {
         if !is_as_read()? {
             return Err(self.overtaken());
         }
-        self.lock.lock().file = Some((held, file));
+        self.lock.lock().file = LockedFile::new(held, file);
         Ok(())
     }
 
@@ -144,7 +164,7 @@ impl DirHandle {
         let mut lock = Lock::default();
         match self.dir().lock(LockMode::Shared) {
             Ok(None) => return Err(self.locked()),
-            Ok(Some(held)) => lock.dir = Some(held),
+            Ok(Some(held)) => lock.dir = Some(held.into()),
             Err(error) if is_out_of_resources(&error) => return Err(Error::io("lock", self.path(), error)),
             Err(error) => lock.how = LockHeld::FileAlone { why: error.to_string() },
         }
@@ -168,7 +188,7 @@ impl DirHandle {
             match file.lock(LockMode::Shared) {
                 Ok(None) => return Err(self.locked()),
                 Ok(Some(held)) if self.is_lock(&*file)? => {
-                    lock.file = Some((held, file));
+                    lock.file = LockedFile::new(held, file);
                     break;
                 }
                 Ok(Some(_)) => {}
@@ -236,7 +256,7 @@ impl DirHandle {
     /// [`ErrorKind::Removed`].
     pub(crate) fn check_lock(&self) -> Result<()> {
         let lock = self.lock.lock();
-        let Some((_, file)) = &lock.file else { return Ok(()) };
+        let Some(LockedFile { file, .. }) = lock.file.as_deref() else { return Ok(()) };
         if self.is_lock(&**file)? {
             return Ok(());
         }
@@ -244,7 +264,7 @@ impl DirHandle {
         Err(self.removed(&path, "was removed or replaced, alone or with its directory,"))
     }
 
-    /// Unlocks the directory: LOCK first.
+    /// Gives up this handle's share in the locks: LOCK first.
     pub(crate) fn unlock(&self) {
         let Lock { file, dir, .. } = std::mem::take(&mut *self.lock.lock());
         drop(file);

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,13 @@ impl OsDir {
         check_name(name)?;
         Ok(self.path.join(name))
     }
+}
+
+/// Which directory the canonical `path` leads to: a hash of the path, for want of an inode.
+pub(super) fn id_of_path(path: &Path) -> FileId {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    FileId { device: u64::MAX - 1, inode: hasher.finish() }
 }
 
 #[cfg(windows)]
@@ -124,6 +132,10 @@ impl Dir for OsDir {
 
     fn lock(&self, _: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "directories cannot be locked on this system"))
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok(id_of_path(&self.path))
     }
 
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {

@@ -291,6 +291,10 @@ impl Dir for OsDir {
         Ok(Some(blocks.saturating_mul(found.f_frsize)))
     }
 
+    fn id(&self) -> io::Result<FileId> {
+        Ok(status(&self.dir)?.id)
+    }
+
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         check_name(name)?;
         let found = fs::statat(&self.dir, name, AtFlags::empty())?;

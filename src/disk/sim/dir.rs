@@ -224,6 +224,11 @@ impl Dir for SimDir {
         needed.try_for_each(|kind| state.faults.outlook(&op(kind, &path)))
     }
 
+    fn id(&self) -> io::Result<FileId> {
+        // Files are on device 0.
+        Ok(FileId { device: u64::MAX, inode: self.id })
+    }
+
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
         let path = self.name(name)?;
         let ino = self.disk.0.lock().image.find(&path)?;
@@ -275,6 +280,10 @@ impl Dir for SimDisk {
 
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
         self.root().may_replace(name)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        self.root().id()
     }
 
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {

@@ -1,30 +1,20 @@
 //! What a log's directory holds, read and checked without changing anything.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::unfinished::{Marked, is_temporary};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
-use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at, read_first};
-use crate::format::history::{FILE_NAME, HEADER as HISTORY_HEADER, History};
+use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
+use crate::format::history::{Decoder, FILE_NAME, HEADER as HISTORY_HEADER, History};
 use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
 use crate::format::{FORMAT_VERSION, Refusal, features};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
 use crate::log::read::reader::SegmentInfo;
-
-/// In a directory while a copy is being written there: no database yet.
-pub(crate) const UNFINISHED: &str = "UNFINISHED";
-/// What HISTORY is called in a copy until it is finished.
-pub(crate) const UNFINISHED_HISTORY: &str = "HISTORY.unfinished";
-
-/// Whether a file of this name says that its directory holds an unfinished copy.
-pub(crate) fn is_of_unfinished(name: &OsStr) -> bool {
-    name == UNFINISHED || name == UNFINISHED_HISTORY
-}
 
 /// A log's directory with a HISTORY.
 #[derive(Debug)]
@@ -47,10 +37,11 @@ impl Directory {
         let mut temporary = Vec::new();
         let mut strangers = Vec::new();
         let (mut has_history, mut has_mark) = (false, false);
-        for name in place.handle().list()? {
-            if is_of_unfinished(&name) {
-                return Err(unfinished(place.dir()));
-            }
+        let names = place.handle().list()?;
+        if let Some(marked) = Marked::of(&names) {
+            return Err(marked.error(place));
+        }
+        for name in names {
             let known = name.to_str().map(|name| (name, base_of(name)));
             match known {
                 Some((_, Some(base))) => bases.push(base),
@@ -117,23 +108,11 @@ impl Directory {
     }
 }
 
-fn unfinished(dir: &Path) -> Error {
-    let message = format!(
-        "{} is an unfinished copy of a database and holds only a part of it: unless the copy is still being made, \
-         delete the directory and run the salvage or save_to again",
-        dir.display()
-    );
-    Error::new(ErrorKind::NotADatabase, message)
-}
-
-fn is_temporary(name: &str) -> bool {
-    name.strip_suffix(".tmp").is_some_and(|stem| stem == FILE_NAME || base_of(stem).is_some())
-}
-
 /// A HISTORY of another version is not read if it is longer than this.
 const MAX_FOREIGN_HISTORY: u64 = 1 << 30;
 
-/// Reads and checks HISTORY. No more of it is taken into memory than its own first bytes say that there is.
+/// Reads and checks HISTORY. It is taken into memory as far as its entries are possible: what its first bytes, or its
+/// length, say that there is may be a hole in a file.
 pub(crate) fn read_history(place: &LogDir) -> Result<History> {
     let path = place.path(FILE_NAME);
     let bad = || Error::damaged(&path, Lsn::ZERO, DamageCause::BadHistory);
@@ -153,8 +132,16 @@ pub(crate) fn read_history(place: &LogDir) -> Result<History> {
         let why = format!("it is {length} bytes long, {expected}");
         return Err(bad().with_source(io::Error::new(io::ErrorKind::InvalidData, why)));
     }
-    let bytes = read_first(&*file, length).map_err(unreadable)?;
-    History::decode(&bytes).map_err(check)
+    let mut decoder = Decoder::new(&head).map_err(check)?;
+    let (mut at, mut piece) = (HISTORY_HEADER as u64, Vec::new());
+    while at < length {
+        piece.resize(usize::try_from(length - at).map_or(Decoder::PIECE, |left| left.min(Decoder::PIECE)), 0);
+        decoder.reserve(piece.len()).map_err(unreadable)?;
+        read_exact_at(&*file, &mut piece, at).map_err(unreadable)?;
+        decoder.add(&piece).map_err(check)?;
+        at += piece.len() as u64;
+    }
+    decoder.finish().map_err(check)
 }
 
 /// Reads and checks the header of the segment whose name is that of `base`.

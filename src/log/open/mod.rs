@@ -4,6 +4,7 @@
 pub(crate) mod decide;
 pub(crate) mod directory;
 pub(crate) mod settle;
+pub(crate) mod unfinished;
 
 use std::io;
 use std::path::Path;
