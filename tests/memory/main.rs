@@ -171,6 +171,29 @@ fn many_keyspaces_open_in_the_memory_of_writing() {
     });
 }
 
+/// A held snapshot kept a note for each key that was put and deleted after it began: a million for a queue that was never
+/// longer than one element. Only a transaction needs them, to find out at its commit what has changed.
+#[test]
+fn a_queue_leaves_nothing_under_those_who_only_read() {
+    let _alone = alone();
+    let engine = Engine::in_memory().unwrap();
+    let keys = engine.create_keyspace("k").unwrap();
+    put(&engine, &keys, b"seen", b"1");
+    let snapshot = engine.snapshot().unwrap();
+    let mut transaction = engine.begin().unwrap();
+    let entries = transaction.iter(&keys).unwrap();
+    transaction.rollback();
+    for number in 0..20_000 {
+        put(&engine, &keys, &scattered(number), b"job");
+        delete(&engine, &keys, &scattered(number));
+    }
+    engine.flush().unwrap();
+    in_short_bursts(&engine, 0..200, |_| put(&engine, &keys, b"seen", b"2"));
+    assert!(engine.versions_in_memory() < 1000, "{} versions", engine.versions_in_memory());
+    assert_eq!(snapshot.get(&keys, b"seen").unwrap().unwrap(), b"1");
+    assert_eq!(entries.map(|entry| entry.unwrap().1).collect::<Vec<_>>(), [b"1"]);
+}
+
 /// Waits until no more than `bytes` are held. The bound is for a test that fails.
 fn until_held(bytes: usize) {
     for _ in 0..3000 {
