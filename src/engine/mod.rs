@@ -280,7 +280,7 @@ impl Engine {
     /// [`ErrorKind::Closed`], [`ErrorKind::Forked`]. A poisoned engine still begins transactions, which can read.
     pub fn begin(&self) -> Result<Transaction> {
         self.pipeline().check_open()?;
-        Ok(Transaction::new(self.pipeline(), self.pipeline().index_now().hold()))
+        Ok(Transaction::new(self.pipeline(), self.pipeline().index_now().hold_to_validate()))
     }
 
     /// An empty batch of blind writes.

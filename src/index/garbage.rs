@@ -1,17 +1,18 @@
 //! Versions that are superseded, and what each must wait for before it is pruned.
 //!
 //! A version is garbage once no reader can read it: the LSN that superseded it is settled (visible and durable), and no
-//! snapshot below that LSN reads the version. LSNs settle in order, so each keyspace has a queue of superseded versions
-//! (`undo`), and the keyspaces with a non-empty queue stand in a queue here. A version that a held snapshot needs moves
-//! to that snapshot's entries in its keyspace (`retained`), and here the keyspace is noted under the snapshot. So a
-//! long-held snapshot costs nothing until it ends.
+//! holder below that LSN reads the version. LSNs settle in order, so each keyspace has a queue of superseded versions
+//! (`undo`), and the keyspaces with a non-empty queue stand in a queue here. A version that a holder needs moves to that
+//! holder's entries in its keyspace (`retained`), and here the keyspace is noted under the holder. So a long-held
+//! snapshot costs nothing until it ends. A dropped keyspace is garbage in the same way: it waits for its drop to settle,
+//! and then under the newest holder that sees it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use crate::base::types::Lsn;
 
-use super::snapshot::Horizon;
+use super::snapshot::{Holder, Horizon};
 use super::tree::Tree;
 
 #[derive(Debug, Default)]
@@ -19,16 +20,20 @@ pub(super) struct Garbage {
     /// Keyspaces with superseded versions, each with the LSN that must settle before its first version can be pruned. A
     /// keyspace further back may be ready earlier; it waits, because the LSNs before its own settle in a moment.
     waiting: VecDeque<(Lsn, Weak<Tree>)>,
-    /// For each held snapshot, the keyspaces that retain entries for it. Weak: garbage does not keep a keyspace alive.
-    retaining: BTreeMap<Lsn, Vec<Weak<Tree>>>,
-    /// Dropped keyspaces that a reader may still see, oldest drop first.
+    /// For each holder, the keyspaces that retain entries for it. Weak: garbage does not keep a keyspace alive.
+    retaining: BTreeMap<Holder, Vec<Weak<Tree>>>,
+    /// Keyspaces that retain entries for a holder that has ended.
+    released: VecDeque<(Holder, Weak<Tree>)>,
+    /// Dropped keyspaces, oldest drop first.
     dropped: VecDeque<Arc<Tree>>,
+    /// Dropped keyspaces whose drop is settled, under the newest holder that sees them.
+    seen: BTreeMap<Holder, Vec<Arc<Tree>>>,
     /// Dropped keyspaces that no reader can see, and that still have leaves to free.
     freeing: VecDeque<Arc<Tree>>,
     /// Keyspaces in which most of the memory for leaves is unused.
     sparse: VecDeque<Weak<Tree>>,
-    /// Snapshots for which the keyspace just pruned has begun to retain entries.
-    newly_retaining: Vec<Lsn>,
+    /// Holders for which the keyspace just pruned has begun to retain entries.
+    newly_retaining: Vec<Holder>,
 }
 
 /// The garbage that is left when nothing more is due.
@@ -52,16 +57,32 @@ impl Garbage {
         self.dropped.push_back(tree);
     }
 
+    /// What waits for `holder`, which has ended, is due.
+    pub(super) fn end(&mut self, holder: Holder) {
+        let trees = self.retaining.remove(&holder).into_iter().flatten();
+        self.released.extend(trees.map(|tree| (holder, tree)));
+        self.seen.remove(&holder).into_iter().flatten().for_each(|tree| self.dropped.push_front(tree));
+    }
+
     /// Takes the next dropped keyspace that no reader can see. The caller removes it from the catalogue;
     /// [`Garbage::prune`] frees its leaves.
     pub(super) fn next_unseen(&mut self, horizon: &Horizon) -> Option<Arc<Tree>> {
-        self.dropped.front().filter(|tree| tree.dropped().is_some_and(|lsn| horizon.is_past(lsn)))?;
-        let tree = self.dropped.pop_front()?;
-        self.freeing.push_back(Arc::clone(&tree));
-        Some(tree)
+        while let Some(lsn) =
+            self.dropped.front().and_then(|tree| tree.dropped()).filter(|lsn| horizon.is_settled(*lsn))
+        {
+            let tree = self.dropped.pop_front()?;
+            match horizon.newest_held(tree.created(), lsn) {
+                Some(holder) => self.seen.entry(holder).or_default().push(tree),
+                None => {
+                    self.freeing.push_back(Arc::clone(&tree));
+                    return Some(tree);
+                }
+            }
+        }
+        None
     }
 
-    /// Looks at up to `budget` versions that are due: prunes each, or retains it for the snapshot that needs it.
+    /// Looks at up to `budget` versions that are due: prunes each, or retains it for the holder that needs it.
     /// Returns how many it looked at; fewer than `budget` means that nothing more is due.
     pub(super) fn prune(&mut self, budget: usize, horizon: &Horizon) -> usize {
         let mut used = 0;
@@ -81,14 +102,19 @@ impl Garbage {
             }
         }
         while used < budget
-            && let Some((held, weak)) = self.next_released(horizon)
+            && let Some((holder, weak)) = self.released.pop_front()
         {
+            if horizon.is_held(holder) {
+                // It has begun again meanwhile.
+                self.retaining.entry(holder).or_default().push(weak);
+                continue;
+            }
             let Some(tree) = weak.upgrade() else { continue };
-            let (looked_at, is_left) = tree.release(held, budget - used, horizon, &mut self.newly_retaining);
+            let (looked_at, is_left) = tree.release(holder, budget - used, horizon, &mut self.newly_retaining);
             used += looked_at;
             self.note_retaining(&weak);
             if is_left {
-                self.retaining.entry(held).or_default().push(weak);
+                self.released.push_front((holder, weak));
             }
         }
         while used < budget
@@ -121,32 +147,20 @@ impl Garbage {
     }
 
     /// Tells which garbage is left. Right only if nothing more is due.
-    pub(super) fn left(&self, horizon: &Horizon) -> Left {
-        let is_unsettled = |tree: &Arc<Tree>| tree.dropped().is_some_and(|lsn| !horizon.is_reached(lsn));
-        if self.waiting.iter().any(|(lsn, _)| !horizon.is_reached(*lsn)) || self.dropped.iter().any(is_unsettled) {
+    pub(super) fn left(&self) -> Left {
+        if !self.waiting.is_empty() || !self.dropped.is_empty() {
             Left::Unsettled
-        } else if self.retaining.is_empty() && self.dropped.is_empty() && self.waiting.is_empty() {
+        } else if self.retaining.is_empty() && self.seen.is_empty() && self.released.is_empty() {
             Left::Nothing
         } else {
             Left::ForSnapshots
         }
     }
 
-    /// Notes `tree` under each snapshot for which it has begun to retain entries.
+    /// Notes `tree` under each holder for which it has begun to retain entries.
     fn note_retaining(&mut self, tree: &Weak<Tree>) {
-        for held in self.newly_retaining.drain(..) {
-            self.retaining.entry(held).or_default().push(Weak::clone(tree));
+        for holder in self.newly_retaining.drain(..) {
+            self.retaining.entry(holder).or_default().push(Weak::clone(tree));
         }
-    }
-
-    /// Takes a keyspace that retains entries for a snapshot that has ended.
-    fn next_released(&mut self, horizon: &Horizon) -> Option<(Lsn, Weak<Tree>)> {
-        let held = self.retaining.keys().copied().find(|&lsn| !horizon.is_held(lsn))?;
-        let trees = self.retaining.get_mut(&held)?;
-        let tree = trees.pop()?;
-        if trees.is_empty() {
-            self.retaining.remove(&held);
-        }
-        Some((held, tree))
     }
 }

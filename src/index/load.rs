@@ -12,13 +12,12 @@
 //!
 //! **Memory.** Beside the index, a load takes a share of the live data and a constant, however long the log is. Three
 //! bundles are under way, each of at most a sixteenth of the live data (at least 1, at most 42 MiB, and at most one
-//! transaction more). Sorted writes have each key at most once a bundle. They are merged when they take 8 MiB, and three times as much
-//! as the live data among them, which a sample of the keys estimates (`sample`). Once there is an index to speak of, they
-//! are merged when they take half of it; or as much as all of it, if most of the writes merged last were new keys. Each
-//! part under construction takes a sixteenth of the total, at most 24 MiB. Old leaves go back to the operating system part
-//! by part, and so do the last pieces. Earlier pieces stay with the allocator for the next ones, and take less than the
-//! live data. (A transaction of more than 2^18 writes takes 40 bytes more for each write, and 64 more while they are
-//! sorted.)
+//! write more): a large transaction is cut. Sorted writes have each key at most once a bundle. They are merged when they
+//! take 8 MiB, and three times as much as what is live among them takes in leaves, which a sample of the keys estimates
+//! (`sample`). Once there is an index to speak of, they are merged when they take half of it; or as much as all of it, if
+//! most of the writes merged last were new keys. Each part under construction takes a sixteenth of the total, at most
+//! 24 MiB. Old leaves go back to the operating system part by part, and so do the last pieces. Earlier pieces stay with
+//! the allocator for the next ones, and take less than the live data.
 
 mod bundle;
 mod merge;
@@ -75,6 +74,8 @@ pub(crate) struct Loader {
     limits: Limits,
     trees: Trees,
     bundle: Bundle,
+    /// The memory that the bundle may take, in bytes.
+    room: usize,
     sorted: Sorted,
     gathered: Gathered,
     /// Total bytes of the bundles that were handed over.
@@ -137,6 +138,7 @@ impl Loader {
             limits,
             trees: Trees::default(),
             bundle: Bundle::default(),
+            room: Self::LEAST_BUNDLE,
             sorted: Sorted::default(),
             gathered: Gathered::default(),
             handed_over: 0,
@@ -145,7 +147,8 @@ impl Loader {
         }
     }
 
-    /// Adds the transaction `batch` of LSN `lsn`. A transaction that creates or drops keyspaces is applied as a commit
+    /// Adds the transaction `batch` of LSN `lsn`, which must be in the log as a whole: an index under construction has no
+    /// readers, so its writes go in piece by piece. A transaction that creates or drops keyspaces is applied as a commit
     /// is, after everything before it. After an error the loader must not be used.
     pub(crate) fn add(&mut self, lsn: Lsn, batch: &Batch<'_>) -> Result<Result<(), ApplyError>, Panicked> {
         if lsn <= self.lsn {
@@ -162,14 +165,18 @@ impl Loader {
                 Err(error) => return Ok(Err(error)),
             };
             self.bundle.push(tree, lsn, &op);
+            // Also within a transaction, which may be far larger than a bundle.
+            if self.is_full() {
+                self.hand_over()?;
+            }
         }
         self.lsn = lsn;
-        let Limits { writes, bytes, .. } = self.limits;
-        let is_full = self.bundle.writes().len() >= writes || self.bundle.bytes() >= bytes;
-        if is_full || self.bundle.memory() >= self.room() {
-            self.hand_over()?;
-        }
         Ok(Ok(()))
+    }
+
+    fn is_full(&self) -> bool {
+        let Limits { writes, bytes, .. } = self.limits;
+        self.bundle.writes().len() >= writes || self.bundle.bytes() >= bytes || self.bundle.memory() >= self.room
     }
 
     /// Applies a batch that creates or drops keyspaces. Everything before it must be in the index first.
@@ -183,8 +190,8 @@ impl Loader {
         Ok(())
     }
 
-    /// The memory that a bundle may take, in bytes. A power of two: if it grew with each bundle, no bundle's memory could
-    /// be reused for a later one.
+    /// The memory that the next bundle may take, in bytes. A power of two: if it grew with each bundle, no bundle's memory
+    /// could be reused for a later one.
     fn room(&self) -> usize {
         let live = self.gathered.index_bytes + self.gathered.bytes;
         1 << Self::LEAST_BUNDLE.max(live / Self::SHARES).ilog2()
@@ -202,7 +209,8 @@ impl Loader {
             Some(worker) => worker.send(full, &mut self.sorted)?,
             None => full.sort(&mut Scratch::default(), &mut self.sorted),
         }
-        self.bundle = self.sorted.spare.pop().unwrap_or_default().with_room(self.room(), self.limits);
+        self.room = self.room();
+        self.bundle = self.sorted.spare.pop().unwrap_or_default().with_room(self.room, self.limits);
         if self.has_enough() { self.merge(Pieces::Reused) } else { Ok(()) }
     }
 

@@ -42,7 +42,7 @@ use crate::format::batch::{Batch, Op, Ops};
 
 use garbage::Garbage;
 use keyspace::Catalogue;
-use snapshot::{Horizon, Snapshots};
+use snapshot::{Horizon, Purpose, Snapshots};
 
 pub(crate) use bell::{Bell, Woken};
 pub(crate) use cursor::{Cursor, Entry};
@@ -108,7 +108,7 @@ struct Writer {
     garbage: Garbage,
     /// The keyspace written to last, which the next write mostly uses too. Cleared when a keyspace is dropped.
     last: Option<Arc<Tree>>,
-    /// Reused for its memory; set anew before each use.
+    /// Brought up to date before each use.
     horizon: Horizon,
 }
 
@@ -255,7 +255,7 @@ impl Index {
     /// The garbage that is left after an [`Index::prune`] that found nothing more due.
     pub(crate) fn left(&self) -> Left {
         let writer = self.writer.lock();
-        writer.garbage.left(&writer.horizon)
+        writer.garbage.left()
     }
 
     /// Moves up to `budget` leaves out of memory that is mostly unused, which frees that memory. Returns how many it
@@ -265,6 +265,7 @@ impl Index {
     }
 
     fn collect(&self, writer: &mut Writer, budget: usize) -> usize {
+        writer.horizon.take_ended().into_iter().for_each(|holder| writer.garbage.end(holder));
         while let Some(tree) = writer.garbage.next_unseen(&writer.horizon) {
             self.catalogue.write().forget(&tree);
         }
@@ -286,16 +287,22 @@ impl Index {
         self.catalogue.read().alive(keyspace).cloned().ok_or(ApplyError::NoSuchKeyspace(keyspace))
     }
 
-    /// Holds a snapshot at the visible LSN.
+    /// Holds a snapshot at the visible LSN, for reading alone.
     pub(crate) fn hold(&self) -> SnapshotGuard {
-        self.snapshots.hold_at(|visible| visible)
+        self.hold_at(|visible| visible)
     }
 
-    /// Holds a snapshot at the LSN that `choose` picks, given the visible one. For a durable snapshot `choose` reads
-    /// the durable LSN. An LSN above the visible one, or below what was pruned, is moved into that range. `choose` runs
-    /// under the registry's lock: it must not wait, and must not call this index.
+    /// Holds a snapshot at the visible LSN for a transaction. Until it ends, deletions are noted, so that the transaction
+    /// can ask what has changed since ([`Tree::changed_since`]).
+    pub(crate) fn hold_to_validate(&self) -> SnapshotGuard {
+        self.snapshots.hold_at(Purpose::Validate, |visible| visible)
+    }
+
+    /// Holds a snapshot, for reading alone, at the LSN that `choose` picks, given the visible one. For a durable snapshot
+    /// `choose` reads the durable LSN. An LSN above the visible one, or below what was pruned, is moved into that range.
+    /// `choose` runs under the registry's lock: it must not wait, and must not call this index.
     pub(crate) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> SnapshotGuard {
-        self.snapshots.hold_at(choose)
+        self.snapshots.hold_at(Purpose::Read, choose)
     }
 
     /// The keyspace called `name` at `at`. At the largest LSN: as the last apply left it, visible or not.

@@ -1,6 +1,8 @@
 //! Scans: the keys of a keyspace in order, merged from the map and from the entries that held snapshots retain.
 
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::iter::Peekable;
 
 use crate::base::types::Lsn;
@@ -19,30 +21,75 @@ pub(super) struct Piece<'a> {
     pub(super) limit: usize,
 }
 
-/// The map, and the entries of each snapshot that the reader searches, all in the direction of the scan.
-pub(super) struct Sources<M: Iterator, K: Iterator> {
+/// The map, and the entries of each holder that the reader searches, all in the direction of the scan.
+pub(super) struct Sources<'a, M: Iterator, K> {
     map: Peekable<M>,
-    retained: Vec<Peekable<K>>,
-    /// Whether the first key comes before the second in the direction of the scan, given how the two compare.
-    comes_first: fn(Ordering) -> bool,
+    retained: BinaryHeap<Source<'a, K>>,
+    direction: Direction,
     /// The reader's LSN.
     at: Lsn,
+}
+
+/// The entries of one holder: the first one, and those behind it. The greatest in the heap is the one whose key comes
+/// first.
+struct Source<'a, K> {
+    key: &'a [u8],
+    entry: &'a Entry,
+    rest: K,
+    direction: Direction,
 }
 
 /// A key, its newest version if the map has one, and the value retained for the reader, if any.
 pub(super) type Found<'a> = (&'a [u8], Option<Version<'a>>, Option<&'a Value>);
 
-impl<'a, M, K> Sources<M, K>
+/// Compares two keys; the one that comes first in a scan is the greater.
+fn earlier(a: &[u8], b: &[u8], direction: Direction) -> Ordering {
+    match direction {
+        Direction::Forward => b.cmp(a),
+        Direction::Backward => a.cmp(b),
+    }
+}
+
+impl<K> Ord for Source<'_, K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        earlier(self.key, other.key, self.direction)
+    }
+}
+
+impl<K> PartialOrd for Source<'_, K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> PartialEq for Source<'_, K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl<K> Eq for Source<'_, K> {}
+
+impl<'a, K: Iterator<Item = (&'a Key, &'a Entry)>> Source<'a, K> {
+    fn new(mut entries: K, direction: Direction) -> Option<Self> {
+        let (key, entry) = entries.next()?;
+        Some(Source { key, entry, rest: entries, direction })
+    }
+}
+
+impl<'a, M, K> Sources<'a, M, K>
 where
     M: Iterator<Item = (&'a [u8], Version<'a>)>,
     K: Iterator<Item = (&'a Key, &'a Entry)>,
 {
-    pub(super) fn new(map: M, retained: impl Iterator<Item = K>, comes_first: fn(Ordering) -> bool, at: Lsn) -> Self {
-        Sources { map: map.peekable(), retained: retained.map(Iterator::peekable).collect(), comes_first, at }
+    pub(super) fn new(map: M, retained: impl Iterator<Item = K>, piece: &Piece<'_>) -> Self {
+        let Piece { direction, at, .. } = *piece;
+        let retained = retained.filter_map(|entries| Source::new(entries, direction)).collect();
+        Sources { map: map.peekable(), retained, direction, at }
     }
 }
 
-impl<'a, M, K> Iterator for Sources<M, K>
+impl<'a, M, K> Iterator for Sources<'a, M, K>
 where
     M: Iterator<Item = (&'a [u8], Version<'a>)>,
     K: Iterator<Item = (&'a Key, &'a Entry)>,
@@ -52,14 +99,16 @@ where
     /// The next key. The reader may find no value for it.
     fn next(&mut self) -> Option<Found<'a>> {
         let of_map = self.map.peek().map(|(key, _)| *key);
-        let of_retained = self.retained.iter_mut().filter_map(|entries| entries.peek().map(|(key, _)| key.as_slice()));
-        let first = |a: &'a [u8], b: &'a [u8]| if (self.comes_first)(b.cmp(a)) { b } else { a };
-        let key = of_map.into_iter().chain(of_retained).reduce(first)?;
+        let of_retained = self.retained.peek().map(|source| source.key);
+        let direction = self.direction;
+        let key = of_map.into_iter().chain(of_retained).max_by(|a, b| earlier(a, b, direction))?;
         let version = self.map.next_if(|(other, _)| *other == key).map(|(_, version)| version);
         let mut value = None;
-        for entries in &mut self.retained {
-            if let Some((_, entry)) = entries.next_if(|(other, _)| other.as_slice() == key) {
-                value = value.or_else(|| entry.read(self.at));
+        while let Some(mut first) = self.retained.peek_mut().filter(|first| first.key == key) {
+            value = value.or_else(|| first.entry.read(self.at));
+            match first.rest.next() {
+                Some((key, entry)) => (first.key, first.entry) = (key, entry),
+                None => drop(PeekMut::pop(first)),
             }
         }
         Some((key, version, value))

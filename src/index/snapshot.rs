@@ -1,6 +1,6 @@
 //! The registry of held snapshots, and the versions that readers can still read because of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +8,30 @@ use crate::base::types::Lsn;
 use crate::rt::sync::ShortMutex as Mutex;
 
 use super::bell::Bell;
+
+/// What a snapshot is held for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Purpose {
+    /// A transaction reads at the LSN, and asks at its commit what has changed since: deletions are noted for it.
+    Validate,
+    /// A reader reads at the LSN, and never asks what has changed since. The last in the order: it is held for longer, so
+    /// of the two it is the one that keeps what both read.
+    Read,
+}
+
+/// An LSN that is held, by any number of guards, for one purpose.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Holder {
+    lsn: Lsn,
+    purpose: Purpose,
+}
+
+impl Holder {
+    /// Comes before all holders of `lsn` and above, and behind all those below.
+    pub(super) fn first(lsn: Lsn) -> Self {
+        Holder { lsn, purpose: Purpose::Validate }
+    }
+}
 
 /// The visible LSN and the LSNs that readers hold.
 #[derive(Clone, Debug, Default)]
@@ -28,14 +52,40 @@ impl Default for Registry {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// How many snapshots hold each LSN.
-    counts: BTreeMap<Lsn, usize>,
+    /// The number of guards of each holder.
+    counts: BTreeMap<Holder, usize>,
     /// Versions superseded at or below this may be gone, unless a held snapshot needed them.
     pruned_to: Lsn,
+    /// The holders below `pruned_to` that have begun or ended since the last look.
+    changed: BTreeSet<Holder>,
+}
+
+impl Held {
+    fn begin(&mut self, holder: Holder) {
+        let count = self.counts.entry(holder).or_default();
+        *count += 1;
+        if *count == 1 && holder.lsn < self.pruned_to {
+            self.changed.insert(holder);
+        }
+    }
+
+    /// Returns whether it was the last guard of the holder.
+    fn end(&mut self, holder: Holder) -> bool {
+        let Some(count) = self.counts.get_mut(&holder) else { return false };
+        *count -= 1;
+        let is_last = *count == 0;
+        if is_last {
+            self.counts.remove(&holder);
+            if holder.lsn < self.pruned_to {
+                self.changed.insert(holder);
+            }
+        }
+        is_last
+    }
 }
 
 impl Snapshots {
-    /// Rings when the last snapshot at an LSN ends.
+    /// Rings when a holder ends.
     pub(super) fn bell(&self) -> &Bell {
         &self.0.bell
     }
@@ -55,38 +105,46 @@ impl Snapshots {
     ///
     /// The visible LSN is read under the registry's lock. So a pruning either sees the snapshot, or ran before it and
     /// spared everything that can be read at the visible LSN of that time or later.
-    pub(super) fn hold_at(&self, choose: impl FnOnce(Lsn) -> Lsn) -> SnapshotGuard {
+    pub(super) fn hold_at(&self, purpose: Purpose, choose: impl FnOnce(Lsn) -> Lsn) -> SnapshotGuard {
         let mut held = self.0.held.lock();
         let visible = self.visible();
         let lsn = choose(visible).max(held.pruned_to).min(visible);
-        *held.counts.entry(lsn).or_default() += 1;
+        let holder = Holder { lsn, purpose };
+        held.begin(holder);
         drop(held);
-        SnapshotGuard { lsn, snapshots: self.clone() }
+        SnapshotGuard { holder, snapshots: self.clone() }
     }
 
-    /// Sets `horizon` to what may be pruned now, if readers may still ask for any LSN from `prune_to` on.
+    /// Brings `horizon` up to what may be pruned now, if readers may still ask for any LSN from `prune_to` on. There is
+    /// one horizon: what it was told, no other is told.
+    ///
+    /// The cost follows the number of holders that have changed, or that the floor has passed, since the last call: an
+    /// apply calls this, and any number of snapshots may be held.
     pub(super) fn observe(&self, prune_to: Lsn, horizon: &mut Horizon) {
         let mut held = self.0.held.lock();
+        let Held { counts, pruned_to, changed } = &mut *held;
         // The floor never falls, even if the caller read `prune_to` before another pruning went further: below the
         // floor of that pruning, versions are retained for held snapshots, which must not seem to have ended.
-        let floor = prune_to.min(self.visible()).max(held.pruned_to);
-        held.pruned_to = floor;
-        horizon.set(floor, held.counts.range(..floor).map(|(&lsn, _)| lsn));
+        let floor = prune_to.min(self.visible()).max(*pruned_to);
+        while let Some(holder) = changed.pop_first() {
+            if counts.contains_key(&holder) { horizon.begin(holder) } else { horizon.end(holder) }
+        }
+        let passed = Holder::first(*pruned_to)..Holder::first(floor);
+        counts.range(passed).for_each(|(holder, _)| horizon.begin(*holder));
+        *pruned_to = floor;
+        horizon.floor = floor;
     }
 
-    fn hold_again(&self, lsn: Lsn) {
-        *self.0.held.lock().counts.entry(lsn).or_default() += 1;
+    /// Holds the LSN of `holder`, at which there is a guard.
+    fn hold_again(&self, holder: Holder) -> SnapshotGuard {
+        self.0.held.lock().begin(holder);
+        SnapshotGuard { holder, snapshots: self.clone() }
     }
 
-    fn release(&self, lsn: Lsn) {
-        let mut held = self.0.held.lock();
-        if let Some(count) = held.counts.get_mut(&lsn) {
-            *count -= 1;
-            if *count == 0 {
-                held.counts.remove(&lsn);
-                drop(held);
-                self.0.bell.ring_for_snapshot();
-            }
+    fn release(&self, holder: Holder) {
+        let is_last = self.0.held.lock().end(holder);
+        if is_last {
+            self.0.bell.ring_for_snapshot();
         }
     }
 }
@@ -94,78 +152,87 @@ impl Snapshots {
 /// Holds a snapshot: everything visible at its LSN stays readable until the guard is dropped.
 #[derive(Debug)]
 pub(crate) struct SnapshotGuard {
-    lsn: Lsn,
+    holder: Holder,
     snapshots: Snapshots,
 }
 
 impl SnapshotGuard {
     /// The LSN held.
     pub(crate) fn lsn(&self) -> Lsn {
-        self.lsn
+        self.holder.lsn
+    }
+
+    /// Holds the same snapshot for reading alone.
+    pub(crate) fn to_read(&self) -> SnapshotGuard {
+        self.snapshots.hold_again(Holder { purpose: Purpose::Read, ..self.holder })
     }
 }
 
 impl Clone for SnapshotGuard {
     fn clone(&self) -> Self {
-        self.snapshots.hold_again(self.lsn);
-        SnapshotGuard { lsn: self.lsn, snapshots: self.snapshots.clone() }
+        self.snapshots.hold_again(self.holder)
     }
 }
 
 impl Drop for SnapshotGuard {
     fn drop(&mut self) {
-        self.snapshots.release(self.lsn);
+        self.snapshots.release(self.holder);
     }
 }
 
 /// Which versions readers can still read, as observed at one moment. It stays right while snapshots begin (they begin
-/// above `floor`) and end.
+/// above `floor`, or beside one that is held) and end.
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
-    /// Everything up to here is visible and durable.
-    reached: Lsn,
-    /// A reader may read at any LSN from here on.
+    /// Everything up to here is visible and durable: a reader may read at any LSN from here on.
     floor: Lsn,
-    /// The held LSNs below `floor`, rising.
-    held: Vec<Lsn>,
+    /// The holders below `floor`.
+    held: BTreeSet<Holder>,
+    /// The LSNs of those that validate.
+    validating: BTreeSet<Lsn>,
+    /// Those that have ended, until the garbage is told.
+    ended: Vec<Holder>,
 }
 
 impl Horizon {
-    /// At most this number of held snapshots are told apart; pruning stops below the next one. This bounds the cost of
-    /// a write to a key.
-    const MAX_HELD: usize = 64;
-
-    fn set(&mut self, floor: Lsn, mut held: impl Iterator<Item = Lsn>) {
-        self.held.clear();
-        self.held.extend(held.by_ref().take(Self::MAX_HELD));
-        self.floor = held.next().unwrap_or(floor);
-        self.reached = floor;
+    fn begin(&mut self, holder: Holder) {
+        self.held.insert(holder);
+        if holder.purpose == Purpose::Validate {
+            self.validating.insert(holder.lsn);
+        }
     }
 
-    /// Whether `lsn` is visible and durable.
-    pub(super) fn is_reached(&self, lsn: Lsn) -> bool {
-        lsn <= self.reached
+    fn end(&mut self, holder: Holder) {
+        if self.held.remove(&holder) {
+            self.ended.push(holder);
+        }
+        if holder.purpose == Purpose::Validate {
+            self.validating.remove(&holder.lsn);
+        }
     }
 
-    /// Whether a version superseded at `lsn` can be read only by snapshots that are told apart.
+    /// Takes the holders that have ended since the last call. Some may have begun again.
+    pub(super) fn take_ended(&mut self) -> Vec<Holder> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Whether a version superseded at `lsn` can be read only by holders.
     pub(super) fn is_settled(&self, lsn: Lsn) -> bool {
         lsn <= self.floor
     }
 
-    /// The newest held snapshot in `[from, until)`: it reads a settled version that was written at `from` and
-    /// superseded at `until`.
-    pub(super) fn newest_held(&self, from: Lsn, until: Lsn) -> Option<Lsn> {
-        let below = self.held.partition_point(|&lsn| lsn < until);
-        self.held[..below].last().copied().filter(|&lsn| lsn >= from)
+    /// The newest holder in `[from, until)`: it reads a settled version that was written at `from` and superseded at
+    /// `until`.
+    pub(super) fn newest_held(&self, from: Lsn, until: Lsn) -> Option<Holder> {
+        self.held.range(Holder::first(from)..Holder::first(until.max(from))).next_back().copied()
     }
 
-    /// Whether no reader can be at an LSN below `lsn`.
-    pub(super) fn is_past(&self, lsn: Lsn) -> bool {
-        self.is_settled(lsn) && self.newest_held(Lsn::ZERO, lsn).is_none()
+    /// The newest holder below `until` that validates.
+    pub(super) fn newest_validating(&self, until: Lsn) -> Option<Holder> {
+        self.validating.range(..until).next_back().map(|lsn| Holder::first(*lsn))
     }
 
-    /// Whether `lsn` is one of the held snapshots that are told apart.
-    pub(super) fn is_held(&self, lsn: Lsn) -> bool {
-        self.held.binary_search(&lsn).is_ok()
+    pub(super) fn is_held(&self, holder: Holder) -> bool {
+        self.held.contains(&holder)
     }
 }

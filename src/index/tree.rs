@@ -1,6 +1,5 @@
 //! One keyspace: its name, its creation and drop, and its keys in order.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::sync::atomic::{self, AtomicU64};
 
@@ -13,7 +12,7 @@ use super::key::Key;
 use super::map::{KeyRange, Map, SharedLeaf, Slot};
 use super::retained::{Entry, Retained};
 use super::scan::{Found, Piece, Sources};
-use super::snapshot::Horizon;
+use super::snapshot::{Holder, Horizon};
 use super::undo::Undo;
 use super::value::Value;
 use super::version::{Content, Direction, MOST_IN_PLACE, Seq, Version};
@@ -92,18 +91,18 @@ impl TreeState {
         last.map(Key::from)
     }
 
-    /// Prunes the superseded version `entry` of `key`, which is settled, or retains it for the held snapshot that needs
-    /// it. If a tombstone superseded it and is still the newest version, the key leaves the map.
-    fn prune_version(&mut self, key: Key, mut entry: Entry, horizon: &Horizon, newly_retaining: &mut Vec<Lsn>) {
+    /// Prunes the superseded version `entry` of `key`, which is settled, or retains it for the holder that needs it. If a
+    /// tombstone superseded it and is still the newest version, the key leaves the map.
+    fn prune_version(&mut self, key: Key, mut entry: Entry, horizon: &Horizon, newly_retaining: &mut Vec<Holder>) {
         if entry.by_tombstone
             && self.map.get(&key).is_some_and(|newest| newest.lsn == entry.until && newest.content.is_deleted())
         {
             self.keys -= usize::from(self.map.remove(&key));
         }
-        if let Some(held) = entry.needed_by(horizon, || self.map.get(&key).is_some())
-            && self.retained.add(held, key, entry)
+        if let Some(holder) = entry.needed_by(horizon, || self.map.get(&key).is_some())
+            && self.retained.add(holder, key, entry)
         {
-            newly_retaining.push(held);
+            newly_retaining.push(holder);
         }
     }
 }
@@ -137,8 +136,7 @@ impl Tree {
         &self.name
     }
 
-    #[cfg(test)]
-    pub(crate) fn created(&self) -> Lsn {
+    pub(super) fn created(&self) -> Lsn {
         self.created
     }
 
@@ -174,7 +172,8 @@ impl Tree {
 
     /// Whether a commit after `lsn` changed `key`. Deleting a key that was not there is no change.
     ///
-    /// The answer is right as long as a snapshot at or below `lsn` is held.
+    /// The answer is right as long as a snapshot at `lsn` is held for a transaction: see
+    /// [`Index::hold_to_validate`](super::Index::hold_to_validate).
     pub(crate) fn changed_since(&self, key: &[u8], lsn: Lsn) -> Result<bool> {
         #[cfg(test)]
         super::fault::strike()?;
@@ -306,9 +305,9 @@ impl Tree {
         self.state.read().map.leaf_bytes()
     }
 
-    /// Prunes up to `budget` superseded versions, or retains them for the held snapshots that need them. A snapshot for
-    /// which this keyspace retained nothing before is added to `newly_retaining`.
-    pub(super) fn prune(&self, budget: usize, horizon: &Horizon, newly_retaining: &mut Vec<Lsn>) -> Pruned {
+    /// Prunes up to `budget` superseded versions, or retains them for the holders that need them. A holder for which this
+    /// keyspace retained nothing before is added to `newly_retaining`.
+    pub(super) fn prune(&self, budget: usize, horizon: &Horizon, newly_retaining: &mut Vec<Holder>) -> Pruned {
         let mut state = self.state.write();
         let state = &mut *state;
         let mut used = 0;
@@ -331,24 +330,24 @@ impl Tree {
         Pruned { used, next, is_sparse }
     }
 
-    /// Looks at up to `budget` entries of the snapshot `held`, which has ended, and prunes each unless another snapshot
-    /// needs it. Returns how many it looked at, and whether more are left.
+    /// Looks at up to `budget` entries of `holder`, which is not held, and prunes each unless another one needs it. Returns
+    /// how many it looked at, and whether more are left.
     pub(super) fn release(
         &self,
-        held: Lsn,
+        holder: Holder,
         budget: usize,
         horizon: &Horizon,
-        newly_retaining: &mut Vec<Lsn>,
+        newly_retaining: &mut Vec<Holder>,
     ) -> (usize, bool) {
         let mut state = self.state.write();
         let mut used = 0;
         while used < budget
-            && let Some((key, entry)) = state.retained.pop(held)
+            && let Some((key, entry)) = state.retained.pop(holder)
         {
             state.prune_version(key, entry, horizon, newly_retaining);
             used += 1;
         }
-        (used, state.retained.has(held))
+        (used, state.retained.has(holder))
     }
 
     /// If most of the map's memory is unused, moves up to `budget` leaves, which frees memory. Returns how many it
@@ -389,12 +388,10 @@ impl Tree {
         Ok(match (piece.direction, retained.peek()) {
             (Direction::Forward, None) => state.walk(map.map(of_map), piece, out),
             (Direction::Backward, None) => state.walk(map.rev().map(of_map), piece, out),
-            (Direction::Forward, Some(_)) => {
-                state.walk(Sources::new(map, retained, Ordering::is_lt, piece.at), piece, out)
-            }
+            (Direction::Forward, Some(_)) => state.walk(Sources::new(map, retained, piece), piece, out),
             (Direction::Backward, Some(_)) => {
                 let retained = retained.map(Iterator::rev);
-                state.walk(Sources::new(map.rev(), retained, Ordering::is_gt, piece.at), piece, out)
+                state.walk(Sources::new(map.rev(), retained, piece), piece, out)
             }
         })
     }

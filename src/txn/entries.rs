@@ -33,7 +33,7 @@ impl Entries {
         hold: &SnapshotGuard,
     ) -> Self {
         let stored = (!is_empty(range)).then(|| Cursor::new(Arc::clone(tree), range, hold.lsn()));
-        Entries { stored, own: own.into(), lent: None, _hold: hold.clone() }
+        Entries { stored, own: own.into(), lent: None, _hold: hold.to_read() }
     }
 
     /// The next entry as [`Iterator::next`] has it, lent until the next call: it takes no memory of its own, which

@@ -46,6 +46,10 @@ impl Write {
         (usize::from(self.key_len), self.value_len as usize)
     }
 
+    pub(super) fn is_delete(&self) -> bool {
+        self.is_delete
+    }
+
     fn len(&self) -> usize {
         let (key, value) = self.lens();
         key + value
@@ -53,8 +57,8 @@ impl Write {
 }
 
 impl Bundle {
-    /// This empty bundle, with memory for about `room` bytes in all. Its memory is reused, unless a transaction beyond
-    /// the limits made it too large.
+    /// This empty bundle, with memory for about `room` bytes in all. Its memory is reused, unless a large value made it
+    /// too large.
     pub(super) fn with_room(mut self, room: usize, limits: Limits) -> Self {
         let bytes = limits.bytes.min(room);
         // Small segments mean a small log. If writes are shorter than this estimate, the list grows.
@@ -192,9 +196,6 @@ impl Bundle {
             sorted.pieces.push(self.piece(piece));
             rest = behind;
         }
-        if order.capacity() > Scratch::MOST {
-            *scratch = Scratch::default();
-        }
         self.writes.clear();
         self.bytes.clear();
         sorted.spare.push(self);
@@ -237,11 +238,6 @@ pub(super) struct Scratch {
     order: Vec<u128>,
     /// The last write to each key, in key order.
     writes: Vec<Write>,
-}
-
-impl Scratch {
-    /// Scratch memory for more writes than these (one large transaction) is not reused.
-    const MOST: usize = 1 << 20;
 }
 
 /// The lowest 32 bits.

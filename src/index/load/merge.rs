@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::super::key::Key;
-use super::super::map::{Builder, Built, KeyRange, Map, SharedLeaf};
+use super::super::map::{Builder, Built, KeyRange, LONGEST_KEY, Map, SharedLeaf};
 use super::super::tree::{Tree, content, share};
 use super::super::version::{MOST_IN_PLACE, Seq, Version};
 use super::Panicked;
@@ -76,8 +76,8 @@ const SMALL_PART: usize = if cfg!(test) { 256 } else { 1 << 20 };
 const FEW: usize = 4;
 /// Nor is a keyspace with fewer writes than this: an engine may have thousands of small ones.
 const SEARCHED: usize = if cfg!(test) { 4 } else { 64 };
-/// The cut of a keyspace into parts looks at one write of this number.
-const SAMPLED: usize = if cfg!(test) { 4 } else { 256 };
+/// The cut of a keyspace into parts looks at one write for this number of bytes of sorted writes.
+const SAMPLED: usize = if cfg!(test) { 256 } else { 32 << 10 };
 
 /// Merges the writes of `bundles`, which are sorted and in the order of the log, into their keyspaces. A bundle is
 /// freed with the last part that has writes of it.
@@ -122,16 +122,7 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) ->
 
 /// Cuts a keyspace into parts of about the same size, in the order of their keys.
 fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[WriteRun], old: &[SharedLeaf], parts: &mut Vec<Part>) {
-    let sampled = |run: &WriteRun| {
-        let (bundle, writes) = run.of(bundles);
-        writes
-            .iter()
-            .skip(SAMPLED / 2)
-            .step_by(SAMPLED)
-            .map(|write| (Key::from(bundle.key(write)), SAMPLED * write.record_len()))
-            .collect::<Vec<_>>()
-    };
-    let mut samples: Vec<(Key, usize)> = writes.iter().flat_map(sampled).collect();
+    let mut samples = samples(bundles, writes);
     samples.extend(old.iter().map(|leaf| (leaf.first_key().into(), leaf.size().1)));
     samples.sort_unstable();
     let total: usize = samples.iter().map(|(_, bytes)| bytes).sum();
@@ -180,10 +171,30 @@ fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[WriteRun], old: &[SharedL
     }
 }
 
+/// One write for each [`SAMPLED`] bytes of `runs`, and the bytes that it stands for. A longer write stands for itself.
+fn samples(bundles: &[Arc<Bundle>], runs: &[WriteRun]) -> Vec<(Key, usize)> {
+    let mut samples = Vec::new();
+    // A run may be shorter than the bytes between two samples.
+    let mut bytes_to_next = SAMPLED / 2;
+    for run in runs {
+        let (bundle, writes) = run.of(bundles);
+        let len = bundle.memory() / bundle.writes().len();
+        let step = (SAMPLED / len).max(1);
+        let mut next = bytes_to_next / len;
+        while let Some(write) = writes.get(next) {
+            samples.push((Key::from(bundle.key(write)), step * len));
+            next += step;
+        }
+        bytes_to_next = (next - writes.len()) * len;
+    }
+    samples
+}
+
 /// Builds all parts on as many threads as there are cores. Returns their results in the same order.
 fn run(parts: Vec<Part>, after: Pieces) -> Result<Vec<Done>, Panicked> {
     let count = parts.len();
-    let helpers = sync::parallelism().min(count).saturating_sub(1);
+    // The operating system reads files to tell its parallelism: a log may have a million small merges.
+    let helpers = if count > 1 { sync::parallelism().min(count) - 1 } else { 0 };
     let queue = Arc::new(Mutex::new(parts.into_iter().enumerate()));
     let build = move |number: usize, mut part: Part| {
         let bundles = std::mem::take(&mut part.bundles);
@@ -301,9 +312,10 @@ fn in_order<'a>(
 }
 
 impl Write {
-    /// Estimates the bytes that it takes in a leaf.
+    /// Estimates the bytes that it takes in a leaf: a long key and a large value lie elsewhere.
     pub(super) fn record_len(&self) -> usize {
         let (key, value) = self.lens();
-        key + if value > MOST_IN_PLACE { 0 } else { value }
+        let in_leaf = |len: usize, most: usize| if len > most { 0 } else { len };
+        in_leaf(key, LONGEST_KEY) + in_leaf(value, MOST_IN_PLACE)
     }
 }

@@ -1,10 +1,11 @@
 //! How much of the sorted writes is live, estimated by a sample of their keys.
 //!
 //! A write is in the sample with a probability in proportion to its size, by a hash of its key: so all writes of one size
-//! to one key are in it, or none. Each that is in it stands for the same number of bytes. Keys that share their first 16
-//! bytes count as one, which makes the estimate too low, and merges more frequent.
+//! to one key are in it, or none. Each that is in it stands for the same number of bytes. What was sampled of a key is
+//! live until the next write to the key, whether that is in the sample or not; a deletion is never live. Keys that share
+//! their first 16 bytes count as one, which makes the estimate too low, and merges more frequent.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::bundle::Write;
 
@@ -13,8 +14,11 @@ const SHARE: usize = if cfg!(test) { 64 } else { 4 << 10 };
 
 #[derive(Debug, Default)]
 pub(super) struct Sample {
-    keys: HashSet<u64>,
-    /// What the writes of the sample stand for, and what the first write to each key stands for.
+    /// What the last write to each key stands for, if it is a put and in the sample.
+    keys: HashMap<u64, usize>,
+    /// The longest write so far: no write is in the sample if one of this length would not be.
+    longest: usize,
+    /// What the writes of the sample stand for, and what `keys` stand for.
     all: usize,
     live: usize,
     /// The bytes that all writes would take in leaves.
@@ -27,11 +31,18 @@ impl Sample {
         for write in writes {
             let len = write.record_len();
             self.in_leaves += len;
+            self.longest = self.longest.max(len);
             let hash = hash(write);
-            if hash % (SHARE as u64) < len as u64 {
-                let stands_for = len.max(SHARE);
-                self.all += stands_for;
-                self.live += if self.keys.insert(hash) { stands_for } else { 0 };
+            let at = hash % SHARE as u64;
+            if at >= self.longest as u64 {
+                continue;
+            }
+            let stands_for = if at < len as u64 { len.max(SHARE) } else { 0 };
+            self.all += stands_for;
+            self.live -= self.keys.remove(&hash).unwrap_or(0);
+            if stands_for > 0 && !write.is_delete() {
+                self.live += stands_for;
+                self.keys.insert(hash, stands_for);
             }
         }
     }

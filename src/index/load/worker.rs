@@ -19,8 +19,8 @@ impl Worker {
     /// At most this number of bundles are with the thread. More would only cost memory: the slower of the two threads
     /// sets the pace.
     const MOST_AWAY: usize = 2;
-    /// Large transactions make large bundles. Two that take more bytes than this together are not with the thread at
-    /// once.
+    /// Large values make large bundles. Two that take more bytes than this together are not with the thread at once; and
+    /// while one that takes more than half is with the thread, the loader gathers nothing.
     const MOST_MEMORY_AWAY: usize = 96 << 20;
 
     pub(super) fn start() -> Option<Self> {
@@ -51,11 +51,19 @@ impl Worker {
         while self.away.len() == Self::MOST_AWAY
             || self.away.front().is_some_and(|first| first + memory > Self::MOST_MEMORY_AWAY)
         {
-            self.away.pop_front();
-            sorted.append(self.sorted.recv().ok_or(Panicked)?);
+            self.take_back(sorted)?;
         }
         self.bundles.send(bundle);
         self.away.push_back(memory);
+        while memory > Self::MOST_MEMORY_AWAY / 2 && !self.away.is_empty() {
+            self.take_back(sorted)?;
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, sorted: &mut Sorted) -> Result<(), Panicked> {
+        self.away.pop_front();
+        sorted.append(self.sorted.recv().ok_or(Panicked)?);
         Ok(())
     }
 

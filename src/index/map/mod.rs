@@ -27,6 +27,7 @@ pub(super) use heads::{common, head};
 use leaf::Leaf;
 use pool::Id;
 use range::{Path, Range};
+pub(super) use record::LONGEST_KEY;
 use shape::New;
 
 /// A range of keys.

@@ -7,7 +7,7 @@ use crate::base::types::Lsn;
 /// Bytes of a header.
 const LEN: usize = 24;
 /// A longer key is shared, as large values are: the record has its number among the shared ones instead.
-const LONGEST_KEY: usize = 1024;
+pub(in super::super) const LONGEST_KEY: usize = 1024;
 const NUMBER: usize = 4;
 
 /// Where the value of an entry is.

@@ -44,6 +44,35 @@ fn a_snapshot_taken_before_a_drop_goes_on_seeing_the_keyspace() {
     assert_eq!(Arc::strong_count(&tree), 2, "this handle and 'seen'");
 }
 
+/// A snapshot kept every keyspace that was dropped after it began, those that were created later as well.
+#[test]
+fn a_dropped_keyspace_that_no_snapshot_sees_is_forgotten() {
+    let (mut fixture, first) = Fixture::with_keyspace();
+    fixture.put(b"key", b"value");
+    let hold = fixture.index.hold();
+    fixture.commit(|batch| batch.drop_keyspace(1).unwrap());
+    let mut later = None;
+    for id in 2..100 {
+        fixture.commit(|batch| {
+            batch.create_keyspace(id, "brief").unwrap();
+            batch.put(id, b"key", b"value").unwrap();
+        });
+        later = later.or_else(|| (id == 50).then(|| fixture.index.hold()));
+        fixture.commit(|batch| batch.drop_keyspace(id).unwrap());
+    }
+    fixture.prune();
+    assert_eq!(fixture.index.version_count(), 2);
+    assert_eq!(names(&fixture.index, hold.lsn()), ["one"]);
+    assert_eq!(first.get(b"key", hold.lsn()).unwrap().unwrap(), b"value");
+    drop(hold);
+    fixture.prune();
+    assert_eq!(fixture.index.version_count(), 1);
+    assert_eq!(Arc::strong_count(&first), 1);
+    drop(later);
+    fixture.prune();
+    assert_eq!(fixture.index.version_count(), 0);
+}
+
 #[test]
 fn a_large_keyspace_goes_by_and_by() {
     let (mut fixture, tree) = Fixture::with_keyspace();

@@ -167,17 +167,29 @@ fn what_cannot_be_applied_cannot_be_loaded() {
     );
 }
 
+/// Bundles are cut within a transaction: of its writes to one key, in different bundles, the last one wins.
 #[test]
 fn a_bundle_may_be_smaller_than_a_transaction() {
     let mut first = BatchBuilder::new();
     first.create_keyspace(1, "one").unwrap();
     let mut second = BatchBuilder::new();
-    for key in (0..1000_u32).rev() {
-        second.put(1, &key.to_be_bytes(), b"value").unwrap();
+    for round in 0..5_u8 {
+        for key in (0..1000_u32).rev() {
+            match key % 5 == u32::from(round) {
+                true => second.delete(1, &key.to_be_bytes()).unwrap(),
+                false => second.put(1, &key.to_be_bytes(), &[round; 10]).unwrap(),
+            }
+        }
     }
-    let loaded = load(&[first, second], Limits { writes: 1, bytes: 1, alone: 0 });
-    let tree = loaded.keyspace_by_name("one", loaded.visible()).unwrap().unwrap();
-    assert_eq!(scan(&tree, ALL, loaded.visible()).len(), 1000);
+    let all = [first, second];
+    let expected = contents(&write(&all));
+    assert_eq!(expected[0].4.len(), 800);
+    for limits in [(1, 1), (7, 1000), (300, 100_000)] {
+        for alone in [0, usize::MAX] {
+            let loaded = load(&all, Limits { writes: limits.0, bytes: limits.1, alone });
+            assert!(contents(&loaded) == expected, "{limits:?}");
+        }
+    }
 }
 
 /// Sixty writes drawn from a seed, two in each transaction.

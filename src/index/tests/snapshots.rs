@@ -41,14 +41,14 @@ fn to_put_and_delete_a_key_that_is_not_there_is_no_change() {
         batch.put(1, b"a", b"1").unwrap();
         batch.delete(1, b"a").unwrap();
     };
-    let never_there = fixture.index.hold();
+    let never_there = fixture.index.hold_to_validate();
     fixture.commit(put_and_delete);
     assert!(!tree.changed_since(b"a", never_there.lsn()).unwrap());
     assert_eq!(tree.version_count(), 0);
 
     fixture.put(b"a", b"0");
     fixture.delete(b"a");
-    let deleted = fixture.index.hold();
+    let deleted = fixture.index.hold_to_validate();
     fixture.commit(put_and_delete);
     assert!(!tree.range_changed_since(ALL, deleted.lsn()).unwrap());
     assert!(tree.changed_since(b"a", never_there.lsn()).unwrap());
@@ -61,7 +61,7 @@ fn to_put_and_delete_a_key_that_is_not_there_is_no_change() {
 fn a_key_changed_since_an_lsn_if_its_newest_version_is_later() {
     let (mut fixture, tree) = Fixture::with_keyspace();
     let first = fixture.put(b"a", b"1");
-    let hold = fixture.index.hold();
+    let hold = fixture.index.hold_to_validate();
     assert!(!tree.changed_since(b"a", first).unwrap());
     assert!(tree.changed_since(b"a", Lsn::new(first.get() - 1)).unwrap());
 
@@ -78,7 +78,7 @@ fn a_range_changed_since_an_lsn_if_a_key_in_it_came_changed_or_went() {
     let (mut fixture, tree) = Fixture::with_keyspace();
     fixture.put(b"a", b"1");
     fixture.put(b"d", b"1");
-    let hold = fixture.index.hold();
+    let hold = fixture.index.hold_to_validate();
     let changed = |range: KeyRange<'_>| tree.range_changed_since(range, hold.lsn()).unwrap();
     assert!(!changed(ALL));
     fixture.put(b"b", b"1");
@@ -119,6 +119,43 @@ fn a_clone_of_a_hold_goes_on_holding() {
     fixture.prune();
     assert_eq!(clone.lsn(), held);
     assert_eq!(tree.get(b"a", held).unwrap().unwrap(), b"1");
+}
+
+/// A transaction's iterator may be kept for longer than the transaction.
+#[test]
+fn a_snapshot_that_was_held_to_validate_goes_on_being_held_to_read() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.put(b"a", b"1");
+    let transaction = fixture.index.hold_to_validate();
+    fixture.put(b"a", b"2");
+    fixture.delete(b"b");
+    fixture.put(b"b", b"1");
+    fixture.delete(b"b");
+    fixture.prune();
+    assert_eq!(tree.version_count(), 3, "a note of b");
+    // Held again and again, below what was pruned, while what waits for the end of the hold before is due.
+    for _ in 0..3 {
+        let reader = transaction.to_read();
+        fixture.prune();
+        drop(reader);
+        let reader = transaction.to_read();
+        assert_eq!(fixture.index.prune(fixture.prune_to(), 1), 0);
+        drop(reader);
+    }
+    let reader = transaction.to_read();
+    assert!(tree.changed_since(b"b", transaction.lsn()).unwrap());
+    drop(transaction);
+    fixture.prune();
+    assert_eq!(tree.version_count(), 2);
+    assert_eq!(tree.get(b"a", reader.lsn()).unwrap().unwrap(), b"1");
+    let clone = reader.clone();
+    drop(reader);
+    fixture.put(b"a", b"3");
+    fixture.prune();
+    assert_eq!(tree.get(b"a", clone.lsn()).unwrap().unwrap(), b"1");
+    drop(clone);
+    fixture.prune();
+    assert_eq!(tree.version_count(), 1);
 }
 
 /// Every commit moves an amount between two accounts; every snapshot, taken at any moment, has the same sum.
