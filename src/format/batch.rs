@@ -29,6 +29,8 @@ use std::fmt;
 
 /// The batch version that this crate writes, and the only one that it reads.
 pub const BATCH_VERSION: u8 = 1;
+/// The length of a batch without operations, in bytes: that of its version.
+pub(crate) const EMPTY_LEN: usize = 1;
 /// The longest key, in bytes.
 pub const MAX_KEY_LEN: usize = 65_535;
 /// The longest value, in bytes.
@@ -210,7 +212,7 @@ impl Default for BatchBuilder {
 impl BatchBuilder {
     /// A batch without operations.
     pub fn new() -> Self {
-        Self::with_capacity(1)
+        Self::with_capacity(EMPTY_LEN)
     }
 
     /// The same, with room for `bytes` bytes in all.

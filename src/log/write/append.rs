@@ -107,12 +107,7 @@ impl Appender {
 
     /// Checks a record's size and computes its checksum. Takes no lock.
     pub(crate) fn prepare<'a>(&self, payload: &'a [u8]) -> Result<Prepared<'a>> {
-        let (length, limit) = (payload.len() as u64, self.settings.max_transaction_bytes);
-        if length > limit {
-            return Err(Error::invalid_input(format!(
-                "the record takes {length} bytes and max_transaction_bytes is {limit}: split it, or raise the limit"
-            )));
-        }
+        self.settings.check_record(payload.len() as u64)?;
         Ok(Prepared::new(payload))
     }
 
