@@ -13,9 +13,9 @@ use crate::rt::sync::Mutex;
 
 /// A directory that stops at the first failure.
 ///
-/// After a failed write, change of length, sync or rename, every later call that would change something fails with that
-/// first cause and does not reach the directory below. Reads, listings and locks go on. Clones share the state. A
-/// directory inside this one has a latch of its own, or none.
+/// After a write, change of length, sync or rename that failed or panicked, every later call that would change something
+/// fails with that first cause and does not reach the directory below. Reads, listings and locks go on. Clones share the
+/// state. A directory inside this one has a latch of its own, or none.
 ///
 /// Not final are failed reads, creations and removals, interrupted calls, and every failure of a new file before its
 /// first successful [`DiskFile::sync_all`]: no durable data relies on such a file yet, so only the file itself becomes
@@ -73,11 +73,45 @@ impl Latch {
         if let Err(error) = &result
             && error.kind() != io::ErrorKind::Interrupted
         {
-            // An earlier failure has set its cause: the first cause stays.
-            let _ = self.0.set(Cause::of(error));
+            self.close(error);
         }
         result
     }
+
+    /// [`Latch::watch`], except for errors by which the call has done nothing.
+    fn watch_unless<T>(&self, is_refusal: fn(&io::Error) -> bool, result: io::Result<T>) -> io::Result<T> {
+        match result {
+            Err(error) if is_refusal(&error) => Err(error),
+            result => self.watch(result),
+        }
+    }
+
+    /// The first cause stays.
+    fn close(&self, error: &io::Error) {
+        let _ = self.0.set(Cause::of(error));
+    }
+}
+
+/// Makes `call`. If it panics, it may have failed half-way, and no later call may hide that: the latch that `latch` then
+/// chooses is closed.
+fn guarded<'a, T>(latch: impl Fn() -> &'a Latch, call: impl FnOnce() -> T) -> T {
+    struct Unwinding<'l, 'a> {
+        latch: &'l dyn Fn() -> &'a Latch,
+        returned: bool,
+    }
+
+    impl Drop for Unwinding<'_, '_> {
+        fn drop(&mut self) {
+            if !self.returned {
+                (self.latch)().close(&io::Error::other("a call of the disk panicked"));
+            }
+        }
+    }
+
+    let mut guard = Unwinding { latch: &latch, returned: false };
+    let result = call();
+    guard.returned = true;
+    result
 }
 
 /// Whether a rename that failed with `error` has left both names as they were. POSIX promises it for every error but
@@ -90,13 +124,11 @@ fn is_refused_rename(error: &io::Error) -> bool {
     passes.contains(&error.kind()) || (cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
 }
 
-impl Latch {
-    /// [`Latch::watch`], except for errors by which the call has done nothing.
-    fn watch_unless<T>(&self, is_refusal: fn(&io::Error) -> bool, result: io::Result<T>) -> io::Result<T> {
-        match result {
-            Err(error) if is_refusal(&error) => Err(error),
-            result => self.watch(result),
-        }
+impl FailStop {
+    /// Makes a `call` of which a panic is final, as its failure is.
+    fn call<T>(&self, call: impl FnOnce(&dyn Dir) -> io::Result<T>) -> io::Result<T> {
+        self.latch.check()?;
+        guarded(|| &*self.latch, || call(&*self.inner))
     }
 }
 
@@ -113,8 +145,7 @@ impl Dir for FailStop {
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.latch.check()?;
-        self.latch.watch_unless(is_refused_rename, self.inner.rename(from, to))
+        self.latch.watch_unless(is_refused_rename, self.call(|dir| dir.rename(from, to)))
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -127,13 +158,11 @@ impl Dir for FailStop {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.latch.check()?;
-        self.latch.watch(self.inner.sync())
+        self.latch.watch(self.call(|dir| dir.sync()))
     }
 
     fn sync_name(&self) -> io::Result<()> {
-        self.latch.check()?;
-        self.latch.watch(self.inner.sync_name())
+        self.latch.watch(self.call(|dir| dir.sync_name()))
     }
 
     fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>> {
@@ -182,8 +211,9 @@ impl File {
     fn change<T>(&self, action: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         self.shared.check()?;
         self.own.check()?;
-        let result = action(&*self.inner);
-        if self.fresh.load(Ordering::Acquire) { self.own.watch(result) } else { self.shared.watch(result) }
+        let latch = || if self.fresh.load(Ordering::Acquire) { &self.own } else { &*self.shared };
+        let result = guarded(latch, || action(&*self.inner));
+        latch().watch(result)
     }
 }
 

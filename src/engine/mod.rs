@@ -425,7 +425,8 @@ impl Engine {
     /// Closes the engine for all clones: makes every commit durable, ends the log cleanly, releases the lock. Waiters
     /// and receipts get their answer; snapshots that are held stay readable. Then it waits until every callback of
     /// [`Receipt::on_durable`](log::Receipt::on_durable) has run, so do not call it with a lock held that a callback needs.
-    /// Called from a callback, of this engine or of another, it does not wait for callbacks.
+    /// Called from a callback, of this engine or of another, it does not wait for callbacks. A call that meets another one
+    /// waits for it, and returns its result.
     ///
     /// # When the program ends
     ///
@@ -439,8 +440,9 @@ impl Engine {
     ///   ([`Options::segment_bytes`]) fit the limit.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
-    /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if it finds its files removed (if that was noticed
+    /// before, the engine is poisoned, and says by what), I/O errors. [`ErrorKind::Closed`] in a callback or a waker while
+    /// another call is closing the engine: to wait for that could be to wait for itself.
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();

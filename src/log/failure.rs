@@ -12,6 +12,8 @@
 //! | fsync | the directory | always | the names of segments in use are in it |
 //! | start of a thread | | never | nothing was begun |
 //!
+//! A call of the disk that panics is as final as its failure: what it has done is not known.
+//!
 //! Which calls are final is decided in one place, `disk/latch.rs`. A refused attempt leaves no trace that the next one, or
 //! recovery, could trip over: the incarnation is drawn once for each open, so whichever HISTORY and whichever segment an
 //! attempt has left belong together; a new segment without a durable name is removed.

@@ -41,7 +41,7 @@ use crate::log::write::waiters::Callback;
 use crate::rt::background::{Background, Start, Task};
 use crate::rt::guard::Panicked;
 use crate::rt::process;
-use crate::rt::sync::Mutex;
+use crate::rt::sync::{Condvar, Mutex};
 
 /// One open log.
 pub(crate) struct LogInner {
@@ -54,6 +54,8 @@ pub(crate) struct LogInner {
     pub(crate) background: Background,
     pub(super) marker: Marker,
     pub(super) closing: Mutex<Closing>,
+    /// With `closing`: it is [`Closing::Closed`].
+    pub(super) closed: Condvar,
     pub(super) generation: u64,
 }
 
@@ -91,6 +93,7 @@ impl LogInner {
             background: Background::default(),
             marker: Marker::default(),
             closing: Mutex::default(),
+            closed: Condvar::new(),
             generation: process::generation(),
         })
     }

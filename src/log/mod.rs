@@ -38,6 +38,7 @@ use crate::base::error::Result;
 use crate::base::options::{Settings, setters};
 use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
 use crate::disk::{self, Disk, IoBackend, OsDisk};
+use crate::rt::guard::contain;
 
 mod begin;
 pub(crate) mod clean_up;
@@ -168,7 +169,13 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // No caller takes an error here: `close` returns it.
-        let _ = self.0.close();
+        let close = || drop(self.0.close());
+        if std::thread::panicking() && !cfg!(any(loom, shuttle)) {
+            // The disk may panic a second time, which would end the process.
+            let _ = contain(close);
+        } else {
+            close();
+        }
     }
 }
 
@@ -387,11 +394,12 @@ impl Log {
     /// Flushes, ends the incarnation cleanly and releases the lock, for all clones; then waits until every callback of
     /// [`Receipt::on_durable`] has run, so do not call it with a lock held that a callback needs. Called from a callback,
     /// of this log or of another, it does not wait for callbacks. Dropping the last clone never does; they run all the
-    /// same.
+    /// same. A call that meets another one waits for it, and returns its result.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
-    /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if it finds its files removed (if that was noticed
+    /// before, the log is poisoned, and says by what), I/O errors. [`ErrorKind::Closed`] in a callback or a waker while
+    /// another call is closing the log: to wait for that could be to wait for itself.
     pub fn close(&self) -> Result<()> {
         self.inner().close_and_drain()
     }
