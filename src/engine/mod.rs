@@ -305,12 +305,12 @@ impl Engine {
         self.pipeline().index_now().visible()
     }
 
-    /// What a crash right now could take: within the loss budget, always.
+    /// What a crash right now could take: within the loss budget, always. Nothing in a forked child.
     pub fn at_risk(&self) -> LossWindow {
         self.pipeline().log.at_risk()
     }
 
-    /// What the log has done since the open.
+    /// What the log has done since the open. In a forked child the largest window is empty.
     pub fn stats(&self) -> Stats {
         self.pipeline().log.stats()
     }
@@ -320,9 +320,9 @@ impl Engine {
         self.pipeline().log.io()
     }
 
-    /// Versions of keys in memory, those included that only old snapshots see.
+    /// Versions of keys in memory, those included that only old snapshots see. None in a forked child.
     pub fn versions_in_memory(&self) -> usize {
-        self.pipeline().index_now().version_count()
+        if self.pipeline().log.is_of_this_process() { self.pipeline().index_now().version_count() } else { 0 }
     }
 
     /// What became of the commit that `token` names, after any number of crashes. An answer of `Durable`, `Lost`,

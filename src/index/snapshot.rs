@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::types::Lsn;
+use crate::rt::process;
 use crate::rt::sync::ShortMutex as Mutex;
 
 use super::bell::Bell;
@@ -18,11 +19,14 @@ struct Registry {
     visible: AtomicU64,
     held: Mutex<Held>,
     bell: Bell,
+    /// The process that made it. In a forked child a thread that was not copied may hold the lock for ever.
+    generation: u64,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Registry { visible: AtomicU64::default(), held: Mutex::default(), bell: Bell::new() }
+        let generation = process::generation();
+        Registry { visible: AtomicU64::default(), held: Mutex::default(), bell: Bell::new(), generation }
     }
 }
 
@@ -75,10 +79,16 @@ impl Snapshots {
     }
 
     fn hold_again(&self, lsn: Lsn) {
+        if !process::is_current(self.0.generation) {
+            return;
+        }
         *self.0.held.lock().counts.entry(lsn).or_default() += 1;
     }
 
     fn release(&self, lsn: Lsn) {
+        if !process::is_current(self.0.generation) {
+            return;
+        }
         let mut held = self.0.held.lock();
         if let Some(count) = held.counts.get_mut(&lsn) {
             *count -= 1;

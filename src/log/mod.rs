@@ -315,9 +315,9 @@ impl Log {
         self.inner().pin(position.into())
     }
 
-    /// The position up to where records were retired: [`Lsn::ZERO`] if none was.
+    /// The position up to where records were retired: [`Lsn::ZERO`] if none was, and in a forked child.
     pub fn oldest_lsn(&self) -> Lsn {
-        self.inner().incarnations().oldest()
+        if self.inner().is_of_this_process() { self.inner().incarnations().oldest() } else { Lsn::ZERO }
     }
 
     /// Gives up records at or below `up_to`, where a durable record ends, and removes segments that hold no others. It goes
@@ -359,12 +359,12 @@ impl Log {
         self.inner().log_id()
     }
 
-    /// What a crash right now could take.
+    /// What a crash right now could take. Nothing in a forked child.
     pub fn at_risk(&self) -> LossWindow {
         self.inner().at_risk()
     }
 
-    /// What this log has done since it was opened.
+    /// What this log has done since it was opened. In a forked child the largest window is empty.
     pub fn stats(&self) -> Stats {
         self.inner().stats()
     }

@@ -88,7 +88,7 @@ impl Transaction {
     ///
     /// # Errors
     /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a
-    /// keyspace of another engine.
+    /// keyspace of another engine; [`Forked`](crate::ErrorKind::Forked).
     pub fn get(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let (tree, key) = (self.tree(keyspace)?, key.as_ref());
         if let Some(own) = self.writes.get(tree, key) {

@@ -127,7 +127,9 @@ impl Future for Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some(id) = self.waiting.take() {
+        if let Some(id) = self.waiting.take()
+            && self.log.is_of_this_process()
+        {
             self.log.flusher.forget(id);
         }
     }

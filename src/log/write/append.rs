@@ -219,6 +219,11 @@ impl Appender {
         self.stats.read(self.core.lock().ledger.largest())
     }
 
+    /// [`Appender::read_stats`] without the largest window, and without a lock.
+    pub(crate) fn read_counters(&self) -> Stats {
+        self.stats.read(LossWindow::default())
+    }
+
     // ---- for the flusher
 
     /// Makes a flush of everything appended so far due now, if `lsn` is not durable yet.
