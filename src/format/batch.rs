@@ -105,11 +105,10 @@ impl Op<'_> {
 
 impl fmt::Debug for Op<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::base::excerpt::Excerpt;
         match self {
-            Op::Put { keyspace, key, value } => {
-                write!(f, "Put({keyspace}, \"{}\" = \"{}\")", key.escape_ascii(), value.escape_ascii())
-            }
-            Op::Delete { keyspace, key } => write!(f, "Delete({keyspace}, \"{}\")", key.escape_ascii()),
+            Op::Put { keyspace, key, value } => write!(f, "Put({keyspace}, {:?} = {:?})", Excerpt(key), Excerpt(value)),
+            Op::Delete { keyspace, key } => write!(f, "Delete({keyspace}, {:?})", Excerpt(key)),
             Op::CreateKeyspace { keyspace, name } => write!(f, "CreateKeyspace({keyspace}, {name:?})"),
             Op::DropKeyspace { keyspace } => write!(f, "DropKeyspace({keyspace})"),
         }
@@ -404,10 +403,8 @@ impl<'a> Iterator for Ops<'a> {
     type Item = Op<'a>;
 
     fn next(&mut self) -> Option<Op<'a>> {
-        if self.reader.at == self.reader.bytes.len() {
-            return None;
-        }
-        Some(self.reader.op().expect("these bytes were checked, or built here"))
+        let is_more = self.reader.at < self.reader.bytes.len();
+        is_more.then(|| self.reader.op().expect("these bytes were checked, or built here"))
     }
 }
 

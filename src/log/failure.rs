@@ -123,10 +123,14 @@ impl Failure {
     pub(super) fn refusal(&self) -> Error {
         match self.poisoned() {
             Some(poison) => {
-                let message = if poison.cause.kind() == ErrorKind::Internal {
-                    "the log stopped and no more commits are taken: close and reopen"
-                } else {
-                    "an earlier write or fsync failed and no more commits are taken: close, check the disk, reopen"
+                let message = match poison.cause.kind() {
+                    ErrorKind::Internal => "the log stopped and no more commits are taken: close and reopen",
+                    ErrorKind::Removed => {
+                        "files of the log were removed or replaced and no more commits are taken: close, see what is there"
+                    }
+                    _ => {
+                        "an earlier write or fsync failed and no more commits are taken: close, check the disk, reopen"
+                    }
                 };
                 Error::new(ErrorKind::Poisoned, message).with_source(poison.cause.clone())
             }
