@@ -174,6 +174,14 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, message)
     }
 
+    /// The error of a handle that crossed `fork()`.
+    pub(crate) fn forked() -> Self {
+        Error::new(
+            ErrorKind::Forked,
+            "this handle was opened before fork() and belongs to the parent: open the database in the child",
+        )
+    }
+
     /// An error that only a bug, or a panic inside forelog, can bring about.
     pub(crate) fn bug(what: impl fmt::Display) -> Self {
         Error::new(ErrorKind::Internal, format!("bug in forelog: {what}. Close it, reopen it, and please report this"))

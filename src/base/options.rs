@@ -91,6 +91,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Refuses a record of `bytes` bytes if it is over the limit.
+    pub(crate) fn check_record(&self, bytes: u64) -> Result<()> {
+        let limit = self.max_transaction_bytes;
+        if bytes > limit {
+            return Err(Error::invalid_input(format!(
+                "the record takes {bytes} bytes and max_transaction_bytes is {limit}: split it, or raise the limit"
+            )));
+        }
+        Ok(())
+    }
+
     /// Refuses values that are impossible or contradict each other.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |text: String| Err(Error::invalid_input(text));

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::error::{Error, Result};
+use super::excerpt;
 use super::types::{CommitMode, Incarnation, LogId, Lsn, Token, UNITS};
 
 impl FromStr for CommitMode {
@@ -18,7 +19,8 @@ impl FromStr for CommitMode {
             other => other.strip_prefix("within:").and_then(parse_time).map(CommitMode::Within),
         };
         mode.ok_or_else(|| {
-            Error::invalid_input(format!("'{text}' is no commit mode: write sync, written, async or within:5ms"))
+            let text = excerpt::text(text);
+            Error::invalid_input(format!("{text} is no commit mode: write sync, written, async or within:5ms"))
         })
     }
 }
@@ -38,7 +40,8 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self> {
         let malformed = || {
-            Error::invalid_input(format!("'{text}' is not a token: expected the text that a receipt's token prints"))
+            let text = excerpt::text(text);
+            Error::invalid_input(format!("{text} is not a token: expected the text that a receipt's token prints"))
         };
         let mut fields = text.split('-');
         if fields.next() != Some("forelog") {

@@ -65,6 +65,11 @@ pub struct Incarnation {
     pub nonce: u64,
 }
 
+impl Incarnation {
+    /// Before the first one.
+    pub(crate) const NONE: Incarnation = Incarnation { number: 0, nonce: 0 };
+}
+
 /// How durable a commit must be before the call returns. Modes mix freely on one engine.
 ///
 /// As text it is `sync`, `written`, `async`, or `within:` and a time (`within:5ms`; the units are `ns`, `us`, `ms` and

@@ -17,7 +17,8 @@ use crate::log::read::reader::SegmentInfo;
 use crate::log::read::walk::Frames;
 use crate::rt::background;
 use crate::rt::clock;
-use crate::rt::sync::{Condvar, Mutex};
+use crate::rt::process;
+use crate::rt::sync::{Condvar, Guard, Mutex};
 
 /// How far a scrub has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,6 +38,11 @@ pub struct ScrubProgress {
     pub stopped: bool,
 }
 
+impl ScrubProgress {
+    const OF_ANOTHER_PROCESS: ScrubProgress =
+        ScrubProgress { bytes: 0, total_bytes: 0, frames: 0, findings: 0, ended: true, stopped: true };
+}
+
 /// A scrub that was begun. It goes on when this is dropped, until it is done or the log is closed.
 #[derive(Clone)]
 pub struct Scrub {
@@ -50,19 +56,19 @@ impl fmt::Debug for Scrub {
 }
 
 impl Scrub {
-    /// How far it has come.
+    /// How far it has come. In a forked child it has ended.
     pub fn progress(&self) -> ScrubProgress {
-        self.task.state.lock().progress
+        self.task.state().map_or(ScrubProgress::OF_ANOTHER_PROCESS, |state| state.progress)
     }
 
     /// The damage found so far, in the order in which it was found: segment, LSN and cause.
     pub fn findings(&self) -> Vec<Damage> {
-        self.task.state.lock().findings.clone()
+        self.task.state().map_or_else(Vec::new, |state| state.findings.clone())
     }
 
     /// Waits until it has ended.
     pub fn wait(&self) -> ScrubProgress {
-        let mut state = self.task.state.lock();
+        let Some(mut state) = self.task.state() else { return ScrubProgress::OF_ANOTHER_PROCESS };
         while !state.progress.ended {
             self.task.changed.wait(&mut state);
         }
@@ -76,10 +82,12 @@ impl Scrub {
 }
 
 /// What the thread that scrubs shares with whoever asks about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Task {
     state: Mutex<State>,
     changed: Condvar,
+    /// The process that began it.
+    generation: u64,
 }
 
 #[derive(Debug, Default)]
@@ -90,9 +98,21 @@ struct State {
 }
 
 impl Task {
+    fn new() -> Self {
+        Task { state: Mutex::default(), changed: Condvar::new(), generation: process::generation() }
+    }
+
+    /// The state, unless this is a forked child: there is no thread then, and the lock may be held for ever.
+    fn state(&self) -> Option<Guard<'_, State>> {
+        process::is_current(self.generation).then(|| self.state.lock())
+    }
+
     fn stop(&self) {
-        self.state.lock().stop = true;
-        self.changed.notify_all();
+        if let Some(mut state) = self.state() {
+            state.stop = true;
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -139,7 +159,7 @@ impl Log {
 pub(crate) fn scrub(log: &Arc<LogInner>, options: ScrubOptions) -> Result<Scrub> {
     log.check_process()?;
     let pace = Pace::new(options)?;
-    let task = Arc::new(Task::default());
+    let task = Arc::new(Task::new());
     let work = Arc::clone(&task);
     let read = Arc::clone(log);
     let run = move || {

@@ -13,9 +13,9 @@ use crate::rt::sync::Mutex;
 
 /// A directory that stops at the first failure.
 ///
-/// After a failed write, change of length, sync or rename, every later call that would change something fails with that
-/// first cause and does not reach the directory below. Reads, listings and locks go on. Clones share the state. A
-/// directory inside this one has a latch of its own, or none.
+/// After a write, change of length, sync or rename that failed or panicked, every later call that would change something
+/// fails with that first cause and does not reach the directory below. Reads, listings and locks go on. Clones share the
+/// state. A directory inside this one has a latch of its own, or none.
 ///
 /// Not final are failed reads, creations and removals, interrupted calls, and every failure of a new file before its
 /// first successful [`DiskFile::sync_all`]: no durable data relies on such a file yet, so only the file itself becomes
@@ -87,6 +87,8 @@ impl Cause {
 /// What is done, and the file to which it is done.
 type Call<'a> = (&'static str, Option<&'a OsStr>);
 
+const SYNC_DIR: Call<'static> = ("sync directory", None);
+
 #[derive(Default, Debug)]
 struct Latch(OnceLock<Cause>);
 
@@ -100,8 +102,7 @@ impl Latch {
         if let Err(error) = &result
             && error.kind() != io::ErrorKind::Interrupted
         {
-            // An earlier failure has set its cause: the first cause stays.
-            let _ = self.0.set(Cause::of(call, error));
+            self.close(Cause::of(call, error));
         }
         result
     }
@@ -112,6 +113,42 @@ impl Latch {
             Err(error) if is_refused_rename(&error) => Err(error),
             result => self.watch(("rename to", Some(to)), result),
         }
+    }
+
+    /// The first cause stays.
+    fn close(&self, cause: Cause) {
+        let _ = self.0.set(cause);
+    }
+}
+
+/// Makes `call`. If it panics, it may have failed half-way, and no later call may hide that: the latch that `latch` then
+/// chooses is closed.
+fn guarded<'a, T>(latch: impl Fn() -> &'a Latch, what: Call<'_>, call: impl FnOnce() -> T) -> T {
+    struct Unwinding<'l, 'a> {
+        latch: &'l dyn Fn() -> &'a Latch,
+        what: Call<'l>,
+        returned: bool,
+    }
+
+    impl Drop for Unwinding<'_, '_> {
+        fn drop(&mut self) {
+            if !self.returned {
+                (self.latch)().close(Cause::of(self.what, &io::Error::other("a call of the disk panicked")));
+            }
+        }
+    }
+
+    let mut guard = Unwinding { latch: &latch, what, returned: false };
+    let result = call();
+    guard.returned = true;
+    result
+}
+
+impl FailStop {
+    /// Makes the call `what` to the directory. A panic in it is final, as its failure is.
+    fn call<T>(&self, what: Call<'_>, call: impl FnOnce(&dyn Dir) -> io::Result<T>) -> io::Result<T> {
+        self.latch.check()?;
+        guarded(|| &*self.latch, what, || call(&*self.inner))
     }
 }
 
@@ -164,13 +201,11 @@ impl Dir for FailStop {
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.latch.check()?;
-        self.latch.watch_rename(to, self.inner.rename(from, to))
+        self.latch.watch_rename(to, self.call(("rename to", Some(to)), |dir| dir.rename(from, to)))
     }
 
     fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.latch.check()?;
-        self.latch.watch_rename(to, self.inner.rename_new(from, to))
+        self.latch.watch_rename(to, self.call(("rename to", Some(to)), |dir| dir.rename_new(from, to)))
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -183,13 +218,11 @@ impl Dir for FailStop {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.latch.check()?;
-        self.latch.watch(("sync directory", None), self.inner.sync())
+        self.latch.watch(SYNC_DIR, self.call(SYNC_DIR, |dir| dir.sync()))
     }
 
     fn sync_name(&self) -> io::Result<()> {
-        self.latch.check()?;
-        self.latch.watch(("sync directory", None), self.inner.sync_name())
+        self.latch.watch(SYNC_DIR, self.call(SYNC_DIR, |dir| dir.sync_name()))
     }
 
     fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>> {
@@ -247,9 +280,10 @@ impl File {
     fn change<T>(&self, call: &'static str, action: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         self.shared.check()?;
         self.own.check()?;
-        let result = action(&*self.inner);
-        let latch = if self.fresh.load(Ordering::Acquire) { &self.own } else { &*self.shared };
-        latch.watch((call, Some(&self.name)), result)
+        let call = (call, Some(&*self.name));
+        let latch = || if self.fresh.load(Ordering::Acquire) { &self.own } else { &*self.shared };
+        let result = guarded(latch, call, || action(&*self.inner));
+        latch().watch(call, result)
     }
 }
 

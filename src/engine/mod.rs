@@ -332,12 +332,12 @@ impl Engine {
         self.pipeline().index_now().visible()
     }
 
-    /// What a crash right now could take: within the loss budget, always.
+    /// What a crash right now could take: within the loss budget, always. Nothing in a forked child.
     pub fn at_risk(&self) -> LossWindow {
         self.pipeline().log.at_risk()
     }
 
-    /// What the log has done since the open.
+    /// What the log has done since the open. In a forked child the largest window is empty.
     pub fn stats(&self) -> Stats {
         self.pipeline().log.stats()
     }
@@ -347,9 +347,9 @@ impl Engine {
         self.pipeline().log.io()
     }
 
-    /// Versions of keys in memory, those included that only old snapshots see.
+    /// Versions of keys in memory, those included that only old snapshots see. None in a forked child.
     pub fn versions_in_memory(&self) -> usize {
-        self.pipeline().index_now().version_count()
+        if self.pipeline().log.is_of_this_process() { self.pipeline().index_now().version_count() } else { 0 }
     }
 
     /// What became of the commit that `token` names, after any number of crashes. An answer of `Durable`, `Lost`,
@@ -453,7 +453,8 @@ impl Engine {
     /// Closes the engine for all clones: makes every commit durable, ends the log cleanly, releases the lock. Waiters
     /// and receipts get their answer; snapshots that are held stay readable. Then it waits until every callback of
     /// [`Receipt::on_durable`](log::Receipt::on_durable) has run, so do not call it with a lock held that a callback needs.
-    /// Called from a callback, of this engine or of another, it does not wait for callbacks.
+    /// Called from a callback, of this engine or of another, it does not wait for callbacks. A call that meets another one
+    /// waits for it, and returns its result.
     ///
     /// # When the program ends
     ///
@@ -468,8 +469,9 @@ impl Engine {
     ///   fail: the commit is [`ErrorKind::Indeterminate`], and the engine is poisoned.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
-    /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if it finds its files removed (if that was noticed
+    /// before, the engine is poisoned, and says by what), I/O errors. [`ErrorKind::Closed`] in a callback or a waker while
+    /// another call is closing the engine: to wait for that could be to wait for itself.
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
         self.pipeline().set_closed();

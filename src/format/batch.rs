@@ -29,6 +29,8 @@ use std::fmt;
 
 /// The batch version that this crate writes, and the only one that it reads.
 pub const BATCH_VERSION: u8 = 1;
+/// The length of a batch without operations, in bytes: that of its version.
+pub(crate) const EMPTY_LEN: usize = 1;
 /// The longest key, in bytes.
 pub const MAX_KEY_LEN: usize = 65_535;
 /// The longest value, in bytes.
@@ -103,11 +105,10 @@ impl Op<'_> {
 
 impl fmt::Debug for Op<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::base::excerpt::Excerpt;
         match self {
-            Op::Put { keyspace, key, value } => {
-                write!(f, "Put({keyspace}, \"{}\" = \"{}\")", key.escape_ascii(), value.escape_ascii())
-            }
-            Op::Delete { keyspace, key } => write!(f, "Delete({keyspace}, \"{}\")", key.escape_ascii()),
+            Op::Put { keyspace, key, value } => write!(f, "Put({keyspace}, {:?} = {:?})", Excerpt(key), Excerpt(value)),
+            Op::Delete { keyspace, key } => write!(f, "Delete({keyspace}, {:?})", Excerpt(key)),
             Op::CreateKeyspace { keyspace, name } => write!(f, "CreateKeyspace({keyspace}, {name:?})"),
             Op::DropKeyspace { keyspace } => write!(f, "DropKeyspace({keyspace})"),
         }
@@ -210,7 +211,7 @@ impl Default for BatchBuilder {
 impl BatchBuilder {
     /// A batch without operations.
     pub fn new() -> Self {
-        Self::with_capacity(1)
+        Self::with_capacity(EMPTY_LEN)
     }
 
     /// The same, with room for `bytes` bytes in all.
@@ -402,10 +403,8 @@ impl<'a> Iterator for Ops<'a> {
     type Item = Op<'a>;
 
     fn next(&mut self) -> Option<Op<'a>> {
-        if self.reader.at == self.reader.bytes.len() {
-            return None;
-        }
-        Some(self.reader.op().expect("these bytes were checked, or built here"))
+        let is_more = self.reader.at < self.reader.bytes.len();
+        is_more.then(|| self.reader.op().expect("these bytes were checked, or built here"))
     }
 }
 

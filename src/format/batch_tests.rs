@@ -37,6 +37,17 @@ fn refused(bytes: &[u8]) -> (usize, Reason) {
 }
 
 #[test]
+fn an_operation_prints_no_more_than_a_line() {
+    let long = vec![0; 60_000];
+    for op in [Op::Put { keyspace: 1, key: &long, value: &long }, Op::Delete { keyspace: 1, key: &long }] {
+        let text = format!("{op:?}");
+        assert!(text.len() < 400 && text.contains("60000 bytes"), "{text:.500}");
+    }
+    let texts = golden_ops().iter().map(|op| format!("{op:?}")).collect::<Vec<_>>();
+    assert_eq!(texts[1..3], [r#"Put(1, "alice" = "90")"#, r#"Delete(300, "x")"#]);
+}
+
+#[test]
 fn a_builder_takes_in_batches_and_is_used_again() {
     let golden = Batch::parse(GOLDEN).unwrap();
     let mut all = BatchBuilder::new();

@@ -3,8 +3,9 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
+use crate::rt::process;
 
 use super::key::Key;
 use super::map::KeyRange;
@@ -25,6 +26,8 @@ pub(crate) struct Cursor {
     rest: Option<(Bound<Key>, Bound<Key>)>,
     front: End,
     back: End,
+    /// The process that made it.
+    generation: u64,
 }
 
 /// An entry that a cursor hands out.
@@ -127,7 +130,7 @@ impl Cursor {
     pub(crate) fn new(tree: Arc<Tree>, range: KeyRange<'_>, at: Lsn) -> Self {
         let (low, high) = range;
         let rest = Some((low.map(Key::from), high.map(Key::from)));
-        Cursor { tree, at, rest, front: End::new(), back: End::new() }
+        Cursor { tree, at, rest, front: End::new(), back: End::new(), generation: process::generation() }
     }
 
     /// Returns the next key from one end, without taking it.
@@ -184,7 +187,11 @@ impl Cursor {
     /// Fetches until there is an entry to hand out or the range is used up.
     #[cold]
     fn fetch_pieces(&mut self, direction: Direction) -> Result<()> {
-        let Cursor { tree, at, rest, front, back } = self;
+        // Here and not for each entry: what was fetched needs no lock, which a thread that a child lacks may hold.
+        if !process::is_current(self.generation) {
+            return Err(Error::forked());
+        }
+        let Cursor { tree, at, rest, front, back, .. } = self;
         let end = if direction == Direction::Forward { front } else { back };
         while end.is_empty()
             && let Some((low, high)) = rest

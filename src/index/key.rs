@@ -8,13 +8,15 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::value::Value;
+use crate::base::excerpt::Excerpt;
 
 /// The longest key that is stored in place. With its length and the tag of the enum it takes three machine words.
 const IN_PLACE: usize = 22;
 
 /// A key as the database hands it out: immutable bytes, cheap to clone.
 ///
-/// Dereferences to `[u8]`, and compares with slices, arrays and vectors of bytes.
+/// Dereferences to `[u8]`, and compares with slices, arrays and vectors of bytes. Printed for debugging, a long one is
+/// cut.
 #[derive(Clone)]
 pub struct Key(Bytes);
 
@@ -134,6 +136,6 @@ compares_with!([u8]; &[u8]; [u8; N], N; &[u8; N], N; Vec<u8>; Value;);
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "b\"{}\"", self.as_slice().escape_ascii())
+        write!(f, "b{:?}", Excerpt(self.as_slice()))
     }
 }

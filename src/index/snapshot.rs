@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::types::Lsn;
+use crate::rt::process;
 use crate::rt::sync::ShortMutex as Mutex;
 
 use super::bell::Bell;
@@ -42,11 +43,14 @@ struct Registry {
     visible: AtomicU64,
     held: Mutex<Held>,
     bell: Bell,
+    /// The process that made it. In a forked child a thread that was not copied may hold the lock for ever.
+    generation: u64,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Registry { visible: AtomicU64::default(), held: Mutex::default(), bell: Bell::new() }
+        let generation = process::generation();
+        Registry { visible: AtomicU64::default(), held: Mutex::default(), bell: Bell::new(), generation }
     }
 }
 
@@ -135,13 +139,18 @@ impl Snapshots {
         horizon.floor = floor;
     }
 
-    /// Holds the LSN of `holder`, at which there is a guard.
+    /// Holds the LSN of `holder`, at which there is a guard. In a forked child it holds nothing.
     fn hold_again(&self, holder: Holder) -> SnapshotGuard {
-        self.0.held.lock().begin(holder);
+        if process::is_current(self.0.generation) {
+            self.0.held.lock().begin(holder);
+        }
         SnapshotGuard { holder, snapshots: self.clone() }
     }
 
     fn release(&self, holder: Holder) {
+        if !process::is_current(self.0.generation) {
+            return;
+        }
         let is_last = self.0.held.lock().end(holder);
         if is_last {
             self.0.bell.ring_for_snapshot();

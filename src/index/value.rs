@@ -5,9 +5,12 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::base::excerpt::Excerpt;
+
 /// Bytes as the database hands them out: immutable, and a clone costs one reference count.
 ///
-/// Dereferences to `[u8]`, and compares with slices, arrays and vectors of bytes.
+/// Dereferences to `[u8]`, and compares with slices, arrays and vectors of bytes. Printed for debugging, a long one is
+/// cut.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(Arc<[u8]>);
 
@@ -95,6 +98,6 @@ impl PartialEq<Vec<u8>> for Value {
 
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "b\"{}\"", self.0.escape_ascii())
+        write!(f, "b{:?}", Excerpt(&self.0))
     }
 }

@@ -7,31 +7,75 @@
 //! 5. The incarnation ends, durably; what was prepared above its end is cut and removed.
 //! 6. The lock is given up.
 //! 7. Everyone who waits has an answer; then callbacks run, and [`LogInner::close_and_drain`] waits for those.
+//!
+//! If one of the steps panics, as a disk of one's own may, the log stops; then the threads end, the lock is given up, and
+//! everyone has an answer all the same.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::clean_up::CleanUp;
 use super::inner::{Closing, LogInner};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::format::history::End;
+use crate::log::receipts::callbacks;
+use crate::rt::background;
+use crate::rt::guard::contain;
+use crate::rt::sync;
+
+sync::thread_local! {
+    /// Whether this thread is closing a log, this one or another.
+    static IS_CLOSING: Cell<bool> = Cell::default();
+}
+
+/// Whether a close may be waiting for this thread, so that to wait for a close here may be to wait for itself: in a waker
+/// that a close runs, on a background thread, whose end a close waits for, and on a callback thread, which it waits for too.
+fn may_be_waited_for() -> bool {
+    IS_CLOSING.try_with(Cell::get).unwrap_or(false) || background::is_background() || callbacks::runs_callbacks()
+}
 
 impl LogInner {
     /// Flushes, stops the background threads, and ends the incarnation durably. The first call does it; further ones
-    /// get its result.
+    /// wait for that and get its result.
     pub(crate) fn close(&self) -> Result<()> {
         // In a child process every lock may be held for ever by a thread that was not copied.
         self.check_process()?;
         {
             let mut closing = self.closing.lock();
-            match &*closing {
-                Closing::Open => *closing = Closing::Underway,
-                // A waker or a callback of that close may be the caller: to wait here would be to wait for itself.
-                Closing::Underway => return Err(Error::new(ErrorKind::Closed, "another call is closing the log")),
-                Closing::Closed(result) => return result.clone(),
+            loop {
+                match &*closing {
+                    Closing::Open => break *closing = Closing::Underway,
+                    Closing::Closed(result) => return result.clone(),
+                    Closing::Underway if may_be_waited_for() => {
+                        return Err(Error::new(ErrorKind::Closed, "another call is closing the log"));
+                    }
+                    Closing::Underway => self.closed.wait(&mut closing),
+                }
             }
         }
-        let result = self.close_once();
-        *self.closing.lock() = Closing::Closed(result.clone());
-        result
+        let is_nested = IS_CLOSING.try_with(|is| is.replace(true)).unwrap_or(false);
+        // A model checker ends an execution by a panic, after which nothing may go on.
+        let closed = if cfg!(any(loom, shuttle)) {
+            Ok(self.close_once())
+        } else {
+            catch_unwind(AssertUnwindSafe(|| self.close_once()))
+        };
+        let result = closed.as_ref().map_or_else(|_| self.end_after_panic(), Clone::clone);
+        let _ = IS_CLOSING.try_with(|is| is.set(is_nested));
+        *self.closing.lock() = Closing::Closed(result);
+        self.closed.notify_all();
+        closed.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// What is left of a close that panicked: nothing is written any more, and no thread waits for it in vain.
+    fn end_after_panic(&self) -> Result<()> {
+        self.stop(Error::bug("a close panicked")).raise(self);
+        self.background.end();
+        self.flusher.wait_for_writer();
+        let _ = contain(|| self.place.handle().unlock());
+        self.flusher.end_waits();
+        Err(self.refusal())
     }
 
     /// [`LogInner::close`], and then waits until every callback has run: on their thread, and so not from there.

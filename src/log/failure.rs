@@ -12,6 +12,8 @@
 //! | fsync | the directory | always | the names of segments in use are in it |
 //! | start of a thread | | never | nothing was begun |
 //!
+//! A call of the disk that panics is as final as its failure: what it has done is not known.
+//!
 //! Which calls are final is decided in one place, `disk/latch.rs`. It remembers the first one, since the thread that stops
 //! the log may be another one, which was refused for that reason. A refused attempt leaves no trace that the next one, or
 //! recovery, could trip over: the incarnation is drawn once for each open, so whichever HISTORY and whichever segment an
@@ -147,7 +149,7 @@ impl Failure {
                 let message = match poison.cause.kind() {
                     ErrorKind::Internal => "the log stopped and no more commits are taken: close and reopen",
                     ErrorKind::Removed => {
-                        "files of the open database were changed and no more commits are taken: close"
+                        "files of the log were removed or replaced and no more commits are taken: close, see what is there"
                     }
                     _ => {
                         "an earlier write or fsync failed and no more commits are taken: close, check the disk, reopen"

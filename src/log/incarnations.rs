@@ -84,7 +84,7 @@ impl Incarnations {
             Some(&(incarnation, begin)) if lsn.get() > begin => incarnation,
             _ => {
                 let entry = self.past.iter().rev().find(|entry| entry.begin < lsn);
-                entry.map_or(Incarnation { number: 0, nonce: 0 }, |entry| entry.incarnation)
+                entry.map_or(Incarnation::NONE, |entry| entry.incarnation)
             }
         };
         Token { log_id: self.log_id, incarnation, lsn }

@@ -42,7 +42,7 @@ use crate::log::write::waiters::Callback;
 use crate::rt::background::{Background, Start, Task};
 use crate::rt::guard::Panicked;
 use crate::rt::process;
-use crate::rt::sync::Mutex;
+use crate::rt::sync::{Condvar, Mutex};
 
 /// One open log.
 pub(crate) struct LogInner {
@@ -57,6 +57,8 @@ pub(crate) struct LogInner {
     pub(super) closing: Mutex<Closing>,
     /// The segments that were looked at last.
     checked: Mutex<Vec<Arc<Segment>>>,
+    /// With `closing`: it is [`Closing::Closed`].
+    pub(super) closed: Condvar,
     pub(super) generation: u64,
 }
 
@@ -95,6 +97,7 @@ impl LogInner {
             marker: Marker::default(),
             closing: Mutex::default(),
             checked: Mutex::default(),
+            closed: Condvar::new(),
             generation: process::generation(),
         })
     }
@@ -156,11 +159,11 @@ impl LogInner {
     }
 
     pub(crate) fn at_risk(&self) -> LossWindow {
-        self.appender().at_risk()
+        if self.is_of_this_process() { self.appender().at_risk() } else { LossWindow::default() }
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.appender().read_stats()
+        if self.is_of_this_process() { self.appender().read_stats() } else { self.appender().read_counters() }
     }
 
     pub(crate) fn io(&self) -> IoBackend {
@@ -174,13 +177,12 @@ impl LogInner {
 
     /// Refuses a handle that crossed `fork()`.
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.generation == process::generation() {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Forked,
-            "this handle was opened before fork() and belongs to the parent: open the database in the child",
-        ))
+        if self.is_of_this_process() { Ok(()) } else { Err(Error::forked()) }
+    }
+
+    /// Whether it was opened in this process. A child must take no lock: a thread that was not copied may hold it.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        process::is_current(self.generation)
     }
 
     // ---- a commit

@@ -38,6 +38,7 @@ use crate::base::error::Result;
 use crate::base::options::{Settings, setters};
 use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
 use crate::disk::{self, Disk, IoBackend, OsDisk};
+use crate::rt::guard::contain;
 
 mod begin;
 pub(crate) mod clean_up;
@@ -168,7 +169,13 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // No caller takes an error here: `close` returns it.
-        let _ = self.0.close();
+        let close = || drop(self.0.close());
+        if std::thread::panicking() && !cfg!(any(loom, shuttle)) {
+            // The disk may panic a second time, which would end the process.
+            let _ = contain(close);
+        } else {
+            close();
+        }
     }
 }
 
@@ -308,9 +315,9 @@ impl Log {
         self.inner().pin(position.into())
     }
 
-    /// The position up to where records were retired: [`Lsn::ZERO`] if none was.
+    /// The position up to where records were retired: [`Lsn::ZERO`] if none was, and in a forked child.
     pub fn oldest_lsn(&self) -> Lsn {
-        self.inner().incarnations().oldest()
+        if self.inner().is_of_this_process() { self.inner().incarnations().oldest() } else { Lsn::ZERO }
     }
 
     /// Gives up records at or below `up_to`, where a durable record ends, and removes segments that hold no others. It goes
@@ -352,12 +359,12 @@ impl Log {
         self.inner().log_id()
     }
 
-    /// What a crash right now could take.
+    /// What a crash right now could take. Nothing in a forked child.
     pub fn at_risk(&self) -> LossWindow {
         self.inner().at_risk()
     }
 
-    /// What this log has done since it was opened.
+    /// What this log has done since it was opened. In a forked child the largest window is empty.
     pub fn stats(&self) -> Stats {
         self.inner().stats()
     }
@@ -387,11 +394,12 @@ impl Log {
     /// Flushes, ends the incarnation cleanly and releases the lock, for all clones; then waits until every callback of
     /// [`Receipt::on_durable`] has run, so do not call it with a lock held that a callback needs. Called from a callback,
     /// of this log or of another, it does not wait for callbacks. Dropping the last clone never does; they run all the
-    /// same.
+    /// same. A call that meets another one waits for it, and returns its result.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if its files were removed meanwhile,
-    /// [`ErrorKind::Closed`] while another call is closing it, I/O errors.
+    /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if it finds its files removed (if that was noticed
+    /// before, the log is poisoned, and says by what), I/O errors. [`ErrorKind::Closed`] in a callback or a waker while
+    /// another call is closing the log: to wait for that could be to wait for itself.
     pub fn close(&self) -> Result<()> {
         self.inner().close_and_drain()
     }

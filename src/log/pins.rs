@@ -1,18 +1,22 @@
 //! What keeps records from being retired: pins, the lowest of which no retirement passes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::base::types::Lsn;
+use crate::rt::process;
 use crate::rt::sync::{Guard, Mutex};
 
 /// Which records must stay, and the right to retire others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Retention {
     pins: Mutex<Pins>,
     /// Held by a retirement to the removal of its last file. A close waits for it: nothing in the directory may change
     /// once it was given up. No commit needs it.
     retiring: Mutex<()>,
+    /// The process that opened the log.
+    generation: u64,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +29,11 @@ struct Pins {
 
 impl Retention {
     pub(super) fn new(oldest: Lsn) -> Self {
-        Retention { pins: Mutex::new(Pins { held: BTreeMap::new(), gone: oldest }), retiring: Mutex::default() }
+        Retention {
+            pins: Mutex::new(Pins { held: BTreeMap::new(), gone: oldest }),
+            retiring: Mutex::default(),
+            generation: process::generation(),
+        }
     }
 
     /// Keeps what lies above `at`; the position up to where records are gone if that is not below.
@@ -78,7 +86,6 @@ impl Retiring<'_> {
 ///
 /// A retirement goes as far as the lowest pin and no further; it is not made up for when the pin is dropped.
 #[must_use = "dropped at once it keeps nothing"]
-#[derive(Debug)]
 pub struct Pin {
     retention: Arc<Retention>,
     at: Lsn,
@@ -91,8 +98,18 @@ impl Pin {
     }
 }
 
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pin").field("lsn", &self.at).finish()
+    }
+}
+
 impl Drop for Pin {
     fn drop(&mut self) {
+        // In a forked child another thread may hold the lock for ever; the pin is its parent's.
+        if !process::is_current(self.retention.generation) {
+            return;
+        }
         let mut pins = self.retention.pins.lock();
         if let Some(count) = pins.held.get_mut(&self.at) {
             *count -= 1;

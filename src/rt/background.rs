@@ -1,11 +1,21 @@
 //! The background threads of an open database: one place starts them, and one place ends them.
 
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
 use super::guard::{Panicked, spawn_guarded};
-use super::sync::{Mutex, Thread};
+use super::sync::{self, Mutex, Thread};
+
+sync::thread_local! {
+    static IS_BACKGROUND: Cell<bool> = Cell::default();
+}
+
+/// Whether this is a background thread of an open database, this one or another: a close waits for its end.
+pub(crate) fn is_background() -> bool {
+    IS_BACKGROUND.try_with(Cell::get).unwrap_or(false)
+}
 
 /// How a background thread is told to end.
 pub(crate) trait Task: Send + Sync + Debug {
@@ -57,7 +67,11 @@ impl Threads {
         if self.has_ended {
             return None;
         }
-        let thread = spawn_guarded(name, body, died);
+        let run = move || {
+            IS_BACKGROUND.with(|is| is.set(true));
+            body();
+        };
+        let thread = spawn_guarded(name, run, died);
         Some(thread.map(|thread| self.running.push(Running { name, task, thread })))
     }
 }

@@ -71,6 +71,11 @@ pub(crate) fn generation() -> u64 {
     DRAWN.load(Ordering::Relaxed)
 }
 
+/// Whether a handle of the generation `made_in` was made in this process.
+pub(crate) fn is_current(made_in: u64) -> bool {
+    made_in == generation()
+}
+
 /// The first check in a child: draws a generation that no ancestor has had.
 #[cfg(target_os = "linux")]
 #[cold]

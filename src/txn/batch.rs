@@ -65,12 +65,14 @@ impl WriteBatch {
     /// Sets `key` to `value`.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) over the limits,
-    /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped).
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) over the limits, and once the batch is over
+    /// `max_transaction_bytes`, with which no commit takes it;
+    /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped), [`Forked`](crate::ErrorKind::Forked).
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let tree = keyspace.at(&self.pipeline, Lsn::new(u64::MAX))?;
         check_key(key.as_ref())?;
         check_value(value.as_ref())?;
+        self.check_len()?;
         self.ops.put(tree.id(), key.as_ref(), value.as_ref()).map_err(refused)?;
         self.note(tree);
         Ok(())
@@ -83,9 +85,15 @@ impl WriteBatch {
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
         let tree = keyspace.at(&self.pipeline, Lsn::new(u64::MAX))?;
         check_key(key.as_ref())?;
+        self.check_len()?;
         self.ops.delete(tree.id(), key.as_ref()).map_err(refused)?;
         self.note(tree);
         Ok(())
+    }
+
+    /// Refuses what comes after a write that took it over the limit: nothing makes it smaller again.
+    fn check_len(&self) -> Result<()> {
+        self.pipeline.settings.check_record(self.ops.len() as u64)
     }
 
     fn note(&mut self, tree: &Arc<Tree>) {

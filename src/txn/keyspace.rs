@@ -7,6 +7,7 @@ use super::pipeline::Pipeline;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::index::Tree;
+use crate::rt::process;
 
 /// An ordered map of its own inside an engine: a transaction may read and write any number of them.
 ///
@@ -16,11 +17,13 @@ use crate::index::Tree;
 pub struct Keyspace {
     pub(super) tree: Arc<Tree>,
     engine: u64,
+    /// The process that opened the engine.
+    generation: u64,
 }
 
 impl Keyspace {
     pub(crate) fn new(pipeline: &Pipeline, tree: Arc<Tree>) -> Self {
-        Keyspace { tree, engine: pipeline.id }
+        Keyspace { tree, engine: pipeline.id, generation: process::generation() }
     }
 
     /// Its name.
@@ -32,13 +35,14 @@ impl Keyspace {
         self.tree.id()
     }
 
-    /// About how many keys it holds: a few of the newest commits may not be counted yet.
+    /// About how many keys it holds: a few of the newest commits may not be counted yet. None in a forked child.
     pub fn len_estimate(&self) -> usize {
-        self.tree.len_estimate()
+        if process::is_current(self.generation) { self.tree.len_estimate() } else { 0 }
     }
 
-    /// Its map, if the keyspace is there in the state at `at`.
+    /// Its map, if the keyspace is there in the state at `at`. Refuses a handle that crossed `fork()`.
     pub(super) fn at(&self, pipeline: &Pipeline, at: Lsn) -> Result<&Arc<Tree>> {
+        pipeline.log.check_process()?;
         if self.engine != pipeline.id {
             let message =
                 format!("the keyspace '{}' was opened from another engine: open it from this one", self.name());

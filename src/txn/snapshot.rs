@@ -89,7 +89,8 @@ impl Snapshot {
     /// The value of `key`.
     ///
     /// # Errors
-    /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped) if the keyspace was dropped before this snapshot.
+    /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped) if the keyspace was dropped before this snapshot;
+    /// [`Forked`](crate::ErrorKind::Forked).
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         keyspace.at(self.pipeline(), self.lsn())?.get(key.as_ref(), self.lsn())
     }
@@ -124,8 +125,9 @@ impl Snapshot {
     /// The keyspace called `name` as this snapshot sees it.
     ///
     /// # Errors
-    /// None today: all keyspaces are in memory. Those of a read, once they are not.
+    /// [`Forked`](crate::ErrorKind::Forked). All keyspaces are in memory; once they are not, those of a read.
     pub fn keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
+        self.pipeline().log.check_process()?;
         let tree = self.pipeline().index().keyspace_by_name(name, self.lsn())?;
         Ok(tree.map(|tree| Keyspace::new(self.pipeline(), tree)))
     }
@@ -135,6 +137,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::keyspace`].
     pub fn keyspace_names(&self) -> Result<Vec<String>> {
+        self.pipeline().log.check_process()?;
         let trees = self.pipeline().index().keyspaces(self.lsn())?;
         Ok(trees.iter().map(|tree| tree.name().to_owned()).collect())
     }
@@ -142,6 +145,9 @@ impl Snapshot {
 
 impl Drop for Pruner {
     fn drop(&mut self) {
-        self.0.index().prune(self.0.log.durable(), PRUNED_AT_DROP);
+        // The memory of a forked child is its own, and its locks may be held for ever.
+        if self.0.log.is_of_this_process() {
+            self.0.index().prune(self.0.log.durable(), PRUNED_AT_DROP);
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Transaction {
     ///
     /// # Errors
     /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a
-    /// keyspace of another engine.
+    /// keyspace of another engine; [`Forked`](crate::ErrorKind::Forked).
     pub fn get(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let (tree, key) = (self.tree(keyspace)?, key.as_ref());
         if let Some(own) = self.writes.get(tree, key) {
@@ -134,11 +134,12 @@ impl Transaction {
     /// Sets `key` to `value`.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) over the limits (keys 65,535 bytes, values 64 MiB);
-    /// otherwise as [`Transaction::get`].
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) over the limits (keys 65,535 bytes, values 64 MiB), and for a
+    /// write that makes the transaction larger when it is over `max_transaction_bytes` already; otherwise as
+    /// [`Transaction::get`].
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let tree = self.tree(keyspace)?;
-        self.writes.put(tree, key.as_ref(), value.as_ref())
+        self.writes.put(tree, key.as_ref(), value.as_ref(), &self.pipeline.settings)
     }
 
     /// Removes `key`, if it is there.
@@ -147,7 +148,7 @@ impl Transaction {
     /// As [`Transaction::put`].
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
         let tree = self.tree(keyspace)?;
-        self.writes.delete(tree, key.as_ref())
+        self.writes.delete(tree, key.as_ref(), &self.pipeline.settings)
     }
 
     /// Commits in the engine's default mode.
@@ -191,7 +192,8 @@ impl Transaction {
         let check = || self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
         let everything = |_: &_| check();
         let check = if self.reads.is_empty() { Check::Keyspaces(&check) } else { Check::Everything(&everything) };
-        self.pipeline.commit(self.writes.encode()?.batch(), mode, limit, check)
+        let writes = self.writes.encode(&self.pipeline.settings)?;
+        self.pipeline.commit(writes.batch(), mode, limit, check)
     }
 
     /// Gives the transaction up. Dropping it does the same.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::keyspace::dropped_error;
 use crate::base::error::{Error, Result};
-use crate::format::batch::{BatchBuilder, MAX_KEY_LEN, MAX_VALUE_LEN, Reason};
+use crate::base::options::Settings;
+use crate::format::batch::{BatchBuilder, EMPTY_LEN, MAX_KEY_LEN, MAX_VALUE_LEN, Op, Reason, encoded_len};
 use crate::index::{Key, KeyRange, Tree, Value, is_empty};
 
 /// Writes to one keyspace: the new value of each key, `None` to delete it.
@@ -19,8 +20,16 @@ struct TreeWrites {
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     trees: BTreeMap<u32, TreeWrites>,
-    /// Bytes of the keys and values.
+    /// What they take in a batch, in bytes: of several writes to one key the last one.
     bytes: usize,
+}
+
+/// The operation of a write, as a batch has it.
+fn op<'a>(keyspace: u32, key: &'a [u8], value: Option<&'a [u8]>) -> Op<'a> {
+    match value {
+        Some(value) => Op::Put { keyspace, key, value },
+        None => Op::Delete { keyspace, key },
+    }
 }
 
 pub(super) fn check_key(key: &[u8]) -> Result<()> {
@@ -48,24 +57,36 @@ impl Writes {
         self.trees.values().map(|writes| writes.keys.len()).sum()
     }
 
-    pub(super) fn put(&mut self, tree: &Arc<Tree>, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) fn put(&mut self, tree: &Arc<Tree>, key: &[u8], value: &[u8], settings: &Settings) -> Result<()> {
         check_key(key)?;
         check_value(value)?;
-        self.set(tree, key, Some(value));
-        Ok(())
+        self.set(tree, key, Some(value), settings)
     }
 
-    pub(super) fn delete(&mut self, tree: &Arc<Tree>, key: &[u8]) -> Result<()> {
+    pub(super) fn delete(&mut self, tree: &Arc<Tree>, key: &[u8], settings: &Settings) -> Result<()> {
         check_key(key)?;
-        self.set(tree, key, None);
+        self.set(tree, key, None, settings)
+    }
+
+    fn set(&mut self, tree: &Arc<Tree>, key: &[u8], value: Option<&[u8]>, settings: &Settings) -> Result<()> {
+        let id = tree.id();
+        let length = |value: Option<&[u8]>| encoded_len(&op(id, key, value));
+        // Over the limit only writes are taken that make it no larger: they may bring it below again.
+        settings.check_record(self.encoded_len()).or_else(|over| {
+            let known = self.get(tree, key).map_or(0, |known| length(known.as_deref()));
+            if length(value) > known { Err(over) } else { Ok(()) }
+        })?;
+        let new = || TreeWrites { tree: Arc::clone(tree), keys: BTreeMap::new() };
+        let keys = &mut self.trees.entry(id).or_insert_with(new).keys;
+        let replaced = keys.insert(Key::from(key), value.map(Value::from));
+        self.bytes += length(value);
+        self.bytes -= replaced.map_or(0, |replaced| length(replaced.as_deref()));
         Ok(())
     }
 
-    fn set(&mut self, tree: &Arc<Tree>, key: &[u8], value: Option<&[u8]>) {
-        let new = || TreeWrites { tree: Arc::clone(tree), keys: BTreeMap::new() };
-        let keys = &mut self.trees.entry(tree.id()).or_insert_with(new).keys;
-        self.bytes += key.len() + value.map_or(0, <[u8]>::len) + 16;
-        keys.insert(Key::from(key), value.map(Value::from));
+    /// The bytes of the batch of all writes.
+    fn encoded_len(&self) -> u64 {
+        (EMPTY_LEN + self.bytes) as u64
     }
 
     /// The own write to `key`, if there is one.
@@ -87,16 +108,13 @@ impl Writes {
         check_alive(self.trees.values().map(|writes| &*writes.tree))
     }
 
-    /// The encoded batch.
-    pub(super) fn encode(&self) -> Result<BatchBuilder> {
-        let mut batch = BatchBuilder::with_capacity(self.bytes);
+    /// The encoded batch. Refuses one that is over the limit before it takes memory.
+    pub(super) fn encode(&self, settings: &Settings) -> Result<BatchBuilder> {
+        settings.check_record(self.encoded_len())?;
+        let mut batch = BatchBuilder::with_capacity(EMPTY_LEN + self.bytes);
         for (&id, writes) in &self.trees {
             for (key, value) in &writes.keys {
-                match value {
-                    Some(value) => batch.put(id, key, value),
-                    None => batch.delete(id, key),
-                }
-                .map_err(refused)?;
+                batch.push(&op(id, key, value.as_deref())).map_err(refused)?;
             }
         }
         Ok(batch)

@@ -147,6 +147,39 @@ fn a_transaction_over_max_transaction_bytes_is_refused_before_a_byte_is_written(
     }
 }
 
+/// What no commit can take is not collected without end: over the limit, what makes it larger is refused.
+#[test]
+fn a_transaction_over_its_limit_takes_only_writes_that_make_it_smaller() {
+    const LIMIT: usize = 1000;
+    let engine = Options::new().max_transaction_bytes(LIMIT as u64).in_memory().unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    let refused = |written: forelog::Result<()>, bytes| check_refusal(&written.unwrap_err(), bytes, LIMIT);
+    // Of a put of 600 bytes to a key of one byte: tag, keyspace, two lengths (1 and 2 bytes), key and value.
+    const PUT: usize = 606;
+    let mut tx = engine.begin().unwrap();
+    for _ in 0..10 {
+        tx.put(&keyspace, "a", pattern(600)).unwrap();
+    }
+    tx.put(&keyspace, "b", pattern(600)).unwrap();
+    refused(tx.put(&keyspace, "c", ""), 1 + 2 * PUT);
+    refused(tx.put(&keyspace, "b", pattern(601)), 1 + 2 * PUT);
+    refused(tx.delete(&keyspace, "c"), 1 + 2 * PUT);
+    tx.put(&keyspace, "b", pattern(500)).unwrap();
+    tx.delete(&keyspace, "a").unwrap();
+    tx.put(&keyspace, "c", "1").unwrap();
+    tx.commit().unwrap();
+    let snapshot = engine.snapshot().unwrap();
+    let keys: Vec<_> = snapshot.iter(&keyspace).unwrap().map(|entry| entry.unwrap().0).collect();
+    assert_eq!(keys, [b"b", b"c"]);
+
+    let mut batch = engine.batch().unwrap();
+    batch.put(&keyspace, "a", pattern(600)).unwrap();
+    batch.put(&keyspace, "a", pattern(600)).unwrap();
+    refused(batch.put(&keyspace, "a", ""), 1 + 2 * PUT);
+    refused(batch.delete(&keyspace, "a"), 1 + 2 * PUT);
+    check_refusal(&error_of(batch.commit()), 1 + 2 * PUT, LIMIT);
+}
+
 #[test]
 fn a_record_over_max_transaction_bytes_is_refused_by_the_log() {
     let options = forelog::log::LogOptions::new().max_transaction_bytes(100);

@@ -489,6 +489,16 @@ fn a_position_that_was_never_handed_out_is_invalid() {
     }
     let nobody = Incarnation { number: 0, nonce: 0 };
     assert_eq!(log.outcome(&Token { incarnation: nobody, ..token }).unwrap(), Outcome::Invalid);
+    // The token of a transaction that read an empty log is durable, and was with every other nonce, too.
+    let of_nothing = Token { incarnation: nobody, ..at(0) };
+    assert_eq!(log.outcome(&of_nothing).unwrap(), Outcome::Durable);
+    log.flush_to(of_nothing).unwrap();
+    for nonce in [1, 9, u64::MAX] {
+        let forged = Token { incarnation: Incarnation { number: 0, nonce }, ..of_nothing };
+        assert_eq!(log.outcome(&forged).unwrap(), Outcome::Invalid);
+        let refused = [log.flush_to(forged), log.retire(forged), log.scan(forged).map(drop), log.pin(forged).map(drop)];
+        assert_eq!(refused.map(kind_of), [ErrorKind::InvalidInput; 4]);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod bad_input;
 #[cfg(feature = "sim")]
 mod disk;
 mod face;
+mod forked;
 mod garbage;
 // Not from the library of forelog-sim: the root may be built with the feature and without that package.
 #[cfg(feature = "sim")]

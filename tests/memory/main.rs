@@ -306,6 +306,28 @@ fn filled(dir: &TempDir) -> (Engine, usize, usize) {
     (engine, before, held - before)
 }
 
+/// A commit reserved the sum of everything that was ever put: 420 values of 64 MiB for one key ended the process.
+#[test]
+fn a_key_that_a_transaction_overwrites_many_times_takes_memory_once() {
+    let _alone = alone();
+    let dir = TempDir::new("memory-overwritten");
+    let engine = Engine::open(dir.path()).unwrap();
+    let keys = engine.create_keyspace("k").unwrap();
+    let value = vec![7; MIB];
+    let (_, taken) = peak_of(|| {
+        let mut tx = engine.begin().unwrap();
+        for round in 0..1000 {
+            if round % 3 == 0 {
+                tx.delete(&keys, "progress").unwrap();
+            }
+            tx.put(&keys, "progress", &value).unwrap();
+        }
+        tx.commit().unwrap()
+    });
+    println!("memory-overwritten: {} MiB", taken / MIB);
+    assert!(taken <= 16 * MIB, "{taken}");
+}
+
 #[test]
 fn the_memory_of_a_dropped_keyspace_goes_back_without_another_commit() {
     let _alone = alone();

@@ -78,6 +78,7 @@ impl Cursor {
     }
 
     fn try_next(&mut self, bound: u64) -> Result<Option<Record>> {
+        self.log.check_process()?;
         let mut records = Records::default();
         let begin = self.position;
         loop {

@@ -12,7 +12,7 @@ use crate::rt::sync::{self, Mutex, Sender};
 /// What the callback thread does next.
 enum Next {
     Call(Callback, Result<()>),
-    /// Tells a close that every callback queued before has run.
+    /// Tells a close that every callback has run, once no other is queued.
     Pass(Passing),
 }
 
@@ -26,8 +26,12 @@ impl Drop for Passing {
 }
 
 sync::thread_local! {
-    /// Whether this is the callback thread of a log, this one or another.
     static RUNS_CALLBACKS: Cell<bool> = Cell::default();
+}
+
+/// Whether this is the callback thread of a log, this one or another.
+pub(crate) fn runs_callbacks() -> bool {
+    RUNS_CALLBACKS.try_with(Cell::get).unwrap_or(false)
 }
 
 /// The queue to the callback thread, which starts with the first callback and ends with the log's last handle or
@@ -52,11 +56,16 @@ impl Callbacks {
             // Never joined: it may be inside a callback that takes for ever, or that is closing the log right now.
             let run = move || {
                 RUNS_CALLBACKS.with(|runs| runs.set(true));
+                let mut closes = Vec::new();
                 while let Some(job) = receiver.recv() {
                     match job {
                         // A panic ends this callback alone; the callbacks of other commits run.
                         Next::Call(callback, verdict) => _ = contain(|| callback(verdict)),
-                        Next::Pass(passing) => drop(passing),
+                        Next::Pass(passing) => closes.push(passing),
+                    }
+                    // Callbacks that were registered while others ran, by those too, are queued behind the close.
+                    if receiver.is_empty() {
+                        closes.clear();
                     }
                 }
             };
@@ -72,10 +81,11 @@ impl Callbacks {
         }
     }
 
-    /// Returns once every callback that was queued has run. On a callback thread it returns at once: the callback that
-    /// is running would wait for itself, and two logs whose callbacks close each other would wait for one another.
+    /// Returns once every callback that was queued has run, and none has come meanwhile. On a callback thread it returns
+    /// at once: the callback that is running would wait for itself, and two logs whose callbacks close each other would
+    /// wait for one another.
     pub(crate) fn drain(&self) {
-        if RUNS_CALLBACKS.try_with(Cell::get).unwrap_or(false) {
+        if runs_callbacks() {
             return;
         }
         let passed = Arc::new(Slot::default());

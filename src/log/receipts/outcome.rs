@@ -1,7 +1,7 @@
 //! What became of a commit: the answer to a token, for ever.
 
 use crate::base::error::Result;
-use crate::base::types::{Lsn, Outcome, Token};
+use crate::base::types::{Incarnation, Lsn, Outcome, Token};
 use crate::format::WORD;
 use crate::format::history::History;
 use crate::log::inner::LogInner;
@@ -16,7 +16,7 @@ impl LogInner {
         }
         if token.lsn == Lsn::ZERO {
             // The token of a transaction that wrote nothing and read an empty log.
-            return Ok(if token.incarnation.number == 0 { Outcome::Durable } else { Outcome::Invalid });
+            return Ok(if token.incarnation == Incarnation::NONE { Outcome::Durable } else { Outcome::Invalid });
         }
         if self.incarnations().current() == Some(token.incarnation) {
             return Ok(self.outcome_in_this_incarnation(token.lsn.get(), self.incarnations().begin()));

@@ -102,8 +102,10 @@ impl Receipt {
     /// Callbacks run one after another in LSN order on one thread that belongs to the log, never inside this call
     /// and never on a committing thread; a slow one delays only other callbacks. A callback may use the engine in any
     /// way, commit included, and may drop its last handle. A panic inside is caught; the others still run.
-    /// It does not make a flush due. Every callback has run when a [`close`](crate::Engine::close) returns, unless that
-    /// was called from a callback. After the last handle was dropped callbacks still run, unless the process ends first.
+    /// It does not make a flush due. Every callback has run when a [`close`](crate::Engine::close) returns, those that
+    /// callbacks have registered too, unless that was called from a callback. So callbacks that register one another
+    /// without end keep a close from returning. After the last handle was dropped callbacks still run, unless the process
+    /// ends first.
     ///
     /// # Errors
     /// If the callback thread cannot be started.
@@ -125,7 +127,9 @@ impl Future for Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some(id) = self.waiting.take() {
+        if let Some(id) = self.waiting.take()
+            && self.log.is_of_this_process()
+        {
             self.log.flusher.forget(id);
         }
     }

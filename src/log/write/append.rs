@@ -108,12 +108,7 @@ impl Appender {
 
     /// Checks a record's size and computes its checksum. Takes no lock.
     pub(crate) fn prepare<'a>(&self, payload: &'a [u8]) -> Result<Prepared<'a>> {
-        let (length, limit) = (payload.len() as u64, self.settings.max_transaction_bytes);
-        if length > limit {
-            return Err(Error::invalid_input(format!(
-                "the record takes {length} bytes and max_transaction_bytes is {limit}: split it, or raise the limit"
-            )));
-        }
+        self.settings.check_record(payload.len() as u64)?;
         Ok(Prepared::new(payload))
     }
 
@@ -223,6 +218,11 @@ impl Appender {
 
     pub(crate) fn read_stats(&self) -> Stats {
         self.stats.read(self.core.lock().ledger.largest())
+    }
+
+    /// [`Appender::read_stats`] without the largest window, and without a lock.
+    pub(crate) fn read_counters(&self) -> Stats {
+        self.stats.read(LossWindow::default())
     }
 
     // ---- for the flusher

@@ -340,4 +340,9 @@ impl<T> Receiver<T> {
             self.0.changed.wait(&mut state);
         }
     }
+
+    /// Whether no value is queued now.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.state.lock().0.is_empty()
+    }
 }

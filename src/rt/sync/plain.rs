@@ -260,4 +260,9 @@ impl<T> Receiver<T> {
         }
         self.0.recv().ok()
     }
+
+    /// Whether no value is queued now.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }

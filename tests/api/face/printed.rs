@@ -101,4 +101,22 @@ fn the_handles_of_a_log_print_a_line_without_what_they_hold() {
     }
     check(&scan);
     check(&tail);
+    let pins = [0; 3].map(|_| log.pin(receipt.lsn()).unwrap());
+    assert_eq!(format!("{:?}", pins[0]), format!("Pin {{ lsn: Lsn({}) }}", receipt.lsn()));
+}
+
+/// What was read is shown, for it is what the program asked for; but a value of 1 MiB was 1 MiB of text.
+#[test]
+fn a_key_and_a_value_print_no_more_than_a_line() {
+    let engine = Engine::in_memory().unwrap();
+    let keys = engine.create_keyspace("keys").unwrap();
+    let long = "\0".repeat(60_000);
+    let mut tx = engine.begin().unwrap();
+    tx.put(&keys, "a", "short").unwrap();
+    tx.put(&keys, &long, long.repeat(20)).unwrap();
+    let entries: Vec<_> = tx.iter(&keys).unwrap().map(Result::unwrap).collect();
+    let (key, value) = (format!("{:?}", entries[0].0), format!("{:?}", Some(&entries[0].1)));
+    assert!(key.len() < LINE && key.contains("60000 bytes"), "{key:.1000}");
+    assert!(value.len() < LINE && value.contains("1200000 bytes"), "{value:.1000}");
+    assert_eq!(format!("{:?}", entries[1]), r#"(b"a", b"short")"#);
 }

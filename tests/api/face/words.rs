@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forelog::{CommitMode, ErrorKind, Outcome};
+use forelog::{CommitMode, ErrorKind, Outcome, Token};
 
 #[test]
 fn a_mode_prints_as_a_word_and_parses_back() {
@@ -54,6 +54,19 @@ fn capitals_do_not_matter_and_other_words_are_refused_with_those_that_there_are(
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
         assert!(error.to_string().contains("sync, written, async or within:5ms"), "{error}");
     }
+}
+
+/// The error repeated all of it.
+#[test]
+fn what_is_no_mode_and_no_token_is_not_repeated_at_length() {
+    for text in ["x", "x\n", "\u{e9}", "within:", "forelog-"].map(|piece| piece.repeat(100_000)) {
+        for error in [text.parse::<CommitMode>().unwrap_err(), text.parse::<Token>().unwrap_err()] {
+            let shown = error.to_string();
+            assert!(shown.len() < 300 && !shown.contains('\n'), "{} bytes: {shown:.500}", shown.len());
+            assert!(shown.contains(&format!("{} bytes", text.len())), "{shown}");
+        }
+    }
+    assert!("sink".parse::<CommitMode>().unwrap_err().to_string().starts_with("'sink' is no commit mode"));
 }
 
 #[test]
