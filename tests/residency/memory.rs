@@ -160,6 +160,9 @@ impl Memory {
             let held = std::mem::take(&mut self.records[key].kept);
             let needed = held.into_iter().filter(|kept| self.is_held(kept.version.lsn, kept.by)).collect();
             self.records[key].kept = needed;
+            let mut notes = std::mem::take(&mut self.records[key].notes);
+            notes.retain(|&lsn| self.is_held(0, lsn));
+            self.records[key].notes = notes;
         }
     }
 
@@ -170,10 +173,9 @@ impl Memory {
         }
     }
 
-    /// Whether a tombstone with this LSN may be buried as far as readers and transactions are concerned.
-    fn is_past(&self, lsn: Lsn, floor: Option<Rule>, held: Rule, rules: Rules) -> bool {
-        let is_settled = lsn <= self.horizon(self.floor).floor || floor.is_some_and(|rule| !rules.has(rule));
-        is_settled && (!self.held.iter().any(|&at| at < lsn) || !rules.has(held))
+    /// Whether versions superseded at `lsn` can be read by held snapshots only.
+    fn is_settled(&self, rules: Rules, rule: Rule, lsn: Lsn) -> bool {
+        lsn <= self.horizon(self.floor).floor || !rules.has(rule)
     }
 
     /// Rule 3: whether the tombstone of `key` may be buried.
@@ -182,14 +184,17 @@ impl Memory {
         let Some(Version { lsn, deleted: true }) = record.newest else { return false };
         let in_place = self.leaves[self.leaf_of(key)].complete || lsn <= to || !rules.has(Rule::BuryInstalled);
         let is_pruned = !record.undo.iter().any(|older| older.linked) || !rules.has(Rule::BuryFloor);
-        in_place && is_pruned && self.is_past(lsn, Some(Rule::BuryFloor), Rule::BuryHeld, rules)
+        in_place && is_pruned && self.is_settled(rules, Rule::BuryFloor, lsn)
     }
 
-    /// Rule 3.
+    /// Rule 3. If a held snapshot is below the deletion, a note in `kept` stays for its transaction.
     pub(crate) fn bury(&mut self, rules: Rules, key: usize) {
         let leaf = self.leaf_of(key);
         if let Some(tombstone) = self.records[key].newest.take() {
             self.unlink(key);
+            if self.is_held(0, tombstone.lsn) && rules.has(Rule::BuryNote) {
+                self.records[key].notes.push(tombstone.lsn);
+            }
             self.leaves[leaf].bury(tombstone.lsn, rules, Rule::BuryBuried, Rule::BuryForgot);
         }
     }
@@ -275,48 +280,52 @@ impl Memory {
         range.keys & self.leaf_keys(leaf) & !range.buried
     }
 
-    /// Rule 11: whether a sweep may take `leaf` for the range tombstone `index`.
-    pub(crate) fn may_sweep(&self, rules: Rules, index: usize, leaf: usize, to: Lsn) -> bool {
+    /// Rule 11: whether a sweep of `leaf` for the range tombstone `index` has anything to do, and may.
+    pub(crate) fn may_sweep(&self, rules: Rules, index: usize, leaf: usize) -> bool {
         let keys = self.unswept(index, leaf);
         let lsn = self.ranges[index].lsn;
-        let is_settled = lsn <= self.horizon(self.floor).floor || !rules.has(Rule::SweepFloor);
         let is_older = |older: &Superseded| older.linked && older.by <= lsn;
-        let is_pruned = !rules.has(Rule::SweepPruned)
-            || !rules.has(Rule::SweepFloor)
-            || !each(keys).any(|key| self.records[key].undo.iter().any(is_older));
-        let clears = each(keys).any(|key| self.is_older(key, lsn));
-        keys != 0 && is_settled && is_pruned && (clears || self.may_bury_range(rules, index, leaf, to))
+        let is_pruned = !each(keys).any(|key| self.records[key].undo.iter().any(is_older));
+        let may = is_pruned || !rules.has(Rule::SweepPruned) || !rules.has(Rule::SweepFloor);
+        may && self.is_settled(rules, Rule::SweepFloor, lsn) && each(keys).any(|key| self.is_covered(key, lsn))
     }
 
-    fn is_older(&self, key: usize, lsn: Lsn) -> bool {
+    fn is_covered(&self, key: usize, lsn: Lsn) -> bool {
         self.records[key].newest.is_some_and(|version| version.lsn < lsn)
     }
 
-    fn may_bury_range(&self, rules: Rules, index: usize, leaf: usize, to: Lsn) -> bool {
+    /// Rule 11: takes out of one leaf what the tombstone covers.
+    pub(crate) fn sweep(&mut self, rules: Rules, index: usize, leaf: usize) {
         let lsn = self.ranges[index].lsn;
-        let in_place = self.leaves[leaf].complete || lsn <= to || !rules.has(Rule::RangeBuryInstalled);
-        in_place && self.is_past(lsn, Some(Rule::SweepFloor), Rule::RangeBuryHeld, rules)
-    }
-
-    /// Rule 11: clears what the tombstone covers in one leaf and, if it may, buries the tombstone there.
-    pub(crate) fn sweep(&mut self, rules: Rules, index: usize, leaf: usize, to: Lsn) {
-        let RangeTombstone { lsn, keys: range, .. } = self.ranges[index];
-        let keys = self.unswept(index, leaf);
-        let buries = self.may_bury_range(rules, index, leaf, to);
-        for key in each(keys).filter(|&key| self.is_older(key, lsn)).collect::<Vec<_>>() {
-            let Some(version) = self.records[key].newest.take() else { continue };
+        for key in each(self.unswept(index, leaf)) {
+            let Some(version) = self.records[key].newest.take_if(|version| version.lsn < lsn) else { continue };
             let by = self.closed_at(rules, key, version.lsn, Rule::SweepClosesFirst).unwrap_or(lsn);
             if rules.has(Rule::SweepKept) {
                 self.keep(rules, key, Superseded { version, by, linked: false });
             }
             self.unlink(key);
         }
-        if buries {
-            self.leaves[leaf].bury(lsn, rules, Rule::RangeBuryBuried, Rule::RangeBuryForgot);
-            self.ranges[index].buried |= keys;
-            if self.ranges[index].buried == range || !rules.has(Rule::RangeEveryLeaf) {
-                self.ranges.remove(index);
-            }
+    }
+
+    /// Rule 11: whether `leaf` may bury the range tombstone `index`.
+    pub(crate) fn may_bury_range(&self, rules: Rules, index: usize, leaf: usize, to: Lsn) -> bool {
+        let keys = self.unswept(index, leaf);
+        let lsn = self.ranges[index].lsn;
+        let in_place = self.leaves[leaf].complete || lsn <= to || !rules.has(Rule::RangeBuryInstalled);
+        let is_swept = !each(keys).any(|key| self.is_covered(key, lsn)) || !rules.has(Rule::RangeBurySwept);
+        keys != 0 && in_place && is_swept && self.is_settled(rules, Rule::RangeBuryFloor, lsn)
+    }
+
+    /// Rule 11: the leaf answers for the deletion from now on, and so does `forgot` to transactions that began before it.
+    pub(crate) fn bury_range(&mut self, rules: Rules, index: usize, leaf: usize) {
+        let lsn = self.ranges[index].lsn;
+        self.ranges[index].buried |= self.unswept(index, leaf);
+        self.leaves[leaf].bury(lsn, rules, Rule::RangeBuryBuried, Rule::RangeBuryForgot);
+        if self.leaves[leaf].complete && self.is_held(0, lsn) && rules.has(Rule::RangeBuryNote) {
+            self.leaves[leaf].forgot = self.leaves[leaf].forgot.max(lsn);
+        }
+        if self.ranges[index].buried == self.ranges[index].keys || !rules.has(Rule::RangeEveryLeaf) {
+            self.ranges.remove(index);
         }
     }
 
@@ -346,6 +355,7 @@ impl Memory {
         let record = &self.records[key];
         let listed = self.ranges.iter().any(|range| has(range.keys, key) && range.lsn > at);
         record.newest.is_some_and(|version| version.lsn > at)
+            || record.notes.iter().any(|&lsn| lsn > at)
             || (listed && rules.has(Rule::ConflictRanges))
             || (self.leaves[self.leaf_of(key)].forgot > at && rules.has(Rule::ConflictForgot))
     }

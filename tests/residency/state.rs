@@ -95,6 +95,8 @@ pub(crate) struct Record {
     pub(crate) undo: Vec<Superseded>,
     /// For held snapshots, found by key and LSN.
     pub(crate) kept: Vec<Superseded>,
+    /// The LSNs of buried deletions, in `kept` as well: nothing to read, but validation of older snapshots finds them.
+    pub(crate) notes: Vec<Lsn>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]

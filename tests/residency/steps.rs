@@ -36,6 +36,7 @@ pub(crate) enum Step {
     BeginCheckpoint,
     NameCheckpoint,
     Install,
+    Heal,
     RemoveSegments,
     BeginMerge { below: usize, count: usize },
     Merge(Keys),
@@ -48,13 +49,14 @@ pub(crate) enum Step {
     ReadForFill { leaf: usize, at: Lsn },
     Fill,
     Sweep { index: usize, leaf: usize },
+    BuryRange { index: usize, leaf: usize },
     GiveWay(usize),
     MoveOut,
     Crash { all_landed: bool },
 }
 
 /// How many kinds of steps there are.
-pub(crate) const KINDS: usize = 25;
+pub(crate) const KINDS: usize = 27;
 
 impl Step {
     /// Its number among the kinds.
@@ -85,6 +87,8 @@ impl Step {
             Step::GiveWay(_) => 22,
             Step::MoveOut => 23,
             Step::Crash { .. } => 24,
+            Step::Heal => 25,
+            Step::BuryRange { .. } => 26,
         }
     }
 }
@@ -178,8 +182,11 @@ fn ranges(state: &State, rules: Rules, steps: &mut Vec<Step>) {
     let memory = &state.memory;
     for index in 0..memory.ranges.len() {
         for leaf in 0..memory.leaf_count() {
-            if memory.may_sweep(rules, index, leaf, state.stack.to) {
+            if memory.may_sweep(rules, index, leaf) {
                 steps.push(Step::Sweep { index, leaf });
+            }
+            if memory.may_bury_range(rules, index, leaf, state.stack.to) {
+                steps.push(Step::BuryRange { index, leaf });
             }
         }
         if memory.may_give_way(rules, index) {
@@ -190,7 +197,9 @@ fn ranges(state: &State, rules: Rules, steps: &mut Vec<Step>) {
 
 fn jobs(state: &State, rules: Rules, steps: &mut Vec<Step>) {
     match &state.checkpoint {
-        None if table::checkpoint_end(state, rules) > state.stack.to => steps.push(Step::BeginCheckpoint),
+        None if table::checkpoint_end(state, rules) > state.stack.to => {
+            steps.extend([Step::BeginCheckpoint, Step::Heal]);
+        }
         Some(checkpoint) if !checkpoint.named => steps.push(Step::NameCheckpoint),
         Some(_) => steps.push(Step::Install),
         None => {}
@@ -260,6 +269,7 @@ pub(crate) fn take(state: &mut State, rules: Rules, scope: &Scope, step: Step) -
         Step::BeginCheckpoint => table::begin_checkpoint(state, rules),
         Step::NameCheckpoint => state.checkpoint.as_mut().expect("a checkpoint").named = true,
         Step::Install => table::install(state, rules),
+        Step::Heal => table::heal(state, rules),
         Step::RemoveSegments => state.removed = table::removable(state, rules),
         Step::BeginMerge { below, count } => table::begin_merge(state, rules, below, count),
         Step::Merge(keys) => table::merge(state, rules, keys),
@@ -277,7 +287,8 @@ pub(crate) fn take(state: &mut State, rules: Rules, scope: &Scope, step: Step) -
         Step::EndRead => end_read(state, rules)?,
         Step::ReadForFill { leaf, at } => table::read_for_fill(state, leaf, at),
         Step::Fill => table::fill(state, rules),
-        Step::Sweep { index, leaf } => state.memory.sweep(rules, index, leaf, to),
+        Step::Sweep { index, leaf } => state.memory.sweep(rules, index, leaf),
+        Step::BuryRange { index, leaf } => state.memory.bury_range(rules, index, leaf),
         Step::GiveWay(index) => drop(state.memory.ranges.remove(index)),
         Step::MoveOut => state.memory.move_out(to),
         Step::Crash { all_landed } => table::crash(state, rules, all_landed),
@@ -336,6 +347,7 @@ impl fmt::Display for Step {
             Step::BeginCheckpoint => write!(f, "begin a checkpoint"),
             Step::NameCheckpoint => write!(f, "write its MANIFEST"),
             Step::Install => write!(f, "install it"),
+            Step::Heal => write!(f, "checkpoint from memory"),
             Step::RemoveSegments => write!(f, "remove segments"),
             Step::BeginMerge { below, count } => write!(f, "begin a merge of {count} layers above {below}"),
             Step::Merge(range) => write!(f, "merge {}", keys(range)),
@@ -349,6 +361,7 @@ impl fmt::Display for Step {
             Step::ReadForFill { leaf, at } => write!(f, "read at {at} for a fill of leaf {leaf}"),
             Step::Fill => write!(f, "fill"),
             Step::Sweep { index, leaf } => write!(f, "sweep leaf {leaf} for entry {index} of the list"),
+            Step::BuryRange { index, leaf } => write!(f, "leaf {leaf} buries entry {index} of the list"),
             Step::GiveWay(index) => write!(f, "entry {index} of the list gives way"),
             Step::MoveOut => write!(f, "versions that are in runs leave memory"),
             Step::Crash { all_landed: true } => write!(f, "crash, open"),

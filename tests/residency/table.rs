@@ -1,8 +1,11 @@
 //! The transitions of layers: rules 1, 7, 9 and 10, and what rule 6 reads from a stack.
 
+use std::cmp::Ordering;
+
+use crate::memory::Found;
 use crate::rules::{Rule, Rules};
 use crate::state::{ALL, Checkpoint, Fill, Horizon, KEYS, Keys, Layer, Leaf, Lsn, Memory, Merge, NEWEST, Operation};
-use crate::state::{RangeTombstone, Record, Stack, State, Version, each, has};
+use crate::state::{RangeTombstone, Record, Stack, State, Version, each, has, one};
 
 impl Stack {
     /// The newest version of `key` at or below `at`, layer by layer. A range tombstone is a version of each of its keys.
@@ -21,8 +24,11 @@ impl Stack {
     /// The answer for `key` at `at`, which memory did not have. Rule 11: the reader saw the range tombstone `range` there.
     /// Above `to` it is the newest deletion, as memory has every version above `to`. Otherwise the layers have it, too.
     pub(crate) fn tell(&self, rules: Rules, key: usize, at: Lsn, range: Option<Lsn>) -> Option<Lsn> {
-        let is_deleted = range
-            .is_some_and(|lsn| (lsn > self.to && rules.has(Rule::ListAboveStack)) || !rules.has(Rule::ListAsksStack));
+        let is_deleted = range.is_some_and(|lsn| match lsn.cmp(&self.to) {
+            Ordering::Greater => rules.has(Rule::ListAboveStack),
+            Ordering::Equal => !rules.has(Rule::ListAtTo) || !rules.has(Rule::ListAsksStack),
+            Ordering::Less => !rules.has(Rule::ListAsksStack),
+        });
         if is_deleted { None } else { self.newest(key, at).and_then(Version::value) }
     }
 }
@@ -118,11 +124,7 @@ impl Layer {
 /// Rule 1: where a checkpoint that begins now ends.
 pub(crate) fn checkpoint_end(state: &State, rules: Rules) -> Lsn {
     let durable = if rules.has(Rule::CheckpointDurable) { state.durable } else { state.end() };
-    let visible = if rules.has(Rule::CheckpointVisible) && rules.has(Rule::CheckpointEnd) {
-        state.memory.visible
-    } else {
-        state.end()
-    };
+    let visible = if rules.has(Rule::CheckpointVisible) { state.memory.visible } else { state.end() };
     durable.min(visible)
 }
 
@@ -147,6 +149,35 @@ pub(crate) fn install(state: &mut State, rules: Rules) {
         state.stack.layers.insert(0, layer);
         state.stack.to = to;
     }
+}
+
+/// Rule 1: a checkpoint whose piece of the log is rotten. Memory has every version above `to` that anybody may read. Of
+/// deletions that complete leaves have buried it has no trace, but there what is not found is deleted.
+pub(crate) fn heal(state: &mut State, rules: Rules) {
+    let (after, to) = (state.stack.to, checkpoint_end(state, rules));
+    let horizon = state.memory.raise(rules, to);
+    let mut layer = Layer::default();
+    let is_new = |lsn: Lsn| after < lsn && lsn <= to;
+    for (key, record) in state.memory.records.iter().enumerate() {
+        let superseded = record.undo.iter().chain(&record.kept).map(|older| older.version);
+        layer.versions[key] = superseded.chain(record.newest).filter(|version| is_new(version.lsn)).collect();
+    }
+    if rules.has(Rule::HealRanges) {
+        let ranges = state.memory.ranges.iter().filter(|range| is_new(range.lsn));
+        layer.ranges.extend(ranges.map(|range| (range.keys, range.lsn)));
+    }
+    let held = state.memory.held.iter().copied().filter(|&at| is_new(at) && at < to && rules.has(Rule::HealHeld));
+    for at in held.chain([to]).filter(|_| rules.has(Rule::HealGaps)) {
+        for leaf in (0..state.memory.leaf_count()).filter(|&leaf| state.memory.leaves[leaf].buried > after) {
+            let is_absent = |&key: &usize| state.memory.look(rules, key, at) == Found::Answer(None);
+            layer.ranges.extend(each(state.memory.leaf_keys(leaf)).filter(is_absent).map(|key| (one(key), at)));
+        }
+    }
+    // Newest first.
+    let mut sorted = Layer::default();
+    sorted.add(&layer, ALL);
+    state.stack.layers.insert(0, sorted.thin(rules, &horizon));
+    state.stack.to = to;
 }
 
 /// Rule 1: how far the log's segments may be removed.
