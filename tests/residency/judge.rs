@@ -30,8 +30,8 @@ pub(crate) fn value(log: &[Commit], key: usize, at: Lsn) -> Option<Lsn> {
 /// Whether a transaction that read `key` at `at` must conflict with what was applied since: a put, the deletion of a key
 /// that was there, or a range deletion, of which every key of its range counts as written.
 fn changed(state: &State, key: usize, at: Lsn) -> bool {
-    let visible = state.memory.visible;
-    commits(&state.log).filter(|&(lsn, _)| at < lsn && lsn <= visible).any(|(lsn, commit)| {
+    let applied = state.memory.applied;
+    commits(&state.log).filter(|&(lsn, _)| at < lsn && lsn <= applied).any(|(lsn, commit)| {
         let is_point = matches!(commit, Commit::Delete(_) | Commit::PutThenDelete(_));
         let was_there = value(&state.log, key, lsn - 1).is_some();
         effect(commit, lsn, key).is_some_and(|value| value.is_some() || was_there || !is_point)

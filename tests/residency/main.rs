@@ -39,7 +39,7 @@ use steps::Scope;
 
 /// What the breadth-first searches go through, and the number of states that each of them sees.
 const SCOPES: [(Scope, usize); 5] = [
-    (Scope { name: "one key, two commits", keys: one(0), commits: 2, held: 1, ..SMALL }, 250_000),
+    (Scope { name: "one key, two commits", keys: one(0), commits: 2, held: 1, ..SMALL }, 500_000),
     (Scope { name: "one key, no delay", keys: one(0), commits: 3, held: 1, crashes: 0, ..SMALL }, 250_000),
     (Scope { name: "leaves of two keys", commits: 2, held: 1, shapes: true, crashes: 0, ..SMALL }, 250_000),
     (

@@ -25,12 +25,12 @@ impl Commit {
     }
 }
 
-/// Applies the next commit of the log to memory and makes it visible. A range deletion costs one entry of the list.
+/// Applies the next commit of the log to memory. A range deletion costs one entry of the list.
 pub(crate) fn apply(state: &mut State, rules: Rules) {
-    let commit = state.log[usize::from(state.memory.visible)];
+    let commit = state.log[usize::from(state.memory.applied)];
     let memory = &mut state.memory;
-    memory.visible += 1;
-    let lsn = memory.visible;
+    memory.applied += 1;
+    let lsn = memory.applied;
     for operation in commit.operations(rules) {
         match operation {
             Operation::Write { key, deleted } => memory.write(rules, key, Version { lsn, deleted }),

@@ -120,7 +120,9 @@ pub(crate) struct RangeTombstone {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Memory {
-    /// Everything up to here is applied and visible.
+    /// Everything up to here is applied to the leaves and the list.
+    pub(crate) applied: Lsn,
+    /// Everything up to here is published as well: readers may begin here.
     pub(crate) visible: Lsn,
     pub(crate) records: [Record; KEYS],
     /// One leaf for both keys: `leaves[0]`. Otherwise a leaf for each.
@@ -238,6 +240,7 @@ impl State {
     pub(crate) fn new() -> State {
         let leaf = Leaf { complete: true, ..Leaf::default() };
         let memory = Memory {
+            applied: 0,
             visible: 0,
             records: Default::default(),
             joined: true,

@@ -16,7 +16,7 @@ pub(crate) struct Scope {
     pub(crate) keys: Keys,
     pub(crate) commits: usize,
     pub(crate) range_deletions: bool,
-    /// Commits wait to be applied, and to be durable. Otherwise both happen with the commit.
+    /// Commits wait to be applied, to be visible, and to be durable. Otherwise all this happens with the commit.
     pub(crate) lag: bool,
     pub(crate) held: usize,
     pub(crate) crashes: u8,
@@ -28,6 +28,7 @@ pub(crate) struct Scope {
 pub(crate) enum Step {
     Commit(Commit),
     Apply,
+    Publish,
     Sync,
     Hold(Lsn),
     Release(Lsn),
@@ -56,7 +57,7 @@ pub(crate) enum Step {
 }
 
 /// How many kinds of steps there are.
-pub(crate) const KINDS: usize = 27;
+pub(crate) const KINDS: usize = 28;
 
 impl Step {
     /// Its number among the kinds.
@@ -89,6 +90,7 @@ impl Step {
             Step::Crash { .. } => 24,
             Step::Heal => 25,
             Step::BuryRange { .. } => 26,
+            Step::Publish => 27,
         }
     }
 }
@@ -111,7 +113,7 @@ pub(crate) fn possible(state: &State, rules: Rules, scope: &Scope, steps: &mut V
 }
 
 fn commits(state: &State, scope: &Scope, steps: &mut Vec<Step>) {
-    let unapplied = state.end() - state.memory.visible;
+    let unapplied = state.end() - state.memory.applied;
     if state.log.len() < scope.commits && unapplied <= Lsn::from(scope.lag) {
         for key in each(scope.keys) {
             let batches = [Commit::Put(key), Commit::Delete(key), Commit::PutThenDelete(key)];
@@ -127,6 +129,9 @@ fn commits(state: &State, scope: &Scope, steps: &mut Vec<Step>) {
     }
     if unapplied > 0 {
         steps.push(Step::Apply);
+    }
+    if state.memory.visible < state.memory.applied {
+        steps.push(Step::Publish);
     }
     if state.durable < state.end() {
         steps.push(Step::Sync);
@@ -254,10 +259,12 @@ pub(crate) fn take(state: &mut State, rules: Rules, scope: &Scope, step: Step) -
             state.log.push(commit);
             if !scope.lag {
                 memory::apply(state, rules);
+                state.memory.visible = state.memory.applied;
                 state.durable = state.end();
             }
         }
         Step::Apply => memory::apply(state, rules),
+        Step::Publish => state.memory.visible = state.memory.applied,
         Step::Sync => state.durable = state.end(),
         Step::Hold(at) => {
             state.memory.held.push(at);
@@ -339,6 +346,7 @@ impl fmt::Display for Step {
         match *self {
             Step::Commit(commit) => write!(f, "{commit}"),
             Step::Apply => write!(f, "apply it"),
+            Step::Publish => write!(f, "publish"),
             Step::Sync => write!(f, "sync"),
             Step::Hold(at) => write!(f, "hold a snapshot at {at}"),
             Step::Release(at) => write!(f, "release the one at {at}"),

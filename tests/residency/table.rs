@@ -290,6 +290,7 @@ pub(crate) fn crash(state: &mut State, rules: Rules, all_landed: bool) {
     }
     let leaf = Leaf { complete: !rules.has(Rule::OpenAway), ..Leaf::default() };
     state.memory = Memory {
+        applied: state.end(),
         visible: state.end(),
         records: Default::default(),
         joined: true,
