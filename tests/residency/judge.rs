@@ -49,8 +49,8 @@ pub(crate) fn judge(state: &State, rules: Rules) -> Result<(), String> {
     for at in readers(memory) {
         for key in each(ALL) {
             let (told, by) = match memory.look(rules, key, at) {
-                Found::Answer(value) => (value, "memory"),
-                Found::Ask(range) => (state.stack.tell(rules, key, at, range), "the layers"),
+                Found::Answer(value) => (value, "memory says"),
+                Found::Ask(range) => (state.stack.tell(rules, key, at, range), "the layers say"),
             };
             compare(state, key, at, told, by)?;
             if changed(state, key, at) && !memory.conflicts(rules, key, at) {
@@ -63,7 +63,7 @@ pub(crate) fn judge(state: &State, rules: Rules) -> Result<(), String> {
 
 /// The end of a read that asked a stack: it may have looked at memory long before.
 pub(crate) fn judge_read(state: &State, rules: Rules, read: &Read, stack: &Stack) -> Result<(), String> {
-    compare(state, read.key, read.at, stack.tell(rules, read.key, read.at, read.range), "the layers")
+    compare(state, read.key, read.at, stack.tell(rules, read.key, read.at, read.range), "the layers say")
 }
 
 /// Compares an answer with the log.
@@ -73,5 +73,5 @@ pub(crate) fn compare(state: &State, key: usize, at: Lsn, told: Option<Lsn>, by:
     if told == truth {
         return Ok(());
     }
-    Err(format!("a read of key {key} at {at}: {by} say {}, truth is {}", name(told), name(truth)))
+    Err(format!("a read of key {key} at {at}: {by} {}, truth is {}", name(told), name(truth)))
 }

@@ -309,7 +309,7 @@ fn end_read(state: &mut State, rules: Rules) -> Result<(), String> {
     let stack: Stack = match read.stack.take() {
         None => state.stack.clone(),
         Some(taken) => match state.memory.look(rules, read.key, read.at) {
-            Found::Answer(value) => return judge::compare(state, read.key, read.at, value, "memory"),
+            Found::Answer(value) => return judge::compare(state, read.key, read.at, value, "memory says"),
             Found::Ask(range) => {
                 read.range = range;
                 taken
