@@ -2,3 +2,6 @@
 //!
 //! Sorted runs, checkpoints, the manifest and compaction belong here, between the index, which a checkpoint freezes and
 //! reads, and the transactions.
+//!
+//! `RULES.md` decides what memory may forget, what layers may leave out, and how a deletion of a range works in memory;
+//! `tests/residency` is its model.
