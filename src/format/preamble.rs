@@ -53,3 +53,8 @@ pub(super) fn check(bytes: &[u8], magic: [u8; 8]) -> Result<(), Refusal> {
         unknown => Err(Refusal::Features(unknown)),
     }
 }
+
+/// The checksum in a preamble.
+pub(super) fn crc(bytes: &[u8]) -> u32 {
+    u32_at(bytes, CRC)
+}
