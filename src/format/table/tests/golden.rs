@@ -127,7 +127,7 @@ fn root() -> Root {
     }
 }
 
-fn footer() -> Footer {
+pub(super) fn footer() -> Footer {
     let (tombstones, block) = sealed(RANGE_TOMBSTONES_AT, range_tombstones::build(&range_tombstones(), INTERVAL));
     let (_, root) = sealed(RANGE_TOMBSTONES_AT + tombstones.len() as u64, root().to_content());
     Footer {
@@ -147,7 +147,7 @@ fn footer() -> Footer {
     }
 }
 
-fn keyspaces() -> Keyspaces {
+pub(super) fn keyspaces() -> Keyspaces {
     let keyspace = |id, name: &str, created, dropped: Option<u64>| Keyspace {
         id,
         name: name.to_owned(),
@@ -178,7 +178,7 @@ fn layer(from: u64, to: u64, role: Role, runs: Vec<NamedRun>) -> Layer {
     Layer { interval: Interval { from: Lsn::new(from), to: Lsn::new(to) }, role, runs }
 }
 
-fn manifest() -> Manifest {
+pub(super) fn manifest() -> Manifest {
     let crc = Footer::crc(&footer().to_bytes());
     let list = keyspaces().to_bytes();
     let first = run((9, 1, 2048, 0xAABB_CCDD), 600, [10, 2, 0, 12288], full(1, b"a"), full(1, b"m"));

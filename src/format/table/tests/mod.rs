@@ -1,6 +1,8 @@
 //! Tests of the formats of tables.
 
+mod blocks;
 mod golden;
+mod lists;
 
 /// The bytes of a text of hexadecimal digits and white space.
 fn hex(text: &str) -> Vec<u8> {
