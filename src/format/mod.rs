@@ -9,6 +9,8 @@ pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod mark;
 pub(crate) mod segment;
+#[cfg_attr(not(test), expect(dead_code, reason = "no checkpoint writes them yet"))]
+pub(crate) mod table;
 pub(crate) mod verdict;
 
 mod fields;
@@ -41,4 +43,6 @@ pub(crate) enum Refusal {
     Version(u32),
     /// Uses features that this version does not know (their bits).
     Features(u64),
+    /// A block is compressed in a way that this version does not know (its number).
+    Compression(u8),
 }

@@ -80,3 +80,8 @@ impl Check {
         if self.crc.finalize() == self.expected { self.verdict } else { Err(Refusal::Checksum) }
     }
 }
+
+/// The checksum in a preamble.
+pub(super) fn crc(bytes: &[u8]) -> u32 {
+    u32_at(bytes, CRC)
+}

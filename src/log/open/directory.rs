@@ -179,6 +179,13 @@ pub(super) fn refused(refusal: Refusal, path: &Path, lsn: Lsn, cause: DamageCaus
                 features::describe(bits)
             ),
         ),
+        Refusal::Compression(number) => Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} is compressed in a way ({number}) that this forelog does not know: open it with a newer one",
+                path.display()
+            ),
+        ),
         Refusal::Magic | Refusal::Checksum | Refusal::Impossible => Error::damaged(path, lsn, cause),
     }
 }

@@ -1,0 +1,135 @@
+//! Partitions: the index of up to 64 data blocks, with their filter (TABLES.md, section 2.3).
+
+use std::cmp::Ordering;
+
+use super::super::Refusal;
+use super::block::{Block, BlockKind, BlockRef, is_padding};
+use super::filter::{self, LINE};
+use super::reader::{Reader, put_shared, put_varint};
+
+/// A partition has at most so many data blocks.
+pub(crate) const MOST_BLOCKS: usize = 64;
+/// The least bytes of a data block in a partition: shared, rest, one byte of a key, length, CRC.
+const LEAST: usize = 8;
+
+/// Builds the content of a partition.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionBuilder {
+    first: u64,
+    blocks: Vec<u8>,
+    count: u32,
+    last: Vec<u8>,
+    hashes: Vec<u64>,
+}
+
+impl PartitionBuilder {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.count as usize == MOST_BLOCKS
+    }
+
+    /// The separator of the last data block.
+    pub(crate) fn last_separator(&self) -> &[u8] {
+        &self.last
+    }
+
+    /// Notes a full key of the next data block, once for all its versions.
+    pub(crate) fn add_key(&mut self, full_key: &[u8]) {
+        self.hashes.push(filter::hash(full_key));
+    }
+
+    /// Adds the data block that ends with the full key `separator`.
+    pub(crate) fn add_block(&mut self, separator: &[u8], block: BlockRef) {
+        if self.is_empty() {
+            self.first = block.position;
+        }
+        put_shared(&mut self.blocks, &mut self.last, separator);
+        put_varint(&mut self.blocks, u64::from(block.length));
+        self.blocks.extend_from_slice(&block.crc.to_le_bytes());
+        self.count += 1;
+    }
+
+    /// The kind and count for the block's header, and its content. The builder is empty then.
+    pub(crate) fn finish(&mut self) -> ((BlockKind, u32), Vec<u8>) {
+        let PartitionBuilder { first, blocks, count, hashes, .. } = std::mem::take(self);
+        let filter = filter::build(&hashes);
+        let lines = u32::try_from(filter.len() / LINE).expect("64 blocks have few keys");
+        let head = first.to_le_bytes().into_iter().chain(lines.to_le_bytes()).chain([0; 4]);
+        ((BlockKind::Partition, count), head.chain(filter).chain(blocks).collect())
+    }
+}
+
+/// A partition that was checked against its parent. The filter is asked before the separators are decoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Partition<'a> {
+    filter: &'a [u8],
+    count: usize,
+    first: u64,
+    end: u64,
+    blocks: Reader<'a>,
+}
+
+/// A data block in a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Indexed {
+    pub(crate) separator: Vec<u8>,
+    pub(crate) block: BlockRef,
+}
+
+impl<'a> Partition<'a> {
+    /// `position` is where the partition itself begins, and its data blocks end.
+    pub(crate) fn new(block: Block<'a>, position: u64) -> Result<Self, Refusal> {
+        let read = || {
+            let mut reader = Reader::new(block.content);
+            let (first, lines) = (reader.u64()?, reader.u32()? as usize);
+            reader.zeros(4)?;
+            let filter = reader.bytes(lines.checked_mul(LINE)?).filter(|filter| !filter.is_empty())?;
+            let count = block.count as usize;
+            let fits = (1..=MOST_BLOCKS).contains(&count) && reader.rest().len() >= count * LEAST;
+            fits.then_some(Partition { filter, count, first, end: position, blocks: reader })
+        };
+        read().ok_or(Refusal::Impossible)
+    }
+
+    /// Whether the partition may have versions of the full key with this hash. `false` is certain.
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        filter::may_contain(self.filter, hash)
+    }
+
+    /// Where the first data block begins.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The data blocks, in the order of their keys.
+    pub(crate) fn blocks(&self) -> Result<Vec<Indexed>, Refusal> {
+        self.read().ok_or(Refusal::Impossible)
+    }
+
+    fn read(&self) -> Option<Vec<Indexed>> {
+        let (mut reader, mut separator, mut position) = (self.blocks, Vec::new(), self.first);
+        let mut blocks = Vec::with_capacity(self.count);
+        for number in 0..self.count {
+            let order = reader.shared(&mut separator)?;
+            let length = u32::try_from(reader.varint()?).ok()?;
+            let block = BlockRef { position, length, crc: reader.u32()? };
+            if !block.lies_in(position, self.end) || (number > 0 && order == Ordering::Greater) {
+                return None;
+            }
+            position = block.end()?;
+            blocks.push(Indexed { separator: separator.clone(), block });
+        }
+        (position == self.end && is_padding(reader.rest())).then_some(blocks)
+    }
+}
+
+/// The data blocks that may have versions of `full_key`: the first whose separator is at or above it, and those behind
+/// while the separator equals it.
+pub(crate) fn candidates<'b>(blocks: &'b [Indexed], full_key: &[u8]) -> &'b [Indexed] {
+    let first = blocks.partition_point(|block| block.separator.as_slice() < full_key);
+    let equal = blocks[first..].iter().take_while(|block| block.separator == full_key).count();
+    &blocks[first..blocks.len().min(first + equal + 1)]
+}

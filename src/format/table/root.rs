@@ -1,0 +1,139 @@
+//! The root of a run: its bounds and its partitions (TABLES.md, section 2.3).
+
+use std::cmp::Ordering;
+
+use super::super::Refusal;
+use super::block::{Block, BlockKind, BlockRef, is_padding};
+use super::reader::{Reader, put_field, put_shared, put_varint};
+use super::{MAX_NUMBER, ends_within, is_below};
+
+/// The least bytes of a partition in a root, and of a witness.
+const LEAST_PARTITION: usize = 19;
+const LEAST_WITNESS: usize = 18;
+
+/// A range of full keys. The end is excluded; an empty one is above every key.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Range {
+    pub(crate) low: Vec<u8>,
+    pub(crate) high: Vec<u8>,
+}
+
+impl Range {
+    fn is_possible(&self) -> bool {
+        is_below(&self.low, &self.high)
+    }
+
+    fn contains(&self, other: &Range) -> bool {
+        self.low <= other.low && ends_within(&other.high, &self.high)
+    }
+}
+
+/// A run that a merge took over as it was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Witness {
+    pub(crate) number: u64,
+    pub(crate) nonce: u64,
+    pub(crate) range: Range,
+}
+
+/// A partition as its root knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PartitionRef {
+    /// The last full key in it.
+    pub(crate) separator: Vec<u8>,
+    pub(crate) block: BlockRef,
+}
+
+/// The content of the root.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Root {
+    /// Where entries and range tombstones are.
+    pub(crate) range: Range,
+    /// For what the run has everything of its interval. Only a salvage asks.
+    pub(crate) reach: Range,
+    pub(crate) partitions: Vec<PartitionRef>,
+    /// Taken over since the run before.
+    pub(crate) witnesses: Vec<Witness>,
+}
+
+impl Root {
+    /// The kind and count for the block's header, and the content.
+    pub(crate) fn to_content(&self) -> ((BlockKind, u32), Vec<u8>) {
+        let mut content = Vec::new();
+        for bound in [&self.range.low, &self.range.high, &self.reach.low, &self.reach.high] {
+            put_field(&mut content, bound);
+        }
+        let mut last = Vec::new();
+        for partition in &self.partitions {
+            put_shared(&mut content, &mut last, &partition.separator);
+            content.extend_from_slice(&partition.block.position.to_le_bytes());
+            content.extend_from_slice(&partition.block.length.to_le_bytes());
+            content.extend_from_slice(&partition.block.crc.to_le_bytes());
+        }
+        put_varint(&mut content, self.witnesses.len() as u64);
+        for witness in &self.witnesses {
+            content.extend_from_slice(&witness.number.to_le_bytes());
+            content.extend_from_slice(&witness.nonce.to_le_bytes());
+            put_field(&mut content, &witness.range.low);
+            put_field(&mut content, &witness.range.high);
+        }
+        let count = u32::try_from(self.partitions.len()).expect("a run is far below 4 GiB");
+        ((BlockKind::Root, count), content)
+    }
+
+    /// Reads the root of a run whose blocks before the range tombstones end at `end`.
+    pub(crate) fn read(block: Block<'_>, begin: u64, end: u64) -> Result<Self, Refusal> {
+        let mut reader = Reader::new(block.content);
+        let root = read_root(&mut reader, block.count as usize);
+        match root {
+            Some(root) if root.is_consistent(begin, end) && is_padding(reader.rest()) => Ok(root),
+            _ => Err(Refusal::Impossible),
+        }
+    }
+
+    fn is_consistent(&self, begin: u64, end: u64) -> bool {
+        let mut position = begin;
+        let follow = self.partitions.iter().all(|partition| {
+            // Its data blocks stand in front of it.
+            let lies = partition.block.lies_in(position + 1, end);
+            position = partition.block.end().unwrap_or(end);
+            lies && self.range.low <= partition.separator && is_below(&partition.separator, &self.range.high)
+        });
+        let none_is_left_out = position == end;
+        follow
+            && none_is_left_out
+            && self.range.is_possible()
+            && self.reach.is_possible()
+            && self.reach.contains(&self.range)
+    }
+}
+
+fn read_root(reader: &mut Reader<'_>, count: usize) -> Option<Root> {
+    let mut range = || Some(Range { low: reader.bound()?.to_vec(), high: reader.bound()?.to_vec() });
+    let (range, reach) = (range()?, range()?);
+    let mut separator = Vec::new();
+    if count.checked_mul(LEAST_PARTITION)? > reader.rest().len() {
+        return None;
+    }
+    let mut partitions = Vec::with_capacity(count);
+    for number in 0..count {
+        let order = reader.shared(&mut separator)?;
+        if number > 0 && order == Ordering::Greater {
+            return None;
+        }
+        let block = BlockRef { position: reader.u64()?, length: reader.u32()?, crc: reader.u32()? };
+        partitions.push(PartitionRef { separator: separator.clone(), block });
+    }
+    let witnesses = reader.length()?;
+    if witnesses.checked_mul(LEAST_WITNESS)? > reader.rest().len() {
+        return None;
+    }
+    let mut witness = || {
+        let (number, nonce) = (reader.u64()?, reader.u64()?);
+        let range = Range { low: reader.bound()?.to_vec(), high: reader.bound()?.to_vec() };
+        let is_possible = (1..=MAX_NUMBER).contains(&number) && nonce != 0 && range.is_possible();
+        is_possible.then_some(Witness { number, nonce, range })
+    };
+    let witnesses = (0..witnesses).map(|_| witness()).collect::<Option<_>>()?;
+    Some(Root { range, reach, partitions, witnesses })
+}
