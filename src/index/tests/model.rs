@@ -265,7 +265,14 @@ impl Model {
         let is_in_version = versions.windows(2).last().is_some_and(|pair| is_held(pair[0].0, pair[1].0));
         // A deletion that is not durable is a tombstone, which takes no note's place.
         let newest_note = if is_put || newest > durable || is_in_version { None } else { noted_under(newest) };
-        let (note, may_be_note) = newest_note.map_or((false, false), is_apart);
+        // When a holder ends, a note in its entry moves on with the version there, to a holder above the transaction.
+        let may_have_moved = |at: Lsn| {
+            let is_read_above =
+                |pair: &[(Lsn, bool)]| pair[0].1 && is_held(pair[0].0.max(Lsn::new(at.get() + 1)), pair[1].0);
+            versions.windows(2).any(is_read_above)
+        };
+        let (is_note_apart, may_be_note) = newest_note.map_or((false, false), is_apart);
+        let note = is_note_apart && !newest_note.is_some_and(may_have_moved);
         // The notes of earlier deletions may stay, one under each transaction.
         let earlier = self.deletions.get(&key).into_iter().flatten().filter(|lsn| **lsn <= durable && **lsn != newest);
         let newest = usize::from(is_put || newest > durable);

@@ -1,5 +1,6 @@
 //! Directories and files of a test.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,11 +68,14 @@ pub fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
     }
 }
 
-/// Copies the files of one directory into a new one.
+/// Copies the files of one directory into a new one. A temporary file may get its name meanwhile.
 pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        match std::fs::copy(&path, to.join(path.file_name().unwrap())) {
+            Err(error) if error.kind() == ErrorKind::NotFound && path.extension().is_some_and(|end| end == "tmp") => {}
+            copied => drop(copied.unwrap()),
+        }
     }
 }
