@@ -12,7 +12,7 @@ use super::fill::Fill;
 use super::frame::{self, Decoded, FRAME_HEADER, FRAME_HEADER_LEN, Header, KIND, KINDS, LENGTH, LSN};
 use super::{WORD, pad8};
 
-const WORD_LEN: usize = WORD as usize;
+const WORD_LEN: usize = size_of::<u64>();
 /// The fill in this number of bytes is evidence enough. For fewer missing bytes a checksum says more.
 const ENOUGH: usize = 4;
 

@@ -9,7 +9,7 @@ pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod mark;
 pub(crate) mod segment;
-#[cfg_attr(not(test), expect(dead_code, reason = "no checkpoint writes them yet"))]
+#[allow(dead_code, reason = "no checkpoint writes them yet, and no two builds use the same part")]
 pub(crate) mod table;
 pub(crate) mod verdict;
 

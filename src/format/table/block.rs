@@ -10,6 +10,9 @@ pub(crate) const BLOCK_HEADER: usize = 16;
 /// A block is at most this long.
 pub(crate) const MAX_BLOCK: usize = 1 << 27;
 
+/// Blocks are padded to whole words.
+const WORD_LEN: usize = size_of::<u64>();
+
 const CRC: usize = 0;
 const LENGTH: usize = 4;
 const KIND: usize = 8;
@@ -67,7 +70,7 @@ pub(crate) fn seal(
     content: &[u8],
 ) -> BlockRef {
     let start = file.len();
-    let length = (BLOCK_HEADER + content.len()).next_multiple_of(WORD as usize);
+    let length = (BLOCK_HEADER + content.len()).next_multiple_of(WORD_LEN);
     let in_header = u32::try_from(length).expect("a block is far below 4 GiB");
     file.extend_from_slice(&[0; BLOCK_HEADER]);
     file.extend_from_slice(content);
@@ -112,5 +115,5 @@ fn crc(block: &[u8], identity: &Hasher, position: u64) -> u32 {
 
 /// Whether `rest` is what may stand behind the content: zeros up to the next word.
 pub(super) fn is_padding(rest: &[u8]) -> bool {
-    rest.len() < WORD as usize && rest.iter().all(|byte| *byte == 0)
+    rest.len() < WORD_LEN && rest.iter().all(|byte| *byte == 0)
 }

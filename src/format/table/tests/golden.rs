@@ -79,7 +79,10 @@ fn sealed(position: u64, (kind, content): ((BlockKind, u32), Vec<u8>)) -> (Vec<u
     (bytes, block)
 }
 
-fn entries() -> [(Vec<u8>, u64, Option<&'static [u8]>); 4] {
+/// Full key, LSN, value.
+type Entry = (Vec<u8>, u64, Option<&'static [u8]>);
+
+fn entries() -> [Entry; 4] {
     [
         (full(1, b"apple"), 8000, Some(b"red")),
         (full(1, b"apple"), 4104, None),
