@@ -286,8 +286,8 @@ fn expected_errors(fate: Fate, end: &End, errors: &[String]) -> Result<(), Troub
         Fate::Dies(Death::FileLimit | Death::MemoryLimit | Death::OutOfMemory, _) => true,
         _ => false,
     };
-    // Whoever reads back what a lie left undone may notice.
-    let is_noticed = |kind: &str| kind == "Damaged" && matches!(fate, Fate::Lies(..));
+    // What a lie left undone is noticed by a read of it, or by a look at the length of the file.
+    let is_noticed = |kind: &str| matches!(kind, "Damaged" | "Removed") && matches!(fate, Fate::Lies(..));
     match errors.iter().find(|kind| !may_fail || !(OF_A_FAULT.contains(&kind.as_str()) || is_noticed(kind))) {
         Some(kind) => Err(broken(format!("I12: a call returned {kind}, and nothing was wrong that would explain it"))),
         None => Ok(()),
