@@ -31,11 +31,6 @@ impl PartitionBuilder {
         self.count as usize == MOST_BLOCKS
     }
 
-    /// The separator of the last data block.
-    pub(crate) fn last_separator(&self) -> &[u8] {
-        &self.last
-    }
-
     /// Notes a full key of the next data block, once for all its versions.
     pub(crate) fn add_key(&mut self, full_key: &[u8]) {
         self.hashes.push(filter::hash(full_key));
@@ -97,11 +92,6 @@ impl<'a> Partition<'a> {
     /// Whether the partition may have versions of the full key with this hash. `false` is certain.
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
         filter::may_contain(self.filter, hash)
-    }
-
-    /// Where the first data block begins.
-    pub(crate) fn first(&self) -> u64 {
-        self.first
     }
 
     /// The data blocks, in the order of their keys.

@@ -33,10 +33,6 @@ pub(crate) struct RangeTombstone {
 }
 
 impl RangeTombstone {
-    pub(crate) fn covers(&self, full_key: &[u8]) -> bool {
-        self.start.as_slice() <= full_key && full_key < self.end.as_slice()
-    }
-
     /// The order in the file: by range, the newest first, a deletion before a loss.
     pub(crate) fn order(&self) -> impl Ord + '_ {
         (&self.start, &self.end, Reverse(self.lsn), self.says)

@@ -19,6 +19,15 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Range { low: reader.bound()?.to_vec(), high: reader.bound()?.to_vec() })
+    }
+
+    fn put(&self, content: &mut Vec<u8>) {
+        put_field(content, &self.low);
+        put_field(content, &self.high);
+    }
+
     fn is_possible(&self) -> bool {
         is_below(&self.low, &self.high)
     }
@@ -60,9 +69,8 @@ impl Root {
     /// The kind and count for the block's header, and the content.
     pub(crate) fn to_content(&self) -> ((BlockKind, u32), Vec<u8>) {
         let mut content = Vec::new();
-        for bound in [&self.range.low, &self.range.high, &self.reach.low, &self.reach.high] {
-            put_field(&mut content, bound);
-        }
+        self.range.put(&mut content);
+        self.reach.put(&mut content);
         let mut last = Vec::new();
         for partition in &self.partitions {
             put_shared(&mut content, &mut last, &partition.separator);
@@ -74,8 +82,7 @@ impl Root {
         for witness in &self.witnesses {
             content.extend_from_slice(&witness.number.to_le_bytes());
             content.extend_from_slice(&witness.nonce.to_le_bytes());
-            put_field(&mut content, &witness.range.low);
-            put_field(&mut content, &witness.range.high);
+            witness.range.put(&mut content);
         }
         let count = u32::try_from(self.partitions.len()).expect("a run is far below 4 GiB");
         ((BlockKind::Root, count), content)
@@ -109,8 +116,7 @@ impl Root {
 }
 
 fn read_root(reader: &mut Reader<'_>, count: usize) -> Option<Root> {
-    let mut range = || Some(Range { low: reader.bound()?.to_vec(), high: reader.bound()?.to_vec() });
-    let (range, reach) = (range()?, range()?);
+    let (range, reach) = (Range::read(reader)?, Range::read(reader)?);
     let mut separator = Vec::new();
     if count.checked_mul(LEAST_PARTITION)? > reader.rest().len() {
         return None;
@@ -130,7 +136,7 @@ fn read_root(reader: &mut Reader<'_>, count: usize) -> Option<Root> {
     }
     let mut witness = || {
         let (number, nonce) = (reader.u64()?, reader.u64()?);
-        let range = Range { low: reader.bound()?.to_vec(), high: reader.bound()?.to_vec() };
+        let range = Range::read(reader)?;
         let is_possible = (1..=MAX_NUMBER).contains(&number) && nonce != 0 && range.is_possible();
         is_possible.then_some(Witness { number, nonce, range })
     };

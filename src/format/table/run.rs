@@ -1,6 +1,6 @@
 //! The first and the last sector of a run (TABLES.md, section 2.3).
 
-use super::super::fields::{array_at, put, u32_at, u64_at};
+use super::super::fields::{put, u32_at, u64_at};
 use super::super::{Refusal, WORD, preamble};
 use super::block::BlockRef;
 use super::data::Interval;
@@ -203,8 +203,3 @@ fn read_block(bytes: &[u8; SECTOR], at: usize) -> BlockRef {
 }
 
 const _: () = assert!(IDENTITY + IDENTITY_LEN == FROM && BRANCH + BRANCH_LEN == HEADER_END);
-
-/// The first `SECTOR` bytes of a slice that has them.
-pub(crate) fn sector(bytes: &[u8]) -> [u8; SECTOR] {
-    array_at(bytes, 0)
-}
