@@ -9,15 +9,16 @@ pub enum FrameState {
     Unreadable,
     /// All header words are fill.
     Unwritten,
-    /// The header's checksum does not match; some, not all, of its words are fill.
+    /// The header's checksum does not match; some, not all, of its words are fill, or the
+    /// last one is cut.
     HeaderTorn,
-    /// The header's checksum does not match; none of its words is fill.
+    /// The header's checksum does not match; none of its words is fill or cut.
     HeaderRotten,
     /// The header's checksum matches, but a field or the order of kinds is impossible.
     Impossible,
-    /// The header is valid, the payload is not; some payload word is fill.
+    /// The header is valid, the payload is not; some payload word is fill, or the last one is cut.
     PayloadTorn,
-    /// The header is valid, the payload is not; no payload word is fill.
+    /// The header is valid, the payload is not; no payload word is fill or cut.
     PayloadRotten,
     /// Valid, and of a kind that may come here.
     Valid,

@@ -12,7 +12,7 @@ use crate::base::error::{DamageCause, Error};
 use crate::base::types::Lsn;
 use crate::disk::{Access, DiskFile, Mapping, read_exact_at};
 use crate::format::WORD;
-use crate::format::cut;
+use crate::format::cut::{self, Behind};
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Decoded, FRAME_HEADER, FRAME_HEADER_LEN, Header};
 use crate::format::segment::SegmentHeader;
@@ -199,15 +199,10 @@ impl FrameReader {
             Decoded::Valid(header) => header,
             Decoded::Impossible => return Frame { start, state: FrameState::Impossible, header: None, error: None },
             Decoded::Invalid => {
-                let state = match self.fill.count(bytes, start) {
-                    0 if cut::header_was_cut(bytes, start, self.limit, &self.checksum, self.fill) => {
-                        FrameState::HeaderTorn
-                    }
-                    0 => FrameState::HeaderRotten,
-                    n if n == FRAME_HEADER_LEN / 8 => FrameState::Unwritten,
-                    _ => FrameState::HeaderTorn,
+                return match self.invalid_header(start) {
+                    Ok(state) => Frame { start, state, header: None, error: None },
+                    Err(error) => unreadable(error),
                 };
-                return Frame { start, state, header: None, error: None };
             }
         };
         let state = if header.lsn > self.end {
@@ -218,17 +213,57 @@ impl FrameReader {
                 Ok(range) => range,
                 Err(error) => return unreadable(error),
             };
-            let padded = &self.window[range];
-            if frame::payload_is_valid(&header, padded) {
+            if frame::payload_is_valid(&header, &self.window[range]) {
                 FrameState::Valid
-            } else if self.fill.count(padded, payload) > 0 || cut::payload_was_cut(&header, padded, payload, self.fill)
-            {
-                FrameState::PayloadTorn
             } else {
-                FrameState::PayloadRotten
+                match self.invalid_payload(&header) {
+                    Ok(state) => state,
+                    Err(error) => return unreadable(error),
+                }
             }
         };
         Frame { start, state, header: Some(header), error: None }
+    }
+
+    /// The state of the frame at `start`, whose header fails its checksum.
+    #[cold]
+    fn invalid_header(&mut self, start: u64) -> io::Result<FrameState> {
+        let range = self.load(start..start + FRAME_HEADER)?;
+        let bytes: [u8; FRAME_HEADER_LEN] = self.window[range].try_into().expect("a header");
+        Ok(match self.fill.count(&bytes, start) {
+            n if n == FRAME_HEADER_LEN / 8 => FrameState::Unwritten,
+            0 => {
+                let behind = self.behind(start + FRAME_HEADER)?;
+                let was_cut = cut::header_was_cut(&bytes, start, self.limit, &self.checksum, self.fill, behind);
+                if was_cut { FrameState::HeaderTorn } else { FrameState::HeaderRotten }
+            }
+            _ => FrameState::HeaderTorn,
+        })
+    }
+
+    /// The state of a frame whose payload fails its checksum.
+    #[cold]
+    fn invalid_payload(&mut self, header: &Header) -> io::Result<FrameState> {
+        let behind = self.behind(header.lsn)?;
+        let start = header.lsn - header.frame_len() + FRAME_HEADER;
+        let range = self.load(start..header.lsn)?;
+        let padded = &self.window[range];
+        let is_torn =
+            self.fill.count(padded, start) > 0 || cut::payload_was_cut(header, padded, start, self.fill, behind);
+        Ok(if is_torn { FrameState::PayloadTorn } else { FrameState::PayloadRotten })
+    }
+
+    /// What stands at `position`, behind a word that may be cut.
+    fn behind(&mut self, position: u64) -> io::Result<Behind> {
+        if position + WORD > self.end {
+            return Ok(Behind::Unknown);
+        }
+        let range = self.load(position..position + WORD)?;
+        Ok(match self.fill.count(&self.window[range], position) {
+            0 if position.is_multiple_of(SECTOR) => Behind::Unknown,
+            0 => Behind::Written,
+            _ => Behind::Fill,
+        })
     }
 
     /// The payload of the frame that [`FrameReader::examine`] just found valid.
