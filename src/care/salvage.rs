@@ -225,6 +225,8 @@ struct Extent {
     end: Option<u64>,
     /// Proven durable, where it did not.
     durable: u64,
+    /// The end of the highest frame, where it did not: that of a record that goes on, too.
+    highest: u64,
     /// The base of the last segment that holds a frame, where it did not.
     last_used: Option<u64>,
 }
@@ -274,7 +276,7 @@ impl Walk<'_, '_> {
             (Some(end), _) if covered < end && end > self.oldest => self.lose_segment(covered, Some(end)),
             (None, Some(last)) if parts.listed || extent.durable > covered => {
                 // No position past the midpoint is handed out before the next segment is there.
-                let full = self.last > last[0].header.midpoint() && last[0].header.limit() == covered;
+                let full = extent.highest > last[0].header.midpoint() && last[0].header.limit() == covered;
                 let proven = (extent.durable > covered).then_some(extent.durable);
                 if full || proven.is_some() {
                     self.lose_segment(covered, proven);
@@ -303,7 +305,8 @@ impl Walk<'_, '_> {
 
     /// How far the incarnation came, by its own frames and the mark.
     fn survey(&self, parts: &IncarnationParts, marked: u64) -> Extent {
-        let mut extent = Extent { end: parts.end, durable: marked.max(parts.begin.unwrap_or(0)), last_used: None };
+        let durable = marked.max(parts.begin.unwrap_or(0));
+        let mut extent = Extent { end: parts.end, durable, highest: 0, last_used: None };
         if parts.end.is_some() {
             return extent;
         }
@@ -313,6 +316,7 @@ impl Walk<'_, '_> {
                 let mut from = copies.info.first_frame();
                 while let Some((_, header)) = frames.next_whole(from) {
                     extent.durable = extent.durable.max(header.durable);
+                    extent.highest = extent.highest.max(header.lsn);
                     extent.last_used = Some(*base);
                     from = header.lsn;
                 }

@@ -437,3 +437,51 @@ fn records_of_another_program_are_told() {
     let told: Vec<_> = salvaged.lost.iter().map(|lost| (lost.to, lost.cause)).collect();
     assert_eq!(told, lsns.iter().map(|lsn| (Some(*lsn), LossCause::NotATransaction)).collect::<Vec<_>>());
 }
+
+/// A record that goes on in segments that are all gone: the last one that is there is full, and was taken for the end of
+/// the log, since the record that filled it has no end. The salvage called that complete.
+#[test]
+fn salvage_tells_of_a_record_whose_later_segments_are_all_gone() {
+    let disk = SimDisk::new();
+    let crash = sim::run(1, || {
+        let engine = open_on(&disk, options()).unwrap();
+        let keys = engine.create_keyspace("keys").unwrap();
+        for (key, length) in [("short", 100), ("long", 9000)] {
+            let mut batch = engine.batch().unwrap();
+            batch.put(&keys, key, vec![1; length]).unwrap();
+            batch.commit_with(CommitMode::Sync).unwrap();
+        }
+        disk.crash_point()
+    });
+    let whole = crash.power_loss(&Loss::Everything, Granularity::Sector);
+    let all = segments(&whole);
+    assert!(all.len() > 3, "{all:?}");
+    for kept in 1..all.len() {
+        let disk = crash.power_loss(&Loss::Everything, Granularity::Sector);
+        for (_, path) in &all[kept..] {
+            disk.delete(path).unwrap();
+        }
+        let opened = open_on(&disk, options());
+        let salvaged = salvage(&disk).unwrap();
+        match opened {
+            Err(error) => {
+                assert_eq!(error.damage().unwrap().cause, DamageCause::MissingSegment, "{kept} kept");
+                assert!(!salvaged.lost.is_empty() && !salvaged.is_complete(), "{kept} kept: {salvaged:?}");
+            }
+            Ok(_) => assert!(salvaged.is_complete(), "{kept} kept: {salvaged:?}"),
+        }
+    }
+}
+
+/// What the system said of a HISTORY that is there became "there is nothing of a database".
+#[test]
+fn salvage_tells_that_history_cannot_be_read() {
+    let disk = ledger().disk;
+    for (_, path) in segments(&disk) {
+        disk.delete(path).unwrap();
+    }
+    disk.inject(Fault::lasting(OpSelector::of(OpKind::Read).on("HISTORY"), FaultKind::Errno(5)));
+    let error = salvage(&disk).unwrap_err();
+    assert_eq!((error.kind(), error.io_error().and_then(std::io::Error::raw_os_error)), (ErrorKind::Io, Some(5)));
+    assert!(error.to_string().contains("HISTORY"), "{error}");
+}

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 
 use super::{BadFile, Gap, LossCause};
@@ -51,11 +52,14 @@ impl Inventory {
     pub(super) fn take(place: &LogDir, names: &[OsString]) -> Result<Self> {
         let mut inventory =
             Inventory { history: None, incarnations: Vec::new(), bad_files: Vec::new(), lost: Vec::new() };
-        inventory.read_history(place)?;
+        let unread = inventory.read_history(place)?;
         let mut segments = Vec::new();
         let mut headless = Vec::new();
         let bases: Vec<u64> = names.iter().filter_map(|name| base_of(name.to_str()?)).collect();
         if bases.is_empty() && inventory.history.is_none() {
+            if let Some(error) = unread {
+                return Err(error);
+            }
             let message = format!("there is nothing of a forelog database in {}", place.dir().display());
             return Err(Error::new(ErrorKind::NotADatabase, message));
         }
@@ -97,13 +101,18 @@ impl Inventory {
         self.bad_files.push(BadFile { file: file.to_owned(), cause });
     }
 
-    fn read_history(&mut self, place: &LogDir) -> Result<()> {
+    /// Returns the error if a HISTORY is there and the system does not let it be read.
+    fn read_history(&mut self, place: &LogDir) -> Result<Option<Error>> {
         match read_history(place) {
             Ok(history) => self.history = Some(history),
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
-            Err(error) => self.note(&place.path(FILE_NAME), LossCause::of(&error, DamageCause::BadHistory)),
+            Err(error) => {
+                self.note(&place.path(FILE_NAME), LossCause::of(&error, DamageCause::BadHistory));
+                let is_there = |cause: &io::Error| cause.kind() != io::ErrorKind::NotFound;
+                return Ok((error.kind() == ErrorKind::Io && error.io_error().is_some_and(is_there)).then_some(error));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// A segment whose header is gone: its name tells the base, HISTORY or a neighbour the rest of its identity; that
