@@ -35,6 +35,7 @@ use super::tree::Tree;
 use super::{ApplyError, Index};
 use crate::base::types::Lsn;
 use crate::format::batch::Batch;
+use crate::format::batch::Op;
 
 use bundle::{Bundle, Scratch};
 use merge::Pieces;
@@ -181,6 +182,12 @@ impl Loader {
 
     /// Applies a batch that creates or drops keyspaces. Everything before it must be in the index first.
     fn apply(&mut self, lsn: Lsn, batch: &Batch<'_>) -> Result<(), ApplyError> {
+        for op in batch {
+            if let Op::DropKeyspace { keyspace } = op {
+                let dropped = self.index.alive(keyspace).map_or(0, |tree| tree.bytes());
+                self.gathered.index_bytes = self.gathered.index_bytes.saturating_sub(dropped);
+            }
+        }
         self.index.apply(lsn, batch, lsn)?;
         self.index.publish(lsn);
         // So that no superseded version waits in `undo` when a merge replaces the map.
@@ -249,8 +256,10 @@ impl Loader {
             return Ok(());
         }
         let put_in: usize = pieces.iter().map(Bundle::memory).sum();
+        let before = self.trees.bytes();
         merge::merge(&self.trees.list, pieces, after)?;
-        let index_bytes = self.index.bytes();
+        // Never the sum over all keyspaces: there is a merge for each record that creates or drops one.
+        let index_bytes = (self.gathered.index_bytes + self.trees.bytes()).saturating_sub(before);
         let are_new = index_bytes.saturating_sub(self.gathered.index_bytes) >= put_in / 2;
         let enough = if are_new { index_bytes } else { index_bytes / 2 };
         self.gathered = Gathered { index_bytes, enough, ..Gathered::default() };
@@ -265,6 +274,13 @@ impl Loader {
 }
 
 impl Trees {
+    /// The bytes of their leaves.
+    fn bytes(&self) -> usize {
+        #[cfg(test)]
+        fault::looked_at(self.list.len());
+        self.list.iter().map(|tree| tree.bytes()).sum()
+    }
+
     /// The index of the keyspace `id` in the list; `last` is the one of the write before.
     fn place_of(&mut self, id: u32, last: Option<u32>, index: &Index) -> Result<u32, ApplyError> {
         let known = last.filter(|last| self.list[*last as usize].id() == id);

@@ -278,11 +278,6 @@ impl Index {
         self.publish(lsn);
     }
 
-    /// The bytes of the leaves of all keyspaces.
-    fn bytes(&self) -> usize {
-        self.catalogue.read().trees().map(|tree| tree.bytes()).sum()
-    }
-
     fn alive(&self, keyspace: u32) -> std::result::Result<Arc<Tree>, ApplyError> {
         self.catalogue.read().alive(keyspace).cloned().ok_or(ApplyError::NoSuchKeyspace(keyspace))
     }

@@ -190,7 +190,7 @@ impl Drop for SnapshotGuard {
 }
 
 /// Which versions readers can still read, as observed at one moment. It stays right while snapshots begin (they begin
-/// above `floor`, or beside one that is held) and end.
+/// at or above `floor`, or beside one that is held) and end.
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
     /// Everything up to here is visible and durable: a reader may read at any LSN from here on.

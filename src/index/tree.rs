@@ -97,7 +97,9 @@ impl TreeState {
         if entry.by_tombstone
             && self.map.get(&key).is_some_and(|newest| newest.lsn == entry.until && newest.content.is_deleted())
         {
-            self.keys -= usize::from(self.map.remove(&key));
+            let removed = usize::from(self.map.remove(&key));
+            // A keyspace that is being freed counts its keys no more.
+            self.keys = self.keys.saturating_sub(removed);
         }
         if let Some(holder) = entry.needed_by(horizon, || self.map.get(&key).is_some())
             && self.retained.add(holder, key, entry)

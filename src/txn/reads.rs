@@ -1,6 +1,6 @@
 //! What a transaction read, so that the commit can tell whether any of it has changed since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::index::{Key, KeyRange, Tree};
 struct TreeReads {
     tree: Arc<Tree>,
     keys: BTreeSet<Key>,
-    ranges: Vec<(Bound<Key>, Bound<Key>)>,
+    ranges: HashSet<(Bound<Key>, Bound<Key>)>,
 }
 
 impl TreeReads {
@@ -44,11 +44,16 @@ impl Reads {
         self.trees.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn ranges(&self) -> usize {
+        self.trees.values().map(|reads| reads.ranges.len()).sum()
+    }
+
     fn of(&mut self, tree: &Arc<Tree>) -> &mut TreeReads {
         self.trees.entry(tree.id()).or_insert_with(|| TreeReads {
             tree: Arc::clone(tree),
             keys: BTreeSet::new(),
-            ranges: Vec::new(),
+            ranges: HashSet::new(),
         })
     }
 
@@ -61,7 +66,7 @@ impl Reads {
 
     pub(super) fn range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) {
         let own = |bound: Bound<&[u8]>| bound.map(Key::from);
-        self.of(tree).ranges.push((own(range.0), own(range.1)));
+        self.of(tree).ranges.insert((own(range.0), own(range.1)));
     }
 
     /// Refuses if anything read has changed since `snapshot`. Called under the order lock, so that nothing can change

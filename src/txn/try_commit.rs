@@ -54,7 +54,8 @@ impl Transaction {
     }
 
     /// Commits, waiting for at most `time` for room and durability together, also while the device stalls: the
-    /// background flusher issues the flush. (A `Written` commit waits for its write call, however long that takes.)
+    /// background flusher issues the flush. (A `Written` commit waits for its write call, and the first
+    /// commit after an open prepares the log, however long that takes.)
     ///
     /// # Errors
     /// [`TimedOut`](ErrorKind::TimedOut): with a token, the commit took its place and is visible, and only its

@@ -15,6 +15,8 @@ pub fn load_dies_after(bundles: usize) {
 
 #[cfg(test)]
 std::thread_local! {
+    /// How often loads on this thread have asked a keyspace for its size.
+    static LOOKS: Cell<usize> = const { Cell::new(0) };
     /// The part at which the next merge panics.
     static PART: Cell<Option<usize>> = const { Cell::new(None) };
 }
@@ -23,6 +25,17 @@ std::thread_local! {
 #[cfg(test)]
 pub(crate) fn build_dies_at(part: usize) {
     PART.set(Some(part));
+}
+
+#[cfg(test)]
+pub(super) fn looked_at(keyspaces: usize) {
+    LOOKS.set(LOOKS.get() + keyspaces);
+}
+
+/// How often loads on this thread have asked a keyspace for its size.
+#[cfg(test)]
+pub(crate) fn looks() -> usize {
+    LOOKS.get()
 }
 
 #[cfg(test)]

@@ -87,6 +87,28 @@ fn a_large_keyspace_goes_by_and_by() {
     assert_eq!(Arc::strong_count(&tree), 1);
 }
 
+/// A keyspace whose deletions wait to be pruned, behind those of another, is freed leaf by leaf meanwhile: its count of
+/// keys, which the first leaf sets to zero, went below it. With overflow checks, a commit panicked, and the engine
+/// stopped for good.
+#[test]
+fn a_keyspace_with_deletions_to_prune_is_freed() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.commit(|batch| batch.create_keyspace(2, "two").unwrap());
+    fixture.commit(|batch| batch.put(2, b"key", b"value").unwrap());
+    fixture.commit(|batch| (0..5000_u32).for_each(|key| batch.put(1, &key.to_be_bytes(), b"value").unwrap()));
+    fixture.durable = Some(Lsn::new(fixture.last));
+    fixture.commit(|batch| (0..5000_u32).for_each(|key| batch.delete(1, &key.to_be_bytes()).unwrap()));
+    fixture.commit(|batch| batch.drop_keyspace(1).unwrap());
+    fixture.durable = Some(Lsn::new(fixture.last));
+    for _ in 0..2 {
+        fixture.commit(|batch| batch.put(2, b"key", b"value").unwrap());
+    }
+    fixture.durable = Some(Lsn::new(fixture.last));
+    fixture.commit(|batch| batch.put(2, b"key", b"value").unwrap());
+    fixture.prune();
+    assert_eq!((tree.version_count(), Arc::strong_count(&tree)), (0, 1));
+}
+
 #[test]
 fn a_name_can_be_used_again_under_a_new_id() {
     let (mut fixture, old) = Fixture::with_keyspace();

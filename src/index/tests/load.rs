@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::load::fault::{build_dies_at, load_dies_after};
+use crate::index::load::fault::{build_dies_at, load_dies_after, looks};
 #[cfg(feature = "sim")]
 use crate::rt::schedule;
 
@@ -328,4 +328,24 @@ fn many_keyspaces_with_few_writes_are_loaded() {
     }
     let loaded = load(&all, Limits { writes: 8, bytes: 1 << 20, alone: 0 });
     assert!(contents(&loaded) == contents(&write(&all)));
+}
+
+/// Each record that creates a keyspace has what was gathered merged. Each merge asked all keyspaces there were for their
+/// sizes: 30,000 of them, each created and written to, were opened in far more time than they took to write.
+#[test]
+fn each_new_keyspace_costs_the_same() {
+    let before = looks();
+    let mut all = Vec::new();
+    for id in 1..=2000 {
+        let mut batch = BatchBuilder::new();
+        batch.create_keyspace(id, &id.to_string()).unwrap();
+        all.push(batch);
+        let mut batch = BatchBuilder::new();
+        batch.put(id, b"key", b"value").unwrap();
+        all.push(batch);
+    }
+    let loaded = load(&all, Limits { writes: 8, bytes: 1 << 20, alone: 0 });
+    assert_eq!(loaded.keyspaces(loaded.visible()).unwrap().len(), 2000);
+    let looks = looks() - before;
+    assert!((1..=4 * 2000).contains(&looks), "{looks} looks");
 }

@@ -1,1 +1,3 @@
 //! Tests of transactions.
+
+mod reads;
