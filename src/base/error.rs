@@ -31,8 +31,8 @@ pub enum ErrorKind {
     /// process has the lock's file open as well: if its parent is killed, the child holds the lock until it ends or
     /// calls exec. A parent that closes the database releases the lock for both.
     Locked,
-    /// A file of the open database, or the whole directory, was removed, moved, replaced or cut by another program. The
-    /// engine takes no more commits, and of those since then none may be there. Close, look at the directory, restore or
+    /// A file of the open database to which it writes, or the whole directory, was removed, moved, replaced or cut by
+    /// another program. The engine takes no more commits, and of those since then none may be there. Close, look at the directory, restore or
     /// reopen.
     Removed,
     /// The path is not a forelog database, or cannot become one.

@@ -46,7 +46,10 @@ impl Copy {
             refuse_used(handle).map_err(|error| handle.unless_overtaken(error))?;
             handle.sync_name()?;
             made.keep();
-            handle.complete_lock(|| Ok(refuse_used(handle).is_ok()))?;
+            handle.complete_lock(|| match refuse_used(handle) {
+                Err(error) if error.io_error().is_some() => Err(error),
+                looked => Ok(looked.is_ok()),
+            })?;
             mark(handle)?;
             let view = Arc::new(handle.viewed_as(Arc::new(UnfinishedDir(Arc::clone(handle)))));
             let engine = options.in_claimed(Claim { handle: &view, made })?;
@@ -61,6 +64,7 @@ impl Copy {
         let (handle, dir) = (&*self.dir, self.dir.dir());
         let (mark, name) = (OsStr::new(UNFINISHED), OsStr::new(history::FILE_NAME));
         handle.check_lock()?;
+        self.engine.pipeline().log.check_whole()?;
         // The mark goes first: the other one goes by the rename that makes the copy a database.
         dir.remove(mark).map_err(|error| Error::io("remove", &handle.path_of(mark), error))?;
         handle.sync()?;

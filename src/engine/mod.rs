@@ -171,8 +171,8 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside `from`; [`ErrorKind::NotADatabase`] if there is nothing of a
     /// database in `from`; [`ErrorKind::Locked`] while it is open, or while another one opens `to` or makes a copy there;
-    /// [`ErrorKind::DiskFull`] and [`ErrorKind::Io`], after
-    /// which `to` may hold an unfinished copy. Such a one, also that of a salvage that was killed, says so and does not
+    /// [`ErrorKind::DiskFull`], [`ErrorKind::Io`], [`ErrorKind::Poisoned`] or [`ErrorKind::Indeterminate`] (a write or fsync in
+    /// `to` failed), and [`ErrorKind::Removed`] (its files were removed meanwhile), after which `to` may hold an unfinished copy. Such a one, also that of a salvage that was killed, says so and does not
     /// open: delete it, and salvage again.
     pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
         salvage::salvage(&OsDisk, from.as_ref(), to.as_ref())

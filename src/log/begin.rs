@@ -39,7 +39,12 @@ impl LogInner {
         };
         let Entry { incarnation, key, begin, .. } = entry;
         let identity = Identity { log_id: history.log_id, incarnation, key, base: begin.get() };
-        let segment = match right.attempt.first_segment.clone() {
+        let handle = self.place.handle();
+        handle.check_lock().map_err(|error| self.note_failure(error))?;
+        // That of a refused attempt may have been cleared away since.
+        let is_there =
+            |segment: &Arc<Segment>| handle.check_named(&**segment.file(), segment.path(), segment.size()).is_ok();
+        let segment = match right.attempt.first_segment.clone().filter(is_there) {
             Some(segment) => segment,
             None => {
                 let created = Segment::create(&self.place, identity, self.segment_size(0), identity.base);

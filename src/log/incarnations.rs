@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::log_dir::LogDir;
+use super::log_dir::{LogDir, Saved};
 use crate::base::error::Result;
 use crate::base::types::{Incarnation, LogId, Lsn, Token};
 use crate::format::history::{Entry, History};
@@ -38,6 +38,8 @@ pub(crate) struct Attempt {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(super) history: History,
+    /// HISTORY, once this open's incarnation has begun.
+    pub(super) saved: Option<Saved>,
     /// All segments that hold or will hold log, in order.
     pub(crate) segments: Vec<SegmentInfo>,
 }
@@ -60,7 +62,7 @@ impl Incarnations {
             past: history.entries.clone().into(),
             current: OnceLock::new(),
             replacing: Mutex::default(),
-            known: Mutex::new(Known { history, segments }),
+            known: Mutex::new(Known { history, saved: None, segments }),
         }
     }
 
@@ -131,9 +133,9 @@ impl Replacing<'_> {
         history: History,
         then: impl FnOnce(&mut Vec<SegmentInfo>) -> T,
     ) -> Result<T> {
-        place.save(&history)?;
+        let saved = place.save(&history)?;
         let mut known = self.incarnations.known.lock();
-        known.history = history;
+        (known.history, known.saved) = (history, Some(saved));
         Ok(then(&mut known.segments))
     }
 

@@ -30,7 +30,7 @@ use super::stats::Stats;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::{CommitMode, LogId, Lsn, Token};
-use crate::disk::{Dir, DirHandle, IoBackend};
+use crate::disk::{Access, Dir, DirHandle, IoBackend};
 use crate::log::open::decide::Recovery;
 use crate::log::write::append::Appender;
 use crate::log::write::budget::LossWindow;
@@ -262,6 +262,38 @@ impl LogInner {
     /// [`LogInner::check_segments`], and that LOCK is the one that this open holds.
     pub(super) fn check_files(&self) -> Result<()> {
         self.check_segments().and_then(|()| self.place.handle().check_lock())
+    }
+
+    /// Refuses if any segment, also one that was left long ago, is not there in its length.
+    pub(crate) fn check_whole(&self) -> Result<()> {
+        let segments = self.incarnations().look(|known| known.segments.clone());
+        segments.iter().try_for_each(|info| {
+            let file = self.place.open(&info.path, Access::Read);
+            let file = file.map_err(|error| Error::io("open", &info.path, error))?;
+            self.handle().check_named(&*file, &info.path, info.length)
+        })
+    }
+
+    /// Writes HISTORY again if it was removed, replaced or cut: without it the next open would refuse the log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Removed`] if that fails.
+    pub(super) fn keep_history(&self) -> Result<()> {
+        let check = || {
+            let saved = self.incarnations().look(|known| known.saved.clone());
+            saved.map_or(Ok(()), |saved| self.place.check_saved(&saved))
+        };
+        if check().is_ok() {
+            return Ok(());
+        }
+        // It may be that it is just being replaced.
+        let mut right = self.incarnations().replace();
+        let Err(gone) = check() else { return Ok(()) };
+        if self.appender().is_stopped() {
+            return Ok(());
+        }
+        let history = right.history();
+        right.save(&self.place, history, |_| ()).map_err(|error| gone.with_source(error))
     }
 
     /// What to tell of an error outside the flush path. It is final only if the disk's fail-stop latch has closed, or if a

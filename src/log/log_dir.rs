@@ -14,6 +14,13 @@ pub(crate) struct LogDir {
     handle: Arc<DirHandle>,
 }
 
+/// HISTORY as it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct Saved {
+    file: Arc<dyn DiskFile>,
+    length: u64,
+}
+
 fn name_of(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
@@ -67,7 +74,17 @@ impl LogDir {
     }
 
     /// Replaces HISTORY: durable in full, or unchanged, whatever happens. After an error either may be on disk.
-    pub(crate) fn save(&self, history: &History) -> Result<()> {
-        self.handle.replace(FILE_NAME.as_ref(), TEMPORARY_NAME.as_ref(), &history.to_bytes())
+    pub(crate) fn save(&self, history: &History) -> Result<Saved> {
+        let bytes = history.to_bytes();
+        let file = self.handle.replace(FILE_NAME.as_ref(), TEMPORARY_NAME.as_ref(), &bytes)?;
+        Ok(Saved { file, length: bytes.len() as u64 })
+    }
+
+    /// Refuses to go on if HISTORY is not the file that was saved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Removed`](crate::ErrorKind::Removed).
+    pub(crate) fn check_saved(&self, saved: &Saved) -> Result<()> {
+        self.handle.check_named(&*saved.file, &self.path(FILE_NAME), saved.length)
     }
 }

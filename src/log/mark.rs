@@ -33,7 +33,7 @@ pub(crate) enum Arming {
     Watching { at: Moment, seen: u64 },
     /// Being written.
     Underway,
-    /// There is no file to write to, or writing to it has failed.
+    /// The log has stopped.
     Over,
 }
 
@@ -103,7 +103,7 @@ impl Marker {
     }
 
     /// Writes that everything up to `durable` is durable; `None` if there is no file to write to. After a failure there is
-    /// none.
+    /// none any more.
     pub(super) fn write(&self, durable: Lsn) -> Option<io::Result<()>> {
         let mut marks = self.file.lock();
         let MarkFile { file, last } = marks.as_mut()?;

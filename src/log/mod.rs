@@ -215,7 +215,8 @@ impl Log {
         self.append_within(payload, mode, WaitLimit::Forever)
     }
 
-    /// [`Log::append`], but waits for at most `time`, for room and for durability together.
+    /// [`Log::append`], but waits for at most `time`, for room and for durability together. (The first append after an open
+    /// prepares the log first, however long that takes.)
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`]: with a token if the record has its place and only its durability is pending, without
@@ -224,7 +225,8 @@ impl Log {
         self.append_within(payload, mode, WaitLimit::lasting(time))
     }
 
-    /// [`Log::append`] that never waits for the device: not for room, not for a segment, not for an fsync.
+    /// [`Log::append`] that never waits for the device: not for room, not for a segment, not for an fsync. (The first
+    /// append after an open prepares the log, which takes some milliseconds, in this mode too.)
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] if it would have to wait, [`ErrorKind::InvalidInput`] in mode `Sync`, which means

@@ -31,6 +31,10 @@ impl LogInner {
     }
 
     fn prepare_segment(&self) -> std::result::Result<Arc<Segment>, Refused> {
+        // A close that this thread ran itself, in a waker, has given up the lock: the directory may be another engine's.
+        if self.appender().is_stopped() {
+            return Err(self.refusal().into());
+        }
         let (last, prepared) = self.appender().last_segment().ok_or_else(|| self.refusal())?;
         self.check_segments().map_err(|error| self.note_failure(error))?;
         let identity = Identity { base: last.limit(), ..last.identity() };
@@ -38,9 +42,9 @@ impl LogInner {
             .map_err(|error| self.note_failure(error))
     }
 
-    /// Stops the log if its files are not where it left them.
+    /// Stops the log if its files are not where it left them, and cannot be put back.
     fn look_at_files(&self) {
-        if let Err(error) = self.check_files() {
+        if let Err(error) = self.check_files().and_then(|()| self.keep_history()) {
             self.note_failure(error).raise(self);
         }
     }
@@ -58,9 +62,11 @@ impl LogInner {
             }
             Some(Err(_)) => {
                 appender.stats.mark_failed();
-                Arming::Over
+                Arming::Idle
             }
-            None => Arming::Over,
+            None if appender.is_stopped() => Arming::Over,
+            // Without a mark to write, the files are looked at all the same.
+            None => Arming::Idle,
         };
         appender.mark_is(arming, durable);
     }

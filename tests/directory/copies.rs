@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use forelog::sim::SimDisk;
-use forelog::unstable::disk::Disk;
+use forelog::unstable::disk::{Access, DirCall, Disk};
 use forelog::{Engine, Error, ErrorKind, Options};
 
 use super::ground::{Ground, around, keys, put, verify, watched, without_directory_locks};
@@ -234,6 +234,54 @@ fn whatever_call_of_a_copy_fails_the_directory_says_what_it_is() {
             }
         }
         assert!(unfinished > 10, "{before:?}: {unfinished}");
+    }
+}
+
+/// A segment of the copy that the copy itself had left long ago was not looked at again: the copy was told to be whole.
+#[test]
+fn a_copy_that_misses_a_segment_is_not_called_whole() {
+    for (number, cut) in [(0, false), (0, true), (1, false), (2, true)] {
+        let (disk, source) = prepared(Before::Nothing);
+        (0..200).for_each(|key| put(&source, &format!("{key:0200}")).unwrap());
+        let (inner, mut saved) = (disk.clone(), 0);
+        let tampered = watched(Arc::new(disk.clone()), move |call| {
+            if let DirCall::Rename(_, to) = call
+                && to == "HISTORY.unfinished"
+            {
+                saved += 1;
+                // For its creation, the begin of its incarnation, and the end of that.
+                if saved == 3 {
+                    let path = format!("{TO}/{:016x}.log", number * 4096);
+                    if cut { inner.truncate(path, 600)? } else { inner.delete(path)? }
+                }
+            }
+            Ok(())
+        });
+        let error = source.save_to_on(tampered, TO).unwrap_err();
+        let is_told = matches!(error.kind(), ErrorKind::Removed | ErrorKind::Io | ErrorKind::Poisoned);
+        assert!(is_told && error.to_string().contains(".log"), "{number} {cut}: {error:?}");
+        let error = open(Arc::new(disk)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADatabase, "{error}");
+    }
+}
+
+/// What the system said of the second look into the directory became "another program opened it: try again".
+#[test]
+fn a_copy_tells_why_it_cannot_look() {
+    for code in [5, 24] {
+        let (disk, source) = prepared(Before::Empty);
+        let mut has_lock = false;
+        let failing = watched(Arc::new(disk), move |call| {
+            match call {
+                DirCall::Open(name, Access::Create) => has_lock |= name == "LOCK",
+                DirCall::List if has_lock => return Err(io::Error::from_raw_os_error(code)),
+                _ => {}
+            }
+            Ok(())
+        });
+        let error = source.save_to_on(failing, TO).unwrap_err();
+        assert_eq!(error.io_error().and_then(io::Error::raw_os_error), Some(code), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
     }
 }
 

@@ -5,8 +5,9 @@ use std::io;
 
 use forelog::ErrorKind;
 use forelog::sim::{Fault, FaultKind, OpKind, OpSelector};
+use forelog::unstable::disk::DirCall;
 
-use super::ground::{Ground, put, verify};
+use super::ground::{Ground, keys, put, verify, watched};
 use super::moved::wait_for_segments;
 
 /// What stands in the way.
@@ -174,5 +175,29 @@ fn a_full_disk() {
     let _ = std::process::Command::new("umount").arg("-l").arg(&root).status();
     if let Err(panic) = checked {
         std::panic::resume_unwind(panic);
+    }
+}
+
+/// In a directory that only others may read, each user has one of his own. The fsync of the name above was refused, which
+/// an open goes on without; but the latch had seen an fsync fail, and nothing could be written any more.
+#[test]
+fn a_directory_above_that_may_not_be_read_is_no_obstacle() {
+    for ground in Ground::both("may-not-read") {
+        let disk = watched(ground.disk(), |call| match call {
+            DirCall::SyncName => Err(io::ErrorKind::PermissionDenied.into()),
+            _ => Ok(()),
+        });
+        ground.make_dir("mine");
+        ground.make_dir("copy");
+        let open = || ground.options().open_on(std::sync::Arc::clone(&disk), ground.path("mine"));
+        for key in ["a", "b"] {
+            let engine = open().unwrap_or_else(|error| panic!("{error}"));
+            put(&engine, key).unwrap();
+            engine.close().unwrap();
+        }
+        let engine = open().unwrap();
+        assert_eq!(keys(&engine), ["a", "b"]);
+        engine.save_to_on(std::sync::Arc::clone(&disk), ground.path("copy")).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(keys(&ground.open("copy").unwrap()), ["a", "b"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forelog::sim::{self, SimDisk};
+use forelog::sim::{self, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use forelog::{Engine, ErrorKind, Options};
 
 use super::ground::{Ground, keys, put};
@@ -136,6 +136,87 @@ fn files_that_are_tampered_with_stop_the_log_at_the_mark() {
                 engine.poisoned().map(|poison| poison.cause.kind())
             });
             assert_eq!(poisoned, Some(ErrorKind::Removed), "{what}");
+        }
+    }
+}
+
+/// HISTORY has all that was ever decided, and the next open refuses a log without it. That it was removed, or cut, under
+/// an open database was not noticed: days of commits, a kill, and the open said that HISTORY is damaged.
+#[test]
+fn a_history_that_is_tampered_with_is_written_again() {
+    const HISTORY: &str = "db/HISTORY";
+    let tamperings: [(&str, Tampering); 4] = [
+        ("removed", |ground| ground.remove(HISTORY)),
+        ("cut", |ground| ground.truncate(HISTORY, 0)),
+        ("renamed", |ground| ground.rename(HISTORY, "db/HISTORY.bak")),
+        ("replaced", |ground| {
+            ground.write("db/other", b"a shopping list");
+            ground.rename("db/other", HISTORY);
+        }),
+    ];
+    for (what, tamper) in tamperings {
+        for rests in [true, false] {
+            let crash = sim::run(1, || {
+                let disk = SimDisk::new();
+                let ground = Ground::Sim(disk.clone());
+                let engine = ground.open("db").unwrap();
+                put(&engine, "before").unwrap();
+                sim::sleep(Duration::from_millis(100));
+                tamper(&ground);
+                for number in 0..25 {
+                    put(&engine, &format!("{number:02}")).unwrap();
+                    sim::sleep(Duration::from_millis(if rests { 3000 } else { 100 }));
+                }
+                assert!(engine.poisoned().is_none(), "{what}");
+                disk.crash_point()
+            });
+            let ground = Ground::Sim(crash.power_loss(&Loss::Everything, Granularity::Sector));
+            assert_eq!(keys(&ground.open("db").unwrap()).len(), 26, "{what}, rests: {rests}");
+        }
+    }
+}
+
+/// Where HISTORY cannot be put back either, the log stops: what it would acknowledge, no open would find.
+#[test]
+fn a_history_that_cannot_be_written_again_stops_the_log() {
+    let cause = sim::run(1, || {
+        let ground = Ground::Sim(SimDisk::new());
+        let engine = ground.open("db").unwrap();
+        put(&engine, "before").unwrap();
+        sim::sleep(Duration::from_millis(100));
+        ground.rename("db/HISTORY", "db/HISTORY.bak");
+        ground.make_dir("db/HISTORY");
+        put(&engine, "after").unwrap();
+        sim::sleep(Duration::from_secs(3));
+        engine.poisoned().map(|poison| (poison.cause.kind(), poison.cause.to_string()))
+    });
+    let (kind, text) = cause.expect("it stopped");
+    assert!(kind == ErrorKind::Removed && text.contains("HISTORY"), "{kind:?}: {text}");
+}
+
+/// A mark that could not be written was the end of all looking at the files, for the life of the open.
+#[test]
+fn files_are_looked_at_although_no_mark_can_be_written() {
+    for fault in [FaultKind::Errno(28), FaultKind::Errno(13)] {
+        for kind in [OpKind::Write, OpKind::Create] {
+            for (what, tamper) in TAMPERINGS {
+                let poisoned = sim::run(1, || {
+                    let disk = SimDisk::new();
+                    let ground = Ground::Sim(disk.clone());
+                    disk.inject(Fault::once(OpSelector::of(kind).on("MARK"), fault.clone()));
+                    let engine = ground.open("db").unwrap();
+                    put(&engine, "before").unwrap();
+                    sim::sleep(Duration::from_secs(3));
+                    assert_eq!(engine.stats().mark_failures, 1);
+                    put(&engine, "rested").unwrap();
+                    sim::sleep(Duration::from_millis(100));
+                    tamper(&ground);
+                    put(&engine, "after").unwrap();
+                    sim::sleep(Duration::from_secs(3));
+                    engine.poisoned().map(|poison| poison.cause.kind())
+                });
+                assert_eq!(poisoned, Some(ErrorKind::Removed), "{what}, {kind:?}");
+            }
         }
     }
 }

@@ -95,7 +95,7 @@ impl DirHandle {
     pub(crate) fn is_named(&self, file: &dyn DiskFile, path: &Path) -> io::Result<bool> {
         match self.dir.id_of(path.file_name().unwrap_or_default()) {
             Ok(named) => Ok(named == file.status()?.id),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -5,16 +5,17 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use super::support::*;
 use crate::base::error::{ErrorKind, Result};
 use crate::base::types::CommitMode::{Async, Sync};
 use crate::disk::sim::{OpKind, SimDisk};
+use crate::log::write::jobs::Job;
 use crate::log::{Log, Receipt};
 use crate::rt::schedule;
 
 /// The lock is gone then, and the directory may be another engine's.
-
 #[test]
 fn nothing_is_written_after_a_close_that_met_the_first_append() {
     for seed in 0..400_usize {
@@ -129,6 +130,54 @@ fn a_close_in_a_waker_does_not_wait_for_the_close_that_woke_it() {
     }
     println!("{told_closed} were told that it is being closed, {first} had a verdict");
     assert!(told_closed > 0 && first > 0);
+}
+
+/// As [`Closer`], and then notes that it is closed.
+struct ClosesAndNotes(Log, Arc<AtomicBool>);
+
+impl Wake for ClosesAndNotes {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let _ = self.0.close();
+        self.1.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The preparer found LOCK gone. The waker that it ran closed the log, on this very thread, which then prepared the next
+/// segment, that it had been asked for before: in a directory that may have been another engine's by then.
+#[test]
+fn nothing_is_prepared_after_a_close_on_the_preparer() {
+    let mut closes = 0;
+    for seed in 0..50 {
+        let disk = SimDisk::new();
+        let closed = Arc::new(AtomicBool::new(false));
+        let late = Arc::new(Mutex::new(Vec::new()));
+        let (is_closed, noted) = (Arc::clone(&closed), Arc::clone(&late));
+        schedule::run(seed, || {
+            let log = open(&disk).unwrap().log;
+            log.append(b"first", Sync).unwrap();
+            schedule::sleep(Duration::from_millis(10));
+            disk.delete(path("LOCK")).unwrap();
+            let mut receipt = log.append(b"waits", Async).unwrap();
+            let waker = Waker::from(Arc::new(ClosesAndNotes(log.clone(), Arc::clone(&closed))));
+            assert!(Pin::new(&mut receipt).poll(&mut Context::from_waker(&waker)).is_pending());
+            disk.on_op(move |_, op| {
+                if is_closed.load(Ordering::SeqCst) && op.kind != OpKind::Lock {
+                    noted.lock().unwrap().push(format!("{:?} {}", op.kind, op.path.display()));
+                }
+            });
+            log.inner().appender().jobs.ask(Job::Look);
+            log.inner().appender().jobs.ask(Job::Segment);
+            schedule::sleep(Duration::from_secs(10));
+            closes += u32::from(closed.load(Ordering::SeqCst));
+        });
+        disk.clear_on_op();
+        assert_eq!(*late.lock().unwrap(), Vec::<String>::new(), "seed {seed}");
+    }
+    assert!(closes > 40, "{closes} of 50");
 }
 
 /// Has the disk panic at the operation with this index, counted from now on and on this thread; returns the count.

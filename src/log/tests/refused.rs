@@ -202,6 +202,32 @@ fn the_attempt_after_a_refused_one_may_be_cut_off_anywhere() {
     assert!(refusals > 5 && states > 500, "{refusals} refusals, {states} states");
 }
 
+/// A begin whose HISTORY was refused keeps its segment for the next attempt. If that was cleared away meanwhile, the next
+/// attempt listed an incarnation without its first segment: acknowledged commits, and an open that refuses them.
+#[test]
+fn the_segment_of_a_refused_begin_may_be_gone() {
+    for is_cut in [false, true] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let log = open(&disk).unwrap().log;
+            disk.inject(Fault::once(OpSelector::of(OpKind::Rename).on("HISTORY.tmp"), FaultKind::Errno(ENOSPC)));
+            log.append(b"refused", Sync).unwrap_err();
+            if is_cut {
+                disk.truncate(segment_path(0), 512).unwrap();
+                // In the way of the next attempt, until it is taken away.
+                let error = log.append(b"refused", Sync).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                assert!(log.poisoned().is_none());
+            }
+            disk.delete(segment_path(0)).unwrap();
+            log.append(b"acknowledged", Sync).unwrap();
+            // No close, and no look at the files.
+            let crash = disk.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
+            assert_holds_all(&crash, &[b"acknowledged".to_vec()], "gone");
+        });
+    }
+}
+
 /// For as long as it lasts every commit that needs the disk for more than its own bytes is told so, and none when it is over.
 #[test]
 fn the_log_goes_on_when_there_are_descriptors_again() {
