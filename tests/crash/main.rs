@@ -60,6 +60,7 @@
 
 mod fuzz;
 mod results;
+mod retirements;
 
 use forelog_sim::crash::campaign::{self, Until, explore_or_replay};
 use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences};

@@ -244,7 +244,8 @@ pub fn compare_log(log: &Log, ledger: &Ledger<Vec<u8>>, floor: Lsn, lies: bool) 
         let retired = ledger.retired;
         return Err(format!("I1: scanned {found:?} of {placed:?} up to {recovered}, retired to {retired}").into());
     }
-    let retiring = ledger.retiring.last().copied().unwrap_or_default();
+    // The highest: one that a crash cut off may have happened, and then a later, lower one did nothing.
+    let retiring = ledger.retiring.iter().max().copied().unwrap_or_default();
     if !lies && retiring <= recovered && !all_above(retiring, &scan(retiring).map_err(unreadable)?) {
         return Err(format!("I1: not all that lies above {retiring} is there").into());
     }
