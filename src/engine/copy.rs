@@ -69,6 +69,7 @@ impl Copy {
         dir.remove(mark).map_err(|error| Error::io("remove", &handle.path_of(mark), error))?;
         handle.sync()?;
         handle.check_lock()?;
+        self.engine.pipeline().log.check_whole()?;
         let named = match dir.id_of(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => dir.rename(UNFINISHED_HISTORY.as_ref(), name),
             // Not of this copy: a rename would replace it.

@@ -21,7 +21,7 @@ const ENOUGH: usize = 4;
 pub(crate) enum Behind {
     /// The fill: nothing landed there.
     Fill,
-    /// Something that was written, in the same sector: so the write did not end before it.
+    /// Something that was written, in the same sector: so the write did not end before it (A3).
     Written,
     /// Nothing that says anything: another sector may have landed without this one (A6).
     Unknown,

@@ -8,6 +8,7 @@
 //! | write, fsync, start of write-back, change of length | a segment in use | always | bytes that the log relies on may be gone (A9) |
 //! | the same | a new segment, HISTORY or MARK under its temporary name, MARK | never | nothing relies on the file; the next attempt makes it anew |
 //! | create, open, list, remove | any | never | they change nothing that is relied on |
+//! | any of these, when HISTORY was removed and is written again | any | the third time in a row | until it is there, a crash takes everything |
 //! | rename | a new segment, HISTORY | if the medium failed, or the connection to it: EIO, ESTALE and their like | after those either name may be durable; every other error is a refusal, which leaves both names as they were |
 //! | fsync | the directory | always | the names of segments in use are in it |
 //! | start of a thread | | never | nothing was begun |

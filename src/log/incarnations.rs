@@ -32,14 +32,18 @@ pub(crate) struct Attempt {
     pub(super) drawn: Option<Entry>,
     /// Its first segment, durable, from an attempt that HISTORY failed.
     pub(super) first_segment: Option<Arc<Segment>>,
+    /// How often in a row HISTORY was gone and could not be written again.
+    pub(super) refused_repairs: u32,
 }
 
 /// What is on disk.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(super) history: History,
-    /// HISTORY, once this open's incarnation has begun.
+    /// HISTORY as this open has written it, if it has.
     pub(super) saved: Option<Saved>,
+    /// It is being replaced.
+    pub(super) is_saving: bool,
     /// All segments that hold or will hold log, in order.
     pub(crate) segments: Vec<SegmentInfo>,
 }
@@ -62,7 +66,7 @@ impl Incarnations {
             past: history.entries.clone().into(),
             current: OnceLock::new(),
             replacing: Mutex::default(),
-            known: Mutex::new(Known { history, saved: None, segments }),
+            known: Mutex::new(Known { history, saved: None, is_saving: false, segments }),
         }
     }
 
@@ -133,9 +137,11 @@ impl Replacing<'_> {
         history: History,
         then: impl FnOnce(&mut Vec<SegmentInfo>) -> T,
     ) -> Result<T> {
-        let saved = place.save(&history)?;
+        self.incarnations.known.lock().is_saving = true;
+        let saved = place.save(&history);
         let mut known = self.incarnations.known.lock();
-        (known.history, known.saved) = (history, Some(saved));
+        known.is_saving = false;
+        (known.saved, known.history) = (Some(saved?), history);
         Ok(then(&mut known.segments))
     }
 

@@ -258,11 +258,24 @@ fn a_copy_that_misses_a_segment_is_not_called_whole() {
             Ok(())
         });
         let error = source.save_to_on(tampered, TO).unwrap_err();
-        let is_told = matches!(error.kind(), ErrorKind::Removed | ErrorKind::Io | ErrorKind::Poisoned);
-        assert!(is_told && error.to_string().contains(".log"), "{number} {cut}: {error:?}");
+        assert!(error.kind() == ErrorKind::Removed && error.to_string().contains(".log"), "{number} {cut}: {error:?}");
         let error = open(Arc::new(disk)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotADatabase, "{error}");
     }
+}
+
+/// Its HISTORY, which was cut when all else was done, got its name all the same.
+#[test]
+fn a_copy_whose_history_is_cut_is_not_called_whole() {
+    let (disk, source) = prepared(Before::Nothing);
+    let inner = disk.clone();
+    let tampered = watched(Arc::new(disk.clone()), move |call| match call {
+        DirCall::Remove(name) if name == "UNFINISHED" => inner.truncate(format!("{TO}/HISTORY.unfinished"), 60),
+        _ => Ok(()),
+    });
+    let error = source.save_to_on(tampered, TO).unwrap_err();
+    assert!(error.kind() == ErrorKind::Removed && error.to_string().contains("HISTORY"), "{error:?}");
+    assert_eq!(open(Arc::new(disk)).unwrap_err().kind(), ErrorKind::NotADatabase);
 }
 
 /// What the system said of the second look into the directory became "another program opened it: try again".

@@ -187,11 +187,70 @@ fn a_history_that_cannot_be_written_again_stops_the_log() {
         ground.rename("db/HISTORY", "db/HISTORY.bak");
         ground.make_dir("db/HISTORY");
         put(&engine, "after").unwrap();
-        sim::sleep(Duration::from_secs(3));
+        for number in 0..10 {
+            sim::sleep(Duration::from_secs(1));
+            let _ = put(&engine, &number.to_string());
+        }
         engine.poisoned().map(|poison| (poison.cause.kind(), poison.cause.to_string()))
     });
     let (kind, text) = cause.expect("it stopped");
     assert!(kind == ErrorKind::Removed && text.contains("HISTORY"), "{kind:?}: {text}");
+}
+
+/// For a moment there was no room to put it back. That stopped the log for good, and its close wrote no HISTORY.
+#[test]
+fn a_history_that_cannot_be_written_again_at_once_is_written_later() {
+    for (kind, code) in [(OpKind::Create, 28), (OpKind::Create, 24), (OpKind::Write, 28), (OpKind::SyncDir, 4)] {
+        for closes in [true, false] {
+            let disk = SimDisk::new();
+            let crash = sim::run(1, || {
+                let ground = Ground::Sim(disk.clone());
+                let engine = ground.open("db").unwrap();
+                put(&engine, "before").unwrap();
+                sim::sleep(Duration::from_millis(100));
+                ground.remove("db/HISTORY");
+                let at = OpSelector::of(kind);
+                let at = if kind == OpKind::SyncDir { at } else { at.on("HISTORY.tmp") };
+                disk.inject(Fault::once(at, FaultKind::Errno(code)));
+                let last = if closes { 10 } else { 30 };
+                for number in 0..last {
+                    put(&engine, &format!("{number:02}")).unwrap_or_else(|error| panic!("{kind:?} {code}: {error}"));
+                    sim::sleep(Duration::from_millis(100));
+                }
+                assert!(disk.fault_hits() == 1 && engine.poisoned().is_none(), "{kind:?} {code}");
+                if closes {
+                    engine.close().unwrap_or_else(|error| panic!("{kind:?} {code}: {error}"));
+                }
+                disk.crash_point()
+            });
+            let ground = Ground::Sim(crash.power_loss(&Loss::Everything, Granularity::Sector));
+            assert_eq!(keys(&ground.open("db").unwrap()).len(), if closes { 11 } else { 31 }, "{kind:?} {code}");
+        }
+    }
+}
+
+/// Someone restores an older copy over the open database, HISTORY first. The log put its own back, and what was restored
+/// was neither the one nor the other.
+#[test]
+fn a_history_of_a_copy_that_is_restored_stays() {
+    let (cause, left, copy) = sim::run(1, || {
+        let ground = Ground::Sim(SimDisk::new());
+        let engine = ground.open("db").unwrap();
+        put(&engine, "earlier").unwrap();
+        engine.close().unwrap();
+        let copy = ground.read("db/HISTORY");
+        let engine = ground.open("db").unwrap();
+        put(&engine, "before").unwrap();
+        sim::sleep(Duration::from_millis(100));
+        ground.write("db/HISTORY", &copy);
+        put(&engine, "after").unwrap();
+        sim::sleep(Duration::from_secs(3));
+        let cause = engine.poisoned().map(|poison| poison.cause.kind());
+        let _ = engine.close();
+        (cause, ground.read("db/HISTORY"), copy)
+    });
+    assert_eq!(cause, Some(ErrorKind::Removed));
+    assert_eq!(left, copy);
 }
 
 /// A mark that could not be written was the end of all looking at the files, for the life of the open.

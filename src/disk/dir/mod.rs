@@ -117,6 +117,20 @@ impl DirHandle {
         }
     }
 
+    /// [`DirHandle::check_named`] of a file that is not open.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Removed`], and those of opening it.
+    pub(crate) fn check_there(&self, path: &Path, length: u64) -> Result<()> {
+        match self.dir.open(path.file_name().unwrap_or_default(), Access::Read) {
+            Ok(file) => self.check_named(&*file, path, length),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {
+                Err(self.removed(path, "was removed or replaced, alone or with its directory,"))
+            }
+            Err(error) => Err(Error::io("open", path, error)),
+        }
+    }
+
     fn removed(&self, path: &Path, what: &str) -> Error {
         Error::new(
             ErrorKind::Removed,

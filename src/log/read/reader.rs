@@ -233,7 +233,7 @@ impl FrameReader {
         Ok(match self.fill.count(&bytes, start) {
             n if n == FRAME_HEADER_LEN / 8 => FrameState::Unwritten,
             0 => {
-                let behind = self.behind(start + FRAME_HEADER)?;
+                let behind = self.behind(start + FRAME_HEADER);
                 let was_cut = cut::header_was_cut(&bytes, start, self.limit, &self.checksum, self.fill, behind);
                 if was_cut { FrameState::HeaderTorn } else { FrameState::HeaderRotten }
             }
@@ -244,26 +244,28 @@ impl FrameReader {
     /// The state of a frame whose payload fails its checksum.
     #[cold]
     fn invalid_payload(&mut self, header: &Header) -> io::Result<FrameState> {
-        let behind = self.behind(header.lsn)?;
         let start = header.lsn - header.frame_len() + FRAME_HEADER;
         let range = self.load(start..header.lsn)?;
-        let padded = &self.window[range];
-        let is_torn =
-            self.fill.count(padded, start) > 0 || cut::payload_was_cut(header, padded, start, self.fill, behind);
-        Ok(if is_torn { FrameState::PayloadTorn } else { FrameState::PayloadRotten })
+        if self.fill.count(&self.window[range], start) > 0 {
+            return Ok(FrameState::PayloadTorn);
+        }
+        let behind = self.behind(header.lsn);
+        let range = self.load(start..header.lsn)?;
+        let was_cut = cut::payload_was_cut(header, &self.window[range], start, self.fill, behind);
+        Ok(if was_cut { FrameState::PayloadTorn } else { FrameState::PayloadRotten })
     }
 
-    /// What stands at `position`, behind a word that may be cut.
-    fn behind(&mut self, position: u64) -> io::Result<Behind> {
+    /// What stands at `position`, behind a word that may be cut. That it cannot be read says nothing of that word.
+    fn behind(&mut self, position: u64) -> Behind {
         if position + WORD > self.end {
-            return Ok(Behind::Unknown);
+            return Behind::Unknown;
         }
-        let range = self.load(position..position + WORD)?;
-        Ok(match self.fill.count(&self.window[range], position) {
+        let Ok(range) = self.load(position..position + WORD) else { return Behind::Unknown };
+        match self.fill.count(&self.window[range], position) {
             0 if position.is_multiple_of(SECTOR) => Behind::Unknown,
             0 => Behind::Written,
             _ => Behind::Fill,
-        })
+        }
     }
 
     /// The payload of the frame that [`FrameReader::examine`] just found valid.

@@ -6,6 +6,7 @@
 
 use super::support::*;
 use crate::base::types::Lsn;
+use crate::disk::sim::{Fault, FaultKind, OpKind, OpSelector};
 use crate::format::frame::Kind;
 
 /// A log with one whole record of `before` bytes, and behind it a frame of `length` bytes of payload.
@@ -158,4 +159,19 @@ fn fill_with_something_written_behind_it_is_damage() {
     }
     println!("{refused} refused, {at_sectors} at the end of a sector");
     assert!(refused > 2000 && at_sectors > 0, "{refused} and {at_sectors}");
+}
+
+/// The word behind is in the next sector, which cannot be read: that says nothing of the frame before it, whose own bytes
+/// were read.
+#[test]
+fn a_rotten_frame_before_a_sector_that_cannot_be_read_is_damage() {
+    let (mut sketch, _, begin, end) = two_records(440);
+    assert_eq!(end, 1024);
+    let last = sketch.frame(end, Kind::Full, b"later", 0);
+    sketch.end(last, 4096);
+    sketch.at(begin + 40, 1)[0] ^= 1;
+    let disk = sketch.disk();
+    disk.inject(Fault::lasting(OpSelector::of(OpKind::Read).on(".log").touching(1024..1536), FaultKind::Errno(5)));
+    let error = assert_damaged(&disk, "the frame before");
+    assert_eq!(error.damage().unwrap().lsn, Lsn::new(begin));
 }
