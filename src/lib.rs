@@ -157,6 +157,9 @@ pub mod unstable {
     pub mod inspect {
         //! Looking at a log without opening it, frame by frame, changing nothing.
         pub use crate::care::dump::{DumpedFrame, DumpedMark, dump, marks, verify_on};
+        pub use crate::care::table_file::{
+            TableField, TableItem, dump_table_file, verify_table_file, verify_table_file_on,
+        };
         pub use crate::txn::ReadOnly;
     }
 }

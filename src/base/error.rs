@@ -123,6 +123,8 @@ pub enum DamageCause {
     BadHeader,
     /// The HISTORY file fails its check, or is older than the log beside it.
     BadHistory,
+    /// A file of the tables fails its check, or breaks a rule of their format.
+    BadTable,
 }
 
 impl fmt::Display for DamageCause {
@@ -136,6 +138,7 @@ impl fmt::Display for DamageCause {
             DamageCause::WrongLength => "a segment has the wrong length",
             DamageCause::BadHeader => "a segment's header fails its check",
             DamageCause::BadHistory => "HISTORY fails its check, or is older than the log beside it",
+            DamageCause::BadTable => "a part of the file fails its check, or breaks a rule of the format",
         })
     }
 }
@@ -148,6 +151,8 @@ pub struct Damage {
     pub file: PathBuf,
     /// The position in the log, where it is known; otherwise the position of the file's begin.
     pub lsn: Lsn,
+    /// Where in the file, in bytes, for a file of the tables, which no position in the log leads to.
+    pub offset: Option<u64>,
     /// Its cause.
     pub cause: DamageCause,
 }
@@ -200,7 +205,16 @@ impl Error {
             file.display()
         );
         let mut error = Error::new(ErrorKind::Damaged, message);
-        error.inner().damage = Some(Damage { file: file.to_owned(), lsn, cause });
+        error.inner().damage = Some(Damage { file: file.to_owned(), lsn, offset: None, cause });
+        error
+    }
+
+    /// Damage in a file of the tables, at byte `offset` of it.
+    pub(crate) fn bad_table(file: &Path, offset: u64) -> Self {
+        let cause = DamageCause::BadTable;
+        let message = format!("{} is damaged at byte {offset}: {cause}. Nothing was changed", file.display());
+        let mut error = Error::new(ErrorKind::Damaged, message);
+        error.inner().damage = Some(Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause });
         error
     }
 

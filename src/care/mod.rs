@@ -5,6 +5,8 @@ pub(crate) mod dump;
 pub(crate) mod pace;
 pub(crate) mod salvage;
 pub(crate) mod scrub;
+#[cfg(feature = "unstable")]
+pub(crate) mod table_file;
 
 #[cfg(all(test, feature = "sim"))]
 mod tests;

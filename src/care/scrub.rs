@@ -191,7 +191,7 @@ impl Run<'_> {
     }
 
     fn find(&self, info: &SegmentInfo, lsn: u64, cause: DamageCause) {
-        self.note(Damage { file: info.path.clone(), lsn: Lsn::new(lsn), cause });
+        self.note(Damage { file: info.path.clone(), lsn: Lsn::new(lsn), offset: None, cause });
     }
 
     fn note(&self, damage: Damage) {
@@ -208,7 +208,7 @@ impl Run<'_> {
             Err(error) if error.kind() == ErrorKind::Io => DamageCause::Unreadable,
             _ => DamageCause::BadHistory,
         };
-        self.note(Damage { file, lsn: Lsn::ZERO, cause });
+        self.note(Damage { file, lsn: Lsn::ZERO, offset: None, cause });
     }
 
     fn segment(&mut self, info: &SegmentInfo) -> std::result::Result<(), Stop> {

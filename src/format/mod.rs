@@ -15,9 +15,13 @@ pub(crate) mod verdict;
 
 mod fields;
 mod preamble;
+mod refusal;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use preamble::Check;
+pub(crate) use refusal::Refusal;
 
 /// The format version that this crate writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -28,21 +32,4 @@ pub(crate) const WORD: u64 = 8;
 /// `length` rounded up to whole words.
 pub(crate) const fn pad8(length: u64) -> u64 {
     length.next_multiple_of(WORD)
-}
-
-/// Why a header was refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refusal {
-    /// Not this kind of file at all.
-    Magic,
-    /// Damaged.
-    Checksum,
-    /// Checksums match, but the fields are impossible.
-    Impossible,
-    /// Written by a newer version (its number).
-    Version(u32),
-    /// Uses features that this version does not know (their bits).
-    Features(u64),
-    /// A block is compressed in a way that this version does not know (its number).
-    Compression(u8),
 }

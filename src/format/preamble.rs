@@ -45,7 +45,7 @@ pub(super) fn check(bytes: &[u8], magic: [u8; 8]) -> Result<(), Refusal> {
 
 /// The same for bytes that come in pieces.
 #[derive(Debug)]
-pub(super) struct Check {
+pub(crate) struct Check {
     crc: crc32fast::Hasher,
     expected: u32,
     /// What is said if the checksum is right.
@@ -72,11 +72,11 @@ impl Check {
         Ok(Check { crc, expected: u32_at(head, CRC), verdict })
     }
 
-    pub(super) fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.crc.update(bytes);
     }
 
-    pub(super) fn end(self) -> Result<(), Refusal> {
+    pub(crate) fn end(self) -> Result<(), Refusal> {
         if self.crc.finalize() == self.expected { self.verdict } else { Err(Refusal::Checksum) }
     }
 }

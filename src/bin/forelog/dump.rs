@@ -1,6 +1,6 @@
 //! `dump`: prints the frames of the log, one a line, with the reader that recovery uses.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,6 +8,7 @@ use forelog::unstable::inspect::{self, DumpedFrame, DumpedMark};
 use serde_json::json;
 
 use crate::output::{Done, Failure, Lines};
+use crate::table_file::{self, Target};
 
 /// Print the log's frames, one a line, changing nothing
 ///
@@ -17,25 +18,32 @@ use crate::output::{Done, Failure, Lines};
 ///
 /// It takes no lock, so it never keeps a program from its database, and shows one that is open as it is at this
 /// moment: then frames that are being written may be shown as not valid. Whether a database is damaged, `verify` says.
+///
+/// With --file: what is in one MANIFEST, file of keyspaces or run, one thing a line, also behind damage.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The database
-    #[arg(long, value_name = "DIR")]
-    db: PathBuf,
+    #[command(flatten)]
+    target: Target,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
+    match arguments.target.choose() {
+        Ok(db) => dump(db, arguments),
+        Err(file) => table_file::dump(file, arguments.json),
+    }
+}
+
+fn dump(db: &Path, arguments: &Arguments) -> Done {
     let mut lines = Lines::new();
-    let shown: Result<(), Failure> = inspect::dump(&arguments.db, |frame| {
-        if arguments.json { lines.line(as_json(frame)) } else { lines.line(as_text(frame)) }
-    });
+    let shown: Result<(), Failure> =
+        inspect::dump(db, |frame| if arguments.json { lines.line(as_json(frame)) } else { lines.line(as_text(frame)) });
     // The frames before an unreadable one are the context of the error.
     lines.flush()?;
     shown?;
-    for mark in inspect::marks(&arguments.db)? {
+    for mark in inspect::marks(db)? {
         if arguments.json { lines.line(mark_as_json(&mark))? } else { lines.line(mark_as_text(&mark))? }
     }
     lines.flush()?;

@@ -14,6 +14,7 @@ mod import;
 mod output;
 mod salvage;
 mod scan;
+mod table_file;
 mod trial;
 mod verify;
 mod workspace;

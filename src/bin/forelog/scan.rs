@@ -95,7 +95,7 @@ fn state_of(database: &ReadOnly) -> Option<String> {
 }
 
 /// Bytes as a JSON string, or as `{"hex":...}` if they are not UTF-8.
-fn json_text(bytes: &[u8]) -> Value {
+pub(crate) fn json_text(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!(text),
         Err(_) => json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),

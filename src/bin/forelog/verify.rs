@@ -1,6 +1,6 @@
 //! `verify`: reads and checks everything, changes nothing.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,17 +9,19 @@ use forelog::{Damage, Engine, Error, ErrorKind, LockHeld, MarkFound, Recovery};
 use serde_json::json;
 
 use crate::output::{Done, Failure, grouped, print, print_json};
+use crate::table_file::{self, Target};
 
 /// Read and check the whole log, changing nothing: would it open, and is all of it sound?
 ///
 /// Exit code 0: it is sound and would open. 1: it is damaged, with the first damage by segment, LSN and cause, or it
 /// cannot be read; it would not open. 3: it is sound, and now it would not open, or would open and take no commit, with
 /// the reason.
+///
+/// With --file: one MANIFEST, file of keyspaces or run on its own. Whether a database needs it is not asked.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The database
-    #[arg(long, value_name = "DIR")]
-    db: PathBuf,
+    #[command(flatten)]
+    target: Target,
     /// Read at most N MiB a second, for a disk that others need meanwhile
     #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     rate: Option<u64>,
@@ -29,9 +31,16 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
+    match arguments.target.choose() {
+        Ok(db) => verify(db, arguments),
+        Err(file) => table_file::verify(file, arguments.json),
+    }
+}
+
+fn verify(db: &Path, arguments: &Arguments) -> Done {
     let verified = match arguments.rate {
-        Some(rate) => Engine::verify_with(&arguments.db, ScrubOptions::default().bytes_per_second(rate << 20)),
-        None => Engine::verify(&arguments.db),
+        Some(rate) => Engine::verify_with(db, ScrubOptions::default().bytes_per_second(rate << 20)),
+        None => Engine::verify(db),
     };
     match verified {
         Ok(found) => {

@@ -4,12 +4,11 @@ use std::collections::HashSet;
 
 use super::super::batch::MAX_KEYSPACE_NAME_LEN;
 use super::super::fields::{put, u32_at, u64_at};
-use super::super::{Refusal, WORD, preamble};
+use super::super::{Check, Refusal, WORD, preamble};
 use super::reader::Reader;
 use super::{FileIdentity, MAX_LIST_BYTES, branch_at, branch_to_bytes};
 use crate::base::types::{Incarnation, Lsn};
 
-const MAGIC: [u8; 8] = *b"forekeys";
 const IDENTITY: usize = 32;
 const TO: usize = 64;
 const BRANCH: usize = 72;
@@ -45,6 +44,13 @@ pub(crate) struct Keyspaces {
 }
 
 impl Keyspaces {
+    pub(crate) const MAGIC: [u8; 8] = *b"forekeys";
+
+    /// Begins to check a file that comes in pieces, with the first one.
+    pub(crate) fn begin_check(head: &[u8]) -> Result<Check, Refusal> {
+        Check::begin(head, Keyspaces::MAGIC)
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER];
         let narrow = |number: usize| u32::try_from(number).expect("an id has 32 bits, a name 255 bytes").to_le_bytes();
@@ -60,7 +66,7 @@ impl Keyspaces {
             bytes.extend_from_slice(&keyspace.dropped.unwrap_or(Lsn::ZERO).get().to_le_bytes());
             bytes.extend_from_slice(keyspace.name.as_bytes());
         }
-        preamble::write(&mut bytes, MAGIC);
+        preamble::write(&mut bytes, Keyspaces::MAGIC);
         bytes
     }
 
@@ -70,7 +76,7 @@ impl Keyspaces {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        preamble::check(bytes, MAGIC)?;
+        preamble::check(bytes, Keyspaces::MAGIC)?;
         match Keyspaces::read(bytes) {
             Some(keyspaces) if keyspaces.is_consistent() => Ok(keyspaces),
             _ => Err(Refusal::Impossible),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::fields::{array_at, put, u32_at, u64_at};
-use super::super::{Refusal, WORD, preamble};
+use super::super::{Check, Refusal, WORD, preamble};
 use super::data::Interval;
 use super::reader::{Reader, put_shared};
 use super::root::Range;
@@ -16,7 +16,6 @@ pub(crate) const FILE_NAME: &str = "MANIFEST";
 /// The name under which the next content is written before it is renamed.
 pub(crate) const TEMPORARY_NAME: &str = "MANIFEST.tmp";
 
-const MAGIC: [u8; 8] = *b"foremani";
 const LOG_ID: usize = 32;
 const GENERATION: usize = 48;
 const TO: usize = 56;
@@ -113,6 +112,13 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
+    pub(crate) const MAGIC: [u8; 8] = *b"foremani";
+
+    /// Begins to check a file that comes in pieces, with the first one.
+    pub(crate) fn begin_check(head: &[u8]) -> Result<Check, Refusal> {
+        Check::begin(head, Manifest::MAGIC)
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER];
         let count = |list: usize| u32::try_from(list).expect("a MANIFEST is at most 1 GiB long").to_le_bytes();
@@ -133,7 +139,7 @@ impl Manifest {
         }
         self.layers.iter().for_each(|layer| layer.write(&mut bytes));
         self.aside.iter().for_each(|file| put_file(&mut bytes, *file, 0));
-        preamble::write(&mut bytes, MAGIC);
+        preamble::write(&mut bytes, Manifest::MAGIC);
         bytes
     }
 
@@ -143,7 +149,7 @@ impl Manifest {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        preamble::check(bytes, MAGIC)?;
+        preamble::check(bytes, Manifest::MAGIC)?;
         match Manifest::read(bytes) {
             Some(manifest) if manifest.is_consistent() => Ok(manifest),
             _ => Err(Refusal::Impossible),

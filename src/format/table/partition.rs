@@ -47,6 +47,11 @@ impl PartitionBuilder {
         self.count += 1;
     }
 
+    /// The last full key in it.
+    pub(crate) fn last_separator(&self) -> &[u8] {
+        &self.last
+    }
+
     /// The kind and count for the block's header, and its content. The builder is empty then.
     pub(crate) fn finish(&mut self) -> ((BlockKind, u32), Vec<u8>) {
         let PartitionBuilder { first, blocks, count, hashes, .. } = std::mem::take(self);

@@ -3,8 +3,8 @@
 use super::super::fields::{put, u32_at, u64_at};
 use super::super::{Refusal, WORD, preamble};
 use super::block::BlockRef;
-use super::data::Interval;
-use super::{BRANCH_LEN, FileIdentity, IDENTITY_LEN, branch_at, branch_to_bytes};
+use super::data::{Found, Interval};
+use super::{BRANCH_LEN, FileIdentity, ID_LEN, IDENTITY_LEN, branch_at, branch_to_bytes};
 use crate::base::types::{Incarnation, Lsn};
 
 /// The length of the header, and that of the footer.
@@ -14,7 +14,6 @@ pub(crate) const SECTOR_LEN: u64 = 512;
 /// No run is shorter.
 pub(crate) const LEAST_RUN: u64 = 2 * SECTOR_LEN;
 
-const HEADER_MAGIC: [u8; 8] = *b"forerun\x1a";
 const FOOTER_MAGIC: [u8; 8] = *b"forefoot";
 
 const IDENTITY: usize = 32;
@@ -53,6 +52,23 @@ pub(crate) struct Counts {
     pub(crate) value_bytes: u64,
 }
 
+impl Counts {
+    /// Counts a version of a full key.
+    pub(crate) fn add(&mut self, full_key: &[u8], version: Found<'_>) {
+        self.entries += 1;
+        self.tombstones += u64::from(version.value.is_none());
+        self.key_bytes += (full_key.len() - ID_LEN) as u64;
+        self.value_bytes += version.value.map_or(0, |value| value.len() as u64);
+        self.note(version.lsn);
+    }
+
+    /// Takes in the LSN of an entry or range tombstone.
+    pub(crate) fn note(&mut self, lsn: Lsn) {
+        self.oldest = if self.oldest == Lsn::ZERO { lsn } else { lsn.min(self.oldest) };
+        self.newest = lsn.max(self.newest);
+    }
+}
+
 /// The last sector of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Footer {
@@ -65,6 +81,8 @@ pub(crate) struct Footer {
 }
 
 impl RunHeader {
+    pub(crate) const MAGIC: [u8; 8] = *b"forerun\x1a";
+
     fn write(&self, bytes: &mut [u8; SECTOR]) {
         put(bytes, IDENTITY, &self.identity.to_bytes());
         put(bytes, FROM, &self.interval.from.get().to_le_bytes());
@@ -75,12 +93,12 @@ impl RunHeader {
     pub(crate) fn to_bytes(self) -> [u8; SECTOR] {
         let mut bytes = [0; SECTOR];
         self.write(&mut bytes);
-        preamble::write(&mut bytes, HEADER_MAGIC);
+        preamble::write(&mut bytes, RunHeader::MAGIC);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; SECTOR]) -> Result<Self, Refusal> {
-        preamble::check(bytes, HEADER_MAGIC)?;
+        preamble::check(bytes, RunHeader::MAGIC)?;
         let header = RunHeader::read(bytes);
         let is_possible = header.is_possible() && bytes[HEADER_END..].iter().all(|byte| *byte == 0);
         if is_possible { Ok(header) } else { Err(Refusal::Impossible) }

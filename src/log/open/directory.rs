@@ -8,10 +8,10 @@ use super::unfinished::{Marked, is_temporary};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
+use crate::format::Refusal;
 use crate::format::history::{Decoder, FILE_NAME, HEADER as HISTORY_HEADER, History};
 use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
-use crate::format::{FORMAT_VERSION, Refusal, features};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
 use crate::log::read::reader::SegmentInfo;
@@ -163,29 +163,5 @@ pub(crate) fn read_info(place: &LogDir, base: u64) -> Result<SegmentInfo> {
 
 /// The error for a header that was refused.
 pub(super) fn refused(refusal: Refusal, path: &Path, lsn: Lsn, cause: DamageCause) -> Error {
-    match refusal {
-        Refusal::Version(version) => Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{} has format version {version}, this forelog reads up to {FORMAT_VERSION}: open it with a newer one",
-                path.display()
-            ),
-        ),
-        Refusal::Features(bits) => Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{} uses features {bits:#x} that this forelog does not know ({}): open it with a newer one",
-                path.display(),
-                features::describe(bits)
-            ),
-        ),
-        Refusal::Compression(number) => Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{} is compressed in a way ({number}) that this forelog does not know: open it with a newer one",
-                path.display()
-            ),
-        ),
-        Refusal::Magic | Refusal::Checksum | Refusal::Impossible => Error::damaged(path, lsn, cause),
-    }
+    refusal.error(path, || Error::damaged(path, lsn, cause))
 }

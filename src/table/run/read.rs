@@ -1,0 +1,242 @@
+//! Reading a run, from its end: the footer leads to the root, the root to the partitions, a partition to its data blocks.
+//! Each knows the checksums of the next ones.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+
+use crate::base::error::{Error, Result, is_end_of_file};
+use crate::base::types::Lsn;
+use crate::disk::{DiskFile, read_exact_at};
+use crate::format::Refusal;
+use crate::format::table::block::{self, Block, BlockKind, BlockRef};
+use crate::format::table::data::{DataBlock, Found};
+use crate::format::table::partition::{Indexed, Partition};
+use crate::format::table::range_tombstones::{self, RangeTombstone};
+use crate::format::table::root::{PartitionRef, Root};
+use crate::format::table::run::{Counts, Footer, LEAST_RUN, RunHeader, SECTOR, SECTOR_LEN};
+use crate::format::table::{filter, is_below};
+
+/// An open run. Its footer, root and range tombstones are in memory.
+#[derive(Debug)]
+pub(crate) struct Run {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    checksum: Hasher,
+    pub(crate) footer: Footer,
+    pub(crate) root: Root,
+    pub(crate) range_tombstones: Vec<RangeTombstone>,
+}
+
+/// What a walk through a run comes to.
+#[derive(Debug)]
+pub(crate) enum Part<'a> {
+    Partition(&'a PartitionRef),
+    /// A data block, before its entries.
+    Block(&'a Indexed),
+    Entry(&'a [u8], Found<'a>),
+    /// Something could not be read, or is damaged. The walk goes on behind it, if `visit` lets it.
+    Bad(Error),
+}
+
+/// How far a walk has come.
+#[derive(Debug, Default)]
+struct Walked {
+    key: Vec<u8>,
+    lsn: Lsn,
+    counts: Counts,
+    has_gap: bool,
+}
+
+impl Run {
+    /// Opens a run by what the file says of itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged), [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a newer
+    /// version wrote it, [`ErrorKind::Io`](crate::ErrorKind::Io).
+    pub(crate) fn open(file: Arc<dyn DiskFile>, path: &Path) -> Result<Self> {
+        let length = file.len().map_err(|error| Error::io("read", path, error))?;
+        if length < LEAST_RUN {
+            return Err(Error::bad_table(path, length));
+        }
+        let sector = |at| {
+            let mut bytes = [0; SECTOR];
+            read(&*file, path, &mut bytes, at).map(|()| bytes)
+        };
+        let end = length - SECTOR_LEN;
+        let refused = |at: u64| move |refusal: Refusal| refusal.error(path, || Error::bad_table(path, at));
+        let header = RunHeader::decode(&sector(0)?).map_err(refused(0))?;
+        let footer = Footer::decode(&sector(end)?).map_err(refused(end))?;
+        if footer.header != header || footer.length != length {
+            return Err(Error::bad_table(path, end));
+        }
+        let checksum = header.identity.checksum();
+        let (mut tail, begin) = (Vec::new(), footer.blocks_end());
+        tail.resize(usize::try_from(end - begin).expect("two blocks"), 0);
+        read(&*file, path, &mut tail, begin)?;
+        let (front, back) = tail.split_at(usize::try_from(footer.root.position - begin).expect("a block"));
+        let root = block::open(back, &checksum, footer.root, BlockKind::Root)
+            .and_then(|block| Root::read(block, SECTOR_LEN, begin))
+            .map_err(refused(footer.root.position))?;
+        let bounds = (root.range.low.as_slice(), root.range.high.as_slice());
+        let range_tombstones = match footer.range_tombstones {
+            None => Vec::new(),
+            Some(at) => block::open(front, &checksum, at, BlockKind::RangeTombstones)
+                .and_then(|block| range_tombstones::read(block, header.interval, bounds))
+                .map_err(refused(at.position))?,
+        };
+        if range_tombstones.len() as u64 != footer.counts.range_tombstones {
+            return Err(Error::bad_table(path, end));
+        }
+        Ok(Run { file, path: path.to_owned(), checksum, footer, root, range_tombstones })
+    }
+
+    /// Reads and checks all partitions, blocks and entries, in order, and shows each. Behind what is bad it goes on with
+    /// the next block or partition.
+    ///
+    /// # Errors
+    /// Those of `visit`, which end the walk.
+    pub(crate) fn walk(&self, visit: &mut dyn FnMut(&Part<'_>) -> Result<()>) -> Result<()> {
+        let mut walked = Walked::default();
+        for tombstone in &self.range_tombstones {
+            walked.counts.note(tombstone.lsn);
+        }
+        walked.counts.range_tombstones = self.range_tombstones.len() as u64;
+        let mut begin = SECTOR_LEN;
+        for partition in &self.root.partitions {
+            visit(&Part::Partition(partition))?;
+            if let Err(error) = self.walk_partition(partition, begin, &mut walked, visit)? {
+                walked.has_gap = true;
+                visit(&Part::Bad(error))?;
+            }
+            begin = partition.block.end().expect("the root was checked");
+        }
+        if !walked.has_gap && walked.counts != self.footer.counts {
+            visit(&Part::Bad(self.bad(self.footer.length - SECTOR_LEN)))?;
+        }
+        Ok(())
+    }
+
+    /// The inner result is what is wrong with the partition itself, the outer one that of `visit`.
+    fn walk_partition(
+        &self,
+        partition: &PartitionRef,
+        begin: u64,
+        walked: &mut Walked,
+        visit: &mut dyn FnMut(&Part<'_>) -> Result<()>,
+    ) -> Result<Result<()>> {
+        let at = partition.block;
+        let bytes = match self.read_block(at) {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok(Err(error)),
+        };
+        let opened = self
+            .open_block(&bytes, at, BlockKind::Partition)
+            .and_then(|block| Partition::new(block, at.position))
+            .and_then(|partition| Ok((partition, partition.blocks()?)));
+        let (index, blocks) = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => return Ok(Err(self.refused(refusal, at.position))),
+        };
+        let ends = (blocks.first(), blocks.last());
+        let joins = ends.0.is_some_and(|first| first.block.position == begin)
+            && ends.1.is_some_and(|last| last.separator == partition.separator);
+        if !joins {
+            return Ok(Err(self.bad(at.position)));
+        }
+        for block in &blocks {
+            visit(&Part::Block(block))?;
+            if let Err(error) = self.walk_block(block, &index, walked, visit)? {
+                walked.has_gap = true;
+                visit(&Part::Bad(error))?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// As [`Run::walk_partition`], for a data block.
+    fn walk_block(
+        &self,
+        indexed: &Indexed,
+        index: &Partition<'_>,
+        walked: &mut Walked,
+        visit: &mut dyn FnMut(&Part<'_>) -> Result<()>,
+    ) -> Result<Result<()>> {
+        let at = indexed.block;
+        let bytes = match self.read_block(at) {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok(Err(error)),
+        };
+        let opened = self
+            .open_block(&bytes, at, BlockKind::Data)
+            .and_then(|block| DataBlock::new(block, self.footer.header.interval));
+        let mut cursor = match opened {
+            Ok(block) => block.cursor(),
+            Err(refusal) => return Ok(Err(self.refused(refusal, at.position))),
+        };
+        loop {
+            match cursor.advance() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(refusal) => return Ok(Err(self.refused(refusal, at.position))),
+            }
+            let (key, version) = (cursor.key(), cursor.version());
+            let range = &self.root.range;
+            let is_in_place = walked.goes_on_with(key, version.lsn)
+                && range.low.as_slice() <= key
+                && is_below(key, &range.high)
+                && index.may_contain(filter::hash(key));
+            if !is_in_place {
+                return Ok(Err(self.bad(at.position)));
+            }
+            walked.take(key, version);
+            visit(&Part::Entry(key, version))?;
+        }
+        Ok(if walked.key == indexed.separator { Ok(()) } else { Err(self.bad(at.position)) })
+    }
+
+    fn read_block(&self, at: BlockRef) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; at.length as usize];
+        read(&*self.file, &self.path, &mut bytes, at.position).map(|()| bytes)
+    }
+
+    fn open_block<'b>(
+        &self,
+        bytes: &'b [u8],
+        at: BlockRef,
+        kind: BlockKind,
+    ) -> std::result::Result<Block<'b>, Refusal> {
+        block::open(bytes, &self.checksum, at, kind)
+    }
+
+    fn bad(&self, offset: u64) -> Error {
+        Error::bad_table(&self.path, offset)
+    }
+
+    fn refused(&self, refusal: Refusal, offset: u64) -> Error {
+        refusal.error(&self.path, || self.bad(offset))
+    }
+}
+
+impl Walked {
+    /// Whether an entry may follow the last one: order goes on from block to block.
+    fn goes_on_with(&self, key: &[u8], lsn: Lsn) -> bool {
+        self.key.as_slice() < key || (self.key == key && lsn < self.lsn)
+    }
+
+    fn take(&mut self, key: &[u8], version: Found<'_>) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.lsn = version.lsn;
+        self.counts.add(key, version);
+    }
+}
+
+/// Reads bytes of a file of the tables. That it ends too early is damage, and nothing else is.
+pub(crate) fn read(file: &dyn DiskFile, path: &Path, bytes: &mut [u8], offset: u64) -> Result<()> {
+    read_exact_at(file, bytes, offset).map_err(|error| match is_end_of_file(&error) {
+        true => Error::bad_table(path, offset).with_source(error),
+        false => Error::io("read", path, error),
+    })
+}
