@@ -7,5 +7,7 @@
 
 #[allow(dead_code, reason = "only tools read single files yet")]
 pub(crate) mod list;
+#[allow(dead_code, reason = "no checkpoint merges yet")]
+pub(crate) mod merge;
 #[allow(dead_code, reason = "only tools read single files yet, and no checkpoint writes one")]
 pub(crate) mod run;

@@ -1,6 +1,7 @@
 //! Data blocks: entries in the order of their full keys, the versions of a key from the newest on (TABLES.md, section 2.3).
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::super::fields::u32_at;
 use super::super::{Refusal, WORD};
@@ -137,16 +138,14 @@ impl<'a> DataBlock<'a> {
         }
     }
 
+    /// The number of entries.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.count).expect("it was read from 32 bits")
+    }
+
     /// A cursor before the first entry.
     pub(crate) fn cursor(&self) -> DataCursor<'a> {
-        DataCursor {
-            block: *self,
-            reader: Reader::new(self.entries),
-            next: 0,
-            key: Vec::new(),
-            before: Vec::new(),
-            version: Found { lsn: Lsn::ZERO, value: None },
-        }
+        DataCursor { block: *self, place: Place::default() }
     }
 
     /// A cursor on the first entry whose full key is at or above `full_key`; `None` if there is none.
@@ -188,71 +187,103 @@ impl<'a> DataBlock<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct DataCursor<'a> {
     block: DataBlock<'a>,
-    reader: Reader<'a>,
-    /// The number of the next entry.
-    next: usize,
-    key: Vec<u8>,
-    /// The key before a restart.
-    before: Vec<u8>,
-    version: Found<'a>,
+    place: Place,
 }
 
 impl<'a> DataCursor<'a> {
     /// The full key of the present entry.
     pub(crate) fn key(&self) -> &[u8] {
-        &self.key
+        self.place.key()
     }
 
     /// The version of the present entry.
     pub(crate) fn version(&self) -> Found<'a> {
-        self.version
+        self.place.version(&self.block)
     }
 
     /// Goes to the next entry. `false` if there is none.
     pub(crate) fn advance(&mut self) -> Result<bool, Refusal> {
-        if self.next == self.block.count {
-            return if is_padding(self.reader.rest()) { Ok(false) } else { Err(Refusal::Impossible) };
+        self.place.advance(&self.block)
+    }
+
+    fn jump(&mut self, restart: usize) -> Result<(), Refusal> {
+        self.place.jump(&self.block, restart)
+    }
+}
+
+/// A cursor without its block, for one who keeps the block's bytes beside it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// Where in the block's entries the next one begins.
+    at: usize,
+    /// The number of the next entry.
+    next: usize,
+    key: Vec<u8>,
+    /// The key before a restart.
+    before: Vec<u8>,
+    lsn: Lsn,
+    /// Where in the block's entries the value is; `None` for a tombstone.
+    value: Option<Range<usize>>,
+}
+
+impl Place {
+    /// The full key of the present entry.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The version of the present entry, which is in `block`.
+    pub(crate) fn version<'a>(&self, block: &DataBlock<'a>) -> Found<'a> {
+        Found { lsn: self.lsn, value: self.value.clone().map(|value| &block.entries[value]) }
+    }
+
+    /// Goes to the next entry of `block`. `false` if there is none.
+    pub(crate) fn advance(&mut self, block: &DataBlock<'_>) -> Result<bool, Refusal> {
+        if self.next == block.count {
+            return if is_padding(&block.entries[self.at..]) { Ok(false) } else { Err(Refusal::Impossible) };
         }
-        self.read().map(|()| true).ok_or(Refusal::Impossible)
+        self.read(block).map(|()| true).ok_or(Refusal::Impossible)
     }
 
     /// Before the restart with this number. The order of the entry there is not checked against the one before.
-    fn jump(&mut self, restart: usize) -> Result<(), Refusal> {
-        let begin = self.block.restart(restart);
-        let entries = begin.and_then(|begin| self.block.entries.get(begin..)).ok_or(Refusal::Impossible)?;
-        self.reader = Reader::new(entries);
+    fn jump(&mut self, block: &DataBlock<'_>, restart: usize) -> Result<(), Refusal> {
+        let begin = block.restart(restart).filter(|begin| *begin <= block.entries.len());
+        self.at = begin.ok_or(Refusal::Impossible)?;
         self.next = restart * RESTART;
         self.key.clear();
         Ok(())
     }
 
-    fn read(&mut self) -> Option<()> {
+    fn read(&mut self, block: &DataBlock<'_>) -> Option<()> {
+        let mut reader = Reader::new(&block.entries[self.at..]);
         let order = if self.next.is_multiple_of(RESTART) {
-            let at = self.block.entries.len() - self.reader.rest().len();
-            if self.block.restart(self.next / RESTART) != Some(at) {
+            if block.restart(self.next / RESTART) != Some(self.at) {
                 return None;
             }
             std::mem::swap(&mut self.before, &mut self.key);
             self.key.clear();
-            self.reader.shared(&mut self.key)?;
+            reader.shared(&mut self.key)?;
             self.before.cmp(&self.key)
         } else {
-            self.reader.shared(&mut self.key)?
+            reader.shared(&mut self.key)?
         };
-        let lsn = self.block.interval.lsn(self.reader.varint()?)?;
+        let lsn = block.interval.lsn(reader.varint()?)?;
         let is_in_order = match order {
             Ordering::Less => true,
-            Ordering::Equal => lsn < self.version.lsn,
+            Ordering::Equal => lsn < self.lsn,
             Ordering::Greater => false,
         };
-        let value = match self.reader.u8()? {
+        let end = |reader: &Reader<'_>| block.entries.len() - reader.rest().len();
+        self.value = match reader.u8()? {
             TOMBSTONE => None,
-            PUT => Some(self.reader.field()?),
+            PUT => {
+                let length = reader.field()?.len();
+                Some(end(&reader) - length..end(&reader))
+            }
             _ => return None,
         };
         split_full_key(&self.key)?;
-        self.version = Found { lsn, value };
-        self.next += 1;
+        (self.at, self.lsn, self.next) = (end(&reader), lsn, self.next + 1);
         is_in_order.then_some(())
     }
 }

@@ -14,7 +14,7 @@ use crate::format::table::block::{self, Block, BlockKind, BlockRef};
 use crate::format::table::data::{DataBlock, Found};
 use crate::format::table::partition::{Indexed, Partition};
 use crate::format::table::range_tombstones::{self, RangeTombstone};
-use crate::format::table::root::{PartitionRef, Root};
+use crate::format::table::root::{PartitionRef, Range, Root};
 use crate::format::table::run::{Counts, Footer, LEAST_RUN, RunHeader, SECTOR, SECTOR_LEN};
 use crate::format::table::{filter, is_below};
 
@@ -43,8 +43,7 @@ pub(crate) enum Part<'a> {
 /// How far a walk has come.
 #[derive(Debug, Default)]
 struct Walked {
-    key: Vec<u8>,
-    lsn: Lsn,
+    order: Order,
     counts: Counts,
     has_gap: bool,
 }
@@ -103,14 +102,12 @@ impl Run {
             walked.counts.note(tombstone.lsn);
         }
         walked.counts.range_tombstones = self.range_tombstones.len() as u64;
-        let mut begin = SECTOR_LEN;
-        for partition in &self.root.partitions {
+        for (number, partition) in self.root.partitions.iter().enumerate() {
             visit(&Part::Partition(partition))?;
-            if let Err(error) = self.walk_partition(partition, begin, &mut walked, visit)? {
+            if let Err(error) = self.walk_partition(number, &mut walked, visit)? {
                 walked.has_gap = true;
                 visit(&Part::Bad(error))?;
             }
-            begin = partition.block.end().expect("the root was checked");
         }
         if !walked.has_gap && walked.counts != self.footer.counts {
             visit(&Part::Bad(self.bad(self.footer.length - SECTOR_LEN)))?;
@@ -121,30 +118,18 @@ impl Run {
     /// The inner result is what is wrong with the partition itself, the outer one that of `visit`.
     fn walk_partition(
         &self,
-        partition: &PartitionRef,
-        begin: u64,
+        number: usize,
         walked: &mut Walked,
         visit: &mut dyn FnMut(&Part<'_>) -> Result<()>,
     ) -> Result<Result<()>> {
-        let at = partition.block;
-        let bytes = match self.read_block(at) {
+        let bytes = match self.read_block(self.root.partitions[number].block) {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(error)),
         };
-        let opened = self
-            .open_block(&bytes, at, BlockKind::Partition)
-            .and_then(|block| Partition::new(block, at.position))
-            .and_then(|partition| Ok((partition, partition.blocks()?)));
-        let (index, blocks) = match opened {
+        let (index, blocks) = match self.partition(number, &bytes) {
             Ok(opened) => opened,
-            Err(refusal) => return Ok(Err(self.refused(refusal, at.position))),
+            Err(error) => return Ok(Err(error)),
         };
-        let ends = (blocks.first(), blocks.last());
-        let joins = ends.0.is_some_and(|first| first.block.position == begin)
-            && ends.1.is_some_and(|last| last.separator == partition.separator);
-        if !joins {
-            return Ok(Err(self.bad(at.position)));
-        }
         for block in &blocks {
             visit(&Part::Block(block))?;
             if let Err(error) = self.walk_block(block, &index, walked, visit)? {
@@ -168,12 +153,9 @@ impl Run {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(error)),
         };
-        let opened = self
-            .open_block(&bytes, at, BlockKind::Data)
-            .and_then(|block| DataBlock::new(block, self.footer.header.interval));
-        let mut cursor = match opened {
+        let mut cursor = match self.data(at, &bytes) {
             Ok(block) => block.cursor(),
-            Err(refusal) => return Ok(Err(self.refused(refusal, at.position))),
+            Err(error) => return Ok(Err(error)),
         };
         loop {
             match cursor.advance() {
@@ -182,54 +164,81 @@ impl Run {
                 Err(refusal) => return Ok(Err(self.refused(refusal, at.position))),
             }
             let (key, version) = (cursor.key(), cursor.version());
-            let range = &self.root.range;
-            let is_in_place = walked.goes_on_with(key, version.lsn)
-                && range.low.as_slice() <= key
-                && is_below(key, &range.high)
+            let is_in_place = walked.order.goes_on_with(key, version.lsn)
+                && self.has_in_range(key)
                 && index.may_contain(filter::hash(key));
             if !is_in_place {
                 return Ok(Err(self.bad(at.position)));
             }
-            walked.take(key, version);
+            walked.order.take(key, version.lsn);
+            walked.counts.add(key, version);
             visit(&Part::Entry(key, version))?;
         }
-        Ok(if walked.key == indexed.separator { Ok(()) } else { Err(self.bad(at.position)) })
+        Ok(if walked.order.key == indexed.separator { Ok(()) } else { Err(self.bad(at.position)) })
     }
 
-    fn read_block(&self, at: BlockRef) -> Result<Vec<u8>> {
+    /// The bytes of a block, unchecked.
+    pub(super) fn read_block(&self, at: BlockRef) -> Result<Vec<u8>> {
         let mut bytes = vec![0; at.length as usize];
         read(&*self.file, &self.path, &mut bytes, at.position).map(|()| bytes)
     }
 
-    fn open_block<'b>(
-        &self,
-        bytes: &'b [u8],
-        at: BlockRef,
-        kind: BlockKind,
-    ) -> std::result::Result<Block<'b>, Refusal> {
-        block::open(bytes, &self.checksum, at, kind)
+    /// The partition with this number, which has these bytes, and its data blocks.
+    pub(super) fn partition<'b>(&self, number: usize, bytes: &'b [u8]) -> Result<(Partition<'b>, Vec<Indexed>)> {
+        let PartitionRef { separator, block: at } = &self.root.partitions[number];
+        let before = number.checked_sub(1).map(|before| self.root.partitions[before].block);
+        let begin = before.map_or(Some(SECTOR_LEN), |before| before.end());
+        let opened = block::open(bytes, &self.checksum, *at, BlockKind::Partition)
+            .and_then(|block| Partition::new(block, at.position))
+            .and_then(|partition| Ok((partition, partition.blocks()?)));
+        let (partition, blocks) = opened.map_err(|refusal| self.refused(refusal, at.position))?;
+        let joins = blocks.first().map(|first| first.block.position) == begin
+            && blocks.last().is_some_and(|last| last.separator == *separator);
+        if joins { Ok((partition, blocks)) } else { Err(self.bad(at.position)) }
     }
 
-    fn bad(&self, offset: u64) -> Error {
+    /// The data block at `at`, which has these bytes.
+    pub(super) fn data<'b>(&self, at: BlockRef, bytes: &'b [u8]) -> Result<DataBlock<'b>> {
+        block::open(bytes, &self.checksum, at, BlockKind::Data)
+            .and_then(|block| self.checked_data(block))
+            .map_err(|refusal| self.refused(refusal, at.position))
+    }
+
+    /// The data block with this content, which was checked before.
+    pub(super) fn checked_data<'b>(&self, block: Block<'b>) -> std::result::Result<DataBlock<'b>, Refusal> {
+        DataBlock::new(block, self.footer.header.interval)
+    }
+
+    pub(super) fn has_in_range(&self, key: &[u8]) -> bool {
+        let Range { low, high } = &self.root.range;
+        low.as_slice() <= key && is_below(key, high)
+    }
+
+    pub(super) fn bad(&self, offset: u64) -> Error {
         Error::bad_table(&self.path, offset)
     }
 
-    fn refused(&self, refusal: Refusal, offset: u64) -> Error {
+    pub(super) fn refused(&self, refusal: Refusal, offset: u64) -> Error {
         refusal.error(&self.path, || self.bad(offset))
     }
 }
 
-impl Walked {
-    /// Whether an entry may follow the last one: order goes on from block to block.
-    fn goes_on_with(&self, key: &[u8], lsn: Lsn) -> bool {
+/// The last entry of a run that was read: order goes on from block to block.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    pub(super) key: Vec<u8>,
+    lsn: Lsn,
+}
+
+impl Order {
+    pub(super) fn goes_on_with(&self, key: &[u8], lsn: Lsn) -> bool {
         self.key.as_slice() < key || (self.key == key && lsn < self.lsn)
     }
 
-    fn take(&mut self, key: &[u8], version: Found<'_>) {
+    pub(super) fn take(&mut self, key: &[u8], lsn: Lsn) {
         self.key.clear();
         self.key.extend_from_slice(key);
-        self.lsn = version.lsn;
-        self.counts.add(key, version);
+        self.lsn = lsn;
     }
 }
 

@@ -40,6 +40,8 @@ fn every_flipped_bit_is_found() {
             Ok(run) => {
                 let (entries, bad) = walk(&run);
                 assert!(bad > 0, "byte {at}");
+                let error = read(run).expect_err("a cursor stops where a walk goes on");
+                assert!(matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported), "byte {at}: {error}");
                 // Of more than one block no entry is lost, and none is made up.
                 assert!(entries.len() < 400 && entries.iter().all(|entry| all.contains(entry)), "byte {at}");
                 in_walk += 1;

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::cursor::RunCursor;
 use super::read::{Part, Run};
 use super::write::RunWriter;
 use crate::base::error::Result;
@@ -93,6 +94,16 @@ fn walk(run: &Run) -> (Vec<Entry>, usize) {
     })
     .unwrap();
     (entries, bad)
+}
+
+/// What a cursor reads.
+fn read(run: Run) -> Result<Vec<Entry>> {
+    let (mut cursor, mut entries) = (RunCursor::new(Arc::new(run)), Vec::new());
+    while cursor.advance()? {
+        let version = cursor.version();
+        entries.push((cursor.key().to_vec(), version.lsn.get(), version.value.map(<[u8]>::to_vec)));
+    }
+    Ok(entries)
 }
 
 fn deleted(start: Vec<u8>, end: Vec<u8>, lsn: u64) -> RangeTombstone {

@@ -35,6 +35,7 @@ proptest! {
         let named = write(&*dir, 5, &entries, ranges.clone());
         let run = open(&*dir, 5).unwrap();
         prop_assert_eq!(walk(&run), (entries.clone(), 0));
+        prop_assert_eq!(read(open(&*dir, 5).unwrap()).unwrap(), entries.clone());
         prop_assert_eq!(&run.range_tombstones, &ranges);
         prop_assert_eq!(named.entries, entries.len() as u64);
         prop_assert_eq!(named.range_tombstones, ranges.len() as u64);
@@ -56,7 +57,8 @@ fn the_versions_of_a_key_go_on_in_the_next_partition() {
     let run = open(&*dir, 5).unwrap();
     assert!(run.root.partitions.len() > 1, "{}", run.root.partitions.len());
     // Each partition's filter must have the key: the walk asks it for every entry.
-    assert_eq!(walk(&run), (entries, 0));
+    assert_eq!(walk(&run), (entries.clone(), 0));
+    assert_eq!(read(run).unwrap(), entries);
 }
 
 #[test]

@@ -1,0 +1,131 @@
+//! Merging versions of several sources into one order, and leaving out those that no reader can ask for (RULES.md, 1 and 9).
+
+use crate::base::error::Result;
+use crate::base::types::Lsn;
+use crate::format::table::data::Found;
+use crate::format::table::range_tombstones::{RangeTombstone, Says};
+use crate::table::run::cursor::RunCursor;
+
+#[cfg(test)]
+mod tests;
+
+/// Versions in the order of a run: by full key, those of one key from the newest on. It begins before the first one.
+pub(crate) trait Source {
+    /// Goes to the next version; `false` if there is none, and then it is not asked again.
+    ///
+    /// # Errors
+    /// If it cannot be read. Then the merge has failed.
+    fn advance(&mut self) -> Result<bool>;
+
+    /// The full key of the present version.
+    fn key(&self) -> &[u8];
+
+    /// The present version.
+    fn version(&self) -> Found<'_>;
+}
+
+impl Source for RunCursor {
+    fn advance(&mut self) -> Result<bool> {
+        RunCursor::advance(self)
+    }
+
+    fn key(&self) -> &[u8] {
+        RunCursor::key(self)
+    }
+
+    fn version(&self) -> Found<'_> {
+        RunCursor::version(self)
+    }
+}
+
+/// Which versions must stay.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Retain {
+    /// No reader asks below this, unless it is held.
+    pub(crate) floor: Lsn,
+    /// The LSNs of held snapshots below the floor, ascending.
+    pub(crate) held: Vec<Lsn>,
+    /// Nothing lies below the sources: a tombstone hides nothing but what they have.
+    pub(crate) is_last: bool,
+}
+
+impl Retain {
+    /// Whether a reader can ask for the version at `lsn`, which `successor` superseded.
+    fn needs(&self, lsn: Lsn, successor: Option<Lsn>) -> bool {
+        let Some(successor) = successor else { return true };
+        let next_held = self.held.partition_point(|held| *held < lsn);
+        successor > self.floor || self.held.get(next_held).is_some_and(|held| *held < successor)
+    }
+}
+
+/// A merge, key by key.
+pub(crate) struct Merge<S> {
+    sources: Vec<S>,
+    /// Whether each source stands on a version.
+    on_version: Vec<bool>,
+    retain: Retain,
+    /// Those of all sources, fragmented and in order.
+    ranges: Vec<RangeTombstone>,
+    key: Vec<u8>,
+    /// Tombstones of the key that stay only if something older of it does.
+    pending: Vec<Lsn>,
+}
+
+impl<S: Source> Merge<S> {
+    /// # Errors
+    /// Those of the sources.
+    pub(crate) fn new(mut sources: Vec<S>, retain: Retain, ranges: Vec<RangeTombstone>) -> Result<Self> {
+        let on_version = sources.iter_mut().map(Source::advance).collect::<Result<_>>()?;
+        Ok(Merge { sources, on_version, retain, ranges, key: Vec::new(), pending: Vec::new() })
+    }
+
+    /// Takes all versions of the next key, and gives out those that stay, which may be none. `false` if there is no key.
+    ///
+    /// # Errors
+    /// Those of the sources and of `out`. Then the merge has failed.
+    pub(crate) fn next_key(&mut self, out: &mut dyn FnMut(&[u8], Found<'_>) -> Result<()>) -> Result<bool> {
+        let Some(first) = self.first(|_| true) else { return Ok(false) };
+        self.key.clear();
+        self.key.extend_from_slice(self.sources[first].key());
+        self.pending.clear();
+        let (mut newer, mut next) = (None, Some(first));
+        while let Some(number) = next {
+            let version = self.sources[number].version();
+            let lsn = version.lsn;
+            let successor = [newer, self.deleted_above(lsn)].into_iter().flatten().min();
+            if self.retain.needs(lsn, successor) {
+                if self.retain.is_last && version.value.is_none() {
+                    self.pending.push(lsn);
+                } else {
+                    for lsn in self.pending.drain(..) {
+                        out(&self.key, Found { lsn, value: None })?;
+                    }
+                    out(&self.key, version)?;
+                }
+            }
+            newer = Some(lsn);
+            self.on_version[number] = self.sources[number].advance()?;
+            next = self.first(|source| source.key() == self.key);
+        }
+        Ok(true)
+    }
+
+    /// The source with the first version, among those that may have it.
+    fn first(&self, may: impl Fn(&S) -> bool) -> Option<usize> {
+        let there = (0..self.sources.len()).filter(|number| self.on_version[*number] && may(&self.sources[*number]));
+        there.min_by(|a, b| {
+            let (a, b) = (&self.sources[*a], &self.sources[*b]);
+            a.key().cmp(b.key()).then_with(|| b.version().lsn.cmp(&a.version().lsn))
+        })
+    }
+
+    /// The oldest deletion of a range that the key is in, above `lsn`. (One with the same LSN is older than the version.)
+    fn deleted_above(&self, lsn: Lsn) -> Option<Lsn> {
+        let behind = self.ranges.partition_point(|range| range.start <= self.key);
+        let start = &self.ranges[..behind].last()?.start;
+        let same = self.ranges[..behind].iter().rev().take_while(|range| range.start == *start);
+        same.filter(|range| self.key < range.end && range.says == Says::Deleted && range.lsn > lsn)
+            .map(|range| range.lsn)
+            .min()
+    }
+}

@@ -1,0 +1,154 @@
+//! A merge against all that readers may ask.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::format::table::write_full_key;
+
+/// Key, LSN, value.
+type Version = (u8, u64, Option<u8>);
+
+struct Listed {
+    versions: Vec<(Vec<u8>, Lsn, Option<[u8; 1]>)>,
+    next: usize,
+}
+
+impl Source for Listed {
+    fn advance(&mut self) -> Result<bool> {
+        self.next += 1;
+        Ok(self.next <= self.versions.len())
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.versions[self.next - 1].0
+    }
+
+    fn version(&self) -> Found<'_> {
+        let (_, lsn, value) = &self.versions[self.next - 1];
+        Found { lsn: *lsn, value: value.as_ref().map(|value| &value[..]) }
+    }
+}
+
+fn full(key: u8) -> Vec<u8> {
+    let mut full = Vec::new();
+    write_full_key(&mut full, 1, &[key]);
+    full
+}
+
+/// What a reader at `at` finds; `None` if nothing was ever there.
+fn read(versions: &[Version], ranges: &[(u8, u8, u64)], key: u8, at: u64) -> Option<Option<u8>> {
+    let newest = versions.iter().filter(|(other, lsn, _)| *other == key && *lsn <= at).max_by_key(|version| version.1);
+    let covers = |range: &&(u8, u8, u64)| (range.0..range.1).contains(&key) && range.2 <= at;
+    let deleted = ranges.iter().filter(covers).map(|range| range.2).max();
+    match (newest, deleted) {
+        (Some((_, lsn, value)), deleted) if deleted.is_none_or(|deleted| deleted <= *lsn) => Some(*value),
+        (_, Some(_)) => Some(None),
+        (None, None) => None,
+        (Some(_), None) => unreachable!("the first arm"),
+    }
+}
+
+fn merged(versions: &[Version], sources: u64, ranges: &[(u8, u8, u64)], retain: &Retain) -> Vec<Version> {
+    let listed = (0..sources).map(|source| {
+        let mut versions: Vec<_> = versions
+            .iter()
+            .filter(|version| version.1 / 8 % sources == source)
+            .map(|(key, lsn, value)| (full(*key), Lsn::new(*lsn), value.map(|value| [value])))
+            .collect();
+        versions.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        Listed { versions, next: 0 }
+    });
+    let mut tombstones: Vec<_> = ranges
+        .iter()
+        .map(|(start, end, lsn)| RangeTombstone {
+            start: full(*start),
+            end: full(*end),
+            lsn: Lsn::new(*lsn),
+            says: Says::Deleted,
+        })
+        .collect();
+    tombstones.sort_by(|a, b| a.order().cmp(&b.order()));
+    let mut merge = Merge::new(listed.collect(), retain.clone(), tombstones).unwrap();
+    let mut out = Vec::new();
+    let mut take = |key: &[u8], version: Found<'_>| {
+        out.push((key[4], version.lsn.get(), version.value.map(|value| value[0])));
+        Ok(())
+    };
+    while merge.next_key(&mut take).unwrap() {}
+    out
+}
+
+fn history() -> impl Strategy<Value = (Vec<Version>, Vec<(u8, u8, u64)>)> {
+    let op = prop_oneof![
+        4 => (0..4_u8, prop::option::weighted(0.6, any::<u8>())).prop_map(|(key, value)| Ok((key, value))),
+        // Fragmented: equal or disjoint.
+        1 => (0..2_u8).prop_map(|half| Err(if half == 0 { (0, 2) } else { (2, 4) })),
+    ];
+    prop::collection::vec((op, any::<bool>()), 0..40).prop_map(|ops| {
+        let (mut versions, mut ranges, mut lsn) = (Vec::new(), Vec::new(), 8);
+        for (op, of_one_commit) in ops {
+            match op {
+                Ok((key, value)) => {
+                    versions.retain(|version: &Version| (version.0, version.1) != (key, lsn));
+                    // No two are alike.
+                    versions.push((key, lsn, value.map(|_: u8| u8::try_from(lsn / 8).expect("at most 41"))));
+                }
+                // Puts before it in one commit are written as tombstones; here they are left out.
+                Err((start, end)) => {
+                    versions.retain(|version: &Version| version.1 != lsn || !(start..end).contains(&version.0));
+                    if !ranges.contains(&(start, end, lsn)) {
+                        ranges.push((start, end, lsn));
+                    }
+                }
+            }
+            lsn += if of_one_commit { 0 } else { 8 };
+        }
+        (versions, ranges)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 3000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_reader_sees_a_difference(
+        (versions, ranges) in history(),
+        sources in 1..5_u64,
+        floor in 0..45_u64,
+        held in prop::collection::btree_set(0..45_u64, 0..4),
+        is_last in any::<bool>(),
+    ) {
+        let floor = floor * 8;
+        let held: Vec<u64> = held.into_iter().map(|held| held * 8).filter(|held| *held < floor).collect();
+        let retain = Retain {
+            floor: Lsn::new(floor),
+            held: held.iter().map(|held| Lsn::new(*held)).collect(),
+            is_last,
+        };
+        let out = merged(&versions, sources, &ranges, &retain);
+        let in_order = out.is_sorted_by(|a, b| a.0 < b.0 || (a.0 == b.0 && a.1 > b.1));
+        prop_assert!(in_order, "{:?}", out);
+        prop_assert!(out.iter().all(|version| versions.contains(version)));
+        for at in held.iter().copied().chain((floor..45 * 8).step_by(8)) {
+            for key in 0..4 {
+                let (before, after) = (read(&versions, &ranges, key, at), read(&out, &ranges, key, at));
+                // In the last layer, what is not there is deleted.
+                let (before, after) = if is_last { (before.or(Some(None)), after.or(Some(None))) } else { (before, after) };
+                prop_assert_eq!(before, after, "key {} at {}", key, at);
+            }
+        }
+        // Nothing stays that could go: without any one of them a reader misses it.
+        for (number, version) in out.iter().enumerate() {
+            let mut less = out.clone();
+            less.remove(number);
+            let differs = held.iter().copied().chain((floor..45 * 8).step_by(8)).any(|at| {
+                let (with, without) = (read(&out, &ranges, version.0, at), read(&less, &ranges, version.0, at));
+                if is_last { with.or(Some(None)) != without.or(Some(None)) } else { with != without }
+            });
+            let hides_nothing = version.2.is_none() && !is_last;
+            // A deletion of a range may say what a tombstone says.
+            let is_said_twice = version.2.is_none() && !ranges.is_empty();
+            prop_assert!(differs || hides_nothing || is_said_twice, "{:?} of {:?}", version, out);
+        }
+    }
+}
