@@ -8,15 +8,17 @@ pub mod decode;
 pub mod driver;
 pub mod model;
 pub mod open;
+pub mod table;
 
 /// Panics if something is wrong with what its input makes of an engine.
 pub type Target = fn(&[u8]);
 
 /// The targets by name, with the folder of their seeds.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("batch", batch::target),
     ("decode", decode::target),
     ("open", open::target),
     ("model", model::target),
     ("crash", crash::target),
+    ("table", table::target),
 ];
