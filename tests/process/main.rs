@@ -6,3 +6,4 @@ mod common;
 mod import;
 mod reading;
 mod salvage;
+mod table_file;
