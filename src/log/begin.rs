@@ -40,7 +40,8 @@ impl LogInner {
         let Entry { incarnation, key, begin, .. } = entry;
         let identity = Identity { log_id: history.log_id, incarnation, key, base: begin.get() };
         let handle = self.place.handle();
-        handle.check_lock().map_err(|error| self.note_failure(error))?;
+        let is_ours = handle.check_lock().and_then(|()| self.refuse_foreign_history(right));
+        is_ours.map_err(|error| self.note_failure(error))?;
         // That of a refused attempt may have been cleared away since.
         let is_there =
             |segment: &Arc<Segment>| handle.check_named(&**segment.file(), segment.path(), segment.size()).is_ok();

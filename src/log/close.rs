@@ -117,6 +117,7 @@ impl LogInner {
         let begin = self.incarnations().begin();
         let mut right = self.incarnations().replace();
         self.check_segments()?;
+        self.refuse_foreign_history(&right)?;
         let end = self.positions().durable().max(begin);
         let limit = self.incarnations().look(|known| known.segments.last().map_or(begin, |last| last.header.limit()));
         let mut history = right.history();

@@ -117,6 +117,22 @@ impl Incarnations {
     }
 }
 
+/// HISTORY is being replaced, until this is dropped.
+struct Saving<'a>(&'a Incarnations);
+
+impl<'a> Saving<'a> {
+    fn begin(incarnations: &'a Incarnations) -> Self {
+        incarnations.known.lock().is_saving = true;
+        Saving(incarnations)
+    }
+}
+
+impl Drop for Saving<'_> {
+    fn drop(&mut self) {
+        self.0.known.lock().is_saving = false;
+    }
+}
+
 /// The right to replace HISTORY.
 pub(crate) struct Replacing<'a> {
     incarnations: &'a Incarnations,
@@ -137,11 +153,11 @@ impl Replacing<'_> {
         history: History,
         then: impl FnOnce(&mut Vec<SegmentInfo>) -> T,
     ) -> Result<T> {
-        self.incarnations.known.lock().is_saving = true;
-        let saved = place.save(&history);
+        let _saving = Saving::begin(self.incarnations);
+        let saved = place.save(&history)?;
+        self.attempt.refused_repairs = 0;
         let mut known = self.incarnations.known.lock();
-        known.is_saving = false;
-        (known.saved, known.history) = (Some(saved?), history);
+        (known.saved, known.history) = (Some(saved), history);
         Ok(then(&mut known.segments))
     }
 

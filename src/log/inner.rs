@@ -31,9 +31,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::{CommitMode, LogId, Lsn, Token};
 use crate::disk::{Dir, DirHandle, IoBackend};
-use crate::format::history::History;
 use crate::log::open::decide::Recovery;
-use crate::log::open::directory::read_history;
 use crate::log::write::append::Appender;
 use crate::log::write::budget::LossWindow;
 use crate::log::write::buffer::Prepared;
@@ -45,10 +43,6 @@ use crate::rt::background::{Background, Start, Task};
 use crate::rt::guard::Panicked;
 use crate::rt::process;
 use crate::rt::sync::{Condvar, Mutex};
-
-/// How often in a row a HISTORY that is gone may fail to be written before the log stops. It is tried about once a second
-/// while there are commits.
-const REPAIRS: u32 = 3;
 
 /// One open log.
 pub(crate) struct LogInner {
@@ -268,57 +262,6 @@ impl LogInner {
     /// [`LogInner::check_segments`], and that LOCK is the one that this open holds.
     pub(super) fn check_files(&self) -> Result<()> {
         self.check_segments().and_then(|()| self.place.handle().check_lock())
-    }
-
-    /// Refuses if HISTORY, or any segment, also one that was left long ago, is not there in its length.
-    pub(crate) fn check_whole(&self) -> Result<()> {
-        let (segments, saved) = self.incarnations().look(|known| (known.segments.clone(), known.saved.clone()));
-        segments.iter().try_for_each(|info| self.handle().check_there(&info.path, info.length))?;
-        saved.map_or(Ok(()), |saved| self.place.check_saved(&saved))
-    }
-
-    /// Writes HISTORY again if it was removed or cut, or replaced by what is none: without it the next open would refuse
-    /// the log. One that this open did not begin is left as it is: someone restores a copy over the open database.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Removed`] if it is another's, or could not be written a few times in a row.
-    pub(super) fn keep_history(&self) -> Result<()> {
-        let check = || {
-            // While it is being replaced, who does that sees to it; and to wait would keep commits waiting.
-            let saved = self.incarnations().look(|known| known.saved.clone().filter(|_| !known.is_saving));
-            saved.map_or(Ok(()), |saved| self.place.check_saved(&saved))
-        };
-        if check().is_ok() {
-            return Ok(());
-        }
-        let mut right = self.incarnations().replace();
-        let Err(gone) = check() else { return Ok(()) };
-        if self.appender().is_stopped() {
-            return Ok(());
-        }
-        let history = right.history();
-        let is_ours = |found: History| {
-            let last = found.entries.last().map(|entry| entry.incarnation);
-            let drawn = right.attempt.drawn.map(|entry| entry.incarnation);
-            found.log_id == history.log_id
-                && (last == history.entries.last().map(|entry| entry.incarnation) || last.is_some() && last == drawn)
-        };
-        if read_history(&self.place).is_ok_and(|found| !is_ours(found)) {
-            return Err(gone);
-        }
-        match right.save(&self.place, history, |_| ()) {
-            Ok(()) => {
-                right.attempt.refused_repairs = 0;
-                Ok(())
-            }
-            Err(error) => {
-                right.attempt.refused_repairs += 1;
-                // A full disk may have room in a moment, and a close would write it, too.
-                let may_be_tried_again = right.attempt.refused_repairs < REPAIRS;
-                let is_final = self.place.disk().failure().is_some() || !may_be_tried_again;
-                if is_final { Err(gone.with_source(error)) } else { Ok(()) }
-            }
-        }
     }
 
     /// What to tell of an error outside the flush path. It is final only if the disk's fail-stop latch has closed, or if a

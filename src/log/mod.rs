@@ -46,6 +46,7 @@ mod close;
 pub(crate) mod failure;
 pub(crate) mod incarnations;
 pub(crate) mod inner;
+mod keep;
 pub(crate) mod log_dir;
 pub(crate) mod mark;
 pub(crate) mod open;

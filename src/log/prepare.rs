@@ -18,7 +18,8 @@ impl LogInner {
         while let Some(job) = jobs.recv() {
             match job {
                 Job::Mark => self.write_mark(),
-                Job::Look => self.look_at_files(),
+                // Another look comes with the mark.
+                Job::Look => drop(self.look_at_files()),
                 Job::Segment => {
                     let prepared = self.prepare_segment().map_err(|refused| refused.raise(self));
                     if let Ok(segment) = &prepared {
@@ -42,17 +43,22 @@ impl LogInner {
             .map_err(|error| self.note_failure(error))
     }
 
-    /// Stops the log if its files are not where it left them, and cannot be put back.
-    fn look_at_files(&self) {
-        if let Err(error) = self.check_files().and_then(|()| self.keep_history()) {
-            self.note_failure(error).raise(self);
+    /// Stops the log if its files are not where it left them, and cannot be put back. Returns whether that is to be tried
+    /// again.
+    fn look_at_files(&self) -> bool {
+        match self.check_files().and_then(|()| self.keep_history()) {
+            Ok(is_there) => !is_there,
+            Err(error) => {
+                self.note_failure(error).raise(self);
+                false
+            }
         }
     }
 
     fn write_mark(&self) {
         let appender = self.appender();
         let durable = appender.positions.durable();
-        self.look_at_files();
+        let looks_again = self.look_at_files();
         // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
         let written = if appender.is_stopped() { None } else { self.marker.write(Lsn::new(durable)) };
         let arming = match written {
@@ -68,6 +74,8 @@ impl LogInner {
             // Without a mark to write, the files are looked at all the same.
             None => Arming::Idle,
         };
+        // Also if no commit comes.
+        let arming = if looks_again && arming == Arming::Idle { Arming::Armed } else { arming };
         appender.mark_is(arming, durable);
     }
 

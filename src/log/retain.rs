@@ -5,6 +5,7 @@
 //! removed and the directory is synced with no lock held that a commit of a begun incarnation needs.
 
 use super::failure::Refused;
+use super::incarnations::Replacing;
 use super::inner::LogInner;
 use super::pins::{Pin, Retiring};
 use crate::base::error::{Error, ErrorKind, Result};
@@ -67,7 +68,7 @@ impl LogInner {
             return Ok(Vec::new());
         }
         history.oldest = up_to;
-        self.refuse_if_over()?;
+        self.refuse_if_over(&replacing)?;
         let is_gone = |info: &mut SegmentInfo| info.end <= up_to.get();
         let saved = replacing.save(&self.place, history, |segments| segments.extract_if(.., is_gone).collect());
         saved.map_err(|error| self.note_failure(error))
@@ -95,15 +96,16 @@ impl LogInner {
         }
         history.entries.drain(..prunable);
         history.first_number += prunable as u64;
-        self.refuse_if_over()?;
+        self.refuse_if_over(&replacing)?;
         replacing.save(&self.place, history, |_| ()).map_err(|error| self.note_failure(error))
     }
 
     /// Refuses to replace HISTORY if the log is closed or poisoned, or if its files were removed.
-    fn refuse_if_over(&self) -> std::result::Result<(), Refused> {
+    fn refuse_if_over(&self, right: &Replacing<'_>) -> std::result::Result<(), Refused> {
         if self.appender().is_stopped() {
             return Err(self.refusal().into());
         }
-        self.check_segments().map_err(|error| self.note_failure(error))
+        let are_ours = self.check_segments().and_then(|()| self.refuse_foreign_history(right));
+        are_ours.map_err(|error| self.note_failure(error))
     }
 }

@@ -229,28 +229,72 @@ fn a_history_that_cannot_be_written_again_at_once_is_written_later() {
     }
 }
 
-/// Someone restores an older copy over the open database, HISTORY first. The log put its own back, and what was restored
-/// was neither the one nor the other.
+/// Someone restores an older copy over the open database, HISTORY first. The log put its own back, in a look, at its close,
+/// or with its first commit, and what was restored was neither the one nor the other.
 #[test]
 fn a_history_of_a_copy_that_is_restored_stays() {
-    let (cause, left, copy) = sim::run(1, || {
-        let ground = Ground::Sim(SimDisk::new());
-        let engine = ground.open("db").unwrap();
-        put(&engine, "earlier").unwrap();
-        engine.close().unwrap();
-        let copy = ground.read("db/HISTORY");
+    type Act = fn(&Engine);
+    let acts: [(&str, Act); 2] = [
+        ("a look", |engine| {
+            put(engine, "after").unwrap();
+            sim::sleep(Duration::from_secs(3));
+            assert_eq!(engine.poisoned().map(|poison| poison.cause.kind()), Some(ErrorKind::Removed));
+        }),
+        ("a close", |_| ()),
+    ];
+    for (what, act) in acts {
+        for begun in [true, false] {
+            let (left, copy) = sim::run(1, || {
+                let ground = Ground::Sim(SimDisk::new());
+                let engine = ground.open("db").unwrap();
+                put(&engine, "earlier").unwrap();
+                engine.close().unwrap();
+                let copy = ground.read("db/HISTORY");
+                let engine = ground.open("db").unwrap();
+                put(&engine, "later").unwrap();
+                engine.close().unwrap();
+                let engine = ground.open("db").unwrap();
+                if begun {
+                    put(&engine, "before").unwrap();
+                    sim::sleep(Duration::from_millis(100));
+                }
+                ground.write("db/HISTORY", &copy);
+                if begun {
+                    act(&engine);
+                    let error = engine.close().unwrap_err();
+                    assert!(matches!(error.kind(), ErrorKind::Removed | ErrorKind::Poisoned), "{what}: {error:?}");
+                } else {
+                    let error = put(&engine, "first").unwrap_err();
+                    assert!(error.to_string().contains("HISTORY"), "{error}");
+                    let _ = engine.close();
+                }
+                (ground.read("db/HISTORY"), copy)
+            });
+            assert_eq!(left, copy, "{what}, begun: {begun}");
+        }
+    }
+}
+
+/// Two attempts to put it back had no room, and then no commit came for hours. No one looked again.
+#[test]
+fn a_history_is_written_again_though_no_commit_comes() {
+    let crash = sim::run(1, || {
+        let disk = SimDisk::new();
+        let ground = Ground::Sim(disk.clone());
         let engine = ground.open("db").unwrap();
         put(&engine, "before").unwrap();
-        sim::sleep(Duration::from_millis(100));
-        ground.write("db/HISTORY", &copy);
-        put(&engine, "after").unwrap();
-        sim::sleep(Duration::from_secs(3));
-        let cause = engine.poisoned().map(|poison| poison.cause.kind());
-        let _ = engine.close();
-        (cause, ground.read("db/HISTORY"), copy)
+        sim::sleep(Duration::from_secs(5));
+        ground.remove("db/HISTORY");
+        for _ in 0..2 {
+            disk.inject(Fault::once(OpSelector::of(OpKind::Create).on("HISTORY.tmp"), FaultKind::Errno(28)));
+        }
+        put(&engine, "last").unwrap();
+        sim::sleep(Duration::from_secs(10));
+        assert!(disk.fault_hits() == 2 && engine.poisoned().is_none());
+        disk.crash_point()
     });
-    assert_eq!(cause, Some(ErrorKind::Removed));
-    assert_eq!(left, copy);
+    let ground = Ground::Sim(crash.power_loss(&Loss::Everything, Granularity::Sector));
+    assert_eq!(keys(&ground.open("db").unwrap()), ["before", "last"]);
 }
 
 /// A mark that could not be written was the end of all looking at the files, for the life of the open.

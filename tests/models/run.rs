@@ -42,6 +42,12 @@ struct Body(Box<dyn Fn() + Send + Sync>);
 
 #[cfg(shuttle)]
 pub(crate) fn check(model: &str, body: impl Fn() + Send + Sync + 'static) {
+    check_often(model, 1, body);
+}
+
+/// [`check`] with so many times the executions, for a model whose race is rare.
+#[cfg(shuttle)]
+pub(crate) fn check_often(model: &str, times: u64, body: impl Fn() + Send + Sync + 'static) {
     use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
     use shuttle::{Config, MaxSteps, Runner};
 
@@ -59,7 +65,7 @@ pub(crate) fn check(model: &str, body: impl Fn() + Send + Sync + 'static) {
     }
 
     let seed = number("FORELOG_SEED", 1);
-    let half = usize::try_from(number("FORELOG_EXECUTIONS", 2000) / 2).expect("a number of executions");
+    let half = usize::try_from(times * number("FORELOG_EXECUTIONS", 2000) / 2).expect("a number of executions");
     let schedule = std::env::var("FORELOG_SCHEDULE").ok();
     let bound = match &schedule {
         Some(_) => "one schedule".to_owned(),

@@ -131,7 +131,7 @@ impl DirHandle {
         }
     }
 
-    fn removed(&self, path: &Path, what: &str) -> Error {
+    pub(crate) fn removed(&self, path: &Path, what: &str) -> Error {
         Error::new(
             ErrorKind::Removed,
             format!(

@@ -324,7 +324,9 @@ impl Appender {
     pub(crate) fn mark_is(&self, arming: Arming, durable: u64) {
         let mut core = self.core.lock();
         core.arming = arming;
-        if self.positions.durable() > durable {
+        if arming == Arming::Armed {
+            self.due.notify_one();
+        } else if self.positions.durable() > durable {
             self.arm_mark(&mut core);
         }
     }
