@@ -2,6 +2,7 @@
 //! by name. Beside it the models of `src/format/DECISIONS.md`.
 
 mod archive;
+mod attempts;
 mod bits;
 mod fixtures;
 mod names;

@@ -47,6 +47,19 @@ impl<D: Ord + Copy, N: Ord + Clone, C: Ord + Clone> Names<D, N, C> {
         entry.fresh = true;
     }
 
+    /// A rename that fails and is done all the same: as seen from now on, or on the medium alone. No later fsync tells.
+    pub(crate) fn fail_to_set(&mut self, dir: D, name: N, content: Option<C>, is_seen: bool) {
+        let before = self.get(dir, &name).cloned();
+        self.set(dir, name.clone(), content.clone());
+        let entry = self.entries.get_mut(&(dir, name)).expect("it was just set");
+        if !is_seen {
+            entry.now = before;
+            entry.otherwise.insert(content);
+            entry.otherwise.remove(&entry.now);
+        }
+        entry.fresh = false;
+    }
+
     /// The directory itself is gone.
     pub(crate) fn clear(&mut self, dir: D) {
         self.entries.retain(|(d, _), _| *d != dir);
