@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forelog::unstable::disk::Disk;
 use forelog::{Options, Result};
@@ -17,7 +18,16 @@ pub fn watched_work(disk: Arc<dyn Disk>, dir: &Path) -> Result<()> {
         transaction.put(&rows, number.to_be_bytes(), vec![b'r'; 40 + number as usize * 17 % 600])?;
         transaction.commit()?;
     }
+    // A close does not wait for a segment that is being prepared, and then it is never made.
+    while engine.stats().segments_prepared < prepared_ahead() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     engine.close()
+}
+
+/// How many segments the list has but for the first one, which the begin makes.
+fn prepared_ahead() -> u64 {
+    OPERATIONS.lines().filter(|line| line.starts_with("Create ") && line.ends_with(".log.tmp")).count() as u64 - 1
 }
 
 /// What [`watched_work`] does: a line for each operation, `KIND FILE …`.
