@@ -108,6 +108,11 @@ impl History {
         bytes
     }
 
+    /// The length of [`History::to_bytes`], without writing it.
+    pub(crate) fn encoded_len(&self) -> u64 {
+        (HEADER + self.entries.len() * ENTRY) as u64
+    }
+
     /// The length of the file that begins with `head`; `None` if it is of another version.
     pub(crate) fn length(head: &[u8; HEADER]) -> Result<Option<u64>, Refusal> {
         if !preamble::is_of_this_version(head, MAGIC)? {

@@ -15,7 +15,7 @@ impl LogInner {
     /// Refuses if HISTORY, or any segment, also one that was left long ago, is not there in its length.
     pub(crate) fn check_whole(&self) -> Result<()> {
         let (segments, length) =
-            self.incarnations().look(|known| (known.segments.clone(), known.history.to_bytes().len() as u64));
+            self.incarnations().look(|known| (known.segments.clone(), known.history.encoded_len()));
         segments.iter().try_for_each(|info| self.handle().check_there(&info.path, info.length))?;
         self.handle().check_there(&self.place.path(FILE_NAME), length)?;
         self.check_history().unwrap_or(Ok(()))

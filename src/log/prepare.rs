@@ -18,8 +18,10 @@ impl LogInner {
         while let Some(job) = jobs.recv() {
             match job {
                 Job::Mark => self.write_mark(),
-                // Another look comes with the mark.
-                Job::Look => drop(self.look_at_files()),
+                Job::Look => {
+                    // Another look comes with the mark.
+                    self.look_at_files();
+                }
                 Job::Segment => {
                     let prepared = self.prepare_segment().map_err(|refused| refused.raise(self));
                     if let Ok(segment) = &prepared {
@@ -61,21 +63,18 @@ impl LogInner {
         let looks_again = self.look_at_files();
         // The end of the incarnation says more than a mark, and after a failure nothing is written any more.
         let written = if appender.is_stopped() { None } else { self.marker.write(Lsn::new(durable)) };
-        let arming = match written {
-            Some(Ok(())) => {
-                appender.stats.marked();
-                Arming::Idle
-            }
-            Some(Err(_)) => {
-                appender.stats.mark_failed();
-                Arming::Idle
-            }
-            None if appender.is_stopped() => Arming::Over,
-            // Without a mark to write, the files are looked at all the same.
-            None => Arming::Idle,
+        match written {
+            Some(Ok(())) => appender.stats.marked(),
+            Some(Err(_)) => appender.stats.mark_failed(),
+            None => {}
+        }
+        let arming = match () {
+            () if appender.is_stopped() => Arming::Over,
+            // Also if no commit comes.
+            () if looks_again => Arming::Armed,
+            // After a mark that failed, too: the files are looked at all the same.
+            () => Arming::Idle,
         };
-        // Also if no commit comes.
-        let arming = if looks_again && arming == Arming::Idle { Arming::Armed } else { arming };
         appender.mark_is(arming, durable);
     }
 

@@ -233,6 +233,7 @@ fn history_with(offset: usize, field: &[u8]) -> Vec<u8> {
 fn a_history_is_the_golden_bytes() {
     assert_eq!(history().to_bytes(), hex(HISTORY));
     assert_eq!(history().to_bytes().len(), 72 + 56 * 2);
+    assert_eq!(history().encoded_len(), 72 + 56 * 2);
     assert_eq!(History::decode(&hex(HISTORY)), Ok(history()));
     assert_eq!(history().next_number(), 4);
 }

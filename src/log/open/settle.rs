@@ -72,7 +72,7 @@ fn would_save(place: &LogDir, history: &History, others: u64) -> Result<()> {
     let failed = |error| Error::io("replace", &path, error);
     may_replace(place, &place.path(history::TEMPORARY_NAME)).map_err(failed)?;
     may_replace(place, &path).map_err(failed)?;
-    let needed = others + history.to_bytes().len() as u64;
+    let needed = others + history.encoded_len();
     match place.disk().room().map_err(failed)? {
         Some(room) if room < needed => Err(failed(std::io::ErrorKind::StorageFull.into())),
         _ => Ok(()),
