@@ -32,8 +32,8 @@ pub enum ErrorKind {
     /// calls exec. A parent that closes the database releases the lock for both.
     Locked,
     /// A file of the open database to which it writes, or the whole directory, was removed, moved, replaced or cut by
-    /// another program. The engine takes no more commits, and of those since then none may be there. Close, look at the directory, restore or
-    /// reopen.
+    /// another program. The engine takes no more commits, and of those since then none may be there. Close, look at the
+    /// directory, restore or reopen.
     Removed,
     /// The path is not a forelog database, or cannot become one.
     NotADatabase,

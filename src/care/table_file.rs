@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::disk::{Access, Disk, DiskFile, OsDisk};
+use crate::format::table::block::Indexed;
 use crate::format::table::data::{Found, Interval};
 use crate::format::table::keyspaces::Keyspaces;
 use crate::format::table::manifest::{Layer, Manifest, NamedFile, Role};
@@ -45,6 +46,9 @@ pub enum TableField {
 
 use TableField::{Bytes, Hex, Number, Text};
 
+/// What is done with each thing in a file.
+type Show<'a, E> = &'a mut dyn FnMut(&TableItem) -> Result<(), E>;
+
 fn item<const N: usize>(what: &'static str, fields: [(&'static str, TableField); N]) -> TableItem {
     TableItem { what, fields: fields.into() }
 }
@@ -55,7 +59,10 @@ fn item<const N: usize>(what: &'static str, fields: [(&'static str, TableField);
 /// # Errors
 /// [`ErrorKind::NotADatabase`] if the file is none of the tables'; [`ErrorKind::Damaged`], [`ErrorKind::Unsupported`] and
 /// [`ErrorKind::Io`] if nothing of it can be shown; and whatever `show` returns, which ends it.
-pub fn dump_table_file(path: impl AsRef<Path>, mut show: impl FnMut(&TableItem) -> Result<()>) -> Result<()> {
+pub fn dump_table_file<E: From<Error>>(
+    path: impl AsRef<Path>,
+    mut show: impl FnMut(&TableItem) -> Result<(), E>,
+) -> Result<(), E> {
     let damage = |error: Error| Ok(item("damage", [("error", Text(error.to_string()))]));
     walk(&OsDisk, path.as_ref(), &mut show, damage)
 }
@@ -83,12 +90,12 @@ pub fn verify_table_file_on(disk: &dyn Disk, path: impl AsRef<Path>) -> Result<T
 }
 
 /// `bad` decides whether to go on behind damage, with an item in its place.
-fn walk(
+fn walk<E: From<Error>>(
     disk: &dyn Disk,
     path: &Path,
-    show: &mut dyn FnMut(&TableItem) -> Result<()>,
-    bad: impl Fn(Error) -> Result<TableItem>,
-) -> Result<()> {
+    show: Show<'_, E>,
+    bad: impl Fn(Error) -> Result<TableItem, E>,
+) -> Result<(), E> {
     let file = open(disk, path)?;
     let named = path.file_name().and_then(OsStr::to_str).and_then(number_of).map(|(number, _)| number);
     // A file of ours under another number is not the one that its name says.
@@ -98,46 +105,30 @@ fn walk(
     };
     let refused = |refusal: crate::format::Refusal| refusal.error(path, || Error::bad_table(path, 0));
     match magic(&*file, path)? {
-        Some(Magic::Manifest) => {
+        Some(Manifest::MAGIC) => {
             let manifest = Manifest::decode(&read_list(&*file, path, Manifest::begin_check)?).map_err(refused)?;
             manifest_items(&manifest, show)
         }
-        Some(Magic::Keyspaces) => {
+        Some(Keyspaces::MAGIC) => {
             let keyspaces = Keyspaces::decode(&read_list(&*file, path, Keyspaces::begin_check)?).map_err(refused)?;
             check(keyspaces.identity)?;
             keyspaces_items(&keyspaces, show)
         }
-        Some(Magic::Run) => {
+        Some(RunHeader::MAGIC) => {
             let run = Run::open(file, path)?;
             check(run.footer.header.identity)?;
             run_items(&run, show)?;
-            run.walk(&mut |part| match part {
+            run.walk(|part| match part {
                 Part::Bad(error) => show(&bad(error.clone())?),
-                Part::Partition(partition) => show(&item(
-                    "partition",
-                    [
-                        ("position", Number(partition.block.position)),
-                        ("length", Number(partition.block.length.into())),
-                        ("crc", Hex(partition.block.crc.into())),
-                        ("last", Bytes(partition.separator.clone())),
-                    ],
-                )),
-                Part::Block(indexed) => show(&item(
-                    "block",
-                    [
-                        ("position", Number(indexed.block.position)),
-                        ("length", Number(indexed.block.length.into())),
-                        ("crc", Hex(indexed.block.crc.into())),
-                        ("last", Bytes(indexed.separator.clone())),
-                    ],
-                )),
+                Part::Partition(partition) => show(&block("partition", partition)),
+                Part::Block(indexed) => show(&block("block", indexed)),
                 Part::Entry(key, version) => show(&entry(key, *version)),
             })
         }
-        None => {
+        _ => {
             let message =
                 format!("{} is no MANIFEST, no file of keyspaces and no run of a forelog database", path.display());
-            Err(Error::new(ErrorKind::NotADatabase, message))
+            Err(Error::new(ErrorKind::NotADatabase, message).into())
         }
     }
 }
@@ -154,30 +145,18 @@ fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
     opened.map_err(|error| Error::io("open", path, error))
 }
 
-enum Magic {
-    Manifest,
-    Keyspaces,
-    Run,
-}
-
-/// Which file it is by its first bytes.
-fn magic(file: &dyn DiskFile, path: &Path) -> Result<Option<Magic>> {
+/// The first bytes, which tell which file it is, if there are so many.
+fn magic(file: &dyn DiskFile, path: &Path) -> Result<Option<[u8; 8]>> {
     let mut bytes = [0; 8];
     let length = file.len().map_err(|error| Error::io("read", path, error))?;
     if length < bytes.len() as u64 {
         return Ok(None);
     }
     crate::table::run::read::read(file, path, &mut bytes, 0)?;
-    let is = |begin: &dyn Fn(&[u8]) -> bool| begin(&bytes);
-    Ok(match () {
-        () if is(&|bytes| bytes == Manifest::MAGIC) => Some(Magic::Manifest),
-        () if is(&|bytes| bytes == Keyspaces::MAGIC) => Some(Magic::Keyspaces),
-        () if is(&|bytes| bytes == RunHeader::MAGIC) => Some(Magic::Run),
-        () => None,
-    })
+    Ok(Some(bytes))
 }
 
-fn manifest_items(manifest: &Manifest, show: &mut dyn FnMut(&TableItem) -> Result<()>) -> Result<()> {
+fn manifest_items<E>(manifest: &Manifest, show: Show<'_, E>) -> Result<(), E> {
     let Manifest { log_id, generation, to, branch, oldest, next_number, written, layers, aside, .. } = manifest;
     show(&item(
         "manifest",
@@ -202,7 +181,7 @@ fn manifest_items(manifest: &Manifest, show: &mut dyn FnMut(&TableItem) -> Resul
     aside.iter().try_for_each(|file| show(&named("aside", *file, Vec::new())))
 }
 
-fn layer_items(layer: &Layer, show: &mut dyn FnMut(&TableItem) -> Result<()>) -> Result<()> {
+fn layer_items<E>(layer: &Layer, show: Show<'_, E>) -> Result<(), E> {
     let Interval { from, to } = layer.interval;
     let (role, cursor) = match &layer.role {
         Role::Whole => ("whole", None),
@@ -243,7 +222,7 @@ fn named(what: &'static str, file: NamedFile, more: Vec<(&'static str, TableFiel
     named
 }
 
-fn keyspaces_items(keyspaces: &Keyspaces, show: &mut dyn FnMut(&TableItem) -> Result<()>) -> Result<()> {
+fn keyspaces_items<E>(keyspaces: &Keyspaces, show: Show<'_, E>) -> Result<(), E> {
     let Keyspaces { identity, to, branch, next_id, list } = keyspaces;
     show(&item(
         "keyspaces",
@@ -271,7 +250,7 @@ fn keyspaces_items(keyspaces: &Keyspaces, show: &mut dyn FnMut(&TableItem) -> Re
     })
 }
 
-fn run_items(run: &Run, show: &mut dyn FnMut(&TableItem) -> Result<()>) -> Result<()> {
+fn run_items<E>(run: &Run, show: Show<'_, E>) -> Result<(), E> {
     let (footer, root) = (&run.footer, &run.root);
     let RunHeader { identity, interval, branch } = footer.header;
     let counts = footer.counts;
@@ -310,6 +289,18 @@ fn run_items(run: &Run, show: &mut dyn FnMut(&TableItem) -> Result<()>) -> Resul
         ))?;
     }
     run.range_tombstones.iter().try_for_each(|tombstone| show(&range_tombstone(tombstone)))
+}
+
+fn block(what: &'static str, Indexed { separator, block }: &Indexed) -> TableItem {
+    item(
+        what,
+        [
+            ("position", Number(block.position)),
+            ("length", Number(block.length.into())),
+            ("crc", Hex(block.crc.into())),
+            ("last", Bytes(separator.clone())),
+        ],
+    )
 }
 
 fn range_tombstone(tombstone: &RangeTombstone) -> TableItem {

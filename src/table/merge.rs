@@ -4,7 +4,6 @@ use crate::base::error::Result;
 use crate::base::types::Lsn;
 use crate::format::table::data::Found;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
-use crate::table::run::cursor::RunCursor;
 
 #[cfg(test)]
 mod tests;
@@ -17,25 +16,11 @@ pub(crate) trait Source {
     /// If it cannot be read. Then the merge has failed.
     fn advance(&mut self) -> Result<bool>;
 
-    /// The full key of the present version.
+    /// The full key of the present version. There must be one.
     fn key(&self) -> &[u8];
 
-    /// The present version.
+    /// The present version. There must be one.
     fn version(&self) -> Found<'_>;
-}
-
-impl Source for RunCursor {
-    fn advance(&mut self) -> Result<bool> {
-        RunCursor::advance(self)
-    }
-
-    fn key(&self) -> &[u8] {
-        RunCursor::key(self)
-    }
-
-    fn version(&self) -> Found<'_> {
-        RunCursor::version(self)
-    }
 }
 
 /// Which versions must stay.

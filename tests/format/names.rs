@@ -5,6 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::hash::Hash;
 
+/// The directory of a database, and that of its tables.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) enum Dir {
+    Database,
+    Table,
+}
+
 /// One name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Entry<C> {

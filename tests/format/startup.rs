@@ -3,7 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::names::{self, Names, must_be_caught, reach};
+use crate::names::{self, Dir, Names, must_be_caught, reach};
 
 // ---- the startup table
 
@@ -150,12 +150,6 @@ const ALL: Rules = Rules {
     both_stay: true,
     fresh_names: true,
 };
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-enum Dir {
-    Database,
-    Table,
-}
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 enum Name {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::output::{Done, Failure, Lines, json_without_controls, print, print_json, without_controls};
 use crate::scan::json_text;
+use crate::verify::is_sound;
 
 /// A database, or one file of its tables.
 #[derive(Debug, Args)]
@@ -30,21 +31,14 @@ impl Target {
 }
 
 pub(crate) fn dump(file: &Path, as_json: bool) -> Done {
-    let (mut lines, mut broken, mut is_whole) = (Lines::new(), None, true);
-    let dumped = inspect::dump_table_file(file, |item| {
+    let (mut lines, mut is_whole) = (Lines::new(), true);
+    let dumped: Result<(), Failure> = inspect::dump_table_file(file, |item| {
         is_whole &= item.what != "damage";
         let line = if as_json { json_of(item).to_string() } else { text_of(item) };
-        let line = if as_json { json_without_controls(&line) } else { without_controls(&line) };
-        if broken.is_none() {
-            broken = lines.line(line).err();
-        }
-        Ok(())
+        lines.line(if as_json { json_without_controls(&line) } else { without_controls(&line) })
     });
     // What stands before damage is the context of the error.
     lines.flush()?;
-    if let Some(failure) = broken {
-        return Err(failure);
-    }
     dumped?;
     if is_whole { Ok(ExitCode::SUCCESS) } else { Err(Failure::told(format!("{} is damaged", file.display()))) }
 }
@@ -55,8 +49,7 @@ pub(crate) fn verify(file: &Path, as_json: bool) -> Done {
         Ok(item) => print(format!("sound: {}", text_of(&item)))?,
         Err(error) => {
             if as_json {
-                let is_sound = (error.kind() == forelog::ErrorKind::Damaged).then_some(false);
-                print_json(json!({ "sound": is_sound, "error": error.to_string() }))?;
+                print_json(json!({ "sound": is_sound(&error), "error": error.to_string() }))?;
             }
             return Err(error.into());
         }

@@ -70,7 +70,7 @@ fn verify(db: &Path, arguments: &Arguments) -> Done {
 const WOULD_NOT_OPEN: u8 = 3;
 
 /// Whether the log is sound, as far as an error tells: `Some(false)` if it is damaged, otherwise `None`.
-fn is_sound(error: &Error) -> Option<bool> {
+pub(crate) fn is_sound(error: &Error) -> Option<bool> {
     (error.kind() == ErrorKind::Damaged).then_some(false)
 }
 

@@ -53,6 +53,14 @@ impl BlockRef {
     }
 }
 
+/// A data block in a partition, or a partition in a root.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Indexed {
+    /// The last full key in it.
+    pub(crate) separator: Vec<u8>,
+    pub(crate) block: BlockRef,
+}
+
 /// A block whose checksum matches, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block<'a> {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::super::Refusal;
-use super::block::{Block, BlockKind, BlockRef, is_padding};
+use super::block::{Block, BlockKind, BlockRef, Indexed, is_padding};
 use super::filter::{self, LINE};
 use super::reader::{Reader, put_shared, put_varint};
 
@@ -70,13 +70,6 @@ pub(crate) struct Partition<'a> {
     first: u64,
     end: u64,
     blocks: Reader<'a>,
-}
-
-/// A data block in a partition.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Indexed {
-    pub(crate) separator: Vec<u8>,
-    pub(crate) block: BlockRef,
 }
 
 impl<'a> Partition<'a> {

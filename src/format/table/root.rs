@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::super::Refusal;
-use super::block::{Block, BlockKind, BlockRef, is_padding};
+use super::block::{Block, BlockKind, BlockRef, Indexed, is_padding};
 use super::reader::{Reader, put_field, put_shared, put_varint};
 use super::{MAX_NUMBER, ends_within, is_below};
 
@@ -45,14 +45,6 @@ pub(crate) struct Witness {
     pub(crate) range: Range,
 }
 
-/// A partition as its root knows it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct PartitionRef {
-    /// The last full key in it.
-    pub(crate) separator: Vec<u8>,
-    pub(crate) block: BlockRef,
-}
-
 /// The content of the root.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Root {
@@ -60,7 +52,7 @@ pub(crate) struct Root {
     pub(crate) range: Range,
     /// For what the run has everything of its interval. Only a salvage asks.
     pub(crate) reach: Range,
-    pub(crate) partitions: Vec<PartitionRef>,
+    pub(crate) partitions: Vec<Indexed>,
     /// Taken over since the run before.
     pub(crate) witnesses: Vec<Witness>,
 }
@@ -128,7 +120,7 @@ fn read_root(reader: &mut Reader<'_>, count: usize) -> Option<Root> {
             return None;
         }
         let block = BlockRef { position: reader.u64()?, length: reader.u32()?, crc: reader.u32()? };
-        partitions.push(PartitionRef { separator: separator.clone(), block });
+        partitions.push(Indexed { separator: separator.clone(), block });
     }
     let witnesses = reader.length()?;
     if witnesses.checked_mul(LEAST_WITNESS)? > reader.rest().len() {

@@ -5,10 +5,9 @@ use std::vec::IntoIter;
 
 use super::read::{Order, Run};
 use crate::base::error::Result;
-use crate::format::Refusal;
-use crate::format::table::block::{BLOCK_HEADER, Block};
-use crate::format::table::data::{Found, Place};
-use crate::format::table::partition::Indexed;
+use crate::format::table::block::{BLOCK_HEADER, Block, Indexed};
+use crate::format::table::data::{DataBlock, Found, Place};
+use crate::table::merge::Source;
 
 /// A cursor over a run. It stands before the first entry.
 #[derive(Debug)]
@@ -19,6 +18,8 @@ pub(crate) struct RunCursor {
     /// What is left of the present one.
     blocks: IntoIter<Indexed>,
     present: Option<Present>,
+    /// In the present block.
+    place: Place,
     order: Order,
 }
 
@@ -28,68 +29,19 @@ struct Present {
     indexed: Indexed,
     bytes: Vec<u8>,
     count: u32,
-    place: Place,
 }
 
 impl Present {
-    fn block(&self) -> Block<'_> {
-        Block { count: self.count, content: &self.bytes[BLOCK_HEADER..] }
+    fn block(&self, run: &Run) -> DataBlock<'_> {
+        let block = Block { count: self.count, content: &self.bytes[BLOCK_HEADER..] };
+        run.checked_data(block).expect("it was opened before")
     }
 }
 
 impl RunCursor {
     pub(crate) fn new(run: Arc<Run>) -> Self {
-        RunCursor { run, next: 0, blocks: Vec::new().into_iter(), present: None, order: Order::default() }
-    }
-
-    /// The full key of the present entry.
-    ///
-    /// # Panics
-    /// If there is none.
-    pub(crate) fn key(&self) -> &[u8] {
-        self.present.as_ref().expect("on an entry").place.key()
-    }
-
-    /// The version of the present entry.
-    ///
-    /// # Panics
-    /// If there is none.
-    pub(crate) fn version(&self) -> Found<'_> {
-        let present = self.present.as_ref().expect("on an entry");
-        let block = self.run.checked_data(present.block()).expect("it was opened before");
-        present.place.version(&block)
-    }
-
-    /// Goes to the next entry; `false` if there is none.
-    ///
-    /// # Errors
-    /// As [`Run::open`]. Then the cursor is of no use.
-    pub(crate) fn advance(&mut self) -> Result<bool> {
-        loop {
-            if let Some(present) = &mut self.present {
-                let at = present.indexed.block.position;
-                let block = Block { count: present.count, content: &present.bytes[BLOCK_HEADER..] };
-                let moved = self.run.checked_data(block).and_then(|block| {
-                    let moved = present.place.advance(&block)?;
-                    Ok(moved.then(|| present.place.version(&block).lsn))
-                });
-                match moved.map_err(|refusal| self.run.refused(refusal, at))? {
-                    Some(lsn) => {
-                        let key = present.place.key();
-                        if !self.order.goes_on_with(key, lsn) || !self.run.has_in_range(key) {
-                            return Err(self.run.refused(Refusal::Impossible, at));
-                        }
-                        self.order.take(key, lsn);
-                        return Ok(true);
-                    }
-                    None if self.order.key != present.indexed.separator => return Err(self.run.bad(at)),
-                    None => self.present = None,
-                }
-            }
-            if !self.open_next()? {
-                return Ok(false);
-            }
-        }
+        let (present, place, order) = Default::default();
+        RunCursor { run, next: 0, blocks: Vec::new().into_iter(), present, place, order }
     }
 
     /// Reads the next block; `false` if there is none.
@@ -103,7 +55,42 @@ impl RunCursor {
         let indexed = self.blocks.next().expect("there is one");
         let bytes = self.run.read_block(indexed.block)?;
         let count = self.run.data(indexed.block, &bytes)?.count();
-        self.present = Some(Present { indexed, bytes, count, place: Place::default() });
+        self.present = Some(Present { indexed, bytes, count });
+        self.place = Place::default();
         Ok(true)
+    }
+}
+
+impl Source for RunCursor {
+    fn advance(&mut self) -> Result<bool> {
+        loop {
+            if let Some(present) = &self.present {
+                let (block, at) = (present.block(&self.run), present.indexed.block.position);
+                if self.place.advance(&block).map_err(|refusal| self.run.refused(refusal, at))? {
+                    let (key, lsn) = (self.place.key(), self.place.version(&block).lsn);
+                    if !self.run.may_follow(&self.order, key, lsn) {
+                        return Err(self.run.bad(at));
+                    }
+                    self.order.take(key, lsn);
+                    return Ok(true);
+                }
+                if self.order.key != present.indexed.separator {
+                    return Err(self.run.bad(at));
+                }
+                self.present = None;
+            }
+            if !self.open_next()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn key(&self) -> &[u8] {
+        self.place.key()
+    }
+
+    fn version(&self) -> Found<'_> {
+        let present = self.present.as_ref().expect("on an entry");
+        self.place.version(&present.block(&self.run))
     }
 }

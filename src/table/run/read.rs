@@ -10,11 +10,11 @@ use crate::base::error::{Error, Result, is_end_of_file};
 use crate::base::types::Lsn;
 use crate::disk::{DiskFile, read_exact_at};
 use crate::format::Refusal;
-use crate::format::table::block::{self, Block, BlockKind, BlockRef};
+use crate::format::table::block::{self, Block, BlockKind, BlockRef, Indexed};
 use crate::format::table::data::{DataBlock, Found};
-use crate::format::table::partition::{Indexed, Partition};
+use crate::format::table::partition::Partition;
 use crate::format::table::range_tombstones::{self, RangeTombstone};
-use crate::format::table::root::{PartitionRef, Range, Root};
+use crate::format::table::root::{Range, Root};
 use crate::format::table::run::{Counts, Footer, LEAST_RUN, RunHeader, SECTOR, SECTOR_LEN};
 use crate::format::table::{filter, is_below};
 
@@ -32,7 +32,7 @@ pub(crate) struct Run {
 /// What a walk through a run comes to.
 #[derive(Debug)]
 pub(crate) enum Part<'a> {
-    Partition(&'a PartitionRef),
+    Partition(&'a Indexed),
     /// A data block, before its entries.
     Block(&'a Indexed),
     Entry(&'a [u8], Found<'a>),
@@ -46,6 +46,38 @@ struct Walked {
     order: Order,
     counts: Counts,
     has_gap: bool,
+}
+
+/// Why a part of a walk ended early.
+enum End<E> {
+    /// What was read is bad: the walk goes on behind it.
+    Bad(Error),
+    /// `visit` said so.
+    Visit(E),
+}
+
+impl<E> From<Error> for End<E> {
+    fn from(error: Error) -> Self {
+        End::Bad(error)
+    }
+}
+
+impl Walked {
+    /// Shows what is bad, and goes on.
+    fn go_on<E>(
+        &mut self,
+        ended: Result<(), End<E>>,
+        visit: &mut impl FnMut(&Part<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match ended {
+            Ok(()) => Ok(()),
+            Err(End::Bad(error)) => {
+                self.has_gap = true;
+                visit(&Part::Bad(error))
+            }
+            Err(End::Visit(error)) => Err(error),
+        }
+    }
 }
 
 impl Run {
@@ -96,7 +128,7 @@ impl Run {
     ///
     /// # Errors
     /// Those of `visit`, which end the walk.
-    pub(crate) fn walk(&self, visit: &mut dyn FnMut(&Part<'_>) -> Result<()>) -> Result<()> {
+    pub(crate) fn walk<E>(&self, mut visit: impl FnMut(&Part<'_>) -> Result<(), E>) -> Result<(), E> {
         let mut walked = Walked::default();
         for tombstone in &self.range_tombstones {
             walked.counts.note(tombstone.lsn);
@@ -104,10 +136,8 @@ impl Run {
         walked.counts.range_tombstones = self.range_tombstones.len() as u64;
         for (number, partition) in self.root.partitions.iter().enumerate() {
             visit(&Part::Partition(partition))?;
-            if let Err(error) = self.walk_partition(number, &mut walked, visit)? {
-                walked.has_gap = true;
-                visit(&Part::Bad(error))?;
-            }
+            let ended = self.walk_partition(number, &mut walked, &mut visit);
+            walked.go_on(ended, &mut visit)?;
         }
         if !walked.has_gap && walked.counts != self.footer.counts {
             visit(&Part::Bad(self.bad(self.footer.length - SECTOR_LEN)))?;
@@ -115,66 +145,42 @@ impl Run {
         Ok(())
     }
 
-    /// The inner result is what is wrong with the partition itself, the outer one that of `visit`.
-    fn walk_partition(
+    fn walk_partition<E>(
         &self,
         number: usize,
         walked: &mut Walked,
-        visit: &mut dyn FnMut(&Part<'_>) -> Result<()>,
-    ) -> Result<Result<()>> {
-        let bytes = match self.read_block(self.root.partitions[number].block) {
-            Ok(bytes) => bytes,
-            Err(error) => return Ok(Err(error)),
-        };
-        let (index, blocks) = match self.partition(number, &bytes) {
-            Ok(opened) => opened,
-            Err(error) => return Ok(Err(error)),
-        };
+        visit: &mut impl FnMut(&Part<'_>) -> Result<(), E>,
+    ) -> Result<(), End<E>> {
+        let bytes = self.read_block(self.root.partitions[number].block)?;
+        let (index, blocks) = self.partition(number, &bytes)?;
         for block in &blocks {
-            visit(&Part::Block(block))?;
-            if let Err(error) = self.walk_block(block, &index, walked, visit)? {
-                walked.has_gap = true;
-                visit(&Part::Bad(error))?;
-            }
+            visit(&Part::Block(block)).map_err(End::Visit)?;
+            let ended = self.walk_block(block, &index, walked, visit);
+            walked.go_on(ended, visit).map_err(End::Visit)?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
-    /// As [`Run::walk_partition`], for a data block.
-    fn walk_block(
+    fn walk_block<E>(
         &self,
         indexed: &Indexed,
         index: &Partition<'_>,
         walked: &mut Walked,
-        visit: &mut dyn FnMut(&Part<'_>) -> Result<()>,
-    ) -> Result<Result<()>> {
+        visit: &mut impl FnMut(&Part<'_>) -> Result<(), E>,
+    ) -> Result<(), End<E>> {
         let at = indexed.block;
-        let bytes = match self.read_block(at) {
-            Ok(bytes) => bytes,
-            Err(error) => return Ok(Err(error)),
-        };
-        let mut cursor = match self.data(at, &bytes) {
-            Ok(block) => block.cursor(),
-            Err(error) => return Ok(Err(error)),
-        };
-        loop {
-            match cursor.advance() {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(refusal) => return Ok(Err(self.refused(refusal, at.position))),
-            }
+        let bytes = self.read_block(at)?;
+        let mut cursor = self.data(at, &bytes)?.cursor();
+        while cursor.advance().map_err(|refusal| self.refused(refusal, at.position))? {
             let (key, version) = (cursor.key(), cursor.version());
-            let is_in_place = walked.order.goes_on_with(key, version.lsn)
-                && self.has_in_range(key)
-                && index.may_contain(filter::hash(key));
-            if !is_in_place {
-                return Ok(Err(self.bad(at.position)));
+            if !self.may_follow(&walked.order, key, version.lsn) || !index.may_contain(filter::hash(key)) {
+                return Err(self.bad(at.position).into());
             }
             walked.order.take(key, version.lsn);
             walked.counts.add(key, version);
-            visit(&Part::Entry(key, version))?;
+            visit(&Part::Entry(key, version)).map_err(End::Visit)?;
         }
-        Ok(if walked.order.key == indexed.separator { Ok(()) } else { Err(self.bad(at.position)) })
+        if walked.order.key == indexed.separator { Ok(()) } else { Err(self.bad(at.position).into()) }
     }
 
     /// The bytes of a block, unchecked.
@@ -185,7 +191,7 @@ impl Run {
 
     /// The partition with this number, which has these bytes, and its data blocks.
     pub(super) fn partition<'b>(&self, number: usize, bytes: &'b [u8]) -> Result<(Partition<'b>, Vec<Indexed>)> {
-        let PartitionRef { separator, block: at } = &self.root.partitions[number];
+        let Indexed { separator, block: at } = &self.root.partitions[number];
         let before = number.checked_sub(1).map(|before| self.root.partitions[before].block);
         let begin = before.map_or(Some(SECTOR_LEN), |before| before.end());
         let opened = block::open(bytes, &self.checksum, *at, BlockKind::Partition)
@@ -205,13 +211,14 @@ impl Run {
     }
 
     /// The data block with this content, which was checked before.
-    pub(super) fn checked_data<'b>(&self, block: Block<'b>) -> std::result::Result<DataBlock<'b>, Refusal> {
+    pub(super) fn checked_data<'b>(&self, block: Block<'b>) -> Result<DataBlock<'b>, Refusal> {
         DataBlock::new(block, self.footer.header.interval)
     }
 
-    pub(super) fn has_in_range(&self, key: &[u8]) -> bool {
+    /// Whether an entry may stand behind the last one of `order`.
+    pub(super) fn may_follow(&self, order: &Order, key: &[u8], lsn: Lsn) -> bool {
         let Range { low, high } = &self.root.range;
-        low.as_slice() <= key && is_below(key, high)
+        order.goes_on_with(key, lsn) && low.as_slice() <= key && is_below(key, high)
     }
 
     pub(super) fn bad(&self, offset: u64) -> Error {
@@ -231,7 +238,7 @@ pub(super) struct Order {
 }
 
 impl Order {
-    pub(super) fn goes_on_with(&self, key: &[u8], lsn: Lsn) -> bool {
+    fn goes_on_with(&self, key: &[u8], lsn: Lsn) -> bool {
         self.key.as_slice() < key || (self.key == key && lsn < self.lsn)
     }
 

@@ -8,12 +8,12 @@ use crc32fast::Hasher;
 
 use crate::base::error::{Error, Result};
 use crate::disk::{Access, Dir, DiskFile, write_all_at};
-use crate::format::table::block::{self, BlockKind, BlockRef};
+use crate::format::table::block::{self, BlockKind, BlockRef, Indexed};
 use crate::format::table::data::{DataBuilder, Found};
 use crate::format::table::manifest::{NamedFile, NamedRun};
 use crate::format::table::partition::PartitionBuilder;
 use crate::format::table::range_tombstones::{self, RangeTombstone};
-use crate::format::table::root::{PartitionRef, Range, Root, Witness};
+use crate::format::table::root::{Range, Root, Witness};
 use crate::format::table::run::{Counts, Footer, RunHeader};
 use crate::format::table::{FileKind, file_name, is_below};
 
@@ -151,7 +151,7 @@ impl RunWriter {
         let separator = self.partition.last_separator().to_vec();
         let (kind, content) = self.partition.finish();
         let block = self.seal(kind, &content);
-        self.root.partitions.push(PartitionRef { separator, block });
+        self.root.partitions.push(Indexed { separator, block });
         self.noted = None;
     }
 

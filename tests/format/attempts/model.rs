@@ -3,13 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::Rules;
-use crate::names::{Names, Step as NameStep, reach};
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-enum Dir {
-    Database,
-    Table,
-}
+use crate::names::{Dir, Names, Step as NameStep, reach};
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 enum Name {

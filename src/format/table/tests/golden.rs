@@ -2,13 +2,13 @@
 //!
 //! The literals were computed outside this crate, from the page alone (zlib's `crc32` and splitmix64).
 
-use super::super::block::{self, BlockKind, BlockRef};
+use super::super::block::{self, BlockKind, BlockRef, Indexed};
 use super::super::data::{DataBlock, DataBuilder, Found, Interval};
 use super::super::keyspaces::{Keyspace, Keyspaces};
 use super::super::manifest::{Layer, Manifest, NamedFile, NamedRun, Role, Written};
 use super::super::partition::{Partition, PartitionBuilder};
 use super::super::range_tombstones::{self, RangeTombstone, Says};
-use super::super::root::{PartitionRef, Range, Root, Witness};
+use super::super::root::{Range, Root, Witness};
 use super::super::run::{Counts, Footer, RunHeader, SECTOR};
 use super::super::{FileIdentity, write_full_key};
 use super::hex;
@@ -125,7 +125,7 @@ fn root() -> Root {
     Root {
         range: range(),
         reach: Range { low: Vec::new(), high: full(3, b"") },
-        partitions: vec![PartitionRef { separator: full(2, b""), block: partition }],
+        partitions: vec![Indexed { separator: full(2, b""), block: partition }],
         witnesses: vec![Witness { number: 4, nonce: 77, range: Range { low: full(0, b"a"), high: full(1, b"") } }],
     }
 }

@@ -78,11 +78,11 @@ fn a_misdirected_block_is_damage() {
     let mut positions = Vec::new();
     open(&*dir, 5)
         .unwrap()
-        .walk(&mut |part| {
+        .walk(|part| {
             if let Part::Block(indexed) = part {
                 positions.push(indexed.block);
             }
-            Ok(())
+            Ok::<(), Error>(())
         })
         .unwrap();
     assert!(positions.len() > 3);

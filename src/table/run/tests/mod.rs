@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::cursor::RunCursor;
 use super::read::{Part, Run};
 use super::write::RunWriter;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::disk::{Access, Dir, Disk, MemoryDisk, read_exact_at, write_all_at};
 use crate::format::table::data::{Found, Interval};
@@ -19,6 +19,7 @@ use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::format::table::root::{Range, Witness};
 use crate::format::table::run::RunHeader;
 use crate::format::table::{FileIdentity, FileKind, file_name, write_full_key};
+use crate::table::merge::Source;
 
 const INTERVAL: Interval = Interval { from: Lsn::new(4096), to: Lsn::new(1 << 20) };
 
@@ -82,7 +83,7 @@ fn open(dir: &dyn Dir, number: u64) -> Result<Run> {
 /// What a walk shows: the entries, and the number of bad parts.
 fn walk(run: &Run) -> (Vec<Entry>, usize) {
     let (mut entries, mut bad) = (Vec::new(), 0);
-    run.walk(&mut |part| {
+    run.walk(|part| {
         match part {
             Part::Entry(key, version) => {
                 entries.push((key.to_vec(), version.lsn.get(), version.value.map(<[u8]>::to_vec)));
@@ -90,7 +91,7 @@ fn walk(run: &Run) -> (Vec<Entry>, usize) {
             Part::Bad(_) => bad += 1,
             Part::Partition(_) | Part::Block(_) => {}
         }
-        Ok(())
+        Ok::<(), Error>(())
     })
     .unwrap();
     (entries, bad)
