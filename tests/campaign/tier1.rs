@@ -79,7 +79,7 @@ pub(crate) fn run(request: &Request) -> Vec<Figure> {
         let images = total.images() + usize::try_from(request.states * family.share / 100).expect("64 bits");
         let crowded = family.share == 100;
         let until = Until { runs: family.runs, images: images.min(wanted), crowded, full: family.full };
-        let command = format!("cargo test --release --test crash_states {} -- --nocapture", family.test);
+        let command = format!("cargo test --release -p forelog-sim --test crash {} -- --nocapture", family.test);
         let Explored { tally, failure, time: spent } = explore(&command, until, &total, family.run);
         println!("-- {}: {} states, {spent:.1?}", family.test, tally.total());
         total.merge(&tally);

@@ -1,9 +1,9 @@
-//! The judge of logs that are retired, on a history that no run need meet.
+//! The judge of logs that are retired, on histories that no run need meet.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crashkit::event::Event;
+use crashkit::event::{Event, Name};
 use crashkit::journal::{self, Journal, Reporter};
 use crashkit::judge::compare_log;
 use crashkit::ledger::{Ending, Ledger};
@@ -49,5 +49,32 @@ fn a_retirement_below_one_that_was_cut_off_is_judged_right() {
         log.retire(lsns[2]).unwrap();
         journal.say(Event::Retired(lsns[2]));
         assert_eq!(compare_log(&log, &journal.ledger(), lsns[5], false), Ok(lsns[5]));
+    });
+}
+
+/// Each of two lives ended with an append that had not returned, and had landed. At the end of the second one the judge
+/// took the first append to lie where the second one does, and missed it in what it expected.
+#[test]
+fn two_appends_that_landed_without_returning_have_two_places() {
+    sim::run(1, || {
+        let mut disk = SimDisk::new();
+        let mut ledger = Ledger::default();
+        for byte in 0..2 {
+            let name = Name { life: ledger.begin(), client: 0, number: 0 };
+            let log = open(&disk);
+            ledger.hear(Event::Opened(log.recovery().recovered_to)).unwrap();
+            let payload = vec![byte; 1900];
+            ledger.hear(Event::Submit(name, Sync, payload.clone())).unwrap();
+            let lsn = log.append(&payload, Sync).unwrap().lsn();
+            disk = disk.crash_point().process_kill();
+            drop(log);
+            ledger.land(lsn);
+            ledger.look(Ending::Process, lsn);
+        }
+        let log = open(&disk);
+        ledger.begin();
+        let recovered = log.recovery().recovered_to;
+        ledger.hear(Event::Opened(recovered)).unwrap();
+        assert_eq!(compare_log(&log, &ledger, recovered, false), Ok(recovered));
     });
 }

@@ -1,4 +1,4 @@
-//! A test for each promise of the engine, named after it. (Larger explorations: `crash_states`, `no_silent_loss`,
+//! A test for each promise of the engine, named after it. (Larger explorations: `crash`, `no_silent_loss`,
 //! `hermitage`, `model`, `receipts`.)
 //!
 //! All but the last run under the deterministic scheduler, on the simulated disk, in virtual time.

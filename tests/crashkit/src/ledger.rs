@@ -340,6 +340,21 @@ impl<W> Ledger<W> {
         }
     }
 
+    /// A look at what an ending left has found everything up to `recovered`. If no commit is known to lie there, the
+    /// attempt of the one client that had not returned does: from now on it is there like any other. An attempt of an
+    /// earlier life, which was found so, stays where it is.
+    pub fn land(&mut self, recovered: Lsn) {
+        let commits = || self.lives.iter().flat_map(|life| life.commits.values()).filter(|c| c.fate != Fate::Gone);
+        if commits().filter_map(|commit| commit.lsn).max().is_some_and(|last| last >= recovered) {
+            return;
+        }
+        for commit in self.lives.iter_mut().flat_map(|life| life.commits.values_mut()) {
+            if commit.fate != Fate::Gone && !commit.returned && commit.lsn.is_none() {
+                commit.lsn = Some(recovered);
+            }
+        }
+    }
+
     /// Forgets the commits that lie at or below `lsn`, or are lost: their tokens are known still.
     pub fn forget(&mut self, lsn: Lsn) {
         for life in &mut self.lives {

@@ -50,11 +50,7 @@ pub fn run_retired(case: &Case, tally: &mut Tally) -> Result<(), String> {
         disk = crash.image(&end.point);
         let recovered = check(&disk.crash_point().process_kill(), &end.ledger, crash.ending(false))?;
         ledger = end.ledger.clone();
-        // The append that had not returned may have landed: from now on it is there like any other.
-        let last = commits(&mut ledger).filter_map(|commit| commit.lsn).max();
-        if last.is_none_or(|last| last < recovered) {
-            commits(&mut ledger).filter(|commit| !commit.returned).for_each(|commit| commit.lsn = Some(recovered));
-        }
+        ledger.land(recovered);
         ledger.look(crash.ending(false), recovered);
     }
     tally.runs += 1;
