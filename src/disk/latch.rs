@@ -154,7 +154,7 @@ impl FailStop {
 
 /// Whether a rename that failed with `error` was refused: then both names are as they were. A file of that name in the
 /// way, a program that has removed the temporary file, a quota: none of them says anything about what is durable.
-fn is_refused_rename(error: &io::Error) -> bool {
+pub(crate) fn is_refused_rename(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     #[cfg(unix)]
     if let Some(code) = error.raw_os_error() {

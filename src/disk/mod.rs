@@ -27,6 +27,7 @@ mod uring;
 pub use dir::LockHeld;
 pub(crate) use dir::{Claim, DirHandle, LOCK_NAME, claim, is_system_name, no_database};
 pub use latch::FailStop;
+pub(crate) use latch::is_refused_rename;
 #[cfg(feature = "unstable")]
 pub use layer::DirCall;
 pub use layer::{Layer, Layered};

@@ -36,7 +36,7 @@ pub(crate) struct Retain {
 
 impl Retain {
     /// Whether a reader can ask for the version at `lsn`, which `successor` superseded.
-    fn needs(&self, lsn: Lsn, successor: Option<Lsn>) -> bool {
+    pub(super) fn needs(&self, lsn: Lsn, successor: Option<Lsn>) -> bool {
         let Some(successor) = successor else { return true };
         let next_held = self.held.partition_point(|held| *held < lsn);
         successor > self.floor || self.held.get(next_held).is_some_and(|held| *held < successor)

@@ -143,6 +143,12 @@ impl Manifest {
         bytes
     }
 
+    /// The numbers of the files that it names.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        let runs = self.layers.iter().flat_map(|layer| &layer.runs).map(|run| &run.file);
+        [&self.keyspaces].into_iter().chain(runs).chain(&self.aside).map(|file| file.number)
+    }
+
     /// What HISTORY's block calls the CRC of this MANIFEST.
     pub(crate) fn crc(bytes: &[u8]) -> u32 {
         preamble::crc(bytes)

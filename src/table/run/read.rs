@@ -7,16 +7,17 @@ use std::sync::Arc;
 use crc32fast::Hasher;
 
 use crate::base::error::{Error, Result, is_end_of_file};
-use crate::base::types::Lsn;
+use crate::base::types::{LogId, Lsn};
 use crate::disk::{DiskFile, read_exact_at};
 use crate::format::Refusal;
 use crate::format::table::block::{self, Block, BlockKind, BlockRef, Indexed};
-use crate::format::table::data::{DataBlock, Found};
+use crate::format::table::data::{DataBlock, Found, Interval};
+use crate::format::table::manifest::NamedRun;
 use crate::format::table::partition::Partition;
 use crate::format::table::range_tombstones::{self, RangeTombstone};
 use crate::format::table::root::{Range, Root};
 use crate::format::table::run::{Counts, Footer, LEAST_RUN, RunHeader, SECTOR, SECTOR_LEN};
-use crate::format::table::{filter, is_below};
+use crate::format::table::{FileIdentity, filter, is_below};
 
 /// An open run. Its footer, root and range tombstones are in memory.
 #[derive(Debug)]
@@ -121,6 +122,20 @@ impl Run {
             return Err(Error::bad_table(path, end));
         }
         Ok(Run { file, path: path.to_owned(), checksum, footer, root, range_tombstones })
+    }
+
+    /// Whether this is the run that MANIFEST names in a layer with this interval.
+    pub(crate) fn is(&self, named: &NamedRun, log_id: LogId, interval: Interval) -> bool {
+        let Footer { header, counts, length, .. } = &self.footer;
+        let identity = FileIdentity { log_id, number: named.file.number, nonce: named.file.nonce };
+        let named_counts = (named.entries, named.tombstones, named.range_tombstones, named.newest);
+        header.identity == identity
+            && (*length, Footer::crc(&self.footer.to_bytes())) == (named.file.length, named.file.crc)
+            && self.footer.tail() == u64::from(named.tail)
+            && interval.from <= header.interval.from
+            && header.interval.to <= interval.to
+            && named_counts == (counts.entries, counts.tombstones, counts.range_tombstones, counts.newest)
+            && self.root.range == named.range
     }
 
     /// Reads and checks all partitions, blocks and entries, in order, and shows each. Behind what is bad it goes on with

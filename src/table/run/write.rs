@@ -1,21 +1,17 @@
 //! Writing a run: entries come in the order of their full keys, and nothing is kept of those that are in the file.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
 use crc32fast::Hasher;
 
-use crate::base::error::{Error, Result};
-use crate::disk::{Access, Dir, DiskFile, write_all_at};
+use crate::base::error::Result;
 use crate::format::table::block::{self, BlockKind, BlockRef, Indexed};
 use crate::format::table::data::{DataBuilder, Found};
+use crate::format::table::is_below;
 use crate::format::table::manifest::{NamedFile, NamedRun};
 use crate::format::table::partition::PartitionBuilder;
 use crate::format::table::range_tombstones::{self, RangeTombstone};
 use crate::format::table::root::{Range, Root, Witness};
 use crate::format::table::run::{Counts, Footer, RunHeader};
-use crate::format::table::{FileKind, file_name, is_below};
+use crate::table::dir::TableFile;
 
 /// Blocks are gathered and written together from this number of bytes on.
 const TOGETHER: usize = 1 << 20;
@@ -23,8 +19,7 @@ const TOGETHER: usize = 1 << 20;
 /// A run that is being written. Dropped before it is finished, it leaves a file that no MANIFEST names.
 #[derive(Debug)]
 pub(crate) struct RunWriter {
-    file: Arc<dyn DiskFile>,
-    path: PathBuf,
+    file: TableFile,
     header: RunHeader,
     checksum: Hasher,
     /// What is not written yet, and where in the file it begins.
@@ -40,18 +35,10 @@ pub(crate) struct RunWriter {
 }
 
 impl RunWriter {
-    /// Creates the file in `dir`, which is called `place` in messages.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), [`ErrorKind::DiskFull`](crate::ErrorKind::DiskFull); a file of this name is
-    /// not replaced.
-    pub(crate) fn create(dir: &dyn Dir, place: &Path, header: RunHeader) -> Result<Self> {
-        let name = file_name(header.identity.number, FileKind::Run);
-        let path = place.join(&name);
-        let file = dir.open(OsStr::new(&name), Access::Create).map_err(|error| Error::io("create", &path, error))?;
-        Ok(RunWriter {
+    /// Of a run that is written to `file`, which is empty.
+    pub(crate) fn new(file: TableFile, header: RunHeader) -> Self {
+        RunWriter {
             file,
-            path,
             header,
             checksum: header.identity.checksum(),
             pending: header.to_bytes().to_vec(),
@@ -62,7 +49,7 @@ impl RunWriter {
             root: Root::default(),
             range_tombstones: Vec::new(),
             counts: Counts::default(),
-        })
+        }
     }
 
     /// The bytes of the file so far, but for what the last blocks will take.
@@ -71,6 +58,9 @@ impl RunWriter {
     }
 
     /// Adds a version. Full keys ascend, and the versions of one follow one another from the newest on.
+    ///
+    /// # Errors
+    /// As [`RunWriter::finish`].
     pub(crate) fn push(&mut self, full_key: &[u8], version: Found<'_>) -> Result<()> {
         if !self.data.push(full_key, version) {
             self.end_block()?;
@@ -100,7 +90,7 @@ impl RunWriter {
     /// Writes the rest, and makes the file durable. Its name is not: the caller syncs the directory, once for all files.
     ///
     /// # Errors
-    /// As [`RunWriter::create`]. After any error the file is of no use.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), [`ErrorKind::DiskFull`](crate::ErrorKind::DiskFull). After any error the file is of no use.
     pub(crate) fn finish(mut self, range: Range, reach: Range, witnesses: Vec<Witness>) -> Result<NamedRun> {
         self.end_block()?;
         self.end_partition();
@@ -117,7 +107,7 @@ impl RunWriter {
         let bytes = footer.to_bytes();
         self.pending.extend_from_slice(&bytes);
         self.write()?;
-        self.file.sync_all().map_err(|error| Error::io("fsync", &self.path, error))?;
+        self.file.sync_all()?;
         let Counts { entries, tombstones, range_tombstones, newest, .. } = self.counts;
         let identity = self.header.identity;
         let file = NamedFile {
@@ -161,8 +151,7 @@ impl RunWriter {
     }
 
     fn write(&mut self) -> Result<()> {
-        let written = write_all_at(&*self.file, &self.pending, self.written);
-        written.map_err(|error| Error::io("write to", &self.path, error))?;
+        self.file.write_all_at(&self.pending, self.written)?;
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())

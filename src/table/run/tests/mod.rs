@@ -19,6 +19,8 @@ use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::format::table::root::{Range, Witness};
 use crate::format::table::run::RunHeader;
 use crate::format::table::{FileIdentity, FileKind, file_name, write_full_key};
+use crate::table::dir::TableFile;
+use crate::table::gate::Gate;
 use crate::table::merge::Source;
 
 const INTERVAL: Interval = Interval { from: Lsn::new(4096), to: Lsn::new(1 << 20) };
@@ -50,7 +52,9 @@ fn range() -> Range {
 }
 
 fn write(dir: &dyn Dir, number: u64, entries: &[Entry], ranges: Vec<RangeTombstone>) -> NamedRun {
-    let mut writer = RunWriter::create(dir, Path::new("table"), header(number)).unwrap();
+    let file = dir.open(OsStr::new(&name(number)), Access::Create).unwrap();
+    let file = TableFile::new(file, Path::new("table").join(name(number)), Arc::new(Gate::new(|| Ok(()))));
+    let mut writer = RunWriter::new(file, header(number));
     for (key, lsn, value) in entries {
         writer.push(key, Found { lsn: Lsn::new(*lsn), value: value.as_deref() }).unwrap();
     }

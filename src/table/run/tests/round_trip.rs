@@ -82,11 +82,3 @@ fn an_entry_costs_what_the_page_says() {
     println!("{each:.1} bytes an entry of 8 + 100");
     assert!((105.0..113.0).contains(&each), "{each}");
 }
-
-#[test]
-fn a_file_that_is_there_is_not_replaced() {
-    let dir = dir();
-    write(&*dir, 5, &[], Vec::new());
-    let error = RunWriter::create(&*dir, Path::new("table"), header(5)).unwrap_err();
-    assert_eq!(error.io_error().unwrap().kind(), std::io::ErrorKind::AlreadyExists, "{error}");
-}

@@ -1,0 +1,119 @@
+//! What a checkpoint does in `table/`: it writes a sorted piece of the log as the newest layer (steps 5 to 11 of
+//! `FAULTS.md`). What it does to the log is decided above.
+
+use std::sync::Arc;
+
+use super::keyspaces::KeyspaceList;
+use super::layer::LayerWriter;
+use super::merge::{Merge, Retain};
+use super::run::write::RunWriter;
+use super::sort::Sorted;
+use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
+use crate::base::error::{Error, Result};
+use crate::base::types::{Incarnation, Lsn};
+use crate::format::table::FileKind;
+use crate::format::table::data::Interval;
+use crate::format::table::manifest::{Layer, NamedFile, Role};
+use crate::format::table::run::RunHeader;
+
+/// A piece of the log, sorted, and what was true at its end.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) interval: Interval,
+    /// The incarnation in which the piece ends.
+    pub(crate) branch: Incarnation,
+    pub(crate) writes: Sorted,
+    pub(crate) keyspaces: KeyspaceList,
+    /// The horizon of the look that has chosen the end.
+    pub(crate) horizon: Retain,
+    /// What was read of the log, in bytes.
+    pub(crate) log_bytes: u64,
+}
+
+/// A layer whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
+#[derive(Debug)]
+pub(crate) struct NewLayer<'s> {
+    attempt: Attempt<'s>,
+    layer: Layer,
+    branch: Incarnation,
+    keyspaces: Arc<KeyspaceList>,
+    /// The file of the keyspaces, if the installed one lists others.
+    file: Option<NamedFile>,
+    log_bytes: u64,
+}
+
+impl Store {
+    /// Writes the runs of a piece that begins where the installed layers end, and its keyspaces if they changed
+    /// (steps 5 to 7). A run that is `run_bytes` long ends.
+    ///
+    /// # Errors
+    /// Those of new files. Nothing has changed then.
+    pub(crate) fn write_layer(&self, piece: Piece, run_bytes: u64) -> Result<NewLayer<'_>> {
+        let Piece { interval, branch, writes, mut keyspaces, horizon, log_bytes } = piece;
+        let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon };
+        keyspaces.prune(&retain);
+        let mut attempt = self.begin();
+        let merge = Merge::new(vec![writes], retain.clone(), keyspaces.drops(retain.floor))?;
+        let mut create = || attempt.create_run(interval, branch);
+        let runs = LayerWriter::new(run_bytes, Vec::new(), &mut create).write(merge)?;
+        let listed = self.stack().map(|stack| Arc::clone(&stack.keyspaces));
+        let (keyspaces, file) = match listed.filter(|listed| **listed == keyspaces) {
+            Some(listed) => (listed, None),
+            None => {
+                let file = keyspaces.write(&mut attempt, interval.to, branch)?;
+                (Arc::new(keyspaces), Some(file))
+            }
+        };
+        attempt.sync_names()?;
+        let layer = Layer { interval, role: Role::Whole, runs };
+        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes })
+    }
+}
+
+impl NewLayer<'_> {
+    /// Where the layer ends.
+    pub(crate) fn to(&self) -> Lsn {
+        self.layer.interval.to
+    }
+
+    /// Makes it the newest layer, durably (steps 8 to 11). `choose_oldest` says up to where the log is retired with it,
+    /// given what it was.
+    ///
+    /// # Errors
+    /// Then the stack is as it was. If the layer is in doubt, it is to be installed again.
+    pub(crate) fn install(
+        &mut self,
+        choose_oldest: impl FnOnce(Lsn) -> Lsn,
+        installed: impl FnOnce(&Arc<Stack>),
+    ) -> std::result::Result<Arc<Stack>, NotInstalled> {
+        let NewLayer { attempt, layer, branch, keyspaces, file, log_bytes } = self;
+        let choose = |before: Option<&Stack>| {
+            let before = before.map(Chosen::of);
+            let (to, oldest) = before.as_ref().map_or_else(Default::default, |before| (before.to, before.oldest));
+            let listed = file.or(before.as_ref().map(|before| before.file));
+            let Some(listed) = listed.filter(|_| to == layer.interval.from) else {
+                return Err(Error::bug("a checkpoint does not begin where the layers end"));
+            };
+            let (mut layers, aside, mut written) =
+                before.map_or_else(Default::default, |before| (before.layers, before.aside, before.written));
+            layers.insert(0, layer.clone());
+            written.log_read += *log_bytes;
+            written.by_checkpoints += layer.runs.iter().map(|run| run.file.length).sum::<u64>();
+            written.lists += file.map_or(0, |file| file.length);
+            let (to, branch, oldest) = (layer.interval.to, *branch, choose_oldest(oldest));
+            Ok(Chosen { to, branch, oldest, keyspaces: Arc::clone(keyspaces), file: listed, written, layers, aside })
+        };
+        attempt.install(choose, installed)
+    }
+}
+
+impl Attempt<'_> {
+    /// Begins a run of a layer with this interval.
+    ///
+    /// # Errors
+    /// Those of [`Attempt::create`].
+    pub(crate) fn create_run(&mut self, interval: Interval, branch: Incarnation) -> Result<RunWriter> {
+        let (identity, file) = self.create(FileKind::Run)?;
+        Ok(RunWriter::new(file, RunHeader { identity, interval, branch }))
+    }
+}

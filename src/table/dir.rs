@@ -1,0 +1,249 @@
+//! `table/` of an open database: each call that changes it, and which of its names are durable (`FAULTS.md`, section 1).
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::gate::Gate;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::disk::{Access, Dir, DiskFile, is_refused_rename, write_all_at};
+use crate::format::table::manifest::{FILE_NAME, TEMPORARY_NAME};
+use crate::format::table::{FileKind, file_name};
+use crate::rt::sync::Mutex;
+
+/// The directory `table/`, as its owner uses it.
+#[derive(Debug)]
+pub(crate) struct TableDir {
+    dir: Arc<dyn Dir>,
+    path: PathBuf,
+    gate: Arc<Gate>,
+    /// The right to sync the directory: the system reports a failure once, to whoever asks.
+    syncing: Mutex<()>,
+    names: Mutex<HashMap<Name, State>>,
+}
+
+/// A name that is to become durable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Name {
+    /// A file with this number.
+    File(u64),
+    /// MANIFEST, as that of this generation.
+    Manifest(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// The call that makes the name is under way.
+    Making,
+    Made,
+    Durable,
+    /// A sync failed that should have made it durable. No later sync is believed (A9).
+    Lost,
+}
+
+/// Why MANIFEST was not replaced.
+#[derive(Debug)]
+pub(crate) enum NotReplaced {
+    /// Nothing has changed.
+    Refused(Error),
+    /// The old or the new one may be on the medium.
+    InDoubt(Error),
+}
+
+impl TableDir {
+    /// `dir` is called `path` in messages. What changes it passes `gate`.
+    pub(crate) fn new(dir: Arc<dyn Dir>, path: &Path, gate: Arc<Gate>) -> Self {
+        let (syncing, names) = Default::default();
+        TableDir { dir, path: path.to_owned(), gate, syncing, names }
+    }
+
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<OsString>> {
+        self.dir.list().map_err(|error| Error::io("list", &self.path, error))
+    }
+
+    pub(crate) fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.dir.open(OsStr::new(name), Access::Read)
+    }
+
+    /// Creates a file. Its name is to be made durable by [`TableDir::sync_names`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if the name is taken, and those of the system; [`ErrorKind::Closed`].
+    pub(crate) fn create(&self, number: u64, kind: FileKind) -> Result<io::Result<TableFile>> {
+        let name = file_name(number, kind);
+        self.note(Name::File(number), State::Making);
+        let created = self.gate.pass(|| retry(|| self.dir.open(OsStr::new(&name), Access::Create)));
+        match created {
+            Ok(Ok(file)) => {
+                self.made(Name::File(number));
+                Ok(Ok(TableFile::new(file, self.path_of(&name), Arc::clone(&self.gate))))
+            }
+            Ok(Err(error)) => {
+                self.forget(Name::File(number));
+                Ok(Err(error))
+            }
+            Err(error) => {
+                self.forget(Name::File(number));
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a file. That there is none is no error.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        match self.gate.pass(|| retry(|| self.dir.remove(OsStr::new(name))))? {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.path_of(name), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes all of these names durable. After an error none of them may be relied on, ever.
+    pub(crate) fn sync_names(&self, names: &[Name]) -> Result<()> {
+        let _right = self.syncing.lock();
+        if self.are(names, State::Durable) {
+            return Ok(());
+        }
+        if names.iter().any(|name| self.is(*name, State::Lost)) {
+            return Err(self.lost());
+        }
+        let covered: Vec<Name> = {
+            let names = self.names.lock();
+            names.iter().filter(|(_, state)| **state == State::Made).map(|(name, _)| *name).collect()
+        };
+        let synced = self.gate.pass(|| self.dir.sync())?;
+        let mut known = self.names.lock();
+        match synced {
+            Ok(()) => {
+                for name in covered {
+                    known.entry(name).and_modify(|state| *state = State::Durable);
+                }
+            }
+            // It counts for what was made meanwhile as well.
+            Err(error) => {
+                known.values_mut().filter(|state| **state != State::Durable).for_each(|state| *state = State::Lost);
+                return Err(Error::io("sync directory", &self.path, error));
+            }
+        }
+        drop(known);
+        if self.are(names, State::Durable) { Ok(()) } else { Err(self.lost()) }
+    }
+
+    /// Whether no sync may make the name durable any more.
+    pub(crate) fn is_lost(&self, name: Name) -> bool {
+        self.is(name, State::Lost)
+    }
+
+    /// Nobody asks about the name any more.
+    pub(crate) fn forget(&self, name: Name) {
+        self.names.lock().remove(&name);
+    }
+
+    /// Replaces MANIFEST, durably (steps 8 to 10 of `FAULTS.md`).
+    pub(crate) fn replace_manifest(&self, bytes: &[u8], generation: u64) -> std::result::Result<(), NotReplaced> {
+        self.write_manifest(bytes).map_err(|error| {
+            // What cannot be removed only costs space: the next attempt removes it first.
+            let _ = self.remove(TEMPORARY_NAME);
+            NotReplaced::Refused(error)
+        })?;
+        let name = Name::Manifest(generation);
+        self.note(name, State::Making);
+        let renamed = self.gate.pass(|| self.dir.rename(OsStr::new(TEMPORARY_NAME), OsStr::new(FILE_NAME)));
+        let done = match renamed {
+            Ok(Ok(())) => {
+                self.made(name);
+                self.sync_names(&[name]).map_err(NotReplaced::InDoubt)
+            }
+            Ok(Err(error)) => {
+                let is_refused = is_refused_rename(&error);
+                let error = Error::io("replace", &self.path_of(FILE_NAME), error);
+                Err(if is_refused { NotReplaced::Refused(error) } else { NotReplaced::InDoubt(error) })
+            }
+            Err(closed) => Err(NotReplaced::Refused(closed)),
+        };
+        self.forget(name);
+        done
+    }
+
+    fn write_manifest(&self, bytes: &[u8]) -> Result<()> {
+        self.remove(TEMPORARY_NAME)?;
+        let path = self.path_of(TEMPORARY_NAME);
+        let create = || retry(|| self.dir.open(OsStr::new(TEMPORARY_NAME), Access::Create));
+        let file = self.gate.pass(create)?.map_err(|error| Error::io("create", &path, error))?;
+        let file = TableFile::new(file, path, Arc::clone(&self.gate));
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()
+    }
+
+    fn note(&self, name: Name, state: State) {
+        self.names.lock().insert(name, state);
+    }
+
+    fn made(&self, name: Name) {
+        self.names.lock().entry(name).and_modify(|state| {
+            if *state == State::Making {
+                *state = State::Made;
+            }
+        });
+    }
+
+    fn is(&self, name: Name, state: State) -> bool {
+        self.names.lock().get(&name) == Some(&state)
+    }
+
+    fn are(&self, names: &[Name], state: State) -> bool {
+        names.iter().all(|name| self.is(*name, state))
+    }
+
+    fn lost(&self) -> Error {
+        let message = format!(
+            "an fsync of the directory {} failed: what was new in it is not relied on, and is written again",
+            self.path.display()
+        );
+        Error::new(ErrorKind::Io, message)
+    }
+}
+
+/// A file in `table/` that is being written.
+#[derive(Debug)]
+pub(crate) struct TableFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    gate: Arc<Gate>,
+}
+
+impl TableFile {
+    pub(crate) fn new(file: Arc<dyn DiskFile>, path: PathBuf, gate: Arc<Gate>) -> Self {
+        TableFile { file, path, gate }
+    }
+
+    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let written = self.gate.pass(|| write_all_at(&*self.file, bytes, offset))?;
+        written.map_err(|error| Error::io("write to", &self.path, error))
+    }
+
+    /// Makes the file durable; its name is not.
+    ///
+    /// # Errors
+    /// After one the file must not be synced again, nor be named.
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        self.gate.pass(|| self.file.sync_all())?.map_err(|error| Error::io("fsync", &self.path, error))
+    }
+}
+
+/// Makes a call that changes nothing if it was interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The right to change `table/` (`FAULTS.md`, section 1): shared by those who write, and taken for good by a close. Nobody
+//! may look first and write later: after a close the directory may be another engine's.
+
+use std::fmt;
+use std::io;
+
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::rt::guard::contain;
+use crate::rt::sync::{Condvar, Mutex};
+
+/// Each single call that changes the disk passes here.
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    /// No call is under way.
+    idle: Condvar,
+    /// Why nothing may be changed, apart from a close: the log has stopped, the process is a forked child.
+    may_change: Box<dyn Fn() -> Result<()> + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    under_way: usize,
+    is_closed: bool,
+}
+
+impl Gate {
+    pub(crate) fn new(may_change: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        Gate { state: Mutex::default(), idle: Condvar::new(), may_change: Box::new(may_change) }
+    }
+
+    /// Makes a call that changes the disk. A panic of the disk is as its failure: what it has done is not known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`], or why nothing may be changed: then the call was not made. The result of the call is apart.
+    pub(crate) fn pass<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<io::Result<T>> {
+        (self.may_change)()?;
+        {
+            let mut state = self.state.lock();
+            if state.is_closed {
+                return Err(Error::new(ErrorKind::Closed, "the database was closed: open it again"));
+            }
+            state.under_way += 1;
+        }
+        let result = contain(call);
+        let mut state = self.state.lock();
+        state.under_way -= 1;
+        if state.under_way == 0 {
+            self.idle.notify_all();
+        }
+        Ok(result.unwrap_or_else(|panicked| {
+            Err(io::Error::other(format!("a call of the disk panicked: {}", panicked.message)))
+        }))
+    }
+
+    /// From here on no call is made. Waits for those under way, and for none that is to come.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        while state.under_way > 0 {
+            self.idle.wait(&mut state);
+        }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("is_closed", &self.state.lock().is_closed).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! Which keyspaces there are at an LSN: the list of the last checkpoint, and what the log has done to it since.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::merge::Retain;
+use super::store::Attempt;
+use crate::base::error::{Error, Result};
+use crate::base::types::{Incarnation, Lsn};
+use crate::format::batch::{Batch, Op};
+use crate::format::table::keyspaces::{Keyspace, Keyspaces};
+use crate::format::table::manifest::NamedFile;
+use crate::format::table::range_tombstones::{RangeTombstone, Says};
+use crate::format::table::{FileKind, MAX_LIST_BYTES, write_full_key};
+
+#[cfg(test)]
+mod tests;
+
+/// The keyspaces that live, and those that something may still ask for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct KeyspaceList {
+    next_id: u32,
+    by_id: BTreeMap<u32, Arc<Keyspace>>,
+}
+
+impl KeyspaceList {
+    /// The list of a file.
+    pub(crate) fn of(file: &Keyspaces) -> Self {
+        let by_id = file.list.iter().map(|one| (one.id, Arc::new(one.clone()))).collect();
+        KeyspaceList { next_id: file.next_id, by_id }
+    }
+
+    pub(crate) fn next_id(&self) -> u32 {
+        self.next_id
+    }
+
+    /// By id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Keyspace> {
+        self.by_id.values().map(|keyspace| &**keyspace)
+    }
+
+    /// Takes in what the record that ends at `lsn` does to keyspaces.
+    pub(crate) fn add(&mut self, lsn: Lsn, batch: &Batch<'_>) {
+        if batch.only_writes() {
+            return;
+        }
+        for op in batch {
+            match op {
+                Op::CreateKeyspace { keyspace: id, name } => {
+                    self.next_id = self.next_id.max(id + 1);
+                    let created = Keyspace { id, name: name.to_owned(), created: lsn, dropped: None };
+                    self.by_id.insert(id, Arc::new(created));
+                }
+                Op::DropKeyspace { keyspace: id } => {
+                    self.by_id.entry(id).and_modify(|one| Arc::make_mut(one).dropped = Some(lsn));
+                }
+                Op::Put { .. } | Op::Delete { .. } => {}
+            }
+        }
+    }
+
+    /// Forgets the dropped keyspaces that no reader can ask for. Their ids are never used again.
+    pub(crate) fn prune(&mut self, retain: &Retain) {
+        self.by_id.retain(|_, one| retain.needs(one.created, one.dropped));
+    }
+
+    /// The drops, as deletions of whole keyspaces, for a merge that leaves out what nothing can ask for. No run has them:
+    /// the list says it. An id that is not listed was dropped at or below the floor.
+    pub(crate) fn drops(&self, floor: Lsn) -> Vec<RangeTombstone> {
+        let bound = |id: u32| {
+            let mut bound = Vec::new();
+            write_full_key(&mut bound, id, b"");
+            bound
+        };
+        let mut drops = Vec::new();
+        let mut next = 0;
+        let ends = self.by_id.values().map(|one| (one.id, one.dropped)).chain([(self.next_id, None)]);
+        for (id, dropped) in ends {
+            if next < id {
+                drops.push(RangeTombstone { start: bound(next), end: bound(id), lsn: floor, says: Says::Deleted });
+            }
+            if let Some(lsn) = dropped {
+                drops.push(RangeTombstone { start: bound(id), end: bound(id + 1), lsn, says: Says::Deleted });
+            }
+            next = id + 1;
+        }
+        drops
+    }
+
+    /// Writes the list as of `to` (step 6 of `FAULTS.md`).
+    ///
+    /// # Errors
+    /// Those of a new file.
+    pub(crate) fn write(&self, attempt: &mut Attempt<'_>, to: Lsn, branch: Incarnation) -> Result<NamedFile> {
+        let (identity, file) = attempt.create(FileKind::Keyspaces)?;
+        let list = self.iter().cloned().collect();
+        let bytes = Keyspaces { identity, to, branch, next_id: self.next_id, list }.to_bytes();
+        if bytes.len() as u64 > MAX_LIST_BYTES || Keyspaces::decode(&bytes).is_err() {
+            return Err(Error::bug(format_args!(
+                "a list of {} keyspaces breaks a rule of its format",
+                self.by_id.len()
+            )));
+        }
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()?;
+        let (number, nonce) = (identity.number, identity.nonce);
+        Ok(NamedFile { number, nonce, length: bytes.len() as u64, crc: Keyspaces::crc(&bytes) })
+    }
+}

@@ -1,0 +1,197 @@
+//! The files of `table/` that count: the installed stack, attempts to change it, and each MANIFEST that is in doubt
+//! (`FAULTS.md`, sections 1 to 3).
+//!
+//! Two locks, in this order. The *right to write MANIFEST* is held during that I/O, from before the content is chosen.
+//! `known` is held for a few instructions, and never during I/O.
+
+mod attempt;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+
+use super::dir::TableDir;
+use super::keyspaces::KeyspaceList;
+use super::run::read::Run;
+use crate::base::error::{Error, Result};
+use crate::base::types::LogId;
+use crate::format::table::data::Interval;
+use crate::format::table::manifest::{Manifest, NamedRun};
+use crate::format::table::{FileKind, MAX_NUMBER, file_name, number_of};
+use crate::rt::sync::Mutex;
+
+pub(crate) use attempt::{Attempt, Chosen, NotInstalled};
+
+/// The layers that are installed, as a durable MANIFEST names them. Its files stay while anyone has it.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    pub(crate) manifest: Manifest,
+    /// What the file of keyspaces lists.
+    pub(crate) keyspaces: Arc<KeyspaceList>,
+    /// By which HISTORY knows this MANIFEST.
+    pub(crate) crc: u32,
+}
+
+/// `table/` of an open database.
+#[derive(Debug)]
+pub(crate) struct Store {
+    dir: TableDir,
+    log_id: LogId,
+    writing: Mutex<Writing>,
+    known: Mutex<Known>,
+}
+
+/// What the right to write MANIFEST is about.
+#[derive(Debug)]
+struct Writing {
+    /// No generation up to this is free: it was found, or a rename to it was tried.
+    highest: u64,
+    /// Bytes of the installed MANIFEST, and of those that were tried since.
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    installed: Option<Arc<Stack>>,
+    /// Stacks before the installed one, which readers may have.
+    older: Vec<Weak<Stack>>,
+    /// Each may be the MANIFEST on the medium, in place of the installed one.
+    doubt: Vec<Manifest>,
+    /// The files of attempts that are not over.
+    under_way: HashSet<u64>,
+    next_number: u64,
+    /// No MANIFEST of an earlier life is in doubt: this open has made one durable, or there was none.
+    is_settled: bool,
+}
+
+impl Known {
+    /// Whether a MANIFEST that may be on the medium, a reader, or an attempt needs the file. What is needed by none now is
+    /// needed by none later: only attempts bring files in, and no number is used twice.
+    fn needed(&mut self) -> HashSet<u64> {
+        self.older.retain(|stack| stack.strong_count() > 0);
+        let older: Vec<_> = self.older.iter().filter_map(Weak::upgrade).collect();
+        let stacks = self.installed.iter().chain(&older).map(|stack| &stack.manifest);
+        let mut needed: HashSet<u64> = stacks.chain(&self.doubt).flat_map(Manifest::numbers).collect();
+        needed.extend(&self.under_way);
+        needed
+    }
+}
+
+/// What a removal of needless files has done.
+#[derive(Debug, Default)]
+pub(crate) struct Removal {
+    pub(crate) removed: usize,
+    /// The first that could not be removed. It is tried again.
+    pub(crate) failed: Option<Error>,
+}
+
+impl Store {
+    /// Takes over a directory with the MANIFEST that was found in it, if there was one.
+    ///
+    /// # Errors
+    /// The directory cannot be listed; it has a number above which there is none.
+    pub(crate) fn new(dir: TableDir, log_id: LogId, found: Option<Stack>) -> Result<Self> {
+        let names = dir.list()?;
+        let there = names.iter().filter_map(|name| number_of(name.to_str()?)).map(|(number, _)| number).max();
+        let listed = found.as_ref().map_or(1, |stack| stack.manifest.next_number);
+        let next_number = listed.max(there.map_or(1, |number| number + 1));
+        let highest = found.as_ref().map_or(0, |stack| stack.manifest.generation);
+        let bytes = found.as_ref().map_or(0, |stack| stack.manifest.to_bytes().len() as u64);
+        let is_settled = found.is_none();
+        let installed = found.map(Arc::new);
+        let (older, doubt, under_way) = Default::default();
+        Ok(Store {
+            dir,
+            log_id,
+            writing: Mutex::new(Writing { highest, bytes }),
+            known: Mutex::new(Known { installed, older, doubt, under_way, next_number, is_settled }),
+        })
+    }
+
+    /// What an open does before it answers or removes anything: MANIFEST is written again, under the next generation,
+    /// unless HISTORY `names` the one that was found and there is nothing to remove. The medium may hold a later one that
+    /// was in doubt.
+    ///
+    /// # Errors
+    /// It cannot be written, and HISTORY does not name it. If HISTORY does, the open goes on, and removes nothing.
+    pub(crate) fn settle(&self, is_named: bool) -> Result<()> {
+        let Some(found) = self.stack() else { return Ok(()) };
+        if is_named && self.needless()?.is_empty() {
+            return Ok(());
+        }
+        match self.begin().install(|_| Ok(Chosen::of(&found)), |_| ()) {
+            Err(failed) if !is_named => Err(failed.into_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The installed layers; `None` before the first MANIFEST.
+    pub(crate) fn stack(&self) -> Option<Arc<Stack>> {
+        self.known.lock().installed.clone()
+    }
+
+    /// Whether files that the installed MANIFEST does not need may go, in `table/` and in the log.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.known.lock().is_settled
+    }
+
+    /// Opens a run that a layer with this interval names, and compares the two.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) if it is missing, another one, or rotten;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), [`ErrorKind::Io`](crate::ErrorKind::Io).
+    pub(crate) fn open_run(&self, named: &NamedRun, interval: Interval) -> Result<Run> {
+        let name = file_name(named.file.number, FileKind::Run);
+        let path = self.dir.path_of(&name);
+        let file = self.dir.open(&name).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::bad_table(&path, 0).with_source(error),
+            _ => Error::io("open", &path, error),
+        })?;
+        let run = Run::open(file, &path)?;
+        if run.is(named, self.log_id, interval) { Ok(run) } else { Err(Error::bad_table(&path, 0)) }
+    }
+
+    /// Begins an attempt to change the stack.
+    pub(crate) fn begin(&self) -> Attempt<'_> {
+        Attempt::new(self)
+    }
+
+    /// Removes the files that nothing needs (step 13).
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub(crate) fn remove_needless(&self) -> Result<Removal> {
+        let mut removal = Removal::default();
+        if !self.is_settled() {
+            return Ok(removal);
+        }
+        for name in self.needless()? {
+            match self.dir.remove(&name) {
+                Ok(()) => removal.removed += 1,
+                Err(error) => {
+                    removal.failed.get_or_insert(error);
+                }
+            }
+        }
+        Ok(removal)
+    }
+
+    /// The names of ours that nothing needs. They are listed first: a file that comes later belongs to an attempt.
+    fn needless(&self) -> Result<Vec<String>> {
+        let names = self.dir.list()?;
+        let needed = self.known.lock().needed();
+        let names = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.filter(|name| number_of(name).is_some_and(|(number, _)| !needed.contains(&number))).collect())
+    }
+
+    /// A number for a new file.
+    fn next_number(&self) -> Result<u64> {
+        let mut known = self.known.lock();
+        let number = known.next_number;
+        if number >= MAX_NUMBER {
+            return Err(Error::bug("the numbers of table files are used up"));
+        }
+        known.next_number += 1;
+        known.under_way.insert(number);
+        Ok(number)
+    }
+}

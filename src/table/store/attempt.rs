@@ -1,0 +1,223 @@
+//! One run through the steps of a checkpoint or merge: its files, and the MANIFEST that names them.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Stack, Store};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::types::{Incarnation, Lsn};
+use crate::format::table::manifest::{Layer, Manifest, NamedFile, Written};
+use crate::format::table::{FileIdentity, FileKind, MAX_LIST_BYTES, MAX_NUMBER, file_name};
+use crate::rt::entropy;
+use crate::table::dir::{Name, NotReplaced, TableFile};
+use crate::table::keyspaces::KeyspaceList;
+
+/// How many names are tried for a file: a leftover may have one.
+const TRIES: usize = 8;
+
+/// Dropped before it has succeeded, it has had no effect: its files are removed, unless a MANIFEST in doubt names them.
+#[derive(Debug)]
+pub(crate) struct Attempt<'s> {
+    store: &'s Store,
+    files: Vec<(u64, FileKind)>,
+}
+
+/// What a MANIFEST is to say; the rest of it is the store's.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) to: Lsn,
+    /// The incarnation in which `to` lies.
+    pub(crate) branch: Incarnation,
+    pub(crate) oldest: Lsn,
+    pub(crate) keyspaces: Arc<KeyspaceList>,
+    /// Where they are.
+    pub(crate) file: NamedFile,
+    /// But for the bytes of MANIFESTs.
+    pub(crate) written: Written,
+    /// The newest first.
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) aside: Vec<NamedFile>,
+}
+
+impl Chosen {
+    /// What is installed.
+    pub(crate) fn of(stack: &Stack) -> Self {
+        let Manifest { to, branch, oldest, keyspaces: file, written, layers, aside, .. } = stack.manifest.clone();
+        Chosen { to, branch, oldest, keyspaces: Arc::clone(&stack.keyspaces), file, written, layers, aside }
+    }
+}
+
+/// Why an attempt has not changed the stack.
+#[derive(Debug)]
+pub(crate) enum NotInstalled {
+    /// Nothing has changed. The attempt is over.
+    Failed(Error),
+    /// Its MANIFEST may be on the medium. The attempt goes on when it is installed again.
+    InDoubt(Error),
+}
+
+impl NotInstalled {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            NotInstalled::Failed(error) | NotInstalled::InDoubt(error) => error,
+        }
+    }
+}
+
+impl<'s> Attempt<'s> {
+    pub(super) fn new(store: &'s Store) -> Self {
+        Attempt { store, files: Vec::new() }
+    }
+
+    /// Creates a file under a new number (steps 5 and 6).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], [`ErrorKind::DiskFull`], [`ErrorKind::Closed`].
+    pub(crate) fn create(&mut self, kind: FileKind) -> Result<(FileIdentity, TableFile)> {
+        let mut taken = None;
+        for _ in 0..TRIES {
+            let number = self.store.next_number()?;
+            self.files.push((number, kind));
+            match self.store.dir.create(number, kind)? {
+                Ok(file) => {
+                    let identity = FileIdentity { log_id: self.store.log_id, number, nonce: nonce()? };
+                    return Ok((identity, file));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // It is not this attempt's, and goes with what nothing needs.
+                    self.files.pop();
+                    self.store.known.lock().under_way.remove(&number);
+                    taken = Some((number, error));
+                }
+                Err(error) => return Err(self.not_created(number, kind, error)),
+            }
+        }
+        let (number, error) = taken.expect("it was tried");
+        Err(self.not_created(number, kind, error))
+    }
+
+    fn not_created(&self, number: u64, kind: FileKind, error: io::Error) -> Error {
+        Error::io("create", &self.store.dir.path_of(&file_name(number, kind)), error)
+    }
+
+    /// Makes the names of its files durable (step 7).
+    ///
+    /// # Errors
+    /// A sync failed that counts for one of them: none may be named, ever.
+    pub(crate) fn sync_names(&self) -> Result<()> {
+        self.store.dir.sync_names(&self.names())
+    }
+
+    fn names(&self) -> Vec<Name> {
+        self.files.iter().map(|(number, _)| Name::File(*number)).collect()
+    }
+
+    /// Replaces MANIFEST by what `choose` makes of the installed stack, durably, and installs it (steps 8 to 11).
+    /// `installed` is told before another MANIFEST can be chosen.
+    ///
+    /// # Errors
+    /// Then the stack is as it was.
+    pub(crate) fn install(
+        &mut self,
+        choose: impl FnOnce(Option<&Stack>) -> Result<Chosen>,
+        installed: impl FnOnce(&Arc<Stack>),
+    ) -> std::result::Result<Arc<Stack>, NotInstalled> {
+        let store = self.store;
+        if let Some(lost) = self.names().into_iter().find(|name| store.dir.is_lost(*name)) {
+            let message =
+                format!("an fsync failed that should have made {lost:?} durable in table/: it is written again");
+            return Err(NotInstalled::Failed(Error::new(ErrorKind::Io, message)));
+        }
+        let mut writing = store.writing.lock();
+        let before = store.stack();
+        let chosen = choose(before.as_deref()).map_err(NotInstalled::Failed)?;
+        let Chosen { to, branch, oldest, keyspaces, file, written, layers, aside } = chosen;
+        let manifest = Manifest {
+            log_id: store.log_id,
+            generation: writing.highest + 1,
+            to,
+            branch,
+            oldest,
+            next_number: store.known.lock().next_number,
+            keyspaces: file,
+            written: Written { lists: written.lists + writing.bytes, ..written },
+            layers,
+            aside,
+        };
+        let bytes = check(&manifest).map_err(NotInstalled::Failed)?;
+        writing.highest = manifest.generation;
+        writing.bytes += bytes.len() as u64;
+        match store.dir.replace_manifest(&bytes, manifest.generation) {
+            Ok(()) => {
+                writing.bytes = bytes.len() as u64;
+                let stack = Arc::new(Stack { manifest, keyspaces, crc: Manifest::crc(&bytes) });
+                self.succeed(&stack);
+                installed(&stack);
+                Ok(stack)
+            }
+            Err(NotReplaced::Refused(error)) => Err(NotInstalled::Failed(error)),
+            Err(NotReplaced::InDoubt(error)) => {
+                store.known.lock().doubt.push(manifest);
+                Err(NotInstalled::InDoubt(error))
+            }
+        }
+    }
+
+    fn succeed(&mut self, stack: &Arc<Stack>) {
+        let mut known = self.store.known.lock();
+        for (number, _) in std::mem::take(&mut self.files) {
+            known.under_way.remove(&number);
+            self.store.dir.forget(Name::File(number));
+        }
+        if let Some(before) = known.installed.replace(Arc::clone(stack)) {
+            known.older.push(Arc::downgrade(&before));
+        }
+        // Whatever was in doubt: the name was renamed again since, and that is durable.
+        known.doubt.clear();
+        known.is_settled = true;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        let needed = {
+            let mut known = self.store.known.lock();
+            for (number, _) in &files {
+                known.under_way.remove(number);
+            }
+            known.needed()
+        };
+        for (number, kind) in files {
+            self.store.dir.forget(Name::File(number));
+            if !needed.contains(&number) {
+                // What cannot be removed now goes with what nothing needs.
+                let _ = self.store.dir.remove(&file_name(number, kind));
+            }
+        }
+    }
+}
+
+/// The bytes of a MANIFEST that may be written.
+fn check(manifest: &Manifest) -> Result<Vec<u8>> {
+    if manifest.generation > MAX_NUMBER {
+        return Err(Error::bug("the generations of MANIFEST are used up"));
+    }
+    let bytes = manifest.to_bytes();
+    if bytes.len() as u64 > MAX_LIST_BYTES {
+        let message = "the tables have more runs than a MANIFEST of 1 GiB can list: larger runs are needed";
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    match Manifest::decode(&bytes) {
+        Ok(_) => Ok(bytes),
+        // Better no checkpoint than one that no open takes.
+        Err(_) => Err(Error::bug("a MANIFEST was chosen that breaks a rule of its format")),
+    }
+}
+
+/// Random, and not 0.
+fn nonce() -> Result<u64> {
+    let drawn = entropy::bytes().map(u64::from_le_bytes);
+    let drawn = drawn.map_err(|error| Error::new(ErrorKind::Io, "cannot draw random bytes").with_source(error))?;
+    Ok(drawn.max(1))
+}
