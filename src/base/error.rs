@@ -125,6 +125,10 @@ pub enum DamageCause {
     BadHistory,
     /// A file of the tables fails its check, or breaks a rule of their format.
     BadTable,
+    /// A file of the tables is not there.
+    MissingTable,
+    /// A file of the tables is of another database or another time, or does not have its length.
+    ForeignTable,
 }
 
 impl fmt::Display for DamageCause {
@@ -139,6 +143,8 @@ impl fmt::Display for DamageCause {
             DamageCause::BadHeader => "a segment's header fails its check",
             DamageCause::BadHistory => "HISTORY fails its check, or is older than the log beside it",
             DamageCause::BadTable => "a part of the file fails its check, or breaks a rule of the format",
+            DamageCause::MissingTable => "the file is missing",
+            DamageCause::ForeignTable => "the file is of another database or time than the files beside it",
         })
     }
 }
@@ -215,6 +221,17 @@ impl Error {
         let message = format!("{} is damaged at byte {offset}: {cause}. Nothing was changed", file.display());
         let mut error = Error::new(ErrorKind::Damaged, message);
         error.inner().damage = Some(Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause });
+        error
+    }
+
+    /// A file of the tables that is missing, or does not belong to the others.
+    pub(crate) fn bad_file(file: &Path, cause: DamageCause) -> Self {
+        let message = format!(
+            "{}: {cause}. Nothing was changed. Restore all files of the database together, from one copy",
+            file.display()
+        );
+        let mut error = Error::new(ErrorKind::Damaged, message);
+        error.inner().damage = Some(Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: None, cause });
         error
     }
 

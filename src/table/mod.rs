@@ -23,6 +23,8 @@ pub(crate) mod layer;
 pub(crate) mod list;
 #[allow(dead_code, reason = "no checkpoint merges yet")]
 pub(crate) mod merge;
+#[allow(dead_code, reason = "no open looks for tables yet")]
+pub(crate) mod open;
 #[allow(dead_code, reason = "only tools read single files yet, and no checkpoint writes one")]
 pub(crate) mod run;
 #[allow(dead_code, reason = "no checkpoint sorts yet")]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use super::dir::TableDir;
 use super::keyspaces::KeyspaceList;
 use super::run::read::Run;
-use crate::base::error::{Error, Result};
+use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::LogId;
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::{Manifest, NamedRun};
@@ -143,11 +143,15 @@ impl Store {
         let name = file_name(named.file.number, FileKind::Run);
         let path = self.dir.path_of(&name);
         let file = self.dir.open(&name).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::bad_table(&path, 0).with_source(error),
+            std::io::ErrorKind::NotFound => Error::bad_file(&path, DamageCause::MissingTable),
             _ => Error::io("open", &path, error),
         })?;
         let run = Run::open(file, &path)?;
-        if run.is(named, self.log_id, interval) { Ok(run) } else { Err(Error::bad_table(&path, 0)) }
+        if run.is(named, self.log_id, interval) {
+            Ok(run)
+        } else {
+            Err(Error::bad_file(&path, DamageCause::ForeignTable))
+        }
     }
 
     /// Begins an attempt to change the stack.
