@@ -53,7 +53,7 @@ impl Store {
         let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon };
         keyspaces.prune(&retain);
         let mut attempt = self.begin();
-        let merge = Merge::new(vec![writes], retain.clone(), keyspaces.drops(retain.floor))?;
+        let merge = Merge::new(vec![writes], retain, keyspaces.drops(), keyspaces.gone())?;
         let mut create = || attempt.create_run(interval, branch);
         let runs = LayerWriter::new(run_bytes, Vec::new(), &mut create).write(merge)?;
         let listed = self.stack().map(|stack| Arc::clone(&stack.keyspaces));

@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::gate::Gate;
+use super::gate::{Gate, contained};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::disk::{Access, Dir, DiskFile, is_refused_rename, write_all_at};
+use crate::disk::{Access, Dir, DiskFile, DiskLock, FileStatus, LockMode, is_refused_rename, write_all_at};
 use crate::format::table::manifest::{FILE_NAME, TEMPORARY_NAME};
 use crate::format::table::{FileKind, file_name};
 use crate::rt::sync::Mutex;
@@ -64,11 +64,12 @@ impl TableDir {
     }
 
     pub(crate) fn list(&self) -> Result<Vec<OsString>> {
-        self.dir.list().map_err(|error| Error::io("list", &self.path, error))
+        read(|| self.dir.list()).map_err(|error| Error::io("list", &self.path, error))
     }
 
     pub(crate) fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.dir.open(OsStr::new(name), Access::Read)
+        let file = read(|| self.dir.open(OsStr::new(name), Access::Read))?;
+        Ok(Arc::new(ReadFile(file)))
     }
 
     /// Creates a file. Its name is to be made durable by [`TableDir::sync_names`].
@@ -133,12 +134,12 @@ impl TableDir {
             }
         }
         drop(known);
-        if self.are(names, State::Durable) { Ok(()) } else { Err(self.lost()) }
+        self.check_durable(names)
     }
 
-    /// Whether no sync may make the name durable any more.
-    pub(crate) fn is_lost(&self, name: Name) -> bool {
-        self.is(name, State::Lost)
+    /// Refuses names that are not durable.
+    pub(crate) fn check_durable(&self, names: &[Name]) -> Result<()> {
+        if self.are(names, State::Durable) { Ok(()) } else { Err(self.lost()) }
     }
 
     /// Nobody asks about the name any more.
@@ -149,8 +150,7 @@ impl TableDir {
     /// Replaces MANIFEST, durably (steps 8 to 10 of `FAULTS.md`).
     pub(crate) fn replace_manifest(&self, bytes: &[u8], generation: u64) -> std::result::Result<(), NotReplaced> {
         self.write_manifest(bytes).map_err(|error| {
-            // What cannot be removed only costs space: the next attempt removes it first.
-            let _ = self.remove(TEMPORARY_NAME);
+            self.remove_temporary();
             NotReplaced::Refused(error)
         })?;
         let name = Name::Manifest(generation);
@@ -164,12 +164,20 @@ impl TableDir {
             Ok(Err(error)) => {
                 let is_refused = is_refused_rename(&error);
                 let error = Error::io("replace", &self.path_of(FILE_NAME), error);
+                if is_refused {
+                    self.remove_temporary();
+                }
                 Err(if is_refused { NotReplaced::Refused(error) } else { NotReplaced::InDoubt(error) })
             }
             Err(closed) => Err(NotReplaced::Refused(closed)),
         };
         self.forget(name);
         done
+    }
+
+    /// What cannot be removed only costs space: the next attempt removes it first.
+    fn remove_temporary(&self) {
+        let _ = self.remove(TEMPORARY_NAME);
     }
 
     fn write_manifest(&self, bytes: &[u8]) -> Result<()> {
@@ -236,6 +244,55 @@ impl TableFile {
     pub(crate) fn sync_all(&self) -> Result<()> {
         self.gate.pass(|| self.file.sync_all())?.map_err(|error| Error::io("fsync", &self.path, error))
     }
+}
+
+/// A file that is only read. A panic of the disk is as its failure.
+#[derive(Debug)]
+struct ReadFile(Arc<dyn DiskFile>);
+
+impl ReadFile {
+    fn not_written<T>() -> io::Result<T> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+impl DiskFile for ReadFile {
+    fn len(&self) -> io::Result<u64> {
+        read(|| self.0.len())
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        read(|| self.0.status())
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.0.lock(mode)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        read(|| self.0.read_at(buffer, offset))
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        Self::not_written()
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Self::not_written()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Self::not_written()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Self::not_written()
+    }
+}
+
+/// Makes a call that only reads.
+fn read<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    contained(|| retry(call))
 }
 
 /// Makes a call that changes nothing if it was interrupted.

@@ -33,7 +33,7 @@ impl Gate {
     /// # Errors
     /// [`ErrorKind::Closed`], or why nothing may be changed: then the call was not made. The result of the call is apart.
     pub(crate) fn pass<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<io::Result<T>> {
-        (self.may_change)()?;
+        contain(|| (self.may_change)()).map_err(|panicked| Error::bug(panicked.message))??;
         {
             let mut state = self.state.lock();
             if state.is_closed {
@@ -41,18 +41,17 @@ impl Gate {
             }
             state.under_way += 1;
         }
-        let result = contain(call);
+        let result = contained(call);
         let mut state = self.state.lock();
         state.under_way -= 1;
         if state.under_way == 0 {
             self.idle.notify_all();
         }
-        Ok(result.unwrap_or_else(|panicked| {
-            Err(io::Error::other(format!("a call of the disk panicked: {}", panicked.message)))
-        }))
+        Ok(result)
     }
 
-    /// From here on no call is made. Waits for those under way, and for none that is to come.
+    /// From here on no call is made. Waits for those under way, and for none that is to come. Not to be called in a forked
+    /// child, to which a call of its parent is under way for ever.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
@@ -60,6 +59,12 @@ impl Gate {
             self.idle.wait(&mut state);
         }
     }
+}
+
+/// Makes a call of the disk, a panic of which is as its failure.
+pub(crate) fn contained<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    contain(call)
+        .unwrap_or_else(|panicked| Err(io::Error::other(format!("a call of the disk panicked: {}", panicked.message))))
 }
 
 impl fmt::Debug for Gate {

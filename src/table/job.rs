@@ -9,12 +9,11 @@ use super::keyspaces::KeyspaceList;
 use super::layer::LayerWriter;
 use super::merge::{Merge, Retain, Source};
 use super::run::cursor::RunCursor;
-use super::run::read::Run;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
 use crate::base::error::{Error, Result};
-use crate::base::types::{Incarnation, Lsn};
+use crate::base::types::Incarnation;
 use crate::format::table::data::{Found, Interval};
-use crate::format::table::manifest::{Layer, Role};
+use crate::format::table::manifest::{Layer, NamedRun, Role};
 use crate::format::table::range_tombstones::RangeTombstone;
 
 /// A merged layer whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
@@ -44,16 +43,15 @@ impl Store {
             return Err(Error::bug("a merge without layers"));
         };
         let interval = Interval { from: oldest.interval.from, to: newest.interval.to };
-        let sources = inputs.iter().map(|layer| LayerCursor::open(self, layer)).collect::<Result<Vec<_>>>()?;
+        let sources = inputs.iter().map(|layer| LayerCursor::new(self, layer)).collect();
         // No range tombstone is left out yet: nothing deletes ranges.
-        let ranges = fragment(sources.iter().flat_map(LayerCursor::range_tombstones).cloned().collect());
+        let ranges = fragment(range_tombstones(self, inputs)?);
         let mut keyspaces = KeyspaceList::clone(&stack.keyspaces);
         let retain = Retain { is_last, ..horizon.clone() };
         keyspaces.prune(&retain);
-        let superseded = keyspaces.drops(retain.floor).into_iter().chain(ranges.iter().cloned()).collect();
-        let branch =
-            sources[0].branch_of_end(interval.to).ok_or_else(|| Error::bug("a layer of which no run has the end"))?;
-        let merge = Merge::new(sources, retain, fragment(superseded))?;
+        let superseded = keyspaces.drops().into_iter().chain(ranges.iter().cloned()).collect();
+        let branch = branch_of_end(self, newest)?;
+        let merge = Merge::new(sources, retain, fragment(superseded), keyspaces.gone())?;
         let mut attempt = self.begin();
         let mut create = || attempt.create_run(interval, branch);
         let runs = LayerWriter::new(run_bytes, ranges, &mut create).write(merge)?;
@@ -84,31 +82,19 @@ impl Job<'_> {
     }
 }
 
-/// The entries of a layer: those of one run after the other. It stands before the first one.
+/// The entries of a layer: those of one run after the other, each of which is open while it is read. It stands before the
+/// first one.
 #[derive(Debug)]
-pub(crate) struct LayerCursor {
-    runs: Vec<Arc<Run>>,
+pub(crate) struct LayerCursor<'s> {
+    store: &'s Store,
+    interval: Interval,
+    next: IntoIter<NamedRun>,
     present: Option<RunCursor>,
-    next: IntoIter<Arc<Run>>,
 }
 
-impl LayerCursor {
-    /// # Errors
-    /// Those of [`Store::open_run`].
-    pub(crate) fn open(store: &Store, layer: &Layer) -> Result<Self> {
-        let open = |named| store.open_run(named, layer.interval).map(Arc::new);
-        let runs = layer.runs.iter().map(open).collect::<Result<Vec<_>>>()?;
-        Ok(LayerCursor { next: runs.clone().into_iter(), runs, present: None })
-    }
-
-    /// The incarnation in which the layer ends, which is at `to`: a run that was written for the layer has it.
-    fn branch_of_end(&self, to: Lsn) -> Option<Incarnation> {
-        let headers = self.runs.iter().map(|run| run.footer.header);
-        headers.filter(|header| header.interval.to == to).map(|header| header.branch).next()
-    }
-
-    fn range_tombstones(&self) -> impl Iterator<Item = &RangeTombstone> {
-        self.runs.iter().flat_map(|run| &run.range_tombstones)
+impl<'s> LayerCursor<'s> {
+    pub(crate) fn new(store: &'s Store, layer: &Layer) -> Self {
+        LayerCursor { store, interval: layer.interval, next: layer.runs.clone().into_iter(), present: None }
     }
 
     fn on_entry(&self) -> &RunCursor {
@@ -116,7 +102,7 @@ impl LayerCursor {
     }
 }
 
-impl Source for LayerCursor {
+impl Source for LayerCursor<'_> {
     fn advance(&mut self) -> Result<bool> {
         loop {
             if let Some(run) = &mut self.present
@@ -124,8 +110,8 @@ impl Source for LayerCursor {
             {
                 return Ok(true);
             }
-            let Some(run) = self.next.next() else { return Ok(false) };
-            self.present = Some(RunCursor::new(run));
+            let Some(named) = self.next.next() else { return Ok(false) };
+            self.present = Some(RunCursor::new(Arc::new(self.store.open_run(&named, self.interval)?)));
         }
     }
 
@@ -136,4 +122,25 @@ impl Source for LayerCursor {
     fn version(&self) -> Found<'_> {
         self.on_entry().version()
     }
+}
+
+/// The range tombstones of these layers, as their runs have them.
+fn range_tombstones(store: &Store, layers: &[Layer]) -> Result<Vec<RangeTombstone>> {
+    let runs = layers.iter().flat_map(|layer| layer.runs.iter().map(|run| (run, layer.interval)));
+    let mut all = Vec::new();
+    for (named, interval) in runs.filter(|(named, _)| named.range_tombstones > 0) {
+        all.extend(store.open_run(named, interval)?.range_tombstones);
+    }
+    Ok(all)
+}
+
+/// The incarnation in which a layer ends: a run that was written for it has that.
+fn branch_of_end(store: &Store, layer: &Layer) -> Result<Incarnation> {
+    for named in &layer.runs {
+        let header = store.open_run(named, layer.interval)?.footer.header;
+        if header.interval.to == layer.interval.to {
+            return Ok(header.branch);
+        }
+    }
+    Err(Error::bug("a layer of which no run has the end"))
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::merge::Retain;
+use super::merge::{Gone, Retain};
 use super::store::Attempt;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::format::batch::{Batch, Op};
 use crate::format::table::keyspaces::{Keyspace, Keyspaces};
 use crate::format::table::manifest::NamedFile;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
-use crate::format::table::{FileKind, MAX_LIST_BYTES, write_full_key};
+use crate::format::table::{FileKind, MAX_LIST_BYTES};
 
 #[cfg(test)]
 mod tests;
@@ -61,30 +61,23 @@ impl KeyspaceList {
 
     /// Forgets the dropped keyspaces that no reader can ask for. Their ids are never used again.
     pub(crate) fn prune(&mut self, retain: &Retain) {
-        self.by_id.retain(|_, one| retain.needs(one.created, one.dropped));
+        // What one record creates and drops no LSN shows.
+        self.by_id.retain(|_, one| one.dropped != Some(one.created) && retain.needs(one.created, one.dropped));
     }
 
-    /// The drops, as deletions of whole keyspaces, for a merge that leaves out what nothing can ask for. No run has them:
-    /// the list says it. An id that is not listed was dropped at or below the floor.
-    pub(crate) fn drops(&self, floor: Lsn) -> Vec<RangeTombstone> {
-        let bound = |id: u32| {
-            let mut bound = Vec::new();
-            write_full_key(&mut bound, id, b"");
-            bound
-        };
-        let mut drops = Vec::new();
-        let mut next = 0;
-        let ends = self.by_id.values().map(|one| (one.id, one.dropped)).chain([(self.next_id, None)]);
-        for (id, dropped) in ends {
-            if next < id {
-                drops.push(RangeTombstone { start: bound(next), end: bound(id), lsn: floor, says: Says::Deleted });
-            }
-            if let Some(lsn) = dropped {
-                drops.push(RangeTombstone { start: bound(id), end: bound(id + 1), lsn, says: Says::Deleted });
-            }
-            next = id + 1;
-        }
-        drops
+    /// The keyspaces that are not listed any more.
+    pub(crate) fn gone(&self) -> Gone {
+        Gone { next_id: self.next_id, listed: self.by_id.keys().copied().collect() }
+    }
+
+    /// The drops of listed keyspaces, as deletions of all that is in them, for a merge to leave out what nothing can ask
+    /// for. No run has them: the list says it.
+    pub(crate) fn drops(&self) -> Vec<RangeTombstone> {
+        let bound = |id: u32| id.to_be_bytes().to_vec();
+        let dropped = self.by_id.values().filter_map(|one| Some((one.id, one.dropped?)));
+        dropped
+            .map(|(id, lsn)| RangeTombstone { start: bound(id), end: bound(id + 1), lsn, says: Says::Deleted })
+            .collect()
     }
 
     /// Writes the list as of `to` (step 6 of `FAULTS.md`).

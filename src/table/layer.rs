@@ -96,8 +96,8 @@ impl<'a> LayerWriter<'a> {
         let Some(end) = end else { return self.ranges.drain(..).collect() };
         let count = self.ranges.iter().take_while(|next| next.start.as_slice() < end).count();
         let mut taken: Vec<_> = self.ranges.drain(..count).collect();
-        for (at, tombstone) in taken.iter_mut().filter(|tombstone| tombstone.end.as_slice() > end).enumerate() {
-            self.ranges.insert(at, RangeTombstone { start: end.to_vec(), ..tombstone.clone() });
+        for tombstone in taken.iter_mut().rev().filter(|tombstone| tombstone.end.as_slice() > end) {
+            self.ranges.push_front(RangeTombstone { start: end.to_vec(), ..tombstone.clone() });
             tombstone.end = end.to_vec();
         }
         taken

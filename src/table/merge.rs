@@ -1,9 +1,12 @@
 //! Merging versions of several sources into one order, and leaving out those that no reader can ask for (RULES.md, 1 and 9).
 
+use std::collections::BTreeSet;
+
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 use crate::format::table::data::Found;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
+use crate::format::table::split_full_key;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +46,21 @@ impl Retain {
     }
 }
 
+/// The keyspaces that were dropped, and that no reader can ask for: their versions need not stay, whatever their LSNs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gone {
+    /// Ids from here on are of keyspaces that came later.
+    pub(crate) next_id: u32,
+    /// Those that did not go.
+    pub(crate) listed: BTreeSet<u32>,
+}
+
+impl Gone {
+    fn has(&self, id: u32) -> bool {
+        id < self.next_id && !self.listed.contains(&id)
+    }
+}
+
 /// A merge, key by key.
 pub(crate) struct Merge<S> {
     sources: Vec<S>,
@@ -51,6 +69,7 @@ pub(crate) struct Merge<S> {
     retain: Retain,
     /// Those of all sources, fragmented and in order.
     ranges: Vec<RangeTombstone>,
+    gone: Gone,
     key: Vec<u8>,
     /// Tombstones of the key that stay only if something older of it does.
     pending: Vec<Lsn>,
@@ -59,9 +78,9 @@ pub(crate) struct Merge<S> {
 impl<S: Source> Merge<S> {
     /// # Errors
     /// Those of the sources.
-    pub(crate) fn new(mut sources: Vec<S>, retain: Retain, ranges: Vec<RangeTombstone>) -> Result<Self> {
+    pub(crate) fn new(mut sources: Vec<S>, retain: Retain, ranges: Vec<RangeTombstone>, gone: Gone) -> Result<Self> {
         let on_version = sources.iter_mut().map(Source::advance).collect::<Result<_>>()?;
-        Ok(Merge { sources, on_version, retain, ranges, key: Vec::new(), pending: Vec::new() })
+        Ok(Merge { sources, on_version, retain, ranges, gone, key: Vec::new(), pending: Vec::new() })
     }
 
     /// Takes all versions of the next key, and gives out those that stay, which may be none. `false` if there is no key.
@@ -73,13 +92,14 @@ impl<S: Source> Merge<S> {
         self.key.clear();
         self.key.extend_from_slice(self.sources[first].key());
         self.pending.clear();
+        let is_gone = split_full_key(&self.key).is_some_and(|(id, _)| self.gone.has(id));
         let (mut newer, mut next) = (None, Some(first));
         while let Some(number) = next {
             let version = self.sources[number].version();
             let lsn = version.lsn;
             let successor = [newer, self.deleted_above(lsn)].into_iter().flatten().min();
-            if self.retain.needs(lsn, successor) {
-                if self.retain.is_last && version.value.is_none() {
+            if !is_gone && self.retain.needs(lsn, successor) {
+                if self.retain.is_last && version.value.is_none() && !self.is_lost_below(lsn) {
                     self.pending.push(lsn);
                 } else {
                     for lsn in self.pending.drain(..) {
@@ -104,13 +124,25 @@ impl<S: Source> Merge<S> {
         })
     }
 
+    /// The range tombstones that the key is in, the newest first.
+    fn over_key(&self) -> &[RangeTombstone] {
+        let ranges = &self.ranges[..self.ranges.partition_point(|range| range.start <= self.key)];
+        match ranges.last() {
+            Some(last) if self.key < last.end => &ranges[ranges.partition_point(|range| range.start < last.start)..],
+            _ => &[],
+        }
+    }
+
     /// The oldest deletion of a range that the key is in, above `lsn`. (One with the same LSN is older than the version.)
     fn deleted_above(&self, lsn: Lsn) -> Option<Lsn> {
-        let behind = self.ranges.partition_point(|range| range.start <= self.key);
-        let start = &self.ranges[..behind].last()?.start;
-        let same = self.ranges[..behind].iter().rev().take_while(|range| range.start == *start);
-        same.filter(|range| self.key < range.end && range.says == Says::Deleted && range.lsn > lsn)
-            .map(|range| range.lsn)
-            .min()
+        let over = self.over_key();
+        let above = over[..over.partition_point(|range| range.lsn > lsn)].iter().rev();
+        above.filter(|range| range.says == Says::Deleted).map(|range| range.lsn).next()
+    }
+
+    /// Whether something older of the key, which could not be read, stays: a tombstone above it is the answer.
+    fn is_lost_below(&self, lsn: Lsn) -> bool {
+        let over = self.over_key();
+        over[over.partition_point(|range| range.lsn >= lsn)..].iter().any(|range| range.says != Says::Deleted)
     }
 }

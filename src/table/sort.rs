@@ -17,7 +17,8 @@ const TOMBSTONE: u32 = u32::MAX;
 
 /// Gathers the writes of records, in the order of the log.
 ///
-/// It takes the bytes of their full keys and values, and 32 bytes a write.
+/// It takes the bytes of their full keys and values, and 32 bytes a write; up to three times that while it grows. So who
+/// uses it bounds the number of writes, too.
 #[derive(Debug, Default)]
 pub(crate) struct Sorter {
     /// Full keys, each followed by its value.

@@ -15,7 +15,7 @@ use super::run::read::Run;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::LogId;
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::{Manifest, NamedRun};
+use crate::format::table::manifest::{Manifest, NamedRun, TEMPORARY_NAME};
 use crate::format::table::{FileKind, MAX_NUMBER, file_name, number_of};
 use crate::rt::sync::Mutex;
 
@@ -54,26 +54,13 @@ struct Known {
     installed: Option<Arc<Stack>>,
     /// Stacks before the installed one, which readers may have.
     older: Vec<Weak<Stack>>,
-    /// Each may be the MANIFEST on the medium, in place of the installed one.
-    doubt: Vec<Manifest>,
+    /// The files of each MANIFEST that may be on the medium in place of the installed one.
+    doubt: HashSet<u64>,
     /// The files of attempts that are not over.
     under_way: HashSet<u64>,
     next_number: u64,
-    /// No MANIFEST of an earlier life is in doubt: this open has made one durable, or there was none.
+    /// No MANIFEST of an earlier life is in doubt: this open has made one durable.
     is_settled: bool,
-}
-
-impl Known {
-    /// Whether a MANIFEST that may be on the medium, a reader, or an attempt needs the file. What is needed by none now is
-    /// needed by none later: only attempts bring files in, and no number is used twice.
-    fn needed(&mut self) -> HashSet<u64> {
-        self.older.retain(|stack| stack.strong_count() > 0);
-        let older: Vec<_> = self.older.iter().filter_map(Weak::upgrade).collect();
-        let stacks = self.installed.iter().chain(&older).map(|stack| &stack.manifest);
-        let mut needed: HashSet<u64> = stacks.chain(&self.doubt).flat_map(Manifest::numbers).collect();
-        needed.extend(&self.under_way);
-        needed
-    }
 }
 
 /// What a removal of needless files has done.
@@ -88,39 +75,41 @@ impl Store {
     /// Takes over a directory with the MANIFEST that was found in it, if there was one.
     ///
     /// # Errors
-    /// The directory cannot be listed; it has a number above which there is none.
+    /// The directory cannot be listed.
     pub(crate) fn new(dir: TableDir, log_id: LogId, found: Option<Stack>) -> Result<Self> {
         let names = dir.list()?;
-        let there = names.iter().filter_map(|name| number_of(name.to_str()?)).map(|(number, _)| number).max();
+        let numbers = names.iter().filter_map(|name| number_of(name.to_str()?)).map(|(number, _)| number);
+        // No build comes to such numbers. Another's file of that name is in nobody's way.
+        let there = numbers.filter(|number| *number < MAX_NUMBER / 2).max();
         let listed = found.as_ref().map_or(1, |stack| stack.manifest.next_number);
         let next_number = listed.max(there.map_or(1, |number| number + 1));
         let highest = found.as_ref().map_or(0, |stack| stack.manifest.generation);
         let bytes = found.as_ref().map_or(0, |stack| stack.manifest.to_bytes().len() as u64);
-        let is_settled = found.is_none();
         let installed = found.map(Arc::new);
         let (older, doubt, under_way) = Default::default();
         Ok(Store {
             dir,
             log_id,
             writing: Mutex::new(Writing { highest, bytes }),
-            known: Mutex::new(Known { installed, older, doubt, under_way, next_number, is_settled }),
+            known: Mutex::new(Known { installed, older, doubt, under_way, next_number, is_settled: false }),
         })
     }
 
     /// What an open does before it answers or removes anything: MANIFEST is written again, under the next generation,
-    /// unless HISTORY `names` the one that was found and there is nothing to remove. The medium may hold a later one that
-    /// was in doubt.
+    /// unless HISTORY names the one that was found (`is_named`) and there is nothing to remove, in `table/` or elsewhere
+    /// (`has_more`). The medium may hold a later one that was in doubt. Returns why it was not written, if it need not be.
     ///
     /// # Errors
     /// It cannot be written, and HISTORY does not name it. If HISTORY does, the open goes on, and removes nothing.
-    pub(crate) fn settle(&self, is_named: bool) -> Result<()> {
-        let Some(found) = self.stack() else { return Ok(()) };
-        if is_named && self.needless()?.is_empty() {
-            return Ok(());
+    pub(crate) fn settle(&self, is_named: bool, has_more: bool) -> Result<Option<Error>> {
+        let Some(found) = self.stack() else { return Ok(None) };
+        if is_named && !has_more && self.needless().is_ok_and(|needless| needless.is_empty()) {
+            return Ok(None);
         }
         match self.begin().install(|_| Ok(Chosen::of(&found)), |_| ()) {
-            Err(failed) if !is_named => Err(failed.into_error()),
-            _ => Ok(()),
+            Ok(_) => Ok(None),
+            Err(failed) if is_named => Ok(Some(failed.into_error())),
+            Err(failed) => Err(failed.into_error()),
         }
     }
 
@@ -168,6 +157,11 @@ impl Store {
         if !self.is_settled() {
             return Ok(removal);
         }
+        {
+            // A try that was cut off has left it.
+            let _nobody_writes_it = self.writing.lock();
+            removal.failed = self.dir.remove(TEMPORARY_NAME).err();
+        }
         for name in self.needless()? {
             match self.dir.remove(&name) {
                 Ok(()) => removal.removed += 1,
@@ -182,9 +176,22 @@ impl Store {
     /// The names of ours that nothing needs. They are listed first: a file that comes later belongs to an attempt.
     fn needless(&self) -> Result<Vec<String>> {
         let names = self.dir.list()?;
-        let needed = self.known.lock().needed();
+        let needed = self.needed();
         let names = names.into_iter().filter_map(|name| name.into_string().ok());
         Ok(names.filter(|name| number_of(name).is_some_and(|(number, _)| !needed.contains(&number))).collect())
+    }
+
+    /// The files that a MANIFEST which may be on the medium, a reader, or an attempt needs. What is needed by none now is
+    /// needed by none later: only attempts bring files in, and no number is used twice.
+    fn needed(&self) -> HashSet<u64> {
+        let (mut needed, stacks) = {
+            let mut known = self.known.lock();
+            known.older.retain(|stack| stack.strong_count() > 0);
+            let stacks: Vec<_> = known.older.iter().filter_map(Weak::upgrade).chain(known.installed.clone()).collect();
+            (known.doubt.union(&known.under_way).copied().collect::<HashSet<u64>>(), stacks)
+        };
+        needed.extend(stacks.iter().flat_map(|stack| stack.manifest.numbers()));
+        needed
     }
 
     /// A number for a new file.

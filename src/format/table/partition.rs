@@ -9,8 +9,8 @@ use super::reader::{Reader, put_shared, put_varint};
 
 /// A partition has at most so many data blocks.
 pub(crate) const MOST_BLOCKS: usize = 64;
-/// The least bytes of a data block in a partition: shared, rest, one byte of a key, length, CRC.
-const LEAST: usize = 8;
+/// The least bytes of a data block in a partition: shared, rest, length, CRC. A separator may be the one before.
+const LEAST: usize = 7;
 
 /// Builds the content of a partition.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use super::super::{Refusal, WORD};
 use super::block::{Block, BlockKind, is_padding};
 use super::data::Interval;
 use super::reader::{Reader, put_field, put_varint};
-use super::{ID_LEN, ends_within, split_full_key};
+use super::{ID_LEN, ends_within};
 use crate::base::types::Lsn;
 
 const DELETED: u8 = 0;
@@ -96,8 +96,10 @@ fn read_one(reader: &mut Reader<'_>, interval: Interval) -> Option<RangeTombston
 
 /// Whether `start` and every full key below `end` are of one keyspace.
 fn are_of_one_keyspace(start: &[u8], end: &[u8]) -> bool {
-    let Some((id, _)) = split_full_key(start) else { return false };
-    end.starts_with(&id.to_be_bytes()) || (end.len() == ID_LEN && *end == (id + 1).to_be_bytes())
+    // A bound, which may be one byte longer than a full key.
+    let Some(id) = start.first_chunk::<ID_LEN>() else { return false };
+    let next = u32::from_be_bytes(*id).checked_add(1);
+    next.is_some_and(|next| end.starts_with(id) || end == next.to_be_bytes())
 }
 
 fn may_follow(first: &RangeTombstone, second: &RangeTombstone) -> bool {

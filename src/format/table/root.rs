@@ -7,8 +7,8 @@ use super::block::{Block, BlockKind, BlockRef, Indexed, is_padding};
 use super::reader::{Reader, put_field, put_shared, put_varint};
 use super::{MAX_NUMBER, ends_within, is_below};
 
-/// The least bytes of a partition in a root, and of a witness.
-const LEAST_PARTITION: usize = 19;
+/// The least bytes of a partition in a root, whose separator may be the one before, and of a witness.
+const LEAST_PARTITION: usize = 18;
 const LEAST_WITNESS: usize = 18;
 
 /// A range of full keys. The end is excluded; an empty one is above every key.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::batch::BatchBuilder;
+use crate::table::tests::{BRANCH, memory_dir, new_store};
 
 fn list(ops: &[(u64, Op<'_>)]) -> KeyspaceList {
     let mut list = KeyspaceList::default();
@@ -50,14 +51,28 @@ fn a_dropped_keyspace_is_listed_while_a_reader_can_ask_for_it() {
 fn what_was_dropped_is_deleted_as_a_whole() {
     let told = |list: &KeyspaceList| -> Vec<_> {
         let id = |bound: &[u8]| u32::from_be_bytes(bound.try_into().unwrap());
-        list.drops(Lsn::new(100)).iter().map(|one| (id(&one.start), id(&one.end), one.lsn.get())).collect()
+        list.drops().iter().map(|one| (id(&one.start), id(&one.end), one.lsn.get())).collect()
     };
     let mut list = list(&HISTORY);
     assert_eq!(told(&list), [(1, 2, 32)]);
+    assert_eq!(list.gone().listed, [0, 1, 2].into());
     // Nobody can ask for it any more, and its entries go all the same.
     list.prune(&retain(40, &[]));
-    assert_eq!(told(&list), [(1, 2, 100)]);
-    list.by_id.remove(&0);
-    list.by_id.remove(&2);
-    assert_eq!(told(&list), [(0, 3, 100)]);
+    assert_eq!(told(&list), []);
+    assert_eq!((list.gone().next_id, list.gone().listed), (3, [0, 2].into()));
+}
+
+/// No LSN shows it, and no list may have it.
+#[test]
+fn a_keyspace_that_one_record_creates_and_drops_is_not_listed() {
+    let mut list = KeyspaceList::default();
+    let mut batch = BatchBuilder::new();
+    batch.create_keyspace(u32::MAX - 1, "last").unwrap();
+    batch.drop_keyspace(u32::MAX - 1).unwrap();
+    list.add(Lsn::new(8), &batch.batch());
+    assert_eq!(list.drops().len(), 1, "the highest id has a bound behind it");
+    list.prune(&retain(0, &[]));
+    assert_eq!((ids(&list), list.next_id()), (vec![], u32::MAX));
+    let store = new_store(&memory_dir());
+    list.write(&mut store.begin(), Lsn::new(8), BRANCH).unwrap();
 }

@@ -9,7 +9,7 @@ use crate::format::table::data::Interval;
 use crate::format::table::manifest::{Layer, Role};
 use crate::format::table::range_tombstones::Says;
 use crate::format::table::write_full_key;
-use crate::table::merge::Retain;
+use crate::table::merge::{Gone, Retain};
 use crate::table::sort::Sorter;
 use crate::table::tests::{BRANCH, Versions, memory_dir, new_store, versions};
 
@@ -21,8 +21,8 @@ fn full(key: &[u8]) -> Vec<u8> {
     full
 }
 
-/// Keys of two bytes with their values' lengths, each twice, and ranges of the first byte.
-fn check(writes: &[([u8; 2], usize)], ranges: &[u8], run_bytes: u64) {
+/// Keys with their values' lengths, each twice, and ranges of the first byte.
+fn check(writes: &[(Vec<u8>, usize)], ranges: &[u8], run_bytes: u64) {
     let dir = memory_dir();
     let store = new_store(&dir);
     let (mut sorter, mut expected) = (Sorter::default(), Versions::new());
@@ -43,7 +43,7 @@ fn check(writes: &[([u8; 2], usize)], ranges: &[u8], run_bytes: u64) {
         .collect();
     let mut attempt = store.begin();
     let mut create = || attempt.create_run(INTERVAL, BRANCH);
-    let merge = Merge::new(vec![sorter.finish()], Retain::default(), Vec::new()).unwrap();
+    let merge = Merge::new(vec![sorter.finish()], Retain::default(), Vec::new(), Gone::default()).unwrap();
     let runs = LayerWriter::new(run_bytes, tombstones.clone(), &mut create).write(merge).unwrap();
     let layer = Layer { interval: INTERVAL, role: Role::Whole, runs };
     assert_eq!(versions(&store, &layer).unwrap(), expected);
@@ -75,7 +75,7 @@ proptest! {
 
     #[test]
     fn a_layer_is_cut_into_runs(
-        writes in prop::collection::btree_map(any::<[u8; 2]>(), 0..300_usize, 0..40),
+        writes in prop::collection::btree_map(prop::collection::vec(any::<u8>(), 1..3), 0..300_usize, 0..40),
         ranges in prop::collection::btree_set(0..255_u8, 0..6),
         run_bytes in prop::sample::select(vec![1, 1500, 5000, u64::MAX]),
     ) {
@@ -85,8 +85,16 @@ proptest! {
 
 #[test]
 fn a_range_tombstone_over_many_runs_is_in_each() {
-    let writes: Vec<_> = (0..200).map(|second| ([7, second], 100)).collect();
+    let writes: Vec<_> = (0..200).map(|second| (vec![7, second], 100)).collect();
     check(&writes, &[6, 7, 8], 4000);
     check(&[], &[7], 4000);
     check(&[], &[], 4000);
+}
+
+/// A bound behind the longest key is a byte longer than any full key. The run behind it was refused.
+#[test]
+fn a_range_tombstone_is_cut_behind_the_longest_key() {
+    let longest = vec![7; 65_535];
+    check(&[(longest.clone(), 10), (vec![7, 8], 10)], &[7], 1);
+    check(&[(longest, 10)], &[7], 1);
 }

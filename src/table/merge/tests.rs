@@ -68,7 +68,7 @@ fn merged(versions: &[Version], sources: u64, ranges: &[(u8, u8, u64)], retain: 
         })
         .collect();
     tombstones.sort_by(|a, b| a.order().cmp(&b.order()));
-    let mut merge = Merge::new(listed.collect(), retain.clone(), tombstones).unwrap();
+    let mut merge = Merge::new(listed.collect(), retain.clone(), tombstones, Gone::default()).unwrap();
     let mut out = Vec::new();
     let mut take = |key: &[u8], version: Found<'_>| {
         out.push((key[4], version.lsn.get(), version.value.map(|value| value[0])));
@@ -150,4 +150,58 @@ proptest! {
             prop_assert!(is_needed, "{:?} of {:?}", version, out);
         }
     }
+}
+
+fn listed(versions: &[(u32, u8, u64, Option<u8>)]) -> Listed {
+    let full = |id, key| {
+        let mut full = Vec::new();
+        write_full_key(&mut full, id, &[key]);
+        full
+    };
+    let versions =
+        versions.iter().map(|(id, key, lsn, value)| (full(*id, *key), Lsn::new(*lsn), value.map(|value| [value])));
+    Listed { versions: versions.collect(), next: 0 }
+}
+
+fn all(mut merge: Merge<Listed>) -> Vec<u64> {
+    let mut lsns = Vec::new();
+    while merge
+        .next_key(&mut |_, version| {
+            lsns.push(version.lsn.get());
+            Ok(())
+        })
+        .unwrap()
+    {}
+    lsns
+}
+
+/// What could not be read is older than the tombstone, and stays: without the tombstone a read would say "damaged" of a key
+/// that was deleted.
+#[test]
+fn a_tombstone_above_what_was_lost_stays() {
+    let lost = |lsn, above| RangeTombstone {
+        start: full(3),
+        end: full(5),
+        lsn: Lsn::new(lsn),
+        says: Says::LostAbove(Lsn::new(above)),
+    };
+    let retain = Retain { floor: Lsn::new(80), held: Vec::new(), is_last: true };
+    let merged = |ranges| {
+        let versions = listed(&[(1, 3, 40, None), (1, 4, 16, None), (1, 6, 40, None)]);
+        all(Merge::new(vec![versions], retain.clone(), ranges, Gone::default()).unwrap())
+    };
+    assert_eq!(merged(Vec::new()), [0; 0]);
+    assert_eq!(merged(vec![lost(24, 8)]), [40], "it is above what was lost of key 3, and below what was of key 4");
+}
+
+/// A dropped keyspace that nobody can ask for goes, whoever is held: also one that began after the drop.
+#[test]
+fn a_keyspace_that_is_gone_goes_whole() {
+    let versions = || listed(&[(1, 1, 24, Some(1)), (2, 1, 32, Some(2)), (2, 1, 16, None), (3, 1, 24, Some(3))]);
+    let retain = Retain { floor: Lsn::new(40), held: vec![Lsn::new(28), Lsn::new(36)], is_last: false };
+    let gone = |listed: &[u32], next_id| Gone { next_id, listed: listed.iter().copied().collect() };
+    let merged = |gone| all(Merge::new(vec![versions()], retain.clone(), Vec::new(), gone).unwrap());
+    assert_eq!(merged(gone(&[1, 2, 3], 4)), [24, 32, 16, 24]);
+    assert_eq!(merged(gone(&[1, 3], 4)), [24, 24]);
+    assert_eq!(merged(gone(&[1], 3)), [24, 24], "the third came later");
 }

@@ -2,8 +2,8 @@
 
 use crc32fast::Hasher;
 
-use crate::base::error::Result;
-use crate::format::table::block::{self, BlockKind, BlockRef, Indexed};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::format::table::block::{self, BLOCK_HEADER, BlockKind, BlockRef, Indexed, MAX_BLOCK};
 use crate::format::table::data::{DataBuilder, Found};
 use crate::format::table::is_below;
 use crate::format::table::manifest::{NamedFile, NamedRun};
@@ -93,15 +93,16 @@ impl RunWriter {
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), [`ErrorKind::DiskFull`](crate::ErrorKind::DiskFull). After any error the file is of no use.
     pub(crate) fn finish(mut self, range: Range, reach: Range, witnesses: Vec<Witness>) -> Result<NamedRun> {
         self.end_block()?;
-        self.end_partition();
+        self.end_partition()?;
         let last = self.root.partitions.last();
         debug_assert!(last.is_none_or(|last| is_below(&last.separator, &range.high)));
         let range_tombstones = (!self.range_tombstones.is_empty())
             .then(|| range_tombstones::build(&self.range_tombstones, self.header.interval))
-            .map(|(kind, content)| self.seal(kind, &content));
+            .map(|(kind, content)| self.seal(kind, &content))
+            .transpose()?;
         (self.root.range, self.root.reach, self.root.witnesses) = (range, reach, witnesses);
         let (kind, content) = self.root.to_content();
-        let root = self.seal(kind, &content);
+        let root = self.seal(kind, &content)?;
         let mut footer = Footer { header: self.header, length: 0, root, range_tombstones, counts: self.counts };
         footer.length = self.bytes() + footer.to_bytes().len() as u64;
         let bytes = footer.to_bytes();
@@ -126,28 +127,34 @@ impl RunWriter {
         }
         let separator = self.data.last_key().to_vec();
         let (kind, content) = self.data.finish();
-        let block = self.seal(kind, &content);
+        let block = self.seal(kind, &content)?;
         self.partition.add_block(&separator, block);
         if self.partition.is_full() {
-            self.end_partition();
+            self.end_partition()?;
         }
         if self.pending.len() >= TOGETHER { self.write() } else { Ok(()) }
     }
 
-    fn end_partition(&mut self) {
+    fn end_partition(&mut self) -> Result<()> {
         if self.partition.is_empty() {
-            return;
+            return Ok(());
         }
         let separator = self.partition.last_separator().to_vec();
         let (kind, content) = self.partition.finish();
-        let block = self.seal(kind, &content);
+        let block = self.seal(kind, &content)?;
         self.root.partitions.push(Indexed { separator, block });
         self.noted = None;
+        Ok(())
     }
 
-    fn seal(&mut self, kind: (BlockKind, u32), content: &[u8]) -> BlockRef {
+    fn seal(&mut self, kind: (BlockKind, u32), content: &[u8]) -> Result<BlockRef> {
+        if BLOCK_HEADER + content.len() > MAX_BLOCK {
+            let message =
+                format!("a block of {} bytes is more than a run may have: it has too much in one", content.len());
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         let position = self.bytes();
-        block::seal(&mut self.pending, &self.checksum, position, kind, content)
+        Ok(block::seal(&mut self.pending, &self.checksum, position, kind, content))
     }
 
     fn write(&mut self) -> Result<()> {

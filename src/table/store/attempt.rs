@@ -20,6 +20,8 @@ const TRIES: usize = 8;
 pub(crate) struct Attempt<'s> {
     store: &'s Store,
     files: Vec<(u64, FileKind)>,
+    /// A MANIFEST of it may be on the medium.
+    is_in_doubt: bool,
 }
 
 /// What a MANIFEST is to say; the rest of it is the store's.
@@ -52,7 +54,7 @@ impl Chosen {
 pub(crate) enum NotInstalled {
     /// Nothing has changed. The attempt is over.
     Failed(Error),
-    /// Its MANIFEST may be on the medium. The attempt goes on when it is installed again.
+    /// Its MANIFEST may be on the medium, of this try or one before. The attempt goes on when it is installed again.
     InDoubt(Error),
 }
 
@@ -66,7 +68,7 @@ impl NotInstalled {
 
 impl<'s> Attempt<'s> {
     pub(super) fn new(store: &'s Store) -> Self {
-        Attempt { store, files: Vec::new() }
+        Attempt { store, files: Vec::new(), is_in_doubt: false }
     }
 
     /// Creates a file under a new number (steps 5 and 6).
@@ -123,11 +125,7 @@ impl<'s> Attempt<'s> {
         installed: impl FnOnce(&Arc<Stack>),
     ) -> std::result::Result<Arc<Stack>, NotInstalled> {
         let store = self.store;
-        if let Some(lost) = self.names().into_iter().find(|name| store.dir.is_lost(*name)) {
-            let message =
-                format!("an fsync failed that should have made {lost:?} durable in table/: it is written again");
-            return Err(NotInstalled::Failed(Error::new(ErrorKind::Io, message)));
-        }
+        store.dir.check_durable(&self.names()).map_err(NotInstalled::Failed)?;
         let mut writing = store.writing.lock();
         let before = store.stack();
         let chosen = choose(before.as_deref()).map_err(NotInstalled::Failed)?;
@@ -147,6 +145,12 @@ impl<'s> Attempt<'s> {
         let bytes = check(&manifest).map_err(NotInstalled::Failed)?;
         writing.highest = manifest.generation;
         writing.bytes += bytes.len() as u64;
+        // Before it can be on the medium. What a refusal takes back is its own alone: an earlier try, or another attempt,
+        // may have been in doubt with the same files.
+        let own: Vec<u64> = {
+            let mut known = store.known.lock();
+            manifest.numbers().filter(|number| known.doubt.insert(*number)).collect()
+        };
         match store.dir.replace_manifest(&bytes, manifest.generation) {
             Ok(()) => {
                 writing.bytes = bytes.len() as u64;
@@ -155,9 +159,16 @@ impl<'s> Attempt<'s> {
                 installed(&stack);
                 Ok(stack)
             }
-            Err(NotReplaced::Refused(error)) => Err(NotInstalled::Failed(error)),
+            Err(NotReplaced::Refused(error)) => {
+                let mut known = store.known.lock();
+                for number in own {
+                    known.doubt.remove(&number);
+                }
+                // On a full disk the way on is this one: its runs are written.
+                Err(if self.is_in_doubt { NotInstalled::InDoubt(error) } else { NotInstalled::Failed(error) })
+            }
             Err(NotReplaced::InDoubt(error)) => {
-                store.known.lock().doubt.push(manifest);
+                self.is_in_doubt = true;
                 Err(NotInstalled::InDoubt(error))
             }
         }
@@ -181,13 +192,16 @@ impl<'s> Attempt<'s> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let files = std::mem::take(&mut self.files);
-        let needed = {
+        {
             let mut known = self.store.known.lock();
             for (number, _) in &files {
                 known.under_way.remove(number);
             }
-            known.needed()
-        };
+        }
+        if files.is_empty() {
+            return;
+        }
+        let needed = self.store.needed();
         for (number, kind) in files {
             self.store.dir.forget(Name::File(number));
             if !needed.contains(&number) {

@@ -198,6 +198,7 @@ impl World {
             }
             Step::Replace(which) => {
                 let (which, mut batch) = (usize::from(*which), BatchBuilder::new());
+                batch.put(self.alive[which], b"in the same record", b"and gone with it").unwrap();
                 batch.drop_keyspace(self.alive[which]).unwrap();
                 batch.create_keyspace(self.next_id, &format!("k{which}")).unwrap();
                 self.alive[which] = self.next_id;
@@ -228,10 +229,21 @@ proptest! {
         if layers > 0 {
             world.merge(0, u8::try_from(layers).unwrap(), u64::MAX);
         }
+        // A snapshot that begins now keeps nothing of what was dropped before.
+        world.held = [world.end()].into();
+        world.take(&Step::Write(vec![(0, 0, Some(1))]));
+        world.checkpoint(u64::MAX);
+        world.merge(0, u8::MAX, u64::MAX);
+        let stack = world.store.stack().unwrap();
+        let listed: Vec<u32> = stack.keyspaces.iter().map(|one| one.id).collect();
+        for (key, _) in versions(&world.store, &stack.manifest.layers[0]).unwrap().keys() {
+            prop_assert!(listed.contains(&split_full_key(key).unwrap().0), "{:?} of {:?}", key, listed);
+        }
+        drop(stack);
         // With nothing held and all merged, only what lives is there.
         world.held.clear();
-        if layers > 0 {
-            world.merge(0, 1, u64::MAX);
+        {
+            world.merge(0, u8::MAX, u64::MAX);
             let stack = world.store.stack().unwrap();
             let found = versions(&world.store, &stack.manifest.layers[0]).unwrap();
             let live: BTreeSet<Vec<u8>> = world

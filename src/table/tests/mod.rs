@@ -2,7 +2,13 @@
 
 mod attempts;
 #[cfg(feature = "sim")]
+mod beside;
+#[cfg(feature = "sim")]
 mod faults;
+#[cfg(feature = "sim")]
+mod rules;
+#[cfg(feature = "sim")]
+mod work;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -4,16 +4,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Keys that share much, and little; versions of one key over more than a block, and more than a partition.
+/// Keys that share much, and little; versions of one key over more than a block, and more than a partition, large ones
+/// between small ones.
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let key = (0..10_u32, prop::collection::vec(0..4_u8, 0..6), 0..300_usize);
-    let value = prop::option::weighted(0.8, (any::<u8>(), 0..6000_usize));
-    let versions = prop::collection::btree_set(513..131_072_u64, 1..4);
-    prop::collection::vec((key, versions, value), 0..60).prop_map(|all| {
+    let value = prop::option::weighted(0.7, (any::<u8>(), prop::sample::select(vec![0, 3, 90, 4200])));
+    let versions = prop::collection::btree_map(513..131_072_u64, value, 1..30);
+    prop::collection::vec((key, versions), 0..30).prop_map(|all| {
         let mut entries: Vec<Entry> = Vec::new();
-        for ((id, mut key, more), lsns, value) in all {
+        for ((id, mut key, more), versions) in all {
             key.resize(key.len() + more, b'k');
-            for lsn in lsns {
+            for (lsn, value) in versions {
                 let value = value.map(|(byte, length)| vec![byte; length]);
                 entries.push((full(id, &key), lsn * 8, value));
             }
@@ -43,6 +44,27 @@ proptest! {
         prop_assert_eq!(named.newest.get(), lsns.max().unwrap_or(0));
         prop_assert_eq!(named.file.length, bytes(&*dir, 5).len() as u64);
         prop_assert_eq!(u64::from(named.tail), run.footer.tail());
+    }
+}
+
+/// What a separator and a partition take at least, as a reader expected it, was a byte too much: if it is the one before,
+/// nothing of the key is repeated. Blocks of tombstones, each between values for which a block is too small.
+#[test]
+fn separators_that_are_all_the_same_take_their_least() {
+    for (keys, versions, partitions) in [(40, 4, 1), (1, 2000, 16)] {
+        let mut entries = Vec::new();
+        for key in 0..keys {
+            for number in 0..versions {
+                let value = (number % 2 == 0 || keys == 1).then(|| vec![7; 4200]);
+                entries.push((full(1, &[key]), 80_000 - 8 * number, value));
+            }
+        }
+        let dir = dir();
+        write(&*dir, 5, &entries, Vec::new());
+        let run = open(&*dir, 5).unwrap();
+        assert!(run.root.partitions.len() >= partitions);
+        assert_eq!(walk(&run), (entries.clone(), 0));
+        assert_eq!(read(open(&*dir, 5).unwrap()).unwrap(), entries);
     }
 }
 
