@@ -60,7 +60,7 @@ impl Store {
         let (keyspaces, file) = match listed.filter(|listed| **listed == keyspaces) {
             Some(listed) => (listed, None),
             None => {
-                let file = keyspaces.write(&mut attempt, interval.to, branch)?;
+                let file = attempt.write_keyspaces(&keyspaces, interval.to, branch)?;
                 (Arc::new(keyspaces), Some(file))
             }
         };

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::merge::{Gone, Retain};
-use super::store::Attempt;
-use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::format::batch::{Batch, Op};
+use crate::format::table::FileIdentity;
 use crate::format::table::keyspaces::{Keyspace, Keyspaces};
-use crate::format::table::manifest::NamedFile;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
-use crate::format::table::{FileKind, MAX_LIST_BYTES};
 
 #[cfg(test)]
 mod tests;
@@ -80,23 +77,8 @@ impl KeyspaceList {
             .collect()
     }
 
-    /// Writes the list as of `to` (step 6 of `FAULTS.md`).
-    ///
-    /// # Errors
-    /// Those of a new file.
-    pub(crate) fn write(&self, attempt: &mut Attempt<'_>, to: Lsn, branch: Incarnation) -> Result<NamedFile> {
-        let (identity, file) = attempt.create(FileKind::Keyspaces)?;
-        let list = self.iter().cloned().collect();
-        let bytes = Keyspaces { identity, to, branch, next_id: self.next_id, list }.to_bytes();
-        if bytes.len() as u64 > MAX_LIST_BYTES || Keyspaces::decode(&bytes).is_err() {
-            return Err(Error::bug(format_args!(
-                "a list of {} keyspaces breaks a rule of its format",
-                self.by_id.len()
-            )));
-        }
-        file.write_all_at(&bytes, 0)?;
-        file.sync_all()?;
-        let (number, nonce) = (identity.number, identity.nonce);
-        Ok(NamedFile { number, nonce, length: bytes.len() as u64, crc: Keyspaces::crc(&bytes) })
+    /// The content of a file that lists them as of `to`.
+    pub(crate) fn to_file(&self, identity: FileIdentity, to: Lsn, branch: Incarnation) -> Keyspaces {
+        Keyspaces { identity, to, branch, next_id: self.next_id, list: self.iter().cloned().collect() }
     }
 }

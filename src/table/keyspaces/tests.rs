@@ -74,5 +74,5 @@ fn a_keyspace_that_one_record_creates_and_drops_is_not_listed() {
     list.prune(&retain(0, &[]));
     assert_eq!((ids(&list), list.next_id()), (vec![], u32::MAX));
     let store = new_store(&memory_dir());
-    list.write(&mut store.begin(), Lsn::new(8), BRANCH).unwrap();
+    store.begin().write_keyspaces(&list, Lsn::new(8), BRANCH).unwrap();
 }

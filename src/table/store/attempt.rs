@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Stack, Store};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::{Incarnation, Lsn};
+use crate::format::table::keyspaces::Keyspaces;
 use crate::format::table::manifest::{Layer, Manifest, NamedFile, Written};
 use crate::format::table::{FileIdentity, FileKind, MAX_LIST_BYTES, MAX_NUMBER, file_name};
 use crate::rt::entropy;
@@ -96,6 +97,28 @@ impl<'s> Attempt<'s> {
         }
         let (number, error) = taken.expect("it was tried");
         Err(self.not_created(number, kind, error))
+    }
+
+    /// Writes a list of keyspaces as of `to` (step 6).
+    ///
+    /// # Errors
+    /// Those of [`Attempt::create`], and of writing.
+    pub(crate) fn write_keyspaces(&mut self, list: &KeyspaceList, to: Lsn, branch: Incarnation) -> Result<NamedFile> {
+        let (identity, file) = self.create(FileKind::Keyspaces)?;
+        let bytes = list.to_file(identity, to, branch).to_bytes();
+        if bytes.len() as u64 > MAX_LIST_BYTES {
+            let message =
+                "there are more keyspaces than a file of 1 GiB can list: drop some, or give them shorter names";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        if Keyspaces::decode(&bytes).is_err() {
+            // Better no checkpoint than one that no open takes.
+            return Err(Error::bug("a list of keyspaces breaks a rule of its format"));
+        }
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()?;
+        let (number, nonce) = (identity.number, identity.nonce);
+        Ok(NamedFile { number, nonce, length: bytes.len() as u64, crc: Keyspaces::crc(&bytes) })
     }
 
     fn not_created(&self, number: u64, kind: FileKind, error: io::Error) -> Error {

@@ -7,6 +7,7 @@ mod beside;
 mod faults;
 #[cfg(feature = "sim")]
 mod rules;
+mod speed;
 #[cfg(feature = "sim")]
 mod work;
 
