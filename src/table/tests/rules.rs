@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::work::{DIR, Told, Work, check_content};
+use super::work::{DIR, Told, Work, check_content, check_image};
 use super::*;
 use crate::base::error::ErrorKind;
-use crate::disk::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
+use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::disk::{DirCall, Layer as DiskLayer, Layered, write_all_at};
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::TEMPORARY_NAME;
@@ -193,6 +193,29 @@ fn a_layer_in_doubt_is_resumed_for_an_hour() {
     store.remove_needless().unwrap();
     assert_eq!(check_content(&store).unwrap(), Lsn::new(16));
     assert_eq!(names(&dir).len(), 4, "MANIFEST, two runs, a list of keyspaces: {:?}", names(&dir));
+}
+
+/// Its MANIFEST may be on the medium, and name them.
+#[test]
+fn files_of_a_layer_in_doubt_stay_when_it_is_given_up() {
+    let (disk, dir) = disk();
+    let store = begun(&dir);
+    let told = Mutex::new(Told { durable: Lsn::new(8), tried: [Lsn::new(8)].into() });
+    disk.inject(Fault::once(OpSelector::of(OpKind::SyncDir).skip(1), FaultKind::Errno(EIO)));
+    let mut work = Work::new(&store, &told);
+    work.checkpoint().unwrap_err();
+    drop(work);
+    store.remove_needless().unwrap();
+    let told = told.lock().clone();
+    assert_eq!(told.tried.len(), 2, "it was in doubt");
+    let point = disk.crash_point();
+    for image in [point.process_kill(), point.power_loss(&Loss::Nothing, Granularity::default())] {
+        check_image(&image, &told).unwrap();
+    }
+    // Once another MANIFEST is durable they go.
+    checkpoint(&store).unwrap();
+    store.remove_needless().unwrap();
+    assert_eq!(names(&dir).len(), 1 + store.stack().unwrap().manifest.numbers().count());
 }
 
 /// Section 2 of `FAULTS.md`, "Opening".
