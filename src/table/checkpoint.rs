@@ -97,9 +97,10 @@ impl NewLayer<'_> {
             let (mut layers, aside, mut written) =
                 before.map_or_else(Default::default, |before| (before.layers, before.aside, before.written));
             layers.insert(0, layer.clone());
-            written.log_read += *log_bytes;
-            written.by_checkpoints += layer.runs.iter().map(|run| run.file.length).sum::<u64>();
-            written.lists += file.map_or(0, |file| file.length);
+            let bytes = layer.runs.iter().map(|run| run.file.length).sum();
+            written.log_read = written.log_read.saturating_add(*log_bytes);
+            written.by_checkpoints = written.by_checkpoints.saturating_add(bytes);
+            written.lists = written.lists.saturating_add(file.map_or(0, |file| file.length));
             let (to, branch, oldest) = (layer.interval.to, *branch, choose_oldest(oldest));
             Ok(Chosen { to, branch, oldest, keyspaces: Arc::clone(keyspaces), file: listed, written, layers, aside })
         };

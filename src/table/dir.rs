@@ -68,8 +68,22 @@ impl TableDir {
     }
 
     pub(crate) fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = read(|| self.dir.open(OsStr::new(name), Access::Read))?;
-        Ok(Arc::new(ReadFile(file)))
+        open_to_read(&*self.dir, name)
+    }
+
+    /// Makes a call that changes nothing if it is interrupted: then it is made again, unless a close has come.
+    fn change<T>(&self, call: impl Fn() -> io::Result<T>) -> Result<io::Result<T>> {
+        loop {
+            match self.gate.pass(&call)? {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Ok(result),
+            }
+        }
+    }
+
+    /// Whether nothing may be changed any more, and no lock may be taken: in a forked child, whose parent may hold it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.gate.check().is_err()
     }
 
     /// Creates a file. Its name is to be made durable by [`TableDir::sync_names`].
@@ -79,7 +93,7 @@ impl TableDir {
     pub(crate) fn create(&self, number: u64, kind: FileKind) -> Result<io::Result<TableFile>> {
         let name = file_name(number, kind);
         self.note(Name::File(number), State::Making);
-        let created = self.gate.pass(|| retry(|| self.dir.open(OsStr::new(&name), Access::Create)));
+        let created = self.change(|| self.dir.open(OsStr::new(&name), Access::Create));
         match created {
             Ok(Ok(file)) => {
                 self.made(Name::File(number));
@@ -98,7 +112,7 @@ impl TableDir {
 
     /// Removes a file. That there is none is no error.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        match self.gate.pass(|| retry(|| self.dir.remove(OsStr::new(name))))? {
+        match self.change(|| self.dir.remove(OsStr::new(name)))? {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("remove", &self.path_of(name), error))
             }
@@ -162,7 +176,10 @@ impl TableDir {
                 self.sync_names(&[name]).map_err(NotReplaced::InDoubt)
             }
             Ok(Err(error)) => {
-                let is_refused = is_refused_rename(&error);
+                // An interrupted one may have landed. So may one that found nothing to rename: over NFS the answer to it may
+                // have been lost, and the second try finds the work done.
+                let may_have_landed = matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::NotFound);
+                let is_refused = is_refused_rename(&error) && !may_have_landed;
                 let error = Error::io("replace", &self.path_of(FILE_NAME), error);
                 if is_refused {
                     self.remove_temporary();
@@ -183,8 +200,8 @@ impl TableDir {
     fn write_manifest(&self, bytes: &[u8]) -> Result<()> {
         self.remove(TEMPORARY_NAME)?;
         let path = self.path_of(TEMPORARY_NAME);
-        let create = || retry(|| self.dir.open(OsStr::new(TEMPORARY_NAME), Access::Create));
-        let file = self.gate.pass(create)?.map_err(|error| Error::io("create", &path, error))?;
+        let created = self.change(|| self.dir.open(OsStr::new(TEMPORARY_NAME), Access::Create))?;
+        let file = created.map_err(|error| Error::io("create", &path, error))?;
         let file = TableFile::new(file, path, Arc::clone(&self.gate));
         file.write_all_at(bytes, 0)?;
         file.sync_all()
@@ -290,17 +307,29 @@ impl DiskFile for ReadFile {
     }
 }
 
-/// Makes a call that only reads.
-fn read<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    contained(|| retry(call))
+/// Opens a file to read it.
+pub(super) fn open_to_read(dir: &dyn Dir, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+    let file = read(|| dir.open(OsStr::new(name), Access::Read))?;
+    Ok(Arc::new(ReadFile(file)))
 }
 
-/// Makes a call that changes nothing if it was interrupted.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
+/// Whether what was to be opened is no file: another's directory or pipe, or a link that leads to itself.
+pub(super) fn is_no_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory};
+    /// ELOOP, which has no kind of its own yet.
+    const LOOP: i32 = 40;
+    matches!(error.kind(), InvalidInput | IsADirectory | NotADirectory)
+        || (cfg!(target_os = "linux") && error.raw_os_error() == Some(LOOP))
+}
+
+/// Makes a call that only reads, again if it is interrupted.
+fn read<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    contained(|| {
+        loop {
+            match call() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
         }
-    }
+    })
 }

@@ -33,7 +33,7 @@ impl Gate {
     /// # Errors
     /// [`ErrorKind::Closed`], or why nothing may be changed: then the call was not made. The result of the call is apart.
     pub(crate) fn pass<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<io::Result<T>> {
-        contain(|| (self.may_change)()).map_err(|panicked| Error::bug(panicked.message))??;
+        self.check()?;
         {
             let mut state = self.state.lock();
             if state.is_closed {
@@ -48,6 +48,11 @@ impl Gate {
             self.idle.notify_all();
         }
         Ok(result)
+    }
+
+    /// Refuses if the log has stopped, or in a forked child. Takes no lock.
+    pub(crate) fn check(&self) -> Result<()> {
+        contain(|| (self.may_change)()).map_err(|panicked| Error::bug(panicked.message))?
     }
 
     /// From here on no call is made. Waits for those under way, and for none that is to come. Not to be called in a forked

@@ -75,7 +75,8 @@ impl Job<'_> {
                 return Err(Error::bug("the layers of a merge are gone"));
             };
             chosen.layers.splice(first..first + inputs.len(), [output.clone()]);
-            chosen.written.by_merges += output.runs.iter().map(|run| run.file.length).sum::<u64>();
+            let bytes = output.runs.iter().map(|run| run.file.length).sum();
+            chosen.written.by_merges = chosen.written.by_merges.saturating_add(bytes);
             Ok(chosen)
         };
         attempt.install(choose, |_| ())

@@ -140,9 +140,8 @@ impl<S: Source> Merge<S> {
         above.filter(|range| range.says == Says::Deleted).map(|range| range.lsn).next()
     }
 
-    /// Whether something older of the key, which could not be read, stays: a tombstone above it is the answer.
+    /// Whether something older of the key may be in what could not be read, and stays: a tombstone above it is the answer.
     fn is_lost_below(&self, lsn: Lsn) -> bool {
-        let over = self.over_key();
-        over[over.partition_point(|range| range.lsn >= lsn)..].iter().any(|range| range.says != Says::Deleted)
+        self.over_key().iter().any(|range| matches!(range.says, Says::LostAbove(above) if above < lsn))
     }
 }

@@ -1,17 +1,17 @@
 //! What an open finds in `table/`, and what it makes of it beside what HISTORY says (`format/DECISIONS.md`, section 2).
 //! It changes nothing.
 
-use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::dir::{is_no_file, open_to_read};
 use super::keyspaces::KeyspaceList;
 use super::list::read_list;
 use super::store::Stack;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, LogId, Lsn};
-use crate::disk::{Access, Dir, DiskFile};
+use crate::disk::{Dir, DiskFile};
 use crate::format::Refusal;
 use crate::format::history::{self, Entry};
 use crate::format::table::keyspaces::Keyspaces;
@@ -52,9 +52,10 @@ impl Place<'_> {
     /// Opens a file; `None` if there is none.
     fn open(&self, name: &str) -> Result<Option<Arc<dyn DiskFile>>> {
         let Some(dir) = self.dir else { return Ok(None) };
-        match dir.open(OsStr::new(name), Access::Read) {
+        match open_to_read(dir, name) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_no_file(&error) => Err(self.damaged(name, DamageCause::ForeignTable)),
             Err(error) => Err(Error::io("open", &self.path.join(name), error)),
         }
     }
@@ -88,7 +89,12 @@ pub(crate) fn read(place: Place<'_>, known: Known<'_>) -> Result<Option<Layers>>
 /// The bytes of MANIFEST; `None` if there is none, and need not be.
 fn read_manifest(place: Place<'_>, known: Known<'_>) -> Result<Option<Vec<u8>>> {
     let path = place.path.join(FILE_NAME);
-    let Some(file) = place.open(FILE_NAME)? else {
+    let found = match place.open(FILE_NAME) {
+        // A directory or a pipe of another program.
+        Err(error) if !known.has_tables && error.damage().is_some() => None,
+        found => found?,
+    };
+    let Some(file) = found else {
         return if known.names.is_none() { Ok(None) } else { Err(place.damaged(FILE_NAME, DamageCause::MissingTable)) };
     };
     if known.has_tables {

@@ -9,7 +9,7 @@ mod attempt;
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
-use super::dir::TableDir;
+use super::dir::{TableDir, is_no_file};
 use super::keyspaces::KeyspaceList;
 use super::run::read::Run;
 use crate::base::error::{DamageCause, Error, Result};
@@ -54,7 +54,8 @@ struct Known {
     installed: Option<Arc<Stack>>,
     /// Stacks before the installed one, which readers may have.
     older: Vec<Weak<Stack>>,
-    /// The files of each MANIFEST that may be on the medium in place of the installed one.
+    /// The files that some MANIFEST may name which may be on the medium in place of the installed one, beside those of
+    /// that one.
     doubt: HashSet<u64>,
     /// The files of attempts that are not over.
     under_way: HashSet<u64>,
@@ -133,6 +134,7 @@ impl Store {
         let path = self.dir.path_of(&name);
         let file = self.dir.open(&name).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::bad_file(&path, DamageCause::MissingTable),
+            _ if is_no_file(&error) => Error::bad_file(&path, DamageCause::ForeignTable),
             _ => Error::io("open", &path, error),
         })?;
         let run = Run::open(file, &path)?;
@@ -154,13 +156,13 @@ impl Store {
     /// The directory cannot be listed.
     pub(crate) fn remove_needless(&self) -> Result<Removal> {
         let mut removal = Removal::default();
-        if !self.is_settled() {
-            return Ok(removal);
-        }
         {
-            // A try that was cut off has left it.
+            // A try that was cut off has left it. It is never read, so no MANIFEST in doubt needs it.
             let _nobody_writes_it = self.writing.lock();
             removal.failed = self.dir.remove(TEMPORARY_NAME).err();
+        }
+        if !self.is_settled() {
+            return Ok(removal);
         }
         for name in self.needless()? {
             match self.dir.remove(&name) {

@@ -1,8 +1,10 @@
 //! The rows of the startup table that `table/` decides.
 
+use std::ffi::OsStr;
+
 use super::*;
 use crate::base::error::ErrorKind;
-use crate::disk::write_all_at;
+use crate::disk::{Access, write_all_at};
 use crate::format::batch::BatchBuilder;
 use crate::format::history::End;
 use crate::format::table::data::Interval;
@@ -86,6 +88,49 @@ fn a_manifest_that_need_not_be_there() {
         assert!(look(&*dir, Known { has_tables: false, ..known(&open) }).unwrap().is_none(), "{length}");
         damage(look(&*dir, known(&open)), MANIFEST, DamageCause::BadTable);
     }
+}
+
+/// A directory in the place of a file is no file of ours, and no error of the system.
+#[test]
+fn what_is_no_file_is_told_by_row() {
+    let (dir, open) = (memory_dir(), [entry(4096, None)]);
+    dir.child(OsStr::new(FILE_NAME), Access::Create).unwrap();
+    assert!(look(&*dir, Known { has_tables: false, ..known(&open) }).unwrap().is_none());
+    damage(look(&*dir, known(&open)), MANIFEST, DamageCause::ForeignTable);
+    let (dir, store) = one_layer();
+    let name = file_name(store.stack().unwrap().manifest.layers[0].runs[0].file.number, FileKind::Run);
+    dir.remove(OsStr::new(&name)).unwrap();
+    dir.child(OsStr::new(&name), Access::Create).unwrap();
+    damage(look(&*dir, known(&open)), &format!("db/table/{name}"), DamageCause::ForeignTable);
+    let stack = store.stack().unwrap();
+    let layer = &stack.manifest.layers[0];
+    let error = store.open_run(&layer.runs[0], layer.interval).unwrap_err();
+    assert_eq!(error.damage().unwrap().cause, DamageCause::ForeignTable);
+}
+
+#[test]
+fn a_manifest_that_rots_or_is_newer() {
+    let open = [entry(4096, None)];
+    let change = |at: u64, byte: u8, is_sound: bool| {
+        let (dir, _store) = one_layer();
+        let file = dir.open(OsStr::new(FILE_NAME), Access::Write).unwrap();
+        write_all_at(&*file, &[byte], at).unwrap();
+        if is_sound {
+            let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+            crate::disk::read_exact_at(&*file, &mut bytes, 0).unwrap();
+            write_all_at(&*file, &crc32fast::hash(&bytes[12..]).to_le_bytes(), 8).unwrap();
+        }
+        look(&*dir, known(&open))
+    };
+    for at in [8, 20, 50, 120, 260] {
+        damage(change(at, 0xA5, false), MANIFEST, DamageCause::BadTable);
+    }
+    for (at, byte) in [(12, 2), (24, 1)] {
+        assert_eq!(change(at, byte, true).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+    // HISTORY names one, and there is not even a directory.
+    let none = read(Place { dir: None, path: Path::new("db/table") }, Known { names: Some((1, 7)), ..known(&open) });
+    damage(none, MANIFEST, DamageCause::MissingTable);
 }
 
 #[test]

@@ -161,18 +161,18 @@ impl<'s> Attempt<'s> {
             oldest,
             next_number: store.known.lock().next_number,
             keyspaces: file,
-            written: Written { lists: written.lists + writing.bytes, ..written },
+            written: Written { lists: written.lists.saturating_add(writing.bytes), ..written },
             layers,
             aside,
         };
         let bytes = check(&manifest).map_err(NotInstalled::Failed)?;
         writing.highest = manifest.generation;
         writing.bytes += bytes.len() as u64;
-        // Before it can be on the medium. What a refusal takes back is its own alone: an earlier try, or another attempt,
-        // may have been in doubt with the same files.
+        // Before it can be on the medium. What it names besides is installed. A refusal takes back what it has brought in,
+        // and not what an earlier try, which is in doubt, has.
         let own: Vec<u64> = {
             let mut known = store.known.lock();
-            manifest.numbers().filter(|number| known.doubt.insert(*number)).collect()
+            self.files.iter().map(|(number, _)| *number).filter(|number| known.doubt.insert(*number)).collect()
         };
         match store.dir.replace_manifest(&bytes, manifest.generation) {
             Ok(()) => {
@@ -215,6 +215,9 @@ impl<'s> Attempt<'s> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let files = std::mem::take(&mut self.files);
+        if self.store.dir.is_over() {
+            return;
+        }
         {
             let mut known = self.store.known.lock();
             for (number, _) in &files {

@@ -80,6 +80,18 @@ fn run(seed: u64) -> std::result::Result<usize, String> {
             let mut work = Work::new(store, told);
             (0..6).try_for_each(|_| typed(work.merge()))
         };
+        // The layers of another merge may be gone when this one is to be installed.
+        let merges_below = move || {
+            let mut work = Work::new(store, told);
+            (0..4).try_for_each(|_| match work.merge_from(1) {
+                Err(error)
+                    if error.kind() == ErrorKind::Internal && error.to_string().contains("layers of a merge") =>
+                {
+                    Ok(())
+                }
+                merged => typed(merged),
+            })
+        };
         let reads = move || {
             (0..8).try_for_each(|_| {
                 let Some(stack) = store.stack() else { return Ok(sync::yield_now()) };
@@ -94,6 +106,7 @@ fn run(seed: u64) -> std::result::Result<usize, String> {
         let mut threads = vec![
             spawn("checkpoints", Box::new(checkpoints)),
             spawn("merges", Box::new(merges)),
+            spawn("merges below", Box::new(merges_below)),
             spawn("reads", Box::new(reads)),
             spawn("removes", Box::new(removes)),
         ];

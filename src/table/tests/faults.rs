@@ -127,6 +127,8 @@ struct Lands {
     /// How many calls were made; none fails any more once it is huge.
     calls: Arc<AtomicU64>,
     at: u64,
+    /// The error of a rename. An interrupted one, and one whose answer was lost, may have landed.
+    code: i32,
     was_hit: Arc<AtomicBool>,
 }
 
@@ -145,23 +147,30 @@ impl DiskLayer for Lands {
             DirCall::Open(name, access) => drop(self.dir.open(name, access)?),
             _ => {}
         }
-        Err(io::Error::from_raw_os_error(5))
+        let is_rename = matches!(call, DirCall::Rename(..));
+        Err(io::Error::from_raw_os_error(if is_rename { self.code } else { EIO }))
     }
 }
+
+const EIO: i32 = 5;
+const EINTR: i32 = 4;
+const ENOENT: i32 = 2;
 
 #[test]
 fn a_call_that_fails_may_have_landed() {
     let mut plan = Plan { all_moments: true, ..Plan::default() };
-    for at in 0.. {
-        let (calls, was_hit) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (calm, hit) = (Arc::clone(&calls), Arc::clone(&was_hit));
-        let behind = |dir: Arc<dyn Dir>| -> (Arc<dyn Dir>, Box<dyn Fn()>) {
-            let layered = Layered::new(Arc::clone(&dir), Lands { dir, calls, at, was_hit: hit });
-            (Arc::new(layered), Box::new(move || calm.store(1 << 60, Ordering::Relaxed)))
-        };
-        plan.run(&format!("call {at} fails and lands"), |_| (), behind);
-        if !was_hit.load(Ordering::Relaxed) {
-            break;
+    for code in [EIO, EINTR, ENOENT] {
+        for at in 0.. {
+            let (calls, was_hit) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+            let (calm, hit) = (Arc::clone(&calls), Arc::clone(&was_hit));
+            let behind = |dir: Arc<dyn Dir>| -> (Arc<dyn Dir>, Box<dyn Fn()>) {
+                let layered = Layered::new(Arc::clone(&dir), Lands { dir, calls, at, code, was_hit: hit });
+                (Arc::new(layered), Box::new(move || calm.store(1 << 60, Ordering::Relaxed)))
+            };
+            plan.run(&format!("call {at} lands, and fails with {code}"), |_| (), behind);
+            if !was_hit.load(Ordering::Relaxed) {
+                break;
+            }
         }
     }
     println!("{} runs, {} images, {} of them different", plan.runs, plan.images, plan.seen.len());

@@ -204,7 +204,16 @@ fn files_of_a_layer_in_doubt_stay_when_it_is_given_up() {
     disk.inject(Fault::once(OpSelector::of(OpKind::SyncDir).skip(1), FaultKind::Errno(EIO)));
     let mut work = Work::new(&store, &told);
     work.checkpoint().unwrap_err();
-    drop(work);
+    // Refusals take back nothing of it: neither one of its own, nor another attempt's.
+    disk.inject(Fault::once(OpSelector::of(OpKind::Create).on(TEMPORARY_NAME), FaultKind::Errno(ENOSPC)));
+    work.checkpoint().unwrap_err();
+    let stack = store.stack().unwrap();
+    let mut other = store.begin();
+    let _run = other.create_run(run_interval(&store), BRANCH).unwrap();
+    other.sync_names().unwrap();
+    disk.inject(Fault::once(OpSelector::of(OpKind::Create).on(TEMPORARY_NAME), FaultKind::Errno(ENOSPC)));
+    other.install(|_| Ok(Chosen::of(&stack)), |_| ()).unwrap_err();
+    drop((work, other, stack));
     store.remove_needless().unwrap();
     let told = told.lock().clone();
     assert_eq!(told.tried.len(), 2, "it was in doubt");
@@ -320,6 +329,11 @@ fn a_temporary_manifest_goes_with_what_nothing_needs() {
     leave(&dir, TEMPORARY_NAME);
     store.remove_needless().unwrap();
     assert!(!names(&dir).contains(&TEMPORARY_NAME.to_owned()));
+    leave(&dir, TEMPORARY_NAME);
+    let store = reopen(&dir);
+    store.settle(true, false).unwrap();
+    store.remove_needless().unwrap();
+    assert!(!store.is_settled() && !names(&dir).contains(&TEMPORARY_NAME.to_owned()));
 }
 
 /// An interrupted call that changed nothing is made again; a panic of the disk is as its failure.

@@ -78,14 +78,19 @@ impl<'s> Work<'s> {
 
     /// Merges the two newest layers.
     pub(super) fn merge(&mut self) -> Result<()> {
+        self.merge_from(0)
+    }
+
+    /// Merges two layers, but for so many newer ones.
+    pub(super) fn merge_from(&mut self, newer: usize) -> Result<()> {
         let mut job = match self.job.take() {
             Some(job) => job,
             None => {
-                let Some(stack) = self.store.stack().filter(|stack| stack.manifest.layers.len() > 1) else {
+                let Some(stack) = self.store.stack().filter(|stack| stack.manifest.layers.len() > newer + 1) else {
                     return Ok(());
                 };
                 let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
-                self.store.merge(&stack, 0..2, &horizon, 1)?
+                self.store.merge(&stack, newer..newer + 2, &horizon, 1)?
             }
         };
         match job.install() {
