@@ -94,7 +94,8 @@ fn run(seed: u64) -> std::result::Result<usize, String> {
         };
         let reads = move || {
             (0..8).try_for_each(|_| {
-                let Some(stack) = store.stack() else { return Ok(sync::yield_now()) };
+                sync::yield_now();
+                let Some(stack) = store.stack() else { return Ok(()) };
                 // The disk fails reads, too.
                 match check_stack(store, &stack) {
                     Err(error) if !error.contains("os error") => Err(error),
