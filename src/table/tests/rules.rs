@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::work::{DIR, Told, Work, check_content, check_image};
 use super::*;
 use crate::base::error::ErrorKind;
-use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
+use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, Phase, SimDisk};
 use crate::disk::{DirCall, Layer as DiskLayer, Layered, write_all_at};
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::TEMPORARY_NAME;
@@ -178,12 +178,19 @@ fn a_layer_in_doubt_is_resumed_for_an_hour() {
     let told = Mutex::new(Told::default());
     let mut work = Work::new(&store, &told);
     for round in 0..60 {
-        let (kind, fault) = match round % 2 {
-            0 => (OpSelector::of(OpKind::SyncDir).skip(u64::from(round == 0)), FaultKind::Errno(EIO)),
-            _ => (OpSelector::of(OpKind::Create).on(TEMPORARY_NAME), FaultKind::Errno(ENOSPC)),
-        };
-        disk.inject(Fault::once(kind, fault));
+        if round % 2 == 0 {
+            // Step 10, however many syncs come before it.
+            disk.on_op(|disk, op| {
+                if op.kind == OpKind::Rename && op.phase == Phase::Before {
+                    disk.inject(Fault::once(OpSelector::of(OpKind::SyncDir), FaultKind::Errno(EIO)));
+                }
+            });
+        } else {
+            let create = OpSelector::of(OpKind::Create).on(TEMPORARY_NAME);
+            disk.inject(Fault::once(create, FaultKind::Errno(ENOSPC)));
+        }
         work.checkpoint().unwrap_err();
+        disk.clear_on_op();
         disk.clear_faults();
         store.remove_needless().unwrap();
         // MANIFEST, and a run and a list of keyspaces; the run that is in doubt.
