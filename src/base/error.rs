@@ -193,6 +193,11 @@ impl Error {
         )
     }
 
+    /// The error of a call after a close.
+    pub(crate) fn closed() -> Self {
+        Error::new(ErrorKind::Closed, "the database was closed: open it again")
+    }
+
     /// An error that only a bug, or a panic inside forelog, can bring about.
     pub(crate) fn bug(what: impl fmt::Display) -> Self {
         Error::new(ErrorKind::Internal, format!("bug in forelog: {what}. Close it, reopen it, and please report this"))
@@ -210,18 +215,15 @@ impl Error {
              then restore a copy, or let `forelog salvage` save what is whole into a new database",
             file.display()
         );
-        let mut error = Error::new(ErrorKind::Damaged, message);
-        error.inner().damage = Some(Damage { file: file.to_owned(), lsn, offset: None, cause });
-        error
+        Error::new(ErrorKind::Damaged, message).with_damage(Damage { file: file.to_owned(), lsn, offset: None, cause })
     }
 
     /// Damage in a file of the tables, at byte `offset` of it.
     pub(crate) fn bad_table(file: &Path, offset: u64) -> Self {
         let cause = DamageCause::BadTable;
         let message = format!("{} is damaged at byte {offset}: {cause}. Nothing was changed", file.display());
-        let mut error = Error::new(ErrorKind::Damaged, message);
-        error.inner().damage = Some(Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause });
-        error
+        let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause };
+        Error::new(ErrorKind::Damaged, message).with_damage(damage)
     }
 
     /// A file of the tables that is missing, or does not belong to the others.
@@ -230,9 +232,8 @@ impl Error {
             "{}: {cause}. Nothing was changed. Restore all files of the database together, from one copy",
             file.display()
         );
-        let mut error = Error::new(ErrorKind::Damaged, message);
-        error.inner().damage = Some(Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: None, cause });
-        error
+        let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: None, cause };
+        Error::new(ErrorKind::Damaged, message).with_damage(damage)
     }
 
     /// A failure to read `file` at `lsn`, or to open it for that read. Only a file that is too short says something
@@ -251,6 +252,11 @@ impl Error {
 
     pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.inner().source = Some(Arc::new(source));
+        self
+    }
+
+    fn with_damage(mut self, damage: Damage) -> Self {
+        self.inner().damage = Some(damage);
         self
     }
 

@@ -15,7 +15,7 @@ use crate::format::table::manifest::{Layer, Manifest, NamedFile, Role};
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::format::table::run::RunHeader;
 use crate::format::table::{FileIdentity, number_of, split_full_key};
-use crate::table::list::read_list;
+use crate::table::list::{magic, read_list};
 use crate::table::run::read::{Part, Run};
 
 /// One thing in a file of the tables.
@@ -143,17 +143,6 @@ fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
     let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let opened = disk.open_dir(above).and_then(|dir| dir.open(name, Access::Read));
     opened.map_err(|error| Error::io("open", path, error))
-}
-
-/// The first bytes, which tell which file it is, if there are so many.
-fn magic(file: &dyn DiskFile, path: &Path) -> Result<Option<[u8; 8]>> {
-    let mut bytes = [0; 8];
-    let length = file.len().map_err(|error| Error::io("read", path, error))?;
-    if length < bytes.len() as u64 {
-        return Ok(None);
-    }
-    crate::table::run::read::read(file, path, &mut bytes, 0)?;
-    Ok(Some(bytes))
 }
 
 fn manifest_items<E>(manifest: &Manifest, show: Show<'_, E>) -> Result<(), E> {

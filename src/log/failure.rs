@@ -158,7 +158,7 @@ impl Failure {
                 };
                 Error::new(ErrorKind::Poisoned, message).with_source(poison.cause.clone())
             }
-            None => Error::new(ErrorKind::Closed, "the database was closed: open it again"),
+            None => Error::closed(),
         }
     }
 }

@@ -4,17 +4,13 @@
 use std::sync::Arc;
 
 use super::keyspaces::KeyspaceList;
-use super::layer::LayerWriter;
 use super::merge::{Merge, Retain};
-use super::run::write::RunWriter;
 use super::sort::Sorted;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
 use crate::base::error::{Error, Result};
 use crate::base::types::{Incarnation, Lsn};
-use crate::format::table::FileKind;
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::{Layer, NamedFile, Role};
-use crate::format::table::run::RunHeader;
+use crate::format::table::manifest::{Layer, NamedFile};
 
 /// A piece of the log, sorted, and what was true at its end.
 #[derive(Debug)]
@@ -54,8 +50,7 @@ impl Store {
         keyspaces.prune(&retain);
         let mut attempt = self.begin();
         let merge = Merge::new(vec![writes], retain, keyspaces.drops(), keyspaces.gone())?;
-        let mut create = || attempt.create_run(interval, branch);
-        let runs = LayerWriter::new(run_bytes, Vec::new(), &mut create).write(merge)?;
+        let layer = attempt.write_layer(interval, branch, merge, Vec::new(), run_bytes)?;
         let listed = self.stack().map(|stack| Arc::clone(&stack.keyspaces));
         let (keyspaces, file) = match listed.filter(|listed| **listed == keyspaces) {
             Some(listed) => (listed, None),
@@ -65,7 +60,6 @@ impl Store {
             }
         };
         attempt.sync_names()?;
-        let layer = Layer { interval, role: Role::Whole, runs };
         Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes })
     }
 }
@@ -97,24 +91,12 @@ impl NewLayer<'_> {
             let (mut layers, aside, mut written) =
                 before.map_or_else(Default::default, |before| (before.layers, before.aside, before.written));
             layers.insert(0, layer.clone());
-            let bytes = layer.runs.iter().map(|run| run.file.length).sum();
             written.log_read = written.log_read.saturating_add(*log_bytes);
-            written.by_checkpoints = written.by_checkpoints.saturating_add(bytes);
+            written.by_checkpoints = written.by_checkpoints.saturating_add(layer.bytes());
             written.lists = written.lists.saturating_add(file.map_or(0, |file| file.length));
             let (to, branch, oldest) = (layer.interval.to, *branch, choose_oldest(oldest));
             Ok(Chosen { to, branch, oldest, keyspaces: Arc::clone(keyspaces), file: listed, written, layers, aside })
         };
         attempt.install(choose, installed)
-    }
-}
-
-impl Attempt<'_> {
-    /// Begins a run of a layer with this interval.
-    ///
-    /// # Errors
-    /// Those of [`Attempt::create`].
-    pub(crate) fn create_run(&mut self, interval: Interval, branch: Incarnation) -> Result<RunWriter> {
-        let (identity, file) = self.create(FileKind::Run)?;
-        Ok(RunWriter::new(file, RunHeader { identity, interval, branch }))
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::gate::{Gate, contained};
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::disk::{Access, Dir, DiskFile, DiskLock, FileStatus, LockMode, is_refused_rename, write_all_at};
 use crate::format::table::manifest::{FILE_NAME, TEMPORARY_NAME};
 use crate::format::table::{FileKind, file_name};
@@ -43,13 +43,21 @@ enum State {
     Lost,
 }
 
-/// Why MANIFEST was not replaced.
+/// Why MANIFEST was not replaced, and what it was to name is not installed.
 #[derive(Debug)]
-pub(crate) enum NotReplaced {
-    /// Nothing has changed.
-    Refused(Error),
-    /// The old or the new one may be on the medium.
+pub(crate) enum NotInstalled {
+    /// Nothing has changed. The attempt is over.
+    Failed(Error),
+    /// The MANIFEST may be on the medium, of this try or one before. The attempt goes on when it is installed again.
     InDoubt(Error),
+}
+
+impl NotInstalled {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            NotInstalled::Failed(error) | NotInstalled::InDoubt(error) => error,
+        }
+    }
 }
 
 impl TableDir {
@@ -67,8 +75,9 @@ impl TableDir {
         read(|| self.dir.list()).map_err(|error| Error::io("list", &self.path, error))
     }
 
-    pub(crate) fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        open_to_read(&*self.dir, name)
+    /// Opens a file to read it; `None` if there is none.
+    pub(crate) fn open(&self, name: &str) -> Result<Option<Arc<dyn DiskFile>>> {
+        open_to_read(&*self.dir, &self.path_of(name))
     }
 
     /// Makes a call that changes nothing if it is interrupted: then it is made again, unless a close has come.
@@ -94,20 +103,11 @@ impl TableDir {
         let name = file_name(number, kind);
         self.note(Name::File(number), State::Making);
         let created = self.change(|| self.dir.open(OsStr::new(&name), Access::Create));
-        match created {
-            Ok(Ok(file)) => {
-                self.made(Name::File(number));
-                Ok(Ok(TableFile::new(file, self.path_of(&name), Arc::clone(&self.gate))))
-            }
-            Ok(Err(error)) => {
-                self.forget(Name::File(number));
-                Ok(Err(error))
-            }
-            Err(error) => {
-                self.forget(Name::File(number));
-                Err(error)
-            }
+        match &created {
+            Ok(Ok(_)) => self.made(Name::File(number)),
+            _ => self.forget(Name::File(number)),
         }
+        Ok(created?.map(|file| TableFile::new(file, self.path_of(&name), Arc::clone(&self.gate))))
     }
 
     /// Removes a file. That there is none is no error.
@@ -162,10 +162,10 @@ impl TableDir {
     }
 
     /// Replaces MANIFEST, durably (steps 8 to 10 of `FAULTS.md`).
-    pub(crate) fn replace_manifest(&self, bytes: &[u8], generation: u64) -> std::result::Result<(), NotReplaced> {
+    pub(crate) fn replace_manifest(&self, bytes: &[u8], generation: u64) -> std::result::Result<(), NotInstalled> {
         self.write_manifest(bytes).map_err(|error| {
             self.remove_temporary();
-            NotReplaced::Refused(error)
+            NotInstalled::Failed(error)
         })?;
         let name = Name::Manifest(generation);
         self.note(name, State::Making);
@@ -173,7 +173,7 @@ impl TableDir {
         let done = match renamed {
             Ok(Ok(())) => {
                 self.made(name);
-                self.sync_names(&[name]).map_err(NotReplaced::InDoubt)
+                self.sync_names(&[name]).map_err(NotInstalled::InDoubt)
             }
             Ok(Err(error)) => {
                 // An interrupted one may have landed. So may one that found nothing to rename: over NFS the answer to it may
@@ -184,9 +184,9 @@ impl TableDir {
                 if is_refused {
                     self.remove_temporary();
                 }
-                Err(if is_refused { NotReplaced::Refused(error) } else { NotReplaced::InDoubt(error) })
+                Err(if is_refused { NotInstalled::Failed(error) } else { NotInstalled::InDoubt(error) })
             }
-            Err(closed) => Err(NotReplaced::Refused(closed)),
+            Err(closed) => Err(NotInstalled::Failed(closed)),
         };
         self.forget(name);
         done
@@ -249,6 +249,10 @@ impl TableFile {
         TableFile { file, path, gate }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let written = self.gate.pass(|| write_all_at(&*self.file, bytes, offset))?;
         written.map_err(|error| Error::io("write to", &self.path, error))
@@ -307,14 +311,21 @@ impl DiskFile for ReadFile {
     }
 }
 
-/// Opens a file to read it.
-pub(super) fn open_to_read(dir: &dyn Dir, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-    let file = read(|| dir.open(OsStr::new(name), Access::Read))?;
-    Ok(Arc::new(ReadFile(file)))
+/// Opens the file of the tables at the end of `path` to read it; `None` if there is none.
+///
+/// # Errors
+/// [`ErrorKind::Damaged`] if something else has its name, [`ErrorKind::Io`].
+pub(super) fn open_to_read(dir: &dyn Dir, path: &Path) -> Result<Option<Arc<dyn DiskFile>>> {
+    match read(|| dir.open(path.file_name().unwrap_or_default(), Access::Read)) {
+        Ok(file) => Ok(Some(Arc::new(ReadFile(file)))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_no_file(&error) => Err(Error::bad_file(path, DamageCause::ForeignTable)),
+        Err(error) => Err(Error::io("open", path, error)),
+    }
 }
 
 /// Whether what was to be opened is no file: another's directory or pipe, or a link that leads to itself.
-pub(super) fn is_no_file(error: &io::Error) -> bool {
+fn is_no_file(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory};
     /// ELOOP, which has no kind of its own yet.
     const LOOP: i32 = 40;

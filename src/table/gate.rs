@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, Result};
 use crate::rt::guard::contain;
 use crate::rt::sync::{Condvar, Mutex};
 
@@ -31,13 +31,13 @@ impl Gate {
     /// Makes a call that changes the disk. A panic of the disk is as its failure: what it has done is not known.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`], or why nothing may be changed: then the call was not made. The result of the call is apart.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), or why nothing may be changed: then the call was not made. The result of the call is apart.
     pub(crate) fn pass<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<io::Result<T>> {
         self.check()?;
         {
             let mut state = self.state.lock();
             if state.is_closed {
-                return Err(Error::new(ErrorKind::Closed, "the database was closed: open it again"));
+                return Err(Error::closed());
             }
             state.under_way += 1;
         }

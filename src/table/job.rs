@@ -6,14 +6,13 @@ use std::vec::IntoIter;
 
 use super::fragments::fragment;
 use super::keyspaces::KeyspaceList;
-use super::layer::LayerWriter;
 use super::merge::{Merge, Retain, Source};
 use super::run::cursor::RunCursor;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
 use crate::base::error::{Error, Result};
 use crate::base::types::Incarnation;
 use crate::format::table::data::{Found, Interval};
-use crate::format::table::manifest::{Layer, NamedRun, Role};
+use crate::format::table::manifest::{Layer, NamedRun};
 use crate::format::table::range_tombstones::RangeTombstone;
 
 /// A merged layer whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
@@ -53,11 +52,10 @@ impl Store {
         let branch = branch_of_end(self, newest)?;
         let merge = Merge::new(sources, retain, fragment(superseded), keyspaces.gone())?;
         let mut attempt = self.begin();
-        let mut create = || attempt.create_run(interval, branch);
-        let runs = LayerWriter::new(run_bytes, ranges, &mut create).write(merge)?;
+        let output = attempt.write_layer(interval, branch, merge, ranges, run_bytes)?;
         attempt.sync_names()?;
         let inputs = inputs.iter().map(|layer| layer.interval).collect();
-        Ok(Job { attempt, inputs, output: Layer { interval, role: Role::Whole, runs } })
+        Ok(Job { attempt, inputs, output })
     }
 }
 
@@ -75,8 +73,7 @@ impl Job<'_> {
                 return Err(Error::bug("the layers of a merge are gone"));
             };
             chosen.layers.splice(first..first + inputs.len(), [output.clone()]);
-            let bytes = output.runs.iter().map(|run| run.file.length).sum();
-            chosen.written.by_merges = chosen.written.by_merges.saturating_add(bytes);
+            chosen.written.by_merges = chosen.written.by_merges.saturating_add(output.bytes());
             Ok(chosen)
         };
         attempt.install(choose, |_| ())

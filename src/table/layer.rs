@@ -4,19 +4,56 @@ use std::collections::VecDeque;
 
 use super::merge::{Merge, Source};
 use super::run::write::RunWriter;
+use super::store::Attempt;
 use crate::base::error::Result;
-use crate::format::table::data::Found;
-use crate::format::table::manifest::NamedRun;
+use crate::base::types::Incarnation;
+use crate::format::table::FileKind;
+use crate::format::table::data::{Found, Interval};
+use crate::format::table::manifest::{Layer, NamedRun, Role};
 use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::root::Range;
+use crate::format::table::run::RunHeader;
 
 #[cfg(test)]
 mod tests;
 
+impl Attempt<'_> {
+    /// Writes a layer of what `merge` gives out and of `ranges`, the range tombstones that it has, fragmented and in order
+    /// (step 5). A run that is `run_bytes` long ends. Each file is durable then, and no name of one is.
+    ///
+    /// # Errors
+    /// Those of the sources and of new files. The layer has failed then.
+    pub(crate) fn write_layer<S: Source>(
+        &mut self,
+        interval: Interval,
+        branch: Incarnation,
+        mut merge: Merge<S>,
+        ranges: Vec<RangeTombstone>,
+        run_bytes: u64,
+    ) -> Result<Layer> {
+        let (present, reached, runs) = Default::default();
+        let ranges = ranges.into();
+        let mut layer = LayerWriter { attempt: self, interval, branch, run_bytes, ranges, present, reached, runs };
+        while merge.next_key(&mut |key, version| layer.push(key, version))? {}
+        layer.end_run(true)?;
+        Ok(Layer { interval, role: Role::Whole, runs: layer.runs })
+    }
+
+    /// Begins a run of a layer with this interval, which ends in the incarnation `branch`.
+    ///
+    /// # Errors
+    /// Those of [`Attempt::create`].
+    pub(crate) fn create_run(&mut self, interval: Interval, branch: Incarnation) -> Result<RunWriter> {
+        let (identity, file) = self.create(FileKind::Run)?;
+        Ok(RunWriter::new(file, RunHeader { identity, interval, branch }))
+    }
+}
+
 /// The runs of one layer, one after the other.
-pub(crate) struct LayerWriter<'a> {
-    /// Makes the file of the next run.
-    create: &'a mut dyn FnMut() -> Result<RunWriter>,
+struct LayerWriter<'a, 's> {
+    attempt: &'a mut Attempt<'s>,
+    interval: Interval,
+    branch: Incarnation,
     /// A run that is this long ends.
     run_bytes: u64,
     /// Those that no run has yet, fragmented and in order.
@@ -34,26 +71,7 @@ struct Present {
     last: Vec<u8>,
 }
 
-impl<'a> LayerWriter<'a> {
-    /// `ranges` are the range tombstones that the layer has.
-    pub(crate) fn new(
-        run_bytes: u64,
-        ranges: Vec<RangeTombstone>,
-        create: &'a mut dyn FnMut() -> Result<RunWriter>,
-    ) -> Self {
-        LayerWriter { create, run_bytes, ranges: ranges.into(), present: None, reached: Vec::new(), runs: Vec::new() }
-    }
-
-    /// Writes all that `merge` gives out. Each file is durable then, and no name of one is.
-    ///
-    /// # Errors
-    /// Those of the sources and of the files. The layer has failed then.
-    pub(crate) fn write<S: Source>(mut self, mut merge: Merge<S>) -> Result<Vec<NamedRun>> {
-        while merge.next_key(&mut |key, version| self.push(key, version))? {}
-        self.end_run(true)?;
-        Ok(self.runs)
-    }
-
+impl LayerWriter<'_, '_> {
     fn push(&mut self, key: &[u8], version: Found<'_>) -> Result<()> {
         // Only between keys: the versions of one stay together.
         let is_full = |present: &Present| present.writer.bytes() >= self.run_bytes && present.last != key;
@@ -63,7 +81,7 @@ impl<'a> LayerWriter<'a> {
         let present = match &mut self.present {
             Some(present) => present,
             None => {
-                let writer = (self.create)()?;
+                let writer = self.attempt.create_run(self.interval, self.branch)?;
                 self.present.insert(Present { writer, first: key.to_vec(), last: Vec::new() })
             }
         };
@@ -77,7 +95,7 @@ impl<'a> LayerWriter<'a> {
     fn end_run(&mut self, is_last: bool) -> Result<()> {
         let (mut writer, keys) = match self.present.take() {
             Some(Present { writer, first, last }) => (writer, Some((first, behind(last)))),
-            None => ((self.create)()?, None),
+            None => (self.attempt.create_run(self.interval, self.branch)?, None),
         };
         let (first, end) = keys.unzip();
         let ranges = self.take_ranges(end.as_deref().filter(|_| !is_last));

@@ -1,4 +1,4 @@
-//! Reading MANIFEST and files of keyspaces: as a whole, once their checksum is known to match.
+//! Reading MANIFEST and files of keyspaces: as a whole, once their checksum is known to match; and telling them apart.
 
 use std::path::Path;
 
@@ -10,6 +10,17 @@ use crate::table::run::read::read;
 
 /// Read at a time.
 const PIECE: usize = 1 << 20;
+
+/// The first bytes, which tell which file it is, if there are so many.
+pub(crate) fn magic(file: &dyn DiskFile, path: &Path) -> Result<Option<[u8; 8]>> {
+    let mut bytes = [0; 8];
+    let length = file.len().map_err(|error| Error::io("read", path, error))?;
+    if length < bytes.len() as u64 {
+        return Ok(None);
+    }
+    read(file, path, &mut bytes, 0)?;
+    Ok(Some(bytes))
+}
 
 /// The bytes of a file whose checksum `begin` begins to check. Nothing is allocated by its length before the checksum
 /// matches: a file may be a hole of any size.

@@ -1,13 +1,12 @@
 //! What an open finds in `table/`, and what it makes of it beside what HISTORY says (`format/DECISIONS.md`, section 2).
 //! It changes nothing.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::dir::{is_no_file, open_to_read};
+use super::dir::open_to_read;
 use super::keyspaces::KeyspaceList;
-use super::list::read_list;
+use super::list::{magic, read_list};
 use super::store::Stack;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, LogId, Lsn};
@@ -51,13 +50,7 @@ pub(crate) struct Place<'a> {
 impl Place<'_> {
     /// Opens a file; `None` if there is none.
     fn open(&self, name: &str) -> Result<Option<Arc<dyn DiskFile>>> {
-        let Some(dir) = self.dir else { return Ok(None) };
-        match open_to_read(dir, name) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if is_no_file(&error) => Err(self.damaged(name, DamageCause::ForeignTable)),
-            Err(error) => Err(Error::io("open", &self.path.join(name), error)),
-        }
+        self.dir.map_or(Ok(None), |dir| open_to_read(dir, &self.path.join(name)))
     }
 
     fn damaged(&self, name: &str, cause: DamageCause) -> Error {
@@ -101,22 +94,11 @@ fn read_manifest(place: Place<'_>, known: Known<'_>) -> Result<Option<Vec<u8>>> 
         return read_list(&*file, &path, Manifest::begin_check).map(Some);
     }
     // Without the bit it may be another program's file.
-    let mut begin = None;
-    let read = read_list(&*file, &path, |head| {
-        let check = Manifest::begin_check(head);
-        begin = Some(matches!(check, Err(Refusal::Magic)));
-        check
-    });
-    match (begin, read) {
-        (Some(true), _) => Ok(None),
-        // It could not be read, so nothing is known of it.
-        (None, Err(error)) if error.damage().is_none() => Err(error),
-        (None, Err(_)) => Ok(None),
-        _ => {
-            let history = place.path.parent().unwrap_or(place.path).join(history::FILE_NAME);
-            Err(Error::damaged(&history, Lsn::ZERO, DamageCause::BadHistory))
-        }
+    if magic(&*file, &path)? != Some(Manifest::MAGIC) {
+        return Ok(None);
     }
+    let history = place.path.parent().unwrap_or(place.path).join(history::FILE_NAME);
+    Err(Error::damaged(&history, Lsn::ZERO, DamageCause::BadHistory))
 }
 
 /// Whether a whole MANIFEST belongs to this HISTORY, and is not older.

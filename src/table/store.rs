@@ -9,7 +9,7 @@ mod attempt;
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
-use super::dir::{TableDir, is_no_file};
+use super::dir::TableDir;
 use super::keyspaces::KeyspaceList;
 use super::run::read::Run;
 use crate::base::error::{DamageCause, Error, Result};
@@ -19,7 +19,8 @@ use crate::format::table::manifest::{Manifest, NamedRun, TEMPORARY_NAME};
 use crate::format::table::{FileKind, MAX_NUMBER, file_name, number_of};
 use crate::rt::sync::Mutex;
 
-pub(crate) use attempt::{Attempt, Chosen, NotInstalled};
+pub(crate) use super::dir::NotInstalled;
+pub(crate) use attempt::{Attempt, Chosen};
 
 /// The layers that are installed, as a durable MANIFEST names them. Its files stay while anyone has it.
 #[derive(Debug)]
@@ -132,11 +133,7 @@ impl Store {
     pub(crate) fn open_run(&self, named: &NamedRun, interval: Interval) -> Result<Run> {
         let name = file_name(named.file.number, FileKind::Run);
         let path = self.dir.path_of(&name);
-        let file = self.dir.open(&name).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::bad_file(&path, DamageCause::MissingTable),
-            _ if is_no_file(&error) => Error::bad_file(&path, DamageCause::ForeignTable),
-            _ => Error::io("open", &path, error),
-        })?;
+        let file = self.dir.open(&name)?.ok_or_else(|| Error::bad_file(&path, DamageCause::MissingTable))?;
         let run = Run::open(file, &path)?;
         if run.is(named, self.log_id, interval) {
             Ok(run)

@@ -267,6 +267,11 @@ impl Manifest {
 }
 
 impl Layer {
+    /// Of its files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.runs.iter().fold(0, |bytes, run| bytes.saturating_add(run.file.length))
+    }
+
     fn write(&self, bytes: &mut Vec<u8>) {
         let (kind, cursor): (u8, &[u8]) = match &self.role {
             Role::Whole => (0, &[]),

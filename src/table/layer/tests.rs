@@ -5,8 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::types::Lsn;
 use crate::format::batch::BatchBuilder;
-use crate::format::table::data::Interval;
-use crate::format::table::manifest::{Layer, Role};
 use crate::format::table::range_tombstones::Says;
 use crate::format::table::write_full_key;
 use crate::table::merge::{Gone, Retain};
@@ -42,10 +40,8 @@ fn check(writes: &[(Vec<u8>, usize)], ranges: &[u8], run_bytes: u64) {
         })
         .collect();
     let mut attempt = store.begin();
-    let mut create = || attempt.create_run(INTERVAL, BRANCH);
     let merge = Merge::new(vec![sorter.finish()], Retain::default(), Vec::new(), Gone::default()).unwrap();
-    let runs = LayerWriter::new(run_bytes, tombstones.clone(), &mut create).write(merge).unwrap();
-    let layer = Layer { interval: INTERVAL, role: Role::Whole, runs };
+    let layer = attempt.write_layer(INTERVAL, BRANCH, merge, tombstones.clone(), run_bytes).unwrap();
     assert_eq!(versions(&store, &layer).unwrap(), expected);
     let runs = layer.runs;
 

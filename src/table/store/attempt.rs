@@ -1,6 +1,7 @@
 //! One run through the steps of a checkpoint or merge: its files, and the MANIFEST that names them.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Stack, Store};
@@ -10,7 +11,7 @@ use crate::format::table::keyspaces::Keyspaces;
 use crate::format::table::manifest::{Layer, Manifest, NamedFile, Written};
 use crate::format::table::{FileIdentity, FileKind, MAX_LIST_BYTES, MAX_NUMBER, file_name};
 use crate::rt::entropy;
-use crate::table::dir::{Name, NotReplaced, TableFile};
+use crate::table::dir::{Name, NotInstalled, TableFile};
 use crate::table::keyspaces::KeyspaceList;
 
 /// How many names are tried for a file: a leftover may have one.
@@ -50,23 +51,6 @@ impl Chosen {
     }
 }
 
-/// Why an attempt has not changed the stack.
-#[derive(Debug)]
-pub(crate) enum NotInstalled {
-    /// Nothing has changed. The attempt is over.
-    Failed(Error),
-    /// Its MANIFEST may be on the medium, of this try or one before. The attempt goes on when it is installed again.
-    InDoubt(Error),
-}
-
-impl NotInstalled {
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            NotInstalled::Failed(error) | NotInstalled::InDoubt(error) => error,
-        }
-    }
-}
-
 impl<'s> Attempt<'s> {
     pub(super) fn new(store: &'s Store) -> Self {
         Attempt { store, files: Vec::new(), is_in_doubt: false }
@@ -83,7 +67,7 @@ impl<'s> Attempt<'s> {
             self.files.push((number, kind));
             match self.store.dir.create(number, kind)? {
                 Ok(file) => {
-                    let identity = FileIdentity { log_id: self.store.log_id, number, nonce: nonce()? };
+                    let identity = FileIdentity { log_id: self.store.log_id, number, nonce: nonce(file.path())? };
                     return Ok((identity, file));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -182,7 +166,7 @@ impl<'s> Attempt<'s> {
                 installed(&stack);
                 Ok(stack)
             }
-            Err(NotReplaced::Refused(error)) => {
+            Err(NotInstalled::Failed(error)) => {
                 let mut known = store.known.lock();
                 for number in own {
                     known.doubt.remove(&number);
@@ -190,7 +174,7 @@ impl<'s> Attempt<'s> {
                 // On a full disk the way on is this one: its runs are written.
                 Err(if self.is_in_doubt { NotInstalled::InDoubt(error) } else { NotInstalled::Failed(error) })
             }
-            Err(NotReplaced::InDoubt(error)) => {
+            Err(NotInstalled::InDoubt(error)) => {
                 self.is_in_doubt = true;
                 Err(NotInstalled::InDoubt(error))
             }
@@ -256,8 +240,7 @@ fn check(manifest: &Manifest) -> Result<Vec<u8>> {
 }
 
 /// Random, and not 0.
-fn nonce() -> Result<u64> {
+fn nonce(path: &Path) -> Result<u64> {
     let drawn = entropy::bytes().map(u64::from_le_bytes);
-    let drawn = drawn.map_err(|error| Error::new(ErrorKind::Io, "cannot draw random bytes").with_source(error))?;
-    Ok(drawn.max(1))
+    drawn.map(|drawn| drawn.max(1)).map_err(|error| Error::io("draw random numbers for", path, error))
 }

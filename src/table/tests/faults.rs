@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::work::{DIR, Told, Work, check_content, check_image};
 use super::*;
-use crate::base::error::ErrorKind;
+use crate::base::error::{Error, ErrorKind};
 use crate::disk::sim::{CrashPoint, Fault, FaultKind, Granularity, Loss, OpSelector, Pages, SimDisk};
 use crate::disk::{DirCall, Layer as DiskLayer, Layered};
 use crate::rt::sync::Mutex;

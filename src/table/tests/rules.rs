@@ -10,6 +10,7 @@ use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, 
 use crate::disk::{DirCall, Layer as DiskLayer, Layered, write_all_at};
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::TEMPORARY_NAME;
+use crate::format::table::{FileKind, file_name};
 use crate::rt::schedule;
 use crate::rt::sync::{self, Mutex};
 use crate::table::store::{Chosen, NotInstalled};
