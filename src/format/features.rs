@@ -1,7 +1,7 @@
 //! The must-understand feature bits: one registry for HISTORY, segment headers and MARK (DECISIONS.md, section 1).
 
-/// The bits that this build understands: none yet.
-pub(crate) const KNOWN_FEATURES: u64 = 0;
+/// Layers of sorted runs in `table/`. HISTORY has a block that names a MANIFEST.
+pub(crate) const TABLES: u64 = 1;
 
 /// The bits that are assigned. A bit is never given another meaning.
 const NAMES: [(u32, &str); 4] = [(0, "tables"), (1, "archived incarnations"), (2, "cuts"), (3, "range deletion")];

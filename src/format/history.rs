@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::fields::{array_at, put, u64_at};
+use super::features::TABLES;
+use super::fields::{array_at, put, u32_at, u64_at};
+use super::preamble::Kind;
+use super::table::MAX_NUMBER;
 use super::{Refusal, preamble};
 use crate::base::types::{Incarnation, LogId, Lsn};
 
@@ -11,7 +14,7 @@ pub(crate) const FILE_NAME: &str = "HISTORY";
 /// The name under which the next content is written before it is renamed.
 pub(crate) const TEMPORARY_NAME: &str = "HISTORY.tmp";
 
-const MAGIC: [u8; 8] = *b"forehist";
+const KIND: Kind = Kind { magic: *b"forehist", known: TABLES };
 const LOG_ID: usize = 32;
 const OLDEST: usize = 48;
 const FIRST_NUMBER: usize = 56;
@@ -19,6 +22,8 @@ const COUNT: usize = 64;
 /// The length of a HISTORY that lists no incarnation.
 pub(crate) const HEADER: usize = 72;
 const ENTRY: usize = 56;
+/// The length of the block of tables, between these and the incarnations.
+const TABLES_BLOCK: usize = 24;
 /// A segment can begin at multiples of this.
 const ALIGNED: u64 = super::segment::SEGMENT_HEADER;
 const OPEN: u64 = u64::MAX;
@@ -47,6 +52,35 @@ pub(crate) struct Entry {
     pub(crate) end: Option<End>,
 }
 
+/// What HISTORY says of tables, once there may be some.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tables {
+    /// Generation and CRC of a MANIFEST that is known durable.
+    pub(crate) names: Option<(u64, u32)>,
+}
+
+impl Tables {
+    fn to_bytes(self) -> [u8; TABLES_BLOCK] {
+        let (generation, crc) = self.names.unwrap_or_default();
+        let mut block = [0; TABLES_BLOCK];
+        put(&mut block, 0, &(TABLES_BLOCK as u64).to_le_bytes());
+        put(&mut block, 8, &generation.to_le_bytes());
+        put(&mut block, 16, &crc.to_le_bytes());
+        block
+    }
+
+    fn decode(block: &[u8; TABLES_BLOCK]) -> Option<Self> {
+        let (generation, crc) = (u64_at(block, 8), u32_at(block, 16));
+        let is_possible = u64_at(block, 0) == TABLES_BLOCK as u64 && generation <= MAX_NUMBER && u32_at(block, 20) == 0;
+        let names = match generation {
+            0 if crc != 0 => return None,
+            0 => None,
+            generation => Some((generation, crc)),
+        };
+        is_possible.then_some(Tables { names })
+    }
+}
+
 /// The content of HISTORY.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct History {
@@ -55,12 +89,14 @@ pub(crate) struct History {
     pub(crate) oldest: Lsn,
     /// The number of the first incarnation in `entries`, or of the next one if there is none.
     pub(crate) first_number: u64,
+    /// With them a build that does not know them refuses the directory, for ever.
+    pub(crate) tables: Option<Tables>,
     pub(crate) entries: Vec<Entry>,
 }
 
 impl History {
     pub(crate) fn new(log_id: LogId) -> Self {
-        History { log_id, oldest: Lsn::ZERO, first_number: 1, entries: Vec::new() }
+        History { log_id, oldest: Lsn::ZERO, first_number: 1, tables: None, entries: Vec::new() }
     }
 
     /// The number that the next incarnation gets.
@@ -94,6 +130,9 @@ impl History {
         put(&mut bytes, OLDEST, &self.oldest.get().to_le_bytes());
         put(&mut bytes, FIRST_NUMBER, &self.first_number.to_le_bytes());
         put(&mut bytes, COUNT, &(self.entries.len() as u64).to_le_bytes());
+        if let Some(tables) = self.tables {
+            bytes.extend_from_slice(&tables.to_bytes());
+        }
         for entry in &self.entries {
             let (end, prepared, flags) = match entry.end {
                 Some(end) => (end.lsn.get(), end.prepared.get(), if end.clean { CLEAN } else { 0 }),
@@ -104,29 +143,34 @@ impl History {
                 bytes.extend_from_slice(&field.to_le_bytes());
             }
         }
-        preamble::write(&mut bytes, MAGIC);
+        preamble::write_with(&mut bytes, KIND, if self.tables.is_some() { TABLES } else { 0 });
         bytes
     }
 
     /// The length of [`History::to_bytes`], without writing it.
     pub(crate) fn encoded_len(&self) -> u64 {
-        (HEADER + self.entries.len() * ENTRY) as u64
+        (HEADER + self.tables.map_or(0, |_| TABLES_BLOCK) + self.entries.len() * ENTRY) as u64
     }
 
     /// The length of the file that begins with `head`; `None` if it is of another version.
     pub(crate) fn length(head: &[u8; HEADER]) -> Result<Option<u64>, Refusal> {
-        if !preamble::is_of_this_version(head, MAGIC)? {
+        if !preamble::is_of_this_version(head, KIND)? {
             return Ok(None);
         }
         let entries = u64_at(head, COUNT).checked_mul(ENTRY as u64);
-        entries.and_then(|entries| entries.checked_add(HEADER as u64)).map(Some).ok_or(Refusal::Impossible)
+        let before = (HEADER + blocks_of(head)) as u64;
+        entries.and_then(|entries| entries.checked_add(before)).map(Some).ok_or(Refusal::Impossible)
     }
 
     #[cfg(test)]
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        preamble::check(bytes, MAGIC)?;
-        let (head, entries) = bytes.split_first_chunk().ok_or(Refusal::Impossible)?;
+        preamble::check(bytes, KIND)?;
+        let (head, rest) = bytes.split_first_chunk().ok_or(Refusal::Impossible)?;
         let mut decoder = Decoder::new(head)?;
+        let (blocks, entries) = rest.split_at_checked(decoder.blocks).ok_or(Refusal::Impossible)?;
+        if !blocks.is_empty() {
+            decoder.add(blocks)?;
+        }
         decoder.add(entries)?;
         decoder.finish()
     }
@@ -139,23 +183,38 @@ pub(crate) struct Decoder {
     check: preamble::Check,
     /// Whether the entries are those of this version.
     is_known: bool,
+    /// The bytes of the blocks, which come first, until they have come.
+    blocks: usize,
     count: u64,
     history: History,
 }
 
+/// The bytes of the blocks that the bits of this file bring.
+fn blocks_of(head: &[u8; HEADER]) -> usize {
+    if preamble::features(head) & TABLES == 0 { 0 } else { TABLES_BLOCK }
+}
+
 impl Decoder {
-    /// Pieces have the length of one or more entries.
-    pub(crate) const PIECE: usize = 1024 * ENTRY;
+    /// Of entries.
+    const PIECE: usize = 1024 * ENTRY;
+
+    /// How long the next piece is, of so many bytes that are left: that of the blocks, or of one or more entries.
+    pub(crate) fn piece(&self, left: u64) -> usize {
+        let most = if self.blocks > 0 { self.blocks } else { Self::PIECE };
+        usize::try_from(left).map_or(most, |left| left.min(most))
+    }
 
     pub(crate) fn new(head: &[u8; HEADER]) -> Result<Self, Refusal> {
         let history = History {
             log_id: LogId(array_at(head, LOG_ID)),
             oldest: Lsn::new(u64_at(head, OLDEST)),
             first_number: u64_at(head, FIRST_NUMBER),
+            tables: None,
             entries: Vec::new(),
         };
-        let is_known = preamble::is_of_this_version(head, MAGIC)?;
-        Ok(Decoder { check: preamble::Check::begin(head, MAGIC)?, is_known, count: u64_at(head, COUNT), history })
+        let is_known = preamble::is_of_this_version(head, KIND)?;
+        let (check, blocks) = (preamble::Check::begin(head, KIND)?, if is_known { blocks_of(head) } else { 0 });
+        Ok(Decoder { check, is_known, blocks, count: u64_at(head, COUNT), history })
     }
 
     /// Makes room in memory for the entries of a piece.
@@ -163,10 +222,16 @@ impl Decoder {
         Ok(self.history.entries.try_reserve(piece / ENTRY)?)
     }
 
-    /// Takes the next entries.
+    /// Takes the next piece.
     pub(crate) fn add(&mut self, piece: &[u8]) -> Result<(), Refusal> {
         self.check.add(piece);
         if !self.is_known {
+            return Ok(());
+        }
+        if self.blocks > 0 {
+            self.blocks = 0;
+            let block = piece.try_into().ok().and_then(Tables::decode);
+            self.history.tables = Some(block.ok_or(Refusal::Impossible)?);
             return Ok(());
         }
         let (records, rest) = piece.as_chunks::<ENTRY>();

@@ -1,6 +1,7 @@
 //! MARK: the LSN up to which the log was durable when it came to rest (specification, section 2.5).
 
 use super::fields::{array_at, put, u64_at};
+use super::preamble::Kind;
 use super::{Refusal, preamble};
 use crate::base::types::{Incarnation, LogId, Lsn};
 
@@ -13,7 +14,7 @@ pub(crate) const SLOT_LEN: usize = 512;
 /// Slots, written in turn.
 pub(crate) const SLOTS: u64 = 2;
 
-const MAGIC: [u8; 8] = *b"foremark";
+const KIND: Kind = Kind::plain(*b"foremark");
 const LOG_ID: usize = 32;
 const NUMBER: usize = 48;
 const NONCE: usize = 56;
@@ -45,12 +46,12 @@ impl Mark {
         put(&mut bytes, NONCE, &self.incarnation.nonce.to_le_bytes());
         put(&mut bytes, COUNT, &self.count.to_le_bytes());
         put(&mut bytes, DURABLE, &self.durable.get().to_le_bytes());
-        preamble::write(&mut bytes, MAGIC);
+        preamble::write(&mut bytes, KIND);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; SLOT_LEN]) -> Result<Self, Refusal> {
-        preamble::check(bytes, MAGIC)?;
+        preamble::check(bytes, KIND)?;
         let mark = Mark {
             log_id: LogId(array_at(bytes, LOG_ID)),
             incarnation: Incarnation { number: u64_at(bytes, NUMBER), nonce: u64_at(bytes, NONCE) },

@@ -8,7 +8,6 @@
 //! | 16 | 8 | compatible feature bits |
 //! | 24 | 8 | must-understand feature bits |
 
-use super::features::KNOWN_FEATURES;
 use super::fields::{put, u32_at, u64_at};
 use super::{FORMAT_VERSION, Refusal};
 
@@ -19,26 +18,48 @@ const CRC: usize = 8;
 const VERSION: usize = 12;
 const INCOMPATIBLE: usize = 24;
 
+/// A kind of file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    pub(super) magic: [u8; 8],
+    /// The must-understand bits that this build understands in it.
+    pub(super) known: u64,
+}
+
+impl Kind {
+    /// One without bits.
+    pub(super) const fn plain(magic: [u8; 8]) -> Self {
+        Kind { magic, known: 0 }
+    }
+}
+
 /// Writes the preamble. The rest must be complete.
-pub(super) fn write(bytes: &mut [u8], magic: [u8; 8]) {
-    put(bytes, 0, &magic);
+pub(super) fn write(bytes: &mut [u8], kind: Kind) {
+    write_with(bytes, kind, 0);
+}
+
+/// The same with must-understand bits.
+pub(super) fn write_with(bytes: &mut [u8], kind: Kind, features: u64) {
+    debug_assert_eq!(features & !kind.known, 0, "what is written is read");
+    put(bytes, 0, &kind.magic);
     put(bytes, VERSION, &FORMAT_VERSION.to_le_bytes());
+    put(bytes, INCOMPATIBLE, &features.to_le_bytes());
     let crc = crc32fast::hash(&bytes[VERSION..]);
     put(bytes, CRC, &crc.to_le_bytes());
 }
 
 /// Whether a file that begins with `head` has the layout of this version. Asked before the checksum is known.
-pub(super) fn is_of_this_version(head: &[u8], magic: [u8; 8]) -> Result<bool, Refusal> {
-    if !head.starts_with(&magic) {
+pub(super) fn is_of_this_version(head: &[u8], kind: Kind) -> Result<bool, Refusal> {
+    if !head.starts_with(&kind.magic) {
         return Err(Refusal::Magic);
     }
-    Ok(u32_at(head, VERSION) == FORMAT_VERSION && u64_at(head, INCOMPATIBLE) & !KNOWN_FEATURES == 0)
+    Ok(u32_at(head, VERSION) == FORMAT_VERSION && features(head) & !kind.known == 0)
 }
 
 /// Refuses bytes that this version cannot read. The order of the checks decides how a newer file differs from damage.
-pub(super) fn check(bytes: &[u8], magic: [u8; 8]) -> Result<(), Refusal> {
+pub(super) fn check(bytes: &[u8], kind: Kind) -> Result<(), Refusal> {
     let (head, rest) = bytes.split_at(PREAMBLE.min(bytes.len()));
-    let mut check = Check::begin(head, magic)?;
+    let mut check = Check::begin(head, kind)?;
     check.add(rest);
     check.end()
 }
@@ -54,14 +75,14 @@ pub(crate) struct Check {
 
 impl Check {
     /// Begins with the preamble, and what else is there.
-    pub(super) fn begin(head: &[u8], magic: [u8; 8]) -> Result<Self, Refusal> {
-        if !head.starts_with(&magic) {
+    pub(super) fn begin(head: &[u8], kind: Kind) -> Result<Self, Refusal> {
+        if !head.starts_with(&kind.magic) {
             return Err(Refusal::Magic);
         }
         if head.len() < PREAMBLE {
             return Err(Refusal::Checksum);
         }
-        let verdict = match (u32_at(head, VERSION), u64_at(head, INCOMPATIBLE) & !KNOWN_FEATURES) {
+        let verdict = match (u32_at(head, VERSION), features(head) & !kind.known) {
             (FORMAT_VERSION, 0) => Ok(()),
             (FORMAT_VERSION, unknown) => Err(Refusal::Features(unknown)),
             (0, _) => Err(Refusal::Impossible),
@@ -79,6 +100,11 @@ impl Check {
     pub(crate) fn end(self) -> Result<(), Refusal> {
         if self.crc.finalize() == self.expected { self.verdict } else { Err(Refusal::Checksum) }
     }
+}
+
+/// The must-understand bits in a preamble.
+pub(super) fn features(head: &[u8]) -> u64 {
+    u64_at(head, INCOMPATIBLE)
 }
 
 /// The checksum in a preamble.

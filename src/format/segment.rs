@@ -3,6 +3,7 @@
 use super::fields::{array_at, put, u64_at};
 use super::frame::MIN_ROOM;
 use super::identity::{IDENTITY_LEN, Identity};
+use super::preamble::Kind;
 use super::{Refusal, preamble};
 use crate::base::options::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use crate::base::types::{Incarnation, LogId};
@@ -12,7 +13,7 @@ pub(crate) const SEGMENT_HEADER: u64 = 512;
 /// The same, for slices.
 pub(crate) const SEGMENT_HEADER_LEN: usize = 512;
 
-const MAGIC: [u8; 8] = *b"forelog\x1a";
+const KIND: Kind = Kind::plain(*b"forelog\x1a");
 const IDENTITY: usize = 32;
 const SIZE: usize = 80;
 const PREVIOUS: usize = 88;
@@ -33,12 +34,12 @@ impl SegmentHeader {
         put(&mut bytes, IDENTITY, &self.identity.to_bytes());
         put(&mut bytes, SIZE, &self.size.to_le_bytes());
         put(&mut bytes, PREVIOUS, &self.previous.to_le_bytes());
-        preamble::write(&mut bytes, MAGIC);
+        preamble::write(&mut bytes, KIND);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_LEN]) -> Result<Self, Refusal> {
-        preamble::check(bytes, MAGIC)?;
+        preamble::check(bytes, KIND)?;
         let identity: [u8; IDENTITY_LEN] = array_at(bytes, IDENTITY);
         let identity = Identity {
             log_id: LogId(array_at(&identity, 0)),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::super::batch::MAX_KEYSPACE_NAME_LEN;
 use super::super::fields::{put, u32_at, u64_at};
+use super::super::preamble::Kind;
 use super::super::{Check, Refusal, WORD, preamble};
 use super::reader::Reader;
 use super::{FileIdentity, MAX_LIST_BYTES, branch_at, branch_to_bytes};
@@ -45,10 +46,11 @@ pub(crate) struct Keyspaces {
 
 impl Keyspaces {
     pub(crate) const MAGIC: [u8; 8] = *b"forekeys";
+    const KIND: Kind = Kind::plain(Self::MAGIC);
 
     /// Begins to check a file that comes in pieces, with the first one.
     pub(crate) fn begin_check(head: &[u8]) -> Result<Check, Refusal> {
-        Check::begin(head, Keyspaces::MAGIC)
+        Check::begin(head, Keyspaces::KIND)
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -66,7 +68,7 @@ impl Keyspaces {
             bytes.extend_from_slice(&keyspace.dropped.unwrap_or(Lsn::ZERO).get().to_le_bytes());
             bytes.extend_from_slice(keyspace.name.as_bytes());
         }
-        preamble::write(&mut bytes, Keyspaces::MAGIC);
+        preamble::write(&mut bytes, Keyspaces::KIND);
         bytes
     }
 
@@ -76,7 +78,7 @@ impl Keyspaces {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        preamble::check(bytes, Keyspaces::MAGIC)?;
+        preamble::check(bytes, Keyspaces::KIND)?;
         match Keyspaces::read(bytes) {
             Some(keyspaces) if keyspaces.is_consistent() => Ok(keyspaces),
             _ => Err(Refusal::Impossible),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::fields::{array_at, put, u32_at, u64_at};
+use super::super::preamble::Kind;
 use super::super::{Check, Refusal, WORD, preamble};
 use super::data::Interval;
 use super::reader::{Reader, put_shared};
@@ -113,10 +114,11 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     pub(crate) const MAGIC: [u8; 8] = *b"foremani";
+    const KIND: Kind = Kind::plain(Self::MAGIC);
 
     /// Begins to check a file that comes in pieces, with the first one.
     pub(crate) fn begin_check(head: &[u8]) -> Result<Check, Refusal> {
-        Check::begin(head, Manifest::MAGIC)
+        Check::begin(head, Manifest::KIND)
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -139,7 +141,7 @@ impl Manifest {
         }
         self.layers.iter().for_each(|layer| layer.write(&mut bytes));
         self.aside.iter().for_each(|file| put_file(&mut bytes, *file, 0));
-        preamble::write(&mut bytes, Manifest::MAGIC);
+        preamble::write(&mut bytes, Manifest::KIND);
         bytes
     }
 
@@ -155,7 +157,7 @@ impl Manifest {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        preamble::check(bytes, Manifest::MAGIC)?;
+        preamble::check(bytes, Manifest::KIND)?;
         match Manifest::read(bytes) {
             Some(manifest) if manifest.is_consistent() => Ok(manifest),
             _ => Err(Refusal::Impossible),

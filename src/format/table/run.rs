@@ -1,6 +1,7 @@
 //! The first and the last sector of a run (TABLES.md, section 2.3).
 
 use super::super::fields::{put, u32_at, u64_at};
+use super::super::preamble::Kind;
 use super::super::{Refusal, WORD, preamble};
 use super::block::BlockRef;
 use super::data::{Found, Interval};
@@ -14,7 +15,7 @@ pub(crate) const SECTOR_LEN: u64 = 512;
 /// No run is shorter.
 pub(crate) const LEAST_RUN: u64 = 2 * SECTOR_LEN;
 
-const FOOTER_MAGIC: [u8; 8] = *b"forefoot";
+const FOOTER_KIND: Kind = Kind::plain(*b"forefoot");
 
 const IDENTITY: usize = 32;
 const FROM: usize = 64;
@@ -82,6 +83,7 @@ pub(crate) struct Footer {
 
 impl RunHeader {
     pub(crate) const MAGIC: [u8; 8] = *b"forerun\x1a";
+    const KIND: Kind = Kind::plain(Self::MAGIC);
 
     fn write(&self, bytes: &mut [u8; SECTOR]) {
         put(bytes, IDENTITY, &self.identity.to_bytes());
@@ -93,12 +95,12 @@ impl RunHeader {
     pub(crate) fn to_bytes(self) -> [u8; SECTOR] {
         let mut bytes = [0; SECTOR];
         self.write(&mut bytes);
-        preamble::write(&mut bytes, RunHeader::MAGIC);
+        preamble::write(&mut bytes, RunHeader::KIND);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; SECTOR]) -> Result<Self, Refusal> {
-        preamble::check(bytes, RunHeader::MAGIC)?;
+        preamble::check(bytes, RunHeader::KIND)?;
         let header = RunHeader::read(bytes);
         let is_possible = header.is_possible() && bytes[HEADER_END..].iter().all(|byte| *byte == 0);
         if is_possible { Ok(header) } else { Err(Refusal::Impossible) }
@@ -144,7 +146,7 @@ impl Footer {
         for (at, count) in (COUNTS..).step_by(8).zip(counts) {
             put(&mut bytes, at, &count.to_le_bytes());
         }
-        preamble::write(&mut bytes, FOOTER_MAGIC);
+        preamble::write(&mut bytes, FOOTER_KIND);
         bytes
     }
 
@@ -154,7 +156,7 @@ impl Footer {
     }
 
     pub(crate) fn decode(bytes: &[u8; SECTOR]) -> Result<Self, Refusal> {
-        preamble::check(bytes, FOOTER_MAGIC)?;
+        preamble::check(bytes, FOOTER_KIND)?;
         let range_tombstones = read_block(bytes, RANGE_TOMBSTONES);
         let none = BlockRef { position: 0, length: 0, crc: 0 };
         let count = |number: usize| u64_at(bytes, COUNTS + 8 * number);

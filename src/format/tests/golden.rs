@@ -6,7 +6,7 @@ use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::format::Refusal;
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Decoded, Header, Kind};
-use crate::format::history::{End, Entry, History};
+use crate::format::history::{End, Entry, History, Tables};
 use crate::format::identity::Identity;
 use crate::format::mark::Mark;
 use crate::format::segment::{SegmentHeader, base_of, file_name};
@@ -217,7 +217,41 @@ fn history() -> History {
     let incarnation = Incarnation { number: 2, nonce: 0xAAAA };
     let ended = Entry { incarnation, key: 0xBBBB, begin: Lsn::ZERO, end: Some(end) };
     let open = Entry { incarnation: identity(0).incarnation, key: KEY, begin: Lsn::new(8192), end: None };
-    History { log_id: identity(0).log_id, oldest: Lsn::new(744), first_number: 2, entries: vec![ended, open] }
+    let log_id = identity(0).log_id;
+    History { log_id, oldest: Lsn::new(744), first_number: 2, tables: None, entries: vec![ended, open] }
+}
+
+/// Bit 0, and its block.
+const HISTORY_WITH_TABLES: &str = "666f726568697374 06a5ee2f 01000000 0000000000000000 0100000000000000
+    000102030405060708090a0b0c0d0e0f e802000000000000 0200000000000000 0200000000000000
+    1800000000000000 0700000000000000 ddccbbaa 00000000
+    0200000000000000 aaaa000000000000 bbbb000000000000 0000000000000000 e802000000000000 0020000000000000
+    0100000000000000
+    0300000000000000 8877665544332211 00ffeeddccbbaa99 0020000000000000 ffffffffffffffff 0000000000000000
+    0000000000000000";
+
+#[test]
+fn a_history_with_tables_is_the_golden_bytes() {
+    let history = History { tables: Some(Tables { names: Some((7, 0xAABB_CCDD)) }), ..history() };
+    assert_eq!(history.to_bytes(), hex(HISTORY_WITH_TABLES));
+    assert_eq!(history.encoded_len(), 72 + 24 + 56 * 2);
+    assert_eq!(History::decode(&hex(HISTORY_WITH_TABLES)), Ok(history.clone()));
+    let none = History { tables: Some(Tables::default()), entries: Vec::new(), ..history };
+    assert_eq!(History::decode(&none.to_bytes()), Ok(none));
+    // A wrong length of the block, a CRC without a generation, a generation that is none, what must be zero.
+    for (at, field) in [
+        (72, &[25_u8, 0, 0, 0][..]),
+        (72, &[16, 0, 0, 0]),
+        (80, &[0; 8]),
+        (80, &[1, 0, 0, 0, 0, 0, 0, 0x80]),
+        (92, &[1]),
+    ] {
+        let mut bytes = hex(HISTORY_WITH_TABLES);
+        bytes[at..at + field.len()].copy_from_slice(field);
+        let crc = crc32fast::hash(&bytes[12..]);
+        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(History::decode(&bytes), Err(Refusal::Impossible), "{field:?} at {at}");
+    }
 }
 
 /// The golden HISTORY with some bytes changed and the checksum made good.
@@ -258,7 +292,8 @@ fn every_flipped_bit_and_every_cut_of_a_history_is_refused() {
 #[test]
 fn a_history_of_the_future_is_refused_by_its_own_name() {
     assert_eq!(History::decode(&history_with(12, &2_u32.to_le_bytes())), Err(Refusal::Version(2)));
-    assert_eq!(History::decode(&history_with(24, &[1])), Err(Refusal::Features(1)));
+    assert_eq!(History::decode(&history_with(24, &[2])), Err(Refusal::Features(2)));
+    assert_eq!(History::decode(&history_with(24, &[5])), Err(Refusal::Features(4)), "bit 0 is known");
     assert_eq!(History::decode(&history_with(16, &[0xFF; 8])), Ok(history()), "compatible features are ignored");
 }
 

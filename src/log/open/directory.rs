@@ -9,6 +9,7 @@ use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
 use crate::format::Refusal;
+use crate::format::features::TABLES;
 use crate::format::history::{Decoder, FILE_NAME, HEADER as HISTORY_HEADER, History};
 use crate::format::mark;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
@@ -135,13 +136,15 @@ pub(crate) fn read_history(place: &LogDir) -> Result<History> {
     let mut decoder = Decoder::new(&head).map_err(check)?;
     let (mut at, mut piece) = (HISTORY_HEADER as u64, Vec::new());
     while at < length {
-        piece.resize(usize::try_from(length - at).map_or(Decoder::PIECE, |left| left.min(Decoder::PIECE)), 0);
+        piece.resize(decoder.piece(length - at), 0);
         decoder.reserve(piece.len()).map_err(unreadable)?;
         read_exact_at(&*file, &mut piece, at).map_err(unreadable)?;
         decoder.add(&piece).map_err(check)?;
         at += piece.len() as u64;
     }
-    decoder.finish().map_err(check)
+    let history = decoder.finish().map_err(check)?;
+    // Nothing reads them yet.
+    if history.tables.is_some() { Err(check(Refusal::Features(TABLES))) } else { Ok(history) }
 }
 
 /// Reads and checks the header of the segment whose name is that of `base`.
