@@ -11,8 +11,9 @@ use crate::format::WORD;
 use crate::format::mark::Mark;
 use crate::format::verdict::FrameState;
 use crate::log::log_dir::LogDir;
+use crate::log::no_tables;
 use crate::log::open;
-use crate::log::open::decide::Recovery;
+use crate::log::open::decide::{Prior, Recovery};
 use crate::log::read::reader::Frame;
 use crate::log::read::walk::Frames;
 
@@ -23,7 +24,8 @@ use crate::log::read::walk::Frames;
 /// The first damage, by segment, LSN and cause; why there is nothing to check; and whatever `visit` returns.
 #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
 pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
-    open::verify(&*disk, dir, &mut |lsn: Lsn, payload: &[u8]| visit(lsn, payload))
+    let mut replay = |lsn: Lsn, payload: &[u8]| visit(lsn, payload);
+    open::verify(&*disk, dir, |handle, history, _| no_tables(handle, history), &mut replay)
 }
 
 /// One frame, as `dump` shows it.
@@ -68,7 +70,7 @@ pub struct DumpedMark {
 /// If the directory holds no log.
 pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
     let place = LogDir::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
-    let directory = open::load_existing(&place)?;
+    let directory = open::load_existing(&place, &mut |_, _| Ok(Prior::default()))?;
     let dumped = |(slot, mark): &(u64, Mark)| DumpedMark {
         slot: *slot,
         incarnation: mark.incarnation,
@@ -90,7 +92,7 @@ pub fn dump<E: From<Error>>(
     mut show: impl FnMut(&DumpedFrame) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let place = LogDir::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
-    let directory = open::load_existing(&place)?;
+    let directory = open::load_existing(&place, &mut |_, _| Ok(Prior::default()))?;
     for info in directory.segments.values().flatten() {
         let unreadable = |error| Error::unreadable(&info.path, Lsn::new(info.base()), error);
         let info = info.in_file();

@@ -1,5 +1,6 @@
 //! The engine: opens and recovers a database, hands out its handles, closes it.
 
+mod checkpoint;
 mod copy;
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
@@ -7,6 +8,7 @@ mod open;
 mod options;
 pub(crate) mod salvage;
 mod save;
+mod tables;
 
 #[cfg(test)]
 mod tests;
@@ -51,12 +53,23 @@ impl fmt::Debug for Engine {
 struct Inner {
     pipeline: Arc<Pipeline>,
     log: log::Handle,
+    tables: tables::Tables,
+}
+
+impl Inner {
+    /// Nothing begins any more, and nothing in `table/` is changed once this returns. Then the log may be closed.
+    fn set_closed(&self) {
+        self.pipeline.set_closed();
+        if self.pipeline.log.is_of_this_process() {
+            self.tables.close();
+        }
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // Then the handle of the log closes it, and ends the pruner with its threads.
-        self.pipeline.set_closed();
+        self.set_closed();
     }
 }
 
@@ -322,6 +335,20 @@ impl Engine {
         Ok(target)
     }
 
+    /// Moves everything that is durable now from the log to sorted tables beside it, and removes the segments of the log that
+    /// nothing needs any more. The next open reads the tables and what the log has above them. Commits and reads go on
+    /// meanwhile.
+    ///
+    /// The first checkpoint of a database makes its directory one that versions of forelog without tables refuse by name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] and [`ErrorKind::DiskFull`] with the file: nothing is lost, all data are in the log, and the next
+    /// call tries again. [`ErrorKind::Closed`], [`ErrorKind::Poisoned`], [`ErrorKind::Damaged`] if the log cannot be read.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.pipeline().check_open()?;
+        checkpoint::checkpoint(&self.pipeline().log, &self.inner.tables)
+    }
+
     /// Everything up to here survives power loss.
     pub fn durable_lsn(&self) -> Lsn {
         self.pipeline().log.durable()
@@ -474,7 +501,7 @@ impl Engine {
     /// another call is closing the engine: to wait for that could be to wait for itself.
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
-        self.pipeline().set_closed();
+        self.inner.set_closed();
         self.inner.log.log().close_and_drain()
     }
 }

@@ -12,32 +12,61 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::tables::{self, FoundTables, Tables};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::Lsn;
-use crate::disk::{self, Claim, Disk};
+use crate::disk::{self, Claim, DirHandle, Disk};
 use crate::format::batch::Batch;
+use crate::format::history::History;
 use crate::index::{Index, Limits, Loader, Panicked};
-use crate::log::{self, Prior, Recovery, Replay};
+use crate::log::{self, Recovery, Replay};
 #[cfg(feature = "unstable")]
 use crate::txn::ReadOnly;
 use crate::txn::pipeline::Pipeline;
 
 /// Opens the database in `dir`.
-pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<(Pipeline, log::Handle)> {
+pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Opened> {
     settings.check()?;
     disk::claim(disk, dir, settings.create, |claim| open_claimed(claim, settings))
 }
 
 /// Opens the database in a directory that is claimed: steps 2 to 5.
-pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<(Pipeline, log::Handle)> {
+pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Opened> {
     let mut loader = Loader::new(Limits::of(settings.segment_bytes));
-    let found = log::open::read(claim, settings.create)?;
-    let decided = found.decide(Prior::default(), &mut loader)?;
-    let handle = decided.settle(settings.clone())?;
+    let handle = Arc::clone(claim.handle);
+    let (tables, found) = look_at_tables(&handle, |look| log::open::read(claim, settings.create, look))?;
+    tables.load(&mut loader)?;
+    let decided = found.decide(&mut loader)?;
+    let log = decided.settle(settings.clone(), |has_more| {
+        let Some(store) = tables.store() else { return Ok((true, None)) };
+        // The open goes on without it only if HISTORY names what was found.
+        store.settle(tables.is_named(), has_more)?;
+        let names = store.stack().map(|stack| (stack.manifest.generation, stack.crc));
+        Ok((store.is_settled(), names))
+    })?;
+    tables.opened(log.log());
     let index = loader.finish().map_err(panicked)?;
-    let pipeline = Pipeline::new(index, Arc::clone(handle.log()), settings.clone());
-    Ok((pipeline, handle))
+    let pipeline = Pipeline::new(index, Arc::clone(log.log()), settings.clone());
+    Ok(Opened { pipeline, log, tables })
+}
+
+/// An open database.
+pub(super) struct Opened {
+    pub(super) pipeline: Pipeline,
+    pub(super) log: log::Handle,
+    pub(super) tables: Tables,
+}
+
+/// What `read` gives, and the tables that it has found on its way, once HISTORY was known.
+fn look_at_tables<T>(handle: &DirHandle, read: impl FnOnce(&mut log::Look<'_>) -> Result<T>) -> Result<(Tables, T)> {
+    let mut tables = FoundTables::default();
+    let found = read(&mut |handle, history| {
+        let (found, prior) = tables::look(handle, history)?;
+        tables = found;
+        Ok(prior)
+    })?;
+    Ok((Tables::new(handle, tables)?, found))
 }
 
 /// Reads and checks the database in `dir` as an open would, changing nothing.
@@ -48,7 +77,12 @@ pub(super) fn verify(disk: &dyn Disk, dir: &Path) -> Result<Recovery> {
 /// Reads the database in `dir` into an index, as an open would, changing nothing.
 fn look(disk: &dyn Disk, dir: &Path) -> Result<(Index, Recovery)> {
     let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
-    let report = log::verify(disk, dir, &mut loader)?;
+    let look = |handle: &DirHandle, history: &History, loader: &mut Loader| {
+        let (found, prior) = tables::look(handle, history)?;
+        Tables::new(handle, found)?.load(loader)?;
+        Ok(prior)
+    };
+    let report = log::verify(disk, dir, look, &mut loader)?;
     Ok((loader.finish().map_err(panicked)?, report))
 }
 

@@ -8,10 +8,8 @@ use crate::base::error::Result;
 use crate::base::options::{Settings, setters};
 use crate::base::types::CommitMode;
 use crate::disk::{self, Claim, Disk, MemoryDisk};
-use crate::log;
 #[cfg(doc)]
 use crate::txn::Transaction;
-use crate::txn::pipeline::Pipeline;
 
 /// How an [`Engine`] is opened.
 ///
@@ -87,6 +85,6 @@ impl Options {
     }
 }
 
-fn engine((pipeline, log): (Pipeline, log::Handle)) -> Engine {
-    Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log }) }
+fn engine(open::Opened { pipeline, log, tables }: open::Opened) -> Engine {
+    Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log, tables }) }
 }

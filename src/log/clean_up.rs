@@ -13,12 +13,23 @@ pub(crate) struct CleanUp {
     /// Segments to be cut to their `end`.
     cut: Vec<SegmentInfo>,
     remove: Vec<PathBuf>,
+    /// Segments that hold log, all of which is retired.
+    retired: Vec<PathBuf>,
 }
 
 impl CleanUp {
-    /// Nothing but these files, which hold no log.
-    pub(crate) fn of(remove: Vec<PathBuf>) -> Self {
-        CleanUp { cut: Vec::new(), remove }
+    /// Nothing but these segments, which are retired.
+    pub(crate) fn of(retired: Vec<PathBuf>) -> Self {
+        CleanUp { retired, ..CleanUp::default() }
+    }
+
+    /// Leaves what is retired: a MANIFEST may need it.
+    pub(crate) fn spare_retired(&mut self) {
+        self.retired.clear();
+    }
+
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
     }
 
     /// A file that holds no log.
@@ -29,8 +40,12 @@ impl CleanUp {
     /// Takes in a segment of an incarnation that ends at `end`; gives back what of it is log that is not retired.
     pub(crate) fn end_at(&mut self, mut info: SegmentInfo, end: u64, oldest: u64) -> Option<SegmentInfo> {
         info.end = info.end.min(end);
-        if info.base() >= end || info.end <= oldest {
+        if info.base() >= end {
             self.remove.push(info.path);
+            return None;
+        }
+        if info.end <= oldest {
+            self.retired.push(info.path);
             return None;
         }
         let length = info.end - info.base();
@@ -42,15 +57,15 @@ impl CleanUp {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.cut.is_empty() && self.remove.is_empty()
+        self.cut.is_empty() && self.remove.is_empty() && self.retired.is_empty()
     }
 
     pub(crate) fn to_cut(&self) -> &[SegmentInfo] {
         &self.cut
     }
 
-    pub(crate) fn to_remove(&self) -> &[PathBuf] {
-        &self.remove
+    pub(crate) fn to_remove(&self) -> impl Iterator<Item = &PathBuf> {
+        self.remove.iter().chain(&self.retired)
     }
 
     /// Does it. HISTORY must say durably that nothing of it is log.
@@ -63,7 +78,7 @@ impl CleanUp {
             };
             cut().map_err(|error| Error::io("cut", &info.path, error))?;
         }
-        for path in &self.remove {
+        for path in self.to_remove() {
             match place.try_remove(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io("remove", path, error));

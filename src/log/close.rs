@@ -121,7 +121,7 @@ impl LogInner {
         let end = self.positions().durable().max(begin);
         let limit = self.incarnations().look(|known| known.segments.last().map_or(begin, |last| last.header.limit()));
         let mut history = right.history();
-        let oldest = history.oldest.get();
+        let oldest = self.incarnations().oldest().get();
         let Some(entry) = history.entries.last_mut() else { return Ok(()) };
         entry.end = Some(End { lsn: Lsn::new(end), prepared: Lsn::new(limit), clean: true });
         let mut clean_up = CleanUp::default();

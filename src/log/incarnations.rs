@@ -40,6 +40,8 @@ pub(crate) struct Attempt {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(super) history: History,
+    /// Everything at or below this is retired: by HISTORY, or by a MANIFEST that is durable.
+    pub(crate) oldest: Lsn,
     /// HISTORY as this open has written it, if it has.
     pub(super) saved: Option<Saved>,
     /// It is being replaced.
@@ -60,13 +62,14 @@ impl SegmentInfo {
 }
 
 impl Incarnations {
-    pub(super) fn new(history: History, segments: Vec<SegmentInfo>) -> Self {
+    /// `oldest` is at least HISTORY's.
+    pub(super) fn new(history: History, oldest: Lsn, segments: Vec<SegmentInfo>) -> Self {
         Incarnations {
             log_id: history.log_id,
             past: history.entries.clone().into(),
             current: OnceLock::new(),
             replacing: Mutex::default(),
-            known: Mutex::new(Known { history, saved: None, is_saving: false, segments }),
+            known: Mutex::new(Known { history, oldest, saved: None, is_saving: false, segments }),
         }
     }
 
@@ -98,12 +101,28 @@ impl Incarnations {
 
     /// Everything at or below this is retired.
     pub(crate) fn oldest(&self) -> Lsn {
-        self.known.lock().history.oldest
+        self.known.lock().oldest
     }
 
     /// Looks at what is on disk. No I/O in `look`.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
         look(&self.known.lock())
+    }
+
+    /// Everything up to `oldest` is retired, as a MANIFEST says that is durable. Returns the segments that are no longer part
+    /// of the log.
+    pub(super) fn retired_by_tables(&self, oldest: Lsn) -> Vec<SegmentInfo> {
+        let mut known = self.known.lock();
+        known.oldest = known.oldest.max(oldest);
+        let oldest = known.oldest.get();
+        known.segments.extract_if(.., |info| info.end <= oldest).collect()
+    }
+
+    /// HISTORY is to name this MANIFEST when it is replaced next.
+    pub(crate) fn name_manifest(&self, generation: u64, crc: u32) {
+        if let Some(tables) = &mut self.known.lock().history.tables {
+            tables.names = Some((generation, crc));
+        }
     }
 
     /// Enters a segment that was prepared.
@@ -157,6 +176,7 @@ impl Replacing<'_> {
         let saved = place.save(&history)?;
         self.attempt.refused_repairs = 0;
         let mut known = self.incarnations.known.lock();
+        known.oldest = known.oldest.max(history.oldest);
         (known.saved, known.history) = (Some(saved), history);
         Ok(then(&mut known.segments))
     }

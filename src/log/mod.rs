@@ -65,6 +65,7 @@ pub(crate) mod tests;
 pub(crate) use failure::{Poisoned, Refused};
 pub(crate) use inner::LogInner;
 pub(crate) use open::decide::{CheckOnly, Prior, Recovery, Replay};
+pub(crate) use open::directory::{Look, no_tables};
 pub(crate) use open::unfinished::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
 pub(crate) use open::verify;
 pub(crate) use receipts::receipt::Receipt;
@@ -115,8 +116,8 @@ impl LogOptions {
     fn on(self, disk: &dyn Disk, dir: &Path) -> Result<Log> {
         self.settings.check()?;
         let handle = disk::claim(disk, dir, self.settings.create, |claim| {
-            let decided = open::read(claim, self.settings.create)?.decide(Prior::default(), &mut CheckOnly)?;
-            decided.settle(self.settings.clone())
+            let decided = open::read(claim, self.settings.create, &mut no_tables)?.decide(&mut CheckOnly)?;
+            decided.settle(self.settings.clone(), |_| Ok((true, None)))
         })?;
         Ok(Log { handle: Arc::new(handle) })
     }
@@ -197,7 +198,7 @@ impl Log {
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
-        open::verify(&OsDisk, dir.as_ref(), &mut CheckOnly)
+        open::verify(&OsDisk, dir.as_ref(), |handle, history, _| no_tables(handle, history), &mut CheckOnly)
     }
 
     pub(crate) fn inner(&self) -> &Arc<LogInner> {

@@ -74,6 +74,36 @@ impl LogInner {
         saved.map_err(|error| self.note_failure(error))
     }
 
+    /// What a checkpoint does to the log (steps 8 to 12 of `table/FAULTS.md`): `install` makes a MANIFEST durable without
+    /// which records up to `up_to` are needed, given how far the pins let go of them. Then their segments leave the list, and
+    /// the directory as far as they can be removed; the next open removes the rest.
+    pub(crate) fn retire_into<T, E>(
+        &self,
+        up_to: Lsn,
+        install: impl FnOnce(Lsn) -> std::result::Result<T, E>,
+    ) -> std::result::Result<(T, Result<()>), E> {
+        let right = self.retention.retire();
+        let oldest = right.announce(up_to);
+        let installed = install(oldest).inspect_err(|_| right.withdraw(self.incarnations().oldest()))?;
+        let gone = self.incarnations().retired_by_tables(oldest);
+        // The directory is not synced for that: what comes back is removed by the next open.
+        let removed = gone.iter().fold(Ok(()), |removed: Result<()>, info| removed.and(self.place.remove(&info.path)));
+        Ok((installed, removed))
+    }
+
+    /// Sets the bit of tables in HISTORY, durably, before the first MANIFEST (F1), once for each open.
+    pub(crate) fn announce_tables(&self) -> Result<()> {
+        self.begin()?;
+        let announced = {
+            let mut replacing = self.incarnations().replace();
+            let mut history = replacing.history();
+            history.tables.get_or_insert_default();
+            self.refuse_if_over(&replacing)
+                .and_then(|()| replacing.save(&self.place, history, |_| ()).map_err(|error| self.note_failure(error)))
+        };
+        announced.map_err(|refused| refused.raise(self))
+    }
+
     /// Forgets how incarnations below `number` ended; tokens of theirs are answered `Pruned` from then on.
     pub(crate) fn prune_history(&self, number: u64) -> Result<()> {
         self.check_process()?;
@@ -83,7 +113,7 @@ impl LogInner {
     fn prune(&self, number: u64) -> std::result::Result<(), Refused> {
         let mut replacing = self.incarnations().replace();
         let mut history = replacing.history();
-        let oldest = history.oldest;
+        let oldest = self.incarnations().oldest();
         let prunable = history
             .entries
             .iter()

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod checkpoints;
 #[cfg(feature = "sim")]
 mod disk;
 mod face;

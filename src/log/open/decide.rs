@@ -68,6 +68,8 @@ pub(crate) struct Unfinished {
 #[derive(Debug)]
 pub(crate) struct Verdicts {
     pub(crate) history: History,
+    /// Everything at or below this is retired, or known from elsewhere.
+    pub(crate) oldest: Lsn,
     /// Segments that hold log, in order, each with the end of its frames.
     pub(crate) catalogue: Vec<SegmentInfo>,
     pub(crate) unfinished: Option<Unfinished>,
@@ -103,32 +105,28 @@ impl Replay for CheckOnly {
 pub(crate) struct Prior {
     /// The log was durable up to here, as a file says that was written after it: evidence like MARK's.
     pub(crate) proven: Lsn,
-    /// What the records up to here say is known. They are checked, and not replayed.
-    pub(crate) replay_from: Lsn,
+    /// A record ends here, and what those up to here say is known: they are not needed, not walked and not replayed.
+    pub(crate) known: Lsn,
 }
 
 /// Walks the whole log and decides. Changes nothing.
-pub(crate) fn decide(
-    place: &LogDir,
-    mut directory: Directory,
-    prior: Prior,
-    replay: &mut dyn Replay,
-) -> Result<Verdicts> {
+pub(crate) fn decide(place: &LogDir, mut directory: Directory, replay: &mut dyn Replay) -> Result<Verdicts> {
     let mut verdicts = Verdicts {
         history: directory.history.clone(),
+        oldest: directory.oldest(),
         catalogue: Vec::new(),
         unfinished: None,
         clean_up: CleanUp::of(directory.leftovers),
         temporary: directory.temporary,
         report: Recovery::default(),
     };
-    verdicts.report.recovered_to = directory.history.oldest;
+    let (oldest, prior) = (verdicts.oldest, directory.prior);
+    verdicts.report.recovered_to = oldest;
     verdicts.report.mark = directory.mark.judge(&directory.history, place)?;
     for entry in &directory.history.entries {
         let found = directory.segments.remove(&entry.incarnation.number).unwrap_or_default();
-        let chain = chain_of(place, entry, directory.history.oldest.get(), found, &mut verdicts)?;
-        let mut walk =
-            Walk::new(place, entry, &chain, directory.history.oldest.get(), prior, replay, &mut verdicts.report);
+        let chain = chain_of(place, entry, oldest.get(), found, &mut verdicts)?;
+        let mut walk = Walk::new(place, entry, &chain, oldest.get(), prior, replay, &mut verdicts.report);
         let unfinished = walk.run()?;
         let end = match (&unfinished, entry.end) {
             (Some(open), _) => open.end,
@@ -139,8 +137,8 @@ pub(crate) fn decide(
             verdicts.report.recovered_to = verdicts.report.recovered_to.max(Lsn::new(end));
         }
         // Now that it is known where its incarnation ends.
-        let oldest = directory.history.oldest.get();
-        verdicts.catalogue.extend(chain.into_iter().filter_map(|info| verdicts.clean_up.end_at(info, end, oldest)));
+        let kept = |info| verdicts.clean_up.end_at(info, end, oldest.get());
+        verdicts.catalogue.extend(chain.into_iter().filter_map(kept));
         verdicts.unfinished = unfinished;
     }
     if prior.proven > verdicts.report.recovered_to {
@@ -257,7 +255,9 @@ impl<'a> Walk<'a> {
         report: &'a mut Recovery,
     ) -> Self {
         let begin = entry.begin.get();
-        let begin_is_retired = chain.first().is_some_and(|first| first.base() > begin);
+        // The walk begins in a segment whose begin is not the incarnation's, and not at the end of a record that is known.
+        let first = chain.first().filter(|first| first.base() > begin);
+        let begin_is_retired = first.is_some_and(|first| prior.known.get() <= first.first_frame());
         let records = if begin_is_retired { Records::after_retired() } else { Records::default() };
         // All records of a segment that was retired to its very end are above, and `oldest` is the last of them.
         let end = begin.max(oldest);
@@ -272,7 +272,8 @@ impl<'a> Walk<'a> {
 
     /// Walks to the end; says what was unfinished if the incarnation was open.
     fn run(&mut self) -> Result<Option<Unfinished>> {
-        let mut position = self.chain.first().map_or(0, SegmentInfo::first_frame);
+        let known = self.prior.known.get();
+        let mut position = self.chain.first().map_or(0, |first| first.first_frame().max(known.min(first.end)));
         let ended = self.entry.end.map(|end| end.lsn.get());
         for index in 0..self.chain.len() {
             let info = &self.chain[index];
@@ -320,9 +321,7 @@ impl<'a> Walk<'a> {
         }
         if let Piece::Record { payload, .. } = self.records.add(start, header.kind, frames.payload(header)?) {
             let lsn = Lsn::new(header.lsn);
-            if lsn > self.prior.replay_from {
-                self.replay.record(lsn, &payload)?;
-            }
+            self.replay.record(lsn, &payload)?;
             self.report.records += 1;
             self.end = header.lsn;
         }

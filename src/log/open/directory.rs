@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::decide::Prior;
 use super::unfinished::{Marked, is_temporary};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
-use crate::disk::{Access, LOCK_NAME, is_system_name, read_exact_at};
+use crate::disk::{Access, DirHandle, LOCK_NAME, is_system_name, read_exact_at};
 use crate::format::Refusal;
 use crate::format::features::TABLES;
 use crate::format::history::{Decoder, FILE_NAME, HEADER as HISTORY_HEADER, History};
@@ -21,6 +22,8 @@ use crate::log::read::reader::SegmentInfo;
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) history: History,
+    /// What the owner's other files say.
+    pub(crate) prior: Prior,
     pub(crate) mark: Slots,
     /// By incarnation number, each in base order.
     pub(crate) segments: BTreeMap<u64, Vec<SegmentInfo>>,
@@ -33,7 +36,7 @@ pub(crate) struct Directory {
 impl Directory {
     /// Reads the directory; `None` if it is empty, save for what a creation that was cut off may leave, and for what
     /// systems put into any directory.
-    pub(crate) fn load(place: &LogDir) -> Result<Option<Directory>> {
+    pub(crate) fn load(place: &LogDir, look: &mut Look<'_>) -> Result<Option<Directory>> {
         let mut bases = Vec::new();
         let mut temporary = Vec::new();
         let mut strangers = Vec::new();
@@ -72,13 +75,20 @@ impl Directory {
             return Ok(None);
         }
         let history = read_history(place)?;
+        let prior = look(place.handle(), &history)?;
         let mark = Slots::read(place)?;
-        let mut directory = Directory { history, mark, segments: BTreeMap::new(), leftovers: Vec::new(), temporary };
+        let (segments, leftovers) = Default::default();
+        let mut directory = Directory { history, prior, mark, segments, leftovers, temporary };
         bases.sort_unstable();
         for base in bases {
             directory.add(place, base)?;
         }
         Ok(Some(directory))
+    }
+
+    /// Everything at or below this is retired, or known from elsewhere.
+    pub(crate) fn oldest(&self) -> Lsn {
+        self.history.oldest.max(self.prior.known)
     }
 
     fn add(&mut self, place: &LogDir, base: u64) -> Result<()> {
@@ -99,13 +109,32 @@ impl Directory {
                 return bad(DamageCause::BadHeader);
             }
             let end = entry.end.map_or(info.header.limit(), |end| end.lsn.get().min(info.header.limit()));
-            if end <= self.history.oldest.get() && end > base {
+            if end <= self.oldest().get() && end > base {
                 self.leftovers.push(info.path);
                 return Ok(());
             }
         }
         self.segments.entry(number).or_default().push(info);
         Ok(())
+    }
+}
+
+/// Asks the owner of a log what its other files say, once HISTORY is known.
+pub(crate) type Look<'l> = dyn FnMut(&DirHandle, &History) -> Result<Prior> + 'l;
+
+/// For an owner that has no other files.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if there are tables: segments may be missing that they have.
+pub(crate) fn no_tables(handle: &DirHandle, history: &History) -> Result<Prior> {
+    match history.tables {
+        None => Ok(Prior::default()),
+        Some(_) => Err(refused(
+            Refusal::Features(TABLES),
+            &handle.path_of(FILE_NAME.as_ref()),
+            Lsn::ZERO,
+            DamageCause::BadHistory,
+        )),
     }
 }
 
@@ -142,9 +171,7 @@ pub(crate) fn read_history(place: &LogDir) -> Result<History> {
         decoder.add(&piece).map_err(check)?;
         at += piece.len() as u64;
     }
-    let history = decoder.finish().map_err(check)?;
-    // Nothing reads them yet.
-    if history.tables.is_some() { Err(check(Refusal::Features(TABLES))) } else { Ok(history) }
+    decoder.finish().map_err(check)
 }
 
 /// Reads and checks the header of the segment whose name is that of `base`.

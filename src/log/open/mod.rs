@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::decide::{Prior, Recovery, Replay, Verdicts};
-use self::directory::{Directory, read_history};
+use self::directory::{Directory, Look, read_history};
 use super::Handle;
 use super::incarnations::Incarnations;
 use super::inner::LogInner;
@@ -37,13 +37,13 @@ pub(crate) struct Found {
 }
 
 /// Reads what is in a directory that is claimed, and creates a log, in memory, if there is none and `create` says so.
-pub(crate) fn read(claim: Claim<'_>, create: bool) -> Result<Found> {
+pub(crate) fn read(claim: Claim<'_>, create: bool, look: &mut Look<'_>) -> Result<Found> {
     process::watch_forks();
     let started = clock::now();
     let Claim { handle, made } = claim;
     let place = LogDir::new(Arc::clone(handle));
-    let find = || {
-        let found = Directory::load(&place)?;
+    let mut find = || {
+        let found = Directory::load(&place, look)?;
         let history = found.as_ref().map(|directory| directory.history.to_bytes());
         let directory = match found {
             Some(directory) => directory,
@@ -63,9 +63,9 @@ pub(crate) fn read(claim: Claim<'_>, create: bool) -> Result<Found> {
 impl Found {
     /// Decides what of it is log, showing each record to `replay`, in order. It writes nothing, so that a refusal leaves
     /// no trace.
-    pub(crate) fn decide(self, prior: Prior, replay: &mut dyn Replay) -> Result<Decided> {
+    pub(crate) fn decide(self, replay: &mut dyn Replay) -> Result<Decided> {
         let Found { place, directory, history, started } = self;
-        let verdicts = decide::decide(&place, directory, prior, replay);
+        let verdicts = decide::decide(&place, directory, replay);
         let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
         Ok(Decided { place, verdicts, history, started })
     }
@@ -81,9 +81,24 @@ pub(crate) struct Decided {
 
 impl Decided {
     /// Makes the verdict durable, and opens the log.
-    pub(crate) fn settle(self, settings: Settings) -> Result<Handle> {
+    ///
+    /// Once the directory is locked, and before anything is written to the log or removed from it, `before` may write other
+    /// files; it is told whether segments are to be removed that are retired. It returns whether they may be, and which
+    /// MANIFEST HISTORY is to name.
+    pub(crate) fn settle(
+        self,
+        settings: Settings,
+        before: impl FnOnce(bool) -> Result<(bool, Option<(u64, u32)>)>,
+    ) -> Result<Handle> {
         let Decided { place, mut verdicts, history, started } = self;
         place.handle().complete_lock(|| is_as_read(&place, history.as_ref()))?;
+        let (may_remove, names) = before(verdicts.clean_up.has_retired())?;
+        if !may_remove {
+            verdicts.clean_up.spare_retired();
+        }
+        if let (Some(tables), Some(names)) = (&mut verdicts.history.tables, names) {
+            tables.names = Some(names);
+        }
         settle::settle(&place, &mut verdicts)?;
         verdicts.report.lock = place.handle().lock_held();
         verdicts.report.duration = clock::now().since(started);
@@ -104,12 +119,17 @@ fn is_as_read(place: &LogDir, found: Option<&Vec<u8>>) -> Result<bool> {
 
 /// Reads and checks the log in `dir` without changing a byte, showing each record to `replay`, and says whether an open
 /// would succeed.
-pub(crate) fn verify(disk: &dyn Disk, dir: &Path, replay: &mut dyn Replay) -> Result<Recovery> {
+pub(crate) fn verify<R: Replay>(
+    disk: &dyn Disk,
+    dir: &Path,
+    look: impl Fn(&DirHandle, &History, &mut R) -> Result<Prior>,
+    replay: &mut R,
+) -> Result<Recovery> {
     let started = clock::now();
     let place = LogDir::new(Arc::new(DirHandle::open(disk, dir)?));
     place.handle().lock_for_reading()?;
-    let verdicts =
-        load_existing(&place).and_then(|directory| decide::decide(&place, directory, Prior::default(), replay));
+    let verdicts = load_existing(&place, &mut |handle, history| look(handle, history, replay))
+        .and_then(|directory| decide::decide(&place, directory, replay));
     let verdicts = verdicts.map_err(|error| unless_unlocked(&place, place.handle().unless_overtaken(error)))?;
     let obstacle = place.handle().would_lock().and_then(|()| settle::would_settle(&place, &verdicts)).err();
     let commit_obstacle = if obstacle.is_none() { settle::would_begin(&place, &verdicts).err() } else { None };
@@ -129,8 +149,8 @@ fn unless_unlocked(place: &LogDir, error: Error) -> Error {
 }
 
 /// Reads the directory of a log that must be there.
-pub(crate) fn load_existing(place: &LogDir) -> Result<Directory> {
-    Directory::load(place)?.ok_or_else(|| no_database(place.dir()))
+pub(crate) fn load_existing(place: &LogDir, look: &mut Look<'_>) -> Result<Directory> {
+    Directory::load(place, look)?.ok_or_else(|| no_database(place.dir()))
 }
 
 /// A new log. Its HISTORY becomes durable with the verdict, before anything else (specification, section 2.4).
@@ -138,14 +158,16 @@ fn new_log(place: &LogDir) -> Result<Directory> {
     let id = entropy::bytes().map_err(|error| Error::io("draw random numbers for", place.dir(), error))?;
     let history = History::new(LogId(id));
     let mark = Slots::default();
-    Ok(Directory { history, mark, segments: Default::default(), leftovers: Vec::new(), temporary: Vec::new() })
+    let (prior, segments, leftovers, temporary) = Default::default();
+    Ok(Directory { history, prior, mark, segments, leftovers, temporary })
 }
 
 fn share(place: LogDir, mut settings: Settings, verdicts: Verdicts) -> Arc<LogInner> {
-    let Verdicts { history, catalogue, report, .. } = verdicts;
+    let Verdicts { history, oldest, catalogue, report, .. } = verdicts;
     // Without it two calls are the better way: the device can be told to begin between them.
     let refused = matches!(place.disk().io(), IoBackend::Calls { why: Some(_) });
     settings.io_uring &= !refused;
-    let appender = Appender::new(settings, place.clone(), Incarnations::new(history, catalogue), report.recovered_to);
+    let appender =
+        Appender::new(settings, place.clone(), Incarnations::new(history, oldest, catalogue), report.recovered_to);
     LogInner::new(place, appender, report)
 }

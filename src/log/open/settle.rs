@@ -52,7 +52,7 @@ pub(crate) fn would_settle(place: &LogDir, verdicts: &Verdicts) -> Result<()> {
     }
     would_save(place, history, 0)?;
     let may_remove = |path: &PathBuf| may_replace(place, path).map_err(|error| Error::io("remove", path, error));
-    clean_up.to_remove().iter().try_for_each(may_remove)
+    clean_up.to_remove().try_for_each(may_remove)
 }
 
 /// Whether the first commit after an open could begin an incarnation, as far as that can be told without changing

@@ -147,7 +147,7 @@ impl LogInner {
             return Ok(false);
         }
         self.flusher.write_to(lsn)?;
-        if self.incarnations().look(|known| known.history.oldest.get() == lsn || ends_incarnation(known, lsn)) {
+        if self.incarnations().look(|known| known.oldest.get() == lsn || ends_incarnation(known, lsn)) {
             return Ok(true);
         }
         let Some((info, next)) = self.incarnations().look(|known| segment_with(known, lsn)) else { return Ok(false) };

@@ -140,7 +140,7 @@ impl Cursor {
         let current = self.open.as_ref().map(|frames| frames.info().base());
         let passed = Lsn::new(self.position);
         let next = self.log.incarnations().look(|known| {
-            let oldest = known.history.oldest;
+            let oldest = known.oldest;
             // The segments between are gone: to go on behind them would skip records without a word.
             if oldest > passed {
                 return Err(retired(oldest, passed));

@@ -64,7 +64,9 @@ pub(crate) fn open_knowing(disk: &SimDisk, prior: Prior) -> Result<Opened> {
             records.push((lsn, payload.to_vec()));
             Ok(())
         };
-        open::read(claim, true)?.decide(prior, &mut replay)?.settle(options().settings)
+        open::read(claim, true, &mut |_, _| Ok(prior))?
+            .decide(&mut replay)?
+            .settle(options().settings, |_| Ok((true, None)))
     })?;
     Ok(Opened { log: Log { handle: Arc::new(handle) }, records })
 }

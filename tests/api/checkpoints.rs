@@ -1,0 +1,71 @@
+//! Checkpoints: what they move out of the log, and what the next open finds.
+
+use crashkit::TempDir;
+use forelog::{CommitMode, Engine, Options};
+
+fn open(dir: &TempDir) -> Engine {
+    Options::new().segment_bytes(1 << 20).commit_mode(CommitMode::Written).open(dir).unwrap()
+}
+
+fn put(engine: &Engine, keyspace: &str, range: std::ops::Range<u32>, value: u8) {
+    let keys = engine.create_keyspace(keyspace).unwrap();
+    for number in range {
+        let mut batch = engine.batch().unwrap();
+        batch.put(&keys, number.to_be_bytes(), vec![value; 100]).unwrap();
+        batch.commit().unwrap();
+    }
+    engine.flush().unwrap();
+}
+
+fn all(engine: &Engine) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    let snapshot = engine.snapshot().unwrap();
+    let mut all = Vec::new();
+    for name in snapshot.keyspace_names().unwrap() {
+        let keyspace = engine.open_keyspace(&name).unwrap();
+        for entry in snapshot.iter(&keyspace).unwrap() {
+            let (key, value) = entry.unwrap();
+            all.push((name.clone(), key.to_vec(), value.to_vec()));
+        }
+    }
+    all
+}
+
+fn bytes_of_log(dir: &TempDir) -> u64 {
+    let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap());
+    let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+    logs.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn what_a_checkpoint_moved_is_there_after_reopening_and_the_log_is_short() {
+    let dir = TempDir::new("checkpoint");
+    let engine = open(&dir);
+    put(&engine, "a", 0..20_000, 1);
+    put(&engine, "b", 0..10, 2);
+    let before = bytes_of_log(&dir);
+    engine.checkpoint().unwrap();
+    assert!(bytes_of_log(&dir) <= before / 2, "{before} bytes of log became {}", bytes_of_log(&dir));
+    put(&engine, "a", 10_000..12_000, 3);
+    engine.drop_keyspace("b").unwrap();
+    put(&engine, "c", 0..10, 4);
+    let expected = all(&engine);
+    engine.close().unwrap();
+    for round in 0..4 {
+        let engine = open(&dir);
+        assert!(all(&engine) == expected, "round {round}");
+        engine.checkpoint().unwrap();
+        if round == 2 {
+            engine.checkpoint().unwrap();
+        }
+        assert!(all(&engine) == expected, "round {round}");
+        // Killed, in every other round.
+        if round % 2 == 0 {
+            engine.close().unwrap()
+        } else {
+            std::mem::forget(engine)
+        }
+        if round % 2 == 1 {
+            break;
+        }
+    }
+}
