@@ -7,12 +7,13 @@ use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::format::batch::Batch;
 use crate::format::table::data::Interval;
+use crate::format::table::manifest::Layer;
 use crate::log::{LogInner, Position, Scan};
 use crate::table::checkpoint::Piece;
 use crate::table::keyspaces::KeyspaceList;
 use crate::table::merge::Retain;
 use crate::table::sort::Sorter;
-use crate::table::store::{NotInstalled, Store};
+use crate::table::store::{NotInstalled, Stack, Store};
 
 /// A layer takes in so much of the log, and a record more at most.
 const PIECE_BYTES: u64 = 64 << 20;
@@ -27,23 +28,23 @@ pub(super) fn checkpoint(log: &Arc<LogInner>, tables: &Tables) -> Result<()> {
     if target == Lsn::ZERO {
         return Ok(());
     }
-    log.announce_tables()?;
+    // Once there is a MANIFEST that is known durable, so is the bit.
+    if tables.store().and_then(Store::stack).is_none() {
+        tables.make(log)?;
+        log.announce_tables()?;
+    }
     let store = tables.make(log)?;
+    let named = |stack: &Arc<Stack>| log.incarnations().name_manifest(stack.manifest.generation, stack.crc);
     while let Some(piece) = next_piece(log, store, target)? {
         let mut layer = store.write_layer(piece, RUN_BYTES)?;
         let to = layer.to();
-        let installed = log.retire_into(to, |oldest| {
-            let named = |stack: &Arc<crate::table::store::Stack>| {
-                log.incarnations().name_manifest(stack.manifest.generation, stack.crc);
-            };
-            layer.install(|_| oldest, named)
-        });
+        let installed = log.retire_into(to, |oldest| layer.install(|_| oldest, named));
         let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
         // What could not be removed goes with the next open.
         drop(removed);
         store.remove_needless()?;
     }
-    merge(store)
+    merge(store, named)
 }
 
 /// Reads and sorts what lies behind the layers, up to `target`; `None` if no record does.
@@ -76,11 +77,10 @@ fn next_piece(log: &Arc<LogInner>, store: &Store, target: Lsn) -> Result<Option<
 }
 
 /// Merges all layers once those above the last hold half of what it does.
-fn merge(store: &Store) -> Result<()> {
+fn merge(store: &Store, named: impl FnOnce(&Arc<Stack>)) -> Result<()> {
     let Some(stack) = store.stack() else { return Ok(()) };
-    let bytes = |layers: &[crate::format::table::manifest::Layer]| -> u64 {
-        layers.iter().flat_map(|layer| &layer.runs).map(|run| run.file.length).sum()
-    };
+    let bytes =
+        |layers: &[Layer]| -> u64 { layers.iter().flat_map(|layer| &layer.runs).map(|run| run.file.length).sum() };
     let layers = &stack.manifest.layers;
     let Some((last, upper)) = layers.split_last() else { return Ok(()) };
     if upper.is_empty() || bytes(upper) * 2 < bytes(std::slice::from_ref(last)) {
@@ -89,7 +89,7 @@ fn merge(store: &Store) -> Result<()> {
     let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
     let mut job = store.merge(&stack, 0..layers.len(), &horizon, RUN_BYTES)?;
     drop(stack);
-    job.install().map_err(NotInstalled::into_error)?;
+    job.install(named).map_err(NotInstalled::into_error)?;
     drop(job);
     store.remove_needless().map(|_| ())
 }

@@ -116,7 +116,12 @@ impl Tables {
         }
         let handle = log.handle();
         let path = handle.path_of(OsStr::new(DIRECTORY));
-        let dir = self.gate.pass(|| handle.dir().child(OsStr::new(DIRECTORY), Access::Create))?;
+        let child = |access| handle.dir().child(OsStr::new(DIRECTORY), access);
+        let dir = match self.gate.pass(|| child(Access::Create))? {
+            // What an attempt of an earlier life has left. Nothing in it goes before this open has a MANIFEST of its own.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => child(Access::Read),
+            made => made,
+        };
         let dir = dir.map_err(|error| Error::io("create the directory", &path, error))?;
         let store = Store::new(self.dir(handle, dir), log.log_id(), None)?;
         Ok(self.store.get_or_init(|| store))

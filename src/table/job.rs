@@ -60,11 +60,15 @@ impl Store {
 }
 
 impl Job<'_> {
-    /// Puts the output in the place of the inputs, durably (steps 8 to 11).
+    /// Puts the output in the place of the inputs, durably (steps 8 to 11). `installed` is told before another MANIFEST can
+    /// be chosen.
     ///
     /// # Errors
     /// Then the stack is as it was. If it is in doubt, the output is to be installed again.
-    pub(crate) fn install(&mut self) -> std::result::Result<Arc<Stack>, NotInstalled> {
+    pub(crate) fn install(
+        &mut self,
+        installed: impl FnOnce(&Arc<Stack>),
+    ) -> std::result::Result<Arc<Stack>, NotInstalled> {
         let Job { attempt, inputs, output } = self;
         let choose = |before: Option<&Stack>| {
             let mut chosen = before.map(Chosen::of).ok_or_else(|| Error::bug("a merge without a stack"))?;
@@ -76,7 +80,7 @@ impl Job<'_> {
             chosen.written.by_merges = chosen.written.by_merges.saturating_add(output.bytes());
             Ok(chosen)
         };
-        attempt.install(choose, |_| ())
+        attempt.install(choose, installed)
     }
 }
 

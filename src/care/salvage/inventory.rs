@@ -15,6 +15,7 @@ use crate::format::history::{Entry, FILE_NAME, History};
 use crate::format::identity::Identity;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, base_of, file_name};
 use crate::log::log_dir::LogDir;
+use crate::log::no_tables;
 use crate::log::open::directory::{read_history, read_info};
 use crate::log::read::reader::SegmentInfo;
 use crate::log::read::walk::Frames;
@@ -104,7 +105,11 @@ impl Inventory {
     /// Returns the error if a HISTORY is there and the system does not let it be read.
     fn read_history(&mut self, place: &LogDir) -> Result<Option<Error>> {
         match read_history(place) {
-            Ok(history) => self.history = Some(history),
+            Ok(history) => {
+                // Without what the tables have it would save a part and call it whole.
+                no_tables(place.handle(), &history)?;
+                self.history = Some(history);
+            }
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
             Err(error) => {
                 self.note(&place.path(FILE_NAME), LossCause::of(&error, DamageCause::BadHistory));

@@ -4,5 +4,7 @@
 mod after_a_panic;
 mod applied_together;
 #[cfg(feature = "sim")]
+mod checkpoints;
+#[cfg(feature = "sim")]
 mod commit_errors;
 mod failing_reads;

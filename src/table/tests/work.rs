@@ -93,7 +93,7 @@ impl<'s> Work<'s> {
                 self.store.merge(&stack, newer..newer + 2, &horizon, 1)?
             }
         };
-        match job.install() {
+        match job.install(|_| ()) {
             Ok(_) => Ok(()),
             Err(NotInstalled::Failed(error)) => Err(error),
             Err(NotInstalled::InDoubt(error)) => {
