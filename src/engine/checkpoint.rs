@@ -24,6 +24,10 @@ const RUN_BYTES: u64 = 32 << 20;
 pub(super) fn checkpoint(log: &Arc<LogInner>, tables: &Tables) -> Result<()> {
     let _alone = tables.checkpointing.lock();
     log.check_process()?;
+    // Before anything can fail that would tell others of it: they may be called under the lock above.
+    if log.poisoned().is_some() {
+        return Err(log.refusal());
+    }
     let target = log.durable();
     if target == Lsn::ZERO {
         return Ok(());

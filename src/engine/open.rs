@@ -42,6 +42,8 @@ pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Open
         let Some(store) = tables.store() else { return Ok((true, None)) };
         // The open goes on without it only if HISTORY names what was found.
         store.settle(tables.is_named(), has_more)?;
+        // What cannot be removed costs space alone.
+        let _ = store.remove_needless();
         let names = store.stack().map(|stack| (stack.manifest.generation, stack.crc));
         Ok((store.is_settled(), names))
     })?;

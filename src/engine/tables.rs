@@ -134,9 +134,10 @@ impl Tables {
         };
         let to = stack.manifest.to;
         // The loader takes its records in LSN order. There are far fewer of these than places below `to`.
-        let mut lsns = (8..=to.get()).step_by(8).map(Lsn::new);
+        let mut lsns = (8..to.get()).step_by(8).map(Lsn::new);
         let mut give = |loader: &mut Loader, batch: &BatchBuilder| -> Result<()> {
-            loader.record(lsns.next().unwrap_or(to), batch.batch().bytes())
+            let lsn = lsns.next().ok_or_else(|| Error::bug("the tables hold more than the log can have had"))?;
+            loader.record(lsn, batch.batch().bytes())
         };
         let mut batch = BatchBuilder::new();
         let impossible = |reason| Error::bug(format_args!("the tables hold what no commit can: {reason:?}"));
@@ -147,7 +148,9 @@ impl Tables {
         let last = stack.keyspaces.next_id().checked_sub(1);
         if let Some(last) = last.filter(|last| alive().all(|one| one.id != *last)) {
             // So that its id is not used again.
-            batch.create_keyspace(last, "dropped").and_then(|()| batch.drop_keyspace(last)).map_err(impossible)?;
+            let is_free = |name: &String| alive().all(|one| one.name != *name);
+            let name = (0..).map(|number| format!("dropped {number}")).find(is_free).unwrap_or_default();
+            batch.create_keyspace(last, &name).and_then(|()| batch.drop_keyspace(last)).map_err(impossible)?;
         }
         give(loader, &batch)?;
         batch.clear();
@@ -165,6 +168,7 @@ impl Tables {
             Ok(())
         };
         while merge.next_key(&mut push)? {}
-        give(loader, &batch)
+        // What can be read after the open is the state at `to`, also if the log has nothing above.
+        loader.record(to, batch.batch().bytes())
     }
 }

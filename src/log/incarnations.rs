@@ -177,7 +177,12 @@ impl Replacing<'_> {
         self.attempt.refused_repairs = 0;
         let mut known = self.incarnations.known.lock();
         known.oldest = known.oldest.max(history.oldest);
+        // A MANIFEST may have become durable since this HISTORY was chosen.
+        let names = known.history.tables.and_then(|tables| tables.names);
         (known.saved, known.history) = (Some(saved), history);
+        if let Some(tables) = &mut known.history.tables {
+            tables.names = tables.names.max(names);
+        }
         Ok(then(&mut known.segments))
     }
 

@@ -77,14 +77,22 @@ impl LogInner {
     /// What a checkpoint does to the log (steps 8 to 12 of `table/FAULTS.md`): `install` makes a MANIFEST durable without
     /// which records up to `up_to` are needed, given how far the pins let go of them. Then their segments leave the list, and
     /// the directory as far as they can be removed; the next open removes the rest.
-    pub(crate) fn retire_into<T, E>(
+    pub(crate) fn retire_into<T, E: From<Error>>(
         &self,
         up_to: Lsn,
         install: impl FnOnce(Lsn) -> std::result::Result<T, E>,
     ) -> std::result::Result<(T, Result<()>), E> {
         let right = self.retention.retire();
+        // The directory must still be the one that this log is in: someone may have restored a copy over it.
+        let ours = self.refuse_if_over(&self.incarnations().replace());
+        ours.map_err(|refused| refused.raise(self)).map_err(E::from)?;
         let oldest = right.announce(up_to);
         let installed = install(oldest).inspect_err(|_| right.withdraw(self.incarnations().oldest()))?;
+        let still = self.check_segments().and_then(|()| self.place.handle().check_lock());
+        if let Err(error) = still {
+            // Memory has forgotten nothing of it: all is in the log, wherever that is now.
+            return Ok((installed, Err(self.note_failure(error).raise(self))));
+        }
         let gone = self.incarnations().retired_by_tables(oldest);
         // The directory is not synced for that: what comes back is removed by the next open.
         let removed = gone.iter().fold(Ok(()), |removed: Result<()>, info| removed.and(self.place.remove(&info.path)));
