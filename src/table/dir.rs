@@ -52,6 +52,12 @@ pub(crate) enum NotInstalled {
     InDoubt(Error),
 }
 
+impl From<Error> for NotInstalled {
+    fn from(error: Error) -> Self {
+        NotInstalled::Failed(error)
+    }
+}
+
 impl NotInstalled {
     pub(crate) fn into_error(self) -> Error {
         match self {
