@@ -98,10 +98,10 @@ mod table;
 mod txn;
 
 pub use base::error::{Damage, DamageCause, Error, ErrorKind, Result};
-pub use base::options::LossBudget;
+pub use base::options::{Checkpoints, LossBudget};
 pub use base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 pub use disk::{IoBackend, LockHeld};
-pub use engine::{CopyReport, Engine, Options};
+pub use engine::{CopyReport, Engine, Options, TableStats};
 pub use index::{Key, Value};
 pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;
@@ -126,7 +126,9 @@ pub mod scrub {
 
 pub mod limits {
     //! What is refused by its size, before anything is written.
-    pub use crate::base::options::{MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_SEGMENT_BYTES};
+    pub use crate::base::options::{
+        MAX_CHECKPOINT_BYTES, MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_CHECKPOINT_BYTES, MIN_SEGMENT_BYTES,
+    };
     pub use crate::format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
 }
 

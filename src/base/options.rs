@@ -50,6 +50,26 @@ impl LossBudget {
     }
 }
 
+/// When an engine makes checkpoints: see [`Engine::checkpoint`](crate::Engine::checkpoint).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Checkpoints {
+    /// Of its own accord: when the log has grown by [`checkpoint_bytes`](crate::Options::checkpoint_bytes) since the last
+    /// one, when a sixteenth of that is there and nothing was committed for a second, and at a close, if there is between a
+    /// sixteenth and a quarter of it. And on request.
+    #[default]
+    Automatic,
+    /// On request alone. Without one the log grows for ever.
+    OnRequest,
+    /// Never: the database stays one without tables, which versions of forelog without tables can open, and its log grows
+    /// for ever. Tables that are there already are read, and stay as they are.
+    Never,
+}
+
+/// The smallest allowed `checkpoint_bytes`.
+pub const MIN_CHECKPOINT_BYTES: u64 = 4096;
+/// The largest allowed `checkpoint_bytes`.
+pub const MAX_CHECKPOINT_BYTES: u64 = 1 << 30;
 /// The smallest allowed segment.
 pub const MIN_SEGMENT_BYTES: u64 = 4096;
 /// The largest allowed segment.
@@ -72,6 +92,10 @@ pub(crate) struct Settings {
     pub(crate) mapped_reads: bool,
     /// A flush is one submission: see `disk::write_and_sync`.
     pub(crate) io_uring: bool,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) checkpoint_bytes: u64,
+    /// It lives in memory alone, and no open comes after this one.
+    pub(crate) is_volatile: bool,
 }
 
 impl Default for Settings {
@@ -86,6 +110,9 @@ impl Default for Settings {
             create: true,
             mapped_reads: false,
             io_uring: false,
+            checkpoints: Checkpoints::Automatic,
+            checkpoint_bytes: 64 << 20,
+            is_volatile: false,
         }
     }
 }
@@ -117,6 +144,12 @@ impl Settings {
             return refuse(format!(
                 "max_transaction_bytes is {}: choose 1 to {MAX_TRANSACTION_BYTES}",
                 self.max_transaction_bytes
+            ));
+        }
+        if !(MIN_CHECKPOINT_BYTES..=MAX_CHECKPOINT_BYTES).contains(&self.checkpoint_bytes) {
+            return refuse(format!(
+                "checkpoint_bytes is {}: choose {MIN_CHECKPOINT_BYTES} to {MAX_CHECKPOINT_BYTES}",
+                self.checkpoint_bytes
             ));
         }
         let budget = &self.loss_budget;

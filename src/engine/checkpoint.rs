@@ -2,35 +2,73 @@
 
 use std::sync::Arc;
 
+use super::heal::{is_rot, write_from_memory};
 use super::tables::Tables;
-use crate::base::error::{Error, Result};
+use super::turn::Wait;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
 use crate::format::batch::Batch;
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::Layer;
 use crate::log::{LogInner, Position, Scan};
-use crate::table::checkpoint::Piece;
+use crate::table::checkpoint::{NewLayer, Piece};
 use crate::table::keyspaces::KeyspaceList;
 use crate::table::merge::Retain;
 use crate::table::sort::Sorter;
 use crate::table::store::{NotInstalled, Stack, Store};
+use crate::txn::due::Amount;
+use crate::txn::pipeline::Pipeline;
 
-/// A layer takes in so much of the log, and a record more at most.
-const PIECE_BYTES: u64 = 64 << 20;
 /// A run that is this long ends.
 const RUN_BYTES: u64 = 32 << 20;
+/// Between two looks whether a close has come.
+const RECORDS: usize = 1024;
 
-/// Makes checkpoints until the layers hold all that is durable now.
-pub(super) fn checkpoint(log: &Arc<LogInner>, tables: &Tables) -> Result<()> {
-    let _alone = tables.checkpointing.lock();
+/// Makes checkpoints until the layers hold all that is durable now, and merges them.
+///
+/// User code that is called while a checkpoint has its turn may ask for another one. So nothing here raises an alarm.
+pub(super) fn checkpoint(pipeline: &Pipeline, tables: &Tables, wait: Wait) -> Result<()> {
+    let log = &pipeline.log;
     log.check_process()?;
-    // Before anything can fail that would tell others of it: they may be called under the lock above.
+    if pipeline.settings.is_volatile {
+        return retire_all(pipeline, tables);
+    }
+    if pipeline.settings.checkpoints == Checkpoints::Never {
+        let message = "this engine was opened with Checkpoints::Never: open it with another choice to make checkpoints";
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    let Some(_turn) = tables.turns.take(wait) else { return Ok(()) };
+    let target = log.durable().min(pipeline.index_now().visible());
+    let made = make(pipeline, tables, target);
+    tables.health.checkpointed(&made);
+    made?;
+    let merged = merge(log, tables);
+    tables.health.merged(&merged);
+    merged.map(drop)
+}
+
+/// What is applied of a database that lives in memory is never read from its log again.
+fn retire_all(pipeline: &Pipeline, tables: &Tables) -> Result<()> {
+    // Read first: a commit that comes meanwhile is counted for the next time.
+    let counted = pipeline.due.counted();
+    let to = pipeline.index_now().visible();
+    if to > Lsn::ZERO {
+        pipeline.log.flush_to(to.get())?;
+        pipeline.log.retire(Position::Lsn(to))?;
+    }
+    tables.health.set_done(counted);
+    Ok(())
+}
+
+/// Makes checkpoints up to `target`.
+fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
+    let log = &pipeline.log;
     if log.poisoned().is_some() {
         return Err(log.refusal());
     }
-    let target = log.durable();
     if target == Lsn::ZERO {
-        return Ok(());
+        return Ok(0);
     }
     // Once there is a MANIFEST that is known durable, so is the bit.
     if tables.store().and_then(Store::stack).is_none() {
@@ -38,62 +76,105 @@ pub(super) fn checkpoint(log: &Arc<LogInner>, tables: &Tables) -> Result<()> {
         log.announce_tables()?;
     }
     let store = tables.make(log)?;
-    let named = |stack: &Arc<Stack>| log.incarnations().name_manifest(stack.manifest.generation, stack.crc);
-    while let Some(piece) = next_piece(log, store, target)? {
-        let mut layer = store.write_layer(piece, RUN_BYTES)?;
-        let to = layer.to();
-        let installed = log.retire_into(to, |oldest| layer.install(|_| oldest, named));
-        let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
-        // What could not be removed goes with the next open.
-        drop(removed);
-        store.remove_needless()?;
+    // What the installed MANIFEST does not need goes first: on a full disk nothing else gives room.
+    store.remove_needless()?;
+    let mut made = 0;
+    let full = Amount::of_a_checkpoint(&pipeline.settings);
+    loop {
+        let (layer, done) = match next_piece(log, tables, store, target, full) {
+            Ok(Some((piece, amount))) => {
+                let layer = store.write_layer(piece, RUN_BYTES)?;
+                (layer, tables.health.done().plus(amount))
+            }
+            Ok(None) => return Ok(made),
+            Err(rot) if is_rot(&rot) => {
+                let written = write_from_memory(pipeline, tables, store, RUN_BYTES)?;
+                tables.health.healed(rot);
+                written
+            }
+            Err(error) => return Err(error),
+        };
+        install(log, tables, store, layer)?;
+        tables.health.set_done(done);
+        made += 1;
     }
-    merge(store, named)
 }
 
-/// Reads and sorts what lies behind the layers, up to `target`; `None` if no record does.
-fn next_piece(log: &Arc<LogInner>, store: &Store, target: Lsn) -> Result<Option<Piece>> {
+/// Makes a layer count, and removes what it makes needless (steps 8 to 13).
+fn install(log: &LogInner, tables: &Tables, store: &Store, mut layer: NewLayer<'_>) -> Result<()> {
+    let to = layer.to();
+    let install = |oldest| layer.install(|_| oldest, |stack| name_in_history(log, stack));
+    let installed = log.retire_into(to, install, || tables.check_place(log.handle()));
+    let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
+    tables.health.not_removed(removed.err());
+    tables.health.not_removed(store.remove_needless()?.failed);
+    Ok(())
+}
+
+fn name_in_history(log: &LogInner, stack: &Arc<Stack>) {
+    log.incarnations().name_manifest(stack.manifest.generation, stack.crc);
+}
+
+/// Reads and sorts what lies behind the layers, up to `target` and to `full`; `None` if no record does.
+fn next_piece(
+    log: &Arc<LogInner>,
+    tables: &Tables,
+    store: &Store,
+    target: Lsn,
+    full: Amount,
+) -> Result<Option<(Piece, Amount)>> {
     let stack = store.stack();
     let from = stack.as_ref().map_or(Lsn::ZERO, |stack| stack.manifest.to);
     let mut keyspaces = stack.map_or_else(KeyspaceList::default, |stack| KeyspaceList::clone(&stack.keyspaces));
     let mut sorter = Sorter::default();
-    let (mut to, mut branch, mut bytes) = (from, None, 0);
-    for record in Scan::new(log, Position::Lsn(from))? {
-        let record = record?;
+    let (mut to, mut branch, mut amount) = (from, None, Amount::default());
+    if from >= target {
+        return Ok(None);
+    }
+    for (number, record) in Scan::new(log, Position::Lsn(from))?.enumerate() {
+        let record = match record {
+            Ok(record) => record,
+            // Is it the data's fault, or was the file removed?
+            Err(error) => return Err(log.stop_unless_whole().err().unwrap_or(error)),
+        };
         if record.lsn > target {
             break;
+        }
+        if number % RECORDS == 0 {
+            tables.check_open()?;
         }
         let batch = Batch::parse(&record.payload)
             .map_err(|error| Error::bug(format_args!("a record of the log is no transaction: {error}")))?;
         keyspaces.add(record.lsn, &batch);
         sorter.add(record.lsn, &batch);
-        bytes += record.payload.len() as u64;
+        amount.add(record.payload.len(), batch.len());
         (to, branch) = (record.lsn, Some(record.token.incarnation));
-        if bytes >= PIECE_BYTES {
+        if amount.reaches(full) {
             break;
         }
     }
     let Some(branch) = branch else { return Ok(None) };
     // No reader asks layers yet: a reader has the index.
     let horizon = Retain { floor: to, held: Vec::new(), is_last: false };
-    let writes = sorter.finish();
-    Ok(Some(Piece { interval: Interval { from, to }, branch, writes, keyspaces, horizon, log_bytes: bytes }))
+    let (writes, log_bytes) = (sorter.finish(), amount.bytes);
+    let piece = Piece { interval: Interval { from, to }, branch, writes, keyspaces, horizon, log_bytes };
+    Ok(Some((piece, amount)))
 }
 
-/// Merges all layers once those above the last hold half of what it does.
-fn merge(store: &Store, named: impl FnOnce(&Arc<Stack>)) -> Result<()> {
-    let Some(stack) = store.stack() else { return Ok(()) };
-    let bytes =
-        |layers: &[Layer]| -> u64 { layers.iter().flat_map(|layer| &layer.runs).map(|run| run.file.length).sum() };
+/// Merges all layers once those above the last hold half of what it does. Returns whether it has.
+fn merge(log: &LogInner, tables: &Tables) -> Result<bool> {
+    let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else { return Ok(false) };
+    let bytes = |layers: &[Layer]| layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
     let layers = &stack.manifest.layers;
-    let Some((last, upper)) = layers.split_last() else { return Ok(()) };
-    if upper.is_empty() || bytes(upper) * 2 < bytes(std::slice::from_ref(last)) {
-        return Ok(());
+    let Some((last, upper)) = layers.split_last() else { return Ok(false) };
+    if upper.is_empty() || bytes(upper) < bytes(std::slice::from_ref(last)) / 2 {
+        return Ok(false);
     }
     let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
     let mut job = store.merge(&stack, 0..layers.len(), &horizon, RUN_BYTES)?;
     drop(stack);
-    job.install(named).map_err(NotInstalled::into_error)?;
+    job.install(|stack| name_in_history(log, stack)).map_err(NotInstalled::into_error)?;
     drop(job);
-    store.remove_needless().map(|_| ())
+    tables.health.not_removed(store.remove_needless()?.failed);
+    Ok(true)
 }

@@ -1,18 +1,23 @@
 //! The engine: opens and recovers a database, hands out its handles, closes it.
 
 mod checkpoint;
+mod checkpointer;
 mod copy;
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
+mod heal;
+mod health;
 mod open;
 mod options;
 pub(crate) mod salvage;
 mod save;
 mod tables;
+mod turn;
 
 #[cfg(test)]
 mod tests;
 
+pub use health::TableStats;
 pub use options::Options;
 pub use save::CopyReport;
 
@@ -53,7 +58,9 @@ impl fmt::Debug for Engine {
 struct Inner {
     pipeline: Arc<Pipeline>,
     log: log::Handle,
-    tables: tables::Tables,
+    tables: Arc<tables::Tables>,
+    /// If checkpoints are made without being asked for.
+    checkpointer: Option<Arc<checkpointer::Checkpointer>>,
 }
 
 impl Inner {
@@ -346,7 +353,7 @@ impl Engine {
     /// call tries again. [`ErrorKind::Closed`], [`ErrorKind::Poisoned`], [`ErrorKind::Damaged`] if the log cannot be read.
     pub fn checkpoint(&self) -> Result<()> {
         self.pipeline().check_open()?;
-        checkpoint::checkpoint(&self.pipeline().log, &self.inner.tables)
+        checkpoint::checkpoint(self.pipeline(), &self.inner.tables, turn::Wait::ForItsTurn)
     }
 
     /// Everything up to here survives power loss.
@@ -367,6 +374,16 @@ impl Engine {
     /// What the log has done since the open. In a forked child the largest window is empty.
     pub fn stats(&self) -> Stats {
         self.pipeline().log.stats()
+    }
+
+    /// What the tables hold, and how checkpoints and merges fare.
+    pub fn table_stats(&self) -> TableStats {
+        // In a forked child a lock may be held by a thread that was not copied.
+        if self.pipeline().log.is_of_this_process() {
+            self.inner.tables.stats(&self.pipeline().due)
+        } else {
+            TableStats::default()
+        }
     }
 
     /// How commits reach their files, and if io_uring was asked for and is not used, why.
@@ -501,6 +518,12 @@ impl Engine {
     /// another call is closing the engine: to wait for that could be to wait for itself.
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
+        self.pipeline().set_closed();
+        if self.pipeline().log.is_of_this_process()
+            && let Some(checkpointer) = &self.inner.checkpointer
+        {
+            checkpointer.at_close();
+        }
         self.inner.set_closed();
         self.inner.log.log().close_and_drain()
     }

@@ -23,6 +23,7 @@ use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::{self, Recovery, Replay};
 #[cfg(feature = "unstable")]
 use crate::txn::ReadOnly;
+use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
 /// Opens the database in `dir`.
@@ -37,7 +38,9 @@ pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Open
     let handle = Arc::clone(claim.handle);
     let (tables, found) = look_at_tables(&handle, |look| log::open::read(claim, settings.create, look))?;
     tables.load(&mut loader)?;
-    let decided = found.decide(&mut loader)?;
+    let mut replayed = Replayed { loader: &mut loader, amount: Amount::default() };
+    let decided = found.decide(&mut replayed)?;
+    let at_open = replayed.amount;
     let log = decided.settle(settings.clone(), |has_more| {
         let Some(store) = tables.store() else { return Ok((true, None)) };
         // The open goes on without it only if HISTORY names what was found.
@@ -50,7 +53,7 @@ pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Open
     tables.opened(log.log());
     let index = loader.finish().map_err(panicked)?;
     let pipeline = Pipeline::new(index, Arc::clone(log.log()), settings.clone());
-    Ok(Opened { pipeline, log, tables })
+    Ok(Opened { pipeline, log, tables, at_open })
 }
 
 /// An open database.
@@ -58,6 +61,21 @@ pub(super) struct Opened {
     pub(super) pipeline: Pipeline,
     pub(super) log: log::Handle,
     pub(super) tables: Tables,
+    /// What was replayed of the log.
+    pub(super) at_open: Amount,
+}
+
+/// Counts what it gives to the loader.
+struct Replayed<'l> {
+    loader: &'l mut Loader,
+    amount: Amount,
+}
+
+impl Replay for Replayed<'_> {
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
+        self.amount.add(payload.len(), load(self.loader, lsn, payload)?);
+        Ok(())
+    }
 }
 
 /// What `read` gives, and the tables that it has found on its way, once HISTORY was known.
@@ -94,17 +112,22 @@ pub(super) fn read_only(disk: &dyn Disk, dir: &Path) -> Result<ReadOnly> {
     look(disk, dir).map(|(index, report)| ReadOnly::new(index, report))
 }
 
-/// The checksums held, so a record that is no batch was not written by an engine.
 impl Replay for Loader {
     fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
-        let not_ours = |why: String| {
-            let message =
-                format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
-            Error::new(ErrorKind::NotADatabase, message)
-        };
-        let batch = Batch::parse(payload).map_err(|malformed| not_ours(malformed.to_string()))?;
-        self.add(lsn, &batch).map_err(panicked)?.map_err(|error| not_ours(error.to_string()))
+        load(self, lsn, payload).map(drop)
     }
+}
+
+/// Gives a record to the loader; returns how many operations it has. The checksums held, so a record that is no batch was
+/// not written by an engine.
+fn load(loader: &mut Loader, lsn: Lsn, payload: &[u8]) -> Result<usize> {
+    let not_ours = |why: String| {
+        let message = format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
+        Error::new(ErrorKind::NotADatabase, message)
+    };
+    let batch = Batch::parse(payload).map_err(|malformed| not_ours(malformed.to_string()))?;
+    loader.add(lsn, &batch).map_err(panicked)?.map_err(|error| not_ours(error.to_string()))?;
+    Ok(batch.len())
 }
 
 fn panicked(_: Panicked) -> Error {

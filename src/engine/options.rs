@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::checkpointer::Checkpointer;
 use super::{Engine, Inner, open};
 use crate::base::error::Result;
-use crate::base::options::{Settings, setters};
+use crate::base::options::{Checkpoints, Settings, setters};
 use crate::base::types::CommitMode;
 use crate::disk::{self, Claim, Disk, MemoryDisk};
 #[cfg(doc)]
@@ -45,6 +46,22 @@ impl Options {
         self
     }
 
+    /// When checkpoints are made. Default [`Checkpoints::Automatic`].
+    #[must_use]
+    pub fn checkpoints(mut self, checkpoints: Checkpoints) -> Self {
+        self.settings.checkpoints = checkpoints;
+        self
+    }
+
+    /// A checkpoint takes in so many bytes of log, or an operation for each 160 of them, whichever comes first: 4 KiB to 1 GiB.
+    /// Default 64 MiB. An open replays at most about twice as much. While a checkpoint runs, sorting takes about one and a
+    /// half times as much memory.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.settings.checkpoint_bytes = bytes;
+        self
+    }
+
     setters!();
 
     /// Opens the database in directory `dir`, creating it if needed.
@@ -60,7 +77,8 @@ impl Options {
     ///
     /// # Errors
     /// As [`Engine::open`].
-    pub fn in_memory(self) -> Result<Engine> {
+    pub fn in_memory(mut self) -> Result<Engine> {
+        self.settings.is_volatile = true;
         self.create(true).on(Arc::new(MemoryDisk::new()), "memory".as_ref())
     }
 
@@ -85,6 +103,8 @@ impl Options {
     }
 }
 
-fn engine(open::Opened { pipeline, log, tables }: open::Opened) -> Engine {
-    Engine { inner: Arc::new(Inner { pipeline: Arc::new(pipeline), log, tables }) }
+fn engine(open::Opened { pipeline, log, tables, at_open }: open::Opened) -> Engine {
+    let (pipeline, tables) = (Arc::new(pipeline), Arc::new(tables));
+    let checkpointer = Checkpointer::begin(&pipeline, &tables, at_open);
+    Engine { inner: Arc::new(Inner { pipeline, log, tables, checkpointer }) }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::copy::{Copy, copy_entries, refuse_if_used, refuse_inside};
 use super::{Engine, Options};
 use crate::base::error::Result;
+use crate::base::options::Checkpoints;
 use crate::base::types::{CommitMode, Lsn};
 use crate::disk::Disk;
 
@@ -28,7 +29,9 @@ pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyRe
     let options = Options::new()
         .segment_bytes(settings.segment_bytes)
         .max_transaction_bytes(crate::base::options::MAX_TRANSACTION_BYTES)
-        .commit_mode(CommitMode::Async);
+        .commit_mode(CommitMode::Async)
+        // The way back to a version without tables.
+        .checkpoints(Checkpoints::Never);
     let copying = Copy::begin(disk, to, &options)?;
     let copy = &copying.engine;
     let mut saved = CopyReport { lsn: snapshot.lsn(), keyspaces: 0, entries: 0 };

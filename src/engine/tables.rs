@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Weak};
 
+use super::health::{Health, TableStats};
+use super::turn::Turns;
 use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, DirHandle};
@@ -13,13 +15,14 @@ use crate::format::table::data::Found;
 use crate::format::table::{DIRECTORY, split_full_key};
 use crate::index::Loader;
 use crate::log::{LogInner, Prior, Replay};
-use crate::rt::sync::{Mutex, OnceLock};
+use crate::rt::sync::OnceLock;
 use crate::table::dir::TableDir;
 use crate::table::gate::Gate;
 use crate::table::job::LayerCursor;
 use crate::table::merge::{Merge, Retain};
 use crate::table::open::{self, Known, Layers, Place};
 use crate::table::store::Store;
+use crate::txn::due::{Amount, Due};
 
 /// Loaded at a time, in bytes.
 const TOGETHER: usize = 1 << 20;
@@ -35,7 +38,8 @@ pub(super) struct Tables {
     /// HISTORY names the MANIFEST that was found.
     is_named: bool,
     /// One checkpoint at a time.
-    pub(super) checkpointing: Mutex<()>,
+    pub(super) turns: Turns,
+    pub(super) health: Health,
 }
 
 /// What [`look`] has found.
@@ -77,7 +81,8 @@ impl Tables {
             None => Ok(()),
         }));
         let is_named = found.layers.as_ref().is_some_and(|(layers, _)| layers.is_named);
-        let tables = Tables { gate, log, store: OnceLock::new(), is_named, checkpointing: Mutex::default() };
+        let (store, turns, health) = (OnceLock::new(), Turns::new(), Health::default());
+        let tables = Tables { gate, log, store, is_named, turns, health };
         if let Some((layers, dir)) = found.layers {
             let id = layers.stack.manifest.log_id;
             let store = Store::new(tables.dir(handle, dir), id, Some(layers.stack))?;
@@ -101,6 +106,43 @@ impl Tables {
     /// The log is open. From here on nothing is changed once it has stopped.
     pub(super) fn opened(&self, log: &Arc<LogInner>) {
         let _ = self.log.set(Arc::downgrade(log));
+    }
+
+    /// What lies behind the layers.
+    pub(super) fn pending(&self, due: &Due) -> Amount {
+        due.counted().above(self.health.done())
+    }
+
+    pub(super) fn stats(&self, due: &Due) -> TableStats {
+        let (stats, pending) = (self.health.stats(), self.pending(due));
+        let stats = TableStats { pending_bytes: pending.bytes, pending_ops: pending.ops, ..stats };
+        match self.store().and_then(Store::stack) {
+            Some(stack) => stats.with(&stack),
+            None => stats,
+        }
+    }
+
+    /// Refuses if nothing may be changed any more.
+    pub(super) fn check_open(&self) -> Result<()> {
+        self.gate.check_open()
+    }
+
+    /// Refuses if the name `table` leads to another directory than the one that is written to (step 12).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Removed`](crate::ErrorKind::Removed).
+    pub(super) fn check_place(&self, handle: &DirHandle) -> Result<()> {
+        let Some(store) = self.store() else { return Ok(()) };
+        let path = handle.path_of(OsStr::new(DIRECTORY));
+        let found = handle.dir().child(OsStr::new(DIRECTORY), Access::Read).and_then(|dir| dir.id());
+        match found {
+            Ok(id) if id == store.dir_id().map_err(|error| Error::io("look at", &path, error))? => Ok(()),
+            Ok(_) => Err(handle.removed(&path, "was replaced")),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Err(handle.removed(&path, "was removed or renamed"))
+            }
+            Err(error) => Err(Error::io("open the directory", &path, error)),
+        }
     }
 
     /// Nothing in `table/` is changed any more.

@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::rt::clock;
-use crate::rt::sync::{AtomicBool, Condvar, Mutex};
+pub(crate) use crate::rt::sleeper::Woken;
+
+use crate::rt::sleeper::Sleeper;
+use crate::rt::sync::AtomicBool;
 
 /// The pruner arms the bell, then looks for work, then sleeps without a timeout. Work that comes about before the look
 /// is found by the look. Work that comes about later rings, because the pruner looks at each kind of work under the
@@ -15,29 +17,13 @@ pub(crate) struct Bell {
     for_commits: AtomicBool,
     /// Whether the end of a snapshot rings: only while garbage is retained for a snapshot.
     for_snapshots: AtomicBool,
-    state: Mutex<BellState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct BellState {
-    has_rung: bool,
-    is_stopped: bool,
-}
-
-/// Why a sleep is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Woken {
-    Rung,
-    TimedOut,
-    /// The bell was stopped: the pruner ends.
-    Stopped,
+    sleeper: Sleeper,
 }
 
 impl Bell {
     pub(super) fn new() -> Self {
         let (for_commits, for_snapshots) = (AtomicBool::new(false), AtomicBool::new(false));
-        Bell { for_commits, for_snapshots, state: Mutex::default(), changed: Condvar::new() }
+        Bell { for_commits, for_snapshots, sleeper: Sleeper::new() }
     }
 
     /// Tells the pruner that there may be garbage, or commits to apply.
@@ -56,10 +42,9 @@ impl Bell {
 
     #[cold]
     fn ring(&self) {
-        let mut state = self.state.lock();
+        // In this order, and the other way round in `listen`: so no ring is forgotten that has disarmed the bell.
         self.arm(false);
-        state.has_rung = true;
-        self.changed.notify_all();
+        self.sleeper.ring();
     }
 
     fn arm(&self, rings: bool) {
@@ -69,8 +54,7 @@ impl Bell {
 
     /// Arms the bell for commits and for the ends of snapshots.
     pub(crate) fn listen(&self) {
-        let mut state = self.state.lock();
-        state.has_rung = false;
+        self.sleeper.forget();
         self.arm(true);
     }
 
@@ -81,35 +65,17 @@ impl Bell {
 
     /// Sleeps until the bell has rung since [`Bell::listen`], at most for `time` if it is given.
     pub(crate) fn sleep(&self, time: Option<Duration>) -> Woken {
-        self.wait(time, true)
+        self.sleeper.sleep(time)
     }
 
     /// Sleeps for `time` whether or not the bell rings. Returns false if the bell was stopped.
     pub(crate) fn pause(&self, time: Duration) -> bool {
-        self.wait(Some(time), false) != Woken::Stopped
-    }
-
-    fn wait(&self, time: Option<Duration>, is_for_the_bell: bool) -> Woken {
-        let deadline = time.map(|time| clock::now().after(time));
-        let mut state = self.state.lock();
-        loop {
-            if state.is_stopped {
-                return Woken::Stopped;
-            }
-            if state.has_rung && is_for_the_bell {
-                return Woken::Rung;
-            }
-            if deadline.is_some_and(|deadline| deadline <= clock::now()) {
-                return Woken::TimedOut;
-            }
-            self.changed.wait_until(&mut state, deadline);
-        }
+        self.sleeper.pause(time)
     }
 
     /// Ends the sleep under way and every later one.
     pub(crate) fn stop(&self) {
         self.arm(false);
-        self.state.lock().is_stopped = true;
-        self.changed.notify_all();
+        self.sleeper.stop();
     }
 }

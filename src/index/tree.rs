@@ -138,7 +138,7 @@ impl Tree {
         &self.name
     }
 
-    pub(super) fn created(&self) -> Lsn {
+    pub(crate) fn created(&self) -> Lsn {
         self.created
     }
 

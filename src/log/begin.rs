@@ -18,8 +18,11 @@ use crate::rt::entropy;
 impl LogInner {
     /// Begins this open's incarnation, durably, before its first append (O1). Does nothing if it has begun.
     pub(crate) fn begin(&self) -> Result<()> {
-        let begun = self.begin_with(&mut self.incarnations().replace());
-        begun.map_err(|refused| refused.raise(self))
+        self.try_begin().map_err(|refused| refused.raise(self))
+    }
+
+    pub(super) fn try_begin(&self) -> std::result::Result<(), Refused> {
+        self.begin_with(&mut self.incarnations().replace())
     }
 
     fn begin_with(&self, right: &mut Replacing<'_>) -> std::result::Result<(), Refused> {

@@ -68,7 +68,7 @@ impl Alarm {
         waiting.wake_everyone();
     }
 
-    /// For a thread that unwinds under a lock, and can raise nothing. The flusher raises it: a stopped log ends that
+    /// For a thread that unwinds, or goes on, under a lock, and can raise nothing. The flusher raises it: a stopped log ends that
     /// thread, and its last act is to wake every waiter.
     pub(crate) fn left_to_the_flusher(self) {}
 }

@@ -276,6 +276,15 @@ impl LogInner {
         Refused { error: self.refusal(), alarm: Some(alarm) }
     }
 
+    /// The error, for a thread that holds a lock: the flusher ends then, and its last act is to tell every waiter.
+    pub(super) fn raise_later(&self, refused: Refused) -> Error {
+        if let Some(alarm) = refused.alarm {
+            alarm.left_to_the_flusher();
+            self.appender().wake();
+        }
+        refused.error
+    }
+
     // ---- its threads
 
     /// Starts a background thread; `None` if the log was closed. If it panics, its last act is to stop the log, and every

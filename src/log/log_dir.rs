@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::disk::{Access, Dir, DirHandle, DiskFile, FailStop};
 use crate::format::history::{FILE_NAME, History, TEMPORARY_NAME};
 
@@ -59,10 +59,6 @@ impl LogDir {
 
     pub(crate) fn try_remove(&self, path: &Path) -> std::io::Result<()> {
         self.disk().remove(name_of(path))
-    }
-
-    pub(crate) fn remove(&self, path: &Path) -> Result<()> {
-        self.try_remove(path).map_err(|error| Error::io("remove", path, error))
     }
 
     pub(crate) fn sync_dir(&self) -> Result<()> {

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::log_dir::LogDir;
+use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::rt::process;
 use crate::rt::sync::{Guard, Mutex};
@@ -13,8 +17,8 @@ use crate::rt::sync::{Guard, Mutex};
 pub(crate) struct Retention {
     pins: Mutex<Pins>,
     /// Held by a retirement to the removal of its last file. A close waits for it: nothing in the directory may change
-    /// once it was given up. No commit needs it.
-    retiring: Mutex<()>,
+    /// once it was given up. No commit needs it. With it comes what earlier ones could not remove.
+    retiring: Mutex<Vec<PathBuf>>,
     /// The process that opened the log.
     generation: u64,
 }
@@ -37,7 +41,7 @@ impl Retention {
     }
 
     /// Keeps what lies above `at`; the position up to where records are gone if that is not below.
-    pub(super) fn pin(self: &Arc<Self>, at: Lsn) -> Result<Pin, Lsn> {
+    pub(super) fn pin(self: &Arc<Self>, at: Lsn) -> std::result::Result<Pin, Lsn> {
         let mut pins = self.pins.lock();
         if at < pins.gone {
             return Err(pins.gone);
@@ -48,7 +52,7 @@ impl Retention {
 
     /// The right to retire, for one thread at a time.
     pub(super) fn retire(&self) -> Retiring<'_> {
-        Retiring { retention: self, _right: self.retiring.lock() }
+        Retiring { retention: self, left: self.retiring.lock() }
     }
 }
 
@@ -62,7 +66,7 @@ impl Pins {
 /// The right to retire.
 pub(super) struct Retiring<'a> {
     retention: &'a Retention,
-    _right: Guard<'a, ()>,
+    left: Guard<'a, Vec<PathBuf>>,
 }
 
 impl Retiring<'_> {
@@ -73,6 +77,23 @@ impl Retiring<'_> {
         let up_to = pins.floor().map_or(up_to, |floor| floor.min(up_to));
         pins.gone = pins.gone.max(up_to);
         up_to
+    }
+
+    /// Removes these files, which are retired, and those that could not be removed before. Returns the first error; what is
+    /// left is tried again.
+    pub(super) fn remove(&mut self, files: impl IntoIterator<Item = PathBuf>, place: &LogDir) -> Result<()> {
+        let mut removed = Ok(());
+        let all: Vec<_> = self.left.drain(..).chain(files).collect();
+        for path in all {
+            match place.try_remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    removed = removed.and(Err(Error::io("remove", &path, error)));
+                    self.left.push(path);
+                }
+                _ => {}
+            }
+        }
+        removed
     }
 
     /// The retirement failed: records up to `oldest` are gone, and no more.

@@ -42,18 +42,15 @@ impl LogInner {
         if !ends_record? {
             return Err(no_record_end(lsn));
         }
-        let retired = self.retire_alone(&self.retention.retire(), lsn);
+        let retired = self.retire_alone(self.retention.retire(), lsn);
         retired.map_err(|refused| refused.raise(self))
     }
 
-    fn retire_alone(&self, right: &Retiring<'_>, up_to: Lsn) -> std::result::Result<(), Refused> {
+    fn retire_alone(&self, mut right: Retiring<'_>, up_to: Lsn) -> std::result::Result<(), Refused> {
         let up_to = right.announce(up_to);
         let gone = self.note_retired(up_to).inspect_err(|_| right.withdraw(self.incarnations().oldest()))?;
-        let mut removed = Ok(());
-        for info in &gone {
-            // HISTORY says that they are retired: what cannot be removed now goes with the next open.
-            removed = removed.and(self.place.remove(&info.path));
-        }
+        // HISTORY says that they are retired: what cannot be removed goes with the next retirement, or open.
+        let removed = right.remove(gone.iter().map(|info| info.path.clone()), &self.place);
         if !gone.is_empty() {
             self.place.sync_dir().map_err(|error| self.note_failure(error))?;
         }
@@ -76,40 +73,57 @@ impl LogInner {
 
     /// What a checkpoint does to the log (steps 8 to 12 of `table/FAULTS.md`): `install` makes a MANIFEST durable without
     /// which records up to `up_to` are needed, given how far the pins let go of them. Then their segments leave the list, and
-    /// the directory as far as they can be removed; the next open removes the rest.
+    /// the directory as far as they can be removed; the next one, or the next open, removes the rest. If `is_there` says that
+    /// the MANIFEST went elsewhere, or if the log has lost its files, nothing is removed, and the log stops.
     pub(crate) fn retire_into<T, E: From<Error>>(
         &self,
         up_to: Lsn,
         install: impl FnOnce(Lsn) -> std::result::Result<T, E>,
+        is_there: impl FnOnce() -> Result<()>,
     ) -> std::result::Result<(T, Result<()>), E> {
-        let right = self.retention.retire();
+        let mut right = self.retention.retire();
         // The directory must still be the one that this log is in: someone may have restored a copy over it.
         let ours = self.refuse_if_over(&self.incarnations().replace());
-        ours.map_err(|refused| refused.raise(self)).map_err(E::from)?;
+        ours.map_err(|refused| E::from(self.raise_later(refused)))?;
         let oldest = right.announce(up_to);
         let installed = install(oldest).inspect_err(|_| right.withdraw(self.incarnations().oldest()))?;
-        let still = self.check_segments().and_then(|()| self.place.handle().check_lock());
+        let still = self.check_segments().and_then(|()| self.place.handle().check_lock()).and_then(|()| is_there());
         if let Err(error) = still {
             // Memory has forgotten nothing of it: all is in the log, wherever that is now.
-            return Ok((installed, Err(self.note_failure(error).raise(self))));
+            return Err(E::from(self.raise_later(self.note_failure(error))));
+        }
+        if self.appender().is_stopped() {
+            // What it was stopped for may be that the directory is another's.
+            return Ok((installed, Ok(())));
         }
         let gone = self.incarnations().retired_by_tables(oldest);
         // The directory is not synced for that: what comes back is removed by the next open.
-        let removed = gone.iter().fold(Ok(()), |removed: Result<()>, info| removed.and(self.place.remove(&info.path)));
+        let removed = right.remove(gone.into_iter().map(|info| info.path), &self.place);
         Ok((installed, removed))
+    }
+
+    /// Stops the log if a segment is not there as it should be: commits would go into a file that no open finds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Removed`].
+    pub(crate) fn stop_unless_whole(&self) -> Result<()> {
+        self.check_whole().map_err(|error| match error.kind() {
+            ErrorKind::Removed => self.raise_later(self.note_failure(error)),
+            _ => error,
+        })
     }
 
     /// Sets the bit of tables in HISTORY, durably, before the first MANIFEST (F1), once for each open.
     pub(crate) fn announce_tables(&self) -> Result<()> {
-        self.begin()?;
-        let announced = {
+        let announce = || {
+            self.try_begin()?;
             let mut replacing = self.incarnations().replace();
             let mut history = replacing.history();
             history.tables.get_or_insert_default();
-            self.refuse_if_over(&replacing)
-                .and_then(|()| replacing.save(&self.place, history, |_| ()).map_err(|error| self.note_failure(error)))
+            self.refuse_if_over(&replacing)?;
+            replacing.save(&self.place, history, |_| ()).map_err(|error| self.note_failure(error))
         };
-        announced.map_err(|refused| refused.raise(self))
+        announce().map_err(|refused| self.raise_later(refused))
     }
 
     /// Forgets how incarnations below `number` ended; tokens of theirs are answered `Pruned` from then on.

@@ -11,4 +11,5 @@ pub(crate) mod process;
 #[cfg(feature = "sim")]
 #[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "the model checker owns the schedule"))]
 pub(crate) mod schedule;
+pub(crate) mod sleeper;
 pub(crate) mod sync;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::keyspaces::KeyspaceList;
-use super::merge::{Merge, Retain};
+use super::merge::{Merge, Retain, Source};
 use super::sort::Sorted;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
 use crate::base::error::{Error, Result};
@@ -26,6 +26,16 @@ pub(crate) struct Piece {
     pub(crate) log_bytes: u64,
 }
 
+/// All that there is at the end of an interval that begins with the log.
+#[derive(Debug)]
+pub(crate) struct Whole<S> {
+    pub(crate) interval: Interval,
+    /// The incarnation in which it ends.
+    pub(crate) branch: Incarnation,
+    pub(crate) keyspaces: KeyspaceList,
+    pub(crate) source: S,
+}
+
 /// A layer whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
 #[derive(Debug)]
 pub(crate) struct NewLayer<'s> {
@@ -36,6 +46,8 @@ pub(crate) struct NewLayer<'s> {
     /// The file of the keyspaces, if the installed one lists others.
     file: Option<NamedFile>,
     log_bytes: u64,
+    /// It takes the place of all layers.
+    is_whole: bool,
 }
 
 impl Store {
@@ -60,7 +72,23 @@ impl Store {
             }
         };
         attempt.sync_names()?;
-        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes })
+        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, is_whole: false })
+    }
+
+    /// Writes a layer that takes the place of all layers, and its keyspaces (steps 5 to 7).
+    ///
+    /// # Errors
+    /// Those of the source and of new files. Nothing has changed then.
+    pub(crate) fn write_whole<S: Source>(&self, whole: Whole<S>, run_bytes: u64) -> Result<NewLayer<'_>> {
+        let Whole { interval, branch, keyspaces, source } = whole;
+        let retain = Retain { floor: interval.to, held: Vec::new(), is_last: true };
+        let mut attempt = self.begin();
+        let merge = Merge::new(vec![source], retain, Vec::new(), keyspaces.gone())?;
+        let layer = attempt.write_layer(interval, branch, merge, Vec::new(), run_bytes)?;
+        let file = Some(attempt.write_keyspaces(&keyspaces, interval.to, branch)?);
+        attempt.sync_names()?;
+        let keyspaces = Arc::new(keyspaces);
+        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes: 0, is_whole: true })
     }
 }
 
@@ -80,16 +108,20 @@ impl NewLayer<'_> {
         choose_oldest: impl FnOnce(Lsn) -> Lsn,
         installed: impl FnOnce(&Arc<Stack>),
     ) -> std::result::Result<Arc<Stack>, NotInstalled> {
-        let NewLayer { attempt, layer, branch, keyspaces, file, log_bytes } = self;
+        let NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, is_whole } = self;
         let choose = |before: Option<&Stack>| {
             let before = before.map(Chosen::of);
             let (to, oldest) = before.as_ref().map_or_else(Default::default, |before| (before.to, before.oldest));
             let listed = file.or(before.as_ref().map(|before| before.file));
-            let Some(listed) = listed.filter(|_| to == layer.interval.from) else {
+            let fits = if *is_whole { to <= layer.interval.to } else { to == layer.interval.from };
+            let Some(listed) = listed.filter(|_| fits) else {
                 return Err(Error::bug("a checkpoint does not begin where the layers end"));
             };
             let (mut layers, aside, mut written) =
                 before.map_or_else(Default::default, |before| (before.layers, before.aside, before.written));
+            if *is_whole {
+                layers.clear();
+            }
             layers.insert(0, layer.clone());
             written.log_read = written.log_read.saturating_add(*log_bytes);
             written.by_checkpoints = written.by_checkpoints.saturating_add(layer.bytes());

@@ -50,6 +50,12 @@ impl Gate {
         Ok(result)
     }
 
+    /// Refuses what [`Gate::pass`] would.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.check()?;
+        if self.state.lock().is_closed { Err(Error::closed()) } else { Ok(()) }
+    }
+
     /// Refuses if the log has stopped, or in a forked child. Takes no lock.
     pub(crate) fn check(&self) -> Result<()> {
         contain(|| (self.may_change)()).map_err(|panicked| Error::bug(panicked.message))?

@@ -27,6 +27,18 @@ impl KeyspaceList {
         KeyspaceList { next_id: file.next_id, by_id }
     }
 
+    /// An empty one: no id below this is used again.
+    pub(crate) fn from_id(next_id: u32) -> Self {
+        KeyspaceList { next_id, by_id: BTreeMap::new() }
+    }
+
+    /// Enters a keyspace that lives.
+    pub(crate) fn insert(&mut self, id: u32, name: &str, created: Lsn) {
+        self.next_id = self.next_id.max(id + 1);
+        let created = Keyspace { id, name: name.to_owned(), created, dropped: None };
+        self.by_id.insert(id, Arc::new(created));
+    }
+
     pub(crate) fn next_id(&self) -> u32 {
         self.next_id
     }
@@ -44,9 +56,7 @@ impl KeyspaceList {
         for op in batch {
             match op {
                 Op::CreateKeyspace { keyspace: id, name } => {
-                    self.next_id = self.next_id.max(id + 1);
-                    let created = Keyspace { id, name: name.to_owned(), created: lsn, dropped: None };
-                    self.by_id.insert(id, Arc::new(created));
+                    self.insert(id, name, lsn);
                 }
                 Op::DropKeyspace { keyspace: id } => {
                     self.by_id.entry(id).and_modify(|one| Arc::make_mut(one).dropped = Some(lsn));

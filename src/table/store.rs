@@ -14,6 +14,7 @@ use super::keyspaces::KeyspaceList;
 use super::run::read::Run;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::LogId;
+use crate::disk::FileId;
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::{Manifest, NamedRun, TEMPORARY_NAME};
 use crate::format::table::{FileKind, MAX_NUMBER, file_name, number_of};
@@ -113,6 +114,11 @@ impl Store {
             Err(failed) if is_named => Ok(Some(failed.into_error())),
             Err(failed) => Err(failed.into_error()),
         }
+    }
+
+    /// Which directory it is, wherever it is now.
+    pub(crate) fn dir_id(&self) -> std::io::Result<FileId> {
+        self.dir.id()
     }
 
     /// The installed layers; `None` before the first MANIFEST.

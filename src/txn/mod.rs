@@ -5,6 +5,7 @@
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
 //! | `transaction`, `try_commit` | serializable transactions with read-your-writes; commits that may give up, and give theirs back |
 //! | `prune` | the thread that removes what no reader can reach any more, when no commit does |
+//! | `due` | how much of the log lies behind the last checkpoint, and who is told that it is much |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
 //! | `read_only` | the state of a database that no engine has open |
@@ -14,6 +15,7 @@
 
 mod batch;
 mod bounds;
+pub(crate) mod due;
 mod entries;
 mod keyspace;
 pub(crate) mod pipeline;

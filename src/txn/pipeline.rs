@@ -22,6 +22,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::due::Due;
 use super::prune::{Prunable, Pruner};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
@@ -44,6 +45,7 @@ pub(crate) struct Pipeline {
     is_behind: AtomicBool,
     closed: AtomicBool,
     pruner: Pruner,
+    pub(crate) due: Due,
 }
 
 /// What the order lock guards.
@@ -126,6 +128,8 @@ struct Placed<'a> {
     flush: Option<LoneFlush<'a>>,
     /// It could not be applied, which has stopped the log.
     failed: Option<Refused>,
+    /// A checkpoint has become due.
+    is_due: bool,
 }
 
 /// Looks, under the order lock, whether a commit may still take its place.
@@ -142,8 +146,8 @@ impl Pipeline {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (is_behind, closed) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (order, pruner) = (Mutex::default(), Pruner::default());
-        Pipeline { id, index, log, settings, order, is_behind, closed, pruner }
+        let (order, pruner, due) = Default::default();
+        Pipeline { id, index, log, settings, order, is_behind, closed, pruner, due }
     }
 
     /// Refuses a handle whose engine was closed, or that crossed `fork()`.
@@ -168,7 +172,7 @@ impl Pipeline {
         check: Check<'_>,
     ) -> Result<Receipt> {
         let record = self.log.prepare(batch.bytes())?;
-        let Placed { lsn, flush, failed } = loop {
+        let Placed { lsn, flush, failed, is_due } = loop {
             let placed = self.take_place(&record, &batch, mode, limit, check);
             match placed.map_err(|refused| refused.raise(&*self.log))? {
                 Ok(placed) => break placed,
@@ -181,6 +185,9 @@ impl Pipeline {
             self.log.verdict_on(lsn.get())?;
         }
         self.pruner.wake(self);
+        if is_due {
+            self.due.tell();
+        }
         if let Some(flush) = flush {
             let mut refused = None;
             flush.run(|| refused = self.order.lock().catch_up(self).err());
@@ -214,13 +221,14 @@ impl Pipeline {
             Ok(lsn) => lsn,
             Err(stall) => return Ok(Err(stall)),
         };
+        let is_due = self.due.count(batch.bytes().len(), batch.len());
         if mode == CommitMode::Sync
             && limit == WaitLimit::Forever
             && Order::can_go_beside_a_flush(batch)
             && let Some(flush) = self.log.lead_alone()
         {
             order.leave(lsn, batch);
-            return Ok(Ok(Placed { lsn, flush: Some(flush), failed: None }));
+            return Ok(Ok(Placed { lsn, flush: Some(flush), failed: None, is_due }));
         }
         let applied = if Order::can_wait(batch) {
             order.leave(lsn, batch);
@@ -229,7 +237,7 @@ impl Pipeline {
         } else {
             self.apply(&[Commit { lsn, ops: batch.len() }], batch)
         };
-        Ok(Ok(Placed { lsn, flush: None, failed: applied.err() }))
+        Ok(Ok(Placed { lsn, flush: None, failed: applied.err(), is_due }))
     }
 
     /// Steps 4 and 5, under the order lock.

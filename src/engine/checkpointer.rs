@@ -1,0 +1,145 @@
+//! The checkpointer: a thread that makes checkpoints of its own accord, so that neither the log nor the time to open grows
+//! for ever.
+//!
+//! It does not run before a commit has left enough behind to be worth a checkpoint: an open writes nothing by itself. From
+//! then on it waits until a whole checkpoint is there, or until nothing was committed for a second. A checkpoint that fails
+//! is tried again after 1, 2, 4 .. 60 s (`table/FAULTS.md`, section 4).
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::checkpoint::checkpoint;
+use super::tables::Tables;
+use super::turn::Wait;
+use crate::base::options::Checkpoints;
+use crate::base::types::Lsn;
+use crate::rt::background::Task;
+use crate::rt::sleeper::{Sleeper, Woken};
+use crate::txn::due::Amount;
+use crate::txn::pipeline::Pipeline;
+
+/// The log rests when nothing was committed for this long.
+const REST: Duration = Duration::from_secs(1);
+/// Until a checkpoint is tried again that has found nothing durable.
+const MOMENT: Duration = Duration::from_millis(10);
+/// From the first failure in a row to the next try. Each wait is twice as long as the one before.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// This part of a checkpoint is worth one when the log rests, or at a close.
+const WORTH: u64 = 16;
+/// A close makes no checkpoint of more than this part.
+const CHEAP: u64 = 4;
+
+/// What the thread, the commits that wake it and a close share.
+pub(super) struct Checkpointer {
+    /// Not kept: its log keeps this.
+    pipeline: Weak<Pipeline>,
+    tables: Arc<Tables>,
+    sleeper: Sleeper,
+    /// What a checkpoint takes in.
+    full: Amount,
+}
+
+impl Checkpointer {
+    /// Has commits wake it, if the engine is to make checkpoints of its own accord. `at_open` is what the open has replayed.
+    pub(super) fn begin(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>, at_open: Amount) -> Option<Arc<Self>> {
+        let settings = &pipeline.settings;
+        // The models have no thread to spare.
+        if settings.checkpoints != Checkpoints::Automatic || cfg!(any(loom, shuttle)) {
+            return None;
+        }
+        let full = Amount::of_a_checkpoint(settings);
+        let (pipeline_of, tables, sleeper) = (Arc::downgrade(pipeline), Arc::clone(tables), Sleeper::new());
+        let checkpointer = Arc::new(Checkpointer { pipeline: pipeline_of, tables, sleeper, full });
+        let told = Arc::clone(&checkpointer);
+        pipeline.due.begin(at_open, move || told.wake());
+        pipeline.due.set_mark(full.part(WORTH));
+        Some(checkpointer)
+    }
+
+    /// On the thread of a commit.
+    fn wake(self: &Arc<Self>) {
+        let Some(pipeline) = self.pipeline.upgrade() else { return };
+        let (task, works) = (Arc::clone(self), Arc::clone(self));
+        let started = pipeline.log.start_once("forelog-checkpoint", task, move |_| works.run());
+        if matches!(started, Some(Err(_))) {
+            // The operating system has no thread to give. A later commit asks again.
+            pipeline.due.set_mark(pipeline.due.counted().plus(self.full.part(WORTH)));
+        }
+        self.sleeper.ring();
+    }
+
+    fn run(&self) {
+        let Some(pipeline) = self.pipeline.upgrade() else { return };
+        let (mut seen, mut wait) = (0, FIRST_WAIT);
+        while self.wait_until_due(&pipeline, &mut seen) {
+            let before = self.tables.health.done();
+            let pause = match checkpoint(&pipeline, &self.tables, Wait::ForItsTurn) {
+                Ok(()) => {
+                    wait = FIRST_WAIT;
+                    if self.tables.health.done() == before { MOMENT } else { Duration::ZERO }
+                }
+                Err(_) if pipeline.log.poisoned().is_some() => return,
+                Err(_) => {
+                    let next = (wait * 2).min(LONGEST_WAIT);
+                    std::mem::replace(&mut wait, next)
+                }
+            };
+            if !self.sleeper.pause(pause) {
+                return;
+            }
+        }
+    }
+
+    /// Returns when a checkpoint is due; false if the thread is to end. `seen` is where the log ended at the last look.
+    fn wait_until_due(&self, pipeline: &Pipeline, seen: &mut u64) -> bool {
+        loop {
+            self.sleeper.forget();
+            let pending = self.tables.pending(&pipeline.due);
+            if pending.reaches(self.full) {
+                return true;
+            }
+            let is_worth_it = pending.reaches(self.full.part(WORTH));
+            let next = if is_worth_it { self.full } else { self.full.part(WORTH) };
+            if pipeline.due.set_mark(self.tables.health.done().plus(next)) {
+                continue;
+            }
+            match self.sleeper.sleep(is_worth_it.then_some(REST)) {
+                Woken::Stopped => return false,
+                Woken::Rung => {}
+                Woken::TimedOut => {
+                    let appended = pipeline.log.positions().appended();
+                    if std::mem::replace(seen, appended) == appended {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A close makes a checkpoint if it spares the next open more than it costs. Its failure is no failure of the close:
+    /// all data are in the log.
+    pub(super) fn at_close(&self) {
+        let Some(pipeline) = self.pipeline.upgrade() else { return };
+        let pending = self.tables.pending(&pipeline.due);
+        let is_cheap = pending.reaches(self.full.part(WORTH)) && !pending.reaches(self.full.part(CHEAP));
+        let all = Lsn::new(pipeline.log.positions().appended());
+        if is_cheap && self.tables.health.is_good() && pipeline.log.flush_to(all.get()).is_ok() {
+            let _ = checkpoint(&pipeline, &self.tables, Wait::Never);
+        }
+    }
+}
+
+/// A checkpoint under way ends at its next change in `table/`, which a close refuses.
+impl Task for Checkpointer {
+    fn end(&self) {
+        self.sleeper.stop();
+    }
+}
+
+impl fmt::Debug for Checkpointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpointer").field("full", &self.full).finish_non_exhaustive()
+    }
+}

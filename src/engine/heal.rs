@@ -1,0 +1,98 @@
+//! A layer from memory, in place of what a checkpoint cannot read: rot behind the layers is healed, as memory has
+//! everything (`table/FAULTS.md`, section 3, step 4).
+//!
+//! The layer has all that there is at its end, and takes the place of all layers. So it needs no room but its own, and
+//! what memory has buried needs no tombstone.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::tables::Tables;
+use crate::base::error::{Error, Result, is_the_mediums};
+use crate::base::types::Lsn;
+use crate::format::table::data::{Found, Interval};
+use crate::index::{Cursor, Direction, SnapshotGuard, Tree};
+use crate::table::checkpoint::{NewLayer, Whole};
+use crate::table::keyspaces::KeyspaceList;
+use crate::table::merge::Source;
+use crate::table::store::Store;
+use crate::txn::due::Amount;
+use crate::txn::pipeline::Pipeline;
+
+/// Writes all that is visible as one layer. Returns it, and how much of the log had been counted before it began.
+///
+/// # Errors
+/// As those of a checkpoint.
+pub(super) fn write_from_memory<'s>(
+    pipeline: &Pipeline,
+    tables: &Tables,
+    store: &'s Store,
+    run_bytes: u64,
+) -> Result<(NewLayer<'s>, Amount)> {
+    let counted = pipeline.due.counted();
+    // Read before the snapshot: a keyspace that is made in between is in it, and raises the id again.
+    let next_id = pipeline.index().next_keyspace_id();
+    let hold = pipeline.index_now().hold();
+    let to = hold.lsn();
+    pipeline.log.flush_to(to.get())?;
+    let mut trees = pipeline.index().keyspaces(to)?;
+    trees.sort_unstable_by_key(|tree| tree.id());
+    let mut keyspaces = KeyspaceList::from_id(next_id);
+    trees.iter().for_each(|tree| keyspaces.insert(tree.id(), tree.name(), tree.created()));
+    let everything = Everything { tables, trees: trees.into(), present: None, id: 0, hold, entry: Vec::new(), key: 0 };
+    let branch = pipeline.log.token(to).incarnation;
+    let interval = Interval { from: Lsn::ZERO, to };
+    let layer = store.write_whole(Whole { interval, branch, keyspaces, source: everything }, run_bytes)?;
+    Ok((layer, counted))
+}
+
+/// All entries of all keyspaces, as of a snapshot. It stands before the first one.
+struct Everything<'t> {
+    tables: &'t Tables,
+    trees: VecDeque<Arc<Tree>>,
+    present: Option<Cursor>,
+    /// Of the present keyspace.
+    id: u32,
+    hold: SnapshotGuard,
+    /// The full key, and the value behind it.
+    entry: Vec<u8>,
+    /// The length of the full key.
+    key: usize,
+}
+
+impl Source for Everything<'_> {
+    fn advance(&mut self) -> Result<bool> {
+        loop {
+            if let Some(cursor) = &mut self.present
+                && let Some(entry) = cursor.take(Direction::Forward)?
+            {
+                let (key, value) = entry.slices();
+                self.entry.clear();
+                self.entry.extend_from_slice(&self.id.to_be_bytes());
+                self.entry.extend_from_slice(key);
+                self.key = self.entry.len();
+                self.entry.extend_from_slice(value);
+                return Ok(true);
+            }
+            self.tables.check_open()?;
+            let Some(tree) = self.trees.pop_front() else { return Ok(false) };
+            self.id = tree.id();
+            self.present = Some(Cursor::new(tree, (Bound::Unbounded, Bound::Unbounded), self.hold.lsn()));
+        }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.entry[..self.key]
+    }
+
+    /// When it was written nobody asks: no reader of layers has an older snapshot.
+    fn version(&self) -> Found<'_> {
+        Found { lsn: self.hold.lsn(), value: Some(&self.entry[self.key..]) }
+    }
+}
+
+/// Whether the bytes of a file, and not the way to them, are the reason for this error.
+pub(super) fn is_rot(error: &Error) -> bool {
+    error.damage().is_some() || error.io_error().is_some_and(is_the_mediums)
+}

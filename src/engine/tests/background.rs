@@ -1,0 +1,305 @@
+//! Checkpoints that nobody asks for: when they come, when not, and what becomes of one that fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::error::ErrorKind;
+use crate::base::options::Checkpoints;
+use crate::base::types::{CommitMode, Lsn};
+use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpSelector, SimDisk};
+use crate::engine::{Engine, Options};
+use crate::rt::schedule::{self, sleep};
+
+/// In bytes.
+const CHECKPOINT: u64 = 64 << 10;
+
+fn options() -> Options {
+    Options::new().segment_bytes(8192).checkpoint_bytes(CHECKPOINT).commit_mode(CommitMode::Async)
+}
+
+fn open(disk: &SimDisk) -> Engine {
+    options().open_on(Arc::new(disk.clone()), "db").unwrap()
+}
+
+/// Commits so many kilobytes, over and over to the same 50 keys.
+fn put(engine: &Engine, kilobytes: u32) {
+    let keys = engine.create_keyspace("keys").unwrap();
+    for number in 0..kilobytes {
+        let mut batch = engine.batch().unwrap();
+        batch.put(&keys, (number % 50).to_be_bytes(), vec![7; 1000]).unwrap();
+        batch.commit().unwrap();
+        // So that other threads come to run, and flushes fall due.
+        sleep(Duration::from_millis(1));
+    }
+}
+
+fn keys(engine: &Engine) -> usize {
+    let keys = engine.open_keyspace("keys").unwrap();
+    engine.snapshot().unwrap().iter(&keys).unwrap().count()
+}
+
+fn bytes_of_log(disk: &SimDisk) -> usize {
+    let is_log = |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "log");
+    disk.files().iter().filter(|(path, _)| is_log(path)).map(|(_, bytes)| bytes.len()).sum()
+}
+
+fn has_tables(disk: &SimDisk) -> bool {
+    disk.files().iter().any(|(path, _)| path.starts_with("db/table"))
+}
+
+#[test]
+fn the_log_does_not_grow_for_ever() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open(&disk);
+        for _ in 0..10 {
+            put(&engine, 150);
+            let (stats, log) = (engine.table_stats(), bytes_of_log(&disk));
+            assert!(stats.pending_bytes < 3 * CHECKPOINT && log < 6 * 65536, "{log} bytes of log, {stats:?}");
+        }
+        let stats = engine.table_stats();
+        assert!((10..=30).contains(&stats.checkpoints) && stats.merges > 0, "{stats:?}");
+        assert!(stats.checkpoint_failures == 0 && stats.bytes < 300_000, "{stats:?}");
+        engine.close().unwrap();
+        let engine = open(&disk);
+        assert_eq!(keys(&engine), 50);
+    });
+}
+
+#[test]
+fn a_log_that_rests_is_taken_in_and_a_short_one_is_left() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open(&disk);
+        put(&engine, 2);
+        sleep(Duration::from_secs(60));
+        assert!(!has_tables(&disk), "a sixteenth of a checkpoint is worth one, and no less");
+        put(&engine, 4);
+        sleep(Duration::from_secs(4));
+        assert_eq!((engine.table_stats().checkpoints, engine.table_stats().pending_bytes), (1, 0));
+        let ops = disk.ops();
+        sleep(Duration::from_secs(3600));
+        assert_eq!(disk.ops(), ops, "what rests costs nothing");
+    });
+}
+
+#[test]
+fn a_close_takes_in_what_is_cheap() {
+    for (kilobytes, takes) in [(1, false), (10, true), (40, false)] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let engine = open(&disk);
+            put(&engine, kilobytes);
+            engine.close().unwrap();
+            assert_eq!(has_tables(&disk), takes, "{kilobytes} kB");
+            let engine = open(&disk);
+            assert_eq!(keys(&engine), kilobytes as usize);
+            assert_eq!(engine.table_stats().pending_bytes == 0, takes);
+        });
+    }
+}
+
+/// An open writes nothing by itself: not before the first commit of its life.
+#[test]
+fn an_open_alone_makes_no_checkpoint() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open(&disk);
+        put(&engine, 40);
+        engine.close().unwrap();
+        let engine = open(&disk);
+        assert!(engine.table_stats().pending_bytes > 40_000);
+        let ops = disk.ops();
+        sleep(Duration::from_secs(3600));
+        assert_eq!(disk.ops(), ops);
+        put(&engine, 1);
+        sleep(Duration::from_secs(4));
+        assert_eq!((engine.table_stats().checkpoints, engine.table_stats().pending_bytes), (1, 0));
+    });
+}
+
+#[test]
+fn on_request_and_never_mean_it() {
+    for choice in [Checkpoints::OnRequest, Checkpoints::Never] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let engine = options().checkpoints(choice).open_on(Arc::new(disk.clone()), "db").unwrap();
+            put(&engine, 100);
+            sleep(Duration::from_secs(60));
+            assert!(!has_tables(&disk));
+            engine.flush().unwrap();
+            match choice {
+                Checkpoints::Never => {
+                    assert_eq!(engine.checkpoint().unwrap_err().kind(), ErrorKind::Unsupported);
+                    assert!(!has_tables(&disk));
+                }
+                _ => {
+                    engine.checkpoint().unwrap();
+                    assert!(has_tables(&disk));
+                }
+            }
+            engine.close().unwrap();
+        });
+    }
+}
+
+/// Commits go on while the disk has no room for tables, and checkpoints when it has room again.
+#[test]
+fn a_checkpoint_that_fails_is_tried_again_and_less_and_less_often() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open(&disk);
+        disk.inject(Fault::lasting(OpSelector::any().on(".run"), FaultKind::Errno(28)));
+        put(&engine, 200);
+        sleep(Duration::from_secs(3600));
+        let stats = engine.table_stats();
+        assert!((60..80).contains(&stats.checkpoint_failures), "{stats:?}");
+        let why = stats.last_failure.unwrap();
+        assert_eq!(why.kind(), ErrorKind::DiskFull);
+        assert!(why.to_string().contains(".run"), "{why}");
+        disk.clear_faults();
+        sleep(Duration::from_secs(70));
+        let stats = engine.table_stats();
+        assert!(stats.last_failure.is_none() && stats.pending_bytes == 0, "{stats:?}");
+        let names = |suffix: &str| disk.files().iter().filter(|(path, _)| path.to_string_lossy().ends_with(suffix)).count();
+        assert_eq!(names(".run"), stats.runs, "nothing is left of those that failed");
+        assert_eq!(keys(&engine), 50);
+    });
+}
+
+/// A close does not wait for a merge, or for a checkpoint of the background.
+#[test]
+fn a_close_beside_a_checkpoint_loses_nothing() {
+    for seed in 0..30 {
+        let disk = SimDisk::new();
+        schedule::run(seed, || {
+            let engine = open(&disk);
+            put(&engine, 65);
+            sleep(Duration::from_micros(seed * 20));
+            engine.close().unwrap();
+            let ops = disk.ops();
+            sleep(Duration::from_secs(10));
+            assert_eq!(disk.ops(), ops, "nothing is done after a close");
+            assert_eq!(keys(&open(&disk)), 50);
+        });
+    }
+}
+
+/// The bits of a segment that was written long ago have rotted. Memory has what it held, and a checkpoint writes that.
+#[test]
+fn rot_behind_the_tables_is_healed() {
+    for older in [false, true] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+            let gone = engine.create_keyspace("gone").unwrap();
+            put(&engine, 30);
+            if older {
+                engine.flush().unwrap();
+                engine.checkpoint().unwrap();
+            }
+            let keys_ = engine.open_keyspace("keys").unwrap();
+            let mut batch = engine.batch().unwrap();
+            batch.delete(&keys_, 3_u32.to_be_bytes()).unwrap();
+            batch.put(&gone, "k", "v").unwrap();
+            batch.commit().unwrap();
+            engine.drop_keyspace("gone").unwrap();
+            put(&engine, 3);
+            put(&engine, 20);
+            engine.flush().unwrap();
+            let (lsn, records) = (engine.durable_lsn(), keys(&engine));
+            // Each segment that is there: in the middle of its frames.
+            let logs: Vec<_> = disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")).collect();
+            let (path, _) = &logs[1];
+            disk.flip_bit(path, 3000 * 8).unwrap();
+            disk.drop_caches();
+            engine.checkpoint().unwrap();
+            let stats = engine.table_stats();
+            assert_eq!((stats.healed, stats.layers, stats.up_to), (1, 1, lsn), "{stats:?}");
+            assert!(stats.last_rot.unwrap().damage().is_some());
+            assert_eq!(stats.pending_bytes, 0);
+            let lost = disk.crash_point().power_loss(&Loss::Everything, Granularity::default());
+            let engine = open(&lost);
+            assert_eq!((engine.visible_lsn(), keys(&engine)), (lsn, records));
+            assert_eq!(engine.keyspace_names().unwrap(), ["keys"]);
+            let again = engine.create_keyspace("gone").unwrap();
+            assert_eq!(engine.snapshot().unwrap().iter(&again).unwrap().count(), 0);
+            put(&engine, 50);
+            engine.flush().unwrap();
+            engine.checkpoint().unwrap();
+            assert_eq!(keys(&engine), 50);
+        });
+    }
+}
+
+/// Commits into a file that nobody will find are worse than none.
+#[test]
+fn a_segment_that_is_gone_stops_the_log() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        put(&engine, 30);
+        engine.flush().unwrap();
+        let first = disk.files().into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|e| e == "log"));
+        disk.delete(first.unwrap()).unwrap();
+        assert_eq!(engine.checkpoint().unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(engine.poisoned().unwrap().cause.kind(), ErrorKind::Removed);
+    });
+}
+
+/// An operator has moved the tables away, or put older ones in their place: the MANIFEST went there, and the log must stay.
+#[test]
+fn tables_that_were_moved_keep_the_log() {
+    for put_back in [false, true] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+            put(&engine, 30);
+            engine.flush().unwrap();
+            engine.checkpoint().unwrap();
+            let older = disk.files();
+            put(&engine, 50);
+            engine.flush().unwrap();
+            disk.rename_dir("db/table", "db/away").unwrap();
+            if put_back {
+                disk.make_dir("db/table").unwrap();
+                for (path, bytes) in older.iter().filter(|(path, _)| path.starts_with("db/table")) {
+                    disk.write_file(path, bytes).unwrap();
+                }
+            }
+            let before = bytes_of_log(&disk);
+            assert_eq!(engine.checkpoint().unwrap_err().kind(), ErrorKind::Poisoned);
+            assert_eq!(engine.poisoned().unwrap().cause.kind(), ErrorKind::Removed);
+            assert_eq!(bytes_of_log(&disk), before, "nothing is removed");
+            let _ = engine.close();
+            if put_back {
+                // The older tables and the log above them are all there is to have.
+                assert_eq!(keys(&open(&disk)), 50);
+            } else {
+                disk.rename_dir("db/away", "db/table").unwrap();
+                assert_eq!(keys(&open(&disk)), 50);
+            }
+        });
+    }
+}
+
+/// What lives in memory alone has nobody who reads its log.
+#[test]
+fn a_database_in_memory_gives_its_log_back() {
+    schedule::run(1, || {
+        let engine = options().in_memory().unwrap();
+        for _ in 0..10 {
+            put(&engine, 150);
+            let (pending, segments) =
+                (engine.table_stats().pending_bytes, engine.pipeline().log.incarnations().look(|known| known.segments.len()));
+            assert!(pending < 3 * CHECKPOINT && segments < 60, "{pending} bytes, {segments} segments");
+        }
+        assert_eq!(keys(&engine), 50);
+        engine.checkpoint().unwrap();
+        assert_eq!((engine.table_stats().pending_bytes, engine.table_stats().up_to), (0, Lsn::ZERO));
+        put(&engine, 1);
+        let token = { let mut batch = engine.batch().unwrap(); batch.put(&engine.open_keyspace("keys").unwrap(), "k", "v").unwrap(); batch.commit_with(CommitMode::Sync).unwrap().token() };
+        assert_eq!(engine.outcome(&token).unwrap(), crate::Outcome::Durable);
+        engine.close().unwrap();
+    });
+}

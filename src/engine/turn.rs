@@ -1,0 +1,49 @@
+//! Whose turn it is to make a checkpoint: one thread's at a time. It is no lock, so that a panic or a failure in between
+//! leaves nothing behind.
+
+use crate::rt::sync::{Condvar, Mutex};
+
+/// What is done while another thread has the turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    ForItsTurn,
+    /// Nothing: there is no turn then.
+    Never,
+}
+
+#[derive(Debug)]
+pub(super) struct Turns {
+    is_taken: Mutex<bool>,
+    over: Condvar,
+}
+
+/// The turn of this thread.
+#[derive(Debug)]
+pub(super) struct Turn<'t> {
+    turns: &'t Turns,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Turns { is_taken: Mutex::default(), over: Condvar::new() }
+    }
+
+    pub(super) fn take(&self, wait: Wait) -> Option<Turn<'_>> {
+        let mut is_taken = self.is_taken.lock();
+        while *is_taken {
+            if wait == Wait::Never {
+                return None;
+            }
+            self.over.wait(&mut is_taken);
+        }
+        *is_taken = true;
+        Some(Turn { turns: self })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.turns.is_taken.lock() = false;
+        self.turns.over.notify_all();
+    }
+}
