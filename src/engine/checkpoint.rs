@@ -1,5 +1,6 @@
 //! A checkpoint: a piece of the durable log becomes the newest layer, and its segments go (`table/FAULTS.md`, section 2).
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use super::heal::{is_rot, write_from_memory};
@@ -8,10 +9,12 @@ use super::turn::Wait;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
+use crate::disk::Dir;
 use crate::format::batch::Batch;
+use crate::format::table::DIRECTORY;
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::Layer;
-use crate::log::{LogInner, Position, Scan};
+use crate::log::{LogInner, Position, RecordEnd, Scan};
 use crate::table::checkpoint::{NewLayer, Piece};
 use crate::table::keyspaces::KeyspaceList;
 use crate::table::merge::Retain;
@@ -43,9 +46,10 @@ pub(super) fn checkpoint(pipeline: &Pipeline, tables: &Tables, wait: Wait) -> Re
     let made = make(pipeline, tables, target);
     tables.health.checkpointed(&made);
     made?;
+    // What was asked for is done. A merge that failed is tried again behind the next checkpoint.
     let merged = merge(log, tables);
     tables.health.merged(&merged);
-    merged.map(drop)
+    Ok(())
 }
 
 /// What is applied of a database that lives in memory is never read from its log again.
@@ -106,13 +110,18 @@ fn install(log: &LogInner, tables: &Tables, store: &Store, mut layer: NewLayer<'
     let install = |oldest| layer.install(|_| oldest, |stack| name_in_history(log, stack));
     let installed = log.retire_into(to, install, || tables.check_place(log.handle()));
     let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
-    tables.health.not_removed(removed.err());
-    tables.health.not_removed(store.remove_needless()?.failed);
+    tables.health.not_removed(removed.as_ref().err());
+    tables.health.not_removed(store.remove_needless()?.failed.as_ref());
     Ok(())
 }
 
 fn name_in_history(log: &LogInner, stack: &Arc<Stack>) {
     log.incarnations().name_manifest(stack.manifest.generation, stack.crc);
+}
+
+/// Where a layer ends, a record does: nothing has to be read to know.
+fn behind(log: &LogInner, lsn: Lsn) -> Position {
+    if lsn == Lsn::ZERO { Position::Lsn(lsn) } else { Position::End(RecordEnd::of(log.token(lsn))) }
 }
 
 /// Reads and sorts what lies behind the layers, up to `target` and to `full`; `None` if no record does.
@@ -131,7 +140,7 @@ fn next_piece(
     if from >= target {
         return Ok(None);
     }
-    for (number, record) in Scan::new(log, Position::Lsn(from))?.enumerate() {
+    for (number, record) in Scan::new(log, behind(log, from))?.enumerate() {
         let record = match record {
             Ok(record) => record,
             // Is it the data's fault, or was the file removed?
@@ -170,11 +179,31 @@ fn merge(log: &LogInner, tables: &Tables) -> Result<bool> {
     if upper.is_empty() || bytes(upper) < bytes(std::slice::from_ref(last)) / 2 {
         return Ok(false);
     }
+    check_room(log, bytes(layers))?;
     let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
     let mut job = store.merge(&stack, 0..layers.len(), &horizon, RUN_BYTES)?;
     drop(stack);
     job.install(|stack| name_in_history(log, stack)).map_err(NotInstalled::into_error)?;
     drop(job);
-    tables.health.not_removed(store.remove_needless()?.failed);
+    tables.health.not_removed(store.remove_needless()?.failed.as_ref());
     Ok(true)
+}
+
+/// Refuses a merge that could fill the disk: commits, which need segments, would fail for it meanwhile.
+fn check_room(log: &LogInner, bytes: u64) -> Result<()> {
+    let path = log.handle().path_of(OsStr::new(DIRECTORY));
+    // The next segment is at most twice as long as the last one, and there may be one ahead.
+    let segment = log.incarnations().look(|known| known.segments.last().map_or(0, |last| last.length));
+    let needed = bytes.saturating_add(segment.saturating_mul(4));
+    match log.handle().dir().room() {
+        Ok(Some(room)) if room < needed => {
+            let message = format!(
+                "a merge of {bytes} bytes of tables in {} waits until {needed} bytes are free, and {room} are: make room",
+                path.display()
+            );
+            Err(Error::new(ErrorKind::DiskFull, message))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::io("look for room in", &path, error)),
+    }
 }

@@ -30,7 +30,7 @@ pub struct TableStats {
     pub checkpoint_failures: u64,
     /// Merges since the open.
     pub merges: u64,
-    /// Those that failed.
+    /// Those that failed, or that waited for room on the disk. One is tried again behind each checkpoint.
     pub merge_failures: u64,
     /// Checkpoints that could not read the log, and wrote what they needed from memory.
     pub healed: u64,
@@ -128,7 +128,7 @@ impl Health {
     }
 
     /// A file that nothing needs could not be removed.
-    pub(super) fn not_removed(&self, failed: Option<Error>) {
+    pub(super) fn not_removed(&self, failed: Option<&Error>) {
         self.state.lock().stats.removal_failures += u64::from(failed.is_some());
     }
 }

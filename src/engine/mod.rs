@@ -7,6 +7,7 @@ mod copy;
 pub(crate) mod crash_test;
 mod heal;
 mod health;
+mod keyspaces;
 mod open;
 mod options;
 pub(crate) mod salvage;
@@ -25,19 +26,19 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::Result;
+#[cfg(doc)]
+use crate::base::error::{Error, ErrorKind};
 use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
 use crate::care::pace::{Paced, ScrubOptions};
 use crate::care::scrub::{self, Scrub};
 use crate::disk::{Disk, IoBackend, Layered, OsDisk};
 use crate::engine::salvage::Salvaged;
-use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
-use crate::index::Tree;
-use crate::log::{self, LossWindow, Poisoned, Recovery, Stats, WaitLimit};
+use crate::log::{self, LossWindow, Poisoned, Recovery, Stats};
 #[cfg(feature = "unstable")]
 use crate::txn::ReadOnly;
-use crate::txn::pipeline::{Check, Pipeline};
-use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch, no_such_keyspace};
+use crate::txn::pipeline::Pipeline;
+use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 
 /// An open database.
 ///
@@ -212,47 +213,13 @@ impl Engine {
         &self.inner.pipeline
     }
 
-    fn keyspace_now(&self, name: &str) -> Result<Option<Keyspace>> {
-        self.pipeline().check_open()?;
-        if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_LEN {
-            let message =
-                format!("a keyspace name of {} bytes: names have 1 to {MAX_KEYSPACE_NAME_LEN} bytes", name.len());
-            return Err(Error::invalid_input(message));
-        }
-        let index = self.pipeline().index_now();
-        let tree = index.keyspace_by_name(name, index.visible())?;
-        Ok(tree.map(|tree| Keyspace::new(self.pipeline(), tree)))
-    }
-
     /// The keyspace called `name` (1 to 255 bytes). If it is not there it is created, by a commit in the engine's default
     /// mode; [`Engine::open_keyspace`] creates none.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for the name; what a commit may return.
     pub fn create_keyspace(&self, name: &str) -> Result<Keyspace> {
-        loop {
-            if let Some(keyspace) = self.keyspace_now(name)? {
-                return Ok(keyspace);
-            }
-            let id = self.pipeline().index().next_keyspace_id();
-            let mut batch = BatchBuilder::new();
-            batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
-            let pipeline = self.pipeline();
-            let created = pipeline.commit(
-                batch.batch(),
-                pipeline.settings.commit_mode,
-                WaitLimit::Forever,
-                Check::Everything(&|index| {
-                    let free =
-                        index.next_keyspace_id() == id && index.keyspace_by_name(name, Lsn::new(u64::MAX))?.is_none();
-                    if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
-                }),
-            );
-            match created {
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                other => drop(other?),
-            }
-        }
+        keyspaces::create(self.pipeline(), name)
     }
 
     /// The keyspace called `name`, which must be there. It commits nothing.
@@ -260,7 +227,7 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::NoSuchKeyspace`] if it is not there.
     pub fn open_keyspace(&self, name: &str) -> Result<Keyspace> {
-        self.keyspace_now(name)?.ok_or_else(|| no_such_keyspace(name))
+        keyspaces::open(self.pipeline(), name)
     }
 
     /// The names of all keyspaces, in order.
@@ -277,21 +244,7 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::NoSuchKeyspace`]; what a commit may return.
     pub fn drop_keyspace(&self, name: &str) -> Result<log::Receipt> {
-        let keyspace = self.open_keyspace(name)?;
-        let id = keyspace.id();
-        let mut batch = BatchBuilder::new();
-        batch.drop_keyspace(id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
-        let pipeline = self.pipeline();
-        pipeline.commit(
-            batch.batch(),
-            pipeline.settings.commit_mode,
-            WaitLimit::Forever,
-            Check::Everything(&|index| {
-                let current = index.keyspace_by_name(name, Lsn::new(u64::MAX))?;
-                let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
-                if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }
-            }),
-        )
+        keyspaces::drop(self.pipeline(), name)
     }
 
     /// Begins a transaction on the state as it is now.

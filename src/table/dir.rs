@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::gate::{Gate, contained};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
-use crate::disk::{Access, Dir, DiskFile, FileId, DiskLock, FileStatus, LockMode, is_refused_rename, write_all_at};
+use crate::disk::{Access, Dir, DiskFile, DiskLock, FileId, FileStatus, LockMode, is_refused_rename, write_all_at};
 use crate::format::table::manifest::{FILE_NAME, TEMPORARY_NAME};
 use crate::format::table::{FileKind, file_name};
 use crate::rt::sync::Mutex;

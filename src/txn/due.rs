@@ -87,9 +87,7 @@ impl Due {
         counted.add(bytes, ops);
         self.bytes.store(counted.bytes, Ordering::Relaxed);
         self.ops.store(counted.ops, Ordering::Relaxed);
-        self.is_set.load(Ordering::Acquire)
-            && counted.reaches(self.mark())
-            && self.is_set.swap(false, Ordering::AcqRel)
+        self.is_set.load(Ordering::Acquire) && counted.reaches(self.mark()) && self.is_set.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn tell(&self) {

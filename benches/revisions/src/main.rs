@@ -20,7 +20,7 @@ use clap::Parser;
 
 use place::Place;
 use report::{Block, HEAD, line};
-use revision::{Open, Result};
+use revision::{Open, Result, Tables};
 use slices::{OPENS, ROWS, Row, Side, Slice, Task};
 
 /// Measures two revisions of forelog side by side.
@@ -36,6 +36,9 @@ struct Arguments {
     /// Blocks of each row; in each block every side is measured twice
     #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u32).range(1..=1000))]
     blocks: u32,
+    /// When the new revision makes checkpoints
+    #[arg(long, value_enum, default_value_t = Tables::Automatic)]
+    tables: Tables,
     /// Seconds of one slice
     #[arg(long, default_value_t = 0.25, value_parser = seconds)]
     seconds: f64,
@@ -109,7 +112,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let mut sides = Vec::with_capacity(SIDES.len());
     for (side, dirs) in SIDES.iter().zip(&dirs) {
         eprintln!("filling {}", side.0);
-        sides.push(Side::new(*side, dirs.each_ref().map(PathBuf::as_path), size.keys, size.transactions, opens)?);
+        sides.push(Side::new(*side, dirs.each_ref().map(PathBuf::as_path), size.keys, size.transactions, opens, arguments.tables)?);
     }
     head(arguments, &size, place.is_memory);
     let mut is_complete = true;
@@ -128,7 +131,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn head(arguments: &Arguments, size: &Size, is_memory: bool) {
     let revision = |variable| std::env::var(variable).unwrap_or_else(|_| "unknown".to_owned());
-    println!("new: {}; old: {}.", revision("FORELOG_NEW"), revision("FORELOG_OLD"));
+    println!("new: {}; old: {}; tables: {:?}.", revision("FORELOG_NEW"), revision("FORELOG_OLD"), arguments.tables);
     println!(
         "{} blocks, in each every side twice for {} ms, there and back; {} keys, {} transactions in the log that is opened. \
          Ratios are taken within blocks: medians (quartiles). Times are of all slices: of every Sync commit, of each {}th \
@@ -150,13 +153,14 @@ fn head(arguments: &Arguments, size: &Size, is_memory: bool) {
 
 /// What a process does that is asked to open a database of one side and to print the nanoseconds.
 fn open_for_another_process(arguments: &[String]) -> Result<bool> {
-    let [side, dir, transactions] = arguments else {
-        return Err(format!("{OPENS} takes a side, a directory and a number of transactions"));
+    let [side, tables, dir, transactions] = arguments else {
+        return Err(format!("{OPENS} takes a side, a kind of tables, a directory and a number of transactions"));
     };
     let known = SIDES.iter().find(|(name, _)| name == side);
     let (_, open) = known.ok_or_else(|| format!("there is no side {side}"))?;
+    let tables = <Tables as clap::ValueEnum>::from_str(tables, false)?;
     let transactions = transactions.parse().map_err(|error| format!("{transactions}: {error}"))?;
-    println!("{}", slices::open_once(*open, Path::new(dir), transactions)?.as_nanos());
+    println!("{}", slices::open_once(*open, tables, Path::new(dir), transactions)?.as_nanos());
     Ok(true)
 }
 

@@ -15,6 +15,17 @@ pub(crate) enum Mode {
     Async,
 }
 
+/// When the new revision makes checkpoints. (Text in `--help`.)
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Tables {
+    /// As by default
+    Automatic,
+    /// Never: all that is measured is in memory and in the log
+    None,
+    /// Once, behind the load; then every side is closed and opened again, and no checkpoint comes while it is measured
+    Reopened,
+}
+
 /// Looks up the length of a key's value.
 pub(crate) type Get<'a> = dyn FnMut(&[u8]) -> Result<Option<usize>> + 'a;
 
@@ -33,6 +44,9 @@ pub(crate) trait Revision: Send + Sync {
     /// Makes everything durable.
     fn flush(&self) -> Result<()>;
 
+    /// Makes a checkpoint, if the revision has any, and closes the database.
+    fn checkpoint_and_close(&self) -> Result<()>;
+
     /// Reads through one snapshot.
     fn read(&self, reads: &mut dyn FnMut(&mut Get<'_>) -> Result<()>) -> Result<()>;
 
@@ -41,16 +55,16 @@ pub(crate) trait Revision: Send + Sync {
 }
 
 /// Opens a database of one revision.
-pub(crate) type Open = fn(&Path) -> Result<Box<dyn Revision>>;
+pub(crate) type Open = fn(&Path, Tables) -> Result<Box<dyn Revision>>;
 
 macro_rules! implement {
-    ($module:ident, crate $forelog:ident, keyspace $keyspace:ident, next $next:ident) => {
+    ($module:ident, crate $forelog:ident, keyspace $keyspace:ident, next $next:ident, open $open:expr, checkpoint $checkpoint:expr) => {
         pub(crate) mod $module {
             use std::path::Path;
 
             use $forelog::{CommitMode, Engine, Keyspace, Receipt};
 
-            use super::{Get, Mode, Result, Revision};
+            use super::{Get, Mode, Result, Revision, Tables};
             use crate::common::awaited::{Awaited, keep_in_flight};
             use crate::common::key;
 
@@ -59,9 +73,10 @@ macro_rules! implement {
                 keys: Keyspace,
             }
 
-            /// Opens a database with default options.
-            pub(crate) fn open(dir: &Path) -> Result<Box<dyn Revision>> {
-                let engine = Engine::open(dir).map_err(told)?;
+            /// Opens a database with default options but for checkpoints.
+            pub(crate) fn open(dir: &Path, tables: Tables) -> Result<Box<dyn Revision>> {
+                let open: fn(&Path, Tables) -> $forelog::Result<Engine> = $open;
+                let engine = open(dir, tables).map_err(told)?;
                 let keys = engine.$keyspace("keys").map_err(told)?;
                 Ok(Box::new(Opened { engine, keys }))
             }
@@ -105,6 +120,11 @@ macro_rules! implement {
                     self.engine.flush().map(drop).map_err(told)
                 }
 
+                fn checkpoint_and_close(&self) -> Result<()> {
+                    let checkpoint: fn(&Engine) -> $forelog::Result<()> = $checkpoint;
+                    checkpoint(&self.engine).and_then(|()| self.engine.close()).map_err(told)
+                }
+
                 fn read(&self, reads: &mut dyn FnMut(&mut Get<'_>) -> Result<()>) -> Result<()> {
                     let snapshot = self.engine.snapshot().map_err(told)?;
                     reads(&mut |key| {
@@ -128,5 +148,23 @@ macro_rules! implement {
     };
 }
 
-implement!(new, crate forelog, keyspace create_keyspace, next next_ref);
-implement!(old, crate forelog_old, keyspace keyspace, next next_lent);
+implement!(
+    new,
+    crate forelog,
+    keyspace create_keyspace,
+    next next_ref,
+    open |dir, tables| {
+        let checkpoints =
+            if tables == Tables::Automatic { forelog::Checkpoints::Automatic } else { forelog::Checkpoints::OnRequest };
+        forelog::Options::new().checkpoints(checkpoints).open(dir)
+    },
+    checkpoint Engine::checkpoint
+);
+implement!(
+    old,
+    crate forelog_old,
+    keyspace create_keyspace,
+    next next_ref,
+    open |dir, _| Engine::open(dir),
+    checkpoint |_| Ok(())
+);

@@ -12,7 +12,7 @@ use crate::common::files::{copy_into, make_empty};
 use crate::common::stats::{STRIDE, nanoseconds};
 use crate::common::{key, key_of};
 use crate::place::failed;
-use crate::revision::{Mode, Open, Result, Revision};
+use crate::revision::{Mode, Open, Result, Revision, Tables};
 
 /// What is done in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +69,7 @@ impl Slice {
     }
 }
 
-/// The first argument of a process that only opens; the side, the directory and the number of transactions follow.
+/// The first argument of a process that only opens; the side, the kind of tables, the directory and the number of transactions follow.
 pub(crate) const OPENS: &str = "--opens";
 
 /// Shares no factor with the number of keys, so that its multiples visit each key once.
@@ -79,6 +79,7 @@ const STEP: u64 = 618_033_989;
 pub(crate) struct Side<'a> {
     name: &'static str,
     database: Box<dyn Revision>,
+    tables: Tables,
     next: AtomicU64,
     /// Keys below this number are there.
     keys: u64,
@@ -95,18 +96,24 @@ impl<'a> Side<'a> {
         keys: u64,
         transactions: u64,
         opens: bool,
+        tables: Tables,
     ) -> Result<Side<'a>> {
         const PUTS: u64 = 50_000;
         let [dir, killed, copy] = dirs;
-        let database = open(dir)?;
+        let mut database = open(dir, tables)?;
         for first in (0..keys).step_by(PUTS as usize) {
             let numbers = first..keys.min(first + PUTS);
             database.load(&mut numbers.map(|number| key_of(number.wrapping_mul(STEP) % keys)))?;
         }
         database.flush()?;
+        if tables == Tables::Reopened {
+            database.checkpoint_and_close()?;
+            drop(database);
+            database = open(dir, tables)?;
+        }
         if opens {
             let filled = dir.with_extension("filled");
-            let database = open(&filled)?;
+            let database = open(&filled, tables)?;
             (0..transactions).try_for_each(|number| database.commit(number, Mode::Async))?;
             database.flush()?;
             // Copied while it is open: a close would mark it as closed.
@@ -115,7 +122,7 @@ impl<'a> Side<'a> {
             drop(database);
             std::fs::remove_dir_all(&filled).map_err(|error| failed("remove", &filled, &error))?;
         }
-        Ok(Side { name, database, next: AtomicU64::new(0), keys, transactions, killed, copy })
+        Ok(Side { name, database, tables, next: AtomicU64::new(0), keys, transactions, killed, copy })
     }
 
     /// Measures one slice. What it leaves to the background is done before the next one begins.
@@ -180,7 +187,7 @@ impl<'a> Side<'a> {
     fn reopen(&self) -> Result<Slice> {
         let copied = make_empty(self.copy).and_then(|()| copy_into(self.killed, self.copy));
         copied.map_err(|error| failed("copy a database to", self.copy, &error))?;
-        let time = opened_by_a_process(self.name, self.copy, self.transactions)?;
+        let time = opened_by_a_process(self, self.copy)?;
         Ok(Slice { operations: self.transactions, time, times: vec![nanoseconds(time)] })
     }
 
@@ -233,9 +240,10 @@ fn copy_of_open(from: &Path, to: &Path) -> std::io::Result<()> {
 
 /// The time of an open in a process of its own. A program opens a database once. In a process that opens many, an
 /// allocator that keeps all memory of one open has it at hand for the next.
-fn opened_by_a_process(side: &str, dir: &Path, transactions: u64) -> Result<Duration> {
+fn opened_by_a_process(side: &Side<'_>, dir: &Path) -> Result<Duration> {
     let program = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
-    let ended = Command::new(program).args([OPENS, side]).arg(dir).arg(transactions.to_string()).output();
+    let tables = if side.tables == Tables::Automatic { "automatic" } else { "none" };
+    let ended = Command::new(program).args([OPENS, side.name, tables]).arg(dir).arg(side.transactions.to_string()).output();
     let ended = ended.map_err(|error| format!("could not start a process that opens: {error}"))?;
     match String::from_utf8_lossy(&ended.stdout).trim().parse() {
         Ok(nanoseconds) if ended.status.success() => Ok(Duration::from_nanos(nanoseconds)),
@@ -244,9 +252,9 @@ fn opened_by_a_process(side: &str, dir: &Path, transactions: u64) -> Result<Dura
 }
 
 /// Opens the database in `dir` and returns the time. `transactions` were committed before the kill.
-pub(crate) fn open_once(open: Open, dir: &Path, transactions: u64) -> Result<Duration> {
+pub(crate) fn open_once(open: Open, tables: Tables, dir: &Path, transactions: u64) -> Result<Duration> {
     let start = Instant::now();
-    let opened = open(dir)?;
+    let opened = open(dir, tables)?;
     let time = start.elapsed();
     opened.read(&mut |get| match get(&key(transactions - 1))? {
         Some(100) => Ok(()),

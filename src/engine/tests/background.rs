@@ -161,7 +161,8 @@ fn a_checkpoint_that_fails_is_tried_again_and_less_and_less_often() {
         sleep(Duration::from_secs(70));
         let stats = engine.table_stats();
         assert!(stats.last_failure.is_none() && stats.pending_bytes == 0, "{stats:?}");
-        let names = |suffix: &str| disk.files().iter().filter(|(path, _)| path.to_string_lossy().ends_with(suffix)).count();
+        let names =
+            |suffix: &str| disk.files().iter().filter(|(path, _)| path.to_string_lossy().ends_with(suffix)).count();
         assert_eq!(names(".run"), stats.runs, "nothing is left of those that failed");
         assert_eq!(keys(&engine), 50);
     });
@@ -209,7 +210,8 @@ fn rot_behind_the_tables_is_healed() {
             engine.flush().unwrap();
             let (lsn, records) = (engine.durable_lsn(), keys(&engine));
             // Each segment that is there: in the middle of its frames.
-            let logs: Vec<_> = disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")).collect();
+            let logs: Vec<_> =
+                disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")).collect();
             let (path, _) = &logs[1];
             disk.flip_bit(path, 3000 * 8).unwrap();
             disk.drop_caches();
@@ -240,7 +242,8 @@ fn a_segment_that_is_gone_stops_the_log() {
         let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
         put(&engine, 30);
         engine.flush().unwrap();
-        let first = disk.files().into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|e| e == "log"));
+        let first =
+            disk.files().into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|e| e == "log"));
         disk.delete(first.unwrap()).unwrap();
         assert_eq!(engine.checkpoint().unwrap_err().kind(), ErrorKind::Poisoned);
         assert_eq!(engine.poisoned().unwrap().cause.kind(), ErrorKind::Removed);
@@ -290,15 +293,21 @@ fn a_database_in_memory_gives_its_log_back() {
         let engine = options().in_memory().unwrap();
         for _ in 0..10 {
             put(&engine, 150);
-            let (pending, segments) =
-                (engine.table_stats().pending_bytes, engine.pipeline().log.incarnations().look(|known| known.segments.len()));
+            let (pending, segments) = (
+                engine.table_stats().pending_bytes,
+                engine.pipeline().log.incarnations().look(|known| known.segments.len()),
+            );
             assert!(pending < 3 * CHECKPOINT && segments < 60, "{pending} bytes, {segments} segments");
         }
         assert_eq!(keys(&engine), 50);
         engine.checkpoint().unwrap();
         assert_eq!((engine.table_stats().pending_bytes, engine.table_stats().up_to), (0, Lsn::ZERO));
         put(&engine, 1);
-        let token = { let mut batch = engine.batch().unwrap(); batch.put(&engine.open_keyspace("keys").unwrap(), "k", "v").unwrap(); batch.commit_with(CommitMode::Sync).unwrap().token() };
+        let token = {
+            let mut batch = engine.batch().unwrap();
+            batch.put(&engine.open_keyspace("keys").unwrap(), "k", "v").unwrap();
+            batch.commit_with(CommitMode::Sync).unwrap().token()
+        };
         assert_eq!(engine.outcome(&token).unwrap(), crate::Outcome::Durable);
         engine.close().unwrap();
     });

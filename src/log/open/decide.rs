@@ -29,6 +29,9 @@ pub struct Recovery {
     pub mark: MarkFound,
     /// Everything up to here was recovered; what the crashed incarnation handed out above it is lost.
     pub recovered_to: Lsn,
+    /// The tables of an engine hold the effect of the log up to here, and the log was read from there on. Zero if there are
+    /// none.
+    pub tables_up_to: Lsn,
     /// Frames seen above it and dropped: a lower bound for what was lost.
     pub dropped_frames: u64,
     /// Their bytes.
@@ -122,6 +125,7 @@ pub(crate) fn decide(place: &LogDir, mut directory: Directory, replay: &mut dyn 
     };
     let (oldest, prior) = (verdicts.oldest, directory.prior);
     verdicts.report.recovered_to = oldest;
+    verdicts.report.tables_up_to = prior.known;
     verdicts.report.mark = directory.mark.judge(&directory.history, place)?;
     for entry in &directory.history.entries {
         let found = directory.segments.remove(&entry.incarnation.number).unwrap_or_default();

@@ -1,0 +1,71 @@
+//! Finding, making and dropping keyspaces. To make or drop one is a commit, which looks again at what is there when it
+//! takes its place.
+
+use std::sync::Arc;
+
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::types::Lsn;
+use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
+use crate::index::Tree;
+use crate::log::{Receipt, WaitLimit};
+use crate::txn::pipeline::{Check, Pipeline};
+use crate::txn::{Keyspace, no_such_keyspace};
+
+/// As the last apply left it, visible or not.
+const NOW: Lsn = Lsn::new(u64::MAX);
+
+fn find(pipeline: &Arc<Pipeline>, name: &str) -> Result<Option<Keyspace>> {
+    pipeline.check_open()?;
+    if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_LEN {
+        let message = format!("a keyspace name of {} bytes: names have 1 to {MAX_KEYSPACE_NAME_LEN} bytes", name.len());
+        return Err(Error::invalid_input(message));
+    }
+    let index = pipeline.index_now();
+    let tree = index.keyspace_by_name(name, index.visible())?;
+    Ok(tree.map(|tree| Keyspace::new(pipeline, tree)))
+}
+
+pub(super) fn open(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> {
+    find(pipeline, name)?.ok_or_else(|| no_such_keyspace(name))
+}
+
+pub(super) fn create(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> {
+    loop {
+        if let Some(keyspace) = find(pipeline, name)? {
+            return Ok(keyspace);
+        }
+        let id = pipeline.index().next_keyspace_id();
+        let mut batch = BatchBuilder::new();
+        batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+        let created = pipeline.commit(
+            batch.batch(),
+            pipeline.settings.commit_mode,
+            WaitLimit::Forever,
+            Check::Everything(&|index| {
+                let free = index.next_keyspace_id() == id && index.keyspace_by_name(name, NOW)?.is_none();
+                if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
+            }),
+        );
+        match created {
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            other => std::mem::drop(other?),
+        }
+    }
+}
+
+pub(super) fn drop(pipeline: &Arc<Pipeline>, name: &str) -> Result<Receipt> {
+    let keyspace = open(pipeline, name)?;
+    let id = keyspace.id();
+    let mut batch = BatchBuilder::new();
+    batch.drop_keyspace(id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+    pipeline.commit(
+        batch.batch(),
+        pipeline.settings.commit_mode,
+        WaitLimit::Forever,
+        Check::Everything(&|index| {
+            let current = index.keyspace_by_name(name, NOW)?;
+            let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
+            if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }
+        }),
+    )
+}
