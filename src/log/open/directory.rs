@@ -10,9 +10,9 @@ use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, DirHandle, LOCK_NAME, is_system_name, read_exact_at};
 use crate::format::Refusal;
-use crate::format::features::TABLES;
 use crate::format::history::{Decoder, FILE_NAME, HEADER as HISTORY_HEADER, History};
 use crate::format::mark;
+use crate::format::refusal::has_tables;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
@@ -108,6 +108,11 @@ impl Directory {
             if entry.incarnation != identity.incarnation || entry.key != identity.key {
                 return bad(DamageCause::BadHeader);
             }
+            if info.header.features & !self.history.features_of_segments() != 0 {
+                // HISTORY had this bit, durably, before it listed the incarnation or the segment was made (F1): it is older
+                // than the log.
+                return Err(Error::damaged(&place.path(FILE_NAME), Lsn::new(base), DamageCause::BadHistory));
+            }
             let end = entry.end.map_or(info.header.limit(), |end| end.lsn.get().min(info.header.limit()));
             if end <= self.oldest().get() && end > base {
                 self.leftovers.push(info.path);
@@ -129,12 +134,7 @@ pub(crate) type Look<'l> = dyn FnMut(&DirHandle, &History) -> Result<Prior> + 'l
 pub(crate) fn no_tables(handle: &DirHandle, history: &History) -> Result<Prior> {
     match history.tables {
         None => Ok(Prior::default()),
-        Some(_) => Err(refused(
-            Refusal::Features(TABLES),
-            &handle.path_of(FILE_NAME.as_ref()),
-            Lsn::ZERO,
-            DamageCause::BadHistory,
-        )),
+        Some(_) => Err(has_tables(&handle.path_of(FILE_NAME.as_ref()))),
     }
 }
 
