@@ -28,8 +28,15 @@ pub(crate) struct Stack {
     pub(crate) manifest: Manifest,
     /// What the file of keyspaces lists.
     pub(crate) keyspaces: Arc<KeyspaceList>,
-    /// By which HISTORY knows this MANIFEST.
+    /// That of MANIFEST.
     pub(crate) crc: u32,
+}
+
+impl Stack {
+    /// Generation and CRC of its MANIFEST, by which HISTORY names it.
+    pub(crate) fn names(&self) -> (u64, u32) {
+        (self.manifest.generation, self.crc)
+    }
 }
 
 /// `table/` of an open database.

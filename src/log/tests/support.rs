@@ -64,9 +64,11 @@ pub(crate) fn open_knowing(disk: &SimDisk, prior: Prior) -> Result<Opened> {
             records.push((lsn, payload.to_vec()));
             Ok(())
         };
-        open::read(claim, true, &mut |_, _| Ok(prior))?
-            .decide(&mut replay)?
-            .settle(options().settings, |_| Ok((true, None)))
+        open::read(claim, true, &mut |_, _| Ok(prior))?.decide(&mut replay)?.settle(
+            options().settings,
+            |_| Ok(true),
+            |_| Ok((true, None)),
+        )
     })?;
     Ok(Opened { log: Log { handle: Arc::new(handle) }, records })
 }
