@@ -99,10 +99,12 @@ impl Decided {
         if !may_remove {
             verdicts.clean_up.spare_retired();
         }
+        let found = verdicts.history.tables;
         if let (Some(tables), Some(names)) = (&mut verdicts.history.tables, names) {
             tables.names = Some(names);
         }
-        settle::settle(&place, &mut verdicts)?;
+        let names_another = verdicts.history.tables != found;
+        settle::settle(&place, &mut verdicts, names_another)?;
         verdicts.report.lock = place.handle().lock_held();
         verdicts.report.duration = clock::now().since(started);
         Ok(Handle::new(share(place, settings, verdicts)))
