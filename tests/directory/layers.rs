@@ -139,6 +139,21 @@ fn a_segment_that_the_layers_have_in_full_refuses_no_open_whatever_it_looks_like
     }
 }
 
+/// A MANIFEST of an earlier life may be on the medium that needs it.
+#[test]
+fn a_spoilt_segment_stays_until_a_manifest_of_this_open_is_durable() {
+    let (disk, expected, _) = before_removal(true);
+    disk.flip_bit(path(bases(&disk)[0]), 40 * 8).unwrap();
+    let before = bases(&disk);
+    let no_room = FaultKind::Error(io::ErrorKind::StorageFull);
+    disk.inject(Fault::lasting(OpSelector::of(OpKind::Create).on("MANIFEST.tmp"), no_room));
+    let engine = open_on(&disk).unwrap();
+    assert_eq!((keys(&engine), bases(&disk)), (expected.clone(), before));
+    engine.close().unwrap();
+    disk.clear_faults();
+    assert_eq!((keys(&open_on(&disk).unwrap()), bases(&disk)), (expected, vec![]));
+}
+
 /// A medium that does not give it refuses no open either.
 #[test]
 fn a_segment_that_the_layers_have_in_full_need_not_be_readable() {
