@@ -37,18 +37,18 @@ pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Open
     let mut loader = Loader::new(Limits::of(settings.segment_bytes));
     let handle = Arc::clone(claim.handle);
     let (tables, found) = look_at_tables(&handle, |look| log::open::read(claim, settings.create, look))?;
-    tables.load(&mut loader)?;
+    tables.load(&mut loader).map_err(|error| handle.unless_overtaken(error))?;
     let mut replayed = Replayed { loader: &mut loader, amount: Amount::default() };
     let decided = found.decide(&mut replayed)?;
     let at_open = replayed.amount;
-    let log = decided.settle(settings.clone(), |has_more| {
+    let is_same = |history: &History| tables.are_as_found(&handle, history);
+    let log = decided.settle(settings.clone(), is_same, |has_more| {
         let Some(store) = tables.store() else { return Ok((true, None)) };
         // The open goes on without it only if HISTORY names what was found.
         store.settle(tables.is_named(), has_more)?;
         // What cannot be removed costs space alone.
         let _ = store.remove_needless();
-        let names = store.stack().map(|stack| (stack.manifest.generation, stack.crc));
-        Ok((store.is_settled(), names))
+        Ok((store.is_settled(), tables.names()))
     })?;
     tables.opened(log.log());
     let index = loader.finish().map_err(panicked)?;
@@ -86,7 +86,8 @@ fn look_at_tables<T>(handle: &DirHandle, read: impl FnOnce(&mut log::Look<'_>) -
         tables = found;
         Ok(prior)
     })?;
-    Ok((Tables::new(handle, tables)?, found))
+    let tables = Tables::new(handle, tables).map_err(|error| handle.unless_overtaken(error))?;
+    Ok((tables, found))
 }
 
 /// Reads and checks the database in `dir` as an open would, changing nothing.

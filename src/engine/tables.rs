@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use super::health::{Health, TableStats};
 use super::turn::Turns;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, DirHandle};
 use crate::format::batch::BatchBuilder;
@@ -101,6 +101,20 @@ impl Tables {
 
     pub(super) fn store(&self) -> Option<&Store> {
         self.store.get()
+    }
+
+    /// Generation and CRC of the installed MANIFEST.
+    pub(super) fn names(&self) -> Option<(u64, u32)> {
+        self.store()?.stack().map(|stack| stack.names())
+    }
+
+    /// Whether the MANIFEST that was found is still there (rule 4 of `disk/LOCK.md`). Asked before this open changes it.
+    pub(super) fn are_as_found(&self, handle: &DirHandle, history: &History) -> Result<bool> {
+        match look(handle, history) {
+            Ok((now, _)) => Ok(now.layers.map(|(layers, _)| layers.stack.names()) == self.names()),
+            Err(error) if error.kind() == ErrorKind::Io => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// The log is open. From here on nothing is changed once it has stopped.

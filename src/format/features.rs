@@ -3,6 +3,9 @@
 /// Layers of sorted runs in `table/`. HISTORY has a block that names a MANIFEST.
 pub(crate) const TABLES: u64 = 1;
 
+/// Those that headers of segments have, too (the registry's last column).
+pub(crate) const IN_SEGMENTS: u64 = TABLES;
+
 /// The bits that are assigned. A bit is never given another meaning.
 const NAMES: [(u32, &str); 4] = [(0, "tables"), (1, "archived incarnations"), (2, "cuts"), (3, "range deletion")];
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::features::TABLES;
+use super::features::{IN_SEGMENTS, TABLES};
 use super::fields::{array_at, put, u32_at, u64_at};
 use super::preamble::Kind;
 use super::table::MAX_NUMBER;
@@ -110,6 +110,16 @@ impl History {
         end.map_or(Lsn::ZERO, |end| end.prepared)
     }
 
+    /// The must-understand bits.
+    fn features(&self) -> u64 {
+        if self.tables.is_some() { TABLES } else { 0 }
+    }
+
+    /// Those of its bits that the header of a segment has which is made now (F2 of `DECISIONS.md`).
+    pub(crate) fn features_of_segments(&self) -> u64 {
+        self.features() & IN_SEGMENTS
+    }
+
     /// Whether `entry` can be the next one.
     fn can_go_on_with(&self, entry: &Entry) -> bool {
         let begin = match self.entries.last().map(|last| last.end) {
@@ -143,7 +153,7 @@ impl History {
                 bytes.extend_from_slice(&field.to_le_bytes());
             }
         }
-        preamble::write_with(&mut bytes, KIND, if self.tables.is_some() { TABLES } else { 0 });
+        preamble::write_with(&mut bytes, KIND, self.features());
         bytes
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod frame;
 pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod mark;
+pub(crate) mod refusal;
 pub(crate) mod segment;
 #[allow(dead_code, reason = "no checkpoint writes them yet, and no two builds use the same part")]
 pub(crate) mod table;
@@ -15,7 +16,6 @@ pub(crate) mod verdict;
 
 mod fields;
 mod preamble;
-mod refusal;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,16 @@ pub(crate) enum Refusal {
     Compression(u8),
 }
 
+/// The error for who asks for the log of a database with tables alone, of which `path` is the evidence.
+pub(crate) fn has_tables(path: &Path) -> Error {
+    let message = format!(
+        "{} says that this is a database with tables, of which the log holds only the newest part: open it with \
+         `Engine::open`, check it with `Engine::verify` or the command `forelog verify`",
+        path.display()
+    );
+    Error::new(ErrorKind::Unsupported, message)
+}
+
 impl Refusal {
     /// The error for the file `path`: that a newer forelog wrote it, or what `damaged` says.
     pub(crate) fn error(self, path: &Path, damaged: impl FnOnce() -> Error) -> Error {

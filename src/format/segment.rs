@@ -1,5 +1,6 @@
 //! The segment's header: its first sector (specification, section 2.1).
 
+use super::features::IN_SEGMENTS;
 use super::fields::{array_at, put, u64_at};
 use super::frame::MIN_ROOM;
 use super::identity::{IDENTITY_LEN, Identity};
@@ -13,7 +14,7 @@ pub(crate) const SEGMENT_HEADER: u64 = 512;
 /// The same, for slices.
 pub(crate) const SEGMENT_HEADER_LEN: usize = 512;
 
-const KIND: Kind = Kind::plain(*b"forelog\x1a");
+const KIND: Kind = Kind { magic: *b"forelog\x1a", known: IN_SEGMENTS };
 const IDENTITY: usize = 32;
 const SIZE: usize = 80;
 const PREVIOUS: usize = 88;
@@ -26,6 +27,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) size: u64,
     /// The base of the previous segment of the incarnation; in the first segment its own base.
     pub(crate) previous: u64,
+    /// The must-understand bits that HISTORY had when the segment was made, of those that segments have.
+    pub(crate) features: u64,
 }
 
 impl SegmentHeader {
@@ -34,7 +37,7 @@ impl SegmentHeader {
         put(&mut bytes, IDENTITY, &self.identity.to_bytes());
         put(&mut bytes, SIZE, &self.size.to_le_bytes());
         put(&mut bytes, PREVIOUS, &self.previous.to_le_bytes());
-        preamble::write(&mut bytes, KIND);
+        preamble::write_with(&mut bytes, KIND, self.features);
         bytes
     }
 
@@ -47,7 +50,12 @@ impl SegmentHeader {
             key: u64_at(&identity, 32),
             base: u64_at(&identity, 40),
         };
-        let header = SegmentHeader { identity, size: u64_at(bytes, SIZE), previous: u64_at(bytes, PREVIOUS) };
+        let header = SegmentHeader {
+            identity,
+            size: u64_at(bytes, SIZE),
+            previous: u64_at(bytes, PREVIOUS),
+            features: preamble::features(bytes),
+        };
         let sane = (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&header.size)
             && header.size.is_multiple_of(512)
             && identity.base.is_multiple_of(512)

@@ -10,6 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::types::Incarnation;
 use crate::format::history::{Entry, History};
 use crate::format::identity::Identity;
+use crate::format::segment::SegmentHeader;
 use crate::log::read::reader::SegmentInfo;
 use crate::log::write::segment::Segment;
 use crate::rt::background::Task;
@@ -51,7 +52,9 @@ impl LogInner {
         let segment = match right.attempt.first_segment.clone().filter(is_there) {
             Some(segment) => segment,
             None => {
-                let created = Segment::create(&self.place, identity, self.segment_size(0), identity.base);
+                let (size, previous) = (self.segment_size(0), identity.base);
+                let header = SegmentHeader { identity, size, previous, features: history.features_of_segments() };
+                let created = Segment::create(&self.place, header);
                 let segment = created.map_err(|error| self.note_failure(error))?;
                 Arc::clone(right.attempt.first_segment.insert(segment))
             }

@@ -117,7 +117,7 @@ impl LogOptions {
         self.settings.check()?;
         let handle = disk::claim(disk, dir, self.settings.create, |claim| {
             let decided = open::read(claim, self.settings.create, &mut no_tables)?.decide(&mut CheckOnly)?;
-            decided.settle(self.settings.clone(), |_| Ok((true, None)))
+            decided.settle(self.settings.clone(), |_| Ok(true), |_| Ok((true, None)))
         })?;
         Ok(Log { handle: Arc::new(handle) })
     }

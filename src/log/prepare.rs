@@ -8,6 +8,7 @@ use super::mark::Arming;
 use crate::base::options::FIRST_SEGMENT_BYTES;
 use crate::base::types::Lsn;
 use crate::format::identity::Identity;
+use crate::format::segment::SegmentHeader;
 use crate::log::write::jobs::Job;
 use crate::log::write::segment::Segment;
 use crate::rt::sync::Receiver;
@@ -41,8 +42,10 @@ impl LogInner {
         let (last, prepared) = self.appender().last_segment().ok_or_else(|| self.refusal())?;
         self.check_segments().map_err(|error| self.note_failure(error))?;
         let identity = Identity { base: last.limit(), ..last.identity() };
-        Segment::create(&self.place, identity, self.segment_size(prepared), last.base())
-            .map_err(|error| self.note_failure(error))
+        // Not those of an attempt to replace HISTORY that has not succeeded.
+        let features = self.incarnations().look(|known| known.history.features_of_segments());
+        let header = SegmentHeader { identity, size: self.segment_size(prepared), previous: last.base(), features };
+        Segment::create(&self.place, header).map_err(|error| self.note_failure(error))
     }
 
     /// Stops the log if its files are not where it left them, and cannot be put back. Returns whether that is to be tried

@@ -29,8 +29,15 @@ pub(crate) struct Stack {
     pub(crate) manifest: Manifest,
     /// What the file of keyspaces lists.
     pub(crate) keyspaces: Arc<KeyspaceList>,
-    /// By which HISTORY knows this MANIFEST.
+    /// That of MANIFEST.
     pub(crate) crc: u32,
+}
+
+impl Stack {
+    /// Generation and CRC of its MANIFEST, by which HISTORY names it.
+    pub(crate) fn names(&self) -> (u64, u32) {
+        (self.manifest.generation, self.crc)
+    }
 }
 
 /// `table/` of an open database.
@@ -162,7 +169,10 @@ impl Store {
         {
             // A try that was cut off has left it. It is never read, so no MANIFEST in doubt needs it.
             let _nobody_writes_it = self.writing.lock();
-            removal.failed = self.dir.remove(TEMPORARY_NAME).err();
+            // An open with nothing to remove makes no call that could change something.
+            if self.dir.list()?.iter().any(|name| name == TEMPORARY_NAME) {
+                removal.failed = self.dir.remove(TEMPORARY_NAME).err();
+            }
         }
         if !self.is_settled() {
             return Ok(removal);

@@ -13,6 +13,8 @@ pub(super) struct Rules {
     pub(super) compare: bool,
     /// Rule 4: HISTORY is looked at again once the new LOCK is locked.
     pub(super) look_again: bool,
+    /// Rule 4: so is MANIFEST.
+    pub(super) look_at_tables: bool,
     /// Rule 5.
     pub(super) lock_stays: bool,
     /// Rule 6.
@@ -31,6 +33,7 @@ pub(super) const ALL: Rules = Rules {
     directory_lock: true,
     compare: true,
     look_again: true,
+    look_at_tables: true,
     lock_stays: true,
     only_empty: true,
     begin_again: true,
@@ -43,7 +46,9 @@ pub(super) const ALL: Rules = Rules {
 pub(super) enum Kind {
     /// Opens or creates, by the steps of `LOCK.md`.
     New,
-    /// The same; the sync of its directory's name fails.
+    /// The same, and all that it changes of a database that is there is MANIFEST: a checkpoint, and no commit.
+    Checkpoint,
+    /// As `New`; the sync of its directory's name fails.
     Failing,
     /// Makes a copy: the same up to LOCK, and then the steps of a copy.
     Copy,
@@ -53,6 +58,13 @@ pub(super) enum Kind {
     OldCreator,
     /// Deletes `LOCK` once: only while no process has it locked, or at any time.
     Hand { any_time: bool },
+}
+
+impl Kind {
+    /// Whether it goes by the steps of `LOCK.md`.
+    pub(super) fn is_new(self) -> bool {
+        matches!(self, Kind::New | Kind::Checkpoint | Kind::Failing | Kind::Copy)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -101,6 +113,7 @@ pub(super) struct Opener {
     pub(super) made: bool,
     pub(super) lock: Option<Ino>,
     pub(super) read: u8,
+    pub(super) read_tables: u8,
     pub(super) again: u8,
 }
 
@@ -111,6 +124,8 @@ pub(super) struct Directory {
     pub(super) held: Option<Who>,
     /// Counts what was written to HISTORY; 0: there is none.
     pub(super) history: u8,
+    /// The same of MANIFEST.
+    pub(super) tables: u8,
     /// UNFINISHED is there.
     pub(super) mark: bool,
     /// HISTORY.unfinished is there.
@@ -176,7 +191,7 @@ impl World {
     /// One call of an opener or a copy of this version.
     pub(super) fn step_new(&mut self, who: Who, rules: Rules, kind: Kind) {
         let (fails, copies) = (kind == Kind::Failing, kind == Kind::Copy);
-        let Opener { at, dir, made, lock, read, again } = self.openers[who].clone();
+        let Opener { at, dir, made, lock, read, read_tables, again } = self.openers[who].clone();
         let d = dir.unwrap_or(0);
         let path = self.path();
         let is_named = dir.is_some() && self.dirs[d].lock == lock;
@@ -236,6 +251,7 @@ impl World {
             LookAgain if rules.look_again && self.dirs[d].is_marked() && !me.marks(copies, rules) => {
                 self.refuse(who, rules);
             }
+            LookAgain if rules.look_at_tables && self.dirs[d].tables != read_tables => self.refuse(who, rules),
             LookAgain => me.at = if copies { Mark } else { Write },
             Read if self.dirs[d].is_marked() && !me.marks(copies, rules) => {
                 // Without LOCK it looks again, and says `Locked`.
@@ -244,7 +260,7 @@ impl World {
             }
             Read if copies && self.dirs[d].history > 0 => self.refuse(who, rules),
             Read => {
-                me.read = self.dirs[d].history;
+                (me.read, me.read_tables) = (self.dirs[d].history, self.dirs[d].tables);
                 me.at = match (me.read, lock) {
                     (0, _) => SyncName,
                     (_, None) => CreateLock,
@@ -297,6 +313,11 @@ impl World {
                 (me.lock, me.at) = (lock, TakeCreated);
             }
             Write | WriteAgain if rules.check_history && !is_named => self.end(who, Noticed),
+            Write if kind == Kind::Checkpoint && read > 0 => {
+                self.wrote_blindly |= !is_named;
+                self.dirs[d].tables += 1;
+                me.at = Unlock;
+            }
             Write | WriteAgain => {
                 self.wrote_blindly |= !is_named;
                 self.dirs[d].history += 1;
@@ -375,7 +396,7 @@ impl World {
         let owns =
             |who: &Who| matches!(self.openers[*who].at, Mark | WriteCopy | Unmark | Name | Write | WriteAgain | Unlock);
         let owners: Vec<Who> = (0..kinds.len()).filter(owns).collect();
-        let is_new = |who: &Who| matches!(kinds[*who], Kind::New | Kind::Failing | Kind::Copy);
+        let is_new = |who: &Who| kinds[*who].is_new();
         for (index, one) in owners.iter().enumerate() {
             for other in &owners[index + 1..] {
                 let together = self.openers[*one].dir == self.openers[*other].dir;
@@ -405,7 +426,8 @@ impl World {
             if dir.lock != me.lock && !self.lock_lost {
                 return Err("the winner's LOCK is gone");
             }
-            if me.at == Write && me.read != dir.history && dir.lock == me.lock && !self.lock_lost {
+            let is_as_read = (me.read, me.read_tables) == (dir.history, dir.tables);
+            if me.at == Write && !is_as_read && dir.lock == me.lock && !self.lock_lost {
                 return Err("it is about to write what it decided on before another one wrote");
             }
         }
@@ -420,7 +442,7 @@ fn is_excused(kinds: &[Kind], rules: Rules) -> bool {
 
 impl Opener {
     pub(super) fn new() -> Self {
-        Opener { at: Find, dir: None, made: false, lock: None, read: 0, again: 0 }
+        Opener { at: Find, dir: None, made: false, lock: None, read: 0, read_tables: 0, again: 0 }
     }
 
     /// Whether the mark in the directory is its own, as far as it knows.

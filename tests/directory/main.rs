@@ -2,6 +2,7 @@
 
 mod copies;
 mod ground;
+mod layers;
 mod lock_machine;
 mod lock_model;
 mod moved;

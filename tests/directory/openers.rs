@@ -17,9 +17,12 @@ enum Before {
     Killed,
     Closed,
     WithoutLock,
+    /// With a layer, a record above it, and without LOCK.
+    Layers,
 }
 
-const BEFORE: [Before; 5] = [Before::Nothing, Before::Empty, Before::Killed, Before::Closed, Before::WithoutLock];
+const BEFORE: [Before; 6] =
+    [Before::Nothing, Before::Empty, Before::Killed, Before::Closed, Before::WithoutLock, Before::Layers];
 
 fn open(disk: Arc<dyn Disk>) -> forelog::Result<Engine> {
     Options::new().segment_bytes(4096).open_on(disk, "above/db")
@@ -35,12 +38,16 @@ fn prepared(before: Before) -> SimDisk {
         return disk;
     }
     let engine = open(Arc::new(disk.clone())).unwrap();
+    if before == Before::Layers {
+        put(&engine, "older").unwrap();
+        engine.checkpoint().unwrap();
+    }
     put(&engine, "old").unwrap();
     if before == Before::Killed {
         return disk.crash_point().process_kill();
     }
     engine.close().unwrap();
-    if before == Before::WithoutLock {
+    if matches!(before, Before::WithoutLock | Before::Layers) {
         disk.delete("above/db/LOCK").unwrap();
     }
     disk
@@ -54,15 +61,20 @@ struct Meeting {
     directory_locks: bool,
     /// Whether the other one closes what it has opened.
     closes: bool,
+    /// Whether it commits, or makes a checkpoint alone: of what is there, so HISTORY stays as it is.
+    commits: bool,
 }
 
 impl Meeting {
     fn all() -> impl Iterator<Item = Meeting> {
-        BEFORE.into_iter().flat_map(|before| {
+        let others = |before| [true, false].into_iter().filter(move |commits| *commits || before == Before::Layers);
+        let meetings = BEFORE.into_iter().flat_map(move |before| others(before).map(move |commits| (before, commits)));
+        meetings.flat_map(|(before, commits)| {
             [(false, false), (false, true), (true, false), (true, true)].map(|(directory_locks, closes)| Meeting {
                 before,
                 directory_locks,
                 closes,
+                commits,
             })
         })
     }
@@ -73,10 +85,10 @@ impl Meeting {
     }
 }
 
-/// Opens while another one opens, commits and, if it `closes`, closes at the `at`-th place, of two for each call: before
+/// Opens while another one opens, commits or makes a checkpoint and, if it `closes`, closes at the `at`-th place, of two for each call: before
 /// and after it. `None` if there is none.
 fn round(meeting: Meeting, at: usize) -> Option<()> {
-    let Meeting { before, closes, .. } = meeting;
+    let Meeting { before, closes, commits, .. } = meeting;
     let what = format!("{meeting:?}, at {at}");
     let disk = prepared(before);
     let other: Arc<Mutex<Option<Engine>>> = Arc::default();
@@ -86,7 +98,11 @@ fn round(meeting: Meeting, at: usize) -> Option<()> {
         if number.fetch_add(1, Ordering::Relaxed) == at {
             match open(Arc::clone(&beside)) {
                 Ok(second) => {
-                    put(&second, "other").unwrap();
+                    if commits {
+                        put(&second, "other").unwrap();
+                    } else {
+                        second.checkpoint().unwrap();
+                    }
                     if closes {
                         second.close().unwrap();
                     }
@@ -100,7 +116,11 @@ fn round(meeting: Meeting, at: usize) -> Option<()> {
         return None;
     }
     let other = other.lock().unwrap().take();
-    let mut expected = if matches!(before, Before::Nothing | Before::Empty) { vec![] } else { vec!["old".to_owned()] };
+    let mut expected: Vec<String> = match before {
+        Before::Nothing | Before::Empty => vec![],
+        Before::Layers => vec!["old".to_owned(), "older".to_owned()],
+        _ => vec!["old".to_owned()],
+    };
     let holder = match (&opened, &other) {
         (Ok(first), None) => first,
         (Ok(first), Some(_)) => {
@@ -113,7 +133,7 @@ fn round(meeting: Meeting, at: usize) -> Option<()> {
         }
         (Err(error), None) => panic!("{what}: no one has it: {error:?}"),
     };
-    if other.is_some() {
+    if other.is_some() && commits {
         expected.insert(expected.len(), "other".to_owned());
     }
     if opened.is_ok() {

@@ -9,7 +9,7 @@ use crate::script::{FIXTURES, SEGMENT_BYTES, State, root, value};
 use crate::write::options;
 use crashkit::{TempDir, contents_of, restore};
 
-fn state_of(engine: &Engine) -> State {
+pub(crate) fn state_of(engine: &Engine) -> State {
     let snapshot = engine.snapshot().unwrap();
     let mut state = State::new();
     for name in snapshot.keyspace_names().unwrap() {

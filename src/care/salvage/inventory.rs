@@ -11,8 +11,10 @@ use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::options::MAX_SEGMENT_BYTES;
 use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::disk::Access;
+use crate::format::features::TABLES;
 use crate::format::history::{Entry, FILE_NAME, History};
 use crate::format::identity::Identity;
+use crate::format::refusal::has_tables;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, base_of, file_name};
 use crate::log::log_dir::LogDir;
 use crate::log::no_tables;
@@ -66,6 +68,7 @@ impl Inventory {
         }
         for base in bases {
             match read_info(place, base) {
+                Ok(info) if inventory.proves_tables(place, &info) => return Err(has_tables(&info.path)),
                 Ok(info) => segments.push((base, info)),
                 // What a newer build wrote would be saved in part, and read as something else.
                 Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
@@ -85,6 +88,17 @@ impl Inventory {
         }
         inventory.sort(segments);
         Ok(inventory)
+    }
+
+    /// Whether a segment says that there are tables, which HISTORY has lost. One without a record, of an incarnation that
+    /// HISTORY does not list, was made for a HISTORY that a power loss took.
+    fn proves_tables(&self, place: &LogDir, info: &SegmentInfo) -> bool {
+        let is_listed = |history: &History| {
+            (history.first_number..history.next_number()).contains(&info.header.identity.incarnation.number)
+        };
+        let is_used =
+            || Frames::open(place, info).is_ok_and(|mut frames| frames.next_whole(info.first_frame()).is_some());
+        info.header.features & TABLES != 0 && (self.history.as_ref().is_none_or(is_listed) || is_used())
     }
 
     /// Without an identity no frame of it can be proven. HISTORY, if it is there, tells whether it is missed.
@@ -133,7 +147,7 @@ impl Inventory {
         let previous = previous.map_or(base, SegmentInfo::base);
         self.writers_near(base, others).into_iter().find_map(|(log_id, number, nonce, key)| {
             let identity = Identity { log_id, incarnation: Incarnation { number, nonce }, key, base };
-            let header = SegmentHeader { identity, size, previous };
+            let header = SegmentHeader { identity, size, previous, features: 0 };
             let info = SegmentInfo { end: header.limit(), header, path: path.clone(), length };
             Frames::open(place, &info).ok()?.next_whole(info.first_frame())?;
             Some(info)

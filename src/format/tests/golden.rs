@@ -4,6 +4,7 @@
 
 use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::format::Refusal;
+use crate::format::features::TABLES;
 use crate::format::fill::Fill;
 use crate::format::frame::{self, Decoded, Header, Kind};
 use crate::format::history::{End, Entry, History, Tables};
@@ -152,9 +153,12 @@ fn segment_with(offset: usize, field: &[u8]) -> [u8; 512] {
 
 #[test]
 fn a_segment_header_is_the_golden_bytes() {
-    let header = SegmentHeader { identity: identity(8192), size: 4096, previous: 8192 };
+    let header = SegmentHeader { identity: identity(8192), size: 4096, previous: 8192, features: 0 };
     assert_eq!(header.to_bytes(), segment_bytes());
     assert_eq!(SegmentHeader::decode(&segment_bytes()), Ok(header));
+    let with_tables = SegmentHeader { features: TABLES, ..header };
+    assert_eq!(with_tables.to_bytes(), segment_with(24, &[1]));
+    assert_eq!(SegmentHeader::decode(&with_tables.to_bytes()), Ok(with_tables));
     assert_eq!(file_name(8192), "0000000000002000.log");
     assert_eq!(base_of("0000000000002000.log"), Some(8192));
     assert_eq!(base_of("FFFFFFFFFFFFFFFF.log"), None, "one spelling only");
@@ -179,6 +183,7 @@ fn a_segment_header_of_the_future_is_refused_by_its_own_name() {
     let golden = SegmentHeader::decode(&segment_bytes());
     assert_eq!(decode(12, &2_u32.to_le_bytes()), Err(Refusal::Version(2)));
     assert_eq!(decode(24, &[0x40]), Err(Refusal::Features(0x40)));
+    assert_eq!(decode(24, &[0x41]), Err(Refusal::Features(0x40)), "bit 0 is known");
     assert_eq!(decode(31, &[0x80]), Err(Refusal::Features(1 << 63)));
     assert_eq!(decode(16, &[0xFF; 8]), golden, "compatible features are ignored");
     // A newer version may give every other field another meaning.

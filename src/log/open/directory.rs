@@ -10,10 +10,10 @@ use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, DirHandle, LOCK_NAME, is_system_name, read_exact_at};
 use crate::format::Refusal;
-use crate::format::features::TABLES;
 use crate::format::history::{Decoder, FILE_NAME, HEADER as HISTORY_HEADER, History};
 use crate::format::mark;
-use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of};
+use crate::format::refusal::has_tables;
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of, file_name};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
 use crate::log::read::reader::SegmentInfo;
@@ -27,7 +27,7 @@ pub(crate) struct Directory {
     pub(crate) mark: Slots,
     /// By incarnation number, each in base order.
     pub(crate) segments: BTreeMap<u64, Vec<SegmentInfo>>,
-    /// Files that nothing depends on and that may go: retired segments whose removal was cut off.
+    /// Files that nothing depends on and that may go: retired segments whose removal was cut off, whole or not.
     pub(crate) leftovers: Vec<PathBuf>,
     /// Files that were being prepared.
     pub(crate) temporary: Vec<PathBuf>,
@@ -80,8 +80,14 @@ impl Directory {
         let (segments, leftovers) = Default::default();
         let mut directory = Directory { history, prior, mark, segments, leftovers, temporary };
         bases.sort_unstable();
-        for base in bases {
-            directory.add(place, base)?;
+        for (index, &base) in bases.iter().enumerate() {
+            match read_info(place, base) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+                Err(_) if directory.has_all_of(base, bases.get(index + 1).copied()) => {
+                    directory.leftovers.push(place.path(&file_name(base)));
+                }
+                info => directory.add(place, base, info?)?,
+            }
         }
         Ok(Some(directory))
     }
@@ -91,8 +97,18 @@ impl Directory {
         self.history.oldest.max(self.prior.known)
     }
 
-    fn add(&mut self, place: &LogDir, base: u64) -> Result<()> {
-        let info = read_info(place, base)?;
+    /// Whether all that a segment can hold which begins at `base` is known from elsewhere, as far as the begin of the `next`
+    /// one and HISTORY tell: segments do not overlap (`table/FAULTS.md`, "Where the walk begins").
+    fn has_all_of(&self, base: u64, next: Option<u64>) -> bool {
+        let known = self.prior.known.get();
+        let (begun, later) =
+            self.history.entries.split_at(self.history.entries.partition_point(|e| e.begin.get() <= base));
+        let ended = begun.last().and_then(|own| own.end).filter(|end| base < end.prepared.get());
+        let ends = [next, later.first().map(|entry| entry.begin.get()), ended.map(|end| end.lsn.get())];
+        known > 0 && ends.into_iter().flatten().any(|end| end <= known)
+    }
+
+    fn add(&mut self, place: &LogDir, base: u64, info: SegmentInfo) -> Result<()> {
         let identity = info.header.identity;
         let bad = |cause| Err(Error::damaged(&info.path, Lsn::new(base), cause));
         if identity.base != base || identity.log_id != self.history.log_id {
@@ -107,6 +123,11 @@ impl Directory {
         if let Some(entry) = self.history.entries.get(index) {
             if entry.incarnation != identity.incarnation || entry.key != identity.key {
                 return bad(DamageCause::BadHeader);
+            }
+            if info.header.features & !self.history.features_of_segments() != 0 {
+                // HISTORY had this bit, durably, before it listed the incarnation or the segment was made (F1): it is older
+                // than the log.
+                return Err(Error::damaged(&place.path(FILE_NAME), Lsn::new(base), DamageCause::BadHistory));
             }
             let end = entry.end.map_or(info.header.limit(), |end| end.lsn.get().min(info.header.limit()));
             if end <= self.oldest().get() && end > base {
@@ -129,12 +150,7 @@ pub(crate) type Look<'l> = dyn FnMut(&DirHandle, &History) -> Result<Prior> + 'l
 pub(crate) fn no_tables(handle: &DirHandle, history: &History) -> Result<Prior> {
     match history.tables {
         None => Ok(Prior::default()),
-        Some(_) => Err(refused(
-            Refusal::Features(TABLES),
-            &handle.path_of(FILE_NAME.as_ref()),
-            Lsn::ZERO,
-            DamageCause::BadHistory,
-        )),
+        Some(_) => Err(has_tables(&handle.path_of(FILE_NAME.as_ref()))),
     }
 }
 
@@ -176,7 +192,7 @@ pub(crate) fn read_history(place: &LogDir) -> Result<History> {
 
 /// Reads and checks the header of the segment whose name is that of `base`.
 pub(crate) fn read_info(place: &LogDir, base: u64) -> Result<SegmentInfo> {
-    let path = place.path(&crate::format::segment::file_name(base));
+    let path = place.path(&file_name(base));
     let damaged = |cause, error: io::Error| Error::damaged(&path, Lsn::new(base), cause).with_source(error);
     let unreadable = |error| Error::unreadable(&path, Lsn::new(base), error);
     let file = place.open(&path, Access::Read).map_err(unreadable)?;

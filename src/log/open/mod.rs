@@ -82,24 +82,29 @@ pub(crate) struct Decided {
 impl Decided {
     /// Makes the verdict durable, and opens the log.
     ///
-    /// Once the directory is locked, and before anything is written to the log or removed from it, `before` may write other
+    /// `is_same` says whether the owner's other files are those that were looked at, if another program may have changed them
+    /// meanwhile. Once the directory is locked, and before anything is written to the log or removed from it, `before` may write other
     /// files; it is told whether segments are to be removed that are retired. It returns whether they may be, and which
     /// MANIFEST HISTORY is to name.
     pub(crate) fn settle(
         self,
         settings: Settings,
+        is_same: impl FnOnce(&History) -> Result<bool>,
         before: impl FnOnce(bool) -> Result<(bool, Option<(u64, u32)>)>,
     ) -> Result<Handle> {
         let Decided { place, mut verdicts, history, started } = self;
-        place.handle().complete_lock(|| is_as_read(&place, history.as_ref()))?;
+        let is_same = || Ok(is_as_read(&place, history.as_ref())? && is_same(&verdicts.history)?);
+        place.handle().complete_lock(is_same)?;
         let (may_remove, names) = before(verdicts.clean_up.has_retired())?;
         if !may_remove {
             verdicts.clean_up.spare_retired();
         }
+        let found = verdicts.history.tables;
         if let (Some(tables), Some(names)) = (&mut verdicts.history.tables, names) {
             tables.names = Some(names);
         }
-        settle::settle(&place, &mut verdicts)?;
+        let names_another = verdicts.history.tables != found;
+        settle::settle(&place, &mut verdicts, names_another)?;
         verdicts.report.lock = place.handle().lock_held();
         verdicts.report.duration = clock::now().since(started);
         Ok(Handle::new(share(place, settings, verdicts)))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::decide::{Unfinished, Verdicts, cause_of};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::FIRST_SEGMENT_BYTES;
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, write_all_at};
@@ -20,8 +20,9 @@ const PIECE: usize = 1 << 20;
 /// nothing to remove either.
 ///
 /// A HISTORY that lists no incarnation is written, again too: the creation may have been cut off before its name was
-/// durable, and nothing later has made it so.
-pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts) -> Result<()> {
+/// durable, and nothing later has made it so. One that `names_another` MANIFEST than the one that was found is written as
+/// well, or the next open would have to write that MANIFEST again; but that is no reason to refuse.
+pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts, names_another: bool) -> Result<()> {
     if let Some(unfinished) = verdicts.unfinished.take() {
         for info in &verdicts.catalogue {
             verdicts.report.rewritten_bytes += rewrite(place, info, &unfinished)?;
@@ -30,6 +31,12 @@ pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts) -> Result<()> {
         let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
         entry.end = Some(End { lsn, prepared, clean: false });
     } else if !verdicts.history.entries.is_empty() && verdicts.clean_up.is_empty() {
+        if names_another && let Err(error) = place.save(&verdicts.history) {
+            // A refusal before the rename has no effect. After another failure nothing may be written any more.
+            if place.disk().failure().is_some() || error.kind() == ErrorKind::Removed {
+                return Err(error);
+            }
+        }
         return if remove_leftovers(place, &verdicts.temporary) { place.sync_dir() } else { Ok(()) };
     }
     place.save(&verdicts.history)?;

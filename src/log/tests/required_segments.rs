@@ -5,8 +5,10 @@ use super::support::*;
 use crate::base::error::{DamageCause, ErrorKind};
 use crate::base::types::{CommitMode, Incarnation, Lsn, Outcome};
 use crate::disk::sim::{Granularity, Loss, SimDisk};
+use crate::format::features::TABLES;
 use crate::format::frame::Kind;
 use crate::format::history::{End, Entry, History};
+use crate::format::segment::SegmentHeader;
 use crate::log::no_tables;
 use crate::log::open::decide::CheckOnly;
 use crate::log::open::verify;
@@ -238,6 +240,36 @@ fn an_empty_segment_of_a_incarnation_that_never_began_is_removed_and_a_used_one_
     short.truncate(2000);
     empty.write_file(segment_path(*bases.last().unwrap()), &short).unwrap();
     assert_damaged(&empty, "a short one");
+}
+
+/// A power loss may take a HISTORY that has the bit and lists the incarnation, and leave the segment (F2 of `DECISIONS.md`).
+#[test]
+fn a_bit_that_history_has_not_is_damage_in_the_segment_of_an_incarnation_that_it_lists_and_only_there() {
+    let set_bit = |disk: &SimDisk, base: u64| {
+        let mut bytes = disk.read_file(segment_path(base)).unwrap();
+        let header = SegmentHeader::decode(bytes[..512].try_into().unwrap()).unwrap();
+        bytes[..512].copy_from_slice(&SegmentHeader { features: TABLES, ..header }.to_bytes());
+        disk.write_file(segment_path(base), &bytes).unwrap();
+    };
+    let (disk, _) = two_lives();
+    for base in segments_on(&disk) {
+        let disk = copy(&disk);
+        set_bit(&disk, base);
+        assert_refused(&disk, DamageCause::BadHistory, base, "listed");
+    }
+    let disk = SimDisk::new();
+    let session = closed_session(&disk, 3, &[(2000, CommitMode::Sync), (2500, CommitMode::Sync)]);
+    for used in [false, true] {
+        let disk = orphan(&disk, used);
+        let base = *segments_on(&disk).last().unwrap();
+        set_bit(&disk, base);
+        if used {
+            assert_refused(&disk, DamageCause::BadHistory, base, "used");
+        } else {
+            assert_holds(&disk, &session.records(), "not listed");
+            assert!(!segments_on(&disk).contains(&base));
+        }
+    }
 }
 
 #[test]

@@ -64,9 +64,11 @@ pub(crate) fn open_knowing(disk: &SimDisk, prior: Prior) -> Result<Opened> {
             records.push((lsn, payload.to_vec()));
             Ok(())
         };
-        open::read(claim, true, &mut |_, _| Ok(prior))?
-            .decide(&mut replay)?
-            .settle(options().settings, |_| Ok((true, None)))
+        open::read(claim, true, &mut |_, _| Ok(prior))?.decide(&mut replay)?.settle(
+            options().settings,
+            |_| Ok(true),
+            |_| Ok((true, None)),
+        )
     })?;
     Ok(Opened { log: Log { handle: Arc::new(handle) }, records })
 }
@@ -275,7 +277,7 @@ impl Sketch {
         let before = base.checked_sub(SEGMENT).and_then(|before| self.segments.get(&before));
         let same_incarnation = before.filter(|(header, _)| header.identity.incarnation == identity.incarnation);
         let previous = same_incarnation.map_or(base, |(header, _)| header.identity.base);
-        let header = SegmentHeader { identity, size: SEGMENT, previous };
+        let header = SegmentHeader { identity, size: SEGMENT, previous, features: 0 };
         let mut bytes = vec![0; 4096];
         Fill::new(identity).write(&mut bytes, base);
         bytes[..512].copy_from_slice(&header.to_bytes());

@@ -71,11 +71,11 @@ impl Segment {
 
     /// Creates a segment, fills it, and makes it durable, its name included. It gets its name only when it is
     /// complete, so that a crash in between leaves nothing that recovery would have to explain.
-    pub(crate) fn create(place: &LogDir, identity: Identity, size: u64, previous: u64) -> Result<Arc<Segment>> {
-        if identity.base.checked_add(size).is_none() {
+    pub(crate) fn create(place: &LogDir, header: SegmentHeader) -> Result<Arc<Segment>> {
+        let identity = header.identity;
+        if identity.base.checked_add(header.size).is_none() {
             return Err(Error::invalid_input("the log has used up its 2^64 positions: start a new database"));
         }
-        let header = SegmentHeader { identity, size, previous };
         // Under the same names a second writer would prepare its own.
         place.handle().check_lock()?;
         let path = place.path(&file_name(identity.base));
