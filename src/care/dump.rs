@@ -13,7 +13,8 @@ use crate::format::verdict::FrameState;
 use crate::log::log_dir::LogDir;
 use crate::log::no_tables;
 use crate::log::open;
-use crate::log::open::decide::{Prior, Recovery};
+use crate::log::open::decide::Recovery;
+use crate::log::open::prior::Prior;
 use crate::log::read::reader::Frame;
 use crate::log::read::walk::Frames;
 

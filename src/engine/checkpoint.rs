@@ -41,8 +41,10 @@ pub(super) fn checkpoint(pipeline: &Pipeline, tables: &Tables, wait: Wait) -> Re
         let message = "this engine was opened with Checkpoints::Never: open it with another choice to make checkpoints";
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
+    // Before the turn: it may apply commits, and so raise an alarm.
+    let visible = pipeline.index_now().visible();
     let Some(_turn) = tables.turns.take(wait) else { return Ok(()) };
-    let target = log.durable().min(pipeline.index_now().visible());
+    let target = log.durable().min(visible);
     let made = make(pipeline, tables, target);
     tables.health.checkpointed(&made);
     made?;
@@ -80,11 +82,18 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
         log.announce_tables()?;
     }
     let store = tables.make(log)?;
+    log.check_ours(|| tables.check_place(log.handle()))?;
     // What the installed MANIFEST does not need goes first: on a full disk nothing else gives room.
-    store.remove_needless()?;
+    remove_needless(tables, store);
+    store.end_doubt(|stack| name_in_history(log, stack))?;
     let mut made = 0;
-    let full = Amount::of_a_checkpoint(&pipeline.settings);
     loop {
+        let full = match store.is_in_doubt() {
+            false => Amount::of_a_checkpoint(&pipeline.settings),
+            // Without a MANIFEST there is none to be written again. One record does: what fails for an hour must not fill the
+            // disk.
+            true => Amount { bytes: 1, ops: 1 },
+        };
         let (layer, done) = match next_piece(log, tables, store, target, full) {
             Ok(Some((piece, amount))) => {
                 let layer = store.write_layer(piece, RUN_BYTES)?;
@@ -92,27 +101,43 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
             }
             Ok(None) => return Ok(made),
             Err(rot) if is_rot(&rot) => {
+                tables.health.found_rot(&rot);
+                if store.is_in_doubt() {
+                    return Err(rot);
+                }
                 let written = write_from_memory(pipeline, tables, store, RUN_BYTES)?;
-                tables.health.healed(rot);
-                written
+                install(log, tables, store, written)?;
+                tables.health.healed();
+                made += 1;
+                continue;
             }
             Err(error) => return Err(error),
         };
-        install(log, tables, store, layer)?;
-        tables.health.set_done(done);
+        install(log, tables, store, (layer, done))?;
         made += 1;
     }
 }
 
-/// Makes a layer count, and removes what it makes needless (steps 8 to 13).
-fn install(log: &LogInner, tables: &Tables, store: &Store, mut layer: NewLayer<'_>) -> Result<()> {
+/// Makes a layer count, and removes what it makes needless (steps 8 to 13). With it all of the log counts as taken in that
+/// had been counted at `done`.
+fn install(log: &LogInner, tables: &Tables, store: &Store, (mut layer, done): (NewLayer<'_>, Amount)) -> Result<()> {
     let to = layer.to();
-    let install = |oldest| layer.install(|_| oldest, |stack| name_in_history(log, stack));
+    let installed = |stack: &Arc<Stack>| {
+        name_in_history(log, stack);
+        tables.health.set_done(done);
+    };
+    let install = |oldest| layer.install(|_| oldest, installed);
     let installed = log.retire_into(to, install, || tables.check_place(log.handle()));
     let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
     tables.health.not_removed(removed.as_ref().err());
-    tables.health.not_removed(store.remove_needless()?.failed.as_ref());
+    remove_needless(tables, store);
     Ok(())
+}
+
+/// What cannot be removed now is tried again.
+fn remove_needless(tables: &Tables, store: &Store) {
+    let failed = store.remove_needless().map_or_else(Some, |removal| removal.failed);
+    tables.health.not_removed(failed.as_ref());
 }
 
 fn name_in_history(log: &LogInner, stack: &Arc<Stack>) {
@@ -173,6 +198,7 @@ fn next_piece(
 /// Merges all layers once those above the last hold half of what it does. Returns whether it has.
 fn merge(log: &LogInner, tables: &Tables) -> Result<bool> {
     let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else { return Ok(false) };
+    let is_ours = || log.check_ours(|| tables.check_place(log.handle()));
     let bytes = |layers: &[Layer]| layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
     let layers = &stack.manifest.layers;
     let Some((last, upper)) = layers.split_last() else { return Ok(false) };
@@ -180,12 +206,14 @@ fn merge(log: &LogInner, tables: &Tables) -> Result<bool> {
         return Ok(false);
     }
     check_room(log, bytes(layers))?;
+    is_ours()?;
     let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
     let mut job = store.merge(&stack, 0..layers.len(), &horizon, RUN_BYTES)?;
     drop(stack);
+    is_ours()?;
     job.install(|stack| name_in_history(log, stack)).map_err(NotInstalled::into_error)?;
     drop(job);
-    tables.health.not_removed(store.remove_needless()?.failed.as_ref());
+    remove_needless(tables, store);
     Ok(true)
 }
 

@@ -21,9 +21,10 @@ use crate::txn::pipeline::Pipeline;
 
 /// The log rests when nothing was committed for this long.
 const REST: Duration = Duration::from_secs(1);
-/// Until a checkpoint is tried again that has found nothing durable.
+/// From the first checkpoint in a row that has found nothing durable to the next try. Each wait is twice as long as the one
+/// before.
 const MOMENT: Duration = Duration::from_millis(10);
-/// From the first failure in a row to the next try. Each wait is twice as long as the one before.
+/// The same, of checkpoints that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// This part of a checkpoint is worth one when the log rests, or at a close.
@@ -42,8 +43,8 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Has commits wake it, if the engine is to make checkpoints of its own accord. `at_open` is what the open has replayed.
-    pub(super) fn begin(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>, at_open: Amount) -> Option<Arc<Self>> {
+    /// Has commits wake it, if the engine is to make checkpoints of its own accord.
+    pub(super) fn begin(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) -> Option<Arc<Self>> {
         let settings = &pipeline.settings;
         // The models have no thread to spare.
         if settings.checkpoints != Checkpoints::Automatic || cfg!(any(loom, shuttle)) {
@@ -53,7 +54,7 @@ impl Checkpointer {
         let (pipeline_of, tables, sleeper) = (Arc::downgrade(pipeline), Arc::clone(tables), Sleeper::new());
         let checkpointer = Arc::new(Checkpointer { pipeline: pipeline_of, tables, sleeper, full });
         let told = Arc::clone(&checkpointer);
-        pipeline.due.begin(at_open, move || told.wake());
+        pipeline.due.set_told(move || told.wake());
         pipeline.due.set_mark(full.part(WORTH));
         Some(checkpointer)
     }
@@ -72,13 +73,15 @@ impl Checkpointer {
 
     fn run(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
-        let (mut seen, mut wait) = (0, FIRST_WAIT);
+        let (mut seen, mut wait, mut moment) = (0, FIRST_WAIT, MOMENT);
         while self.wait_until_due(&pipeline, &mut seen) {
             let before = self.tables.health.done();
             let pause = match checkpoint(&pipeline, &self.tables, Wait::ForItsTurn) {
                 Ok(()) => {
                     wait = FIRST_WAIT;
-                    if self.tables.health.done() == before { MOMENT } else { Duration::ZERO }
+                    let next = if self.tables.health.done() == before { (moment * 2).min(REST) } else { MOMENT };
+                    let pause = std::mem::replace(&mut moment, next);
+                    if next == MOMENT { Duration::ZERO } else { pause }
                 }
                 Err(_) if pipeline.log.poisoned().is_some() => return,
                 Err(_) => {

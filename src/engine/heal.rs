@@ -12,6 +12,7 @@ use super::tables::Tables;
 use crate::base::error::{Error, Result, is_the_mediums};
 use crate::base::types::Lsn;
 use crate::format::table::data::{Found, Interval};
+use crate::format::table::write_full_key;
 use crate::index::{Cursor, Direction, SnapshotGuard, Tree};
 use crate::table::checkpoint::{NewLayer, Whole};
 use crate::table::keyspaces::KeyspaceList;
@@ -20,7 +21,7 @@ use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
-/// Writes all that is visible as one layer. Returns it, and how much of the log had been counted before it began.
+/// Writes all that is visible and durable as one layer. Returns it, and how much of the log had been counted before it began.
 ///
 /// # Errors
 /// As those of a checkpoint.
@@ -30,21 +31,34 @@ pub(super) fn write_from_memory<'s>(
     store: &'s Store,
     run_bytes: u64,
 ) -> Result<(NewLayer<'s>, Amount)> {
+    let durable = pipeline.log.durable();
+    let hold = pipeline.index().hold_at(|visible| visible.min(durable));
+    // Behind the snapshot: what is counted too much comes later into a checkpoint, and what is counted too little would make
+    // one due for ever.
     let counted = pipeline.due.counted();
-    // Read before the snapshot: a keyspace that is made in between is in it, and raises the id again.
-    let next_id = pipeline.index().next_keyspace_id();
-    let hold = pipeline.index_now().hold();
-    let to = hold.lsn();
-    pipeline.log.flush_to(to.get())?;
+    let to = pipeline.log.end_of_record(hold.lsn());
     let mut trees = pipeline.index().keyspaces(to)?;
     trees.sort_unstable_by_key(|tree| tree.id());
-    let mut keyspaces = KeyspaceList::from_id(next_id);
-    trees.iter().for_each(|tree| keyspaces.insert(tree.id(), tree.name(), tree.created()));
-    let everything = Everything { tables, trees: trees.into(), present: None, id: 0, hold, entry: Vec::new(), key: 0 };
+    let keyspaces = keyspaces_of(&trees, store);
+    let everything =
+        Everything { tables, trees: trees.into(), present: None, id: 0, hold, to, entry: Vec::new(), key: 0 };
     let branch = pipeline.log.token(to).incarnation;
     let interval = Interval { from: Lsn::ZERO, to };
     let layer = store.write_whole(Whole { interval, branch, keyspaces, source: everything }, run_bytes)?;
     Ok((layer, counted))
+}
+
+/// The list of these keyspaces. What was made and dropped behind the layers has left nothing there, so its id may come again;
+/// ids of what the log has above must not be below the next one.
+fn keyspaces_of(trees: &[Arc<Tree>], store: &Store) -> KeyspaceList {
+    let listed = store.stack().map(|stack| Arc::clone(&stack.keyspaces)).unwrap_or_default();
+    let mut keyspaces = KeyspaceList::from_id(listed.next_id());
+    for tree in trees {
+        // An open has loaded it at an LSN of its own making.
+        let created = listed.iter().find(|one| one.id == tree.id()).map_or(tree.created(), |one| one.created);
+        keyspaces.insert(tree.id(), tree.name(), created);
+    }
+    keyspaces
 }
 
 /// All entries of all keyspaces, as of a snapshot. It stands before the first one.
@@ -55,6 +69,8 @@ struct Everything<'t> {
     /// Of the present keyspace.
     id: u32,
     hold: SnapshotGuard,
+    /// Where the layer ends.
+    to: Lsn,
     /// The full key, and the value behind it.
     entry: Vec<u8>,
     /// The length of the full key.
@@ -68,9 +84,7 @@ impl Source for Everything<'_> {
                 && let Some(entry) = cursor.take(Direction::Forward)?
             {
                 let (key, value) = entry.slices();
-                self.entry.clear();
-                self.entry.extend_from_slice(&self.id.to_be_bytes());
-                self.entry.extend_from_slice(key);
+                write_full_key(&mut self.entry, self.id, key);
                 self.key = self.entry.len();
                 self.entry.extend_from_slice(value);
                 return Ok(true);
@@ -88,7 +102,7 @@ impl Source for Everything<'_> {
 
     /// When it was written nobody asks: no reader of layers has an older snapshot.
     fn version(&self) -> Found<'_> {
-        Found { lsn: self.hold.lsn(), value: Some(&self.entry[self.key..]) }
+        Found { lsn: self.to, value: Some(&self.entry[self.key..]) }
     }
 }
 

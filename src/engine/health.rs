@@ -38,7 +38,7 @@ pub struct TableStats {
     pub removal_failures: u64,
     /// Why the last checkpoint failed, or the merge behind it; none if both succeeded.
     pub last_failure: Option<Error>,
-    /// What a checkpoint found in the log when it last had to write from memory.
+    /// What a checkpoint last found in the log that it could not read.
     pub last_rot: Option<Error>,
     /// Bytes of records that checkpoints have read since the database has tables.
     pub log_bytes: u64,
@@ -121,10 +121,13 @@ impl Health {
         }
     }
 
-    pub(super) fn healed(&self, rot: Error) {
-        let stats = &mut self.state.lock().stats;
-        stats.healed += 1;
-        stats.last_rot = Some(rot);
+    /// The log cannot be read.
+    pub(super) fn found_rot(&self, rot: &Error) {
+        self.state.lock().stats.last_rot = Some(rot.clone());
+    }
+
+    pub(super) fn healed(&self) {
+        self.state.lock().stats.healed += 1;
     }
 
     /// A file that nothing needs could not be removed.

@@ -35,6 +35,7 @@ use crate::care::scrub::{self, Scrub};
 use crate::disk::{Disk, IoBackend, Layered, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::log::{self, LossWindow, Poisoned, Recovery, Stats};
+use crate::rt::guard::contain;
 #[cfg(feature = "unstable")]
 use crate::txn::ReadOnly;
 use crate::txn::pipeline::Pipeline;
@@ -43,7 +44,7 @@ use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
 /// An open database.
 ///
 /// Cheap to clone and to share between threads. [`Engine::close`] closes it for all clones; dropping the last clone
-/// does the same without telling of errors. A drop waits for the device and never for callbacks, which run all the same;
+/// does the same without telling of errors, and makes no checkpoint. A drop waits for the device and never for callbacks, which run all the same;
 /// it may be done anywhere, in a callback too.
 #[derive(Clone)]
 pub struct Engine {
@@ -96,8 +97,8 @@ impl Engine {
     }
 
     /// A new database that lives in memory alone, for tests of your own: everything works on it, and nothing of it
-    /// survives. `Sync` costs nothing, and promises nothing. The log is kept too, so it takes a few MiB, and more for
-    /// each byte written.
+    /// survives. `Sync` costs nothing, and promises nothing. Its log takes a few MiB, and up to twice
+    /// [`checkpoint_bytes`](Options::checkpoint_bytes).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -475,7 +476,8 @@ impl Engine {
         if self.pipeline().log.is_of_this_process()
             && let Some(checkpointer) = &self.inner.checkpointer
         {
-            checkpointer.at_close();
+            // A disk that panics must not keep the lock from being given up.
+            let _ = contain(|| checkpointer.at_close());
         }
         self.inner.set_closed();
         self.inner.log.log().close_and_drain()

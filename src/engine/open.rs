@@ -17,14 +17,21 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::Lsn;
 use crate::disk::{self, Claim, DirHandle, Disk};
-use crate::format::batch::Batch;
+use crate::format::batch::{Batch, BatchBuilder};
 use crate::format::history::History;
+use crate::format::table::data::Found;
+use crate::format::table::split_full_key;
 use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::{self, Recovery, Replay};
+use crate::table::job::LayerCursor;
+use crate::table::merge::{Merge, Retain};
 #[cfg(feature = "unstable")]
 use crate::txn::ReadOnly;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
+
+/// Loaded at a time, in bytes.
+const TOGETHER: usize = 1 << 20;
 
 /// Opens the database in `dir`.
 pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Opened> {
@@ -37,7 +44,7 @@ pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Open
     let mut loader = Loader::new(Limits::of(settings.segment_bytes));
     let handle = Arc::clone(claim.handle);
     let (tables, found) = look_at_tables(&handle, |look| log::open::read(claim, settings.create, look))?;
-    tables.load(&mut loader).map_err(|error| handle.unless_overtaken(error))?;
+    load_layers(&tables, &mut loader).map_err(|error| handle.unless_overtaken(error))?;
     let mut replayed = Replayed { loader: &mut loader, amount: Amount::default() };
     let decided = found.decide(&mut replayed)?;
     let at_open = replayed.amount;
@@ -100,7 +107,7 @@ fn look(disk: &dyn Disk, dir: &Path) -> Result<(Index, Recovery)> {
     let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
     let look = |handle: &DirHandle, history: &History, loader: &mut Loader| {
         let (found, prior) = tables::look(handle, history)?;
-        Tables::new(handle, found)?.load(loader)?;
+        load_layers(&Tables::new(handle, found)?, loader)?;
         Ok(prior)
     };
     let report = log::verify(disk, dir, look, &mut loader)?;
@@ -111,6 +118,51 @@ fn look(disk: &dyn Disk, dir: &Path) -> Result<(Index, Recovery)> {
 #[cfg(feature = "unstable")]
 pub(super) fn read_only(disk: &dyn Disk, dir: &Path) -> Result<ReadOnly> {
     look(disk, dir).map(|(index, report)| ReadOnly::new(index, report))
+}
+
+/// Loads what the layers hold, which the log does not have.
+fn load_layers(tables: &Tables, loader: &mut Loader) -> Result<()> {
+    let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else {
+        return Ok(());
+    };
+    let to = stack.manifest.to;
+    // The loader takes its records in LSN order. There are far fewer of these than places below `to`.
+    let mut lsns = (8..to.get()).step_by(8).map(Lsn::new);
+    let mut give = |loader: &mut Loader, batch: &BatchBuilder| -> Result<()> {
+        let lsn = lsns.next().ok_or_else(|| Error::bug("the tables hold more than the log can have had"))?;
+        loader.record(lsn, batch.batch().bytes())
+    };
+    let mut batch = BatchBuilder::new();
+    let impossible = |reason| Error::bug(format_args!("the tables hold what no commit can: {reason:?}"));
+    let alive = || stack.keyspaces.iter().filter(|one| one.dropped.is_none());
+    for keyspace in alive() {
+        batch.create_keyspace(keyspace.id, &keyspace.name).map_err(impossible)?;
+    }
+    let last = stack.keyspaces.next_id().checked_sub(1);
+    if let Some(last) = last.filter(|last| alive().all(|one| one.id != *last)) {
+        // So that its id is not used again.
+        let is_free = |name: &String| alive().all(|one| one.name != *name);
+        let name = (0..).map(|number| format!("dropped {number}")).find(is_free).unwrap_or_default();
+        batch.create_keyspace(last, &name).and_then(|()| batch.drop_keyspace(last)).map_err(impossible)?;
+    }
+    give(loader, &batch)?;
+    batch.clear();
+    let sources = stack.manifest.layers.iter().map(|layer| LayerCursor::new(store, layer)).collect();
+    let retain = Retain { floor: to, held: Vec::new(), is_last: true };
+    let keyspaces = &stack.keyspaces;
+    let mut merge = Merge::new(sources, retain, keyspaces.drops(), keyspaces.gone())?;
+    let mut push = |key: &[u8], version: Found<'_>| {
+        let Some(((id, key), value)) = split_full_key(key).zip(version.value) else { return Ok(()) };
+        batch.put(id, key, value).map_err(impossible)?;
+        if batch.len() >= TOGETHER {
+            give(loader, &batch)?;
+            batch.clear();
+        }
+        Ok(())
+    };
+    while merge.next_key(&mut push)? {}
+    // What can be read after the open is the state at `to`, also if the log has nothing above.
+    loader.record(to, batch.batch().bytes())
 }
 
 impl Replay for Loader {

@@ -105,6 +105,7 @@ impl Options {
 
 fn engine(open::Opened { pipeline, log, tables, at_open }: open::Opened) -> Engine {
     let (pipeline, tables) = (Arc::new(pipeline), Arc::new(tables));
-    let checkpointer = Checkpointer::begin(&pipeline, &tables, at_open);
+    pipeline.due.begin_at(at_open);
+    let checkpointer = Checkpointer::begin(&pipeline, &tables);
     Engine { inner: Arc::new(Inner { pipeline, log, tables, checkpointer }) }
 }

@@ -1,4 +1,4 @@
-//! The tables of an open database: what an open finds of them, loads and settles, and where a checkpoint makes the first.
+//! The tables of an open database: what an open finds of them, and where a checkpoint makes the first.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,23 +9,15 @@ use super::turn::Turns;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, DirHandle};
-use crate::format::batch::BatchBuilder;
 use crate::format::history::History;
-use crate::format::table::data::Found;
-use crate::format::table::{DIRECTORY, split_full_key};
-use crate::index::Loader;
-use crate::log::{LogInner, Prior, Replay};
+use crate::format::table::DIRECTORY;
+use crate::log::{LogInner, Prior};
 use crate::rt::sync::OnceLock;
 use crate::table::dir::TableDir;
 use crate::table::gate::Gate;
-use crate::table::job::LayerCursor;
-use crate::table::merge::{Merge, Retain};
 use crate::table::open::{self, Known, Layers, Place};
 use crate::table::store::Store;
 use crate::txn::due::{Amount, Due};
-
-/// Loaded at a time, in bytes.
-const TOGETHER: usize = 1 << 20;
 
 /// The tables of one database.
 #[derive(Debug)]
@@ -181,50 +173,5 @@ impl Tables {
         let dir = dir.map_err(|error| Error::io("create the directory", &path, error))?;
         let store = Store::new(self.dir(handle, dir), log.log_id(), None)?;
         Ok(self.store.get_or_init(|| store))
-    }
-
-    /// Loads what the layers hold, which the log does not have.
-    pub(super) fn load(&self, loader: &mut Loader) -> Result<()> {
-        let Some((store, stack)) = self.store.get().and_then(|store| Some((store, store.stack()?))) else {
-            return Ok(());
-        };
-        let to = stack.manifest.to;
-        // The loader takes its records in LSN order. There are far fewer of these than places below `to`.
-        let mut lsns = (8..to.get()).step_by(8).map(Lsn::new);
-        let mut give = |loader: &mut Loader, batch: &BatchBuilder| -> Result<()> {
-            let lsn = lsns.next().ok_or_else(|| Error::bug("the tables hold more than the log can have had"))?;
-            loader.record(lsn, batch.batch().bytes())
-        };
-        let mut batch = BatchBuilder::new();
-        let impossible = |reason| Error::bug(format_args!("the tables hold what no commit can: {reason:?}"));
-        let alive = || stack.keyspaces.iter().filter(|one| one.dropped.is_none());
-        for keyspace in alive() {
-            batch.create_keyspace(keyspace.id, &keyspace.name).map_err(impossible)?;
-        }
-        let last = stack.keyspaces.next_id().checked_sub(1);
-        if let Some(last) = last.filter(|last| alive().all(|one| one.id != *last)) {
-            // So that its id is not used again.
-            let is_free = |name: &String| alive().all(|one| one.name != *name);
-            let name = (0..).map(|number| format!("dropped {number}")).find(is_free).unwrap_or_default();
-            batch.create_keyspace(last, &name).and_then(|()| batch.drop_keyspace(last)).map_err(impossible)?;
-        }
-        give(loader, &batch)?;
-        batch.clear();
-        let sources = stack.manifest.layers.iter().map(|layer| LayerCursor::new(store, layer)).collect();
-        let retain = Retain { floor: to, held: Vec::new(), is_last: true };
-        let keyspaces = &stack.keyspaces;
-        let mut merge = Merge::new(sources, retain, keyspaces.drops(), keyspaces.gone())?;
-        let mut push = |key: &[u8], version: Found<'_>| {
-            let Some(((id, key), value)) = split_full_key(key).zip(version.value) else { return Ok(()) };
-            batch.put(id, key, value).map_err(impossible)?;
-            if batch.len() >= TOGETHER {
-                give(loader, &batch)?;
-                batch.clear();
-            }
-            Ok(())
-        };
-        while merge.next_key(&mut push)? {}
-        // What can be read after the open is the state at `to`, also if the log has nothing above.
-        loader.record(to, batch.batch().bytes())
     }
 }

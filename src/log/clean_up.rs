@@ -78,13 +78,17 @@ impl CleanUp {
             };
             cut().map_err(|error| Error::io("cut", &info.path, error))?;
         }
-        for path in self.to_remove() {
+        for path in &self.remove {
             match place.try_remove(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io("remove", path, error));
                 }
                 _ => {}
             }
+        }
+        // What is retired is in nobody's way: a later open tries again.
+        for path in &self.retired {
+            let _ = place.try_remove(path);
         }
         place.sync_dir()
     }

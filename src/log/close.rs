@@ -109,10 +109,17 @@ impl LogInner {
         }
     }
 
-    /// Ends the incarnation (O4). Everything is durable, and no append is taken any more.
+    /// Ends the incarnation (O4). Everything is durable, and no append is taken any more. Without one, HISTORY may have to
+    /// name a MANIFEST that a checkpoint has made durable: or the next open would have to write that again.
     fn end(&self) -> Result<()> {
         if self.incarnations().current().is_none() {
-            return Ok(());
+            if !self.incarnations().is_behind() {
+                return Ok(());
+            }
+            let mut right = self.incarnations().replace();
+            self.refuse_foreign_history(&right)?;
+            let history = right.history();
+            return right.save(&self.place, history, |_| ()).map(drop);
         }
         let begin = self.incarnations().begin();
         let mut right = self.incarnations().replace();

@@ -46,6 +46,8 @@ pub(crate) struct Known {
     pub(super) saved: Option<Saved>,
     /// It is being replaced.
     pub(super) is_saving: bool,
+    /// It does not name the MANIFEST that is durable, as `history` does.
+    is_behind: bool,
     /// All segments that hold or will hold log, in order.
     pub(crate) segments: Vec<SegmentInfo>,
 }
@@ -69,7 +71,7 @@ impl Incarnations {
             past: history.entries.clone().into(),
             current: OnceLock::new(),
             replacing: Mutex::default(),
-            known: Mutex::new(Known { history, oldest, saved: None, is_saving: false, segments }),
+            known: Mutex::new(Known { history, oldest, saved: None, is_saving: false, is_behind: false, segments }),
         }
     }
 
@@ -120,9 +122,16 @@ impl Incarnations {
 
     /// HISTORY is to name this MANIFEST when it is replaced next.
     pub(crate) fn name_manifest(&self, generation: u64, crc: u32) {
-        if let Some(tables) = &mut self.known.lock().history.tables {
+        let known = &mut *self.known.lock();
+        if let Some(tables) = &mut known.history.tables {
             tables.names = Some((generation, crc));
+            known.is_behind = true;
         }
+    }
+
+    /// Whether HISTORY does not name the MANIFEST that is durable.
+    pub(super) fn is_behind(&self) -> bool {
+        self.known.lock().is_behind
     }
 
     /// Enters a segment that was prepared.
@@ -180,8 +189,11 @@ impl Replacing<'_> {
         // A MANIFEST may have become durable since this HISTORY was chosen.
         let names = known.history.tables.and_then(|tables| tables.names);
         (known.saved, known.history) = (Some(saved), history);
-        if let Some(tables) = &mut known.history.tables {
-            tables.names = tables.names.max(names);
+        known.is_behind = false;
+        let known = &mut *known;
+        if let Some(tables) = known.history.tables.as_mut().filter(|tables| tables.names < names) {
+            tables.names = names;
+            known.is_behind = true;
         }
         Ok(then(&mut known.segments))
     }

@@ -64,8 +64,9 @@ pub(crate) mod tests;
 
 pub(crate) use failure::{Poisoned, Refused};
 pub(crate) use inner::LogInner;
-pub(crate) use open::decide::{CheckOnly, Prior, Recovery, Replay};
+pub(crate) use open::decide::{CheckOnly, Recovery, Replay};
 pub(crate) use open::directory::{Look, no_tables};
+pub(crate) use open::prior::Prior;
 pub(crate) use open::unfinished::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
 pub(crate) use open::verify;
 pub(crate) use receipts::receipt::Receipt;

@@ -79,22 +79,18 @@ impl LogInner {
         &self,
         up_to: Lsn,
         install: impl FnOnce(Lsn) -> std::result::Result<T, E>,
-        is_there: impl FnOnce() -> Result<()>,
+        is_there: impl Fn() -> Result<()>,
     ) -> std::result::Result<(T, Result<()>), E> {
         let mut right = self.retention.retire();
-        // The directory must still be the one that this log is in: someone may have restored a copy over it.
-        let ours = self.refuse_if_over(&self.incarnations().replace());
-        ours.map_err(|refused| E::from(self.raise_later(refused)))?;
+        self.check_ours(&is_there).map_err(E::from)?;
         let oldest = right.announce(up_to);
         let installed = install(oldest).inspect_err(|_| right.withdraw(self.incarnations().oldest()))?;
-        let still = self.check_segments().and_then(|()| self.place.handle().check_lock()).and_then(|()| is_there());
-        if let Err(error) = still {
+        match self.check_ours(is_there) {
             // Memory has forgotten nothing of it: all is in the log, wherever that is now.
-            return Err(E::from(self.raise_later(self.note_failure(error))));
-        }
-        if self.appender().is_stopped() {
-            // What it was stopped for may be that the directory is another's.
-            return Ok((installed, Ok(())));
+            Err(error) if self.poisoned().is_some() => return Err(E::from(error)),
+            // The layer is installed, and nothing tells whose segments these are: they go another time.
+            Err(error) => return Ok((installed, Err(error))),
+            Ok(()) => {}
         }
         let gone = self.incarnations().retired_by_tables(oldest);
         // The directory is not synced for that: what comes back is removed by the next open.
@@ -102,11 +98,23 @@ impl LogInner {
         Ok((installed, removed))
     }
 
+    /// Refuses to change what is in the directory of the log, or of its tables, which `is_there` looks for, if it is not the one
+    /// that the log was opened in: someone may have restored a copy over it. Then the log stops, also if it is closed or
+    /// poisoned.
+    pub(crate) fn check_ours(&self, is_there: impl FnOnce() -> Result<()>) -> Result<()> {
+        let ours = self.refuse_if_over(&self.incarnations().replace());
+        let looked = || self.place.handle().check_lock().and_then(|()| is_there());
+        ours.and_then(|()| looked().map_err(|error| self.note_failure(error)))
+            .map_err(|refused| self.raise_later(refused))
+    }
+
     /// Stops the log if a segment is not there as it should be: commits would go into a file that no open finds.
     ///
     /// # Errors
     /// [`ErrorKind::Removed`].
     pub(crate) fn stop_unless_whole(&self) -> Result<()> {
+        // While HISTORY is replaced its length is not known.
+        let _right = self.incarnations().replace();
         self.check_whole().map_err(|error| match error.kind() {
             ErrorKind::Removed => self.raise_later(self.note_failure(error)),
             _ => error,

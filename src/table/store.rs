@@ -128,6 +128,26 @@ impl Store {
         self.dir.id()
     }
 
+    /// Whether a MANIFEST may be on the medium in place of the installed one.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.known.lock().doubt.is_empty()
+    }
+
+    /// Ends the doubt that attempts have left which were given up, by the installed MANIFEST under a new generation. Without one
+    /// it can only be ended by a first one.
+    ///
+    /// # Errors
+    /// The doubt goes on.
+    pub(crate) fn end_doubt(&self, installed: impl FnOnce(&Arc<Stack>)) -> Result<()> {
+        match self.stack().filter(|_| self.is_in_doubt()) {
+            None => Ok(()),
+            Some(stack) => {
+                let again = self.begin().install(|_| Ok(Chosen::of(&stack)), installed);
+                again.map(drop).map_err(NotInstalled::into_error)
+            }
+        }
+    }
+
     /// The installed layers; `None` before the first MANIFEST.
     pub(crate) fn stack(&self) -> Option<Arc<Stack>> {
         self.known.lock().installed.clone()

@@ -69,10 +69,14 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// What the log had behind the last checkpoint when it was opened, and who is told from now on.
-    pub(crate) fn begin(&self, at_open: Amount, told: impl Fn() + Send + Sync + 'static) {
+    /// What the log had behind the last checkpoint when it was opened. No commit counts yet.
+    pub(crate) fn begin_at(&self, at_open: Amount) {
         self.bytes.store(at_open.bytes, Ordering::Relaxed);
         self.ops.store(at_open.ops, Ordering::Relaxed);
+    }
+
+    /// Who is told of marks.
+    pub(crate) fn set_told(&self, told: impl Fn() + Send + Sync + 'static) {
         let _ = self.told.set(Box::new(told));
     }
 

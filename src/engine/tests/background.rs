@@ -1,12 +1,14 @@
 //! Checkpoints that nobody asks for: when they come, when not, and what becomes of one that fails.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::base::error::ErrorKind;
 use crate::base::options::Checkpoints;
 use crate::base::types::{CommitMode, Lsn};
-use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpSelector, SimDisk};
+use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::engine::{Engine, Options};
 use crate::rt::schedule::{self, sleep};
 
@@ -166,6 +168,203 @@ fn a_checkpoint_that_fails_is_tried_again_and_less_and_less_often() {
         assert_eq!(names(".run"), stats.runs, "nothing is left of those that failed");
         assert_eq!(keys(&engine), 50);
     });
+}
+
+/// With `OnRequest` the program decides by what is pending: it is told the truth, after an open too.
+#[test]
+fn what_is_pending_is_counted_whoever_makes_checkpoints() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let open = || options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        let engine = open();
+        put(&engine, 30);
+        engine.close().unwrap();
+        let engine = open();
+        assert!(engine.table_stats().pending_bytes > 30_000);
+        engine.checkpoint().unwrap();
+        assert_eq!(engine.table_stats().pending_bytes, 0);
+        put(&engine, 1);
+        assert!((1000..1200).contains(&engine.table_stats().pending_bytes));
+    });
+}
+
+/// A failure behind the moment at which a layer counts is no failure of the checkpoint, and leaves nothing due for ever.
+#[test]
+fn a_failure_behind_the_installation_is_not_the_checkpoints() {
+    for list in 0..4 {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let engine = open(&disk);
+            put(&engine, 3);
+            engine.flush().unwrap();
+            engine.checkpoint().unwrap();
+            disk.inject(Fault::once(OpSelector::of(OpKind::List).on("table").skip(list), FaultKind::Errno(24)));
+            put(&engine, 3);
+            engine.flush().unwrap();
+            engine.checkpoint().unwrap();
+            assert_eq!(engine.table_stats().pending_bytes, 0);
+            let ops = disk.ops();
+            sleep(Duration::from_secs(3600));
+            assert!(disk.ops() - ops < 20, "{} calls in an hour of rest", disk.ops() - ops);
+        });
+    }
+}
+
+/// A life that only checkpoints has HISTORY name its MANIFEST, so that the opens after it write nothing, and need no room.
+#[test]
+fn opens_behind_a_life_of_checkpoints_write_nothing() {
+    for by_close in [false, true] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let engine = open(&disk);
+            put(&engine, 3);
+            engine.flush().unwrap();
+            engine.checkpoint().unwrap();
+            put(&engine, 10);
+            drop(engine);
+            let engine = open(&disk);
+            if !by_close {
+                engine.checkpoint().unwrap();
+            }
+            engine.close().unwrap();
+        });
+        let changes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&changes);
+        disk.on_op(move |_, op| {
+            counted.fetch_add(usize::from(op.kind.mutates()), Ordering::Relaxed);
+        });
+        disk.inject(Fault::lasting(OpSelector::of(OpKind::Write), FaultKind::Errno(28)));
+        schedule::run(1, || {
+            let engine = open(&disk);
+            assert_eq!((keys(&engine), engine.table_stats().pending_bytes), (10, 0));
+        });
+        assert_eq!(changes.load(Ordering::Relaxed), 0);
+        disk.clear_on_op();
+    }
+}
+
+/// Someone restores an older copy over the open database, in place. Nothing of the copy may go.
+#[test]
+fn a_copy_that_is_restored_over_open_tables_stays_whole() {
+    for by_close in [false, true] {
+        let disk = SimDisk::new();
+        let mut copy = Vec::new();
+        schedule::run(1, || {
+            let engine = open(&disk);
+            put(&engine, 5);
+            engine.close().unwrap();
+            copy = disk.files();
+            let engine = open(&disk);
+            for _ in 0..3 {
+                put(&engine, 5);
+                engine.flush().unwrap();
+                engine.checkpoint().unwrap();
+            }
+            put(&engine, 6);
+            engine.flush().unwrap();
+            for (path, _) in disk.files() {
+                if !path.ends_with("LOCK") {
+                    disk.delete(path).unwrap();
+                }
+            }
+            for (path, bytes) in copy.iter().filter(|(path, _)| !path.ends_with("LOCK")) {
+                disk.write_file(path, bytes).unwrap();
+            }
+            if by_close {
+                let _ = engine.close();
+            } else {
+                assert_eq!(engine.checkpoint().unwrap_err().kind(), ErrorKind::Poisoned);
+                assert_eq!(engine.poisoned().unwrap().cause.kind(), ErrorKind::Removed);
+                let _ = engine.close();
+            }
+        });
+        let left = |files: Vec<(PathBuf, Vec<u8>)>| -> Vec<_> {
+            files.into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect()
+        };
+        assert!(left(disk.files()) == left(copy), "nothing of the copy has changed");
+        schedule::run(1, || assert_eq!(keys(&open(&disk)), 5));
+    }
+}
+
+/// While the rename of MANIFEST fails, each try could leave a layer. It leaves one.
+#[test]
+fn a_rename_that_fails_for_an_hour_leaves_one_layer() {
+    for has_tables in [false, true] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let engine = open(&disk);
+            put(&engine, 5);
+            if has_tables {
+                engine.flush().unwrap();
+                engine.checkpoint().unwrap();
+            }
+            disk.inject(Fault::lasting(OpSelector::of(OpKind::Rename).on("MANIFEST.tmp"), FaultKind::Errno(5)));
+            put(&engine, 60);
+            sleep(Duration::from_secs(3600));
+            let in_tables = |disk: &SimDisk| -> usize {
+                disk.files().iter().filter(|(path, _)| path.starts_with("db/table")).map(|(_, bytes)| bytes.len()).sum()
+            };
+            assert!(engine.table_stats().checkpoint_failures > 50);
+            let bytes = in_tables(&disk);
+            assert!(bytes < if has_tables { 200_000 } else { 1_000_000 }, "{bytes} bytes");
+            disk.clear_faults();
+            sleep(Duration::from_secs(70));
+            assert_eq!(engine.table_stats().pending_bytes, 0);
+            assert!(in_tables(&disk) < 200_000, "what was in doubt is gone");
+            engine.close().unwrap();
+            assert_eq!(keys(&open(&disk)), 50);
+        });
+    }
+}
+
+/// Keyspaces come and go while the log is rotten, with commits that are not durable yet: the layer from memory ends where
+/// the durable log does.
+#[test]
+fn healing_beside_commits_keeps_every_keyspace() {
+    for seed in 0..40 {
+        let disk = SimDisk::new();
+        schedule::run(seed, || {
+            let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+            put(&engine, 30);
+            engine.flush().unwrap();
+            let logs = disk.files().into_iter().map(|(path, _)| path);
+            let second = logs.filter(|path| path.extension().is_some_and(|e| e == "log")).nth(1).unwrap();
+            disk.flip_bit(second, 3000 * 8).unwrap();
+            disk.drop_caches();
+            let other = engine.clone();
+            let beside = schedule::start("beside", move || {
+                for number in 0..10 {
+                    let name = format!("k{number}");
+                    let keyspace = other.create_keyspace(&name).unwrap();
+                    let mut batch = other.batch().unwrap();
+                    batch.put(&keyspace, "key", name.as_bytes()).unwrap();
+                    batch.commit().unwrap();
+                    if number % 3 == 2 {
+                        other.drop_keyspace(&name).unwrap();
+                    }
+                    sleep(Duration::from_millis(seed % 4));
+                }
+            });
+            sleep(Duration::from_millis(seed % 7));
+            engine.checkpoint().unwrap();
+            assert_eq!(engine.table_stats().healed, 1);
+            beside.join();
+            let expected = engine.keyspace_names().unwrap();
+            assert_eq!(expected.len(), 8);
+            if seed % 2 == 0 {
+                engine.flush().unwrap();
+                engine.checkpoint().unwrap();
+            }
+            engine.close().unwrap();
+            let engine = open(&disk);
+            assert_eq!(engine.keyspace_names().unwrap(), expected);
+            for name in expected.iter().filter(|name| *name != "keys") {
+                let keyspace = engine.open_keyspace(name).unwrap();
+                assert_eq!(engine.snapshot().unwrap().get(&keyspace, "key").unwrap().unwrap(), name.as_bytes());
+            }
+            assert_eq!(keys(&engine), 30);
+        });
+    }
 }
 
 /// A close does not wait for a merge, or for a checkpoint of the background.

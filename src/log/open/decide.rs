@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::directory::Directory;
+use super::prior::Prior;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::disk::LockHeld;
@@ -101,15 +102,6 @@ impl Replay for CheckOnly {
     fn record(&mut self, _: Lsn, _: &[u8]) -> Result<()> {
         Ok(())
     }
-}
-
-/// What the opener knows of the log from its other files. By default nothing, and everything is replayed.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Prior {
-    /// The log was durable up to here, as a file says that was written after it: evidence like MARK's.
-    pub(crate) proven: Lsn,
-    /// A record ends here, and what those up to here say is known: they are not needed, not walked and not replayed.
-    pub(crate) known: Lsn,
 }
 
 /// Walks the whole log and decides. Changes nothing.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::decide::Prior;
+use super::prior::Prior;
 use super::unfinished::{Marked, is_temporary};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;

@@ -3,6 +3,7 @@
 
 pub(crate) mod decide;
 pub(crate) mod directory;
+pub(crate) mod prior;
 pub(crate) mod settle;
 pub(crate) mod unfinished;
 
@@ -10,8 +11,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::decide::{Prior, Recovery, Replay, Verdicts};
+use self::decide::{Recovery, Replay, Verdicts};
 use self::directory::{Directory, Look, read_history};
+use self::prior::Prior;
 use super::Handle;
 use super::incarnations::Incarnations;
 use super::inner::LogInner;
