@@ -34,9 +34,9 @@ pub enum OpKind {
     StartWriteback,
     /// Syncing a directory.
     SyncDir,
-    /// Renaming a file.
+    /// Renaming a file or a directory.
     Rename,
-    /// Removing a file.
+    /// Removing a file or a directory.
     Remove,
 }
 
