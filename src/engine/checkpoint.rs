@@ -32,11 +32,6 @@ pub(super) fn checkpoint(log: &Arc<LogInner>, tables: &Tables) -> Result<()> {
     if target == Lsn::ZERO {
         return Ok(());
     }
-    // Once there is a MANIFEST that is known durable, so is the bit.
-    if tables.store().and_then(Store::stack).is_none() {
-        tables.make(log)?;
-        log.announce_tables()?;
-    }
     let store = tables.make(log)?;
     let named = |stack: &Arc<Stack>| log.incarnations().name_manifest(stack.manifest.generation, stack.crc);
     while let Some(piece) = next_piece(log, store, target)? {

@@ -4,6 +4,7 @@ mod checkpoint;
 mod copy;
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
+mod first_table;
 mod open;
 mod options;
 pub(crate) mod salvage;

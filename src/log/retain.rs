@@ -99,6 +99,22 @@ impl LogInner {
         Ok((installed, removed))
     }
 
+    /// Refuses to change the directory if the log is over, or if the directory is not the one any more that it is in: then
+    /// the log stops.
+    pub(crate) fn check_ours(&self) -> Result<()> {
+        let ours = {
+            let right = self.incarnations().replace();
+            let locked = self.place.handle().check_lock().map_err(|error| self.note_failure(error));
+            locked.and_then(|()| self.refuse_if_over(&right))
+        };
+        ours.map_err(|refused| refused.raise(self))
+    }
+
+    /// What to tell of a failed change to the directory. The log stops if it was final. Called without any lock.
+    pub(crate) fn note_change(&self, error: Error) -> Error {
+        self.note_failure(error).raise(self)
+    }
+
     /// Sets the bit of tables in HISTORY, durably, before the first MANIFEST (F1), once for each open.
     pub(crate) fn announce_tables(&self) -> Result<()> {
         self.begin()?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::{Access, Dir, DiskFile, DiskLock, FileId, LockMode, check_name};
-use super::faults::OpKind;
+use super::faults::{FaultKind, OpKind, eio};
 use super::names::{Entry, Ino, Key, ROOT};
 use super::paths::{Name, join, tidy};
 use super::state::Image;
@@ -96,10 +96,22 @@ impl SimDir {
         self.name(name)
     }
 
-    fn admit_rename(&self, from: &OsStr, to: &OsStr) -> io::Result<(Key, Key)> {
+    fn rename_by(
+        &self,
+        from: &OsStr,
+        to: &OsStr,
+        rename: impl FnOnce(&mut Image, &Key, &Key) -> io::Result<()>,
+    ) -> io::Result<()> {
         check_name(to)?;
-        let (from, _) = self.admit(OpKind::Rename, from)?;
-        Ok((from, Key::new(self.id, to)))
+        let harm = self.disk.admit(op(OpKind::Rename, &self.name(from)?.1))?;
+        let (from, to) = (self.name(from)?.0, Key::new(self.id, to));
+        self.disk.with_image(|image| {
+            if harm != Some(FaultKind::RenameOnMedium) {
+                return rename(image, &from, &to);
+            }
+            image.on_the_medium_alone(|image| rename(image, &from, &to))?;
+            Err(eio())
+        })
     }
 
     fn sync_at(&self, path: &Name) -> io::Result<()> {
@@ -123,18 +135,15 @@ impl Dir for SimDir {
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        let (from, to) = self.admit_rename(from, to)?;
-        self.disk.with_image(|image| image.rename(&from, &to))
+        self.rename_by(from, to, Image::rename)
     }
 
     fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        let (from, to) = self.admit_rename(from, to)?;
-        self.disk.with_image(|image| image.rename_new(&from, &to))
+        self.rename_by(from, to, Image::rename_new)
     }
 
     fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        let (from, to) = self.admit_rename(from, to)?;
-        self.disk.with_image(|image| image.rename_dir(&from, &to))
+        self.rename_by(from, to, Image::rename_dir)
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {

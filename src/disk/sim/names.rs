@@ -77,10 +77,12 @@ impl Names {
 
     /// The directory at `path`.
     pub(super) fn dir(&self, path: &OsStr) -> Option<Ino> {
-        Path::new(path).iter().try_fold(ROOT, |dir, name| match self.get(&Key::new(dir, name)) {
-            Some(Entry::Dir(below)) => Some(below),
-            _ => None,
-        })
+        let mut dir = ROOT;
+        for name in Path::new(path) {
+            let Some(Entry::Dir(below)) = self.get(&Key::new(dir, name)) else { return None };
+            dir = below;
+        }
+        Some(dir)
     }
 
     /// The name at the end of `path`, if the directory above is there. It need not lead anywhere.

@@ -264,6 +264,30 @@ impl Image {
         Ok(())
     }
 
+    /// Makes one change of names where reads do not show it.
+    pub(super) fn on_the_medium_alone(&mut self, change: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        let (visible, before) = (self.visible.clone(), self.pending.len());
+        change(self)?;
+        self.visible = visible;
+        let mut landed: Vec<bool> = (0..self.pending.len()).map(|at| at >= before).collect();
+        self.end_names(&mut landed, true);
+        Ok(())
+    }
+
+    /// Ends the pending changes that are chosen, and those on which they build.
+    fn end_names(&mut self, chosen: &mut [bool], land: bool) {
+        close_names(&self.pending, chosen);
+        let mut chosen = chosen.iter();
+        let Image { durable, pending, .. } = self;
+        pending.retain(|(_, change)| {
+            let is_chosen = chosen.next() == Some(&true);
+            if is_chosen && land {
+                change.apply(durable);
+            }
+            !is_chosen
+        });
+    }
+
     pub(super) fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> io::Result<()> {
         let start = length_in_memory(offset)?;
         length_in_memory(offset.saturating_add(data.len() as u64))?;
@@ -290,16 +314,7 @@ impl Image {
     pub(super) fn end_dir_sync(&mut self, dir: Ino, moment: u64, fate: Fate) {
         let covers = |(at, change): &(u64, NameChange)| *at <= moment && change.names().any(|key| key.dir == dir);
         let mut covered: Vec<bool> = self.pending.iter().map(covers).collect();
-        close_names(&self.pending, &mut covered);
-        let mut covered = covered.into_iter();
-        let Image { durable, pending, .. } = self;
-        pending.retain(|(_, change)| {
-            let covered = covered.next() == Some(true);
-            if covered && matches!(fate, Fate::Landed) {
-                change.apply(durable);
-            }
-            !covered
-        });
+        self.end_names(&mut covered, matches!(fate, Fate::Landed));
         if matches!(fate, Fate::Dropped(Pages::RevertOld)) {
             self.drop_names();
         }
