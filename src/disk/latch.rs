@@ -236,6 +236,10 @@ impl Dir for FailStop {
         self.inner.child(name, access)
     }
 
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.latch.watch_rename(to, self.call(("rename to", Some(to)), |dir| dir.rename_child(from, to)))
+    }
+
     fn remove_child(&self, name: &OsStr) -> io::Result<()> {
         self.latch.check()?;
         self.inner.remove_child(name)

@@ -28,6 +28,8 @@ pub enum DirCall<'a> {
     SyncName,
     /// [`Dir::child`].
     Child(&'a OsStr, Access),
+    /// [`Dir::rename_child`].
+    RenameChild(&'a OsStr, &'a OsStr),
     /// [`Dir::remove_child`].
     RemoveChild(&'a OsStr),
     /// [`Dir::lock`].
@@ -124,6 +126,10 @@ impl<L: Layer> Dir for Layered<dyn Dir, L> {
 
     fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>> {
         self.call(DirCall::Child(name, access), |dir| dir.child(name, access)).map(|dir| self.above(dir))
+    }
+
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.call(DirCall::RenameChild(from, to), |dir| dir.rename_child(from, to))
     }
 
     fn remove_child(&self, name: &OsStr) -> io::Result<()> {

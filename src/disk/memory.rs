@@ -230,6 +230,21 @@ impl Dir for MemoryDir {
         Ok(self.dir_in(name)?)
     }
 
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        check_name(from)?;
+        check_name(to)?;
+        let mut entries = self.entries.lock();
+        match (entries.get(from), entries.get(to)) {
+            (None, _) => return Err(io::ErrorKind::NotFound.into()),
+            (Some(Entry::File(_)), _) => return Err(io::ErrorKind::NotADirectory.into()),
+            (_, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            _ => {}
+        }
+        let moved = entries.remove(from).expect("it was there");
+        entries.insert(to.to_owned(), moved);
+        Ok(())
+    }
+
     fn remove_child(&self, name: &OsStr) -> io::Result<()> {
         check_name(name)?;
         let dir = self.dir_in(name)?;

@@ -118,6 +118,12 @@ pub trait Dir: Send + Sync + Debug {
     /// Opens a directory in this one. [`Access::Create`] makes a new one, which only its owner may use, and fails if
     /// the name exists.
     fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>>;
+    /// Renames a directory in this one to a name that is free. Handles of it go along.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if there is anything of that name, which is left as it is;
+    /// [`io::ErrorKind::NotADirectory`] if `from` is a file or a symbolic link.
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
     /// Removes an empty directory in this one.
     fn remove_child(&self, name: &OsStr) -> io::Result<()>;
     /// Locks the directory itself; `None` if another lock excludes this one.

@@ -76,11 +76,6 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
     if target == Lsn::ZERO {
         return Ok(0);
     }
-    // Once there is a MANIFEST that is known durable, so is the bit.
-    if tables.store().and_then(Store::stack).is_none() {
-        tables.make(log)?;
-        log.announce_tables()?;
-    }
     let store = tables.make(log)?;
     log.check_ours(|| tables.check_place(log.handle()))?;
     // What the installed MANIFEST does not need goes first: on a full disk nothing else gives room.

@@ -236,6 +236,10 @@ impl Dir for UnfinishedDir {
         self.0.dir().child(name, access)
     }
 
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.0.dir().rename_child(from, to)
+    }
+
     fn remove_child(&self, name: &OsStr) -> io::Result<()> {
         self.0.dir().remove_child(name)
     }

@@ -5,6 +5,7 @@ mod checkpointer;
 mod copy;
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
+mod first_table;
 mod heal;
 mod health;
 mod keyspaces;

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Weak};
 
+use super::first_table;
 use super::health::{Health, TableStats};
 use super::turn::Turns;
 use crate::base::error::{Error, ErrorKind, Result};
@@ -156,22 +157,15 @@ impl Tables {
         self.gate.close();
     }
 
-    /// Makes `table/` for the first MANIFEST of this open (step 2 of `table/FAULTS.md`). HISTORY has the bit of tables
-    /// already, or gets it before that MANIFEST.
+    /// What a checkpoint changes. Before the first one of this open `table/` is made, and HISTORY says so (steps 2 and 3 of
+    /// `table/FAULTS.md`), unless a MANIFEST is known durable. A failure of either has both done again by the next attempt.
     pub(super) fn make(&self, log: &LogInner) -> Result<&Store> {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
-        let handle = log.handle();
-        let path = handle.path_of(OsStr::new(DIRECTORY));
-        let child = |access| handle.dir().child(OsStr::new(DIRECTORY), access);
-        let dir = match self.gate.pass(|| child(Access::Create))? {
-            // What an attempt of an earlier life has left. Nothing in it goes before this open has a MANIFEST of its own.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => child(Access::Read),
-            made => made,
-        };
-        let dir = dir.map_err(|error| Error::io("create the directory", &path, error))?;
-        let store = Store::new(self.dir(handle, dir), log.log_id(), None)?;
+        let dir = first_table::make(log, &self.gate)?;
+        log.announce_tables()?;
+        let store = Store::new(self.dir(log.handle(), dir), log.log_id(), None)?;
         Ok(self.store.get_or_init(|| store))
     }
 }

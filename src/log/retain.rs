@@ -121,6 +121,11 @@ impl LogInner {
         })
     }
 
+    /// What to tell of a failed change to the directory. The log stops if it was final.
+    pub(crate) fn note_change(&self, error: Error) -> Error {
+        self.raise_later(self.note_failure(error))
+    }
+
     /// Sets the bit of tables in HISTORY, durably, before the first MANIFEST (F1), once for each open.
     pub(crate) fn announce_tables(&self) -> Result<()> {
         let announce = || {

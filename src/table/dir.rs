@@ -90,16 +90,6 @@ impl TableDir {
         open_to_read(&*self.dir, &self.path_of(name))
     }
 
-    /// Makes a call that changes nothing if it is interrupted: then it is made again, unless a close has come.
-    fn change<T>(&self, call: impl Fn() -> io::Result<T>) -> Result<io::Result<T>> {
-        loop {
-            match self.gate.pass(&call)? {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return Ok(result),
-            }
-        }
-    }
-
     /// Whether nothing may be changed any more, and no lock may be taken: in a forked child, whose parent may hold it.
     pub(crate) fn is_over(&self) -> bool {
         self.gate.check().is_err()
@@ -112,7 +102,7 @@ impl TableDir {
     pub(crate) fn create(&self, number: u64, kind: FileKind) -> Result<io::Result<TableFile>> {
         let name = file_name(number, kind);
         self.note(Name::File(number), State::Making);
-        let created = self.change(|| self.dir.open(OsStr::new(&name), Access::Create));
+        let created = self.gate.pass_again(|| self.dir.open(OsStr::new(&name), Access::Create));
         match &created {
             Ok(Ok(_)) => self.made(Name::File(number)),
             _ => self.forget(Name::File(number)),
@@ -122,7 +112,7 @@ impl TableDir {
 
     /// Removes a file. That there is none is no error.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        match self.change(|| self.dir.remove(OsStr::new(name)))? {
+        match self.gate.pass_again(|| self.dir.remove(OsStr::new(name)))? {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("remove", &self.path_of(name), error))
             }
@@ -210,7 +200,7 @@ impl TableDir {
     fn write_manifest(&self, bytes: &[u8]) -> Result<()> {
         self.remove(TEMPORARY_NAME)?;
         let path = self.path_of(TEMPORARY_NAME);
-        let created = self.change(|| self.dir.open(OsStr::new(TEMPORARY_NAME), Access::Create))?;
+        let created = self.gate.pass_again(|| self.dir.open(OsStr::new(TEMPORARY_NAME), Access::Create))?;
         let file = created.map_err(|error| Error::io("create", &path, error))?;
         let file = TableFile::new(file, path, Arc::clone(&self.gate));
         file.write_all_at(bytes, 0)?;
@@ -325,7 +315,7 @@ impl DiskFile for ReadFile {
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] if something else has its name, [`ErrorKind::Io`].
-pub(super) fn open_to_read(dir: &dyn Dir, path: &Path) -> Result<Option<Arc<dyn DiskFile>>> {
+pub(crate) fn open_to_read(dir: &dyn Dir, path: &Path) -> Result<Option<Arc<dyn DiskFile>>> {
     match read(|| dir.open(path.file_name().unwrap_or_default(), Access::Read)) {
         Ok(file) => Ok(Some(Arc::new(ReadFile(file)))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -344,7 +334,7 @@ fn is_no_file(error: &io::Error) -> bool {
 }
 
 /// Makes a call that only reads, again if it is interrupted.
-fn read<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn read<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     contained(|| {
         loop {
             match call() {

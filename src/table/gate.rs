@@ -56,6 +56,16 @@ impl Gate {
         if self.state.lock().is_closed { Err(Error::closed()) } else { Ok(()) }
     }
 
+    /// [`Gate::pass`] for a call that changes nothing if it is interrupted: then it is made again, unless a close has come.
+    pub(crate) fn pass_again<T>(&self, call: impl Fn() -> io::Result<T>) -> Result<io::Result<T>> {
+        loop {
+            match self.pass(&call)? {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Ok(result),
+            }
+        }
+    }
+
     /// Refuses if the log has stopped, or in a forked child. Takes no lock.
     pub(crate) fn check(&self) -> Result<()> {
         contain(|| (self.may_change)()).map_err(|panicked| Error::bug(panicked.message))?

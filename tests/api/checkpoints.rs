@@ -80,3 +80,33 @@ fn a_keyspace_of_any_name_is_opened_again() {
         engine.close().unwrap();
     }
 }
+
+/// What a checkpoint that was cut off has left is renamed away and removed, on a real file system too.
+#[test]
+fn a_table_without_manifest_is_made_anew_and_a_link_is_left_alone() {
+    let dir = TempDir::new("checkpoint");
+    let engine = open(&dir);
+    put(&engine, "a", 0..10, 1);
+    for place in ["table", "table.old"] {
+        std::fs::create_dir(dir.join(place)).unwrap();
+        std::fs::write(dir.join(place).join("0000000000000001.run"), b"cut off").unwrap();
+    }
+    #[cfg(unix)]
+    {
+        std::fs::rename(dir.join("table"), dir.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", dir.join("table")).unwrap();
+        let error = engine.checkpoint().unwrap_err();
+        assert!(error.to_string().contains("table is not a file of this database"), "{error}");
+        std::fs::remove_file(dir.join("table")).unwrap();
+        std::fs::rename(dir.join("elsewhere"), dir.join("table")).unwrap();
+    }
+    assert_eq!(std::fs::read(dir.join("table.old/0000000000000001.run")).unwrap(), b"cut off");
+    engine.checkpoint().unwrap();
+    assert!(!dir.join("table.old").exists());
+    assert!(dir.join("table/MANIFEST").exists());
+    let run = std::fs::read(dir.join("table/0000000000000001.run"));
+    assert!(run.is_ok_and(|bytes| bytes != b"cut off"), "a new directory");
+    let expected = all(&engine);
+    engine.close().unwrap();
+    assert_eq!(all(&open(&dir)), expected);
+}

@@ -115,6 +115,10 @@ impl Dir for Stub {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn rename_child(&self, _: &OsStr, _: &OsStr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn remove_child(&self, _: &OsStr) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

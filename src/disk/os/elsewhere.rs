@@ -126,6 +126,18 @@ impl Dir for OsDir {
         Ok(Arc::new(OsDir::open_path(&path, self.files.clone())?))
     }
 
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let (from, to) = (self.at(from)?, self.at(to)?);
+        if !fs::symlink_metadata(&from)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        match fs::symlink_metadata(&to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        }
+    }
+
     fn remove_child(&self, name: &OsStr) -> io::Result<()> {
         fs::remove_dir(self.at(name)?)
     }

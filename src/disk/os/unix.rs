@@ -158,6 +158,30 @@ fn rename_new(
     }
 }
 
+/// Renames a directory to a free name. A directory has no second name, so where the system or the file system does not know
+/// the call, the name is looked up first. A directory that comes in between is replaced only if it is empty, and nothing
+/// else is.
+fn rename_child(
+    dir: &File,
+    from: &OsStr,
+    to: &OsStr,
+    rename: impl Fn(&File, &OsStr, &OsStr) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let is_dir = |found: fs::Stat| fs::FileType::from_raw_mode(found.st_mode).is_dir();
+    if !is_dir(fs::statat(dir, from, AtFlags::SYMLINK_NOFOLLOW)?) {
+        return Err(Errno::NOTDIR);
+    }
+    match rename(dir, from, to) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
+        renamed => return renamed,
+    }
+    match fs::statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(Errno::EXIST),
+        Err(Errno::NOENT) => fs::renameat(dir, from, dir, to),
+        Err(errno) => Err(errno),
+    }
+}
+
 impl Dir for OsDir {
     fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         check_name(name)?;
@@ -227,6 +251,12 @@ impl Dir for OsDir {
             flags = OFlags::NOFOLLOW;
         }
         Ok(Arc::new(OsDir { dir: self.open_below(name, flags)?, files: self.files.clone() }))
+    }
+
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        check_name(from)?;
+        check_name(to)?;
+        Ok(rename_child(&self.dir, from, to, rename_noreplace)?)
     }
 
     fn remove_child(&self, name: &OsStr) -> io::Result<()> {

@@ -6,8 +6,9 @@ use std::slice;
 use std::sync::Arc;
 
 use super::SimDisk;
+use super::names::Ino;
 use super::persona::{Granularity, Growth, Persona};
-use super::state::{Change, Image, Ino, Inode};
+use super::state::{Change, Image, Inode};
 
 /// Which of the pending changes a power loss takes.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
@@ -87,20 +88,14 @@ impl CrashPoint {
         let image = &*self.0;
         let mut landed: Vec<bool> = image.pending.iter().map(|_| chooser.lands()).collect();
         persona.names.close(&image.pending, &mut landed);
-        let mut after = Image {
-            durable: image.durable.clone(),
-            durable_dirs: image.durable_dirs.clone(),
-            moment: image.moment,
-            ..Image::default()
-        };
+        let mut after = Image { durable: image.durable.clone(), moment: image.moment, ..Image::default() };
         for ((_, change), _) in image.pending.iter().zip(landed).filter(|(_, landed)| *landed) {
-            change.apply(&mut after.durable, &mut after.durable_dirs);
+            change.apply(&mut after.durable);
         }
-        if image.dirs != image.durable_dirs {
-            after.drop_unreachable();
-        }
+        // A name is reached through all directories above it.
+        after.durable.drop_unreachable();
         let unit = persona.unit(granularity).bytes();
-        let mut named: Vec<Ino> = after.durable.values().copied().collect();
+        let mut named: Vec<Ino> = after.durable.inos().collect();
         named.sort_unstable();
         for ino in self.rooted() {
             let inode = &image.inodes[&ino];
@@ -111,7 +106,6 @@ impl CrashPoint {
             }
         }
         after.visible.clone_from(&after.durable);
-        after.dirs.clone_from(&after.durable_dirs);
         SimDisk::holding(Arc::new(after))
     }
 
@@ -125,7 +119,7 @@ impl CrashPoint {
     /// The pending atoms, in their order.
     pub fn pending(&self, granularity: Granularity) -> Vec<Atom> {
         let names = self.0.pending.iter().filter_map(|(moment, change)| {
-            let name = change.names().last().cloned()?;
+            let name = self.0.path_of(change.names().last()?).unwrap_or_else(|| Arc::from(OsStr::new("")));
             Some(Atom { moment: *moment, name, kind: AtomKind::Name })
         });
         let mut atoms: Vec<Atom> = names.collect();

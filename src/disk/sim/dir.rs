@@ -1,4 +1,4 @@
-//! Open directories: each has a number, which stays the same when its name changes.
+//! Open directories: each is a number, which stays the same when its name changes.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -7,46 +7,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::{Access, Dir, DiskFile, DiskLock, FileId, LockMode, check_name};
-use super::faults::OpKind;
-use super::paths::moved;
-use super::state::{Ino, Name, tidy};
+use super::faults::{FaultKind, OpKind, eio};
+use super::names::{Entry, Ino, Key, ROOT};
+use super::paths::{Name, join, tidy};
+use super::state::Image;
 use super::{SimDisk, SimFile, SimState, op};
 
-/// Names an open directory.
-type DirId = u64;
-
-/// The present paths of all directories that were ever opened, and the links to directories.
+/// The links to directories, and where they lead.
 #[derive(Default)]
-pub(super) struct Names {
-    open: BTreeMap<Name, DirId>,
-    links: BTreeMap<Name, Name>,
-    next: DirId,
-}
+pub(super) struct Links(BTreeMap<Name, Name>);
 
-impl Names {
+impl Links {
     /// Where a path leads. A link is followed once, because no link leads to another one.
     pub(super) fn resolve(&self, path: &Name) -> Name {
         let leads = |(link, target): (&Name, &Name)| {
             let rest = Path::new(path).strip_prefix(Path::new(link)).ok()?;
             Some(tidy(&Path::new(target).join(rest)))
         };
-        self.links.iter().find_map(leads).unwrap_or_else(|| Arc::clone(path))
-    }
-
-    fn id(&mut self, path: &Name) -> DirId {
-        *self.open.entry(Arc::clone(path)).or_insert_with(|| {
-            self.next += 1;
-            self.next
-        })
-    }
-
-    fn forget(&mut self, path: &OsStr) {
-        self.open.retain(|name, _| !Path::new(name).starts_with(path));
-    }
-
-    fn rename(&mut self, from: &OsStr, to: &OsStr) {
-        let open = std::mem::take(&mut self.open);
-        self.open = open.into_iter().map(|(name, id)| (moved(&name, from, to), id)).collect();
+        self.0.iter().find_map(leads).unwrap_or_else(|| Arc::clone(path))
     }
 }
 
@@ -54,77 +32,91 @@ impl Names {
 impl SimDisk {
     /// Makes a directory and the missing ones above it.
     pub fn make_dir(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        self.with_image(|image| image.make_dir(&tidy(path.as_ref())))
+        self.with_image(|image| image.make_dir(&tidy(path.as_ref()))).map(|_| ())
     }
 
     /// Renames a directory with all its contents, even if it is open.
     pub fn rename_dir(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-        let (from, to) = (tidy(from.as_ref()), tidy(to.as_ref()));
-        let mut state = self.0.lock();
-        state.image_mut().rename_dir(&from, &to)?;
-        state.dirs.rename(&from, &to);
-        Ok(())
+        self.with_image(|image| image.move_dir(&tidy(from.as_ref()), &tidy(to.as_ref())))
     }
 
     /// Removes a directory with all its contents, even if it is open.
     pub fn remove_tree(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let path = tidy(path.as_ref());
         let mut state = self.0.lock();
-        state.image_mut().remove_tree(&path)?;
-        state.dirs.forget(&path);
+        state.image_mut().remove_tree(&tidy(path.as_ref()))?;
         state.sweep();
         Ok(())
     }
 
     /// Makes `link` a symbolic link to the directory `target`, or changes where it leads.
     pub fn link_dir(&self, link: impl AsRef<Path>, target: impl AsRef<Path>) {
-        self.0.lock().dirs.links.insert(tidy(link.as_ref()), tidy(target.as_ref()));
+        self.0.lock().links.0.insert(tidy(link.as_ref()), tidy(target.as_ref()));
     }
 
     fn root(&self) -> SimDir {
-        let id = self.0.lock().dirs.id(&tidy(Path::new("")));
-        SimDir { disk: self.clone(), id }
+        SimDir { disk: self.clone(), id: ROOT }
     }
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct SimDir {
     disk: SimDisk,
-    id: DirId,
+    id: Ino,
 }
 
 impl SimDir {
     /// Opens an existing directory.
-    pub(super) fn at(disk: &SimDisk, state: &mut SimState, path: &Name) -> io::Result<SimDir> {
-        if !state.image.is_dir(path) {
-            let file = state.image.visible.contains_key(path);
-            return Err(if file { io::ErrorKind::NotADirectory } else { io::ErrorKind::NotFound }.into());
+    pub(super) fn at(disk: &SimDisk, state: &SimState, path: &Name) -> io::Result<SimDir> {
+        let names = &state.image.visible;
+        match names.dir(path) {
+            Some(id) => Ok(SimDir { disk: disk.clone(), id }),
+            None if names.locate(path).is_some_and(|key| names.get(&key).is_some()) => {
+                Err(io::ErrorKind::NotADirectory.into())
+            }
+            None => Err(io::ErrorKind::NotFound.into()),
         }
-        Ok(SimDir { disk: disk.clone(), id: state.dirs.id(path) })
     }
 
     /// Its present path.
     fn path(&self, state: &SimState) -> io::Result<Name> {
-        let named = state.dirs.open.iter().find(|(_, id)| **id == self.id).map(|(name, _)| Arc::clone(name));
-        named.filter(|path| state.image.is_dir(path)).ok_or_else(|| io::ErrorKind::NotFound.into())
+        state.image.visible.path_of(self.id).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The present path of a file in it.
-    fn name(&self, name: &OsStr) -> io::Result<Name> {
+    /// A name in it, and its present path.
+    fn name(&self, name: &OsStr) -> io::Result<(Key, Name)> {
         check_name(name)?;
-        let path = self.path(&self.disk.0.lock())?;
-        Ok(if path.is_empty() { Name::from(name) } else { Name::from(Path::new(&path).join(name).into_os_string()) })
+        let dir = self.path(&self.disk.0.lock())?;
+        Ok((Key::new(self.id, name), join(&dir, name)))
     }
 
     /// Counts the operation on `name` and applies its faults. Then returns the path, which may have changed meanwhile.
-    fn admit(&self, kind: OpKind, name: &OsStr) -> io::Result<Name> {
-        let path = self.name(name)?;
+    fn admit(&self, kind: OpKind, name: &OsStr) -> io::Result<(Key, Name)> {
+        let (_, path) = self.name(name)?;
         self.disk.admit(op(kind, &path))?;
         self.name(name)
     }
 
+    fn rename_by(
+        &self,
+        from: &OsStr,
+        to: &OsStr,
+        rename: impl FnOnce(&mut Image, &Key, &Key) -> io::Result<()>,
+    ) -> io::Result<()> {
+        check_name(to)?;
+        let harm = self.disk.admit(op(OpKind::Rename, &self.name(from)?.1))?;
+        let (from, to) = (self.name(from)?.0, Key::new(self.id, to));
+        self.disk.with_image(|image| {
+            if harm != Some(FaultKind::RenameOnMedium) {
+                return rename(image, &from, &to);
+            }
+            image.on_the_medium_alone(|image| rename(image, &from, &to))?;
+            Err(eio())
+        })
+    }
+
     fn sync_at(&self, path: &Name) -> io::Result<()> {
-        let end = |image: &mut super::state::Image, moment, fate| image.end_dir_sync(path, moment, fate);
+        let dir = self.disk.0.lock().image.visible.dir(path).ok_or(io::ErrorKind::NotFound)?;
+        let end = |image: &mut Image, moment, fate| image.end_dir_sync(dir, moment, fate);
         self.disk.sync_op(op(OpKind::SyncDir, path), || (), end)?;
         self.disk.0.lock().sweep();
         Ok(())
@@ -134,41 +126,37 @@ impl SimDir {
 impl Dir for SimDir {
     fn open(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let create = access == Access::Create;
-        let path = self.admit(if create { OpKind::Create } else { OpKind::Open }, name)?;
+        let (key, path) = self.admit(if create { OpKind::Create } else { OpKind::Open }, name)?;
         let mut state = self.disk.0.lock();
-        let ino = if create { state.image_mut().create(&path)? } else { state.image.find(&path)? };
+        let ino = if create { state.image_mut().create(&key)? } else { state.image.find(&key)? };
         *state.open.entry(ino).or_default() += 1;
         drop(state);
-        Ok(Arc::new(SimFile { disk: self.disk.clone(), path, ino, writable: access != Access::Read }))
+        Ok(Arc::new(SimFile { disk: self.disk.clone(), path, key, ino, writable: access != Access::Read }))
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        check_name(to)?;
-        let from = self.admit(OpKind::Rename, from)?;
-        let to = self.name(to)?;
-        self.disk.with_image(|image| image.rename(&from, &to))
+        self.rename_by(from, to, Image::rename)
     }
 
     fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        check_name(to)?;
-        let from = self.admit(OpKind::Rename, from)?;
-        let to = self.name(to)?;
-        self.disk.with_image(|image| {
-            image.find(&from)?;
-            if image.is_taken(&to) { Err(io::ErrorKind::AlreadyExists.into()) } else { image.rename(&from, &to) }
-        })
+        self.rename_by(from, to, Image::rename_new)
+    }
+
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename_by(from, to, Image::rename_dir)
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
-        let path = self.admit(OpKind::Remove, name)?;
-        self.disk.with_image(|image| image.remove(&path))
+        let (key, _) = self.admit(OpKind::Remove, name)?;
+        self.disk.with_image(|image| image.remove(&key))
     }
 
     fn list(&self) -> io::Result<Vec<OsString>> {
         let path = self.path(&self.disk.0.lock())?;
         self.disk.admit(op(OpKind::List, &path))?;
         let state = self.disk.0.lock();
-        state.image.list(&self.path(&state)?)
+        self.path(&state)?;
+        Ok(state.image.visible.list(self.id).map(|(key, _)| OsString::from(&*key.name)).collect())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -185,24 +173,18 @@ impl Dir for SimDir {
 
     fn child(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn Dir>> {
         let create = access == Access::Create;
-        let path = self.admit(if create { OpKind::CreateDir } else { OpKind::OpenDir }, name)?;
+        let (key, path) = self.admit(if create { OpKind::CreateDir } else { OpKind::OpenDir }, name)?;
         let mut state = self.disk.0.lock();
         if create {
-            if state.image.is_dir(&path) {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            state.image_mut().create_dir(&path)?;
+            state.image_mut().create_dir(&key)?;
         }
-        let path = state.dirs.resolve(&path);
-        SimDir::at(&self.disk, &mut state, &path).map(|dir| -> Arc<dyn Dir> { Arc::new(dir) })
+        let path = state.links.resolve(&path);
+        SimDir::at(&self.disk, &state, &path).map(|dir| -> Arc<dyn Dir> { Arc::new(dir) })
     }
 
     fn remove_child(&self, name: &OsStr) -> io::Result<()> {
-        let path = self.admit(OpKind::Remove, name)?;
-        let mut state = self.disk.0.lock();
-        state.image_mut().remove_dir(&path)?;
-        state.dirs.forget(&path);
-        Ok(())
+        let (key, _) = self.admit(OpKind::Remove, name)?;
+        self.disk.with_image(|image| image.remove_dir(&key))
     }
 
     fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
@@ -213,13 +195,12 @@ impl Dir for SimDir {
 
     /// Not an operation. Permissions are faults that last.
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
-        let path = self.name(name)?;
+        let (key, path) = self.name(name)?;
         let state = self.disk.0.lock();
-        if state.image.is_dir(&path) {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        let is_there = state.image.visible.contains_key(&path);
-        let removal = is_there.then_some(OpKind::Remove);
+        let removal = match state.image.visible.get(&key) {
+            Some(Entry::Dir(_)) => return Err(io::ErrorKind::IsADirectory.into()),
+            found => found.map(|_| OpKind::Remove),
+        };
         let mut needed = [OpKind::Create, OpKind::Rename].into_iter().chain(removal);
         needed.try_for_each(|kind| state.faults.outlook(&op(kind, &path)))
     }
@@ -230,8 +211,8 @@ impl Dir for SimDir {
     }
 
     fn id_of(&self, name: &OsStr) -> io::Result<FileId> {
-        let path = self.name(name)?;
-        let ino = self.disk.0.lock().image.find(&path)?;
+        let (key, _) = self.name(name)?;
+        let ino = self.disk.0.lock().image.find(&key)?;
         Ok(FileId { device: 0, inode: ino })
     }
 }
@@ -248,6 +229,10 @@ impl Dir for SimDisk {
 
     fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         self.root().rename_new(from, to)
+    }
+
+    fn rename_child(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.root().rename_child(from, to)
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -295,7 +280,7 @@ impl Dir for SimDisk {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum LockKey {
     File(Ino),
-    Dir(DirId),
+    Dir(Ino),
 }
 
 /// The holders of a lock.

@@ -34,9 +34,9 @@ pub enum OpKind {
     StartWriteback,
     /// Syncing a directory.
     SyncDir,
-    /// Renaming a file.
+    /// Renaming a file or a directory.
     Rename,
-    /// Removing a file.
+    /// Removing a file or a directory.
     Remove,
 }
 
@@ -161,6 +161,8 @@ pub enum FaultKind {
         /// What reads show after that.
         pages: Pages,
     },
+    /// A rename fails with EIO, and the medium has it all the same; reads do not show it.
+    RenameOnMedium,
     /// The operation takes this much simulated time longer. Outside a simulation it takes none.
     Stall(Duration),
 }
@@ -171,6 +173,7 @@ impl FaultKind {
             FaultKind::Error(_) | FaultKind::Errno(_) | FaultKind::Stall(_) => true,
             FaultKind::ShortWrite(_) | FaultKind::ShortWriteBy(_) | FaultKind::FailedWrite(_) => kind == OpKind::Write,
             FaultKind::ShortRead(_) | FaultKind::ZeroRead | FaultKind::FlippedRead(_) => kind == OpKind::Read,
+            FaultKind::RenameOnMedium => kind == OpKind::Rename,
             FaultKind::SyncFails { .. } => matches!(kind, OpKind::Sync | OpKind::StartWriteback | OpKind::SyncDir),
         }
     }

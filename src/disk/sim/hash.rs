@@ -3,28 +3,47 @@
 use std::sync::Arc;
 
 use super::SimDisk;
-use super::state::{Dirs, Image, Inode, Names};
+use super::names::{Entry, Names, ROOT};
+use super::state::{Image, Inode};
 
 impl SimDisk {
     /// A hash of the names and bytes that are durable, and of those that reads show where they differ. Equal images
     /// have equal hashes in every run.
     pub fn image_hash(&self) -> u64 {
         let image = self.crash_point().0;
-        let durable = files(directories(&image.durable_dirs), &image, &image.durable, 0);
-        let visible = files(directories(&image.dirs), &image, &image.visible, 1);
+        let durable = contents(&image, &image.durable, 0);
+        let visible = contents(&image, &image.visible, 1);
         if durable == visible { durable } else { fold(durable, visible) }
     }
 }
 
-fn directories(dirs: &Dirs) -> u64 {
-    dirs.iter().fold(0, |state, dir| hash(state, dir.as_encoded_bytes()))
-}
-
-fn files(state: u64, image: &Image, names: &Names, of: usize) -> u64 {
-    names.iter().fold(state, |state, (name, ino)| {
-        let state = hash(state, name.as_encoded_bytes());
-        image.inodes.get(ino).map_or(state, |inode| fold(state, inode.hashes()[of]))
-    })
+/// Adds up what each path leads to, so that the numbers of directories do not count. What a directory holds that no path
+/// leads to may get one by a rename: it goes by the number of that directory.
+fn contents(image: &Image, names: &Names, of: usize) -> u64 {
+    let mut sum: u64 = 0;
+    let mut dirs = vec![(ROOT, 0)];
+    let mut at = 0;
+    loop {
+        let Some((dir, state)) = dirs.get(at).copied() else {
+            let is_new = |dir: &u64| dirs.iter().all(|(known, _)| known != dir);
+            let Some(lost) = names.iter().map(|(key, _)| key.dir).find(is_new) else { return sum };
+            dirs.push((lost, lost));
+            continue;
+        };
+        at += 1;
+        for (key, entry) in names.list(dir) {
+            let path = hash(state, key.name.as_encoded_bytes());
+            sum = sum.wrapping_add(match entry {
+                Entry::File(ino) => image.inodes.get(&ino).map_or(path, |inode| fold(path, inode.hashes()[of])),
+                Entry::Dir(_) => fold(path, 1),
+            });
+            if let Entry::Dir(below) = entry
+                && dirs.iter().all(|(known, _)| *known != below)
+            {
+                dirs.push((below, path));
+            }
+        }
+    }
 }
 
 impl Inode {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SimDisk;
-use super::state::{Image, Inode, tidy};
+use super::names::Entry;
+use super::paths::tidy;
+use super::state::{Image, Inode};
 
 /// Reading and damaging the contents. None of this is an operation: it is not counted, observed, or hit by faults.
 /// Damage changes the durable and the visible bytes, and leaves the pending changes alone.
@@ -13,14 +15,20 @@ impl SimDisk {
     /// All files with their visible bytes, in the order of their paths.
     pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let image = self.crash_point().0;
-        let contents = |ino| image.inodes.get(ino).map(|inode| Vec::clone(&inode.visible)).unwrap_or_default();
-        image.visible.iter().map(|(path, ino)| (PathBuf::from(&**path), contents(ino))).collect()
+        let contents = |ino| image.inodes.get(&ino).map(|inode| Vec::clone(&inode.visible)).unwrap_or_default();
+        let files = image.visible.iter().filter_map(|(key, entry)| match entry {
+            Entry::File(ino) => Some((image.visible.path(key)?, contents(ino))),
+            Entry::Dir(_) => None,
+        });
+        let mut files: Vec<_> = files.collect();
+        files.sort_unstable();
+        files.into_iter().map(|(path, bytes)| (PathBuf::from(&*path), bytes)).collect()
     }
 
     /// The visible bytes of a file.
     pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let image = self.crash_point().0;
-        let ino = image.find(&tidy(path.as_ref()))?;
+        let ino = image.find(&image.locate(&tidy(path.as_ref()))?)?;
         Ok(image.inodes.get(&ino).map(|inode| Vec::clone(&inode.visible)).unwrap_or_default())
     }
 
@@ -59,19 +67,19 @@ impl SimDisk {
 
     /// Removes a file, durably.
     pub fn delete(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let path = tidy(path.as_ref());
         self.with_image(|image| {
-            image.find(&path)?;
-            image.forget(&path);
+            let key = image.locate(&tidy(path.as_ref()))?;
+            image.find(&key)?;
+            image.forget(&key);
             Ok(())
         })
     }
 
     /// Renames a file, durably, even if it is open. Replaces a file that has the new name.
     pub fn rename_file(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-        let (from, to) = (tidy(from.as_ref()), tidy(to.as_ref()));
         self.with_image(|image| {
-            image.alias(&from, &to)?;
+            let from = image.locate(&tidy(from.as_ref()))?;
+            image.alias(&from, image.locate(&tidy(to.as_ref()))?)?;
             image.forget(&from);
             Ok(())
         })
@@ -79,7 +87,10 @@ impl SimDisk {
 
     /// Gives a file a second name, durably: a hard link. Replaces a file that has the new name.
     pub fn link_file(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-        self.with_image(|image| image.alias(&tidy(from.as_ref()), &tidy(to.as_ref())))
+        self.with_image(|image| {
+            let from = image.locate(&tidy(from.as_ref()))?;
+            image.alias(&from, image.locate(&tidy(to.as_ref()))?)
+        })
     }
 
     /// Drops clean pages from the kernel's cache: reads no longer show a change that a failed sync gave up.

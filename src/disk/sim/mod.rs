@@ -44,6 +44,7 @@ mod dir;
 mod faults;
 mod hash;
 mod media;
+mod names;
 mod paths;
 mod persona;
 mod state;
@@ -52,9 +53,11 @@ pub use crash::{Atom, AtomKind, CrashPoint, Loss};
 pub use faults::{Fault, FaultKind, OpEvent, OpKind, OpSelector, Pages, Phase};
 pub use persona::{Granularity, Growth, NameOrder, Persona};
 
-use dir::{Held, LockKey, Names, SimDir, SimLock};
+use dir::{Held, Links, LockKey, SimDir, SimLock};
 use faults::{Faults, Harm, eio};
-use state::{Fate, Image, Ino, Name, tidy};
+use names::{Entry, Ino, Key};
+use paths::{Name, tidy};
+use state::{Fate, Image};
 
 type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 
@@ -64,8 +67,9 @@ type Observer = Arc<dyn Fn(&SimDisk, &OpEvent<'_>) + Send + Sync>;
 /// - A sync covers the changes pending on that file when the sync began, and nothing that is written meanwhile. Both
 ///   syncs of a file do the same, and neither makes its name durable.
 /// - [`Dir::sync`] covers the names in that directory, those of directories included.
-/// - An open directory stays the same one if its name changes: a test renames, replaces and removes directories, and
-///   moves links to them, with [`SimDisk::rename_dir`] and its siblings.
+/// - A directory that is renamed keeps its contents, on the medium too, under whichever of its names is durable. An open
+///   one stays the same: a test renames, replaces and removes directories, and moves links to them, with
+///   [`SimDisk::rename_dir`] and its siblings.
 /// - Permissions are not simulated, but as faults that last, of which [`Dir::may_replace`] knows.
 ///
 /// The disk is its own root directory, too.
@@ -85,8 +89,7 @@ struct SimState {
     /// How many handles each inode has.
     open: BTreeMap<Ino, usize>,
     locked: BTreeMap<LockKey, Held>,
-    /// The directories that were opened, and the links to directories.
-    dirs: Names,
+    links: Links,
 }
 
 impl SimState {
@@ -109,8 +112,9 @@ impl Default for SimDisk {
 impl fmt::Debug for SimDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.lock();
-        let names: Vec<_> = state.image.visible.keys().collect();
-        f.debug_struct("SimDisk").field("ops", &state.ops).field("files", &names).finish_non_exhaustive()
+        let visible = &state.image.visible;
+        let names: Vec<_> = visible.iter().filter_map(|(key, _)| visible.path(key)).collect();
+        f.debug_struct("SimDisk").field("ops", &state.ops).field("names", &names).finish_non_exhaustive()
     }
 }
 
@@ -251,16 +255,18 @@ impl Disk for SimDisk {
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Dir>> {
         let path = tidy(path);
         self.admit(op(OpKind::OpenDir, &path))?;
-        let mut state = self.0.lock();
-        let path = state.dirs.resolve(&path);
-        SimDir::at(self, &mut state, &path).map(|dir| -> Arc<dyn Dir> { Arc::new(dir) })
+        let state = self.0.lock();
+        let path = state.links.resolve(&path);
+        SimDir::at(self, &state, &path).map(|dir| -> Arc<dyn Dir> { Arc::new(dir) })
     }
 }
 
 #[derive(Debug)]
 struct SimFile {
     disk: SimDisk,
+    /// The path and the name with which it was opened.
     path: Name,
+    key: Key,
     ino: Ino,
     writable: bool,
 }
@@ -274,7 +280,7 @@ impl Drop for SimFile {
                 state.open.remove(&self.ino);
                 // An inode that still has its name stays. Checking it first matters: a search of all names at every
                 // close is slow on a large disk.
-                if state.image.visible.get(&self.path) != Some(&self.ino) {
+                if state.image.visible.get(&self.key) != Some(Entry::File(self.ino)) {
                     state.sweep();
                 }
             }
@@ -306,7 +312,7 @@ impl DiskFile for SimFile {
 
     fn status(&self) -> io::Result<FileStatus> {
         let state = self.disk.0.lock();
-        let links = state.image.visible.values().filter(|ino| **ino == self.ino).count() as u64;
+        let links = state.image.visible.inos().filter(|ino| *ino == self.ino).count() as u64;
         Ok(FileStatus { id: FileId { device: 0, inode: self.ino }, links })
     }
 

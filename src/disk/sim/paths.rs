@@ -1,4 +1,4 @@
-//! Paths as names: one spelling for each, and the new ones when a directory is renamed.
+//! Paths in one spelling each.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path};
@@ -18,10 +18,7 @@ pub(super) fn tidy(path: &Path) -> Name {
     Name::from(parts.collect::<std::path::PathBuf>().into_os_string())
 }
 
-/// The new path of `path` after `from` was renamed to `to`. `path` may be `from` itself or lie in it.
-pub(super) fn moved(path: &Name, from: &OsStr, to: &OsStr) -> Name {
-    match Path::new(path).strip_prefix(from) {
-        Ok(rest) => tidy(&Path::new(to).join(rest)),
-        Err(_) => Arc::clone(path),
-    }
+/// The path of `name` in the directory at `dir`.
+pub(super) fn join(dir: &OsStr, name: &OsStr) -> Name {
+    if dir.is_empty() { Name::from(name) } else { Name::from(Path::new(dir).join(name).into_os_string()) }
 }

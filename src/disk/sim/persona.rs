@@ -1,6 +1,6 @@
 //! The ways in which file systems lose changes.
 
-use super::state::{NameChange, close_names};
+use super::names::{NameChange, close_names};
 
 /// The unit that lands whole or not at all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]

@@ -8,15 +8,11 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::faults::Pages;
-use super::paths::moved;
-pub(super) use super::paths::{Name, tidy};
+use super::names::{Entry, Ino, Key, NameChange, Names, ROOT, close_names};
+use super::paths::Name;
 
-/// Names an inode.
-pub(super) type Ino = u64;
 /// Contents, shared between a disk and its crash points until one of them writes.
 pub(super) type Bytes = Arc<Vec<u8>>;
-pub(super) type Names = BTreeMap<Name, Ino>;
-pub(super) type Dirs = BTreeSet<Name>;
 
 /// A write makes a file grow in steps of this, each of which may reach the medium without the next.
 const GROWTH: usize = 4096;
@@ -151,51 +147,6 @@ impl Inode {
     }
 }
 
-/// A change of names: a rename removes one and adds one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct NameChange {
-    removes: Option<Name>,
-    pub(super) adds: Option<(Name, Ino)>,
-    /// The new name is that of a directory.
-    makes: Option<Name>,
-}
-
-impl NameChange {
-    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
-        self.removes.iter().chain(self.adds.iter().map(|(name, _)| name)).chain(&self.makes)
-    }
-
-    fn is_about(&self, name: &OsStr) -> bool {
-        self.names().any(|own| **own == *name)
-    }
-
-    pub(super) fn apply(&self, names: &mut Names, dirs: &mut Dirs) {
-        if let Some(name) = &self.removes {
-            names.remove(name);
-            dirs.remove(name);
-        }
-        if let Some((name, ino)) = &self.adds {
-            names.insert(Arc::clone(name), *ino);
-        }
-        dirs.extend(self.makes.clone());
-    }
-}
-
-fn parent(name: &OsStr) -> Option<&OsStr> {
-    Path::new(name).parent().map(Path::as_os_str)
-}
-
-/// Adds to the chosen changes the earlier changes of the same names, on which they build.
-pub(super) fn close_names(changes: &[(u64, NameChange)], landed: &mut [bool]) {
-    for later in (0..changes.len()).rev() {
-        if landed[later] {
-            for earlier in 0..later {
-                landed[earlier] |= changes[earlier].1.names().any(|name| changes[later].1.is_about(name));
-            }
-        }
-    }
-}
-
 /// All contents of a disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Image {
@@ -203,9 +154,6 @@ pub(super) struct Image {
     pub(super) durable: Names,
     pub(super) visible: Names,
     pub(super) pending: Vec<(u64, NameChange)>,
-    /// Directories, as reads see them and as the medium has them.
-    pub(super) dirs: Dirs,
-    pub(super) durable_dirs: Dirs,
     /// Counts the changes and the inodes: the time of this image.
     pub(super) moment: u64,
 }
@@ -222,134 +170,122 @@ impl Image {
         inode
     }
 
-    pub(super) fn is_dir(&self, path: &OsStr) -> bool {
-        parent(path).is_none() || self.dirs.contains(path)
+    /// The name at the end of `path`, whose directory must be there.
+    pub(super) fn locate(&self, path: &OsStr) -> io::Result<Key> {
+        self.visible.locate(path).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    pub(super) fn create_dir(&mut self, path: &OsStr) -> io::Result<()> {
-        let ancestors: Vec<_> = Path::new(path).ancestors().map(Path::as_os_str).collect();
-        if ancestors.iter().any(|ancestor| self.visible.contains_key(*ancestor)) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        for missing in ancestors.into_iter().rev().filter(|ancestor| !self.is_dir(ancestor)).collect::<Vec<_>>() {
-            self.change_names(NameChange { makes: Some(missing.into()), ..NameChange::default() });
-        }
-        Ok(())
-    }
-
-    pub(super) fn remove_dir(&mut self, path: &OsStr) -> io::Result<()> {
-        if !self.list(path)?.is_empty() {
-            return Err(io::ErrorKind::DirectoryNotEmpty.into());
-        }
-        self.change_names(NameChange { removes: Some(path.into()), ..NameChange::default() });
-        Ok(())
-    }
-
-    /// Changes the path of a directory and of all its contents, on the medium and in pending changes too.
-    pub(super) fn rename_dir(&mut self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        if !self.dirs.contains(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        if self.is_dir(to) || self.visible.contains_key(to) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        if !parent(to).is_some_and(|above| self.is_dir(above)) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let new = |name: &Name| moved(name, from, to);
-        for names in [&mut self.durable, &mut self.visible] {
-            *names = names.iter().map(|(name, ino)| (new(name), *ino)).collect();
-        }
-        for dirs in [&mut self.dirs, &mut self.durable_dirs] {
-            *dirs = dirs.iter().map(new).collect();
-        }
-        for (_, NameChange { removes, adds, makes }) in &mut self.pending {
-            let adds = adds.as_mut().map(|(name, _)| name);
-            removes.iter_mut().chain(adds).chain(makes).for_each(|name| *name = new(name));
-        }
-        Ok(())
-    }
-
-    /// Removes a directory with all its contents from the cache, the medium and the pending changes.
-    pub(super) fn remove_tree(&mut self, path: &OsStr) -> io::Result<()> {
-        if !self.dirs.contains(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let is_outside = |name: &Name| !Path::new(name).starts_with(path);
-        self.durable.retain(|name, _| is_outside(name));
-        self.visible.retain(|name, _| is_outside(name));
-        self.dirs.retain(is_outside);
-        self.durable_dirs.retain(is_outside);
-        self.pending.retain(|(_, change)| change.names().all(is_outside));
-        Ok(())
-    }
-
-    pub(super) fn list(&self, dir: &OsStr) -> io::Result<Vec<std::ffi::OsString>> {
-        if !self.is_dir(dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        // Compares bytes first: splitting paths is slow.
-        let may_be_inside = |name: &&Name| name.as_encoded_bytes().starts_with(dir.as_encoded_bytes());
-        let names = self.visible.keys().chain(&self.dirs).filter(may_be_inside);
-        let inside = names.filter(|name| parent(name) == Some(dir));
-        Ok(inside.filter_map(|path| Path::new(path).file_name()).map(Into::into).collect())
-    }
-
-    pub(super) fn find(&self, path: &OsStr) -> io::Result<Ino> {
-        match self.visible.get(path) {
-            Some(ino) => Ok(*ino),
-            None if self.is_dir(path) => Err(io::ErrorKind::IsADirectory.into()),
+    pub(super) fn find(&self, key: &Key) -> io::Result<Ino> {
+        match self.visible.get(key) {
+            Some(Entry::File(ino)) => Ok(ino),
+            Some(Entry::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    pub(super) fn is_taken(&self, path: &OsStr) -> bool {
-        self.visible.contains_key(path) || self.is_dir(path)
+    pub(super) fn find_dir(&self, key: &Key) -> io::Result<Ino> {
+        match self.visible.get(key) {
+            Some(Entry::Dir(ino)) => Ok(ino),
+            Some(Entry::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
-    /// Checks that a file may be called `path`.
-    fn check_name(&self, path: &OsStr) -> io::Result<()> {
-        if self.is_dir(path) {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        if parent(path).is_some_and(|parent| self.is_dir(parent)) {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::NotFound.into())
+    fn check_free(&self, key: &Key) -> io::Result<()> {
+        self.visible.get(key).map_or(Ok(()), |_| Err(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Checks that a file may have this name, whatever file has it.
+    fn check_no_dir(&self, key: &Key) -> io::Result<()> {
+        match self.visible.get(key) {
+            Some(Entry::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            _ => Ok(()),
         }
     }
 
     fn change_names(&mut self, change: NameChange) {
-        change.apply(&mut self.visible, &mut self.dirs);
+        change.apply(&mut self.visible);
         let moment = self.tick();
         self.pending.push((moment, change));
     }
 
-    pub(super) fn create(&mut self, path: &Name) -> io::Result<Ino> {
-        if self.visible.contains_key(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
+    pub(super) fn create_dir(&mut self, key: &Key) -> io::Result<()> {
+        self.check_free(key)?;
+        let entry = Entry::Dir(self.tick());
+        self.change_names(NameChange { removes: None, adds: Some((key.clone(), entry)) });
+        Ok(())
+    }
+
+    pub(super) fn remove_dir(&mut self, key: &Key) -> io::Result<()> {
+        let ino = self.find_dir(key)?;
+        if self.visible.list(ino).next().is_some() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
-        self.check_name(path)?;
+        self.change_names(NameChange { removes: Some(key.clone()), adds: None });
+        Ok(())
+    }
+
+    /// Renames a directory to a free name.
+    pub(super) fn rename_dir(&mut self, from: &Key, to: &Key) -> io::Result<()> {
+        let entry = Entry::Dir(self.find_dir(from)?);
+        self.check_free(to)?;
+        self.change_names(NameChange { removes: Some(from.clone()), adds: Some((to.clone(), entry)) });
+        Ok(())
+    }
+
+    pub(super) fn create(&mut self, key: &Key) -> io::Result<Ino> {
+        self.check_free(key)?;
         let ino = self.tick();
         self.inodes.insert(ino, Arc::default());
-        self.change_names(NameChange { adds: Some((Arc::clone(path), ino)), ..NameChange::default() });
+        self.change_names(NameChange { removes: None, adds: Some((key.clone(), Entry::File(ino))) });
         Ok(ino)
     }
 
-    pub(super) fn rename(&mut self, from: &Name, to: &Name) -> io::Result<()> {
+    pub(super) fn rename(&mut self, from: &Key, to: &Key) -> io::Result<()> {
         let ino = self.find(from)?;
-        self.check_name(to)?;
+        self.check_no_dir(to)?;
         if from != to {
-            let (removes, adds) = (Some(Arc::clone(from)), Some((Arc::clone(to), ino)));
-            self.change_names(NameChange { removes, adds, makes: None });
+            let adds = Some((to.clone(), Entry::File(ino)));
+            self.change_names(NameChange { removes: Some(from.clone()), adds });
         }
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, path: &Name) -> io::Result<()> {
-        self.find(path)?;
-        self.change_names(NameChange { removes: Some(Arc::clone(path)), ..NameChange::default() });
+    /// Renames a file to a free name.
+    pub(super) fn rename_new(&mut self, from: &Key, to: &Key) -> io::Result<()> {
+        self.find(from)?;
+        self.check_free(to)?;
+        self.rename(from, to)
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) -> io::Result<()> {
+        self.find(key)?;
+        self.change_names(NameChange { removes: Some(key.clone()), adds: None });
         Ok(())
+    }
+
+    /// Makes one change of names where reads do not show it.
+    pub(super) fn on_the_medium_alone(&mut self, change: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        let (visible, before) = (self.visible.clone(), self.pending.len());
+        change(self)?;
+        self.visible = visible;
+        let mut landed: Vec<bool> = (0..self.pending.len()).map(|at| at >= before).collect();
+        self.end_names(&mut landed, true);
+        Ok(())
+    }
+
+    /// Ends the pending changes that are chosen, and those on which they build.
+    fn end_names(&mut self, chosen: &mut [bool], land: bool) {
+        close_names(&self.pending, chosen);
+        let mut chosen = chosen.iter();
+        let Image { durable, pending, .. } = self;
+        pending.retain(|(_, change)| {
+            let is_chosen = chosen.next() == Some(&true);
+            if is_chosen && land {
+                change.apply(durable);
+            }
+            !is_chosen
+        });
     }
 
     pub(super) fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -375,20 +311,10 @@ impl Image {
     }
 
     /// Ends a directory's sync that began at `moment`.
-    pub(super) fn end_dir_sync(&mut self, dir: &OsStr, moment: u64, fate: Fate) {
-        let covers =
-            |(at, change): &(u64, NameChange)| *at <= moment && change.names().any(|name| parent(name) == Some(dir));
+    pub(super) fn end_dir_sync(&mut self, dir: Ino, moment: u64, fate: Fate) {
+        let covers = |(at, change): &(u64, NameChange)| *at <= moment && change.names().any(|key| key.dir == dir);
         let mut covered: Vec<bool> = self.pending.iter().map(covers).collect();
-        close_names(&self.pending, &mut covered);
-        let mut covered = covered.into_iter();
-        let Image { durable, durable_dirs, pending, .. } = self;
-        pending.retain(|(_, change)| {
-            let covered = covered.next() == Some(true);
-            if covered && matches!(fate, Fate::Landed) {
-                change.apply(durable, durable_dirs);
-            }
-            !covered
-        });
+        self.end_names(&mut covered, matches!(fate, Fate::Landed));
         if matches!(fate, Fate::Dropped(Pages::RevertOld)) {
             self.drop_names();
         }
@@ -396,23 +322,7 @@ impl Image {
 
     fn drop_names(&mut self) {
         self.visible = self.durable.clone();
-        self.dirs = self.durable_dirs.clone();
-        self.pending.iter().for_each(|(_, change)| change.apply(&mut self.visible, &mut self.dirs));
-    }
-
-    /// Drops durable names in directories that are not durable: a name is reached through all directories above it.
-    pub(super) fn drop_unreachable(&mut self) {
-        let reached = |dirs: &Dirs, name: &OsStr| {
-            parent(name).is_some_and(|above| parent(above).is_none() || dirs.contains(above))
-        };
-        // In order, so that a directory is decided on before its contents.
-        for dir in std::mem::take(&mut self.durable_dirs) {
-            if reached(&self.durable_dirs, &dir) {
-                self.durable_dirs.insert(dir);
-            }
-        }
-        let Image { durable, durable_dirs, .. } = self;
-        durable.retain(|name, _| reached(durable_dirs, name));
+        self.pending.iter().for_each(|(_, change)| change.apply(&mut self.visible));
     }
 
     /// Drops changes that are in the cache alone and no longer pending.
@@ -427,67 +337,118 @@ impl Image {
 
     /// The inodes that have a durable name, or may get one; some more than once.
     pub(super) fn rooted(&self) -> impl Iterator<Item = Ino> {
-        let pending = self.pending.iter().filter_map(|(_, change)| change.adds.as_ref()).map(|(_, ino)| *ino);
-        self.durable.values().copied().chain(pending)
+        let pending = self.pending.iter().filter_map(|(_, change)| change.adds.as_ref()).map(|(_, entry)| entry.ino());
+        self.durable.inos().chain(pending)
     }
 
+    /// A path of the file, as reads see it or as the medium has it.
     pub(super) fn name_of(&self, ino: Ino) -> Option<Name> {
-        let mut names = self.visible.iter().chain(&self.durable);
-        names.find(|(_, named)| **named == ino).map(|(name, _)| Arc::clone(name))
+        [&self.visible, &self.durable].into_iter().find_map(|names| {
+            let (key, _) = names.iter().find(|(_, entry)| *entry == Entry::File(ino))?;
+            names.path(key)
+        })
+    }
+
+    /// The path of a name, as reads see its directory or as the medium has it.
+    pub(super) fn path_of(&self, key: &Key) -> Option<Name> {
+        self.visible.path(key).or_else(|| self.durable.path(key))
     }
 
     /// Frees the inodes without a name and without a handle.
     pub(super) fn sweep(&mut self, is_open: impl Fn(Ino) -> bool) {
-        let reachable: BTreeSet<Ino> = self.rooted().chain(self.visible.values().copied()).collect();
+        let reachable: BTreeSet<Ino> = self.rooted().chain(self.visible.inos()).collect();
         self.inodes.retain(|ino, _| reachable.contains(ino) || is_open(*ino));
     }
+}
 
-    /// Removes the name from the cache, the medium and the pending changes.
-    pub(super) fn forget(&mut self, path: &OsStr) {
-        self.pending.retain(|(_, change)| !change.is_about(path));
-        self.durable.remove(path);
-        self.visible.remove(path);
+/// Changes that tests make, of the cache, the medium and the pending changes at once.
+impl Image {
+    /// Changes the name of a directory.
+    pub(super) fn move_dir(&mut self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let (from, to) = (self.locate(from)?, self.locate(to)?);
+        let entry = Entry::Dir(self.find_dir(&from)?);
+        self.check_free(&to)?;
+        for names in [&mut self.durable, &mut self.visible] {
+            if names.get(&from) == Some(entry) {
+                names.remove(&from);
+                names.insert(to.clone(), entry);
+            }
+        }
+        for (_, NameChange { removes, adds }) in &mut self.pending {
+            let keys = removes.iter_mut().chain(adds.iter_mut().map(|(key, _)| key));
+            keys.filter(|key| **key == from).for_each(|key| *key = to.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes a directory with all its contents.
+    pub(super) fn remove_tree(&mut self, path: &OsStr) -> io::Result<()> {
+        let own = self.locate(path)?;
+        let dir = self.find_dir(&own)?;
+        let mut gone = self.visible.reached_from(dir);
+        gone.extend(self.durable.reached_from(dir));
+        let stays = |key: &Key| *key != own && !gone.contains(&key.dir);
+        self.durable.retain(stays);
+        self.visible.retain(stays);
+        self.pending.retain(|(_, change)| change.names().all(stays));
+        Ok(())
+    }
+
+    /// Removes the name.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.pending.retain(|(_, change)| !change.is_about(key));
+        self.durable.remove(key);
+        self.visible.remove(key);
+    }
+
+    fn name(&mut self, key: Key, entry: Entry) {
+        self.durable.insert(key.clone(), entry);
+        self.visible.insert(key, entry);
     }
 
     /// Gives a file a second name, as if it had always had both.
-    pub(super) fn alias(&mut self, path: &OsStr, other: &Name) -> io::Result<()> {
-        let ino = self.find(path)?;
-        self.check_name(other)?;
-        self.forget(other);
-        self.durable.insert(Arc::clone(other), ino);
-        self.visible.insert(Arc::clone(other), ino);
+    pub(super) fn alias(&mut self, key: &Key, other: Key) -> io::Result<()> {
+        let ino = self.find(key)?;
+        self.check_no_dir(&other)?;
+        self.forget(&other);
+        self.name(other, Entry::File(ino));
         Ok(())
     }
 
     /// The file, to be damaged by a test: it need not be visible.
     pub(super) fn damage(&mut self, path: &OsStr) -> io::Result<&mut Inode> {
-        let ino = self.visible.get(path).or_else(|| self.durable.get(path)).copied();
-        Ok(self.inode_mut(ino.ok_or(io::ErrorKind::NotFound)?))
+        let found = |names: &Names| names.get(&names.locate(path)?);
+        match found(&self.visible).or_else(|| found(&self.durable)) {
+            Some(Entry::File(ino)) => Ok(self.inode_mut(ino)),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
-    /// Makes a directory and those above it, as if they had always existed.
-    pub(super) fn make_dir(&mut self, path: &OsStr) -> io::Result<()> {
-        if Path::new(path).ancestors().any(|dir| self.visible.contains_key(dir.as_os_str())) {
-            return Err(io::ErrorKind::AlreadyExists.into());
+    /// Makes a directory and those above it, as if they had always existed. Returns the last one.
+    pub(super) fn make_dir(&mut self, path: &OsStr) -> io::Result<Ino> {
+        let mut dir = ROOT;
+        for name in Path::new(path) {
+            let key = Key::new(dir, name);
+            dir = match self.visible.get(&key) {
+                Some(Entry::File(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+                Some(Entry::Dir(found)) => found,
+                None => self.tick(),
+            };
+            self.name(key, Entry::Dir(dir));
         }
-        let all = Path::new(path).ancestors().filter(|dir| dir.parent().is_some());
-        let all: Dirs = all.map(|dir| Name::from(dir.as_os_str())).collect();
-        self.dirs.extend(all.iter().cloned());
-        self.durable_dirs.extend(all);
-        Ok(())
+        Ok(dir)
     }
 
     /// Writes a file as if it had always existed.
-    pub(super) fn plant(&mut self, path: &Name, bytes: &[u8]) -> io::Result<()> {
-        if let Some(above) = parent(path) {
-            self.make_dir(above)?;
-        }
-        self.check_name(path)?;
-        self.forget(path);
+    pub(super) fn plant(&mut self, path: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        let path = Path::new(path);
+        let dir = self.make_dir(path.parent().unwrap_or(Path::new("")).as_os_str())?;
+        let key = Key::new(dir, path.file_name().ok_or(io::ErrorKind::IsADirectory)?);
+        self.check_no_dir(&key)?;
+        self.forget(&key);
         let ino = self.tick();
         self.inodes.insert(ino, Arc::new(Inode::settled(Arc::new(bytes.to_vec()))));
-        self.durable.insert(Arc::clone(path), ino);
-        self.visible.insert(Arc::clone(path), ino);
+        self.name(key, Entry::File(ino));
         Ok(())
     }
 }

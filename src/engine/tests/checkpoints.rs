@@ -12,17 +12,17 @@ use crate::rt::sync::Mutex;
 
 /// Commits are numbered: each puts its number under its own key, and under key 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-struct Told {
+pub(super) struct Told {
     /// Acknowledged in `Sync` mode.
-    durable: u32,
-    begun: u32,
+    pub(super) durable: u32,
+    pub(super) begun: u32,
 }
 
-fn open(disk: &SimDisk) -> Result<Engine> {
+pub(super) fn open(disk: &SimDisk) -> Result<Engine> {
     Options::new().segment_bytes(8192).open_on(Arc::new(disk.clone()), "db")
 }
 
-fn put(engine: &Engine, told: &Mutex<Told>, mode: CommitMode) -> Result<()> {
+pub(super) fn put(engine: &Engine, told: &Mutex<Told>, mode: CommitMode) -> Result<()> {
     let keys = engine.create_keyspace("keys")?;
     let number = told.lock().begun + 1;
     told.lock().begun = number;
@@ -37,7 +37,7 @@ fn put(engine: &Engine, told: &Mutex<Told>, mode: CommitMode) -> Result<()> {
 }
 
 /// The number of the last commit that is there, with all before it.
-fn last(engine: &Engine) -> std::result::Result<u32, String> {
+pub(super) fn last(engine: &Engine) -> std::result::Result<u32, String> {
     let snapshot = engine.snapshot().map_err(|error| error.to_string())?;
     let Ok(keys) = engine.open_keyspace("keys") else { return Ok(0) };
     let mut entries = snapshot.iter(&keys).map_err(|error| error.to_string())?;

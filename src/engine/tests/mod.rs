@@ -10,3 +10,5 @@ mod checkpoints;
 #[cfg(feature = "sim")]
 mod commit_errors;
 mod failing_reads;
+#[cfg(feature = "sim")]
+mod first_table;

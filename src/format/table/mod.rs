@@ -22,6 +22,8 @@ use crate::base::types::{Incarnation, LogId};
 
 /// The directory of these files in the database's directory.
 pub(crate) const DIRECTORY: &str = "table";
+/// What one without MANIFEST is called from when it is replaced to when it is removed. Nobody reads it.
+pub(crate) const OLD_DIRECTORY: &str = "table.old";
 
 /// Length of the keyspace's id at the beginning of a full key.
 pub(crate) const ID_LEN: usize = 4;

@@ -132,18 +132,37 @@ fn every_operation_can_fail() {
         dir.list()?;
         dir.open("f".as_ref(), Access::Read)?;
         dir.remove("f".as_ref())?;
-        disk.remove_child("db".as_ref())
+        disk.rename_child("db".as_ref(), "old".as_ref())?;
+        disk.remove_child("old".as_ref())
     };
     for n in 0.. {
         let disk = SimDisk::new();
         disk.inject(Fault::once(OpSelector::any().skip(n), FaultKind::Errno(EIO)));
         let result = replace(&disk);
         if disk.fault_hits() == 0 {
-            assert_eq!((n, disk.ops()), (16, 16));
+            assert_eq!((n, disk.ops()), (17, 17));
             return result.unwrap();
         }
         assert_eq!(result.unwrap_err().raw_os_error(), Some(EIO), "operation {n}");
     }
+}
+
+/// POSIX promises nothing about either name after an EIO.
+#[test]
+fn a_rename_that_failed_may_be_on_the_medium_alone() {
+    let disk = SimDisk::new();
+    disk.write_file("f", b"old").unwrap();
+    let file = create(&disk, "tmp");
+    write_all_at(&*file, b"new", 0).unwrap();
+    file.sync_all().unwrap();
+    disk.inject(Fault::once(OpSelector::any(), FaultKind::RenameOnMedium));
+    assert_eq!(disk.rename("tmp".as_ref(), "f".as_ref()).unwrap_err().raw_os_error(), Some(EIO));
+    assert_eq!((disk.read_file("f").unwrap(), disk.read_file("tmp").unwrap()), (b"old".to_vec(), b"new".to_vec()));
+    assert_eq!(lose_all(&disk).files(), [(PathBuf::from("f"), b"new".to_vec())]);
+    // The next change of the name is one more.
+    disk.remove("f".as_ref()).unwrap();
+    disk.sync().unwrap();
+    assert_eq!(lose_all(&disk).files(), []);
 }
 
 #[test]

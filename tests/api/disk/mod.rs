@@ -1,5 +1,6 @@
 //! The seam to the medium: what the simulated disk loses and keeps, what the real one does, and the latch between.
 
+mod children;
 mod faults;
 mod latch;
 mod loss;

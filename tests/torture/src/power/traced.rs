@@ -53,7 +53,7 @@ impl Traced {
 impl Layer for Traced {
     fn before(&self, call: DirCall<'_>) -> io::Result<()> {
         match call {
-            DirCall::Rename(from, _) => self.mark("Rename", &name(from)),
+            DirCall::Rename(from, _) | DirCall::RenameChild(from, _) => self.mark("Rename", &name(from)),
             DirCall::Remove(file) => self.mark("Remove", &name(file)),
             DirCall::Sync => self.mark("SyncDir", DIR),
             DirCall::SyncName => self.mark("SyncDir", ABOVE),
