@@ -156,7 +156,9 @@ impl Store {
         {
             // A try that was cut off has left it. It is never read, so no MANIFEST in doubt needs it.
             let _nobody_writes_it = self.writing.lock();
-            removal.failed = self.dir.remove(TEMPORARY_NAME).err();
+            if self.dir.list()?.iter().any(|name| name == TEMPORARY_NAME) {
+                removal.failed = self.dir.remove(TEMPORARY_NAME).err();
+            }
         }
         if !self.is_settled() {
             return Ok(removal);

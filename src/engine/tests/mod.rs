@@ -8,3 +8,5 @@ mod checkpoints;
 #[cfg(feature = "sim")]
 mod commit_errors;
 mod failing_reads;
+#[cfg(feature = "sim")]
+mod quiet_opens;
