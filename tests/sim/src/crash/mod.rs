@@ -8,6 +8,7 @@ pub mod cycles;
 pub mod explore;
 pub mod faults;
 pub mod life;
+pub mod log;
 pub mod notes;
 pub mod paranoid;
 pub mod recovery;

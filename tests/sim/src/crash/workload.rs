@@ -236,6 +236,7 @@ impl Client {
             Kind::Churn => self.churn(),
             Kind::Flush => self.flush(),
             Kind::Observe => self.observe(),
+            Kind::Checkpoint => self.checkpoint(),
             _ => {
                 let changes = self.plan.shape().changes(step, &mut self.random);
                 self.commit(&changes)
@@ -262,6 +263,17 @@ impl Client {
     fn flush(&mut self) -> Result<Option<Receipt>> {
         let lsn = self.engine.flush()?;
         self.notes.note(Event::Durable(lsn));
+        Ok(None)
+    }
+
+    /// Now and then several in a row, so that layers are merged.
+    fn checkpoint(&mut self) -> Result<Option<Receipt>> {
+        for _ in 0..=self.random.below(4) / 2 {
+            let durable = self.engine.durable_lsn();
+            self.notes.note(Event::Checkpoint);
+            self.engine.checkpoint()?;
+            self.notes.note(Event::Durable(durable));
+        }
         Ok(None)
     }
 

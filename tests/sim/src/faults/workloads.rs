@@ -149,6 +149,7 @@ impl Session {
             }
             Op::Flush => self.flush(engine),
             Op::Wait => self.wait(),
+            Op::Checkpoint => self.checkpoint(engine),
             Op::Open | Op::Create(_) | Op::Close => unreachable!("done by one client alone"),
         }
     }
@@ -164,6 +165,15 @@ impl Session {
         match engine.flush() {
             Ok(lsn) => self.notes.durable(lsn),
             Err(error) => self.notes.failed(Call::Flush, &error),
+        }
+    }
+
+    fn checkpoint(&self, engine: &Engine) {
+        let durable = engine.durable_lsn();
+        self.notes.say(Event::Checkpoint);
+        match self.with_room(|| engine.checkpoint()) {
+            Ok(()) => self.notes.durable(durable),
+            Err(error) => self.notes.failed(Call::Checkpoint, &error),
         }
     }
 
@@ -292,6 +302,7 @@ pub fn all() -> Vec<Workload> {
         new("three threads", three_threads()),
         new("rotation", rotation()),
         new("keyspaces", keyspaces()),
+        new("checkpoints", checkpoints()),
         submitted("one thread, submitted", one_thread()),
         submitted("three threads, submitted", three_threads()),
         submitted("rotation, submitted", rotation()),
@@ -435,6 +446,14 @@ pub fn keyspaces() -> Vec<Step> {
         Op::Close,
     ];
     steps.map(|op| (0, op)).into()
+}
+
+/// The first, a later one, one that merges; and one of the next life.
+fn checkpoints() -> Vec<Step> {
+    let puts = |from: u64| (from..).zip(MODES).map(|(key, mode)| put(key, 900, mode));
+    let first = puts(0).chain([Op::Flush, Op::Checkpoint]).chain(puts(2)).chain([Op::Flush, Op::Checkpoint]);
+    let again = life([Op::Checkpoint, put(20, 40, CommitMode::Written), Op::Flush, Op::Checkpoint]);
+    [life(first.chain([put(10, 40, CommitMode::Sync), Op::Checkpoint])), again].concat()
 }
 
 fn reopen() -> Vec<Step> {
