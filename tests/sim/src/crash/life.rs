@@ -11,6 +11,7 @@ use forelog::{Engine, ErrorKind, Incarnation, Lsn, Outcome, Poisoned};
 
 use super::log::{Names, Segments, check_log, held, place_creations, read_log};
 use super::notes::{Event, Notes, View};
+use super::table_faults::TableFault;
 use super::workload::{Plan, run_clients};
 use crate::segments::{self, base_of};
 use crashkit::Random;
@@ -135,12 +136,14 @@ pub enum Faults {
         skip: u64,
         pages: sim::Pages,
     },
+    /// One call in `table/`, or all from one on, after open has returned. The log is not harmed by it.
+    Table(TableFault),
 }
 
 impl Faults {
     fn pages(&self) -> Option<sim::Pages> {
         match self {
-            Faults::None => None,
+            Faults::None | Faults::Table(_) => None,
             Faults::Injected(pages) | Faults::Log { pages, .. } => Some(*pages),
         }
     }
@@ -159,6 +162,31 @@ struct Recording {
     boundaries: usize,
     /// What was removed since open has returned.
     removed: Segments,
+    /// The last generation of MANIFEST that was tried.
+    generation: u64,
+    /// The last number that a file in `table/` was given.
+    number: u64,
+}
+
+impl Recording {
+    /// P7: no generation and no number is used twice.
+    fn check_numbers(&mut self, disk: &SimDisk, op: &OpEvent<'_>) -> Result<(), String> {
+        const GENERATION: usize = 48;
+        let bytes = || disk.read_file(op.path).unwrap_or_default();
+        let number = || u64::from_str_radix(op.path.file_stem()?.to_str()?, 16).ok();
+        let (last, used) = match op.kind {
+            OpKind::Rename => {
+                let generation = bytes().get(GENERATION..).and_then(|bytes| bytes.first_chunk()).copied();
+                (&mut self.generation, generation.map(u64::from_le_bytes))
+            }
+            _ => (&mut self.number, number()),
+        };
+        match used {
+            Some(used) if used <= *last => Err(format!("P7: {} is {used} after {last}", op.path.display())),
+            Some(used) => Ok(*last = used),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -185,10 +213,14 @@ impl Recorder {
 
     fn observe(&self, disk: &SimDisk, op: &OpEvent<'_>, opened: bool) {
         let of_the_log = self.recording().segments.contains(op.path);
+        let in_table = op.path.iter().any(|part| part == "table");
+        if in_table && matches!(op.kind, OpKind::Rename | OpKind::Create) {
+            let checked = self.recording().check_numbers(disk, op);
+            checked.unwrap_or_else(|error| self.notes.journal.wrong(error));
+        }
         let when = if op.phase == Phase::InFlight { "within" } else { "before" };
         self.recording().boundaries += 1;
         if op.number.is_multiple_of(self.cut_every) {
-            let in_table = op.path.iter().any(|part| part == "table");
             self.cut(disk, format!("{when} op {} ({:?} of {})", op.number, op.kind, op.path.display()), in_table);
         }
         let mut recording = self.recording();
@@ -220,7 +252,7 @@ impl Recorder {
 
 /// Lives one life on `disk`, which `past` tells about; what was seen in it that must not be is the error.
 pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) -> Result<Life, String> {
-    let may_fail = !matches!(faults, Faults::None);
+    let may_fail = !matches!(faults, Faults::None | Faults::Table(_));
     let mut before = past.ledger.clone();
     before.begin();
     let notes = Notes::new(before.clone(), may_fail);
@@ -243,7 +275,16 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
         }
         past.check(&engine).unwrap_or_else(|error| notes.journal.wrong(error));
         notes.note(Event::Opened(engine.recovery().recovered_to));
+        if let Faults::Table(fault) = &faults {
+            disk.inject(fault.fault());
+        }
         run_clients(&engine, &notes, &plan);
+        if let Faults::Table(_) = faults {
+            disk.clear_faults();
+            // P5: once the error is gone, the next attempt succeeds.
+            notes.note(Event::Checkpoint);
+            engine.checkpoint().unwrap_or_else(|error| notes.journal.wrong(format!("P5: {error:?}")));
+        }
         recorder.cut(disk, "at rest".to_owned(), false);
         notes.note(Event::Closing);
         let poison = engine.poisoned().cloned();

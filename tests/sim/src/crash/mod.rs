@@ -16,4 +16,5 @@ pub mod report;
 pub mod retired;
 pub mod sequences;
 pub mod shrink;
+pub mod table_faults;
 pub mod workload;

@@ -53,6 +53,8 @@ pub struct Plan {
     pub cut_every: u64,
     /// Whether a flush is one submission.
     pub io_uring: bool,
+    /// Calls in `table/` fail, and nothing else; there are more checkpoints.
+    pub tables_fail: bool,
 }
 
 fn micros(count: usize) -> Duration {
@@ -97,6 +99,7 @@ impl Plan {
             stalls: if random.one_in(4) { (0..4).map(|_| stall(random)).collect() } else { Vec::new() },
             cut_every: 1,
             io_uring: random.one_in(2),
+            tables_fail: false,
         }
     }
 
@@ -224,6 +227,7 @@ impl Client {
                     self.mode = Some(*mode);
                     *step
                 }
+                None if self.plan.tables_fail && self.random.one_in(3) => Kind::Checkpoint,
                 None => self.plan.shape().kind(&mut self.random),
             };
             self.step(step);
@@ -271,8 +275,14 @@ impl Client {
         for _ in 0..=self.random.below(4) / 2 {
             let durable = self.engine.durable_lsn();
             self.notes.note(Event::Checkpoint);
-            self.engine.checkpoint()?;
-            self.notes.note(Event::Durable(durable));
+            match self.engine.checkpoint() {
+                Ok(()) => self.notes.note(Event::Durable(durable)),
+                // P4: typed, with the file.
+                Err(error) if self.plan.tables_fail && error.to_string().contains("table") => {
+                    self.notes.expect(&error, &[ErrorKind::Io, ErrorKind::DiskFull]);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(None)
     }
