@@ -24,6 +24,8 @@ pub struct TableFault {
     /// The system's number; a sync without one loses what it covered.
     errno: Option<i32>,
     lasting: bool,
+    /// What a failed sync leaves in the cache.
+    pages: Pages,
 }
 
 const EIO: i32 = 5;
@@ -44,12 +46,12 @@ impl TableFault {
         };
         let is_sync = matches!(op, OpKind::Sync | OpKind::SyncDir);
         let errno = if is_sync { None } else { Some(random.pick(&[EIO, ENOSPC, EACCES])) };
-        TableFault { op, on, skip: random.below(most) as u64, errno, lasting: random.one_in(3) }
+        let pages = random.pick(&[Pages::KeepNew, Pages::RevertOld]);
+        TableFault { op, on, skip: random.below(most) as u64, errno, lasting: random.one_in(3), pages }
     }
 
     pub fn fault(&self) -> Fault {
-        let pages = if self.skip.is_multiple_of(2) { Pages::KeepNew } else { Pages::RevertOld };
-        let kind = self.errno.map_or(FaultKind::SyncFails { pages }, FaultKind::Errno);
+        let kind = self.errno.map_or(FaultKind::SyncFails { pages: self.pages }, FaultKind::Errno);
         let at = OpSelector::of(self.op).on(self.on).skip(self.skip);
         if self.lasting { Fault::lasting(at, kind) } else { Fault::once(at, kind) }
     }
