@@ -279,7 +279,10 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
             disk.inject(fault.fault());
         }
         run_clients(&engine, &notes, &plan);
-        if let Faults::Table(_) = faults {
+        let stays = matches!(faults, Faults::Table(fault) if fault.stays);
+        if let Faults::Table(_) = faults
+            && !stays
+        {
             disk.clear_faults();
             // P5: once the error is gone, the next attempt succeeds.
             notes.note(Event::Checkpoint);
@@ -302,7 +305,9 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
         drop(engine);
         if !may_fail {
             notes.note(Event::Closed);
-            check_files(disk).unwrap_or_else(|error| notes.journal.wrong(error));
+            if !stays {
+                check_files(disk).unwrap_or_else(|error| notes.journal.wrong(error));
+            }
         }
         recorder.cut(disk, "after the close".to_owned(), false);
         poison

@@ -283,13 +283,18 @@ pub struct Workload {
     pub io_uring: bool,
 }
 
-pub fn all() -> Vec<Workload> {
-    let nothing = Start::nothing();
-    let session = Session::new(&nothing, false);
-    sim::run(BEFORE, || run(&session, &one_thread()));
+/// A new database, after a life in which nothing fails.
+fn after(steps: &[Step]) -> Start {
+    let session = Session::new(&Start::nothing(), false);
+    sim::run(BEFORE, || run(&session, steps));
     let wrong = session.notes.journal.first_wrong();
     assert!(session.notes.told().errors.is_empty() && wrong.is_none(), "{wrong:?}");
-    let closed = Start { crash: session.disk.crash_point(), ledger: session.notes.journal.ledger() };
+    Start { crash: session.disk.crash_point(), ledger: session.notes.journal.ledger() }
+}
+
+pub fn all() -> Vec<Workload> {
+    let nothing = Start::nothing();
+    let closed = after(&one_thread());
     let torn = torn_tail();
     let killed = torn.after(Ending::Process, &torn.crash.process_kill());
     let cut = torn.after(Ending::Power, &torn.crash.power_loss(&Loss::Seeded(5), Granularity::Sector));
@@ -302,7 +307,7 @@ pub fn all() -> Vec<Workload> {
         new("three threads", three_threads()),
         new("rotation", rotation()),
         new("keyspaces", keyspaces()),
-        new("checkpoints", checkpoints()),
+        Workload { start: after(&with_tables()), ..new("checkpoints", checkpoints()) },
         submitted("one thread, submitted", one_thread()),
         submitted("three threads, submitted", three_threads()),
         submitted("rotation, submitted", rotation()),
@@ -448,7 +453,12 @@ pub fn keyspaces() -> Vec<Step> {
     steps.map(|op| (0, op)).into()
 }
 
-/// The first, a later one, one that merges; and one of the next life.
+fn with_tables() -> Vec<Step> {
+    life([put(30, 300, CommitMode::Sync), Op::Checkpoint])
+}
+
+/// On a database that has tables: two checkpoints, one of which merges; and two of the next life. The first of a database is
+/// not among them: what is found of one that failed is taken over yet (step 2 of `table/FAULTS.md`).
 fn checkpoints() -> Vec<Step> {
     let puts = |from: u64| (from..).zip(MODES).map(|(key, mode)| put(key, 900, mode));
     let first = puts(0).chain([Op::Flush, Op::Checkpoint]).chain(puts(2)).chain([Op::Flush, Op::Checkpoint]);
