@@ -180,7 +180,14 @@ fn a_directory_whose_name_may_not_be_durable_is_not_taken_over() {
         work.disk.inject(Fault::once(OpSelector::of(OpKind::SyncDir).on("db"), lost));
         assert!(work.engine.checkpoint().is_err() && work.engine.poisoned().is_some());
         assert_eq!(work.disk.fault_hits(), 1);
-        work.check_crashes("the name of `table/` was lost");
+        let killed = work.disk.crash_point().process_kill();
+        let engine = open(&killed).unwrap();
+        let expected = State::of(&engine).unwrap();
+        engine.checkpoint().unwrap();
+        engine.close().unwrap();
+        let lost = killed.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
+        let engine = open(&lost).unwrap_or_else(|error| panic!("a legal state is refused: {error:?}"));
+        assert!(State::of(&engine).unwrap() == expected);
     });
 }
 
