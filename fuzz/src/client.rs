@@ -47,6 +47,13 @@ impl Client {
         match Op::from_bytes(KEYS, what, with) {
             Op::Commit(changes, mode) => drop(self.commit(&changes, mode)),
             Op::Flush => self.engine.flush().map_or((), |lsn| self.journal.say(Event::Durable(lsn))),
+            Op::Checkpoint => {
+                let durable = self.engine.durable_lsn();
+                self.journal.say(Event::Checkpoint);
+                if self.engine.checkpoint().is_ok() {
+                    self.journal.say(Event::Durable(durable));
+                }
+            }
             // What comes of it, its receipt says at the end.
             _ => drop(self.receipts.last().map(Receipt::wait)),
         }

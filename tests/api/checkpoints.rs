@@ -3,6 +3,9 @@
 use crashkit::TempDir;
 use forelog::{CommitMode, Engine, Options, Outcome};
 
+#[cfg(feature = "sim")]
+mod beside;
+
 fn open(dir: &TempDir) -> Engine {
     Options::new().segment_bytes(1 << 20).commit_mode(CommitMode::Written).open(dir).unwrap()
 }
@@ -48,19 +51,62 @@ fn what_a_checkpoint_moved_is_there_after_reopening_and_the_log_is_short() {
     put(&engine, "a", 10_000..12_000, 3);
     engine.drop_keyspace("b").unwrap();
     put(&engine, "c", 0..10, 4);
-    let expected = all(&engine);
     engine.close().unwrap();
-    for round in 0..4 {
+    let mut tokens = Vec::new();
+    for round in 0..6 {
         let engine = open(&dir);
-        assert!(all(&engine) == expected, "round {round}");
-        assert_eq!(engine.visible_lsn(), engine.durable_lsn());
-        let token = engine.batch().unwrap().commit().unwrap().token();
-        assert_eq!(engine.outcome(&token).unwrap(), Outcome::Durable, "of a commit that did nothing");
+        let expected = all(&engine);
+        assert_eq!(
+            (engine.visible_lsn(), engine.snapshot().unwrap().lsn()),
+            (engine.durable_lsn(), engine.durable_lsn())
+        );
+        let nothing = engine.batch().unwrap().commit().unwrap().token();
+        tokens.push(nothing);
         engine.checkpoint().unwrap();
         assert!(all(&engine) == expected, "round {round}");
-        // Every other one ends without a close.
-        if round % 2 == 0 { engine.close().unwrap() } else { drop(engine) }
+        // In every other round the layers have all there is, and the log has nothing; and every other one of each kind
+        // ends without a close.
+        if round % 2 == 0 {
+            put(&engine, "c", 5..15, round);
+        }
+        let expected = all(&engine);
+        let reached = engine.durable_lsn();
+        if round % 4 < 2 {
+            engine.close().unwrap()
+        } else {
+            drop(engine)
+        }
+        let engine = open(&dir);
+        assert!(all(&engine) == expected, "round {round}");
+        assert_eq!((engine.visible_lsn(), engine.durable_lsn()), (reached, reached), "round {round}");
+        for token in &tokens {
+            assert_eq!(engine.outcome(token).unwrap(), Outcome::Durable, "of a commit that did nothing");
+        }
+        engine.close().unwrap();
     }
+}
+
+/// Runs say only the number of a keyspace. One that was dropped, and of which no list says anything any more, must not give
+/// its number to another.
+#[test]
+fn what_was_in_a_dropped_keyspace_is_in_no_later_one() {
+    let dir = TempDir::new("checkpoint");
+    let engine = open(&dir);
+    put(&engine, "stays", 0..2_000, 1);
+    put(&engine, "old", 0..10, 2);
+    engine.checkpoint().unwrap();
+    engine.drop_keyspace("old").unwrap();
+    // A layer that is too small to have those below merged into it.
+    put(&engine, "stays", 0..1, 3);
+    engine.checkpoint().unwrap();
+    engine.close().unwrap();
+    let engine = open(&dir);
+    put(&engine, "new", 20..21, 4);
+    engine.checkpoint().unwrap();
+    let expected = all(&engine);
+    engine.close().unwrap();
+    let engine = open(&dir);
+    assert!(all(&engine) == expected, "{} entries instead of {}", all(&engine).len(), expected.len());
 }
 
 /// An id is kept from being used again by a keyspace that nobody sees. Its name was a user's.

@@ -9,12 +9,15 @@ use std::hash::{BuildHasher, Hasher};
 use std::ops::{Bound, RangeBounds};
 use std::time::Duration;
 
-use forelog::sim::{self, Granularity, Loss, SimDisk};
+use forelog::sim::{self, Loss, SimDisk};
 use forelog::{CommitMode, Engine, Entries, ErrorKind, Keyspace, LossBudget, Lsn, Options, Outcome, Snapshot, Token};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use crashkit::open_on;
+use ops::{Op, Read, Walk, Write, op};
+
+mod ops;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Keyspaces by name, with the LSN that created them.
@@ -22,94 +25,9 @@ type State = BTreeMap<&'static str, (Lsn, Map)>;
 type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 type Checked<T = ()> = Result<T, TestCaseError>;
 
-const NAMES: [&str; 3] = ["accounts", "b", "c"];
+/// A name that the engine itself might want among them.
+const NAMES: [&str; 3] = ["accounts", "dropped", "c"];
 const SLOTS: usize = 3;
-
-/// A write of the model: the keyspace, the key, and how long the new value is (`None`: delete).
-type Write = (usize, Vec<u8>, Option<usize>);
-
-#[derive(Clone, Debug)]
-enum Read {
-    Key(Vec<u8>),
-    Range(Bounds, Walk),
-    Prefix(Vec<u8>, Walk),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Walk {
-    Forward,
-    Backward,
-    FromBothEnds,
-    /// Forward, each entry lent, but for every third, which is taken.
-    Lent,
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Batch(CommitMode, Vec<Write>),
-    Begin(usize),
-    Read(usize, usize, Read),
-    Write(usize, Write),
-    Commit(usize, CommitMode),
-    Rollback(usize),
-    Snapshot(usize, bool),
-    ReadSnapshot(usize, usize, Read),
-    WaitDurable(usize),
-    Create(usize),
-    Drop(usize),
-    Flush,
-    Sleep(u64),
-    Reopen,
-    Kill,
-    PowerLoss(u64, Granularity),
-}
-
-fn key() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(prop::sample::select(b"ab\xff".as_slice()), 0..3)
-}
-
-fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
-    prop_oneof![Just(Bound::Unbounded), key().prop_map(Bound::Included), key().prop_map(Bound::Excluded)]
-}
-
-fn write() -> impl Strategy<Value = Write> {
-    let length = prop::sample::select(&[0, 8, 8, 8, 100, 3_000, 9_000][..]);
-    (0..NAMES.len(), key(), prop::option::weighted(0.7, length))
-}
-
-fn read() -> impl Strategy<Value = Read> {
-    let walk = || prop::sample::select(&[Walk::Forward, Walk::Backward, Walk::FromBothEnds, Walk::Lent][..]);
-    prop_oneof![
-        key().prop_map(Read::Key),
-        ((bound(), bound()), walk()).prop_map(|(bounds, walk)| Read::Range(bounds, walk)),
-        (key(), walk()).prop_map(|(prefix, walk)| Read::Prefix(prefix, walk)),
-    ]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let slot = || 0..SLOTS;
-    let name = || 0..NAMES.len();
-    let mode = || prop::sample::select(&crashkit::MODES[..]);
-    let granularity = prop::sample::select(&[Granularity::Word, Granularity::Sector, Granularity::Page][..]);
-    prop_oneof![
-        12 => (mode(), prop::collection::vec(write(), 1..5)).prop_map(|(mode, writes)| Op::Batch(mode, writes)),
-        6 => slot().prop_map(Op::Begin),
-        10 => (slot(), name(), read()).prop_map(|(slot, name, read)| Op::Read(slot, name, read)),
-        10 => (slot(), write()).prop_map(|(slot, write)| Op::Write(slot, write)),
-        6 => (slot(), mode()).prop_map(|(slot, mode)| Op::Commit(slot, mode)),
-        1 => slot().prop_map(Op::Rollback),
-        4 => (slot(), any::<bool>()).prop_map(|(slot, durable)| Op::Snapshot(slot, durable)),
-        8 => (slot(), name(), read()).prop_map(|(slot, name, read)| Op::ReadSnapshot(slot, name, read)),
-        2 => slot().prop_map(Op::WaitDurable),
-        3 => name().prop_map(Op::Create),
-        1 => name().prop_map(Op::Drop),
-        1 => Just(Op::Flush),
-        3 => (0..15u64).prop_map(Op::Sleep),
-        1 => Just(Op::Reopen),
-        1 => Just(Op::Kill),
-        2 => (any::<u64>(), granularity).prop_map(|(seed, granularity)| Op::PowerLoss(seed, granularity)),
-    ]
-}
 
 /// A transaction with what it read and wrote, by keyspace.
 struct Tx {
@@ -292,6 +210,10 @@ impl System {
                 }
             }
             Op::Flush => prop_assert_eq!(self.engine.flush()?, self.engine.durable_lsn()),
+            Op::Checkpoint => {
+                self.engine.checkpoint()?;
+                self.check()?;
+            }
             Op::Sleep(milliseconds) => sim::sleep(Duration::from_millis(milliseconds)),
             Op::Reopen => {
                 self.engine.close()?;
@@ -454,13 +376,23 @@ impl System {
             let expected = if token.lsn <= end { Outcome::Durable } else { Outcome::Lost };
             prop_assert_eq!(self.engine.outcome(token)?, *answer.get_or_insert(expected));
         }
+        // A commit of nothing stands where the last one does, so its token is asked for like that one's.
+        let nothing = self.engine.batch()?.commit()?.token();
+        prop_assert!(
+            nothing.lsn == end && self.engine.outcome(&nothing)? == Outcome::Durable,
+            "{} of {}",
+            nothing,
+            end
+        );
+        self.model.tokens.push((nothing, Some(Outcome::Durable)));
         self.check()
     }
 
     /// Compares everything there is with the newest state.
     fn check(&mut self) -> Checked {
         let snapshot = self.engine.snapshot()?;
-        let state = self.model.latest();
+        let (end, state) = self.model.states.last().expect("the empty one");
+        prop_assert_eq!((snapshot.lsn(), self.engine.visible_lsn()), (*end, *end));
         prop_assert_eq!(snapshot.keyspace_names().unwrap(), state.keys().copied().collect::<Vec<_>>());
         for (&name, (created, map)) in state {
             let keyspace = snapshot.keyspace(name).unwrap().expect("it is listed");

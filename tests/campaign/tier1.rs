@@ -7,7 +7,7 @@ use crate::Request;
 use forelog_sim::crash::campaign::{Explored, Until, explore};
 use forelog_sim::crash::report::{Kind, Tally};
 use forelog_sim::crash::shrink::Run;
-use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences};
+use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences, table_faults};
 use forelog_sim::figures::{Figure, Wanted};
 
 const PART: &str = "simulated disk";
@@ -26,7 +26,7 @@ struct Family {
     full: Option<u64>,
 }
 
-fn families() -> [Family; 5] {
+fn families() -> [Family; 6] {
     [
         Family {
             test: "every_short_sequence_of_operations_recovers_from_every_crash",
@@ -38,6 +38,13 @@ fn families() -> [Family; 5] {
         Family {
             test: "a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt",
             run: &faults::run_with_failure,
+            share: 8,
+            runs: u64::MAX,
+            full: None,
+        },
+        Family {
+            test: "a_failing_checkpoint_costs_nothing_and_leaves_nothing",
+            run: &table_faults::run_with_failing_tables,
             share: 8,
             runs: u64::MAX,
             full: None,

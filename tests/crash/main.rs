@@ -3,9 +3,10 @@
 //!
 //! A *run* is a database on a [`SimDisk`](forelog::sim::SimDisk) that lives one to four times, each life on the disk
 //! that a crash of the one before left. In a life one to five clients commit in all modes, wait for receipts in all the
-//! ways there are, flush, read snapshots, clear, create and drop keyspaces, while the scheduler hands the turn around.
-//! There are also runs of every short sequence of operations by one client, runs with a failed fsync, runs on a medium
-//! that breaks its assumptions, and runs of the log by itself that is retired while it is written.
+//! ways there are, flush, make checkpoints, read snapshots, clear, create and drop keyspaces, while the scheduler hands the
+//! turn around.
+//! There are also runs of every short sequence of operations by one client, runs with a failed fsync, runs in which calls
+//! in `table/` fail, runs on a medium that breaks its assumptions, and runs of the log by itself that is retired while it is written.
 //!
 //! Every operation that changes the disk is a *crash point*, and every sync in flight. A *crash state* is what a process
 //! kill or a power loss there can leave on one of the file systems of [`Persona`](forelog::sim::Persona), by word,
@@ -39,6 +40,8 @@
 //! | I17 | the account says R, and names the incarnation that the crash ended |
 //! | I18 | every waiter and every callback gets its answer |
 //! | I20 | what open reported is there after a power loss right after it returned |
+//! | P3-P5 | what fails in `table/` stops no log, is told with the file, and once it is gone an attempt succeeds |
+//! | P7 | no generation of MANIFEST and no number of a file in `table/` is used twice in a life |
 //! | REFUSED | a legal state does not open |
 //!
 //! I9 and I19, damage and rot, are the subject of `no_silent_loss.rs`.
@@ -63,7 +66,7 @@ mod results;
 mod retirements;
 
 use forelog_sim::crash::campaign::{self, Until, explore_or_replay};
-use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences};
+use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences, table_faults};
 
 fn states() -> usize {
     usize::try_from(crashkit::number("FORELOG_STATES").unwrap_or(60_000)).expect("64 bits")
@@ -137,6 +140,19 @@ fn a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt() {
         let struck = tally.struck;
         assert!(struck.poisoned * 4 > tally.runs, "too few failures: {struck:?}");
         assert!(struck.settled_durable > 0 && struck.settled_lost > 0, "{struck:?}");
+    }
+}
+
+/// P1 to P7 of `src/table/FAULTS.md`: what fails in `table/` alone.
+#[test]
+fn a_failing_checkpoint_costs_nothing_and_leaves_nothing() {
+    let tally = explore_or_replay(
+        "a_failing_checkpoint_costs_nothing_and_leaves_nothing",
+        Until { runs: states() as u64 / 1_200, ..until(usize::MAX) },
+        &table_faults::run_with_failing_tables,
+    );
+    if campaign::only_run().is_none() {
+        assert!(tally.struck.failures * 2 > tally.runs, "too few failures: {:?}", tally.struck);
     }
 }
 

@@ -145,21 +145,18 @@ fn a_crash_at_every_call_of_commits_and_checkpoints() {
 #[test]
 fn a_call_fails_in_table() {
     let mut seen = Seen::default();
-    for kind in [FaultKind::Errno(5), FaultKind::Errno(28), FaultKind::SyncFails { pages: Pages::KeepNew }] {
+    let kinds = [FaultKind::Errno(5), FaultKind::Errno(28), FaultKind::SyncFails { pages: Pages::KeepNew }];
+    for (kind, on) in kinds.iter().flat_map(|kind| ["table", "MANIFEST.tmp", ".run", ".keys"].map(|on| (kind, on))) {
         for count in (0..).step_by(3) {
-            let mut hits = 0;
-            let mut all = Vec::new();
-            let hit = Arc::new(Mutex::new(None));
-            let keep = Arc::clone(&hit);
+            let disk = Arc::new(Mutex::new(None));
+            let keep = Arc::clone(&disk);
             let cuts = run(5, |disk| {
-                disk.inject(Fault::once(OpSelector::any().on("table").skip(count), kind.clone()));
+                disk.inject(Fault::once(OpSelector::any().on(on).skip(count), kind.clone()));
                 *keep.lock() = Some(disk.clone());
             });
-            if let Some(disk) = &*hit.lock() {
-                hits = disk.fault_hits();
-            }
-            all.extend(cuts.into_iter().step_by(4));
-            seen.check_all(&format!("{kind:?} at {count}"), &all);
+            let hits = disk.lock().as_ref().map_or(0, SimDisk::fault_hits);
+            let some: Vec<_> = cuts.into_iter().step_by(8).collect();
+            seen.check_all(&format!("{kind:?} at {count} on {on}"), &some);
             if hits == 0 {
                 break;
             }

@@ -12,3 +12,5 @@ mod commit_errors;
 mod failing_reads;
 #[cfg(feature = "sim")]
 mod first_table;
+#[cfg(feature = "sim")]
+mod quiet_opens;

@@ -1,7 +1,7 @@
 //! What may be retired, and what keeps it.
 
 use super::support::*;
-use crate::base::error::{ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::CommitMode::{Async, Sync};
 use crate::base::types::Lsn;
 use crate::disk::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
@@ -92,6 +92,25 @@ fn a_retirement_goes_as_far_as_the_lowest_pin() {
     assert_eq!(log.pin(ends[9]).unwrap().lsn(), ends[9].lsn());
     drop(log);
     assert_eq!(scanned(&open(&disk).unwrap().log), [ends[9].lsn()]);
+}
+
+/// A checkpoint announces itself as a retirement does: what a pin keeps stays in the log, and meanwhile none is taken below.
+#[test]
+fn a_checkpoint_takes_no_record_from_a_pin() {
+    let disk = SimDisk::new();
+    let log = log(&disk);
+    let ends = append_ten(&log);
+    let pin = log.pin(ends[3]).unwrap();
+    let install = |oldest| {
+        assert_eq!((oldest, kind(log.pin(ends[2]))), (pin.lsn(), Some(ErrorKind::Retired)));
+        Ok::<_, Error>(())
+    };
+    let (_installed, removed) = log.inner().retire_into(ends[8].lsn(), install).unwrap();
+    removed.unwrap();
+    assert_eq!(scanned(&log), ends[4..].iter().map(RecordEnd::lsn).collect::<Vec<_>>());
+    drop(pin);
+    assert!(log.inner().retire_into(ends[8].lsn(), |_| Err::<(), _>(Error::closed())).is_err());
+    assert_eq!(log.pin(ends[4]).unwrap().lsn(), ends[4].lsn(), "it was withdrawn");
 }
 
 /// A retirement that fails gives up what it had announced: records that are still there can be pinned.

@@ -59,6 +59,10 @@ pub enum Event<W> {
     Retired(Lsn),
     /// A log is about to forget incarnations of which everything is retired.
     Prune,
+    /// A checkpoint is about to be made: it may begin the incarnation.
+    Checkpoint,
+    /// The checkpoint failed, with this kind of error.
+    NotCheckpointed(String),
     /// Close is about to be called.
     Closing,
     /// Close returned.
@@ -87,6 +91,8 @@ impl<W: fmt::Display> fmt::Display for Event<W> {
             Event::Retire(lsn) => write!(f, "retire {}", lsn.get()),
             Event::Retired(lsn) => write!(f, "retired {}", lsn.get()),
             Event::Prune => f.write_str("prune"),
+            Event::Checkpoint => f.write_str("checkpoint"),
+            Event::NotCheckpointed(kind) => write!(f, "not-checkpointed {kind}"),
             Event::Closing => f.write_str("closing"),
             Event::Closed => f.write_str("closed"),
             Event::NotClosed(kind) => write!(f, "not-closed {kind}"),
@@ -127,6 +133,8 @@ impl<W: FromStr> FromStr for Event<W> {
             "retire" => Event::Retire(lsn(word()?)?),
             "retired" => Event::Retired(lsn(word()?)?),
             "prune" => Event::Prune,
+            "checkpoint" => Event::Checkpoint,
+            "not-checkpointed" => Event::NotCheckpointed(word()?.to_owned()),
             "closing" => Event::Closing,
             "closed" => Event::Closed,
             "not-closed" => Event::NotClosed(word()?.to_owned()),

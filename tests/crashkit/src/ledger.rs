@@ -79,6 +79,8 @@ pub struct Life<W> {
     pub incarnation: Option<Incarnation>,
     /// Inside a call that retires.
     pub retiring: bool,
+    /// A checkpoint was asked for.
+    pub checkpointing: bool,
     /// Close was called.
     pub closing: bool,
     /// Close returned.
@@ -97,6 +99,7 @@ impl<W> Default for Life<W> {
             opened: None,
             incarnation: None,
             retiring: false,
+            checkpointing: false,
             closing: false,
             closed: false,
             poisoned: false,
@@ -260,6 +263,7 @@ impl<W> Ledger<W> {
                 life.retiring = false;
                 self.retired = self.retired.max(lsn);
             }
+            Event::Checkpoint => life.checkpointing = true,
             Event::Prune => self.pruned = true,
             Event::Closing => life.closing = true,
             Event::Closed => {
@@ -267,7 +271,7 @@ impl<W> Ledger<W> {
                 let last = life.acknowledged().filter_map(|(_, commit)| commit.lsn).max();
                 self.raise(last.unwrap_or_default(), Ending::Power);
             }
-            Event::NotClosed(kind) | Event::NotOpened(kind) => life.errors.push(kind),
+            Event::NotCheckpointed(kind) | Event::NotClosed(kind) | Event::NotOpened(kind) => life.errors.push(kind),
             Event::Wrong(what) => return Err(what),
         }
         Ok(())
@@ -372,7 +376,7 @@ impl<W> Ledger<W> {
             Some(_) if life.closing && !life.closed => None,
             Some(incarnation) => Some((!life.closed).then_some(incarnation)),
             // Of an incarnation without a commit that was answered nobody knows.
-            None => life.commits.is_empty().then_some(None),
+            None => (life.commits.is_empty() && !life.checkpointing).then_some(None),
         }
     }
 

@@ -21,6 +21,8 @@ pub enum Op {
     Flush,
     /// Waits for the receipts of what was committed.
     Wait,
+    /// What is durable moves out of the log.
+    Checkpoint,
     /// Closes the database.
     Close,
 }
@@ -34,6 +36,7 @@ impl Op {
             0..=5 if with > 200 => Op::Commit(vec![Change::Delete { keyspace, key }], mode),
             0..=5 => Op::Commit(vec![Change::Put { keyspace, key, length: usize::from(what) * 3 }], mode),
             6 => Op::Flush,
+            _ if with % 2 == 0 => Op::Checkpoint,
             _ => Op::Wait,
         }
     }
@@ -152,6 +155,8 @@ pub enum Kind {
     Flush,
     /// A snapshot is taken.
     Observe,
+    /// What is durable moves out of the log.
+    Checkpoint,
 }
 
 /// What a workload draws from.
@@ -170,14 +175,15 @@ pub struct Shape {
 impl Shape {
     /// What comes next.
     pub fn kind(&self, random: &mut Random) -> Kind {
-        match random.below(31) {
+        match random.below(34) {
             0..=5 => Kind::PutOne,
             6..=11 => Kind::PutMany,
             12..=17 => Kind::Transfer,
             18..=19 => Kind::Delete,
             20 => Kind::Clear,
             21..=26 => Kind::Observe,
-            27..=28 if self.big_values => Kind::PutBig,
+            27..=29 => Kind::Checkpoint,
+            30..=31 if self.big_values => Kind::PutBig,
             _ if self.churn => Kind::Churn,
             _ => Kind::PutOne,
         }
@@ -212,7 +218,7 @@ impl Shape {
                 let to = (from + random.between(1, ACCOUNTS - 1)) % ACCOUNTS;
                 vec![Change::Transfer { from, to, amount: i64::try_from(random.between(1, 50)).expect("small") }]
             }
-            Kind::Clear | Kind::Churn | Kind::Flush | Kind::Observe => Vec::new(),
+            Kind::Clear | Kind::Churn | Kind::Flush | Kind::Observe | Kind::Checkpoint => Vec::new(),
         }
     }
 

@@ -17,6 +17,8 @@ fn an_event_reads_back_as_it_was_written_and_nothing_else_does() {
         "retire 64",
         "retired 64",
         "prune",
+        "checkpoint",
+        "not-checkpointed DiskFull",
         "closing",
         "closed",
         "not-closed Io",

@@ -6,6 +6,7 @@ pub mod faults;
 pub mod figures;
 mod gate;
 pub mod results;
+pub mod segments;
 
 pub use gate::{Gate, behind_a_gate};
 

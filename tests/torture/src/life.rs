@@ -83,6 +83,8 @@ pub(super) enum Phase {
     Commit,
     Roll,
     Retire,
+    /// A call in `table/`.
+    Checkpoint,
     Close,
 }
 
@@ -94,6 +96,7 @@ impl Phase {
             Phase::Commit => "commit",
             Phase::Roll => "roll",
             Phase::Retire => "retire",
+            Phase::Checkpoint => "checkpoint",
             Phase::Close => "close",
         }
     }
@@ -144,12 +147,14 @@ impl Subject {
         let rolling = |hit: &Hit| hit.target.as_ref().is_some_and(|path| path.to_string_lossy().contains(".log"));
         let preparing =
             |hit: &Hit| rolling(hit) && !matches!(hit.call, Call::StartWriteback | Call::Fdatasync | Call::Pwrite);
+        let in_table = |hit: &Hit| hit.target.as_ref().is_some_and(|path| path.iter().any(|part| part == "table"));
         let phase = match life {
             life if life.closing => Phase::Close,
             life if life.retiring => Phase::Retire,
             life if life.opened.is_none() && existed => Phase::Recover,
             life if life.opened.is_none() => Phase::Create,
             _ if end.hit.as_ref().is_some_and(preparing) => Phase::Roll,
+            _ if end.hit.as_ref().is_some_and(in_table) => Phase::Checkpoint,
             _ => Phase::Commit,
         };
         Ok(Lived {
@@ -349,7 +354,7 @@ fn read(pipe: ChildStdout, opened: &Sender<()>) -> io::Result<Vec<String>> {
     }
 }
 
-/// Copies a directory of plain files, replacing what is at `to`. One that is not there is copied as such.
+/// Copies a directory with what is in it, replacing what is at `to`. One that is not there is copied as such.
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::io(format_args!("copy {} to {}", from.display(), to.display()), error);
     remove(to)?;
@@ -360,7 +365,12 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::create_dir(to).map_err(|error| failed(&error))?;
     for entry in entries {
         let entry = entry.map_err(|error| failed(&error))?;
-        fs::copy(entry.path(), to.join(entry.file_name())).map_err(|error| failed(&error))?;
+        let (path, copied) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &copied)?;
+        } else {
+            fs::copy(&path, &copied).map_err(|error| failed(&error))?;
+        }
     }
     Ok(())
 }

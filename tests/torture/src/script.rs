@@ -50,6 +50,8 @@ pub(crate) struct Script {
     pub(crate) segment: u64,
     /// On a bare log, which is retired from below while it grows.
     pub(crate) retiring: bool,
+    /// With a checkpoint after every few commits of each thread.
+    pub(crate) checkpoints: bool,
     /// With each flush in one submission to io_uring.
     pub(crate) io_uring: bool,
 }
@@ -59,7 +61,7 @@ impl Script {
     pub(crate) const HAS_IO_URING: bool = cfg!(target_os = "linux");
 
     pub(crate) fn new(modes: Modes, clients: u32, commits: Option<u32>, segment: u64) -> Self {
-        Script { modes, clients, commits, segment, retiring: false, io_uring: false }
+        Script { modes, clients, commits, segment, retiring: false, checkpoints: false, io_uring: false }
     }
 
     /// Opens and closes: a life that is nothing but recovery.
@@ -70,6 +72,11 @@ impl Script {
     /// The same on a bare log.
     pub(crate) fn retiring(self) -> Self {
         Script { retiring: true, ..self }
+    }
+
+    /// The same with checkpoints.
+    pub(crate) fn checkpoints(self) -> Self {
+        Script { checkpoints: true, ..self }
     }
 
     /// The same with io_uring, where there is one.
@@ -112,6 +119,7 @@ impl Script {
 
 /// The ends of scripts that say more.
 const RETIRING: &str = "-retiring";
+const CHECKPOINTS: &str = "-checkpoints";
 const IO_URING: &str = "-uring";
 
 impl fmt::Display for Script {
@@ -122,6 +130,7 @@ impl fmt::Display for Script {
             None => write!(f, "{modes}-{}xever-{}", self.clients, self.segment),
         }?;
         f.write_str(if self.retiring { RETIRING } else { "" })?;
+        f.write_str(if self.checkpoints { CHECKPOINTS } else { "" })?;
         f.write_str(if self.io_uring { IO_URING } else { "" })
     }
 }
@@ -131,8 +140,10 @@ impl FromStr for Script {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
-            let (text, io_uring) = text.strip_suffix(IO_URING).map_or((text, false), |text| (text, true));
-            let (text, retiring) = text.strip_suffix(RETIRING).map_or((text, false), |text| (text, true));
+            let says = |text, end| str::strip_suffix(text, end).map_or((text, false), |text| (text, true));
+            let (text, io_uring) = says(text, IO_URING);
+            let (text, checkpoints) = says(text, CHECKPOINTS);
+            let (text, retiring) = says(text, RETIRING);
             let (modes, rest) = text.split_once('-')?;
             let (work, segment) = rest.split_once('-')?;
             let (clients, commits) = work.split_once('x')?;
@@ -143,7 +154,7 @@ impl FromStr for Script {
             };
             let commits = if commits == "ever" { None } else { Some(commits.parse().ok()?) };
             let script = Script::new(modes, clients.parse().ok()?, commits, segment.parse().ok()?);
-            Some(Script { retiring, io_uring, ..script })
+            Some(Script { retiring, checkpoints, io_uring, ..script })
         };
         parse().ok_or_else(|| format!("'{text}' is no script: MODE-CLIENTSxCOMMITS-SEGMENT, as sync-1x6-4096"))
     }

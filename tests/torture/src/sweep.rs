@@ -161,6 +161,7 @@ impl Torturer<'_> {
     fn afterlife(&mut self, subject: &mut Subject) -> Result<(), Trouble> {
         let mut script = Script::new(Modes::One(CommitMode::Written), 1, Some(2), PAGE);
         script.retiring = subject.case.0.iter().any(|step| step.script.retiring);
+        script.checkpoints = subject.case.0.iter().any(|step| step.script.checkpoints);
         self.live(subject, &script, Fate::Finish)?;
         self.check(subject)?;
         Ok(check::check_leftovers(&subject.dir)?)
@@ -195,8 +196,10 @@ impl Torturer<'_> {
         let commits = Some(if self.tiny { 2 } else { 9 });
         let mut scripts: Vec<_> =
             MODES.iter().map(|(_, mode)| Script::new(Modes::One(*mode), 1, commits, PAGE)).collect();
+        scripts.push(Script::new(Modes::Mixed, 1, commits.map(|commits| commits * 2), PAGE).checkpoints());
         if !self.tiny {
             scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE));
+            scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE).checkpoints());
             scripts.push(Script::new(Modes::Mixed, 1, Some(18), PAGE).retiring());
             if Script::HAS_IO_URING {
                 scripts.push(Script::new(Modes::One(CommitMode::Sync), 1, commits, PAGE).io_uring());
@@ -247,7 +250,7 @@ impl Torturer<'_> {
     /// Databases as crashes leave them: closed, cut off in the middle, cut off while a segment is made.
     fn crashed(&mut self, index: u64) -> Result<Subject, Trouble> {
         let modes = pick(&[Modes::Mixed, Modes::One(CommitMode::Written), Modes::One(WITHIN)], index);
-        let script = Script { retiring: index == 5, ..Script::new(modes, 1, Some(9), PAGE) };
+        let script = Script { retiring: index == 5, checkpoints: index < 3, ..Script::new(modes, 1, Some(9), PAGE) };
         let mut subject = Subject::new(self.workspace.path("crashed"), self.seed);
         life::remove(&subject.dir)?;
         self.live(&mut subject, &script, Fate::After(60 + 17 * index))?;
@@ -419,6 +422,7 @@ impl Torturer<'_> {
             let fate = if draw(6).is_multiple_of(5) { Fate::Stop(moment) } else { Fate::Kill(moment) };
             let script = Script::new(modes, clients, None, segment);
             let script = if draw(7).is_multiple_of(2) { script.io_uring() } else { script };
+            let script = if draw(8).is_multiple_of(2) { script.checkpoints() } else { script };
             self.live(&mut subject, &script, fate)?;
             self.tally.random_kills += 1;
             self.check(&mut subject)?;

@@ -141,6 +141,9 @@ impl<'a> Client<'a> {
                 self.create_or_drop();
             }
             self.look_at_receipts();
+            if self.work.script.checkpoints && self.number.is_multiple_of(3) {
+                self.checkpoint();
+            }
             if self.number.is_multiple_of(11)
                 && let Ok(lsn) = self.engine.flush()
             {
@@ -151,6 +154,15 @@ impl<'a> Client<'a> {
             if receipt.wait().is_ok() {
                 self.say(Event::Durable(receipt.lsn()));
             }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        let durable = self.engine.durable_lsn();
+        self.say(Event::Checkpoint);
+        match self.engine.checkpoint() {
+            Ok(()) => self.say(Event::Durable(durable)),
+            Err(error) => self.say(Event::NotCheckpointed(kind_name(&error))),
         }
     }
 

@@ -42,7 +42,7 @@ fn every_system_call_of_a_small_life_in_each_mode() {
     let dir = in_memory("torture-boundaries");
     let Some(report) = report(&dir, &["--tiny", "--complete", "--only", "boundaries"]) else { return };
     let scripts = report["boundaries"].as_array().unwrap();
-    assert_eq!(scripts.len(), 4, "one script in each mode");
+    assert_eq!(scripts.len(), 5, "one script in each mode, and one with checkpoints");
     for script in scripts {
         let of = script["of"].as_u64().expect("the sweep came to its end");
         assert!(of > 40, "creation, commits, a roll and a close make more calls than {of}");
@@ -56,7 +56,7 @@ fn every_system_call_of_a_small_life_in_each_mode() {
     };
     assert_eq!((lost("sync"), lost("written")), (0, 0));
     let phases: Vec<_> = report["points"].as_array().unwrap().iter().map(|point| &point["phase"]).collect();
-    for phase in ["create", "commit", "roll", "close"] {
+    for phase in ["create", "commit", "roll", "checkpoint", "close"] {
         assert!(phases.iter().any(|found| *found == phase), "nobody was killed in {phase}");
     }
 }

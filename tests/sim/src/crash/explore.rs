@@ -177,7 +177,7 @@ impl Point<'_, '_> {
         }
         let opened = expected.try_check(&disk)?;
         let recovering = self.view.life().opened.is_none() && past.ledger.exists;
-        let traits = Trait { crowded: self.crowded, recovering, modes: &self.modes };
+        let traits = Trait { crowded: self.crowded, recovering, in_table: self.cut.in_table, modes: &self.modes };
         self.of.tally.tokens += expected.judged.tokens.len();
         let (engine, index) = match opened {
             Opened::With(engine, index) => (engine, index),
@@ -243,6 +243,7 @@ pub fn crash_at(life: &Life, cut: &Cut, crash: &Crash) -> Result<(SimDisk, Past)
     let history = &life.history;
     let crashed = view.crashed();
     let (answered, clean) = (view.life().opened.is_some(), view.life().closed && *crash == Crash::Kill);
+    let is_named = view.life().incarnation.is_some();
     view.look(if *crash == Crash::Kill { Ending::Process } else { Ending::Power }, history.lsns[recovered]);
     // What is only in the cache may still go, by a power loss before the next open has returned.
     let certain = history.index_of(view.durable());
@@ -254,7 +255,9 @@ pub fn crash_at(life: &Life, cut: &Cut, crash: &Crash) -> Result<(SimDisk, Past)
         answered,
         // A power loss may undo what the process before had done and not synced, such as the cut of an old segment.
         clean,
+        is_named,
         crashed,
+        names: life.names.clone(),
     };
     Ok((crash.image(&cut.crash), next))
 }

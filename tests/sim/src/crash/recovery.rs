@@ -58,7 +58,7 @@ pub fn crash_in_recovery(
             tally.count(
                 hash,
                 Kind::InRecovery(depth),
-                &Trait { crowded: false, recovering: true, modes: &BTreeSet::new() },
+                &Trait { crowded: false, recovering: true, in_table: false, modes: &BTreeSet::new() },
             );
             if depth < DEEPEST && random.one_in(DEEPER) {
                 let certain = if settled { lsn } else { found.certain };
@@ -102,6 +102,10 @@ pub fn check_reopen(disk: &SimDisk, expected: &Expected<'_>, recovered: Lsn, tal
         ));
     }
     tally.tokens += again.judged.tokens.len();
-    tally.count(hash, Kind::AfterOpen, &Trait { crowded: false, recovering: false, modes: &BTreeSet::new() });
+    tally.count(
+        hash,
+        Kind::AfterOpen,
+        &Trait { crowded: false, recovering: false, in_table: false, modes: &BTreeSet::new() },
+    );
     Ok(())
 }

@@ -54,6 +54,8 @@ pub struct Trait<'a> {
     pub crowded: bool,
     /// An open was under way.
     pub recovering: bool,
+    /// A call in `table/` was under way.
+    pub in_table: bool,
     /// The modes of the commits that were not durable.
     pub modes: &'a BTreeSet<&'static str>,
 }
@@ -205,6 +207,7 @@ pub struct Tally {
     pub personas: BTreeMap<&'static str, usize>,
     pub crowded: usize,
     pub recovering: usize,
+    pub in_table: usize,
     pub modes: BTreeMap<&'static str, usize>,
     pub window: Window,
     pub struck: Struck,
@@ -244,6 +247,7 @@ impl Tally {
         self.crowded += usize::from(traits.crowded);
         self.images.crowded.fetch_add(usize::from(traits.crowded), Ordering::Relaxed);
         self.recovering += usize::from(traits.recovering);
+        self.in_table += usize::from(traits.in_table);
         for mode in traits.modes {
             *self.modes.entry(mode).or_default() += 1;
         }
@@ -265,6 +269,7 @@ impl Tally {
         self.detected += other.detected;
         self.crowded += other.crowded;
         self.recovering += other.recovering;
+        self.in_table += other.in_table;
         for (ours, theirs) in self.in_recovery.iter_mut().zip(other.in_recovery) {
             *ours += theirs;
         }
@@ -296,6 +301,7 @@ impl Tally {
         }
         row("  3+ threads committing, mixed modes, flush in flight", self.crowded.to_string());
         row("  within a recovery", self.recovering.to_string());
+        row("  at a call in table/", self.in_table.to_string());
         for (mode, count) in &self.modes {
             row(&format!("  a commit not durable yet in mode {mode}"), count.to_string());
         }

@@ -151,7 +151,7 @@ fn explore(
         tally.count(
             hash,
             Kind::of(&crash, false),
-            &Trait { crowded: false, recovering: false, modes: &BTreeSet::new() },
+            &Trait { crowded: false, recovering: false, in_table: false, modes: &BTreeSet::new() },
         );
         if let Err(error) = checked {
             let crash = crash.by_atoms(&cut.point);

@@ -27,7 +27,7 @@ enum Letter {
 const WITHIN: CommitMode = CommitMode::Within(Duration::from_micros(100));
 
 /// The persistence points are the `Sync` commits, the flush, the close and the opens.
-const ALPHABET: [Letter; 12] = [
+const ALPHABET: [Letter; 13] = [
     Letter::Do(Kind::PutOne, CommitMode::Async),
     Letter::Do(Kind::PutOne, CommitMode::Written),
     Letter::Do(Kind::PutMany, CommitMode::Sync),
@@ -38,6 +38,7 @@ const ALPHABET: [Letter; 12] = [
     Letter::Do(Kind::Transfer, CommitMode::Sync),
     Letter::Do(Kind::Churn, CommitMode::Async),
     Letter::Do(Kind::Flush, CommitMode::Sync),
+    Letter::Do(Kind::Checkpoint, CommitMode::Sync),
     Letter::Reopen,
     Letter::Kill,
 ];

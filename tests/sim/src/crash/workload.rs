@@ -53,6 +53,8 @@ pub struct Plan {
     pub cut_every: u64,
     /// Whether a flush is one submission.
     pub io_uring: bool,
+    /// Calls in `table/` fail, and nothing else; there are more checkpoints.
+    pub tables_fail: bool,
 }
 
 fn micros(count: usize) -> Duration {
@@ -97,6 +99,7 @@ impl Plan {
             stalls: if random.one_in(4) { (0..4).map(|_| stall(random)).collect() } else { Vec::new() },
             cut_every: 1,
             io_uring: random.one_in(2),
+            tables_fail: false,
         }
     }
 
@@ -224,6 +227,7 @@ impl Client {
                     self.mode = Some(*mode);
                     *step
                 }
+                None if self.plan.tables_fail && self.random.one_in(3) => Kind::Checkpoint,
                 None => self.plan.shape().kind(&mut self.random),
             };
             self.step(step);
@@ -236,6 +240,7 @@ impl Client {
             Kind::Churn => self.churn(),
             Kind::Flush => self.flush(),
             Kind::Observe => self.observe(),
+            Kind::Checkpoint => self.checkpoint(),
             _ => {
                 let changes = self.plan.shape().changes(step, &mut self.random);
                 self.commit(&changes)
@@ -262,6 +267,23 @@ impl Client {
     fn flush(&mut self) -> Result<Option<Receipt>> {
         let lsn = self.engine.flush()?;
         self.notes.note(Event::Durable(lsn));
+        Ok(None)
+    }
+
+    /// Now and then several in a row, so that layers are merged.
+    fn checkpoint(&mut self) -> Result<Option<Receipt>> {
+        for _ in 0..=self.random.below(4) / 2 {
+            let durable = self.engine.durable_lsn();
+            self.notes.note(Event::Checkpoint);
+            match self.engine.checkpoint() {
+                Ok(()) => self.notes.note(Event::Durable(durable)),
+                // P4: typed, with the file.
+                Err(error) if self.plan.tables_fail && error.to_string().contains("table") => {
+                    self.notes.expect(&error, &[ErrorKind::Io, ErrorKind::DiskFull]);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(None)
     }
 

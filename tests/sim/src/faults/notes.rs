@@ -20,6 +20,7 @@ pub enum Call {
     Wait,
     Close,
     Retire,
+    Checkpoint,
 }
 
 #[derive(Default)]

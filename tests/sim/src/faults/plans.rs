@@ -110,7 +110,7 @@ impl Strike {
             Call::Open => kind == Io,
             Call::Commit | Call::Retire => matches!(kind, Indeterminate | Poisoned | Io),
             Call::Flush | Call::Wait => kind == Indeterminate,
-            Call::Close => matches!(kind, Poisoned | Io),
+            Call::Close | Call::Checkpoint => matches!(kind, Poisoned | Io),
         }
     }
 }

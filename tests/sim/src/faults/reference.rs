@@ -10,6 +10,7 @@ use forelog::{CommitMode, Lsn, Token};
 use super::flips::{ABOVE_THE_END, NEVER_READ};
 use super::workloads::{Session, Start};
 use super::{DIR, MODES, copy, files, name_of};
+use crate::segments::{self, FRAME, HEADER};
 use crashkit::ledger::Fate;
 use crashkit::mode_name;
 use crashkit::model::History;
@@ -50,8 +51,6 @@ pub struct Reference {
 }
 
 const LEFTOVER: &str = "HISTORY.tmp";
-const HEADER: usize = 512;
-const FRAME: usize = 32;
 
 impl Reference {
     /// Eight commits over two or three segments, in these modes in turn; and again in each further life. What a cut-off
@@ -152,26 +151,16 @@ impl Reference {
     }
 }
 
-/// The frames of a sound segment, one behind the other from its header on.
 fn frames_of(path: &Path, bytes: &[u8]) -> Vec<Frame> {
-    let name = name_of(path);
-    let Some(base) = name.strip_suffix(".log").and_then(|base| u64::from_str_radix(base, 16).ok()) else {
-        return Vec::new();
+    let frames = segments::base_of(path).map(|base| segments::frames(base, bytes)).unwrap_or_default();
+    let of_file = |frame: segments::Frame| Frame {
+        file: path.to_owned(),
+        at: frame.at,
+        end: frame.end,
+        payload: frame.payload,
+        durable: frame.durable,
     };
-    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-    let mut frames = Vec::new();
-    let mut at = HEADER;
-    while at + FRAME <= bytes.len() {
-        let (lsn, durable, length) = (word(at + 8), word(at + 16), word(at + 24) & 0xFFFF_FFFF);
-        let payload = usize::try_from(length).expect("small");
-        let end = at.saturating_add(FRAME).saturating_add(payload.next_multiple_of(8));
-        if end > bytes.len() || lsn != base + end as u64 {
-            break;
-        }
-        frames.push(Frame { file: path.to_owned(), at, end, payload, durable: Lsn::new(durable) });
-        at = end;
-    }
-    frames
+    frames.into_iter().map(of_file).collect()
 }
 
 /// Every mode and every mix of modes.

@@ -114,7 +114,8 @@ fn script(seed: u64, first: bool) -> Script {
         pick(&["sync-1x0-4096", "sync-1x0-4096", "sync-1x2-4096", "mixed-2x3-4096", "written-1x4-8192"])
     };
     let script: Script = text.parse().expect("a script");
-    if random.below(2) == 0 { script.io_uring() } else { script }
+    let script = if random.below(2) == 0 { script.io_uring() } else { script };
+    if random.below(2) == 0 { script.checkpoints() } else { script }
 }
 
 impl Subject {
