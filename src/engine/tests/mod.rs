@@ -13,4 +13,6 @@ mod failing_reads;
 #[cfg(feature = "sim")]
 mod first_table;
 #[cfg(feature = "sim")]
+mod harm;
+#[cfg(feature = "sim")]
 mod quiet_opens;

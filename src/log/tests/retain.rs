@@ -105,11 +105,11 @@ fn a_checkpoint_takes_no_record_from_a_pin() {
         assert_eq!((oldest, kind(log.pin(ends[2]))), (pin.lsn(), Some(ErrorKind::Retired)));
         Ok::<_, Error>(())
     };
-    let (_installed, removed) = log.inner().retire_into(ends[8].lsn(), install).unwrap();
+    let (_installed, removed) = log.inner().retire_into(ends[8].lsn(), install, || Ok(())).unwrap();
     removed.unwrap();
     assert_eq!(scanned(&log), ends[4..].iter().map(RecordEnd::lsn).collect::<Vec<_>>());
     drop(pin);
-    assert!(log.inner().retire_into(ends[8].lsn(), |_| Err::<(), _>(Error::closed())).is_err());
+    assert!(log.inner().retire_into(ends[8].lsn(), |_| Err::<(), _>(Error::closed()), || Ok(())).is_err());
     assert_eq!(log.pin(ends[4]).unwrap().lsn(), ends[4].lsn(), "it was withdrawn");
 }
 
