@@ -169,7 +169,6 @@ fn what_fails_beside_the_tables_takes_nothing_and_refuses_no_open() {
 
 /// Step 2 of `table/FAULTS.md`: what an attempt of an earlier life has left may be in the cache alone (A9).
 #[test]
-#[ignore = "step 2 is not built: a `table/` that is found is taken over, and a power loss takes it with all that is in it"]
 fn a_directory_whose_name_may_not_be_durable_is_not_taken_over() {
     sim::run(1, || {
         let work = Work::begin();
