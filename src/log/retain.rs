@@ -95,7 +95,10 @@ impl LogInner {
         }
         let gone = self.incarnations().retired_by_tables(oldest);
         // The directory is not synced for that: what comes back is removed by the next open.
-        let removed = gone.iter().fold(Ok(()), |removed: Result<()>, info| removed.and(self.place.remove(&info.path)));
+        let mut removed = Ok(());
+        for info in &gone {
+            removed = removed.and(self.place.remove(&info.path));
+        }
         Ok((installed, removed))
     }
 
