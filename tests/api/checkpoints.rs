@@ -72,9 +72,9 @@ fn what_a_checkpoint_moved_is_there_after_reopening_and_the_log_is_short() {
         let expected = all(&engine);
         let reached = engine.durable_lsn();
         if round % 4 < 2 {
-            engine.close().unwrap()
+            engine.close().unwrap();
         } else {
-            drop(engine)
+            drop(engine);
         }
         let engine = open(&dir);
         assert!(all(&engine) == expected, "round {round}");

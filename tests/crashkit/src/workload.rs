@@ -36,7 +36,7 @@ impl Op {
             0..=5 if with > 200 => Op::Commit(vec![Change::Delete { keyspace, key }], mode),
             0..=5 => Op::Commit(vec![Change::Put { keyspace, key, length: usize::from(what) * 3 }], mode),
             6 => Op::Flush,
-            _ if with % 2 == 0 => Op::Checkpoint,
+            _ if with.is_multiple_of(2) => Op::Checkpoint,
             _ => Op::Wait,
         }
     }

@@ -183,7 +183,10 @@ impl Recording {
         };
         match used {
             Some(used) if used <= *last => Err(format!("P7: {} is {used} after {last}", op.path.display())),
-            Some(used) => Ok(*last = used),
+            Some(used) => {
+                *last = used;
+                Ok(())
+            }
             None => Ok(()),
         }
     }
