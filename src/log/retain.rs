@@ -96,8 +96,8 @@ impl LogInner {
         let gone = self.incarnations().retired_by_tables(oldest);
         // The directory is not synced for that: what comes back is removed by the next open.
         let mut removed = Ok(());
-        for info in &gone {
-            removed = removed.and(self.place.remove(&info.path));
+        for segment in &gone {
+            removed = removed.and(self.place.remove(&segment.path));
         }
         Ok((installed, removed))
     }
