@@ -16,6 +16,7 @@ use crate::log::{LogInner, Prior, Replay};
 use crate::rt::sync::{Mutex, OnceLock};
 use crate::table::dir::TableDir;
 use crate::table::gate::Gate;
+use crate::table::held::HeldStack;
 use crate::table::job::LayerCursor;
 use crate::table::merge::{Merge, Retain};
 use crate::table::open::{self, Known, Layers, Place};
@@ -96,6 +97,11 @@ impl Tables {
 
     pub(super) fn store(&self) -> Option<&Store> {
         self.store.get()
+    }
+
+    /// The installed layers, whose files stay while they are held.
+    pub(super) fn hold(&self) -> Option<HeldStack> {
+        self.store().and_then(HeldStack::of)
     }
 
     /// The log is open. From here on nothing is changed once it has stopped.

@@ -81,9 +81,9 @@ impl TableDir {
         read(|| self.dir.list()).map_err(|error| Error::io("list", &self.path, error))
     }
 
-    /// Opens a file to read it; `None` if there is none.
-    pub(crate) fn open(&self, name: &str) -> Result<Option<Arc<dyn DiskFile>>> {
-        open_to_read(&*self.dir, &self.path_of(name))
+    /// The directory itself, for those who read, and what it is called in messages.
+    pub(super) fn place(&self) -> (&Arc<dyn Dir>, &Path) {
+        (&self.dir, &self.path)
     }
 
     /// Makes a call that changes nothing if it is interrupted: then it is made again, unless a close has come.
@@ -321,7 +321,7 @@ impl DiskFile for ReadFile {
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] if something else has its name, [`ErrorKind::Io`].
-pub(super) fn open_to_read(dir: &dyn Dir, path: &Path) -> Result<Option<Arc<dyn DiskFile>>> {
+pub(crate) fn open_to_read(dir: &dyn Dir, path: &Path) -> Result<Option<Arc<dyn DiskFile>>> {
     match read(|| dir.open(path.file_name().unwrap_or_default(), Access::Read)) {
         Ok(file) => Ok(Some(Arc::new(ReadFile(file)))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
