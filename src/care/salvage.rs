@@ -108,6 +108,14 @@ pub struct Gap {
     pub cause: LossCause,
 }
 
+impl Gap {
+    /// The part of it above `begin`.
+    fn above(self, begin: Lsn) -> Option<Gap> {
+        let is_there = self.to.is_none_or(|to| to > begin);
+        is_there.then(|| Gap { from: self.from.max(begin), ..self })
+    }
+}
+
 /// A file that could not be used, or not as what it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -173,8 +181,6 @@ pub(crate) struct Found {
     pub(crate) lost_keys: Vec<LostKeys>,
     /// HISTORY could be read, and is not older than the log.
     pub(crate) history: bool,
-    /// The end of the newest layer; zero if there are none.
-    pub(crate) layers_end: Lsn,
     /// Something proves which files of the tables there must be: MANIFEST, or a log that needs none.
     pub(crate) are_tables_proven: bool,
     /// A list that is proven has all keyspaces that there were at the end of the newest layer.
@@ -207,21 +213,21 @@ pub(crate) fn salvage(dir: Arc<DirHandle>, save: &mut dyn Save) -> Result<Found>
     let mut found =
         Found { bad_files, history: history.is_some(), lock: place.handle().lock_held(), ..Found::default() };
     let unfinished = names.iter().filter(|name| is_of_unfinished(name));
-    found
-        .bad_files
-        .extend(unfinished.map(|name| BadFile { file: place.dir().join(name), cause: LossCause::Unfinished }));
+    let unfinished = unfinished.map(|name| BadFile { file: place.dir().join(name), cause: LossCause::Unfinished });
+    found.bad_files.extend(unfinished);
     let marks = marks.unwrap_or_else(|error| {
         let cause = LossCause::of(&error, DamageCause::Unlanded);
         found.bad_files.push(BadFile { file: place.path(mark::FILE_NAME), cause });
         Slots::default()
     });
-    let log = LogParts { place: &place, history: history.as_ref(), incarnations: &incarnations, marks: &marks };
+    let (history, incarnations) = (history.as_ref(), incarnations.as_slice());
+    let log = LogParts { place: &place, history, incarnations, marks: &marks, lost: &lost };
     // Without the bit, a directory of that name that has no MANIFEST is another program's.
-    let may_have_tables = history.as_ref().is_none_or(|history| history.tables.is_some()) || files.has_our_manifest;
+    let may_have_tables = history.is_none_or(|history| history.tables.is_some()) || files.has_our_manifest;
     let begin = if may_have_tables {
         found.bad_files.append(&mut bad_tables);
         let segments = incarnations.iter().map(|parts| (parts.incarnation.number, parts.incarnation.nonce)).collect();
-        let origin = Origin { history: history.as_ref(), log_id, segments, files: Default::default() };
+        let origin = Origin { history, log_id, segments, files: Default::default() };
         let has_manifest = files.manifest.is_some();
         let tables = Tables::choose(files, origin, &mut found.bad_files)?;
         log.save_tables(&tables, has_manifest, save, &mut found)?
@@ -230,7 +236,7 @@ pub(crate) fn salvage(dir: Arc<DirHandle>, save: &mut dyn Save) -> Result<Found>
         log.floor()
     };
     let mut found = log.walk(begin, &mut |lsn, payload| save.record(lsn, payload), found)?;
-    found.lost.extend(lost);
+    found.lost.extend(lost.into_iter().filter_map(|gap| gap.above(begin)));
     found.lost.sort_by_key(|lost| lost.from);
     Ok(found)
 }
@@ -241,6 +247,8 @@ struct LogParts<'p> {
     history: Option<&'p History>,
     incarnations: &'p [IncarnationParts],
     marks: &'p Slots,
+    /// What is missing of no incarnation that is known.
+    lost: &'p [Gap],
 }
 
 /// What the records up to an LSN did to keyspaces.
@@ -265,23 +273,24 @@ impl LogParts<'_> {
 
     /// Saves what the tables have, and returns from where on the log goes on.
     fn save_tables(&self, tables: &Tables, has_manifest: bool, save: &mut dyn Save, found: &mut Found) -> Result<Lsn> {
-        found.layers_end = tables.to;
         if tables.is_history_old && std::mem::replace(&mut found.history, false) {
             let cause = LossCause::Damaged(DamageCause::BadHistory);
             found.bad_files.push(BadFile { file: self.place.path(FILE_NAME), cause });
         }
-        let (begin, changes) = match tables.to {
-            Lsn::ZERO => (self.floor(), Keyspaces::new()),
-            to => self.begin(to, tables.is_decided)?,
+        let (whole_from, changes) = match layers::miss_nothing(tables) {
+            // Then nobody needs what the log still has of it.
+            true => (tables.to, Keyspaces::new()),
+            false => self.whole_from(tables, found.history)?,
         };
+        // Without layers what lies below a hole counts as well: nothing else has it.
+        let begin = if tables.to == Lsn::ZERO { self.floor() } else { whole_from };
         let is_named = self.history.and_then(|history| history.tables).is_some_and(|tables| tables.names.is_some());
-        let is_log_whole = begin == Lsn::ZERO && self.history.is_some();
+        let is_log_whole = whole_from == Lsn::ZERO && found.history;
         found.are_tables_proven = tables.is_decided || is_log_whole;
         let manifest = tables.files.path.join(manifest::FILE_NAME);
         if !has_manifest && (is_named || (!is_log_whole && tables.to > Lsn::ZERO)) {
-            found
-                .bad_files
-                .push(BadFile { file: manifest.clone(), cause: LossCause::Damaged(DamageCause::MissingTable) });
+            let cause = LossCause::Damaged(DamageCause::MissingTable);
+            found.bad_files.push(BadFile { file: manifest.clone(), cause });
         }
         if !tables.is_decided && is_log_whole {
             // What a checkpoint has left that was cut off is nobody's.
@@ -291,45 +300,29 @@ impl LogParts<'_> {
         if tables.to == Lsn::ZERO {
             return Ok(begin);
         }
-        let (listed, is_known) = self.listed(tables, begin, &changes);
-        found.are_keyspaces_known = is_known;
-        save.keyspaces(listed)?;
+        let listed_at = tables.keyspaces.as_ref().map_or(Lsn::ZERO, |keyspaces| keyspaces.to);
+        let joins = found.history && begin <= listed_at;
+        found.are_keyspaces_known = joins || (tables.is_decided && tables.keyspaces.is_some());
+        save.keyspaces(listed(tables, &changes, begin.max(listed_at), found.are_keyspaces_known))?;
         found.lost_keys = layers::save(tables, begin, &mut |id, key, value| save.entry(id, key, value))?;
         Ok(begin)
     }
 
-    /// The keyspaces at the end of the layers, and whether that is all of them: by the list that there is, and what the log
-    /// did since.
-    fn listed(&self, tables: &Tables, begin: Lsn, changes: &Keyspaces) -> (Listed, bool) {
-        let (mut list, mut since) = (KeyspaceList::default(), Lsn::ZERO);
-        if let Some(keyspaces) = &tables.keyspaces {
-            (list, since) = (KeyspaceList::of(keyspaces), keyspaces.to);
-        }
-        let is_known = (tables.is_decided && tables.keyspaces.is_some()) || (self.history.is_some() && begin <= since);
-        let (before, mut dropped) = (list.next_id(), BTreeSet::new());
-        for (lsn, change) in changes.iter().filter(|(lsn, _)| *lsn > since.max(begin)) {
-            list.add(*lsn, &change.batch());
-            let drops = change.batch().iter().filter(|op| matches!(op, Op::DropKeyspace { .. }));
-            dropped.extend(drops.map(|op| op.keyspace()));
-        }
-        let settled_below = if is_known { list.next_id() } else { before };
-        (Listed { list, at: tables.to, settled_below, dropped }, is_known)
-    }
-
-    /// From where on the log is whole up to `to`, and what it did to keyspaces there.
-    fn begin(&self, to: Lsn, is_decided: bool) -> Result<(Lsn, Keyspaces)> {
+    /// From where on the log is whole up to the end of the layers, or up to its own if there are none; and what it did to
+    /// keyspaces there.
+    fn whole_from(&self, tables: &Tables, history: bool) -> Result<(Lsn, Keyspaces)> {
+        let to = if tables.to == Lsn::ZERO { Lsn::new(u64::MAX) } else { tables.to };
         let mut changes = Keyspaces::new();
         let mut note = |lsn: Lsn, payload: &[u8]| {
             let Ok(batch) = Batch::parse(payload) else { return Ok(false) };
-            if lsn <= to && !batch.only_writes() {
+            if lsn <= tables.to && !batch.only_writes() {
                 changes.push((lsn, changes_of(&batch)));
             }
             Ok(true)
         };
-        let found = Found { history: self.history.is_some(), ..Found::default() };
         let floor = self.floor();
-        let found = self.walk(floor, &mut note, found)?;
-        let holes = found.lost.iter().filter(|lost| lost.from < to);
+        let found = self.walk(floor, &mut note, Found { history, ..Found::default() })?;
+        let holes = found.lost.iter().chain(self.lost).filter(|lost| lost.from < to);
         let behind_holes = holes.map(|lost| lost.to.unwrap_or(to).min(to)).max().unwrap_or(floor);
         if found.history {
             return Ok((behind_holes.max(floor).min(to), changes));
@@ -337,7 +330,7 @@ impl LogParts<'_> {
         let bases = || self.incarnations.iter().filter_map(|parts| parts.segments.keys().next().copied());
         let nearest = bases().rfind(|base| *base < to.get()).or_else(|| bases().next());
         let nearest = nearest.map_or(to, Lsn::new);
-        let nearest = if is_decided { nearest.min(to) } else { nearest };
+        let nearest = if tables.is_decided { nearest.min(to) } else { nearest };
         Ok((nearest.max(behind_holes), changes))
     }
 }
@@ -352,4 +345,17 @@ fn changes_of(batch: &Batch<'_>) -> BatchBuilder {
         }
     }
     changes
+}
+
+/// The keyspaces at the end of the layers, by the list that there is, and what the log did behind `since`.
+fn listed(tables: &Tables, changes: &Keyspaces, since: Lsn, is_known: bool) -> Listed {
+    let mut list = tables.keyspaces.as_ref().map_or_else(KeyspaceList::default, KeyspaceList::of);
+    let (before, mut dropped) = (list.next_id(), BTreeSet::new());
+    for (lsn, change) in changes.iter().filter(|(lsn, _)| *lsn > since) {
+        list.add(*lsn, &change.batch());
+        let drops = change.batch().iter().filter(|op| matches!(op, Op::DropKeyspace { .. }));
+        dropped.extend(drops.map(|op| op.keyspace()));
+    }
+    let settled_below = if is_known { list.next_id() } else { before };
+    Listed { list, at: tables.to, settled_below, dropped }
 }

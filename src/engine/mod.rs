@@ -156,8 +156,8 @@ impl Engine {
     ///
     /// The newest version of each key in the tables is saved, and every commit behind them whose record its checksums prove
     /// whole is committed again, in order, also behind damage. The result says what is missing, and which keys may be older
-    /// than they were. What an earlier recovery dropped does not come back, as long as HISTORY can be read. Nothing in `from` is changed. The new database has an identity of its own: tokens of the old one
-    /// are foreign to it.
+    /// than they were. What an earlier recovery dropped does not come back, as long as HISTORY can be read. Nothing in `from`
+    /// is changed. The new database has an identity of its own: tokens of the old one are foreign to it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

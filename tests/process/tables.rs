@@ -11,7 +11,7 @@ use crate::common::{on, printed, run};
 
 /// A closed database with a checkpoint, and something in the log behind it.
 fn database(db: &Path) {
-    let engine = Options::new().segment_bytes(1 << 20).open(db).unwrap();
+    let engine = Options::new().segment_bytes(8192).open(db).unwrap();
     let keys = engine.create_keyspace("keys").unwrap();
     let put = |engine: &Engine, key: u32, value: &str| {
         let mut batch = engine.batch().unwrap();
@@ -39,7 +39,7 @@ fn each_command_knows_a_database_with_tables() {
     let lines = printed(&mut on("scan", &db, &["--keyspace", "keys"]));
     assert!(lines.lines().count() == 1000 && lines.contains("7\tof the log\n"), "{lines}");
     let (code, frames, note) = run(&mut on("dump", &db, &[]));
-    assert!(code == 0 && frames.contains("full") && note.contains("the log goes on in the tables"), "{frames}, {note}");
+    assert!(code == 0 && frames.contains("Full") && note.contains("the log goes on in the tables"), "{frames}, {note}");
     let text = printed(&mut on("salvage", &db, &["--to", dir.join("whole").to_str().unwrap()]));
     assert!(
         text.starts_with("saved 1,000 entries of the tables and 1 commits") && text.contains("every commit"),

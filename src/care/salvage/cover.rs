@@ -6,6 +6,9 @@ use crate::format::table::is_below;
 use crate::format::table::root::Range;
 use crate::table::run::rescue::Bad;
 
+#[cfg(test)]
+mod tests;
+
 /// One who answers for an interval of the log, on a range of keys.
 #[derive(Debug)]
 pub(super) struct Speaker {

@@ -39,6 +39,12 @@ pub(super) fn save(
     Ok(pieces.iter().flat_map(|piece| lost_in(tables, piece)).collect())
 }
 
+/// Whether MANIFEST, and all that it names, is there, so that nothing up to the end of the layers is missing.
+pub(super) fn miss_nothing(tables: &Tables) -> bool {
+    let are_whole = || cover::pieces(&tables.speakers, tables.to).iter().all(|piece| piece.missing.is_empty());
+    tables.is_decided && tables.keyspaces.is_some() && are_whole()
+}
+
 /// What is missing of a piece.
 fn lost_in<'t>(tables: &'t Tables, piece: &'t Piece) -> impl Iterator<Item = LostKeys> + 't {
     piece.missing.iter().map(|interval| {
