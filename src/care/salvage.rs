@@ -304,7 +304,7 @@ impl LogParts<'_> {
         let joins = found.history && begin <= listed_at;
         found.are_keyspaces_known = joins || (tables.is_decided && tables.keyspaces.is_some());
         save.keyspaces(listed(tables, &changes, begin.max(listed_at), found.are_keyspaces_known))?;
-        found.lost_keys = layers::save(tables, begin, &mut |id, key, value| save.entry(id, key, value))?;
+        found.lost_keys = layers::save(tables, begin, save)?;
         Ok(begin)
     }
 

@@ -21,6 +21,9 @@ use crate::table::list::{magic, read_list};
 use crate::table::open::lies_in;
 use crate::table::run::rescue::Remains;
 
+/// A MANIFEST and its checksum, or why it cannot be read.
+type ReadManifest = Result<(Manifest, u32)>;
+
 /// The directory, and what stands in it under names of ours.
 #[derive(Debug)]
 pub(super) struct TableFiles {
@@ -28,8 +31,8 @@ pub(super) struct TableFiles {
     pub(super) path: PathBuf,
     pub(super) runs: Vec<String>,
     pub(super) keyspaces: Vec<String>,
-    /// MANIFEST and its checksum, or why it cannot be read. `None` if there is none.
-    pub(super) manifest: Option<Result<(Manifest, u32)>>,
+    /// `None` if there is none.
+    pub(super) manifest: Option<ReadManifest>,
     /// MANIFEST begins as one of ours does.
     pub(super) has_our_manifest: bool,
 }
@@ -75,7 +78,7 @@ impl TableFiles {
 
     fn read_manifest(&mut self) -> Result<()> {
         let path = self.path.join(FILE_NAME);
-        let read = || -> Result<Option<(bool, Result<(Manifest, u32)>)>> {
+        let read = || -> Result<Option<(bool, ReadManifest)>> {
             let Some(file) = self.open(FILE_NAME)? else { return Ok(None) };
             let is_ours = magic(&*file, &path)? == Some(Manifest::MAGIC);
             let refused = |refusal: Refusal| refusal.error(&path, || Error::bad_table(&path, 0));

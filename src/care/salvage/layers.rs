@@ -4,7 +4,7 @@ use std::vec::IntoIter;
 
 use super::cover::{self, Piece};
 use super::tables::Tables;
-use super::{LossCause, LostKeys};
+use super::{LossCause, LostKeys, Save};
 use crate::base::error::{DamageCause, Result};
 use crate::base::types::Lsn;
 use crate::format::table::data::Found;
@@ -13,16 +13,12 @@ use crate::table::fragments::fragment;
 use crate::table::merge::{Gone, Merge, Retain, Source};
 use crate::table::run::rescue::RemainsCursor;
 
-/// Shows `entry` the newest version of each key, by key, up to where the log begins, or the layers end if that is higher.
+/// Gives `to` the newest version of each key, by key, up to where the log begins, or the layers end if that is higher.
 /// Returns what is missing.
 ///
 /// # Errors
-/// Those of `entry`; and a file has become worse since it was read for the first time.
-pub(super) fn save(
-    tables: &Tables,
-    begin_of_log: Lsn,
-    entry: &mut dyn FnMut(u32, &[u8], &[u8]) -> Result<()>,
-) -> Result<Vec<LostKeys>> {
+/// Those of `to`; and a file has become worse since it was read for the first time.
+pub(super) fn save(tables: &Tables, begin_of_log: Lsn, to: &mut dyn Save) -> Result<Vec<LostKeys>> {
     let pieces = cover::pieces(&tables.speakers, begin_of_log);
     let chains = cover::chains(&tables.speakers);
     let sources = chains.into_iter().map(|chain| ChainCursor::new(tables, &pieces, chain)).collect();
@@ -32,7 +28,7 @@ pub(super) fn save(
     let deleted = fragment(tables.range_tombstones.clone());
     let mut merge = Merge::new(sources, retain, deleted, Gone::default())?;
     let mut give = |key: &[u8], version: Found<'_>| match (split_full_key(key), version.value) {
-        (Some((id, key)), Some(value)) => entry(id, key, value),
+        (Some((id, key)), Some(value)) => to.entry(id, key, value),
         _ => Ok(()),
     };
     while merge.next_key(&mut give)? {}

@@ -22,8 +22,10 @@ fn speaker(number: u64, (from, to): (u64, u64), reach: &str, bad: &[&str]) -> Sp
     Speaker { interval: interval(from, to), number, reach: range(reach), bad, unreadable: Vec::new() }
 }
 
-/// Each piece: its range, the numbers of those that are used, what is missing.
-fn cut(speakers: &[Speaker], begin: u64) -> Vec<(String, Vec<u64>, Vec<(u64, u64)>)> {
+/// A piece: its range, the numbers of those that are used, what is missing.
+type Shown = (String, Vec<u64>, Vec<(u64, u64)>);
+
+fn cut(speakers: &[Speaker], begin: u64) -> Vec<Shown> {
     let letters = |bound: &[u8]| bound.first().map_or('-', |letter| char::from(*letter));
     let shown = |piece: Piece| {
         let range: String = [letters(&piece.range.low), letters(&piece.range.high)].into_iter().collect();
@@ -34,7 +36,7 @@ fn cut(speakers: &[Speaker], begin: u64) -> Vec<(String, Vec<u64>, Vec<(u64, u64
     pieces(speakers, Lsn::new(begin)).into_iter().map(shown).collect()
 }
 
-fn piece(range: &str, used: &[u64], missing: &[(u64, u64)]) -> (String, Vec<u64>, Vec<(u64, u64)>) {
+fn piece(range: &str, used: &[u64], missing: &[(u64, u64)]) -> Shown {
     (range.to_owned(), used.to_vec(), missing.to_vec())
 }
 
