@@ -421,6 +421,41 @@ fn leftover_inputs_beside_the_output_of_their_merge_bring_nothing_back() {
     assert_eq!(salvage(&[first, output], false), (20, 0, 2), "of this keyspace, and of any that no list knows");
 }
 
+/// The list of keyspaces is an older one, and the log still has what came since.
+#[test]
+fn keyspaces_that_no_list_has_are_known_from_the_log() {
+    let reference = sim::run(4, || {
+        let mut work = Work::new();
+        work.create("a");
+        work.create("gone");
+        for number in 0..100_u32 {
+            work.write("a", number.to_be_bytes(), Some(vec![1; 200]));
+        }
+        work.write("gone", "key", Some(vec![1]));
+        work.engine.checkpoint().unwrap();
+        work.create("c");
+        work.drop_keyspace("gone");
+        work.write("c", "key", Some(vec![2; 100]));
+        work.engine.checkpoint().unwrap();
+        work.write("c", "another", Some(vec![3]));
+        // The removals are not durable: all segments are there, and both lists.
+        work.left(|crash| crash.power_loss(&Loss::Everything, Granularity::Sector))
+    });
+    let lists = reference.file(".keys");
+    let first =
+        reference.disk.files().into_iter().map(|(path, _)| path).find(|path| path.ends_with("0000000000000000.log"));
+    let disk = reference.damaged(|disk| {
+        disk.delete(first.unwrap()).unwrap();
+        disk.delete(lists.last().unwrap()).unwrap();
+        disk.delete(format!("{DB}/table/MANIFEST")).unwrap();
+    });
+    assert_eq!(lists.len(), 2);
+    let (salvaged, lost) = reference.salvage(&disk, "an older list");
+    assert!(lost.is_empty() && salvaged.renamed.is_empty() && salvaged.lost_keys.is_empty(), "{salvaged:?}");
+    let saved = Options::new().create(false).open_on(Arc::new(disk), TO).unwrap();
+    assert_eq!(saved.keyspace_names().unwrap(), ["a", "c"]);
+}
+
 /// A checkpoint that was cut off has left a run, and the log has everything: nothing is missed.
 #[test]
 fn a_checkpoint_that_was_cut_off_hides_nothing_that_the_log_has() {
@@ -549,7 +584,7 @@ fn a_scrub_reads_the_tables_too() {
 #[test]
 fn checkpoints_and_merges_go_on_under_a_scrub_and_take_no_file_from_it() {
     for seed in 0..8 {
-        sim::run(seed, || {
+        let (stayed, progress, findings, went, slow) = sim::run(seed, || {
             let mut work = Work::new();
             work.create("a");
             let round = |work: &mut Work, value: u8| {
@@ -559,24 +594,26 @@ fn checkpoints_and_merges_go_on_under_a_scrub_and_take_no_file_from_it() {
                 work.engine.checkpoint().unwrap();
             };
             round(&mut work, 1);
-            let held =
-                work.disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "run"));
-            let held: Vec<_> = held.map(|(path, _)| path).collect();
+            let is_run = |path: &PathBuf| path.extension().is_some_and(|end| end == "run");
+            let held: Vec<_> = work.disk.files().into_iter().map(|(path, _)| path).filter(is_run).collect();
             let scrub = work.engine.scrub(ScrubOptions::default().bytes_per_second(2000)).unwrap();
             for value in 2..6 {
                 sim::sleep(Duration::from_millis(100));
                 round(&mut work, value);
             }
-            assert!(!scrub.progress().ended && held.iter().all(|path| work.disk.read_file(path).is_ok()));
+            let stayed = !scrub.progress().ended && held.iter().all(|path| work.disk.read_file(path).is_ok());
             let progress = scrub.wait();
-            assert_eq!((progress.findings, progress.bytes), (0, progress.total_bytes), "{:?}", scrub.findings());
             sim::sleep(Duration::from_millis(1));
             round(&mut work, 6);
-            assert!(held.iter().all(|path| work.disk.read_file(path).is_err()), "they stay for ever");
+            let went = held.iter().all(|path| work.disk.read_file(path).is_err());
             let slow = work.engine.scrub(ScrubOptions::default().bytes_per_second(1)).unwrap();
             work.engine.close().unwrap();
-            assert!(slow.progress().ended && slow.progress().stopped);
+            (stayed, progress, scrub.findings(), went, slow.progress())
         });
+        assert_eq!((progress.findings, progress.bytes), (0, progress.total_bytes), "{findings:?}");
+        assert!(stayed, "a file was removed under the scrub");
+        assert!(went, "they stay for ever");
+        assert!(slow.ended && slow.stopped, "a close ends it");
     }
 }
 
