@@ -63,7 +63,7 @@ fn each_command_says_what_is_wrong_with_a_table_and_what_to_do() {
         assert!(!told.contains("newer one"), "{command}: {told}");
     }
     let (code, text, _) = run(&mut on("salvage", &db, &["--to", dir.join("text").to_str().unwrap()]));
-    assert!(code == 1 && text.contains("lost: keys of 'keys' to before ") && text.contains(name), "{text}");
+    assert!(code == 1 && text.contains("lost: keys of 'keys' from \"0\" to before ") && text.contains(name), "{text}");
     let (code, text, _) = run(&mut on("salvage", &db, &["--to", dir.join("json").to_str().unwrap(), "--json"]));
     let told: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &told["complete"], &told["order"]), (1, &false.into(), &"holes".into()));
