@@ -47,7 +47,7 @@
 //! |---|---|
 //! | check a database that is not open | [`Engine::verify`] |
 //! | save what can be proven whole of one that does not open | [`Engine::salvage`] |
-//! | check the log under an open engine, in the background | [`Engine::scrub`] |
+//! | check the files under an open engine, in the background | [`Engine::scrub`] |
 //! | write what an open engine holds in memory to another place | [`Engine::save_to`] |
 //!
 //! # Tests of your own
@@ -114,7 +114,7 @@ pub use txn::{Entries, KeyBounds, Keyspace, Snapshot, Transaction, TryCommitErro
 pub mod salvage {
     //! What [`Engine::salvage`](crate::Engine::salvage) saved of a damaged database, and what it could not.
     pub use crate::care::salvage::{BadFile, Completeness, Gap, LossCause};
-    pub use crate::engine::salvage::{RenamedKeyspace, Salvaged};
+    pub use crate::engine::salvage::{LostKeys, RenamedKeyspace, Salvaged};
 }
 
 pub mod scrub {

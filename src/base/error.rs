@@ -221,7 +221,11 @@ impl Error {
     /// Damage in a file of the tables, at byte `offset` of it.
     pub(crate) fn bad_table(file: &Path, offset: u64) -> Self {
         let cause = DamageCause::BadTable;
-        let message = format!("{} is damaged at byte {offset}: {cause}. Nothing was changed", file.display());
+        let message = format!(
+            "{} is damaged at byte {offset}: {cause}. Nothing was changed. Restore a copy of the database, or let \
+             `forelog salvage` save what is whole into a new one",
+            file.display()
+        );
         let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause };
         Error::new(ErrorKind::Damaged, message).with_damage(damage)
     }
@@ -229,7 +233,8 @@ impl Error {
     /// A file of the tables that is missing, or does not belong to the others.
     pub(crate) fn bad_file(file: &Path, cause: DamageCause) -> Self {
         let message = format!(
-            "{}: {cause}. Nothing was changed. Restore all files of the database together, from one copy",
+            "{}: {cause}. Nothing was changed. Restore all files of the database together, from one copy, or \
+             let `forelog salvage` save what is whole into a new one",
             file.display()
         );
         let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: None, cause };

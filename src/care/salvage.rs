@@ -1,33 +1,41 @@
-//! Salvage: every record that its checksums prove whole, from a log that may be in any state; and what is missing.
+//! Salvage: every record and every entry that its checksums prove whole, from a database that may be in any state; and
+//! what is missing. `format/TABLES.md`, section 4, decides which entries count.
 //!
 //! Recovery asks whether the log is what it must be, and refuses if it is not. This asks only what can be proven: a
 //! frame by its checksums, which are bound to log, incarnation and place; a record by its frames. HISTORY, where it
 //! can be read, tells what was dropped for good and must not come back, and what must be there. Nothing is changed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::error::{DamageCause, Error, ErrorKind, Result, is_end_of_file};
 use crate::base::types::Lsn;
 use crate::disk::{DirHandle, LockHeld};
-use crate::format::WORD;
-use crate::format::frame::Header;
-use crate::format::history::FILE_NAME;
+use crate::format::batch::{Batch, BatchBuilder, Op};
+use crate::format::history::{FILE_NAME, History};
 use crate::format::mark;
-use crate::format::segment::file_name;
-use crate::format::verdict::{Verdict, verdict};
+use crate::format::table::data::Interval;
+use crate::format::table::manifest;
+use crate::format::table::root::Range;
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
-use crate::log::open::decide::cause_of;
 use crate::log::open::unfinished::is_of_unfinished;
-use crate::log::read::reader::{Frame, SegmentInfo};
-use crate::log::read::walk::{Frames, Piece, Records};
+use crate::table::keyspaces::KeyspaceList;
 
+mod cover;
+mod files;
 mod inventory;
+mod layers;
+mod tables;
+mod walk;
 
+use files::{Origin, TableFiles};
 use inventory::{IncarnationParts, Inventory};
+use tables::Tables;
+use walk::{Taker, Walk};
 
 /// Why something could not be salvaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +108,14 @@ pub struct Gap {
     pub cause: LossCause,
 }
 
+impl Gap {
+    /// The part of it above `begin`.
+    fn above(self, begin: Lsn) -> Option<Gap> {
+        let is_there = self.to.is_none_or(|to| to > begin);
+        is_there.then(|| Gap { from: self.from.max(begin), ..self })
+    }
+}
+
 /// A file that could not be used, or not as what it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -118,20 +134,57 @@ pub enum Completeness {
     Prefix,
     /// Commits are missing below the last one that was salvaged.
     Holes,
-    /// No hole was found, and without HISTORY it cannot be proven that there is none.
+    /// No hole was found, and without HISTORY, or without MANIFEST, it cannot be proven that there is none.
     Unproven,
 }
 
-/// What is shown each whole record, in LSN order; it says whether it is one that can be used.
-pub(crate) type Taker<'a> = dyn FnMut(Lsn, &[u8]) -> Result<bool> + 'a;
+/// Keys of which writes are missing, as far as runs know it.
+#[derive(Clone, Debug)]
+pub(crate) struct LostKeys {
+    /// Of full keys.
+    pub(crate) range: Range,
+    /// What was written in it is missing.
+    pub(crate) interval: Interval,
+    pub(crate) file: PathBuf,
+    pub(crate) cause: LossCause,
+}
+
+/// The keyspaces that there were at the end of the newest layer, as far as a list tells.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) list: KeyspaceList,
+    /// That end.
+    pub(crate) at: Lsn,
+    /// Ids below this that are not listed were dropped.
+    pub(crate) settled_below: u32,
+    /// Others that were dropped.
+    pub(crate) dropped: BTreeSet<u32>,
+}
+
+/// What is made of what was found. First the keyspaces, if there are tables; then the entries, by key; then the records.
+pub(crate) trait Save {
+    /// The keyspaces, before anything that is in them.
+    fn keyspaces(&mut self, listed: Listed) -> Result<()>;
+    /// What a key had at the end of the newest layer.
+    fn entry(&mut self, keyspace: u32, key: &[u8], value: &[u8]) -> Result<()>;
+    /// A record, in LSN order; says whether it is one that can be used. Those up to the end of the newest layer bring
+    /// writes alone: what they did to keyspaces is in the list.
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<bool>;
+}
 
 /// What was found besides the records.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) lost: Vec<Gap>,
     pub(crate) bad_files: Vec<BadFile>,
+    /// In the order of their keys.
+    pub(crate) lost_keys: Vec<LostKeys>,
     /// HISTORY could be read, and is not older than the log.
     pub(crate) history: bool,
+    /// Something proves which files of the tables there must be: MANIFEST, or a log that needs none.
+    pub(crate) are_tables_proven: bool,
+    /// A list that is proven has all keyspaces that there were at the end of the newest layer.
+    pub(crate) are_keyspaces_known: bool,
     /// How the directory was held meanwhile.
     pub(crate) lock: LockHeld,
 }
@@ -140,298 +193,169 @@ impl Found {
     /// How the commits relate, of which the last one salvaged is at `last`.
     pub(crate) fn completeness(&self, last: Lsn) -> Completeness {
         match () {
+            () if !self.lost_keys.is_empty() => Completeness::Holes,
             () if self.lost.iter().any(|lost| lost.from < last) => Completeness::Holes,
-            () if self.history => Completeness::Prefix,
+            () if self.history && self.are_tables_proven => Completeness::Prefix,
             () => Completeness::Unproven,
         }
     }
 }
 
-/// Shows every record that can be proven whole to `take`, in LSN order.
-pub(crate) fn salvage(dir: Arc<DirHandle>, take: &mut Taker<'_>) -> Result<Found> {
+/// Shows everything that can be proven whole to `save`.
+pub(crate) fn salvage(dir: Arc<DirHandle>, save: &mut dyn Save) -> Result<Found> {
     let place = LogDir::new(dir);
     place.handle().lock_for_reading()?;
     let names = place.handle().list()?;
-    let inventory = Inventory::take(&place, &names)?;
-    let Inventory { history, incarnations, bad_files, lost } = inventory;
-    let lock = place.handle().lock_held();
-    let mut found = Found { lost: Vec::new(), bad_files, history: history.is_some(), lock };
-    found.bad_files.extend(
-        names
-            .iter()
-            .filter(|name| is_of_unfinished(name))
-            .map(|name| BadFile { file: place.dir().join(name), cause: LossCause::Unfinished }),
-    );
-    let marks = Slots::read(&place).unwrap_or_else(|error| {
+    let mut bad_tables = Vec::new();
+    let files = TableFiles::look(&place, &mut bad_tables)?;
+    let Inventory { history, incarnations, bad_files, lost, log_id } = Inventory::take(&place, &names, &files)?;
+    let marks = Slots::read(&place);
+    let mut found =
+        Found { bad_files, history: history.is_some(), lock: place.handle().lock_held(), ..Found::default() };
+    let unfinished = names.iter().filter(|name| is_of_unfinished(name));
+    let unfinished = unfinished.map(|name| BadFile { file: place.dir().join(name), cause: LossCause::Unfinished });
+    found.bad_files.extend(unfinished);
+    let marks = marks.unwrap_or_else(|error| {
         let cause = LossCause::of(&error, DamageCause::Unlanded);
         found.bad_files.push(BadFile { file: place.path(mark::FILE_NAME), cause });
         Slots::default()
     });
-    let oldest = history.as_ref().map_or(0, |history| history.oldest.get());
-    let mut walk = Walk { place: &place, oldest, take, found, records: Records::default(), last: 0 };
-    for parts in &incarnations {
-        walk.incarnation(parts, marks.proven(parts.incarnation))?;
-    }
-    walk.found.lost.extend(lost);
-    walk.found.lost.sort_by_key(|lost| lost.from);
-    Ok(walk.found)
+    let (history, incarnations) = (history.as_ref(), incarnations.as_slice());
+    let log = LogParts { place: &place, history, incarnations, marks: &marks, lost: &lost };
+    // Without the bit, a directory of that name that has no MANIFEST is another program's.
+    let may_have_tables = history.is_none_or(|history| history.tables.is_some()) || files.has_our_manifest;
+    let begin = if may_have_tables {
+        found.bad_files.append(&mut bad_tables);
+        let segments = incarnations.iter().map(|parts| (parts.incarnation.number, parts.incarnation.nonce)).collect();
+        let origin = Origin { history, log_id, segments, files: Default::default() };
+        let has_manifest = files.manifest.is_some();
+        let tables = Tables::choose(files, origin, &mut found.bad_files)?;
+        log.save_tables(&tables, has_manifest, save, &mut found)?
+    } else {
+        found.are_tables_proven = true;
+        log.floor()
+    };
+    let mut found = log.walk(begin, &mut |lsn, payload| save.record(lsn, payload), found)?;
+    found.lost.extend(lost.into_iter().filter_map(|gap| gap.above(begin)));
+    found.lost.sort_by_key(|lost| lost.from);
+    Ok(found)
 }
 
-/// The segments of one place: more than one if the directory holds copies.
-struct Copies<'a> {
-    info: &'a SegmentInfo,
-    frames: Vec<Frames>,
-    /// No copy holds bytes at or above this.
-    end: u64,
+/// The log, as far as it is here.
+struct LogParts<'p> {
+    place: &'p LogDir,
+    history: Option<&'p History>,
+    incarnations: &'p [IncarnationParts],
+    marks: &'p Slots,
+    /// What is missing of no incarnation that is known.
+    lost: &'p [Gap],
 }
 
-impl<'a> Copies<'a> {
-    fn open(place: &LogDir, copies: &'a [SegmentInfo]) -> io::Result<Self> {
-        let frames = copies.iter().map(|info| Frames::open(place, &info.in_file())).collect::<io::Result<Vec<_>>>()?;
-        let end = frames.iter().map(|frames| frames.info().end).max().unwrap_or(0);
-        Ok(Copies { info: &copies[0], frames, end })
-    }
+/// What the records up to an LSN did to keyspaces.
+type Keyspaces = Vec<(Lsn, BatchBuilder)>;
 
-    /// What stands at `start`, in the copy where it is best.
-    fn at(&mut self, start: u64) -> (usize, Frame) {
-        let mut found = self.frames.iter_mut().map(|frames| frames.at(start)).enumerate();
-        let first = found.next().expect("there is one");
-        if first.1.whole().is_some() {
-            return first;
+impl LogParts<'_> {
+    /// Shows every record above `begin` to `take`.
+    fn walk(&self, begin: Lsn, take: &mut Taker<'_>, found: Found) -> Result<Found> {
+        let mut walk = Walk::new(self.place, begin, take, found);
+        for parts in self.incarnations {
+            walk.incarnation(parts, self.marks.proven(parts.incarnation))?;
         }
-        found.find(|(_, frame)| frame.whole().is_some()).unwrap_or(first)
+        Ok(walk.found)
     }
 
-    /// Where the first whole frame at or above `from` begins.
-    fn next_whole(&mut self, from: u64) -> Option<u64> {
-        self.frames.iter_mut().filter_map(|frames| frames.next_whole(from)).map(|(start, _)| start).min()
-    }
-}
-
-struct Walk<'a, 'v> {
-    place: &'a LogDir,
-    oldest: u64,
-    take: &'a mut Taker<'v>,
-    found: Found,
-    records: Records,
-    /// The last record shown.
-    last: u64,
-}
-
-/// What is known of how far an incarnation came.
-#[derive(Clone, Copy)]
-struct Extent {
-    /// Where it ended, if HISTORY says so.
-    end: Option<u64>,
-    /// Proven durable, where it did not.
-    durable: u64,
-    /// The end of the highest frame, where it did not: that of a record that goes on, too.
-    highest: u64,
-    /// The base of the last segment that holds a frame, where it did not.
-    last_used: Option<u64>,
-}
-
-impl Walk<'_, '_> {
-    /// Notes a part that is lost, with the record whose begin it cuts off from its end.
-    fn lose(&mut self, path: &Path, from: u64, to: Option<u64>, cause: LossCause) {
-        let from = self.records.give_up().map_or(from, |unended| unended.begin);
-        if to.is_none_or(|to| to > from) {
-            let (from, to) = (Lsn::new(from), to.map(Lsn::new));
-            self.found.lost.push(Gap { file: path.to_owned(), from, to, cause });
-        }
+    /// Nothing below this is in the log, or counts.
+    fn floor(&self) -> Lsn {
+        let Some(history) = self.history else { return Lsn::ZERO };
+        let first = history.entries.first().filter(|_| history.first_number > 1);
+        first.map_or(history.oldest, |first| history.oldest.max(first.begin))
     }
 
-    fn lose_segment(&mut self, base: u64, to: Option<u64>) {
-        let path = self.place.path(&file_name(base));
-        let known = self.found.bad_files.iter().find(|bad| bad.file == path).map(|bad| bad.cause);
-        let unreadable = known.filter(|cause| matches!(cause, LossCause::Unreadable { .. }));
-        self.lose(&path, base, to, unreadable.unwrap_or(LossCause::Damaged(DamageCause::MissingSegment)));
-    }
-
-    fn incarnation(&mut self, parts: &IncarnationParts, marked: u64) -> Result<()> {
-        let mut expected = parts.begin.map(|begin| begin.max(self.oldest));
-        let extent = self.survey(parts, marked);
-        if self.found.history && !parts.listed && extent.last_used.is_some() {
-            self.found.history = false;
+    /// Saves what the tables have, and returns from where on the log goes on.
+    fn save_tables(&self, tables: &Tables, has_manifest: bool, save: &mut dyn Save, found: &mut Found) -> Result<Lsn> {
+        if tables.is_history_old && std::mem::replace(&mut found.history, false) {
             let cause = LossCause::Damaged(DamageCause::BadHistory);
-            self.found.bad_files.push(BadFile { file: self.place.path(FILE_NAME), cause });
+            found.bad_files.push(BadFile { file: self.place.path(FILE_NAME), cause });
         }
-        for (base, copies) in &parts.segments {
-            let info = &copies[0];
-            if extent.end.is_some_and(|end| *base >= end) || info.header.limit() <= self.oldest {
-                continue;
-            }
-            match expected {
-                Some(expected) if expected < *base => self.lose_segment(expected, Some(*base)),
-                // Without HISTORY the segment itself tells that it is not the first.
-                None if info.header.previous < *base => self.lose_segment(info.header.previous, Some(*base)),
-                _ => {}
-            }
-            self.note_longer(copies, &extent);
-            self.segment(copies, &extent)?;
-            expected = Some(info.header.limit());
-        }
-        let covered = expected.unwrap_or(0);
-        match (extent.end, extent.last_used.and_then(|base| parts.segments.get(&base))) {
-            (Some(end), _) if covered < end && end > self.oldest => self.lose_segment(covered, Some(end)),
-            (None, Some(last)) if parts.listed || extent.durable > covered => {
-                // No position past the midpoint is handed out before the next segment is there.
-                let full = extent.highest > last[0].header.midpoint() && last[0].header.limit() == covered;
-                let proven = (extent.durable > covered).then_some(extent.durable);
-                if full || proven.is_some() {
-                    self.lose_segment(covered, proven);
-                }
-            }
-            (None, None) if parts.listed && parts.segments.is_empty() => self.lose_segment(covered, None),
-            _ => {}
-        }
-        // Nothing goes on behind the end of an incarnation: a record that was not finished was dropped.
-        self.records.give_up();
-        Ok(())
-    }
-
-    /// Notes a file that is longer than its segment. Nothing is missing by that, and an open refuses it all the same,
-    /// unless the segment was cut at the end of its incarnation, where only the least length is known.
-    fn note_longer(&mut self, copies: &[SegmentInfo], extent: &Extent) {
-        for info in copies {
-            let may_be_cut = extent.end.is_some_and(|end| end < info.header.limit());
-            let is_noted = self.found.bad_files.iter().any(|bad| bad.file == info.path);
-            if info.length > info.header.size && !may_be_cut && !is_noted {
-                let cause = LossCause::Damaged(DamageCause::WrongLength);
-                self.found.bad_files.push(BadFile { file: info.path.clone(), cause });
-            }
-        }
-    }
-
-    /// How far the incarnation came, by its own frames and the mark.
-    fn survey(&self, parts: &IncarnationParts, marked: u64) -> Extent {
-        let durable = marked.max(parts.begin.unwrap_or(0));
-        let mut extent = Extent { end: parts.end, durable, highest: 0, last_used: None };
-        if parts.end.is_some() {
-            return extent;
-        }
-        for (base, copies) in &parts.segments {
-            let Ok(mut copies) = Copies::open(self.place, copies) else { continue };
-            for frames in &mut copies.frames {
-                let mut from = copies.info.first_frame();
-                while let Some((_, header)) = frames.next_whole(from) {
-                    extent.durable = extent.durable.max(header.durable);
-                    extent.highest = extent.highest.max(header.lsn);
-                    extent.last_used = Some(*base);
-                    from = header.lsn;
-                }
-            }
-        }
-        extent
-    }
-
-    fn segment(&mut self, copies: &[SegmentInfo], extent: &Extent) -> Result<()> {
-        let info = &copies[0];
-        let until = extent.end.map_or(info.header.limit(), |end| end.min(info.header.limit()));
-        let mut copies = match Copies::open(self.place, copies) {
-            Ok(copies) => copies,
-            Err(error) => {
-                self.lose(&info.path, info.base(), Some(until), LossCause::of_io(&error));
-                return Ok(());
-            }
+        let (whole_from, changes) = match layers::miss_nothing(tables) {
+            // Then nobody needs what the log still has of it.
+            true => (tables.to, Keyspaces::new()),
+            false => self.whole_from(tables, found.history)?,
         };
-        let mut position = info.first_frame();
-        while position < until {
-            let (copy, frame) = copies.at(position);
-            if let Some(header) = frame.whole().filter(|header| header.lsn <= until) {
-                self.accept(&mut copies, copy, position, header)?;
-                position = header.lsn;
-                continue;
-            }
-            // Too little is left for a frame; but the size of a segment whose header is gone is only a guess.
-            if info.header.place(position).is_none() {
-                break;
-            }
-            match copies.next_whole(position + WORD).filter(|at| *at < until) {
-                Some(at) => {
-                    self.lose(&info.path, position, Some(at), cause(&copies, &frame, extent));
-                    position = at;
-                }
-                None => {
-                    self.rest(&copies, &frame, until, extent);
-                    break;
-                }
-            }
+        // Without layers what lies below a hole counts as well: nothing else has it.
+        let begin = if tables.to == Lsn::ZERO { self.floor() } else { whole_from };
+        let is_named = self.history.and_then(|history| history.tables).is_some_and(|tables| tables.names.is_some());
+        let is_log_whole = whole_from == Lsn::ZERO && found.history;
+        found.are_tables_proven = tables.is_decided || is_log_whole;
+        let manifest = tables.files.path.join(manifest::FILE_NAME);
+        if !has_manifest && (is_named || (!is_log_whole && tables.to > Lsn::ZERO)) {
+            let cause = LossCause::Damaged(DamageCause::MissingTable);
+            found.bad_files.push(BadFile { file: manifest.clone(), cause });
         }
-        Ok(())
+        if !tables.is_decided && is_log_whole {
+            // What a checkpoint has left that was cut off is nobody's.
+            found.bad_files.retain(|bad| !bad.file.starts_with(&tables.files.path) || bad.file == manifest);
+            return Ok(begin);
+        }
+        if tables.to == Lsn::ZERO {
+            return Ok(begin);
+        }
+        let listed_at = tables.keyspaces.as_ref().map_or(Lsn::ZERO, |keyspaces| keyspaces.to);
+        let joins = found.history && begin <= listed_at;
+        found.are_keyspaces_known = joins || (tables.is_decided && tables.keyspaces.is_some());
+        save.keyspaces(listed(tables, &changes, begin.max(listed_at), found.are_keyspaces_known))?;
+        found.lost_keys = layers::save(tables, begin, save)?;
+        Ok(begin)
     }
 
-    /// Nothing whole is left in the segment from `frame` on: the end of the log, or a loss.
-    fn rest(&mut self, copies: &Copies<'_>, frame: &Frame, until: u64, extent: &Extent) {
-        let (info, start) = (copies.info, frame.start);
-        let cause = cause(copies, frame, extent);
-        if extent.end.is_some() || extent.last_used.is_some_and(|last| info.base() < last) {
-            self.lose(&info.path, start, Some(until), cause);
-            return;
-        }
-        // The segment may have been cut at the end of its incarnation; only HISTORY, which is gone, could tell.
-        let may_be_cut = !self.found.history && start >= copies.end;
-        let verdict = verdict(frame.state, start < extent.durable, false);
-        if !may_be_cut && matches!(verdict, Verdict::Damage | Verdict::Unreadable) {
-            let proven = (extent.durable > start).then_some(extent.durable);
-            let to = frame.header.map(|header| header.lsn).max(proven);
-            // How much was cut off is not known, whatever is proven of it.
-            let to = to.filter(|_| cause != LossCause::Damaged(DamageCause::WrongLength));
-            self.lose(&info.path, start, to, cause);
-        }
-    }
-
-    fn accept(&mut self, copies: &mut Copies<'_>, copy: usize, start: u64, header: &Header) -> Result<()> {
-        let path = &copies.info.path;
-        if header.lsn <= self.oldest || header.lsn <= self.last {
-            return Ok(());
-        }
-        if header.kind.begins() && self.records.has_unended() {
-            self.lose(path, start, Some(start), LossCause::Damaged(DamageCause::Impossible));
-        }
-        let payload = match copies.frames[copy].payload(header) {
-            Ok(payload) => payload,
-            Err(error) => {
-                self.lose(path, start, Some(header.lsn), LossCause::of(&error, DamageCause::WrongLength));
-                return Ok(());
+    /// From where on the log is whole up to the end of the layers, or up to its own if there are none; and what it did to
+    /// keyspaces there.
+    fn whole_from(&self, tables: &Tables, history: bool) -> Result<(Lsn, Keyspaces)> {
+        let to = if tables.to == Lsn::ZERO { Lsn::new(u64::MAX) } else { tables.to };
+        let mut changes = Keyspaces::new();
+        let mut note = |lsn: Lsn, payload: &[u8]| {
+            let Ok(batch) = Batch::parse(payload) else { return Ok(false) };
+            if lsn <= tables.to && !batch.only_writes() {
+                changes.push((lsn, changes_of(&batch)));
             }
+            Ok(true)
         };
-        match self.records.add(start, header.kind, payload) {
-            Piece::GoesOn => {}
-            Piece::Headless => self.lose_more(path, start, header.lsn),
-            Piece::Record { begin, payload } => {
-                if !(self.take)(Lsn::new(header.lsn), &payload)? {
-                    self.lose(path, begin, Some(header.lsn), LossCause::NotATransaction);
-                }
-                self.last = header.lsn;
-            }
+        let floor = self.floor();
+        let found = self.walk(floor, &mut note, Found { history, ..Found::default() })?;
+        let holes = found.lost.iter().chain(self.lost).filter(|lost| lost.from < to);
+        let behind_holes = holes.map(|lost| lost.to.unwrap_or(to).min(to)).max().unwrap_or(floor);
+        if found.history {
+            return Ok((behind_holes.max(floor).min(to), changes));
         }
-        Ok(())
-    }
-
-    /// A part of a record whose begin was lost goes with it.
-    fn lose_more(&mut self, path: &Path, start: u64, end: u64) {
-        match self.found.lost.last_mut() {
-            Some(lost) if lost.to.is_some_and(|to| to.get() <= start) && lost.from.get() >= self.last => {
-                lost.to = Some(Lsn::new(end));
-            }
-            _ => self.lose(path, start, Some(end), LossCause::Damaged(DamageCause::MissingSegment)),
-        }
+        let bases = || self.incarnations.iter().filter_map(|parts| parts.segments.keys().next().copied());
+        let nearest = bases().rfind(|base| *base < to.get()).or_else(|| bases().next());
+        let nearest = nearest.map_or(to, Lsn::new);
+        let nearest = if tables.is_decided { nearest.min(to) } else { nearest };
+        Ok((nearest.max(behind_holes), changes))
     }
 }
 
-/// Why the frame is lost.
-fn cause(copies: &Copies<'_>, frame: &Frame, extent: &Extent) -> LossCause {
-    let cut_through = frame.header.is_some_and(|header| header.lsn > copies.end);
-    if frame.start >= copies.end || cut_through {
-        return LossCause::Damaged(DamageCause::WrongLength);
+/// What a batch does to keyspaces.
+fn changes_of(batch: &Batch<'_>) -> BatchBuilder {
+    let mut changes = BatchBuilder::new();
+    for op in batch {
+        let may_be_one = op.keyspace() < u32::MAX;
+        if may_be_one && matches!(op, Op::CreateKeyspace { .. } | Op::DropKeyspace { .. }) {
+            changes.push(&op).expect("it was encoded once");
+        }
     }
-    if let Some(error) = &frame.error {
-        return LossCause::of_io(error);
+    changes
+}
+
+/// The keyspaces at the end of the layers, by the list that there is, and what the log did behind `since`.
+fn listed(tables: &Tables, changes: &Keyspaces, since: Lsn, is_known: bool) -> Listed {
+    let mut list = tables.keyspaces.as_ref().map_or_else(KeyspaceList::default, KeyspaceList::of);
+    let (before, mut dropped) = (list.next_id(), BTreeSet::new());
+    for (lsn, change) in changes.iter().filter(|(lsn, _)| *lsn > since) {
+        list.add(*lsn, &change.batch());
+        let drops = change.batch().iter().filter(|op| matches!(op, Op::DropKeyspace { .. }));
+        dropped.extend(drops.map(|op| op.keyspace()));
     }
-    let below = extent.end.is_some() || frame.start < extent.durable;
-    match verdict(frame.state, below, true) {
-        Verdict::TornTail | Verdict::EndOfLog => LossCause::Torn,
-        Verdict::Damage | Verdict::Unreadable | Verdict::Accept => LossCause::Damaged(cause_of(frame.state)),
-    }
+    let settled_below = if is_known { list.next_id() } else { before };
+    Listed { list, at: tables.to, settled_below, dropped }
 }

@@ -1,6 +1,8 @@
-//! Scrub: reads the log under an open engine in the background, and checks every frame. It changes nothing.
+//! Scrub: reads the log and the tables under an open engine in the background, and checks every frame and block. It
+//! changes nothing.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::pace::{Pace, ScrubOptions};
@@ -8,6 +10,9 @@ use crate::base::error::{Damage, DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::format::WORD;
 use crate::format::history::FILE_NAME;
+use crate::format::table::block::Indexed;
+use crate::format::table::manifest::{self, Layer};
+use crate::format::table::{FileKind, file_name};
 use crate::format::verdict::FrameState;
 use crate::log::Log;
 use crate::log::inner::LogInner;
@@ -19,17 +24,21 @@ use crate::rt::background;
 use crate::rt::clock;
 use crate::rt::process;
 use crate::rt::sync::{Condvar, Guard, Mutex};
+use crate::table::held::HeldStack;
+use crate::table::run::read::{self as table, Part};
 
 /// How far a scrub has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ScrubProgress {
-    /// Bytes of log checked.
+    /// Bytes of the log and of tables checked.
     pub bytes: u64,
-    /// Bytes of log that there were to check when it began.
+    /// Bytes that there were to check when it began.
     pub total_bytes: u64,
-    /// Frames found whole.
+    /// Frames of the log found whole.
     pub frames: u64,
+    /// Blocks of tables read.
+    pub blocks: u64,
     /// Places found damaged: see [`Scrub::findings`].
     pub findings: u64,
     /// It has ended...
@@ -39,8 +48,9 @@ pub struct ScrubProgress {
 }
 
 impl ScrubProgress {
-    const OF_ANOTHER_PROCESS: ScrubProgress =
-        ScrubProgress { bytes: 0, total_bytes: 0, frames: 0, findings: 0, ended: true, stopped: true };
+    const OF_ANOTHER_PROCESS: ScrubProgress = ScrubProgress { ended: true, stopped: true, ..Self::NOTHING };
+    const NOTHING: ScrubProgress =
+        ScrubProgress { bytes: 0, total_bytes: 0, frames: 0, blocks: 0, findings: 0, ended: false, stopped: false };
 }
 
 /// A scrub that was begun. It goes on when this is dropped, until it is done or the log is closed.
@@ -61,7 +71,7 @@ impl Scrub {
         self.task.state().map_or(ScrubProgress::OF_ANOTHER_PROCESS, |state| state.progress)
     }
 
-    /// The damage found so far, in the order in which it was found: segment, LSN and cause.
+    /// The damage found so far, in the order in which it was found: the file with LSN or offset, and cause.
     pub fn findings(&self) -> Vec<Damage> {
         self.task.state().map_or_else(Vec::new, |state| state.findings.clone())
     }
@@ -151,25 +161,49 @@ impl Log {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
     pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
-        scrub(self.inner(), options)
+        scrub(self.inner(), options, || None)
     }
 }
 
-/// Begins to check everything that is durable now.
-pub(crate) fn scrub(log: &Arc<LogInner>, options: ScrubOptions) -> Result<Scrub> {
+/// Begins to check everything that is durable now. `hold` gives the layers, once it is known which segments are read: what
+/// left the log before is in them.
+pub(crate) fn scrub(
+    log: &Arc<LogInner>,
+    options: ScrubOptions,
+    hold: impl FnOnce() -> Option<HeldStack>,
+) -> Result<Scrub> {
     log.check_process()?;
     let pace = Pace::new(options)?;
+    let segments = durable_segments(log);
+    let layers = hold();
     let task = Arc::new(Task::new());
     let work = Arc::clone(&task);
     let read = Arc::clone(log);
     let run = move || {
         let mut ending = Ending { task: &work, complete: false };
-        ending.complete = Run { log: &read, task: &work, pace }.everything().is_ok();
+        let mut run = Run { log: &read, task: &work, pace };
+        ending.complete = run.everything(&segments, layers.as_ref()).is_ok();
     };
     let failed = |error| Error::io("start a scrub of", log.dir(), error);
     let begun = log.start("forelog-scrub", task.clone(), run);
     begun.ok_or_else(|| log.refusal())?.map_err(failed)?;
     Ok(Scrub { task })
+}
+
+/// The segments that hold what is durable now, each as far as it does.
+fn durable_segments(log: &LogInner) -> Vec<SegmentInfo> {
+    let durable = log.positions().durable();
+    let mut segments = log.incarnations().look(|known| known.segments.clone());
+    segments.retain(|info| info.first_frame() < info.end.min(durable));
+    segments.iter_mut().for_each(|info| info.end = info.end.min(durable));
+    segments
+}
+
+/// Of all files of the layers.
+fn bytes_of(layers: &HeldStack) -> u64 {
+    let manifest = &layers.stack.manifest;
+    let runs: u64 = manifest.layers.iter().map(Layer::bytes).sum();
+    manifest.to_bytes().len() as u64 + manifest.keyspaces.length + runs
 }
 
 struct Run<'a> {
@@ -179,15 +213,63 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn everything(&mut self) -> std::result::Result<(), Stop> {
-        let durable = self.log.positions().durable();
-        let mut segments = self.log.incarnations().look(|known| known.segments.clone());
-        segments.retain(|info| info.first_frame() < info.end.min(durable));
-        segments.iter_mut().for_each(|info| info.end = info.end.min(durable));
-        let total = segments.iter().map(|info| info.end - info.base()).sum();
-        self.task.state.lock().progress.total_bytes = total;
+    fn everything(&mut self, segments: &[SegmentInfo], layers: Option<&HeldStack>) -> std::result::Result<(), Stop> {
+        let of_log: u64 = segments.iter().map(|info| info.end - info.base()).sum();
+        self.task.state.lock().progress.total_bytes = of_log + layers.map_or(0, bytes_of);
         self.history();
-        segments.iter().try_for_each(|info| self.segment(info))
+        segments.iter().try_for_each(|info| self.segment(info))?;
+        layers.map_or(Ok(()), |layers| self.tables(layers))
+    }
+
+    fn tables(&mut self, layers: &HeldStack) -> std::result::Result<(), Stop> {
+        let manifest = &layers.stack.manifest;
+        self.note_error(&layers.path_of(manifest::FILE_NAME), layers.check_manifest().err());
+        let keyspaces = file_name(manifest.keyspaces.number, FileKind::Keyspaces);
+        self.note_error(&layers.path_of(&keyspaces), layers.check_keyspaces().err());
+        self.pace(manifest.to_bytes().len() as u64 + manifest.keyspaces.length, 0)?;
+        for layer in &manifest.layers {
+            for named in &layer.runs {
+                let path = layers.path_of(&file_name(named.file.number, FileKind::Run));
+                self.run(&path, named.file.length, layers.open_run(named, layer.interval))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all of a run that is `length` bytes long, block by block.
+    fn run(&mut self, path: &Path, length: u64, run: Result<table::Run>) -> std::result::Result<(), Stop> {
+        let mut checked = 0;
+        match run {
+            Err(error) => self.note_error(path, Some(error)),
+            Ok(run) => run.walk(|part| match part {
+                Part::Partition(Indexed { block, .. }) | Part::Block(Indexed { block, .. }) => {
+                    checked += u64::from(block.length);
+                    self.task.state.lock().progress.blocks += 1;
+                    self.pace(u64::from(block.length), 0)
+                }
+                Part::Entry(..) => Ok(()),
+                Part::Bad(error) => {
+                    self.note_error(path, Some(error.clone()));
+                    Ok(())
+                }
+            })?,
+        }
+        // Its two ends, and what could not be reached.
+        self.pace(length.saturating_sub(checked), 0)
+    }
+
+    fn note_error(&self, path: &Path, error: Option<Error>) {
+        let Some(error) = error else { return };
+        let unreadable = || Damage {
+            file: path.to_owned(),
+            lsn: Lsn::ZERO,
+            offset: None,
+            cause: match error.kind() {
+                ErrorKind::Io => DamageCause::Unreadable,
+                _ => DamageCause::BadTable,
+            },
+        };
+        self.note(error.damage().cloned().unwrap_or_else(unreadable));
     }
 
     fn find(&self, info: &SegmentInfo, lsn: u64, cause: DamageCause) {

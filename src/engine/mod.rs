@@ -164,10 +164,10 @@ impl Engine {
 
     /// Saves what can be proven whole of the database in `from`, which may be in any state, into a new database in `to`.
     ///
-    /// Every commit whose record its checksums prove whole is committed again, in the old order, also behind damage;
-    /// the result says what is missing and why. What an earlier recovery dropped does not come back, as long as HISTORY
-    /// can be read. Nothing in `from` is changed. The new database has an identity of its own: tokens of the old one
-    /// are foreign to it.
+    /// The newest version of each key in the tables is saved, and every commit behind them whose record its checksums prove
+    /// whole is committed again, in order, also behind damage. The result says what is missing, and which keys may be older
+    /// than they were. What an earlier recovery dropped does not come back, as long as HISTORY can be read. Nothing in `from`
+    /// is changed. The new database has an identity of its own: tokens of the old one are foreign to it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -394,9 +394,9 @@ impl Engine {
         self.pipeline().settings.commit_mode
     }
 
-    /// Begins to read and check, on a thread of its own, everything of the log that is durable now; says what it finds.
+    /// Begins to read and check, on a thread of its own, everything that is durable now, log and tables; says what it finds.
     ///
-    /// An engine reads its log at open only, so that rot under an open one is not noticed otherwise. The state in
+    /// An engine reads its files at open only, so that rot under an open one is not noticed otherwise. The state in
     /// memory is not touched by it: [`Engine::save_to`] saves that. Closing the engine ends the scrub. It reads as the
     /// operating system gives: what is in the kernel's cache is checked there, and not on the medium.
     ///
@@ -411,7 +411,7 @@ impl Engine {
     /// let scrub = engine.scrub(ScrubOptions::default().bytes_per_second(64 << 20))?;
     /// scrub.wait();
     /// for damage in scrub.findings() {
-    ///     println!("{} at LSN {}: {}", damage.file.display(), damage.lsn, damage.cause);
+    ///     println!("{} at LSN {}: {}", damage.file.display(), damage.lsn, damage.cause); // or at an offset
     /// }
     /// if scrub.progress().findings > 0 {
     ///     engine.save_to(dir.join("bank-2"))?; // what is in memory is whole
@@ -424,7 +424,7 @@ impl Engine {
     /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
     pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
         self.pipeline().check_open()?;
-        scrub::scrub(&self.pipeline().log, options)
+        scrub::scrub(&self.pipeline().log, options, || self.inner.tables.hold())
     }
 
     /// Writes the state as it is now, all keyspaces at the visible LSN, durable or not, as a new database in `to`:

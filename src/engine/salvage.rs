@@ -1,7 +1,7 @@
 //! Salvage: what can be proven whole of a database in any state, as a new database.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Options;
@@ -9,9 +9,10 @@ use super::copy::{Copy, copy_entries, refuse_if_used, refuse_inside};
 use crate::base::error::{Error, Result};
 use crate::base::options::MAX_TRANSACTION_BYTES;
 use crate::base::types::{CommitMode, Lsn};
-use crate::care::salvage::{self, BadFile, Completeness, Found, Gap};
+use crate::care::salvage::{self, BadFile, Completeness, Found, Gap, Listed, LossCause, Save};
 use crate::disk::{DirHandle, Disk, LockHeld};
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
+use crate::format::table::root::Range;
 use crate::log::WaitLimit;
 use crate::txn::pipeline::Check;
 
@@ -21,14 +22,18 @@ use crate::txn::pipeline::Check;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Salvaged {
-    /// Commits in the new database.
+    /// Commits of the log, made again in the new database.
     pub commits: u64,
-    /// The position of the last of them in the old one.
+    /// Entries of the tables in the new database, before those commits.
+    pub entries: u64,
+    /// The position of the last commit in the old one whose effect is here.
     pub last: Lsn,
     /// Whether they are all commits up to one, or commits between them are missing.
     pub completeness: Completeness,
     /// The parts of the log that are missing, in order.
     pub lost: Vec<Gap>,
+    /// Keys of which the tables miss something. What is here of them may be older than it was, or deleted since.
+    pub lost_keys: Vec<LostKeys>,
     /// Files that could not be used, or not as what they should be.
     pub bad_files: Vec<BadFile>,
     /// Keyspaces whose creation is lost: their contents, or what is left of them, are under a made-up name. It is never
@@ -41,8 +46,29 @@ pub struct Salvaged {
 impl Salvaged {
     /// Whether nothing was found to be missing or bad.
     pub fn is_complete(&self) -> bool {
-        self.lost.is_empty() && self.bad_files.is_empty()
+        self.lost.is_empty() && self.lost_keys.is_empty() && self.bad_files.is_empty()
     }
+}
+
+/// Keys of one keyspace of which writes are missing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LostKeys {
+    /// What the keyspace is called in the new database. `None`: any that is not there, since the list of keyspaces may be
+    /// incomplete, too.
+    pub keyspace: Option<String>,
+    /// The first key of the range...
+    pub first: Vec<u8>,
+    /// ...and the key before which it ends; `None` if it reaches to the end of the keyspace.
+    pub end: Option<Vec<u8>>,
+    /// Of the commits whose records lie above this position...
+    pub from: Lsn,
+    /// ...up to and including the one that ends here, the writes in this range are missing.
+    pub to: Lsn,
+    /// Where they should be: a file, or the directory of the tables if it is not known which one.
+    pub file: PathBuf,
+    /// What is wrong.
+    pub cause: LossCause,
 }
 
 /// A keyspace whose name is lost.
@@ -60,21 +86,43 @@ pub(super) fn salvage(disk: &dyn Disk, from: &Path, to: &Path) -> Result<Salvage
     let from = Arc::new(DirHandle::open(disk, from)?);
     refuse_inside(disk, to, &from)?;
     refuse_if_used(disk, to)?;
-    let begin = || Saver::new(disk, to);
-    let mut saver: Option<Saver> = None;
-    let found = salvage::salvage(from, &mut |lsn, payload| {
-        // Created with the first record: what holds nothing to salvage leaves no empty database behind.
-        let saver = match &mut saver {
-            Some(saver) => saver,
-            none => none.insert(begin()?),
-        };
-        saver.save(lsn, payload)
-    })?;
-    let saver = match saver {
+    // Made with the first thing to save: what holds nothing to salvage leaves no empty database behind.
+    let mut lazy = Lazy { begin: || Saver::new(disk, to), saver: None };
+    let found = salvage::salvage(from, &mut lazy)?;
+    let saver = match lazy.saver {
         Some(saver) => saver,
-        None => begin()?,
+        None => Saver::new(disk, to)?,
     };
     saver.finish(found)
+}
+
+/// A saver that begins when it is needed.
+struct Lazy<B> {
+    begin: B,
+    saver: Option<Saver>,
+}
+
+impl<B: Fn() -> Result<Saver>> Lazy<B> {
+    fn saver(&mut self) -> Result<&mut Saver> {
+        match &mut self.saver {
+            Some(saver) => Ok(saver),
+            none => Ok(none.insert((self.begin)()?)),
+        }
+    }
+}
+
+impl<B: Fn() -> Result<Saver>> Save for Lazy<B> {
+    fn keyspaces(&mut self, listed: Listed) -> Result<()> {
+        self.saver()?.list(listed)
+    }
+
+    fn entry(&mut self, keyspace: u32, key: &[u8], value: &[u8]) -> Result<()> {
+        self.saver()?.entry(keyspace, key, value)
+    }
+
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<bool> {
+        self.saver()?.save(lsn, payload)
+    }
 }
 
 /// The keyspaces of the old database, as they are known in the new one.
@@ -101,9 +149,17 @@ impl Names {
 /// Operations that were encoded once can be encoded again, so that an error is a bug.
 type Encoded<T> = std::result::Result<T, Reason>;
 
+/// Entries are committed together from this number of bytes on.
+const TOGETHER: usize = 1 << 20;
+
 struct Saver {
     copy: Copy,
     names: Names,
+    /// The keyspaces at the end of the layers.
+    listed: Option<Listed>,
+    /// Entries that are not committed yet.
+    gathered: BatchBuilder,
+    entries: u64,
     commits: u64,
     last: Lsn,
     renamed: Vec<RenamedKeyspace>,
@@ -114,13 +170,60 @@ impl Saver {
         let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
         let copy = Copy::begin(disk, to, &options)?;
         let names = Names { next: copy.engine.pipeline().index().next_keyspace_id(), ..Names::default() };
-        Ok(Saver { copy, names, commits: 0, last: Lsn::ZERO, renamed: Vec::new() })
+        let (gathered, renamed) = Default::default();
+        Ok(Saver { copy, names, listed: None, gathered, entries: 0, commits: 0, last: Lsn::ZERO, renamed })
+    }
+
+    /// Creates the keyspaces that the layers' end has, and remembers those that it has not.
+    fn list(&mut self, listed: Listed) -> Result<()> {
+        self.names.used.extend(listed.list.iter().map(|one| one.name.clone()));
+        let mut created = BatchBuilder::new();
+        for keyspace in listed.list.iter().filter(|one| one.dropped.is_none()) {
+            self.create(keyspace.id, keyspace.name.clone(), &mut created).map_err(impossible)?;
+        }
+        self.last = listed.at;
+        self.listed = Some(listed);
+        self.commit(&created)
+    }
+
+    fn entry(&mut self, keyspace: u32, key: &[u8], value: &[u8]) -> Result<()> {
+        if self.is_dropped(keyspace) {
+            return Ok(());
+        }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let added = self.known(keyspace, &mut gathered).and_then(|keyspace| gathered.put(keyspace, key, value));
+        self.gathered = gathered;
+        added.map_err(impossible)?;
+        self.entries += 1;
+        if self.gathered.len() >= TOGETHER { self.commit_gathered() } else { Ok(()) }
+    }
+
+    /// Whether the list says that the keyspace was dropped before the layers' end.
+    fn is_dropped(&self, keyspace: u32) -> bool {
+        let is_told = |listed: &Listed| keyspace < listed.settled_below || listed.dropped.contains(&keyspace);
+        self.listed.as_ref().is_some_and(is_told) && !self.names.alive.contains_key(&keyspace)
+    }
+
+    fn commit_gathered(&mut self) -> Result<()> {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.commit(&gathered)
+    }
+
+    fn commit(&self, batch: &BatchBuilder) -> Result<()> {
+        if batch.batch().is_empty() {
+            return Ok(());
+        }
+        let pipeline = self.copy.engine.pipeline();
+        pipeline.commit(batch.batch(), CommitMode::Async, WaitLimit::Forever, Check::Keyspaces(&|| Ok(()))).map(drop)
     }
 
     /// Commits a record again; `false` if it is no transaction.
     fn save(&mut self, lsn: Lsn, payload: &[u8]) -> Result<bool> {
         let Ok(batch) = Batch::parse(payload) else { return Ok(false) };
-        if !batch.only_writes() {
+        self.commit_gathered()?;
+        // What it did to keyspaces is in the list, and so are drops that came later.
+        let is_listed = self.listed.as_ref().is_some_and(|listed| lsn <= listed.at);
+        if !batch.only_writes() && !is_listed {
             for op in &batch {
                 if let Op::CreateKeyspace { name, .. } = op {
                     self.make_way_for(name)?;
@@ -129,12 +232,14 @@ impl Saver {
         }
         let mut saved = BatchBuilder::with_capacity(payload.len());
         for op in &batch {
-            self.translate(&op, &mut saved).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+            if is_listed && (!op.is_write() || self.is_dropped(op.keyspace())) {
+                continue;
+            }
+            self.translate(&op, &mut saved).map_err(impossible)?;
         }
-        let pipeline = self.copy.engine.pipeline();
-        pipeline.commit(saved.batch(), CommitMode::Async, WaitLimit::Forever, Check::Keyspaces(&|| Ok(())))?;
+        self.commit(&saved)?;
         self.commits += 1;
-        self.last = lsn;
+        self.last = self.last.max(lsn);
         Ok(true)
     }
 
@@ -203,11 +308,50 @@ impl Saver {
         Ok(new)
     }
 
-    fn finish(self, found: Found) -> Result<Salvaged> {
-        self.copy.finish()?;
+    fn finish(mut self, found: Found) -> Result<Salvaged> {
+        self.commit_gathered()?;
         let completeness = found.completeness(self.last);
+        let lost_keys = self.lost_keys(&found);
+        self.copy.finish()?;
         let Found { lost, bad_files, lock, .. } = found;
-        let (commits, last, renamed) = (self.commits, self.last, self.renamed);
-        Ok(Salvaged { commits, last, completeness, lost, bad_files, renamed, lock })
+        let (commits, entries, last, renamed) = (self.commits, self.entries, self.last, self.renamed);
+        Ok(Salvaged { commits, entries, last, completeness, lost, lost_keys, bad_files, renamed, lock })
     }
+
+    /// What is lost of the keyspaces that are here, under the names that they have here.
+    fn lost_keys(&self, found: &Found) -> Vec<LostKeys> {
+        let listed = self.listed.as_ref().map_or(0, |listed| listed.list.next_id());
+        let made_up: BTreeSet<u32> = self.renamed.iter().map(|renamed| renamed.id).collect();
+        // Those that came later are in the log alone.
+        let may_miss = |id: u32| id < listed || made_up.contains(&id) || !found.are_keyspaces_known;
+        let mut all = Vec::new();
+        for lost in &found.lost_keys {
+            let told = |keyspace, first, end| {
+                let salvage::LostKeys { interval, file, cause, .. } = lost.clone();
+                LostKeys { keyspace, first, end, from: interval.from, to: interval.to, file, cause }
+            };
+            for (id, (_, name)) in self.names.alive.iter().filter(|(id, _)| may_miss(**id)) {
+                let part = part_in(&lost.range, *id);
+                all.extend(part.map(|(first, end)| told(Some(name.clone()), first, end)));
+            }
+            if !found.are_keyspaces_known {
+                all.push(told(None, Vec::new(), None));
+            }
+        }
+        all
+    }
+}
+
+/// The part of a range of full keys that lies in a keyspace: its first key, and the one before which it ends.
+fn part_in(range: &Range, id: u32) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let key_of = |bound: &[u8]| bound.strip_prefix(&id.to_be_bytes()).map(<[u8]>::to_vec);
+    let is_behind = range.low.as_slice() > &id.to_be_bytes()[..] && key_of(&range.low).is_none();
+    let is_before = !range.high.is_empty() && range.high.as_slice() <= &id.to_be_bytes()[..];
+    let part = || (key_of(&range.low).unwrap_or_default(), key_of(&range.high));
+    (!is_behind && !is_before).then(part)
+}
+
+/// Of operations that were in a record or a run.
+fn impossible(reason: Reason) -> Error {
+    Error::invalid_input(reason.to_string())
 }

@@ -16,6 +16,7 @@ use crate::log::{LogInner, Prior};
 use crate::rt::sync::OnceLock;
 use crate::table::dir::TableDir;
 use crate::table::gate::Gate;
+use crate::table::held::HeldStack;
 use crate::table::open::{self, Known, Layers, Place};
 use crate::table::store::Store;
 use crate::txn::due::{Amount, Due};
@@ -108,6 +109,11 @@ impl Tables {
             Err(error) if error.kind() == ErrorKind::Io => Err(error),
             Err(_) => Ok(false),
         }
+    }
+
+    /// The installed layers, whose files stay while they are held.
+    pub(super) fn hold(&self) -> Option<HeldStack> {
+        self.store().and_then(HeldStack::of)
     }
 
     /// The log is open. From here on nothing is changed once it has stopped.

@@ -85,9 +85,9 @@ impl TableDir {
         read(|| self.dir.list()).map_err(|error| Error::io("list", &self.path, error))
     }
 
-    /// Opens a file to read it; `None` if there is none.
-    pub(crate) fn open(&self, name: &str) -> Result<Option<Arc<dyn DiskFile>>> {
-        open_to_read(&*self.dir, &self.path_of(name))
+    /// The directory itself, for those who read, and what it is called in messages.
+    pub(super) fn place(&self) -> (&Arc<dyn Dir>, &Path) {
+        (&self.dir, &self.path)
     }
 
     /// Whether nothing may be changed any more, and no lock may be taken: in a forked child, whose parent may hold it.

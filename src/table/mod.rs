@@ -5,8 +5,8 @@
 //! |---|---|
 //! | `sort`, `merge`, `layer`, `fragments`, `keyspaces` | from writes and older layers to the runs of a new one |
 //! | `checkpoint`, `job` | a layer from a piece of the log; merging neighbouring layers |
-//! | `store`, `dir`, `gate` | the stack that is installed, attempts to change it, MANIFEST in doubt |
-//! | `open`, `list`, `run` | what an open finds; reading lists and runs, writing runs |
+//! | `store`, `dir`, `gate`, `held` | the stack that is installed, attempts to change it, MANIFEST in doubt; reading beside |
+//! | `open`, `list`, `run` | what an open finds; reading lists and runs, damaged ones too, writing runs |
 //!
 //! `RULES.md` decides what memory may forget, what layers may leave out, and how a deletion of a range works in memory;
 //! `tests/residency` is its model. `FAULTS.md` decides the order of the calls and what each failure means;
@@ -18,6 +18,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod dir;
 pub(crate) mod fragments;
 pub(crate) mod gate;
+pub(crate) mod held;
 pub(crate) mod job;
 pub(crate) mod keyspaces;
 pub(crate) mod layer;

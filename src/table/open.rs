@@ -112,12 +112,13 @@ fn check(manifest: &Manifest, crc: u32, known: Known<'_>) -> std::result::Result
 }
 
 /// Whether this incarnation is listed, and had its part of the log at `lsn`.
-fn lies_in(incarnations: &[Entry], branch: Incarnation, lsn: Lsn) -> bool {
+pub(crate) fn lies_in(incarnations: &[Entry], branch: Incarnation, lsn: Lsn) -> bool {
     let entry = incarnations.iter().find(|entry| entry.incarnation == branch);
     entry.is_some_and(|entry| entry.begin < lsn && entry.end.is_none_or(|end| lsn <= end.lsn))
 }
 
-fn read_keyspaces(place: Place<'_>, manifest: &Manifest) -> Result<KeyspaceList> {
+/// Reads and checks the list of keyspaces that MANIFEST names.
+pub(super) fn read_keyspaces(place: Place<'_>, manifest: &Manifest) -> Result<KeyspaceList> {
     let named = manifest.keyspaces;
     let name = file_name(named.number, FileKind::Keyspaces);
     let path = place.path.join(&name);

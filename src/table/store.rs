@@ -7,17 +7,18 @@
 mod attempt;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use super::dir::TableDir;
 use super::keyspaces::KeyspaceList;
 use super::run::read::Run;
-use crate::base::error::{DamageCause, Error, Result};
+use crate::base::error::{Error, Result};
 use crate::base::types::LogId;
-use crate::disk::FileId;
+use crate::disk::{Dir, FileId};
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::{Manifest, NamedRun, TEMPORARY_NAME};
-use crate::format::table::{FileKind, MAX_NUMBER, file_name, number_of};
+use crate::format::table::{MAX_NUMBER, number_of};
 use crate::rt::sync::Mutex;
 
 pub(crate) use super::dir::NotInstalled;
@@ -158,21 +159,18 @@ impl Store {
         self.known.lock().is_settled
     }
 
-    /// Opens a run that a layer with this interval names, and compares the two.
+    /// The directory, for those who read.
+    pub(super) fn place(&self) -> (&Arc<dyn Dir>, &Path) {
+        self.dir.place()
+    }
+
+    /// Opens a run that a layer with this interval names.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) if it is missing, another one, or rotten;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), [`ErrorKind::Io`](crate::ErrorKind::Io).
+    /// As [`Run::open_named`].
     pub(crate) fn open_run(&self, named: &NamedRun, interval: Interval) -> Result<Run> {
-        let name = file_name(named.file.number, FileKind::Run);
-        let path = self.dir.path_of(&name);
-        let file = self.dir.open(&name)?.ok_or_else(|| Error::bad_file(&path, DamageCause::MissingTable))?;
-        let run = Run::open(file, &path)?;
-        if run.is(named, self.log_id, interval) {
-            Ok(run)
-        } else {
-            Err(Error::bad_file(&path, DamageCause::ForeignTable))
-        }
+        let (dir, path) = self.place();
+        Run::open_named(&**dir, path, named, (self.log_id, interval))
     }
 
     /// Begins an attempt to change the stack.

@@ -31,3 +31,4 @@ mod plan_tests;
 mod residue;
 mod salvage;
 mod scrub;
+mod tables;

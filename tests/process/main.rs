@@ -7,3 +7,4 @@ mod import;
 mod reading;
 mod salvage;
 mod table_file;
+mod tables;

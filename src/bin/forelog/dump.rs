@@ -7,7 +7,7 @@ use clap::Args;
 use forelog::unstable::inspect::{self, DumpedFrame, DumpedMark};
 use serde_json::json;
 
-use crate::output::{Done, Failure, Lines};
+use crate::output::{Done, Failure, Lines, note};
 use crate::table_file::{self, Target};
 
 /// Print the log's frames, one a line, changing nothing
@@ -18,6 +18,8 @@ use crate::table_file::{self, Target};
 ///
 /// It takes no lock, so it never keeps a program from its database, and shows one that is open as it is at this
 /// moment: then frames that are being written may be shown as not valid. Whether a database is damaged, `verify` says.
+///
+/// What checkpoints have moved to the tables is not in the log any more: a note on stderr says so.
 ///
 /// With --file: what is in one MANIFEST, file of keyspaces or run, one thing a line, also behind damage.
 #[derive(Debug, Args)]
@@ -47,7 +49,19 @@ fn dump(db: &Path, arguments: &Arguments) -> Done {
         if arguments.json { lines.line(mark_as_json(&mark))? } else { lines.line(mark_as_text(&mark))? }
     }
     lines.flush()?;
+    if let Some(files) = table_files(db) {
+        note(format!("the log goes on in the tables: {files} files in {}; see dump --file", db.join(TABLES).display()));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The directory of the tables.
+const TABLES: &str = "table";
+
+/// How many files there are with what checkpoints have moved out of the log; `None` if they have moved nothing.
+fn table_files(db: &Path) -> Option<usize> {
+    let tables = db.join(TABLES);
+    tables.join("MANIFEST").exists().then(|| std::fs::read_dir(&tables).map_or(0, Iterator::count))
 }
 
 fn as_text(frame: &DumpedFrame) -> String {

@@ -11,9 +11,9 @@ use serde_json::json;
 use crate::output::{Done, Failure, grouped, print, print_json};
 use crate::table_file::{self, Target};
 
-/// Read and check the whole log, changing nothing: would it open, and is all of it sound?
+/// Read and check the whole database, log and tables, changing nothing: would it open, and is all of it sound?
 ///
-/// Exit code 0: it is sound and would open. 1: it is damaged, with the first damage by segment, LSN and cause, or it
+/// Exit code 0: it is sound and would open. 1: it is damaged, with the first damage by file, LSN or offset and cause, or it
 /// cannot be read; it would not open. 3: it is sound, and now it would not open, or would open and take no commit, with
 /// the reason.
 ///
@@ -141,6 +141,7 @@ fn unsound_json(error: &Error) -> serde_json::Value {
         json!({
             "segment": segment(damage),
             "lsn": damage.lsn.get(),
+            "offset": damage.offset,
             "cause": format!("{:?}", damage.cause),
             "meaning": damage.cause.to_string(),
         })

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
+use super::files::TableFiles;
 use super::{BadFile, Gap, LossCause};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::options::MAX_SEGMENT_BYTES;
@@ -17,7 +18,6 @@ use crate::format::identity::Identity;
 use crate::format::refusal::has_tables;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, base_of, file_name};
 use crate::log::log_dir::LogDir;
-use crate::log::no_tables;
 use crate::log::open::directory::{read_history, read_info};
 use crate::log::read::reader::SegmentInfo;
 use crate::log::read::walk::Frames;
@@ -42,6 +42,8 @@ pub(super) struct Inventory {
     pub(super) bad_files: Vec<BadFile>,
     /// What no incarnation is known to miss.
     pub(super) lost: Vec<Gap>,
+    /// Of the log that is meant, if anything tells.
+    pub(super) log_id: Option<LogId>,
 }
 
 /// The part of an identity that all segments of an incarnation share.
@@ -52,14 +54,14 @@ fn writer_of(identity: &Identity) -> Writer {
 }
 
 impl Inventory {
-    pub(super) fn take(place: &LogDir, names: &[OsString]) -> Result<Self> {
-        let mut inventory =
-            Inventory { history: None, incarnations: Vec::new(), bad_files: Vec::new(), lost: Vec::new() };
+    pub(super) fn take(place: &LogDir, names: &[OsString], tables: &TableFiles) -> Result<Self> {
+        let (history, incarnations, bad_files, lost, log_id) = Default::default();
+        let mut inventory = Inventory { history, incarnations, bad_files, lost, log_id };
         let unread = inventory.read_history(place)?;
         let mut segments = Vec::new();
         let mut headless = Vec::new();
         let bases: Vec<u64> = names.iter().filter_map(|name| base_of(name.to_str()?)).collect();
-        if bases.is_empty() && inventory.history.is_none() {
+        if bases.is_empty() && inventory.history.is_none() && tables.is_empty() {
             if let Some(error) = unread {
                 return Err(error);
             }
@@ -119,11 +121,7 @@ impl Inventory {
     /// Returns the error if a HISTORY is there and the system does not let it be read.
     fn read_history(&mut self, place: &LogDir) -> Result<Option<Error>> {
         match read_history(place) {
-            Ok(history) => {
-                // Without what the tables have it would save a part and call it whole.
-                no_tables(place.handle(), &history)?;
-                self.history = Some(history);
-            }
+            Ok(history) => self.history = Some(history),
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
             Err(error) => {
                 self.note(&place.path(FILE_NAME), LossCause::of(&error, DamageCause::BadHistory));
@@ -185,6 +183,7 @@ impl Inventory {
     /// Sorts the segments by incarnation, and out what is not of this log.
     fn sort(&mut self, segments: Vec<(u64, SegmentInfo)>) {
         let log_id = self.history.as_ref().map(|history| history.log_id).or_else(|| most_common(&segments));
+        self.log_id = log_id;
         let mut numbers: BTreeMap<u64, Vec<(Writer, Vec<SegmentInfo>)>> = BTreeMap::new();
         for (named, info) in segments {
             let writer = writer_of(&info.header.identity);

@@ -2,19 +2,35 @@
 
 use std::sync::Arc;
 
+use crate::base::error::Result;
 use crate::base::types::CommitMode::Sync;
-use crate::care::salvage::{Completeness, Found, salvage};
+use crate::base::types::Lsn;
+use crate::care::salvage::{Completeness, Found, Listed, Save, salvage};
 use crate::disk::DirHandle;
 use crate::disk::sim::SimDisk;
 use crate::log::tests::support::*;
 
 fn salvaged(disk: &SimDisk) -> (Records, Found) {
-    let mut records = Records::new();
-    let found = salvage(Arc::new(DirHandle::open(disk, DIR.as_ref()).unwrap()), &mut |lsn, payload| {
-        records.push((lsn, payload.to_vec()));
+    let mut shown = Shown(Records::new());
+    let found = salvage(Arc::new(DirHandle::open(disk, DIR.as_ref()).unwrap()), &mut shown);
+    (shown.0, found.unwrap())
+}
+
+struct Shown(Records);
+
+impl Save for Shown {
+    fn keyspaces(&mut self, _: Listed) -> Result<()> {
+        unreachable!("there are no tables")
+    }
+
+    fn entry(&mut self, _: u32, _: &[u8], _: &[u8]) -> Result<()> {
+        unreachable!("there are no tables")
+    }
+
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<bool> {
+        self.0.push((lsn, payload.to_vec()));
         Ok(true)
-    });
-    (records, found.unwrap())
+    }
 }
 
 #[test]

@@ -29,6 +29,10 @@ pub(crate) enum BlockKind {
     Root = 4,
 }
 
+impl BlockKind {
+    const ALL: [BlockKind; 4] = [BlockKind::Data, BlockKind::Partition, BlockKind::RangeTombstones, BlockKind::Root];
+}
+
 /// What a block's parent knows of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BlockRef {
@@ -90,6 +94,14 @@ pub(crate) fn seal(
     let crc = crc(block, identity, position);
     put(block, CRC, &crc.to_le_bytes());
     BlockRef { position, length: in_header, crc }
+}
+
+/// What the header of a block at `position` says of it, for one who has no parent to ask; `None` if nothing up to `end` can
+/// be such a block. Its checksum is still to be checked.
+pub(crate) fn described(header: &[u8; BLOCK_HEADER], position: u64, end: u64) -> Option<(BlockKind, BlockRef)> {
+    let kind = BlockKind::ALL.into_iter().find(|kind| *kind as u8 == header[KIND])?;
+    let block = BlockRef { position, length: u32_at(header, LENGTH), crc: u32_at(header, CRC) };
+    block.lies_in(position, end).then_some((kind, block))
 }
 
 /// Checks the bytes of the block that its parent describes as `expected`.

@@ -32,7 +32,7 @@ impl Range {
         is_below(&self.low, &self.high)
     }
 
-    fn contains(&self, other: &Range) -> bool {
+    pub(crate) fn contains(&self, other: &Range) -> bool {
         self.low <= other.low && ends_within(&other.high, &self.high)
     }
 }

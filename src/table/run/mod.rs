@@ -3,6 +3,7 @@
 
 pub(crate) mod cursor;
 pub(crate) mod read;
+pub(crate) mod rescue;
 pub(crate) mod write;
 
 #[cfg(test)]

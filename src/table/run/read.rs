@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crc32fast::Hasher;
 
-use crate::base::error::{Error, Result, is_end_of_file};
+use crate::base::error::{DamageCause, Error, Result, is_end_of_file};
 use crate::base::types::{LogId, Lsn};
-use crate::disk::{DiskFile, read_exact_at};
+use crate::disk::{Dir, DiskFile, read_exact_at};
 use crate::format::Refusal;
 use crate::format::table::block::{self, Block, BlockKind, BlockRef, Indexed};
 use crate::format::table::data::{DataBlock, Found, Interval};
@@ -17,7 +17,8 @@ use crate::format::table::partition::Partition;
 use crate::format::table::range_tombstones::{self, RangeTombstone};
 use crate::format::table::root::{Range, Root};
 use crate::format::table::run::{Counts, Footer, LEAST_RUN, RunHeader, SECTOR, SECTOR_LEN};
-use crate::format::table::{FileIdentity, filter, is_below};
+use crate::format::table::{FileIdentity, FileKind, file_name, filter, is_below};
+use crate::table::dir::open_to_read;
 
 /// An open run. Its footer, root and range tombstones are in memory.
 #[derive(Debug)]
@@ -124,8 +125,25 @@ impl Run {
         Ok(Run { file, path: path.to_owned(), checksum, footer, root, range_tombstones })
     }
 
+    /// Opens the run that a layer with this interval names, and compares the two.
+    ///
+    /// # Errors
+    /// As [`Run::open`], and [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) if it is missing or another one.
+    pub(crate) fn open_named(
+        dir: &dyn Dir,
+        path: &Path,
+        named: &NamedRun,
+        (log_id, interval): (LogId, Interval),
+    ) -> Result<Self> {
+        let path = path.join(file_name(named.file.number, FileKind::Run));
+        let file = open_to_read(dir, &path)?.ok_or_else(|| Error::bad_file(&path, DamageCause::MissingTable))?;
+        let run = Run::open(file, &path)?;
+        let is_it = run.is(named, log_id, interval);
+        if is_it { Ok(run) } else { Err(Error::bad_file(&path, DamageCause::ForeignTable)) }
+    }
+
     /// Whether this is the run that MANIFEST names in a layer with this interval.
-    pub(crate) fn is(&self, named: &NamedRun, log_id: LogId, interval: Interval) -> bool {
+    fn is(&self, named: &NamedRun, log_id: LogId, interval: Interval) -> bool {
         let Footer { header, counts, length, .. } = &self.footer;
         let identity = FileIdentity { log_id, number: named.file.number, nonce: named.file.nonce };
         let named_counts = (named.entries, named.tombstones, named.range_tombstones, named.newest);

@@ -1,6 +1,7 @@
 //! A run against the entries that it was written from, and against every change of its bytes.
 
 mod damage;
+mod rescue;
 mod round_trip;
 
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ use crate::format::table::manifest::NamedRun;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::format::table::root::{Range, Witness};
 use crate::format::table::run::RunHeader;
-use crate::format::table::{FileIdentity, FileKind, file_name, write_full_key};
+use crate::format::table::{FileIdentity, FileKind, file_name, is_below, write_full_key};
 use crate::table::dir::TableFile;
 use crate::table::gate::Gate;
 use crate::table::merge::Source;
