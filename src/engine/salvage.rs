@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Options;
 use super::copy::{Copy, copy_entries, refuse_if_used, refuse_inside};
 use crate::base::error::{Error, Result};
-use crate::base::options::MAX_TRANSACTION_BYTES;
+use crate::base::options::{Checkpoints, MAX_TRANSACTION_BYTES};
 use crate::base::types::{CommitMode, Lsn};
 use crate::care::salvage::{self, BadFile, Completeness, Found, Gap, Listed, LossCause, Save};
 use crate::disk::{DirHandle, Disk, LockHeld};
@@ -167,7 +167,8 @@ struct Saver {
 
 impl Saver {
     fn new(disk: &dyn Disk, to: &Path) -> Result<Self> {
-        let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
+        // A checkpoint would write all of it once more.
+        let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES).checkpoints(Checkpoints::Never);
         let copy = Copy::begin(disk, to, &options)?;
         let names = Names { next: copy.engine.pipeline().index().next_keyspace_id(), ..Names::default() };
         let (gathered, renamed) = Default::default();

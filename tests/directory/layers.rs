@@ -237,6 +237,8 @@ fn an_open_that_writes_manifest_again_has_history_name_it() {
     let engine = open_on(&disk).unwrap();
     let history = disk.read_file("db/HISTORY").unwrap();
     engine.checkpoint().unwrap();
+    // A close would have HISTORY name it.
+    let disk = disk.crash_point().process_kill();
     engine.close().unwrap();
     assert_eq!(disk.read_file("db/HISTORY").unwrap(), history, "that life has not begun");
     let reopen = |disk: &SimDisk| {

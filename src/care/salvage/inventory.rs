@@ -15,8 +15,8 @@ use crate::disk::Access;
 use crate::format::features::TABLES;
 use crate::format::history::{Entry, FILE_NAME, History};
 use crate::format::identity::Identity;
-use crate::format::refusal::has_tables;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, base_of, file_name};
+use crate::format::table::{DIRECTORY, manifest};
 use crate::log::log_dir::LogDir;
 use crate::log::open::directory::{read_history, read_info};
 use crate::log::read::reader::SegmentInfo;
@@ -68,14 +68,20 @@ impl Inventory {
             let message = format!("there is nothing of a forelog database in {}", place.dir().display());
             return Err(Error::new(ErrorKind::NotADatabase, message));
         }
+        let mut lacks_tables = false;
         for base in bases {
             match read_info(place, base) {
-                Ok(info) if inventory.proves_tables(place, &info) => return Err(has_tables(&info.path)),
-                Ok(info) => segments.push((base, info)),
+                Ok(info) => {
+                    lacks_tables |= tables.is_empty() && inventory.proves_tables(place, &info);
+                    segments.push((base, info));
+                }
                 // What a newer build wrote would be saved in part, and read as something else.
                 Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
                 Err(error) => headless.push((base, LossCause::of(&error, DamageCause::BadHeader))),
             }
+        }
+        if lacks_tables {
+            inventory.miss_tables(place, segments.iter().map(|(base, _)| *base).min());
         }
         // Found before any is added: a segment that was rebuilt is no evidence for the identity of another.
         let rebuilt: Vec<_> = headless.iter().map(|(base, _)| inventory.rebuild(place, *base, &segments)).collect();
@@ -101,6 +107,14 @@ impl Inventory {
         let is_used =
             || Frames::open(place, info).is_ok_and(|mut frames| frames.next_whole(info.first_frame()).is_some());
         info.header.features & TABLES != 0 && (self.history.as_ref().is_none_or(is_listed) || is_used())
+    }
+
+    /// What the tables had of the log is gone with them, up to the first segment at least.
+    fn miss_tables(&mut self, place: &LogDir, first: Option<u64>) {
+        let file = place.path(DIRECTORY).join(manifest::FILE_NAME);
+        let cause = LossCause::Damaged(DamageCause::MissingTable);
+        self.lost.push(Gap { file: file.clone(), from: Lsn::ZERO, to: first.map(Lsn::new), cause });
+        self.note(&file, cause);
     }
 
     /// Without an identity no frame of it can be proven. HISTORY, if it is there, tells whether it is missed.
