@@ -62,7 +62,7 @@ pub enum Checkpoints {
     /// On request alone. Without one the log grows for ever.
     OnRequest,
     /// Never: the database stays one without tables, which versions of forelog without tables can open, and its log grows
-    /// for ever. Tables that are there already are read, and nothing is added to them.
+    /// for ever. Tables that are there already are read, and no layer is added to them.
     Never,
 }
 

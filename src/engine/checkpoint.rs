@@ -28,10 +28,18 @@ const RUN_BYTES: u64 = 32 << 20;
 /// Between two looks whether a close has come.
 const RECORDS: usize = 1024;
 
-/// Makes checkpoints until the layers hold all that is durable now, and merges them.
+/// What follows a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Then {
+    /// A merge, if one is due.
+    Merge,
+    Nothing,
+}
+
+/// Makes checkpoints until the layers hold all that is durable now.
 ///
 /// User code that is called while a checkpoint has its turn may ask for another one. So nothing here raises an alarm.
-pub(super) fn checkpoint(pipeline: &Pipeline, tables: &Tables, wait: Wait) -> Result<()> {
+pub(super) fn checkpoint(pipeline: &Pipeline, tables: &Tables, wait: Wait, then: Then) -> Result<()> {
     let log = &pipeline.log;
     log.check_process()?;
     if pipeline.settings.is_volatile {
@@ -48,9 +56,11 @@ pub(super) fn checkpoint(pipeline: &Pipeline, tables: &Tables, wait: Wait) -> Re
     let made = make(pipeline, tables, target);
     tables.health.checkpointed(&made);
     made?;
-    // What was asked for is done. A merge that failed is tried again behind the next checkpoint.
-    let merged = merge(log, tables);
-    tables.health.merged(&merged);
+    if then == Then::Merge {
+        // What was asked for is done. A merge that failed is tried again behind the next checkpoint.
+        let merged = merge(log, tables);
+        tables.health.merged(&merged);
+    }
     Ok(())
 }
 
@@ -80,8 +90,15 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
     log.check_ours(|| tables.check_place(log.handle()))?;
     // What the installed MANIFEST does not need goes first: on a full disk nothing else gives room.
     remove_needless(tables, store);
-    store.end_doubt(|stack| name_in_history(log, stack))?;
+    if store.end_doubt(|stack| name_in_history(log, stack))? {
+        remove_needless(tables, store);
+    }
     let mut made = 0;
+    if let Err(error) = store.check_files() {
+        // Memory has what they held.
+        heal(pipeline, tables, store, error)?;
+        made += 1;
+    }
     loop {
         let full = match store.is_in_doubt() {
             false => Amount::of_a_checkpoint(&pipeline.settings),
@@ -95,22 +112,30 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
                 (layer, tables.health.done().plus(amount))
             }
             Ok(None) => return Ok(made),
-            Err(rot) if is_rot(&rot) => {
-                tables.health.found_rot(&rot);
-                if store.is_in_doubt() {
-                    return Err(rot);
-                }
-                let written = write_from_memory(pipeline, tables, store, RUN_BYTES)?;
-                install(log, tables, store, written)?;
-                tables.health.healed();
+            Err(error) => {
+                heal(pipeline, tables, store, error)?;
                 made += 1;
                 continue;
             }
-            Err(error) => return Err(error),
         };
         install(log, tables, store, (layer, done))?;
         made += 1;
     }
+}
+
+/// Writes from memory what cannot be read, if `why` is rot.
+fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Error) -> Result<()> {
+    if !is_rot(&why) {
+        return Err(why);
+    }
+    // In doubt without a MANIFEST, one layer of all data is enough.
+    if !tables.health.found_rot(&why, store.is_in_doubt()) {
+        return Err(why);
+    }
+    let written = write_from_memory(pipeline, tables, store, RUN_BYTES)?;
+    install(&pipeline.log, tables, store, written)?;
+    tables.health.healed();
+    Ok(())
 }
 
 /// Makes a layer count, and removes what it makes needless (steps 8 to 13). With it all of the log counts as taken in that

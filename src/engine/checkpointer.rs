@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::checkpoint::checkpoint;
+use super::checkpoint::{Then, checkpoint};
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::options::Checkpoints;
@@ -76,7 +76,7 @@ impl Checkpointer {
         let (mut seen, mut wait, mut moment) = (0, FIRST_WAIT, MOMENT);
         while self.wait_until_due(&pipeline, &mut seen) {
             let before = self.tables.health.done();
-            let pause = match checkpoint(&pipeline, &self.tables, Wait::ForItsTurn) {
+            let pause = match checkpoint(&pipeline, &self.tables, Wait::ForItsTurn, Then::Merge) {
                 Ok(()) => {
                     wait = FIRST_WAIT;
                     let next = if self.tables.health.done() == before { (moment * 2).min(REST) } else { MOMENT };
@@ -128,8 +128,10 @@ impl Checkpointer {
         let pending = self.tables.pending(&pipeline.due);
         let is_cheap = pending.reaches(self.full.part(WORTH)) && !pending.reaches(self.full.part(CHEAP));
         let all = Lsn::new(pipeline.log.positions().appended());
-        if is_cheap && self.tables.health.is_good() && pipeline.log.flush_to(all.get()).is_ok() {
-            let _ = checkpoint(&pipeline, &self.tables, Wait::Never);
+        // A database that was only read is left as it is: it may be one without tables.
+        let is_written = self.tables.store().is_some() || pipeline.log.has_begun();
+        if is_cheap && is_written && self.tables.health.is_good() && pipeline.log.flush_to(all.get()).is_ok() {
+            let _ = checkpoint(&pipeline, &self.tables, Wait::Never, Then::Nothing);
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn write_from_memory<'s>(
     let to = pipeline.log.end_of_record(hold.lsn());
     let mut trees = pipeline.index().keyspaces(to)?;
     trees.sort_unstable_by_key(|tree| tree.id());
-    let keyspaces = keyspaces_of(&trees, store);
+    let keyspaces = keyspaces_of(&trees, pipeline.index().next_keyspace_id_at(to), store);
     let everything =
         Everything { tables, trees: trees.into(), present: None, id: 0, hold, to, entry: Vec::new(), key: 0 };
     let branch = pipeline.log.token(to).incarnation;
@@ -48,14 +48,13 @@ pub(super) fn write_from_memory<'s>(
     Ok((layer, counted))
 }
 
-/// The list of these keyspaces. What was made and dropped behind the layers has left nothing there, so its id may come again;
-/// ids of what the log has above must not be below the next one.
-fn keyspaces_of(trees: &[Arc<Tree>], store: &Store) -> KeyspaceList {
+/// The list of these keyspaces, before one with the id `next` was made.
+fn keyspaces_of(trees: &[Arc<Tree>], next: u32, store: &Store) -> KeyspaceList {
     let listed = store.stack().map(|stack| Arc::clone(&stack.keyspaces)).unwrap_or_default();
-    let mut keyspaces = KeyspaceList::from_id(listed.next_id());
+    let mut keyspaces = KeyspaceList::from_id(next);
     for tree in trees {
         // An open has loaded it at an LSN of its own making.
-        let created = listed.iter().find(|one| one.id == tree.id()).map_or(tree.created(), |one| one.created);
+        let created = listed.get(tree.id()).map_or(tree.created(), |one| one.created);
         keyspaces.insert(tree.id(), tree.name(), created);
     }
     keyspaces

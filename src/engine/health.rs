@@ -32,13 +32,13 @@ pub struct TableStats {
     pub merges: u64,
     /// Those that failed, or that waited for room on the disk. One is tried again behind each checkpoint.
     pub merge_failures: u64,
-    /// Checkpoints that could not read the log, and wrote what they needed from memory.
+    /// Checkpoints that could not read the log, or missed a table, and wrote all data from memory.
     pub healed: u64,
     /// Failures to remove a file that nothing needs. It is tried again.
     pub removal_failures: u64,
     /// Why the last checkpoint failed, or the merge behind it; none if both succeeded.
     pub last_failure: Option<Error>,
-    /// What a checkpoint last found in the log that it could not read.
+    /// What a checkpoint last found in the log, or of the tables, that it could not read.
     pub last_rot: Option<Error>,
     /// Bytes of records that checkpoints have read since the database has tables.
     pub log_bytes: u64,
@@ -75,6 +75,8 @@ pub(super) struct Health {
 struct State {
     /// How much of the log, as it is counted, checkpoints have taken in.
     done: Amount,
+    /// A layer of all data has been written, and is in doubt.
+    has_healed_in_doubt: bool,
     stats: TableStats,
 }
 
@@ -121,13 +123,17 @@ impl Health {
         }
     }
 
-    /// The log cannot be read.
-    pub(super) fn found_rot(&self, rot: &Error) {
-        self.state.lock().stats.last_rot = Some(rot.clone());
+    /// The log, or a table, cannot be read. Whether it is to be healed: while no MANIFEST can be made durable, once.
+    pub(super) fn found_rot(&self, rot: &Error, is_in_doubt: bool) -> bool {
+        let state = &mut *self.state.lock();
+        state.stats.last_rot = Some(rot.clone());
+        !is_in_doubt || !std::mem::replace(&mut state.has_healed_in_doubt, true)
     }
 
     pub(super) fn healed(&self) {
-        self.state.lock().stats.healed += 1;
+        let state = &mut *self.state.lock();
+        state.stats.healed += 1;
+        state.has_healed_in_doubt = false;
     }
 
     /// A file that nothing needs could not be removed.

@@ -27,6 +27,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use checkpoint::{Then, checkpoint};
+use turn::Wait;
+
 use crate::base::error::Result;
 #[cfg(doc)]
 use crate::base::error::{Error, ErrorKind};
@@ -70,7 +73,12 @@ impl Inner {
     /// Nothing begins any more, and nothing in `table/` is changed once this returns. Then the log may be closed.
     fn set_closed(&self) {
         self.pipeline.set_closed();
-        if self.pipeline.log.is_of_this_process() {
+        let log = &self.pipeline.log;
+        if log.is_of_this_process() {
+            // HISTORY is not to name tables in whose place others are.
+            if !contain(|| self.tables.check_place(log.handle())).is_ok_and(|checked| checked.is_ok()) {
+                log.incarnations().keep_named();
+            }
             self.tables.close();
         }
     }
@@ -308,7 +316,7 @@ impl Engine {
     /// call tries again. [`ErrorKind::Closed`], [`ErrorKind::Poisoned`], [`ErrorKind::Damaged`] if the log cannot be read.
     pub fn checkpoint(&self) -> Result<()> {
         self.pipeline().check_open()?;
-        checkpoint::checkpoint(self.pipeline(), &self.inner.tables, turn::Wait::ForItsTurn)
+        checkpoint(self.pipeline(), &self.inner.tables, Wait::ForItsTurn, Then::Merge)
     }
 
     /// Everything up to here survives power loss.

@@ -9,6 +9,7 @@
 //! Nothing is written before step 4, so that a refusal leaves no trace. If the directory went away meanwhile, all of it is
 //! done again.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -105,12 +106,18 @@ pub(super) fn verify(disk: &dyn Disk, dir: &Path) -> Result<Recovery> {
 /// Reads the database in `dir` into an index, as an open would, changing nothing.
 fn look(disk: &dyn Disk, dir: &Path) -> Result<(Index, Recovery)> {
     let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
+    let found_tables = RefCell::new(None);
     let look = |handle: &DirHandle, history: &History, loader: &mut Loader| {
         let (found, prior) = tables::look(handle, history)?;
-        load_layers(&Tables::new(handle, found)?, loader)?;
+        let tables = Tables::new(handle, found)?;
+        load_layers(&tables, loader)?;
+        found_tables.replace(Some(tables));
         Ok(prior)
     };
-    let report = log::verify(disk, dir, look, &mut loader)?;
+    let mut report = log::verify(disk, dir, look, &mut loader)?;
+    if let (None, Some(tables)) = (&report.obstacle, found_tables.take()) {
+        report.obstacle = tables.would_settle().err();
+    }
     Ok((loader.finish().map_err(panicked)?, report))
 }
 

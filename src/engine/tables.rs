@@ -11,13 +11,14 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, DirHandle};
 use crate::format::history::History;
-use crate::format::table::DIRECTORY;
+use crate::format::table::{DIRECTORY, manifest};
 use crate::log::{LogInner, Prior};
 use crate::rt::sync::OnceLock;
 use crate::table::dir::TableDir;
 use crate::table::gate::Gate;
 use crate::table::held::HeldStack;
-use crate::table::open::{self, Known, Layers, Place};
+use crate::table::named::Place;
+use crate::table::open::{self, Known, Layers};
 use crate::table::store::Store;
 use crate::txn::due::{Amount, Due};
 
@@ -48,8 +49,8 @@ pub(super) fn look(handle: &DirHandle, history: &History) -> Result<(FoundTables
     let dir = match handle.dir().child(OsStr::new(DIRECTORY), Access::Read) {
         Ok(dir) => Some(dir),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        // Another program's file, which the bit makes ours.
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory && history.tables.is_none() => None,
+        // Another program's file, or a directory that only it may read: the bit makes it ours.
+        Err(error) if error.kind() != io::ErrorKind::Interrupted && history.tables.is_none() => None,
         Err(error) => return Err(Error::io("open the directory", &path, error)),
     };
     let known = Known {
@@ -121,6 +122,11 @@ impl Tables {
         let _ = self.log.set(Arc::downgrade(log));
     }
 
+    /// Whether an open could write MANIFEST, if it has to: why not, if not.
+    pub(super) fn would_settle(&self) -> Result<()> {
+        self.store().map_or(Ok(()), |store| store.would_settle(self.is_named))
+    }
+
     /// What lies behind the layers.
     pub(super) fn pending(&self, due: &Due) -> Amount {
         due.counted().above(self.health.done())
@@ -140,7 +146,8 @@ impl Tables {
         self.gate.check_open()
     }
 
-    /// Refuses if the name `table` leads to another directory than the one that is written to (step 12).
+    /// Refuses if the name `table` leads to another directory than the one that is written to (step 12), or if another MANIFEST
+    /// is in it.
     ///
     /// # Errors
     /// [`ErrorKind::Removed`](crate::ErrorKind::Removed).
@@ -149,7 +156,12 @@ impl Tables {
         let path = handle.path_of(OsStr::new(DIRECTORY));
         let found = handle.dir().child(OsStr::new(DIRECTORY), Access::Read).and_then(|dir| dir.id());
         match found {
-            Ok(id) if id == store.dir_id().map_err(|error| Error::io("look at", &path, error))? => Ok(()),
+            Ok(id) if id == store.dir_id().map_err(|error| Error::io("look at", &path, error))? => {
+                match store.has_own_manifest()? {
+                    true => Ok(()),
+                    false => Err(handle.removed(&path.join(manifest::FILE_NAME), "was removed or replaced")),
+                }
+            }
             Ok(_) => Err(handle.removed(&path, "was replaced")),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Err(handle.removed(&path, "was removed or renamed"))

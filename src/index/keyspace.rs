@@ -16,6 +16,8 @@ pub(super) struct Catalogue {
     /// The keyspaces of one name, oldest first.
     by_name: BTreeMap<Box<str>, Vec<Arc<Tree>>>,
     next_id: u32,
+    /// What `next_id` became, and by which commit.
+    made: Vec<(Lsn, u32)>,
 }
 
 impl Catalogue {
@@ -23,11 +25,17 @@ impl Catalogue {
     const FIRST_ID: u32 = 1;
 
     pub(super) fn new() -> Self {
-        Catalogue { by_id: BTreeMap::new(), by_name: BTreeMap::new(), next_id: Self::FIRST_ID }
+        Catalogue { by_id: BTreeMap::new(), by_name: BTreeMap::new(), next_id: Self::FIRST_ID, made: Vec::new() }
     }
 
     pub(super) fn next_id(&self) -> u32 {
         self.next_id
+    }
+
+    /// The id of the first keyspace that comes behind `at`.
+    pub(super) fn next_id_at(&self, at: Lsn) -> u32 {
+        let made = self.made.partition_point(|(lsn, _)| *lsn <= at);
+        made.checked_sub(1).map_or(Self::FIRST_ID, |last| self.made[last].1)
     }
 
     pub(super) fn by_name(&self, name: &str, at: Lsn) -> Option<Arc<Tree>> {
@@ -78,6 +86,7 @@ impl Catalogue {
         self.by_id.insert(id, Arc::clone(&tree));
         self.by_name.entry(name.into()).or_default().push(tree);
         self.next_id = self.next_id.max(id.saturating_add(1));
+        self.made.push((lsn, self.next_id));
     }
 
     /// Removes a keyspace that no reader can see.

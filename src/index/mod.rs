@@ -319,6 +319,11 @@ impl Index {
         self.catalogue.read().next_id()
     }
 
+    /// The id for the first keyspace that was made behind `at`, or will be.
+    pub(crate) fn next_keyspace_id_at(&self, at: Lsn) -> u32 {
+        self.catalogue.read().next_id_at(at)
+    }
+
     /// How many versions are in memory, tombstones included, in all keyspaces that a reader may still see.
     pub(crate) fn version_count(&self) -> usize {
         self.catalogue.read().trees().map(|tree| tree.version_count()).sum()

@@ -119,7 +119,11 @@ impl LogInner {
             let mut right = self.incarnations().replace();
             self.refuse_foreign_history(&right)?;
             let history = right.history();
-            return right.save(&self.place, history, |_| ()).map(drop);
+            return match right.save(&self.place, history, |_| ()) {
+                // A refusal before the rename has no effect: the next open writes both.
+                Err(error) if self.place.disk().failure().is_some() || error.kind() == ErrorKind::Removed => Err(error),
+                _ => Ok(()),
+            };
         }
         let begin = self.incarnations().begin();
         let mut right = self.incarnations().replace();

@@ -129,6 +129,11 @@ impl Incarnations {
         }
     }
 
+    /// HISTORY is not replaced to name what it does not.
+    pub(crate) fn keep_named(&self) {
+        self.known.lock().is_behind = false;
+    }
+
     /// Whether HISTORY does not name the MANIFEST that is durable.
     pub(super) fn is_behind(&self) -> bool {
         self.known.lock().is_behind

@@ -150,6 +150,11 @@ impl LogInner {
         Lsn::new(self.positions().durable())
     }
 
+    /// Whether this open has begun an incarnation: whether it has written.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.incarnations().current().is_some()
+    }
+
     /// Where the newest record ends that a watermark at `lsn` covers: the begin of this open's incarnation is durable, and no
     /// record ends there.
     pub(crate) fn end_of_record(&self, lsn: Lsn) -> Lsn {

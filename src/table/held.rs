@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::dir::open_to_read;
 use super::list::read_list;
-use super::open::{Place, read_keyspaces};
+use super::named::Place;
+use super::open::read_keyspaces;
 use super::run::read::Run;
 use super::store::{Stack, Store};
 use crate::base::error::{DamageCause, Error, Result};

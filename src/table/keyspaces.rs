@@ -43,6 +43,10 @@ impl KeyspaceList {
         self.next_id
     }
 
+    pub(crate) fn get(&self, id: u32) -> Option<&Keyspace> {
+        self.by_id.get(&id).map(|keyspace| &**keyspace)
+    }
+
     /// By id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Keyspace> {
         self.by_id.values().map(|keyspace| &**keyspace)

@@ -6,7 +6,7 @@
 //! | `sort`, `merge`, `layer`, `fragments`, `keyspaces` | from writes and older layers to the runs of a new one |
 //! | `checkpoint`, `job` | a layer from a piece of the log; merging neighbouring layers |
 //! | `store`, `dir`, `gate`, `held` | the stack that is installed, attempts to change it, MANIFEST in doubt; reading beside |
-//! | `open`, `list`, `run` | what an open finds; reading lists and runs, damaged ones too, writing runs |
+//! | `open`, `list`, `named`, `run` | what an open finds; reading lists and runs, damaged ones too, writing runs |
 //!
 //! `RULES.md` decides what memory may forget, what layers may leave out, and how a deletion of a range works in memory;
 //! `tests/residency` is its model. `FAULTS.md` decides the order of the calls and what each failure means;
@@ -24,6 +24,7 @@ pub(crate) mod keyspaces;
 pub(crate) mod layer;
 pub(crate) mod list;
 pub(crate) mod merge;
+pub(crate) mod named;
 pub(crate) mod open;
 pub(crate) mod run;
 pub(crate) mod sort;

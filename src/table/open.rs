@@ -1,20 +1,18 @@
 //! What an open finds in `table/`, and what it makes of it beside what HISTORY says (`format/DECISIONS.md`, section 2).
 //! It changes nothing.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use super::dir::open_to_read;
 use super::keyspaces::KeyspaceList;
 use super::list::{magic, read_list};
+use super::named::{Place, check_length, check_runs};
 use super::store::Stack;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, LogId, Lsn};
-use crate::disk::{Dir, DiskFile};
 use crate::format::Refusal;
 use crate::format::history::{self, Entry};
 use crate::format::table::keyspaces::Keyspaces;
-use crate::format::table::manifest::{FILE_NAME, Manifest, NamedFile};
+use crate::format::table::manifest::{FILE_NAME, Manifest};
 use crate::format::table::{FileIdentity, FileKind, file_name};
 
 #[cfg(test)]
@@ -40,24 +38,6 @@ pub(crate) struct Layers {
     pub(crate) is_named: bool,
 }
 
-/// `table/`, if it is there, and its path for messages.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
-    pub(crate) dir: Option<&'a dyn Dir>,
-    pub(crate) path: &'a Path,
-}
-
-impl Place<'_> {
-    /// Opens a file; `None` if there is none.
-    fn open(&self, name: &str) -> Result<Option<Arc<dyn DiskFile>>> {
-        self.dir.map_or(Ok(None), |dir| open_to_read(dir, &self.path.join(name)))
-    }
-
-    fn damaged(&self, name: &str, cause: DamageCause) -> Error {
-        Error::bad_file(&self.path.join(name), cause)
-    }
-}
-
 /// The layers, or `None` if all there is is in the log.
 ///
 /// # Errors
@@ -70,11 +50,7 @@ pub(crate) fn read(place: Place<'_>, known: Known<'_>) -> Result<Option<Layers>>
     let crc = Manifest::crc(&bytes);
     check(&manifest, crc, known).map_err(|cause| place.damaged(FILE_NAME, cause))?;
     let keyspaces = read_keyspaces(place, &manifest)?;
-    for named in manifest.layers.iter().flat_map(|layer| &layer.runs).map(|run| &run.file).chain(&manifest.aside) {
-        let name = file_name(named.number, FileKind::Run);
-        let file = place.open(&name)?.ok_or_else(|| place.damaged(&name, DamageCause::MissingTable))?;
-        check_length(place, &name, &*file, named)?;
-    }
+    check_runs(place, &manifest)?;
     let is_named = known.names == Some((manifest.generation, crc));
     Ok(Some(Layers { stack: Stack { manifest, keyspaces: Arc::new(keyspaces), crc }, is_named }))
 }
@@ -130,9 +106,4 @@ pub(super) fn read_keyspaces(place: Place<'_>, manifest: &Manifest) -> Result<Ke
     let identity = FileIdentity { log_id: manifest.log_id, number: named.number, nonce: named.nonce };
     let is_named = list.identity == identity && Keyspaces::crc(&bytes) == named.crc && list.to <= manifest.to;
     if is_named { Ok(KeyspaceList::of(&list)) } else { Err(place.damaged(&name, DamageCause::ForeignTable)) }
-}
-
-fn check_length(place: Place<'_>, name: &str, file: &dyn DiskFile, named: &NamedFile) -> Result<()> {
-    let length = file.len().map_err(|error| Error::io("read", &place.path.join(name), error))?;
-    if length == named.length { Ok(()) } else { Err(place.damaged(name, DamageCause::ForeignTable)) }
 }

@@ -7,17 +7,20 @@
 mod attempt;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use super::dir::TableDir;
+use super::dir::{TableDir, open_to_read};
 use super::keyspaces::KeyspaceList;
+use super::list::read_list;
+use super::named::{Place, check_files};
 use super::run::read::Run;
 use crate::base::error::{Error, Result};
 use crate::base::types::LogId;
 use crate::disk::{Dir, FileId};
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::{Manifest, NamedRun, TEMPORARY_NAME};
+use crate::format::table::manifest::{FILE_NAME, Manifest, NamedRun, TEMPORARY_NAME};
 use crate::format::table::{MAX_NUMBER, number_of};
 use crate::rt::sync::Mutex;
 
@@ -129,22 +132,73 @@ impl Store {
         self.dir.id()
     }
 
+    /// Whether the MANIFEST that is there is the installed one, or one in doubt. Someone may have restored a copy over it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn has_own_manifest(&self) -> Result<bool> {
+        let Some(stack) = self.stack() else { return Ok(true) };
+        let (dir, path) = self.place();
+        let path = path.join(FILE_NAME);
+        let Some(file) = open_to_read(&**dir, &path)? else { return Ok(false) };
+        let found = match read_list(&*file, &path, Manifest::begin_check) {
+            Ok(bytes) => Manifest::decode(&bytes).ok().map(|manifest| (manifest, Manifest::crc(&bytes))),
+            Err(error) if error.damage().is_some() => None,
+            Err(error) => return Err(error),
+        };
+        let (generation, crc) = stack.names();
+        Ok(found.is_some_and(|(manifest, found)| {
+            let is_in_doubt = self.is_in_doubt() && manifest.generation > generation;
+            manifest.log_id == self.log_id && (is_in_doubt || (manifest.generation, found) == (generation, crc))
+        }))
+    }
+
+    /// Whether the files of the installed layers are there, in their lengths: nothing reads them while the database is open.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) with the first that is not.
+    pub(crate) fn check_files(&self) -> Result<()> {
+        let Some(stack) = self.stack() else { return Ok(()) };
+        let (dir, path) = self.place();
+        check_files(Place { dir: Some(&**dir), path }, &stack.manifest)
+    }
+
+    /// Whether MANIFEST could be written by an open, as far as that can be told without changing anything: why not, if not.
+    pub(crate) fn would_settle(&self, is_named: bool) -> Result<()> {
+        let needs_none = is_named && self.needless()?.is_empty();
+        let Some(stack) = self.stack().filter(|_| !needs_none) else { return Ok(()) };
+        let (dir, path) = self.place();
+        for name in [TEMPORARY_NAME, FILE_NAME] {
+            let failed = |error| Error::io("replace", &path.join(name), error);
+            dir.may_replace(OsStr::new(name)).map_err(failed)?;
+        }
+        let failed = |error| Error::io("replace", &path.join(FILE_NAME), error);
+        match dir.room().map_err(failed)? {
+            Some(room) if room < stack.manifest.to_bytes().len() as u64 => {
+                Err(failed(std::io::ErrorKind::StorageFull.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a MANIFEST may be on the medium in place of the installed one.
     pub(crate) fn is_in_doubt(&self) -> bool {
         !self.known.lock().doubt.is_empty()
     }
 
-    /// Ends the doubt that attempts have left which were given up, by the installed MANIFEST under a new generation. Without one
-    /// it can only be ended by a first one.
+    /// Ends the doubt that attempts have left which were given up, of this open or an earlier one, by the installed MANIFEST
+    /// under a new generation. Then files may go that could not before. Returns whether there was any. Without a MANIFEST it can
+    /// only be ended by a first one.
     ///
     /// # Errors
     /// The doubt goes on.
-    pub(crate) fn end_doubt(&self, installed: impl FnOnce(&Arc<Stack>)) -> Result<()> {
-        match self.stack().filter(|_| self.is_in_doubt()) {
-            None => Ok(()),
+    pub(crate) fn end_doubt(&self, installed: impl FnOnce(&Arc<Stack>)) -> Result<bool> {
+        let is_due = self.is_in_doubt() || (!self.is_settled() && !self.needless()?.is_empty());
+        match self.stack().filter(|_| is_due) {
+            None => Ok(false),
             Some(stack) => {
                 let again = self.begin().install(|_| Ok(Chosen::of(&stack)), installed);
-                again.map(drop).map_err(NotInstalled::into_error)
+                again.map(|_| true).map_err(NotInstalled::into_error)
             }
         }
     }

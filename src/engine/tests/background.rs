@@ -119,6 +119,65 @@ fn an_open_alone_makes_no_checkpoint() {
     });
 }
 
+/// A program that only reads leaves a database without tables as it is: an older version can still open it.
+#[test]
+fn a_close_without_a_commit_makes_no_first_checkpoint() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = options().checkpoints(Checkpoints::Never).open_on(Arc::new(disk.clone()), "db").unwrap();
+        put(&engine, 10);
+        engine.close().unwrap();
+        let before = disk.files();
+        let engine = open(&disk);
+        assert_eq!(keys(&engine), 10);
+        engine.close().unwrap();
+        assert!(disk.files() == before);
+    });
+}
+
+/// A close of a life without commits has HISTORY name MANIFEST if it can. It is no failure of the close if not.
+#[test]
+fn a_close_that_cannot_name_manifest_is_no_failure() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open(&disk);
+        put(&engine, 3);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        put(&engine, 3);
+        engine.close().unwrap();
+        let engine = open(&disk);
+        engine.checkpoint().unwrap();
+        disk.inject(Fault::lasting(OpSelector::of(OpKind::Create).on("HISTORY.tmp"), FaultKind::Errno(28)));
+        engine.close().unwrap();
+        assert_eq!(disk.fault_hits(), 1);
+        disk.clear_faults();
+        assert_eq!(keys(&open(&disk)), 3);
+    });
+}
+
+/// A close takes in what is cheap, and merges nothing.
+#[test]
+fn a_close_does_not_merge() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        put(&engine, 50);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        put(&engine, 20);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        assert_eq!(engine.table_stats().layers, 2);
+        engine.close().unwrap();
+        let engine = open(&disk);
+        put(&engine, 10);
+        engine.close().unwrap();
+        let engine = open(&disk);
+        assert_eq!((engine.table_stats().layers, engine.table_stats().pending_bytes), (3, 0));
+    });
+}
+
 #[test]
 fn on_request_and_never_mean_it() {
     for choice in [Checkpoints::OnRequest, Checkpoints::Never] {

@@ -8,6 +8,7 @@ use super::background::{bytes_of_log, keys, open, options, put};
 use crate::base::error::ErrorKind;
 use crate::base::options::Checkpoints;
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
+use crate::engine::open::verify;
 use crate::rt::schedule::{self, sleep};
 
 /// Someone restores an older copy over the open database, in place. Nothing of the copy may go.
@@ -82,6 +83,145 @@ fn a_rename_that_fails_for_an_hour_leaves_one_layer() {
             assert_eq!(keys(&open(&disk)), 50);
         });
     }
+}
+
+/// A life without a commit has HISTORY in common with every copy made since the last close: its MANIFEST tells the two apart.
+#[test]
+fn a_copy_that_is_restored_over_a_life_without_commits_stays_whole() {
+    for (by_close, merges) in [(false, false), (false, true), (true, false), (true, true)] {
+        let disk = SimDisk::new();
+        let mut copy = Vec::new();
+        schedule::run(1, || {
+            let open = || options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+            let engine = open();
+            put(&engine, if merges { 1 } else { 50 });
+            engine.flush().unwrap();
+            engine.checkpoint().unwrap();
+            put(&engine, 20);
+            engine.close().unwrap();
+            copy = disk.files();
+            let engine = open();
+            engine.checkpoint().unwrap();
+            assert_eq!(engine.table_stats().layers == 1, merges);
+            let table = |path: &PathBuf| path.starts_with("db/table");
+            for (path, _) in disk.files().iter().filter(|(path, _)| table(path)) {
+                disk.delete(path).unwrap();
+            }
+            for (path, bytes) in
+                copy.iter().filter(|(path, _)| table(path) || path.extension().is_some_and(|e| e == "log"))
+            {
+                disk.write_file(path, bytes).unwrap();
+            }
+            if !by_close {
+                assert_eq!(engine.checkpoint().unwrap_err().kind(), ErrorKind::Poisoned);
+                assert_eq!(engine.poisoned().unwrap().cause.kind(), ErrorKind::Removed);
+            }
+            let _ = engine.close();
+        });
+        assert!(disk.files() == copy, "nothing of the copy has changed, {by_close} {merges}");
+        schedule::run(1, || assert_eq!(keys(&open(&disk)), if merges { 20 } else { 50 }));
+    }
+}
+
+/// Someone removes or cuts files of the tables. No commit may be lost by that: memory has what they held.
+#[test]
+fn tables_that_are_gone_are_written_again() {
+    for suffix in [".run", ".keys"] {
+        for is_cut in [false, true] {
+            let disk = SimDisk::new();
+            schedule::run(1, || {
+                let engine = open(&disk);
+                put(&engine, 30);
+                engine.flush().unwrap();
+                engine.checkpoint().unwrap();
+                let names = disk.files().into_iter().map(|(path, _)| path);
+                let name = names.filter(|path| path.to_str().unwrap().ends_with(suffix)).next().unwrap();
+                if is_cut {
+                    disk.truncate(&name, 100).unwrap()
+                } else {
+                    disk.delete(&name).unwrap()
+                }
+                put(&engine, 40);
+                engine.flush().unwrap();
+                engine.checkpoint().unwrap();
+                let stats = engine.table_stats();
+                assert_eq!((stats.healed, stats.pending_bytes), (1, 0));
+                assert!(stats.last_rot.unwrap().to_string().contains(suffix));
+                engine.close().unwrap();
+                assert_eq!(keys(&open(&disk)), 40);
+            });
+        }
+    }
+}
+
+/// The first checkpoint of a database heals, and its MANIFEST is in doubt: that must not end all healing.
+#[test]
+fn a_first_layer_from_memory_may_be_in_doubt() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open(&disk);
+        put(&engine, 30);
+        engine.flush().unwrap();
+        let first =
+            disk.files().into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|e| e == "log"));
+        disk.flip_bit(first.unwrap(), 530 * 8).unwrap();
+        disk.drop_caches();
+        disk.inject(Fault::once(OpSelector::of(OpKind::Rename).on("MANIFEST.tmp"), FaultKind::Errno(5)));
+        put(&engine, 3);
+        sleep(Duration::from_secs(100));
+        let stats = engine.table_stats();
+        assert_eq!((stats.healed, stats.pending_bytes, disk.fault_hits()), (1, 0, 1), "{stats:?}");
+        engine.close().unwrap();
+        assert_eq!(keys(&open(&disk)), 30);
+    });
+}
+
+/// "Would open", it said of what does not.
+#[test]
+fn verify_tells_what_stands_in_the_way_of_manifest() {
+    let disk = SimDisk::new();
+    let mut killed = None;
+    schedule::run(1, || {
+        let engine = open(&disk);
+        put(&engine, 3);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        killed = Some(disk.crash_point());
+    });
+    let killed = killed.unwrap();
+    for is_in_the_way in [false, true] {
+        let image = killed.process_kill();
+        if is_in_the_way {
+            image.make_dir("db/table/MANIFEST.tmp").unwrap();
+        }
+        let found = verify(&image, "db".as_ref()).unwrap().obstacle;
+        let opened = schedule::run(1, || options().open_on(Arc::new(image.clone()), "db").map(drop));
+        assert_eq!(found.map(|error| error.kind()), opened.err().map(|error| error.kind()));
+        assert_eq!(verify(&image, "db".as_ref()).unwrap().obstacle.is_some(), is_in_the_way);
+    }
+}
+
+/// What an earlier life has left may be all that fills the disk. Room for a MANIFEST is enough to give it back.
+#[test]
+fn a_little_room_is_enough_to_leave_a_full_disk() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open(&disk);
+        put(&engine, 30);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        put(&engine, 3);
+        engine.close().unwrap();
+        disk.write_file("db/table/0000000000000077.run", &[7; 100_000]).unwrap();
+        disk.inject(Fault::lasting(OpSelector::of(OpKind::Write).on("table/MANIFEST.tmp"), FaultKind::Errno(28)));
+        let engine = open(&disk);
+        disk.clear_faults();
+        disk.inject(Fault::lasting(OpSelector::of(OpKind::Write).on(".run"), FaultKind::Errno(28)));
+        assert!(engine.checkpoint().is_err());
+        assert!(disk.read_file("db/table/0000000000000077.run").is_err(), "it is nobody's, and goes first");
+        disk.clear_faults();
+        engine.checkpoint().unwrap();
+    });
 }
 
 /// Keyspaces come and go while the log is rotten, with commits that are not durable yet: the layer from memory ends where

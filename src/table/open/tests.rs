@@ -1,10 +1,11 @@
 //! The rows of the startup table that `table/` decides.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use super::*;
 use crate::base::error::ErrorKind;
-use crate::disk::{Access, write_all_at};
+use crate::disk::{Access, Dir, write_all_at};
 use crate::format::batch::BatchBuilder;
 use crate::format::history::End;
 use crate::format::table::data::Interval;

@@ -1,0 +1,50 @@
+//! The files that MANIFEST names: whether they are there.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::dir::open_to_read;
+use crate::base::error::{DamageCause, Error, Result};
+use crate::disk::{Dir, DiskFile};
+use crate::format::table::manifest::{Manifest, NamedFile};
+use crate::format::table::{FileKind, file_name};
+
+/// `table/`, if it is there, and its path for messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) dir: Option<&'a dyn Dir>,
+    pub(crate) path: &'a Path,
+}
+
+impl Place<'_> {
+    /// Opens a file; `None` if there is none.
+    pub(super) fn open(&self, name: &str) -> Result<Option<Arc<dyn DiskFile>>> {
+        self.dir.map_or(Ok(None), |dir| open_to_read(dir, &self.path.join(name)))
+    }
+
+    pub(super) fn damaged(&self, name: &str, cause: DamageCause) -> Error {
+        Error::bad_file(&self.path.join(name), cause)
+    }
+}
+
+/// Whether the files that MANIFEST names are there, in their lengths.
+pub(super) fn check_files(place: Place<'_>, manifest: &Manifest) -> Result<()> {
+    check_file(place, FileKind::Keyspaces, &manifest.keyspaces)?;
+    check_runs(place, manifest)
+}
+
+pub(super) fn check_runs(place: Place<'_>, manifest: &Manifest) -> Result<()> {
+    let runs = manifest.layers.iter().flat_map(|layer| &layer.runs).map(|run| &run.file);
+    runs.chain(&manifest.aside).try_for_each(|named| check_file(place, FileKind::Run, named))
+}
+
+fn check_file(place: Place<'_>, kind: FileKind, named: &NamedFile) -> Result<()> {
+    let name = file_name(named.number, kind);
+    let file = place.open(&name)?.ok_or_else(|| place.damaged(&name, DamageCause::MissingTable))?;
+    check_length(place, &name, &*file, named)
+}
+
+pub(super) fn check_length(place: Place<'_>, name: &str, file: &dyn DiskFile, named: &NamedFile) -> Result<()> {
+    let length = file.len().map_err(|error| Error::io("read", &place.path.join(name), error))?;
+    if length == named.length { Ok(()) } else { Err(place.damaged(name, DamageCause::ForeignTable)) }
+}
