@@ -134,12 +134,12 @@ fn tables_that_are_gone_are_written_again() {
                 put(&engine, 30);
                 engine.flush().unwrap();
                 engine.checkpoint().unwrap();
-                let names = disk.files().into_iter().map(|(path, _)| path);
-                let name = names.filter(|path| path.to_str().unwrap().ends_with(suffix)).next().unwrap();
+                let mut names = disk.files().into_iter().map(|(path, _)| path);
+                let name = names.find(|path| path.to_str().unwrap().ends_with(suffix)).unwrap();
                 if is_cut {
-                    disk.truncate(&name, 100).unwrap()
+                    disk.truncate(&name, 100).unwrap();
                 } else {
-                    disk.delete(&name).unwrap()
+                    disk.delete(&name).unwrap();
                 }
                 put(&engine, 40);
                 engine.flush().unwrap();
