@@ -309,11 +309,15 @@ impl Engine {
     /// nothing needs any more. The next open reads the tables and what the log has above them. Commits and reads go on
     /// meanwhile.
     ///
-    /// The first checkpoint of a database makes its directory one that versions of forelog without tables refuse by name.
+    /// The first checkpoint of a database makes its directory one that versions of forelog without tables refuse by name. An
+    /// engine makes checkpoints by itself, too: see [`Checkpoints`](crate::Checkpoints). If the log cannot be read, or a table
+    /// is missing, all data are written again from memory, and [`Engine::table_stats`] tells of it.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] and [`ErrorKind::DiskFull`] with the file: nothing is lost, all data are in the log, and the next
-    /// call tries again. [`ErrorKind::Closed`], [`ErrorKind::Poisoned`], [`ErrorKind::Damaged`] if the log cannot be read.
+    /// call tries again. [`ErrorKind::Io`] also if something in the directory `table` is not of this database.
+    /// [`ErrorKind::Unsupported`] with [`Checkpoints::Never`](crate::Checkpoints::Never). [`ErrorKind::Closed`];
+    /// [`ErrorKind::Poisoned`], also if files of the log or the tables were removed or replaced; [`ErrorKind::Forked`].
     pub fn checkpoint(&self) -> Result<()> {
         self.pipeline().check_open()?;
         checkpoint(self.pipeline(), &self.inner.tables, Wait::ForItsTurn, Then::Merge)
