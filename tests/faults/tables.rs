@@ -12,6 +12,8 @@ use forelog::scrub::ScrubOptions;
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, DamageCause, Engine, ErrorKind, LossBudget, Options};
 
+mod scrub;
+
 const TO: &str = "saved";
 
 fn options() -> Options {
@@ -603,7 +605,6 @@ fn checkpoints_and_merges_go_on_under_a_scrub_and_take_no_file_from_it() {
             }
             let stayed = !scrub.progress().ended && held.iter().all(|path| work.disk.read_file(path).is_ok());
             let progress = scrub.wait();
-            sim::sleep(Duration::from_millis(1));
             round(&mut work, 6);
             let went = held.iter().all(|path| work.disk.read_file(path).is_err());
             let slow = work.engine.scrub(ScrubOptions::default().bytes_per_second(1)).unwrap();
