@@ -7,6 +7,8 @@ fn logs(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
     disk.files().into_iter().filter(|(path, _)| path.starts_with(DB) && is_log(path)).collect()
 }
 
+type Harm<'h> = &'h dyn Fn(&SimDisk);
+
 fn at(name: &str) -> PathBuf {
     Path::new(DB).join(name)
 }
@@ -33,7 +35,7 @@ fn a_log_that_ends_below_the_tables_brings_no_older_value_back() {
         (work.finish(), old)
     });
     let run = reference.file(".run").remove(0);
-    let harms: [(&str, &dyn Fn(&SimDisk)); 4] = [
+    let harms: [(&str, Harm<'_>); 4] = [
         ("a block is bad", &|disk| disk.flip_bit(&run, 600 * 8).unwrap()),
         ("the run is gone", &|disk| disk.delete(&run).unwrap()),
         ("MANIFEST is gone", &|disk| disk.delete(at("table/MANIFEST")).unwrap()),
