@@ -14,7 +14,7 @@ use crate::rt::sync::{Condvar, Mutex};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ScrubOptions {
-    /// How many bytes of log are read in a second, on average; up to 1 MiB at once. Default 16 MiB.
+    /// How many bytes of log and tables are read in a second, on average; up to 1 MiB at once. Default 16 MiB.
     pub bytes_per_second: u64,
 }
 

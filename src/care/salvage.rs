@@ -134,7 +134,7 @@ pub enum Completeness {
     Prefix,
     /// Commits are missing below the last one that was salvaged.
     Holes,
-    /// No hole was found, and without HISTORY, or without MANIFEST, it cannot be proven that there is none.
+    /// No hole was found. Without HISTORY, MANIFEST or a list of the keyspaces it cannot be proven that there is none.
     Unproven,
 }
 
@@ -183,8 +183,9 @@ pub(crate) struct Found {
     pub(crate) history: bool,
     /// Something proves which files of the tables there must be: MANIFEST, or a log that needs none.
     pub(crate) are_tables_proven: bool,
-    /// A list that is proven has all keyspaces that there were at the end of the newest layer.
-    pub(crate) are_keyspaces_known: bool,
+    /// The interval in which keyspaces came or went that no list tells of; `None` if a list is proven to have all that there
+    /// were at the end of the newest layer.
+    pub(crate) unknown_keyspaces: Option<LostKeys>,
     /// How the directory was held meanwhile.
     pub(crate) lock: LockHeld,
 }
@@ -195,7 +196,7 @@ impl Found {
         match () {
             () if !self.lost_keys.is_empty() => Completeness::Holes,
             () if self.lost.iter().any(|lost| lost.from < last) => Completeness::Holes,
-            () if self.history && self.are_tables_proven => Completeness::Prefix,
+            () if self.history && self.are_tables_proven && self.unknown_keyspaces.is_none() => Completeness::Prefix,
             () => Completeness::Unproven,
         }
     }
@@ -208,7 +209,8 @@ pub(crate) fn salvage(dir: Arc<DirHandle>, save: &mut dyn Save) -> Result<Found>
     let names = place.handle().list()?;
     let mut bad_tables = Vec::new();
     let files = TableFiles::look(&place, &mut bad_tables)?;
-    let Inventory { history, incarnations, bad_files, lost, log_id } = Inventory::take(&place, &names, &files)?;
+    let inventory = Inventory::take(&place, &names, &files)?;
+    let Inventory { history, incarnations, bad_files, lost, log_id, says_tables } = inventory;
     let marks = Slots::read(&place);
     let mut found =
         Found { bad_files, history: history.is_some(), lock: place.handle().lock_held(), ..Found::default() };
@@ -221,9 +223,10 @@ pub(crate) fn salvage(dir: Arc<DirHandle>, save: &mut dyn Save) -> Result<Found>
         Slots::default()
     });
     let (history, incarnations) = (history.as_ref(), incarnations.as_slice());
-    let log = LogParts { place: &place, history, incarnations, marks: &marks, lost: &lost };
+    let log = LogParts { place: &place, history, incarnations, marks: &marks, lost: &lost, says_tables };
     // Without the bit, a directory of that name that has no MANIFEST is another program's.
-    let may_have_tables = history.is_none_or(|history| history.tables.is_some()) || files.has_our_manifest;
+    let may_have_tables =
+        history.is_none_or(|history| history.tables.is_some()) || files.has_our_manifest || says_tables;
     let begin = if may_have_tables {
         found.bad_files.append(&mut bad_tables);
         let segments = incarnations.iter().map(|parts| (parts.incarnation.number, parts.incarnation.nonce)).collect();
@@ -249,6 +252,8 @@ struct LogParts<'p> {
     marks: &'p Slots,
     /// What is missing of no incarnation that is known.
     lost: &'p [Gap],
+    /// As the inventory found.
+    says_tables: bool,
 }
 
 /// What the records up to an LSN did to keyspaces.
@@ -273,7 +278,7 @@ impl LogParts<'_> {
 
     /// Saves what the tables have, and returns from where on the log goes on.
     fn save_tables(&self, tables: &Tables, has_manifest: bool, save: &mut dyn Save, found: &mut Found) -> Result<Lsn> {
-        if tables.is_history_old && std::mem::replace(&mut found.history, false) {
+        if (tables.is_history_old || self.says_tables) && std::mem::replace(&mut found.history, false) {
             let cause = LossCause::Damaged(DamageCause::BadHistory);
             found.bad_files.push(BadFile { file: self.place.path(FILE_NAME), cause });
         }
@@ -288,22 +293,32 @@ impl LogParts<'_> {
         let is_log_whole = whole_from == Lsn::ZERO && found.history;
         found.are_tables_proven = tables.is_decided || is_log_whole;
         let manifest = tables.files.path.join(manifest::FILE_NAME);
-        if !has_manifest && (is_named || (!is_log_whole && tables.to > Lsn::ZERO)) {
-            let cause = LossCause::Damaged(DamageCause::MissingTable);
+        let told = found.bad_files.iter().find(|bad| bad.file == tables.files.path || bad.file == manifest);
+        let (is_told, cause) = (told.is_some(), told.map_or(MISSING_TABLE, |bad| bad.cause));
+        let has_tables = tables.to > Lsn::ZERO || self.says_tables;
+        // If the directory could not be read, nobody knows whether MANIFEST is there.
+        if !has_manifest && !is_told && (is_named || (!is_log_whole && has_tables)) {
             found.bad_files.push(BadFile { file: manifest.clone(), cause });
         }
         if !tables.is_decided && is_log_whole {
             // What a checkpoint has left that was cut off is nobody's.
-            found.bad_files.retain(|bad| !bad.file.starts_with(&tables.files.path) || bad.file == manifest);
+            let is_in_tables = |file: &PathBuf| file.starts_with(&tables.files.path) && *file != tables.files.path;
+            found.bad_files.retain(|bad| !is_in_tables(&bad.file) || bad.file == manifest);
             return Ok(begin);
         }
         if tables.to == Lsn::ZERO {
+            // What the tables had of the log is gone with them, up to the first segment at least.
+            let bases = self.incarnations.iter().filter_map(|parts| parts.segments.keys().next().copied());
+            let first = bases.min().map(Lsn::new);
+            let gap = self.says_tables.then_some(Gap { file: manifest, from: Lsn::ZERO, to: first, cause });
+            found.lost.extend(gap.and_then(|gap| gap.above(begin)));
             return Ok(begin);
         }
         let listed_at = tables.keyspaces.as_ref().map_or(Lsn::ZERO, |keyspaces| keyspaces.to);
         let joins = found.history && begin <= listed_at;
-        found.are_keyspaces_known = joins || (tables.is_decided && tables.keyspaces.is_some());
-        save.keyspaces(listed(tables, &changes, begin.max(listed_at), found.are_keyspaces_known))?;
+        let are_known = joins || (tables.is_decided && tables.keyspaces.is_some());
+        found.unknown_keyspaces = (!are_known).then(|| unknown_keyspaces(tables, listed_at, begin, &found.bad_files));
+        save.keyspaces(listed(tables, &changes, begin.max(listed_at), are_known))?;
         found.lost_keys = layers::save(tables, begin, save)?;
         Ok(begin)
     }
@@ -313,7 +328,9 @@ impl LogParts<'_> {
     fn whole_from(&self, tables: &Tables, history: bool) -> Result<(Lsn, Keyspaces)> {
         let to = if tables.to == Lsn::ZERO { Lsn::new(u64::MAX) } else { tables.to };
         let mut changes = Keyspaces::new();
+        let mut has_end = tables.to == Lsn::ZERO;
         let mut note = |lsn: Lsn, payload: &[u8]| {
+            has_end |= lsn == tables.to;
             let Ok(batch) = Batch::parse(payload) else { return Ok(false) };
             if lsn <= tables.to && !batch.only_writes() {
                 changes.push((lsn, changes_of(&batch)));
@@ -324,6 +341,9 @@ impl LogParts<'_> {
         let found = self.walk(floor, &mut note, Found { history, ..Found::default() })?;
         let holes = found.lost.iter().chain(self.lost).filter(|lost| lost.from < to);
         let behind_holes = holes.map(|lost| lost.to.unwrap_or(to).min(to)).max().unwrap_or(floor);
+        // A layer ends where a record did that was durable. A log without that record is older than the layer, or misses it:
+        // its last records must not stand above what the layers have.
+        let behind_holes = if has_end { behind_holes } else { tables.to };
         if found.history {
             return Ok((behind_holes.max(floor).min(to), changes));
         }
@@ -333,6 +353,17 @@ impl LogParts<'_> {
         let nearest = if tables.is_decided { nearest.min(to) } else { nearest };
         Ok((nearest.max(behind_holes), changes))
     }
+}
+
+const MISSING_TABLE: LossCause = LossCause::Damaged(DamageCause::MissingTable);
+
+/// Between the newest list and the begin of the log nothing tells of keyspaces.
+fn unknown_keyspaces(tables: &Tables, listed_at: Lsn, begin: Lsn, bad_files: &[BadFile]) -> LostKeys {
+    let is_list = |bad: &&BadFile| tables.files.keyspaces_at(&bad.file);
+    let bad = bad_files.iter().find(is_list);
+    let (file, cause) = bad.map_or((&tables.files.path, MISSING_TABLE), |bad| (&bad.file, bad.cause));
+    let interval = Interval { from: listed_at, to: begin };
+    LostKeys { range: Range::default(), interval, file: file.clone(), cause }
 }
 
 /// What a batch does to keyspaces.

@@ -54,6 +54,9 @@ impl ScrubProgress {
 }
 
 /// A scrub that was begun. It goes on when this is dropped, until it is done or the log is closed.
+///
+/// Files of tables that it reads stay until it has ended, also those that a merge has made needless meanwhile. The next
+/// checkpoint, or open, removes them.
 #[derive(Clone)]
 pub struct Scrub {
     task: Arc<Task>,
@@ -71,7 +74,8 @@ impl Scrub {
         self.task.state().map_or(ScrubProgress::OF_ANOTHER_PROCESS, |state| state.progress)
     }
 
-    /// The damage found so far, in the order in which it was found: the file with LSN or offset, and cause.
+    /// The damage found so far, in the order in which it was found: the file with LSN or offset, and cause. The first 1,000
+    /// places are kept; [`ScrubProgress::findings`] counts the others as well.
     pub fn findings(&self) -> Vec<Damage> {
         self.task.state().map_or_else(Vec::new, |state| state.findings.clone())
     }
@@ -155,6 +159,9 @@ impl Drop for Ending<'_> {
 /// It was told to stop.
 struct Stop;
 
+/// Findings beyond this are counted alone: a dead disk has one for each block.
+const MAX_KEPT: usize = 1000;
+
 impl Log {
     /// Begins to read and check, on a thread of its own, everything that is durable now.
     ///
@@ -181,7 +188,10 @@ pub(crate) fn scrub(
     let read = Arc::clone(log);
     let run = move || {
         let mut ending = Ending { task: &work, complete: false };
-        let mut run = Run { log: &read, task: &work, pace };
+        // Let go before it is told that the scrub has ended: a checkpoint after that finds no file held.
+        let layers = layers;
+        let to = layers.as_ref().map_or(Lsn::ZERO, |layers| layers.stack.manifest.to);
+        let mut run = Run { log: &read, task: &work, pace, to };
         ending.complete = run.everything(&segments, layers.as_ref()).is_ok();
     };
     let failed = |error| Error::io("start a scrub of", log.dir(), error);
@@ -210,6 +220,8 @@ struct Run<'a> {
     log: &'a LogInner,
     task: &'a Task,
     pace: Pace,
+    /// Up to here the layers have everything, so that nothing needs the log.
+    to: Lsn,
 }
 
 impl Run<'_> {
@@ -278,7 +290,9 @@ impl Run<'_> {
 
     fn note(&self, damage: Damage) {
         let mut state = self.task.state.lock();
-        state.findings.push(damage);
+        if state.findings.len() < MAX_KEPT {
+            state.findings.push(damage);
+        }
         state.progress.findings += 1;
     }
 
@@ -318,8 +332,11 @@ impl Run<'_> {
             let (next, whole) = match (frame.state, frame.header) {
                 (FrameState::Valid, Some(header)) => (header.lsn, 1),
                 (state, _) => {
-                    self.find(info, frame.start, cause_of(state));
-                    (frames.next_whole(frame.start + WORD).map_or(info.end, |(start, _)| start), 0)
+                    let next = frames.next_whole(frame.start + WORD).map_or(info.end, |(start, _)| start);
+                    if next > self.to.get() {
+                        self.find(info, frame.start, cause_of(state));
+                    }
+                    (next, 0)
                 }
             };
             frames.seek(next);

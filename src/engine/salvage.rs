@@ -1,6 +1,7 @@
 //! Salvage: what can be proven whole of a database in any state, as a new database.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,11 +23,13 @@ use crate::txn::pipeline::Check;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Salvaged {
-    /// Commits of the log, made again in the new database.
+    /// Commits of the log behind what the tables have: each was made again in the new database, but for what it wrote to
+    /// keyspaces that were dropped later.
     pub commits: u64,
     /// Entries of the tables in the new database, before those commits.
     pub entries: u64,
-    /// The position of the last commit in the old one whose effect is here.
+    /// The last position in the old one up to which something is here: of a commit, or of the end of the tables, even if the
+    /// newest of them are missing.
     pub last: Lsn,
     /// Whether they are all commits up to one, or commits between them are missing.
     pub completeness: Completeness,
@@ -54,8 +57,8 @@ impl Salvaged {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct LostKeys {
-    /// What the keyspace is called in the new database. `None`: any that is not there, since the list of keyspaces may be
-    /// incomplete, too.
+    /// What the keyspace is called in the new database. `None`: no list tells which keyspaces were made or dropped in that
+    /// interval. One may be missing; one that is here may have been dropped, and another made under its name.
     pub keyspace: Option<String>,
     /// The first key of the range...
     pub first: Vec<u8>,
@@ -324,23 +327,33 @@ impl Saver {
         let listed = self.listed.as_ref().map_or(0, |listed| listed.list.next_id());
         let made_up: BTreeSet<u32> = self.renamed.iter().map(|renamed| renamed.id).collect();
         // Those that came later are in the log alone.
-        let may_miss = |id: u32| id < listed || made_up.contains(&id) || !found.are_keyspaces_known;
+        let may_miss = |id: u32| id < listed || made_up.contains(&id) || found.unknown_keyspaces.is_some();
+        let told = |lost: &salvage::LostKeys, keyspace, first, end| {
+            let salvage::LostKeys { interval, file, cause, .. } = lost.clone();
+            LostKeys { keyspace, first, end, from: interval.from, to: interval.to, file, cause }
+        };
         let mut all = Vec::new();
         for lost in &found.lost_keys {
-            let told = |keyspace, first, end| {
-                let salvage::LostKeys { interval, file, cause, .. } = lost.clone();
-                LostKeys { keyspace, first, end, from: interval.from, to: interval.to, file, cause }
-            };
-            for (id, (_, name)) in self.names.alive.iter().filter(|(id, _)| may_miss(**id)) {
+            for (id, (_, name)) in self.names.alive.range(ids_of(&lost.range)).filter(|(id, _)| may_miss(**id)) {
                 let part = part_in(&lost.range, *id);
-                all.extend(part.map(|(first, end)| told(Some(name.clone()), first, end)));
-            }
-            if !found.are_keyspaces_known {
-                all.push(told(None, Vec::new(), None));
+                all.extend(part.map(|(first, end)| told(lost, Some(name.clone()), first, end)));
             }
         }
+        let unknown = found.unknown_keyspaces.iter().filter(|lost| lost.interval.from < lost.interval.to);
+        all.extend(unknown.map(|lost| told(lost, None, Vec::new(), None)));
         all
     }
+}
+
+/// The keyspaces of which a range of full keys may have keys.
+fn ids_of(range: &Range) -> RangeInclusive<u32> {
+    let id = |bound: &[u8]| {
+        let mut id = [0; 4];
+        id.iter_mut().zip(bound).for_each(|(to, from)| *to = *from);
+        u32::from_be_bytes(id)
+    };
+    let (low, high) = (id(&range.low), if range.high.is_empty() { u32::MAX } else { id(&range.high) });
+    low..=high.max(low)
 }
 
 /// The part of a range of full keys that lies in a keyspace: its first key, and the one before which it ends.

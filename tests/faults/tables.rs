@@ -12,6 +12,10 @@ use forelog::scrub::ScrubOptions;
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use forelog::{CommitMode, DamageCause, Engine, ErrorKind, LossBudget, Options};
 
+mod bounds;
+mod proof;
+mod scrub;
+
 const TO: &str = "saved";
 
 fn options() -> Options {
@@ -408,13 +412,14 @@ fn leftover_inputs_beside_the_output_of_their_merge_bring_nothing_back() {
         (salvaged.entries, lost.len(), salvaged.lost_keys.len())
     };
     assert_eq!(salvage(&[], true), (20, 0, 0));
-    assert_eq!(salvage(&[], false), (20, 0, 0));
+    // The list is older than the layers, and the log behind it is gone: keyspaces may have come and gone since.
+    assert_eq!(salvage(&[], false), (20, 0, 1));
     // The one with the deletions is gone. What it deleted lives in the other, which the output covers.
-    assert_eq!(salvage(&[second], false), (20, 0, 0));
-    assert_eq!(salvage(&[first], false), (20, 0, 0));
-    assert_eq!(salvage(&[first, second], false), (20, 0, 0));
+    assert_eq!(salvage(&[second], false), (20, 0, 1));
+    assert_eq!(salvage(&[first], false), (20, 0, 1));
+    assert_eq!(salvage(&[first, second], false), (20, 0, 1));
     // The inputs say the same as the output.
-    assert_eq!(salvage(&[output], false), (20, 0, 0));
+    assert_eq!(salvage(&[output], false), (20, 0, 1));
     // MANIFEST alone decides, and knows the output only.
     assert_eq!(salvage(&[output], true), (0, 20, 1));
     assert_eq!(salvage(&[second, output], false), (40, 40, 0), "the log is lost behind it");
@@ -603,7 +608,6 @@ fn checkpoints_and_merges_go_on_under_a_scrub_and_take_no_file_from_it() {
             }
             let stayed = !scrub.progress().ended && held.iter().all(|path| work.disk.read_file(path).is_ok());
             let progress = scrub.wait();
-            sim::sleep(Duration::from_millis(1));
             round(&mut work, 6);
             let went = held.iter().all(|path| work.disk.read_file(path).is_err());
             let slow = work.engine.scrub(ScrubOptions::default().bytes_per_second(1)).unwrap();

@@ -49,7 +49,9 @@ fn as_text(salvaged: &Salvaged) -> String {
     text.push_str(match salvaged.completeness {
         Completeness::Prefix => "every commit up to there",
         Completeness::Holes => "commits between them are missing",
-        _ => "no hole was found, and without HISTORY and MANIFEST it cannot be proven that there is none",
+        _ => {
+            "no hole was found. Without HISTORY, MANIFEST or a list of keyspaces it cannot be proven that there is none"
+        }
     });
     for lost in &salvaged.lost {
         let to = lost.to.map_or("an unknown end".to_owned(), |to| to.to_string());
@@ -73,7 +75,7 @@ fn as_text(salvaged: &Salvaged) -> String {
 
 /// A range of keys in words.
 fn keys(lost: &LostKeys) -> String {
-    let Some(keyspace) = &lost.keyspace else { return "keyspaces of which nothing is known".to_owned() };
+    let Some(keyspace) = &lost.keyspace else { return "what no list tells of keyspaces made or dropped".to_owned() };
     let mut text = format!("keys of '{keyspace}'");
     if !lost.first.is_empty() {
         text.push_str(&format!(" from {}", json_text(&lost.first)));

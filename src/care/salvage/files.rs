@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{BadFile, LossCause};
@@ -69,6 +69,12 @@ impl TableFiles {
         }
         files.read_manifest()?;
         Ok(files)
+    }
+
+    /// Whether this is where a list of keyspaces should be.
+    pub(super) fn keyspaces_at(&self, file: &Path) -> bool {
+        let name = file.strip_prefix(&self.path).ok().and_then(Path::to_str);
+        matches!(name.and_then(number_of), Some((_, FileKind::Keyspaces)))
     }
 
     /// Whether nothing here can be of a database.

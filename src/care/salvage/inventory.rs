@@ -16,7 +16,6 @@ use crate::format::features::TABLES;
 use crate::format::history::{Entry, FILE_NAME, History};
 use crate::format::identity::Identity;
 use crate::format::segment::{SEGMENT_HEADER, SegmentHeader, base_of, file_name};
-use crate::format::table::{DIRECTORY, manifest};
 use crate::log::log_dir::LogDir;
 use crate::log::open::directory::{read_history, read_info};
 use crate::log::read::reader::SegmentInfo;
@@ -44,6 +43,8 @@ pub(super) struct Inventory {
     pub(super) lost: Vec<Gap>,
     /// Of the log that is meant, if anything tells.
     pub(super) log_id: Option<LogId>,
+    /// Segments say that there are tables, and HISTORY does not: it is gone, or older than they are.
+    pub(super) says_tables: bool,
 }
 
 /// The part of an identity that all segments of an incarnation share.
@@ -56,7 +57,7 @@ fn writer_of(identity: &Identity) -> Writer {
 impl Inventory {
     pub(super) fn take(place: &LogDir, names: &[OsString], tables: &TableFiles) -> Result<Self> {
         let (history, incarnations, bad_files, lost, log_id) = Default::default();
-        let mut inventory = Inventory { history, incarnations, bad_files, lost, log_id };
+        let mut inventory = Inventory { history, incarnations, bad_files, lost, log_id, says_tables: false };
         let unread = inventory.read_history(place)?;
         let mut segments = Vec::new();
         let mut headless = Vec::new();
@@ -68,20 +69,13 @@ impl Inventory {
             let message = format!("there is nothing of a forelog database in {}", place.dir().display());
             return Err(Error::new(ErrorKind::NotADatabase, message));
         }
-        let mut lacks_tables = false;
         for base in bases {
             match read_info(place, base) {
-                Ok(info) => {
-                    lacks_tables |= tables.is_empty() && inventory.proves_tables(place, &info);
-                    segments.push((base, info));
-                }
+                Ok(info) => segments.push((base, info)),
                 // What a newer build wrote would be saved in part, and read as something else.
                 Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
                 Err(error) => headless.push((base, LossCause::of(&error, DamageCause::BadHeader))),
             }
-        }
-        if lacks_tables {
-            inventory.miss_tables(place, segments.iter().map(|(base, _)| *base).min());
         }
         // Found before any is added: a segment that was rebuilt is no evidence for the identity of another.
         let rebuilt: Vec<_> = headless.iter().map(|(base, _)| inventory.rebuild(place, *base, &segments)).collect();
@@ -95,26 +89,24 @@ impl Inventory {
             }
         }
         inventory.sort(segments);
+        inventory.says_tables = inventory.proves_tables(place);
         Ok(inventory)
     }
 
-    /// Whether a segment says that there are tables, which HISTORY has lost. One without a record, of an incarnation that
-    /// HISTORY does not list, was made for a HISTORY that a power loss took.
-    fn proves_tables(&self, place: &LogDir, info: &SegmentInfo) -> bool {
-        let is_listed = |history: &History| {
-            (history.first_number..history.next_number()).contains(&info.header.identity.incarnation.number)
+    /// Whether segments of this log alone say that there are tables. A HISTORY with the bit decides by itself: before the
+    /// first MANIFEST it has the bit, and nothing is missing. A segment without a record, of an incarnation that HISTORY does
+    /// not list, was made for a HISTORY that a power loss took.
+    fn proves_tables(&self, place: &LogDir) -> bool {
+        if self.history.as_ref().is_some_and(|history| history.tables.is_some()) {
+            return false;
+        }
+        let is_used = |info: &SegmentInfo| {
+            Frames::open(place, info).is_ok_and(|mut frames| frames.next_whole(info.first_frame()).is_some())
         };
-        let is_used =
-            || Frames::open(place, info).is_ok_and(|mut frames| frames.next_whole(info.first_frame()).is_some());
-        info.header.features & TABLES != 0 && (self.history.as_ref().is_none_or(is_listed) || is_used())
-    }
-
-    /// What the tables had of the log is gone with them, up to the first segment at least.
-    fn miss_tables(&mut self, place: &LogDir, first: Option<u64>) {
-        let file = place.path(DIRECTORY).join(manifest::FILE_NAME);
-        let cause = LossCause::Damaged(DamageCause::MissingTable);
-        self.lost.push(Gap { file: file.clone(), from: Lsn::ZERO, to: first.map(Lsn::new), cause });
-        self.note(&file, cause);
+        let says = |parts: &IncarnationParts, info: &SegmentInfo| {
+            info.header.features & TABLES != 0 && (self.history.is_none() || parts.listed || is_used(info))
+        };
+        self.incarnations.iter().any(|parts| parts.segments.values().flatten().any(|info| says(parts, info)))
     }
 
     /// Without an identity no frame of it can be proven. HISTORY, if it is there, tells whether it is missed.

@@ -225,18 +225,18 @@ impl Choice<'_, '_> {
     }
 
     fn without_manifest(&mut self) -> Result<()> {
-        let mut opened: Vec<(String, Arc<Remains>)> = Vec::new();
+        // A database has more runs than a process may have files open: they are read one after the other.
+        let mut headers: Vec<(String, RunHeader)> = Vec::new();
         for name in self.tables.files.runs.clone() {
             match unless_newer(self.tables.files.run(&name, None))? {
-                Ok(run) => opened.push((name, run)),
+                Ok(run) => headers.push((name, run.header)),
                 Err(error) => self.note(&name, &error),
             }
         }
-        let ids = opened.iter().map(|(_, run)| run.header.identity.log_id);
+        let ids = headers.iter().map(|(_, header)| header.identity.log_id);
         self.origin.log_id = self.origin.log_id.or(most_common(ids));
         let mut seen = BTreeSet::new();
-        for (name, run) in opened {
-            let header = run.header;
+        for (name, header) in headers {
             if !self.belongs(&name, header.identity.log_id, header.branch, header.interval.to)? {
                 continue;
             }
@@ -246,6 +246,13 @@ impl Choice<'_, '_> {
             if !seen.insert((header.identity.number, header.identity.nonce)) {
                 continue;
             }
+            let run = match unless_newer(self.tables.files.run(&name, None))? {
+                Ok(run) => run,
+                Err(error) => {
+                    self.note(&name, &error);
+                    continue;
+                }
+            };
             let Survey { reach, bad, .. } = self.survey(&name, &run)?;
             let (interval, number, unreadable) = (header.interval, header.identity.number, bad.clone());
             self.tables.add(Speaker { interval, number, reach, bad, unreadable }, Some(Content { name, named: None }));

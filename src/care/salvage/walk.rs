@@ -113,7 +113,13 @@ impl<'a, 'v> Walk<'a, 'v> {
             match expected {
                 Some(expected) if expected < *base => self.lose_segment(expected, Some(*base)),
                 // Without HISTORY the segment itself tells that it is not the first.
-                None if info.header.previous < *base => self.lose_segment(info.header.previous, Some(*base)),
+                None if info.header.previous < *base => {
+                    // Nothing above what is shown was retired, so that more than the one before it may be missing.
+                    let shown = self.last.max(self.oldest);
+                    let previous = info.header.previous;
+                    let from = if shown > 0 { shown.min(previous) } else { previous };
+                    self.lose_segment(from, Some(*base));
+                }
                 _ => {}
             }
             self.note_longer(copies, &extent);
