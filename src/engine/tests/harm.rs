@@ -123,6 +123,58 @@ fn a_copy_that_is_restored_over_a_life_without_commits_stays_whole() {
     }
 }
 
+/// They are moved between the look and the end of the checkpoint: the MANIFEST went there, and no segment may go.
+#[test]
+fn tables_that_are_moved_meanwhile_keep_the_log() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        put(&engine, 30);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        put(&engine, 40);
+        engine.flush().unwrap();
+        let before = bytes_of_log(&disk);
+        disk.on_op(|disk, op| {
+            if op.kind == OpKind::Rename && op.path.ends_with("MANIFEST.tmp") {
+                disk.rename_dir("db/table", "db/away").unwrap();
+            }
+        });
+        assert_eq!(engine.checkpoint().unwrap_err().kind(), ErrorKind::Poisoned);
+        disk.clear_on_op();
+        assert_eq!(bytes_of_log(&disk), before, "nothing is removed");
+        let _ = engine.close();
+        disk.rename_dir("db/away", "db/table").unwrap();
+        assert_eq!(keys(&open(&disk)), 40);
+    });
+}
+
+/// The begin of a life is durable, and no record ends there: a layer from memory ends with the life before.
+#[test]
+fn healing_before_the_first_flush_of_a_life_ends_with_the_one_before() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let open = || options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        let engine = open();
+        put(&engine, 30);
+        engine.close().unwrap();
+        let engine = open();
+        let first =
+            disk.files().into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|e| e == "log"));
+        disk.flip_bit(first.unwrap(), 3000 * 8).unwrap();
+        disk.drop_caches();
+        let all = engine.open_keyspace("keys").unwrap();
+        let mut batch = engine.batch().unwrap();
+        batch.put(&all, "new", "value").unwrap();
+        batch.commit().unwrap();
+        assert!(engine.durable_lsn() < engine.visible_lsn(), "it is not flushed yet");
+        engine.checkpoint().unwrap();
+        assert_eq!(engine.table_stats().healed, 1);
+        engine.close().unwrap();
+        assert_eq!(keys(&open()), 31);
+    });
+}
+
 /// Someone removes or cuts files of the tables. No commit may be lost by that: memory has what they held.
 #[test]
 fn tables_that_are_gone_are_written_again() {
