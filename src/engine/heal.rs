@@ -36,7 +36,8 @@ pub(super) fn write_from_memory<'s>(
     // Behind the snapshot: what is counted too much comes later into a checkpoint, and what is counted too little would make
     // one due for ever.
     let counted = pipeline.due.counted();
-    let to = pipeline.log.end_of_record(hold.lsn());
+    // Both are ends of records: the durable LSN moves to what a flush has written, which is whole records.
+    let to = hold.lsn();
     let mut trees = pipeline.index().keyspaces(to)?;
     trees.sort_unstable_by_key(|tree| tree.id());
     let keyspaces = keyspaces_of(&trees, pipeline.index().next_keyspace_id_at(to), store);

@@ -155,12 +155,6 @@ impl LogInner {
         self.incarnations().current().is_some()
     }
 
-    /// Where the newest record ends that a watermark at `lsn` covers: the begin of this open's incarnation is durable, and no
-    /// record ends there.
-    pub(crate) fn end_of_record(&self, lsn: Lsn) -> Lsn {
-        if lsn.get() > self.incarnations().begin() { lsn } else { lsn.min(self.report.recovered_to) }
-    }
-
     pub(crate) fn token(&self, lsn: Lsn) -> Token {
         self.incarnations().token(lsn)
     }

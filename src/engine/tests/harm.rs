@@ -149,7 +149,7 @@ fn tables_that_are_moved_meanwhile_keep_the_log() {
     });
 }
 
-/// The begin of a life is durable, and no record ends there: a layer from memory ends with the life before.
+/// Nothing of this life is durable yet: a layer from memory ends with the life before.
 #[test]
 fn healing_before_the_first_flush_of_a_life_ends_with_the_one_before() {
     let disk = SimDisk::new();
