@@ -184,6 +184,8 @@ impl Tables {
         let dir = first_table::make(log, &self.gate)?;
         log.announce_tables()?;
         let store = Store::new(self.dir(log.handle(), dir), log.log_id(), None)?;
-        Ok(self.store.get_or_init(|| store))
+        // Whoever makes a checkpoint has its turn, so there is no other one.
+        let _ = self.store.set(store);
+        self.store.get().ok_or_else(|| Error::bug("the tables are not there"))
     }
 }

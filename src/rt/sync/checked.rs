@@ -262,6 +262,12 @@ pub(crate) struct OnceLock<T> {
     is_set: AtomicBool,
 }
 
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        OnceLock::new()
+    }
+}
+
 impl<T> OnceLock<T> {
     pub(crate) fn new() -> Self {
         OnceLock { value: std::sync::OnceLock::new(), is_set: AtomicBool::new(false) }
