@@ -161,7 +161,8 @@ fn remove_needless(tables: &Tables, store: &Store) {
 }
 
 fn name_in_history(log: &LogInner, stack: &Arc<Stack>) {
-    log.incarnations().name_manifest(stack.manifest.generation, stack.crc);
+    let (generation, crc) = stack.names();
+    log.incarnations().name_manifest(generation, crc);
 }
 
 /// Where a layer ends, a record does: nothing has to be read to know.
@@ -222,7 +223,7 @@ fn merge(log: &LogInner, tables: &Tables) -> Result<bool> {
     let bytes = |layers: &[Layer]| layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
     let layers = &stack.manifest.layers;
     let Some((last, upper)) = layers.split_last() else { return Ok(false) };
-    if upper.is_empty() || bytes(upper) < bytes(std::slice::from_ref(last)) / 2 {
+    if upper.is_empty() || bytes(upper) < last.bytes() / 2 {
         return Ok(false);
     }
     check_room(log, bytes(layers))?;

@@ -41,8 +41,7 @@ pub(super) fn write_from_memory<'s>(
     let mut trees = pipeline.index().keyspaces(to)?;
     trees.sort_unstable_by_key(|tree| tree.id());
     let keyspaces = keyspaces_of(&trees, pipeline.index().next_keyspace_id_at(to), store);
-    let everything =
-        Everything { tables, trees: trees.into(), present: None, id: 0, hold, to, entry: Vec::new(), key: 0 };
+    let everything = Everything { tables, trees: trees.into(), present: None, id: 0, hold, entry: Vec::new(), key: 0 };
     let branch = pipeline.log.token(to).incarnation;
     let interval = Interval { from: Lsn::ZERO, to };
     let layer = store.write_whole(Whole { interval, branch, keyspaces, source: everything }, run_bytes)?;
@@ -69,8 +68,6 @@ struct Everything<'t> {
     /// Of the present keyspace.
     id: u32,
     hold: SnapshotGuard,
-    /// Where the layer ends.
-    to: Lsn,
     /// The full key, and the value behind it.
     entry: Vec<u8>,
     /// The length of the full key.
@@ -102,7 +99,7 @@ impl Source for Everything<'_> {
 
     /// When it was written nobody asks: no reader of layers has an older snapshot.
     fn version(&self) -> Found<'_> {
-        Found { lsn: self.to, value: Some(&self.entry[self.key..]) }
+        Found { lsn: self.hold.lsn(), value: Some(&self.entry[self.key..]) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checkpoints that nobody asks for: when they come, when not, and what becomes of one that fails.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,6 +23,17 @@ pub(super) fn open(disk: &SimDisk) -> Engine {
     options().open_on(Arc::new(disk.clone()), "db").unwrap()
 }
 
+/// The same, and no checkpoint comes of its own accord.
+pub(super) fn open_on_request(disk: &SimDisk) -> Engine {
+    options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap()
+}
+
+/// Takes in everything that was committed.
+pub(super) fn checkpoint(engine: &Engine) {
+    engine.flush().unwrap();
+    engine.checkpoint().unwrap();
+}
+
 /// Commits so many kilobytes, over and over to the same 50 keys.
 pub(super) fn put(engine: &Engine, kilobytes: u32) {
     let keys = engine.create_keyspace("keys").unwrap();
@@ -40,8 +52,11 @@ pub(super) fn keys(engine: &Engine) -> usize {
 }
 
 pub(super) fn bytes_of_log(disk: &SimDisk) -> usize {
-    let is_log = |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "log");
     disk.files().iter().filter(|(path, _)| is_log(path)).map(|(_, bytes)| bytes.len()).sum()
+}
+
+pub(super) fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log")
 }
 
 fn has_tables(disk: &SimDisk) -> bool {
@@ -142,8 +157,7 @@ fn a_close_that_cannot_name_manifest_is_no_failure() {
     schedule::run(1, || {
         let engine = open(&disk);
         put(&engine, 3);
-        engine.flush().unwrap();
-        engine.checkpoint().unwrap();
+        checkpoint(&engine);
         put(&engine, 3);
         engine.close().unwrap();
         let engine = open(&disk);
@@ -161,13 +175,11 @@ fn a_close_that_cannot_name_manifest_is_no_failure() {
 fn a_close_does_not_merge() {
     let disk = SimDisk::new();
     schedule::run(1, || {
-        let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        let engine = open_on_request(&disk);
         put(&engine, 50);
-        engine.flush().unwrap();
-        engine.checkpoint().unwrap();
+        checkpoint(&engine);
         put(&engine, 20);
-        engine.flush().unwrap();
-        engine.checkpoint().unwrap();
+        checkpoint(&engine);
         assert_eq!(engine.table_stats().layers, 2);
         engine.close().unwrap();
         let engine = open(&disk);
@@ -233,7 +245,7 @@ fn a_checkpoint_that_fails_is_tried_again_and_less_and_less_often() {
 fn what_is_pending_is_counted_whoever_makes_checkpoints() {
     let disk = SimDisk::new();
     schedule::run(1, || {
-        let open = || options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        let open = || open_on_request(&disk);
         let engine = open();
         put(&engine, 30);
         engine.close().unwrap();
@@ -254,12 +266,10 @@ fn a_failure_behind_the_installation_is_not_the_checkpoints() {
         schedule::run(1, || {
             let engine = open(&disk);
             put(&engine, 3);
-            engine.flush().unwrap();
-            engine.checkpoint().unwrap();
+            checkpoint(&engine);
             disk.inject(Fault::once(OpSelector::of(OpKind::List).on("table").skip(list), FaultKind::Errno(24)));
             put(&engine, 3);
-            engine.flush().unwrap();
-            engine.checkpoint().unwrap();
+            checkpoint(&engine);
             assert_eq!(engine.table_stats().pending_bytes, 0);
             let ops = disk.ops();
             sleep(Duration::from_secs(3600));
@@ -276,8 +286,7 @@ fn opens_behind_a_life_of_checkpoints_write_nothing() {
         schedule::run(1, || {
             let engine = open(&disk);
             put(&engine, 3);
-            engine.flush().unwrap();
-            engine.checkpoint().unwrap();
+            checkpoint(&engine);
             put(&engine, 10);
             drop(engine);
             let engine = open(&disk);

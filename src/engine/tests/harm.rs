@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::background::{bytes_of_log, keys, open, options, put};
+use super::background::{bytes_of_log, checkpoint, is_log, keys, open, open_on_request, options, put};
 use crate::base::error::ErrorKind;
-use crate::base::options::Checkpoints;
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::engine::open::verify;
 use crate::rt::schedule::{self, sleep};
@@ -25,8 +24,7 @@ fn a_copy_that_is_restored_over_open_tables_stays_whole() {
             let engine = open(&disk);
             for _ in 0..3 {
                 put(&engine, 5);
-                engine.flush().unwrap();
-                engine.checkpoint().unwrap();
+                checkpoint(&engine);
             }
             put(&engine, 6);
             engine.flush().unwrap();
@@ -63,8 +61,7 @@ fn a_rename_that_fails_for_an_hour_leaves_one_layer() {
             let engine = open(&disk);
             put(&engine, 5);
             if has_tables {
-                engine.flush().unwrap();
-                engine.checkpoint().unwrap();
+                checkpoint(&engine);
             }
             disk.inject(Fault::lasting(OpSelector::of(OpKind::Rename).on("MANIFEST.tmp"), FaultKind::Errno(5)));
             put(&engine, 60);
@@ -92,11 +89,10 @@ fn a_copy_that_is_restored_over_a_life_without_commits_stays_whole() {
         let disk = SimDisk::new();
         let mut copy = Vec::new();
         schedule::run(1, || {
-            let open = || options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+            let open = || open_on_request(&disk);
             let engine = open();
             put(&engine, if merges { 1 } else { 50 });
-            engine.flush().unwrap();
-            engine.checkpoint().unwrap();
+            checkpoint(&engine);
             put(&engine, 20);
             engine.close().unwrap();
             copy = disk.files();
@@ -107,9 +103,7 @@ fn a_copy_that_is_restored_over_a_life_without_commits_stays_whole() {
             for (path, _) in disk.files().iter().filter(|(path, _)| table(path)) {
                 disk.delete(path).unwrap();
             }
-            for (path, bytes) in
-                copy.iter().filter(|(path, _)| table(path) || path.extension().is_some_and(|e| e == "log"))
-            {
+            for (path, bytes) in copy.iter().filter(|(path, _)| table(path) || is_log(path)) {
                 disk.write_file(path, bytes).unwrap();
             }
             if !by_close {
@@ -128,10 +122,9 @@ fn a_copy_that_is_restored_over_a_life_without_commits_stays_whole() {
 fn tables_that_are_moved_meanwhile_keep_the_log() {
     let disk = SimDisk::new();
     schedule::run(1, || {
-        let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        let engine = open_on_request(&disk);
         put(&engine, 30);
-        engine.flush().unwrap();
-        engine.checkpoint().unwrap();
+        checkpoint(&engine);
         put(&engine, 40);
         engine.flush().unwrap();
         let before = bytes_of_log(&disk);
@@ -154,13 +147,12 @@ fn tables_that_are_moved_meanwhile_keep_the_log() {
 fn healing_before_the_first_flush_of_a_life_ends_with_the_one_before() {
     let disk = SimDisk::new();
     schedule::run(1, || {
-        let open = || options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        let open = || open_on_request(&disk);
         let engine = open();
         put(&engine, 30);
         engine.close().unwrap();
         let engine = open();
-        let first =
-            disk.files().into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|e| e == "log"));
+        let first = disk.files().into_iter().map(|(path, _)| path).find(|path| is_log(path));
         disk.flip_bit(first.unwrap(), 3000 * 8).unwrap();
         disk.drop_caches();
         let all = engine.open_keyspace("keys").unwrap();
@@ -184,8 +176,7 @@ fn tables_that_are_gone_are_written_again() {
             schedule::run(1, || {
                 let engine = open(&disk);
                 put(&engine, 30);
-                engine.flush().unwrap();
-                engine.checkpoint().unwrap();
+                checkpoint(&engine);
                 let mut names = disk.files().into_iter().map(|(path, _)| path);
                 let name = names.find(|path| path.to_str().unwrap().ends_with(suffix)).unwrap();
                 if is_cut {
@@ -194,8 +185,7 @@ fn tables_that_are_gone_are_written_again() {
                     disk.delete(&name).unwrap();
                 }
                 put(&engine, 40);
-                engine.flush().unwrap();
-                engine.checkpoint().unwrap();
+                checkpoint(&engine);
                 let stats = engine.table_stats();
                 assert_eq!((stats.healed, stats.pending_bytes), (1, 0));
                 assert!(stats.last_rot.unwrap().to_string().contains(suffix));
@@ -214,8 +204,7 @@ fn a_first_layer_from_memory_may_be_in_doubt() {
         let engine = open(&disk);
         put(&engine, 30);
         engine.flush().unwrap();
-        let first =
-            disk.files().into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|e| e == "log"));
+        let first = disk.files().into_iter().map(|(path, _)| path).find(|path| is_log(path));
         disk.flip_bit(first.unwrap(), 530 * 8).unwrap();
         disk.drop_caches();
         disk.inject(Fault::once(OpSelector::of(OpKind::Rename).on("MANIFEST.tmp"), FaultKind::Errno(5)));
@@ -236,8 +225,7 @@ fn verify_tells_what_stands_in_the_way_of_manifest() {
     schedule::run(1, || {
         let engine = open(&disk);
         put(&engine, 3);
-        engine.flush().unwrap();
-        engine.checkpoint().unwrap();
+        checkpoint(&engine);
         killed = Some(disk.crash_point());
     });
     let killed = killed.unwrap();
@@ -260,8 +248,7 @@ fn a_little_room_is_enough_to_leave_a_full_disk() {
     schedule::run(1, || {
         let engine = open(&disk);
         put(&engine, 30);
-        engine.flush().unwrap();
-        engine.checkpoint().unwrap();
+        checkpoint(&engine);
         put(&engine, 3);
         engine.close().unwrap();
         disk.write_file("db/table/0000000000000077.run", &[7; 100_000]).unwrap();
@@ -283,11 +270,11 @@ fn healing_beside_commits_keeps_every_keyspace() {
     for seed in 0..40 {
         let disk = SimDisk::new();
         schedule::run(seed, || {
-            let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+            let engine = open_on_request(&disk);
             put(&engine, 30);
             engine.flush().unwrap();
             let logs = disk.files().into_iter().map(|(path, _)| path);
-            let second = logs.filter(|path| path.extension().is_some_and(|e| e == "log")).nth(1).unwrap();
+            let second = logs.filter(|path| is_log(path)).nth(1).unwrap();
             disk.flip_bit(second, 3000 * 8).unwrap();
             disk.drop_caches();
             let other = engine.clone();
@@ -311,8 +298,7 @@ fn healing_beside_commits_keeps_every_keyspace() {
             let expected = engine.keyspace_names().unwrap();
             assert_eq!(expected.len(), 8);
             if seed % 2 == 0 {
-                engine.flush().unwrap();
-                engine.checkpoint().unwrap();
+                checkpoint(&engine);
             }
             engine.close().unwrap();
             let engine = open(&disk);
@@ -332,12 +318,11 @@ fn rot_behind_the_tables_is_healed() {
     for older in [false, true] {
         let disk = SimDisk::new();
         schedule::run(1, || {
-            let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+            let engine = open_on_request(&disk);
             let gone = engine.create_keyspace("gone").unwrap();
             put(&engine, 30);
             if older {
-                engine.flush().unwrap();
-                engine.checkpoint().unwrap();
+                checkpoint(&engine);
             }
             let keys_ = engine.open_keyspace("keys").unwrap();
             let mut batch = engine.batch().unwrap();
@@ -350,8 +335,7 @@ fn rot_behind_the_tables_is_healed() {
             engine.flush().unwrap();
             let (lsn, records) = (engine.durable_lsn(), keys(&engine));
             // Each segment that is there: in the middle of its frames.
-            let logs: Vec<_> =
-                disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")).collect();
+            let logs: Vec<_> = disk.files().into_iter().filter(|(path, _)| is_log(path)).collect();
             let (path, _) = &logs[1];
             disk.flip_bit(path, 3000 * 8).unwrap();
             disk.drop_caches();
@@ -367,8 +351,7 @@ fn rot_behind_the_tables_is_healed() {
             let again = engine.create_keyspace("gone").unwrap();
             assert_eq!(engine.snapshot().unwrap().iter(&again).unwrap().count(), 0);
             put(&engine, 50);
-            engine.flush().unwrap();
-            engine.checkpoint().unwrap();
+            checkpoint(&engine);
             assert_eq!(keys(&engine), 50);
         });
     }
@@ -379,11 +362,10 @@ fn rot_behind_the_tables_is_healed() {
 fn a_segment_that_is_gone_stops_the_log() {
     let disk = SimDisk::new();
     schedule::run(1, || {
-        let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+        let engine = open_on_request(&disk);
         put(&engine, 30);
         engine.flush().unwrap();
-        let first =
-            disk.files().into_iter().map(|(path, _)| path).find(|path| path.extension().is_some_and(|e| e == "log"));
+        let first = disk.files().into_iter().map(|(path, _)| path).find(|path| is_log(path));
         disk.delete(first.unwrap()).unwrap();
         assert_eq!(engine.checkpoint().unwrap_err().kind(), ErrorKind::Poisoned);
         assert_eq!(engine.poisoned().unwrap().cause.kind(), ErrorKind::Removed);
@@ -396,10 +378,9 @@ fn tables_that_were_moved_keep_the_log() {
     for put_back in [false, true] {
         let disk = SimDisk::new();
         schedule::run(1, || {
-            let engine = options().checkpoints(Checkpoints::OnRequest).open_on(Arc::new(disk.clone()), "db").unwrap();
+            let engine = open_on_request(&disk);
             put(&engine, 30);
-            engine.flush().unwrap();
-            engine.checkpoint().unwrap();
+            checkpoint(&engine);
             let older = disk.files();
             put(&engine, 50);
             engine.flush().unwrap();
