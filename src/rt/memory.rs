@@ -1,9 +1,63 @@
 //! Advice about memory, to the operating system and to the processor.
 
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+use allocator_api2::alloc::{AllocError, Allocator, Global};
+
+/// The size of a large page: 2 MiB on x86-64, and on 64-bit ARM with pages of 4 KiB.
+pub(crate) const LARGE: usize = 2 << 20;
+
+/// A vector that, once it has 2 MiB, begins at a large page and lies in large pages wherever it is used. Where nothing
+/// was stored yet, there is no memory behind its addresses.
+pub(crate) type LargeVec<T> = allocator_api2::vec::Vec<T, LargePages>;
+
+/// The allocator of a [`LargeVec`].
+///
+/// The operating system puts a large page only under addresses that have no page yet, and allocators reuse addresses.
+/// So a large allocation first gives back the pages that its addresses have.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct LargePages;
+
+impl LargePages {
+    fn aligned(layout: Layout) -> Result<Layout, AllocError> {
+        if layout.size() < LARGE { Ok(layout) } else { layout.align_to(LARGE).map_err(|_| AllocError) }
+    }
+}
+
+// SAFETY: all memory is that of `Global`, which is asked with the same larger alignment for both calls, since that
+// depends on the layout alone.
+#[expect(unsafe_code, reason = "a vector on a stable compiler has no safe way to a larger alignment")]
+unsafe impl Allocator for LargePages {
+    fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        let block = Global.allocate(Self::aligned(layout)?)?;
+        #[cfg(target_os = "linux")]
+        if layout.size() >= LARGE {
+            // SAFETY: the block is nobody's yet, so no byte in it has a meaning.
+            unsafe { advise(block, GIVEN_BACK, libc::MADV_DONTNEED) };
+            // SAFETY: as above.
+            unsafe { advise(block, BASE, libc::MADV_HUGEPAGE) };
+        }
+        Ok(block)
+    }
+
+    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+        let Ok(aligned) = Self::aligned(layout) else { return };
+        #[cfg(target_os = "linux")]
+        if layout.size() >= LARGE {
+            let bytes = NonNull::slice_from_raw_parts(block, layout.size());
+            // SAFETY: the caller gives up the block, so no byte in it has a meaning any more.
+            unsafe { advise(bytes, GIVEN_BACK, libc::MADV_DONTNEED) };
+        }
+        // SAFETY: the caller promises that the block was allocated here with this layout.
+        unsafe { Global.deallocate(block, aligned) };
+    }
+}
+
 /// Asks for large pages under the memory of `items`, used or not. A refusal only costs speed.
 pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
     #[cfg(target_os = "linux")]
-    advise(items, 2 << 20, libc::MADV_HUGEPAGE);
+    advise_on(items, LARGE, libc::MADV_HUGEPAGE);
     #[cfg(not(target_os = "linux"))]
     let _ = items;
 }
@@ -12,7 +66,7 @@ pub(crate) fn prefer_large_pages<T>(items: &mut Vec<T>) {
 /// thread at its first write. A refusal (Linux before 5.14, or pages larger than 4 KiB) only costs speed.
 pub(crate) fn populate<T>(items: &mut Vec<T>) {
     #[cfg(target_os = "linux")]
-    advise(items, 4 << 10, libc::MADV_POPULATE_WRITE);
+    advise_on(items, BASE, libc::MADV_POPULATE_WRITE);
     #[cfg(not(target_os = "linux"))]
     let _ = items;
 }
@@ -21,26 +75,62 @@ pub(crate) fn populate<T>(items: &mut Vec<T>) {
 /// its next use, at times hundreds of MiB; it may keep these addresses, but there is no memory behind them.
 pub(crate) fn drop_and_give_back<T>(mut items: Vec<T>) {
     items.clear();
-    // Multiples of 64 KiB are multiples of the page size of every platform.
     #[cfg(target_os = "linux")]
-    advise(&mut items, 64 << 10, libc::MADV_DONTNEED);
+    advise_on(&mut items, GIVEN_BACK, libc::MADV_DONTNEED);
 }
 
-/// Gives the operating system `advice` about the pages of `page` bytes that lie wholly in the memory of `items`. The
-/// advice may replace bytes by zeros only if the vector is empty.
+/// Gives back the large pages that lie wholly behind the last item.
+pub(crate) fn give_back_unused<T>(items: &mut LargeVec<T>) {
+    let unused = items.spare_capacity_mut();
+    let memory = NonNull::slice_from_raw_parts(NonNull::from(&mut *unused).cast(), size_of_val(unused));
+    // SAFETY: the vector owns this memory, and no item lies in it.
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
+    unsafe {
+        advise(memory, LARGE, libc::MADV_DONTNEED);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
+}
+
+/// Multiples of 64 KiB are multiples of the page size of every platform.
 #[cfg(target_os = "linux")]
-fn advise<T>(items: &mut Vec<T>, page: usize, advice: libc::c_int) {
+const GIVEN_BACK: usize = 64 << 10;
+
+/// The smallest page of most platforms; where it is larger, advice for multiples of this size may be refused.
+#[cfg(target_os = "linux")]
+const BASE: usize = 4 << 10;
+
+/// [`advise`] for the memory of `items`, used or not. The advice may replace bytes by zeros only if the vector is empty.
+#[cfg(target_os = "linux")]
+fn advise_on<T>(items: &mut Vec<T>, page: usize, advice: libc::c_int) {
     debug_assert!(items.is_empty() || advice != libc::MADV_DONTNEED);
-    let address = items.as_mut_ptr().addr();
+    let Some(start) = NonNull::new(items.as_mut_ptr()) else { return };
+    let memory = NonNull::slice_from_raw_parts(start.cast(), items.capacity() * size_of::<T>());
+    // SAFETY: the vector owns this memory. If the advice may replace bytes, the vector is empty, so no one reads a byte
+    // before it is written.
+    #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
+    unsafe {
+        advise(memory, page, advice);
+    }
+}
+
+/// Gives the operating system `advice` about the pages of `page` bytes that lie wholly in `memory`. A refusal only costs
+/// speed or memory.
+///
+/// # Safety
+/// `memory` is allocated. If the advice may replace bytes, no byte in it has a meaning.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
+unsafe fn advise(memory: NonNull<[u8]>, page: usize, advice: libc::c_int) {
+    let address = memory.addr().get();
     let start = address.next_multiple_of(page);
-    let end = (address + items.capacity() * size_of::<T>()) / page * page;
+    let end = (address + memory.len()) / page * page;
     if start >= end {
         return;
     }
-    // SAFETY: the range lies within memory that the vector owns. MADV_HUGEPAGE and MADV_POPULATE_WRITE do not change the
-    // bytes in it. MADV_DONTNEED may, but then the vector is empty, so no one reads the range before it is written.
-    #[expect(unsafe_code, reason = "no safe wrapper is among the dependencies")]
-    let _ = unsafe { libc::madvise(items.as_mut_ptr().with_addr(start).cast(), end - start, advice) };
+    // SAFETY: the range lies within memory that is allocated, and the caller answers for what is in it.
+    let _ = unsafe { libc::madvise(memory.cast::<u8>().as_ptr().with_addr(start).cast(), end - start, advice) };
 }
 
 /// Prefetches the memory of `item`.
@@ -62,3 +152,6 @@ pub(crate) fn prefetch<T: ?Sized>(item: &T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = item;
 }
+
+#[cfg(test)]
+mod tests;

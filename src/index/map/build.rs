@@ -34,7 +34,7 @@ const fn loaded(full: usize) -> usize {
 impl<const N: usize> Builder<N> {
     /// A builder for at most about `entries` entries, given the total bytes of their keys and of their inline values.
     pub(in super::super) fn new(entries: usize, bytes: usize) -> Self {
-        Builder { chunks: Vec::new(), expected: Leaf::<N>::count_for(entries, bytes), len: 0 }
+        Builder { chunks: Vec::new(), expected: Leaf::<N>::count_for(entries, bytes, loaded), len: 0 }
     }
 
     /// Appends an entry. Its key must be above all others.

@@ -66,10 +66,13 @@ impl<const N: usize> Leaf<N> {
         self.end - self.unused
     }
 
-    /// Estimates how many leaves `entries` entries need, given the total bytes of their keys and of their inline
-    /// values.
-    pub(super) fn count_for(entries: usize, bytes: usize) -> usize {
-        entries / (N / 2) + (bytes + entries * Header::LEN) / (ROOM / 4 * 3) + 1
+    /// Estimates how many leaves `entries` entries need if each leaf is filled up to `part` of what it can hold, given
+    /// the total bytes of their keys and of their inline values.
+    pub(super) fn count_for(entries: usize, bytes: usize, part: impl Fn(usize) -> usize) -> usize {
+        let records = bytes + entries * Header::LEN;
+        // The record that a leaf has no room for is half a record too long on average.
+        let room = part(ROOM).saturating_sub(records / entries.max(1) / 2).max(ROOM / 2);
+        entries.div_ceil(part(N)).max(records.div_ceil(room)).max(1)
     }
 
     /// Whether the records pushed so far and `new` fit into the part `part` of the room.

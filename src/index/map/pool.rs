@@ -6,7 +6,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::rt::memory::{drop_and_give_back, prefer_large_pages};
+use crate::rt::memory::{LARGE, LargePages, LargeVec, give_back_unused};
 
 /// The place of an item in its pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +44,7 @@ const CHUNK: usize = 1024;
 /// Up to [`CHUNK`] items in contiguous memory.
 #[derive(Debug)]
 pub(super) struct Chunk<T> {
-    items: Vec<T>,
+    items: LargeVec<T>,
     /// The items that are not in use.
     free: Free,
     /// Whether the pool lists this chunk as one with room.
@@ -85,39 +85,46 @@ impl Free {
     }
 }
 
-impl<T> Drop for Chunk<T> {
-    fn drop(&mut self) {
-        drop_and_give_back(std::mem::take(&mut self.items));
-    }
-}
-
 impl<T: Default> Chunk<T> {
     /// With at least this number of items, a chunk does not move in memory to grow.
     const MOST_MOVED: usize = 64;
 
     /// An empty chunk that does not move before it has `items` items.
     pub(super) fn with_room(items: usize) -> Self {
-        let mut chunk = Chunk { items: Vec::new(), free: Free::new(), is_listed: false };
+        let mut chunk = Chunk { items: LargeVec::new_in(LargePages), free: Free::new(), is_listed: false };
         chunk.reserve(items.clamp(1, CHUNK));
         chunk
     }
 
     fn reserve(&mut self, items: usize) {
-        self.items.reserve_exact(items - self.items.len());
-        prefer_large_pages(&mut self.items);
+        let len = self.items.len();
+        self.items.reserve_exact(Self::whole_pages(items) - len);
     }
 
-    /// Gives memory back, if most of it is unused.
+    /// A number of items that fills its last large page: what is left of one would lie in small pages.
+    fn whole_pages(items: usize) -> usize {
+        let of_page = (LARGE / size_of::<T>().max(1)).max(1);
+        if items < of_page { items } else { items.next_multiple_of(of_page).min(CHUNK) }
+    }
+
+    /// Gives memory back, if most of it is unused. To be called after an item was removed from the end.
     fn trim(&mut self) {
-        if self.items.len() < self.items.capacity() / 2 {
-            self.items.shrink_to_fit();
+        let (len, capacity) = (self.items.len(), self.items.capacity());
+        if capacity * size_of::<T>() < LARGE {
+            if len < capacity / 2 {
+                self.items.shrink_to_fit();
+            }
+        } else if len * size_of::<T>() % LARGE < size_of::<T>() {
+            // To shrink it would move it. The items that were removed since the last call are a large page.
+            give_back_unused(&mut self.items);
         }
     }
 
     /// Gives memory back, if more than an eighth of it is unused: more items were expected than came.
     pub(super) fn end_building(&mut self) {
-        if self.items.len() < self.items.capacity() - self.items.capacity() / 8 {
-            self.items.shrink_to_fit();
+        let needed = Self::whole_pages(self.items.len());
+        if needed < self.items.capacity() - self.items.capacity() / 8 {
+            self.items.shrink_to(needed);
         }
     }
 
