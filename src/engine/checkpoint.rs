@@ -1,37 +1,33 @@
 //! A checkpoint: a piece of the durable log becomes the newest layer, and its segments go (`table/FAULTS.md`, section 2).
 
-use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::heal::{is_rot, write_from_memory};
+use super::heal::heal;
+use super::install::{RUN_BYTES, install, name_in_history, remove_needless};
+use super::merger;
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
-use crate::disk::Dir;
 use crate::format::batch::Batch;
-use crate::format::table::DIRECTORY;
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::Layer;
 use crate::log::{LogInner, Position, RecordEnd, Scan};
-use crate::table::checkpoint::{NewLayer, Piece};
+use crate::table::checkpoint::Piece;
 use crate::table::keyspaces::KeyspaceList;
 use crate::table::merge::Retain;
 use crate::table::sort::Sorter;
-use crate::table::store::{NotInstalled, Stack, Store};
+use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
-/// A run that is this long ends.
-const RUN_BYTES: u64 = 32 << 20;
 /// Between two looks whether a close has come.
 const RECORDS: usize = 1024;
 
 /// What follows a checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Then {
-    /// A merge, if one is due.
+    /// Merges, as far as they are due.
     Merge,
     Nothing,
 }
@@ -39,7 +35,7 @@ pub(super) enum Then {
 /// Makes checkpoints until the layers hold all that is durable now.
 ///
 /// User code that is called while a checkpoint has its turn may ask for another one. So nothing here raises an alarm.
-pub(super) fn checkpoint(pipeline: &Pipeline, tables: &Tables, wait: Wait, then: Then) -> Result<()> {
+pub(super) fn checkpoint(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>, wait: Wait, then: Then) -> Result<()> {
     let log = &pipeline.log;
     log.check_process()?;
     if pipeline.settings.is_volatile {
@@ -51,15 +47,15 @@ pub(super) fn checkpoint(pipeline: &Pipeline, tables: &Tables, wait: Wait, then:
     }
     // Before the turn: it may apply commits, and so raise an alarm.
     let visible = pipeline.index_now().visible();
-    let Some(_turn) = tables.turns.take(wait) else { return Ok(()) };
+    let Some(turn) = tables.turns.take(wait) else { return Ok(()) };
     let target = log.durable().min(visible);
     let made = make(pipeline, tables, target);
     tables.health.checkpointed(&made);
+    drop(turn);
     made?;
     if then == Then::Merge {
-        // What was asked for is done. A merge that failed is tried again behind the next checkpoint.
-        let merged = merge(log, tables);
-        tables.health.merged(&merged);
+        // What was asked for is done, whatever becomes of merges.
+        merger::wake(pipeline, tables);
     }
     Ok(())
 }
@@ -123,48 +119,6 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
     }
 }
 
-/// Writes from memory what cannot be read, if `why` is rot.
-fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Error) -> Result<()> {
-    if !is_rot(&why) {
-        return Err(why);
-    }
-    // In doubt without a MANIFEST, one layer of all data is enough.
-    if !tables.health.found_rot(&why, store.is_in_doubt()) {
-        return Err(why);
-    }
-    let written = write_from_memory(pipeline, tables, store, RUN_BYTES)?;
-    install(&pipeline.log, tables, store, written)?;
-    tables.health.healed();
-    Ok(())
-}
-
-/// Makes a layer count, and removes what it makes needless (steps 8 to 13). With it all of the log counts as taken in that
-/// had been counted at `done`.
-fn install(log: &LogInner, tables: &Tables, store: &Store, (mut layer, done): (NewLayer<'_>, Amount)) -> Result<()> {
-    let to = layer.to();
-    let installed = |stack: &Arc<Stack>| {
-        name_in_history(log, stack);
-        tables.health.set_done(done);
-    };
-    let install = |oldest| layer.install(|_| oldest, installed);
-    let installed = log.retire_into(to, install, || tables.check_place(log.handle()));
-    let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
-    tables.health.not_removed(removed.as_ref().err());
-    remove_needless(tables, store);
-    Ok(())
-}
-
-/// What cannot be removed now is tried again.
-fn remove_needless(tables: &Tables, store: &Store) {
-    let failed = store.remove_needless().map_or_else(Some, |removal| removal.failed);
-    tables.health.not_removed(failed.as_ref());
-}
-
-fn name_in_history(log: &LogInner, stack: &Arc<Stack>) {
-    let (generation, crc) = stack.names();
-    log.incarnations().name_manifest(generation, crc);
-}
-
 /// Where a layer ends, a record does: nothing has to be read to know.
 fn behind(log: &LogInner, lsn: Lsn) -> Position {
     if lsn == Lsn::ZERO { Position::Lsn(lsn) } else { Position::End(RecordEnd::of(log.token(lsn))) }
@@ -214,45 +168,4 @@ fn next_piece(
     let (writes, log_bytes) = (sorter.finish(), amount.bytes);
     let piece = Piece { interval: Interval { from, to }, branch, writes, keyspaces, horizon, log_bytes };
     Ok(Some((piece, amount)))
-}
-
-/// Merges all layers once those above the last hold half of what it does. Returns whether it has.
-fn merge(log: &LogInner, tables: &Tables) -> Result<bool> {
-    let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else { return Ok(false) };
-    let is_ours = || log.check_ours(|| tables.check_place(log.handle()));
-    let bytes = |layers: &[Layer]| layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
-    let layers = &stack.manifest.layers;
-    let Some((last, upper)) = layers.split_last() else { return Ok(false) };
-    if upper.is_empty() || bytes(upper) < last.bytes() / 2 {
-        return Ok(false);
-    }
-    check_room(log, bytes(layers))?;
-    is_ours()?;
-    let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
-    let mut job = store.merge(&stack, 0..layers.len(), &horizon, RUN_BYTES)?;
-    drop(stack);
-    is_ours()?;
-    job.install(|stack| name_in_history(log, stack)).map_err(NotInstalled::into_error)?;
-    drop(job);
-    remove_needless(tables, store);
-    Ok(true)
-}
-
-/// Refuses a merge that could fill the disk: commits, which need segments, would fail for it meanwhile.
-fn check_room(log: &LogInner, bytes: u64) -> Result<()> {
-    let path = log.handle().path_of(OsStr::new(DIRECTORY));
-    // The next segment is at most twice as long as the last one, and there may be one ahead.
-    let segment = log.incarnations().look(|known| known.segments.last().map_or(0, |last| last.length));
-    let needed = bytes.saturating_add(segment.saturating_mul(4));
-    match log.handle().dir().room() {
-        Ok(Some(room)) if room < needed => {
-            let message = format!(
-                "a merge of {bytes} bytes of tables in {} waits until {needed} bytes are free, and {room} are: make room",
-                path.display()
-            );
-            Err(Error::new(ErrorKind::DiskFull, message))
-        }
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::io("look for room in", &path, error)),
-    }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::install::{RUN_BYTES, install};
 use super::tables::Tables;
 use crate::base::error::{Error, Result, is_the_mediums};
 use crate::base::types::Lsn;
@@ -21,11 +22,26 @@ use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
+/// Writes from memory what cannot be read, if `why` is rot.
+pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Error) -> Result<()> {
+    if !is_rot(&why) {
+        return Err(why);
+    }
+    // In doubt without a MANIFEST, one layer of all data is enough.
+    if !tables.health.found_rot(&why, store.is_in_doubt()) {
+        return Err(why);
+    }
+    let written = write_from_memory(pipeline, tables, store, RUN_BYTES)?;
+    install(&pipeline.log, tables, store, written)?;
+    tables.health.healed();
+    Ok(())
+}
+
 /// Writes all that is visible and durable as one layer. Returns it, and how much of the log had been counted before it began.
 ///
 /// # Errors
 /// As those of a checkpoint.
-pub(super) fn write_from_memory<'s>(
+fn write_from_memory<'s>(
     pipeline: &Pipeline,
     tables: &Tables,
     store: &'s Store,

@@ -3,6 +3,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::rt::sync::Mutex;
+use crate::table::job::Stepped;
 use crate::table::store::Stack;
 use crate::txn::due::Amount;
 
@@ -30,13 +31,15 @@ pub struct TableStats {
     pub checkpoint_failures: u64,
     /// Merges since the open.
     pub merges: u64,
-    /// Those that failed, or that waited for room on the disk. One is tried again behind each checkpoint.
+    /// Steps of merges since the open.
+    pub merge_steps: u64,
+    /// Steps that failed, or that waited for room on the disk. They are tried again.
     pub merge_failures: u64,
     /// Checkpoints that could not read the log, or missed a table, and wrote all data from memory.
     pub healed: u64,
     /// Failures to remove a file that nothing needs. It is tried again.
     pub removal_failures: u64,
-    /// Why the last checkpoint failed, or the merge behind it; none if both succeeded.
+    /// Why the last checkpoint failed, or the last step of a merge; none if both succeeded.
     pub last_failure: Option<Error>,
     /// What a checkpoint last found in the log, or of the tables, that it could not read.
     pub last_rot: Option<Error>,
@@ -78,6 +81,14 @@ struct State {
     /// A layer of all data has been written, and is in doubt.
     has_healed_in_doubt: bool,
     stats: TableStats,
+    checkpoint_failure: Option<Error>,
+    merge_failure: Option<Error>,
+}
+
+impl State {
+    fn last_failure(&self) -> Option<&Error> {
+        self.checkpoint_failure.as_ref().or(self.merge_failure.as_ref())
+    }
 }
 
 impl Health {
@@ -90,36 +101,36 @@ impl Health {
     }
 
     pub(super) fn stats(&self) -> TableStats {
-        self.state.lock().stats.clone()
+        let state = self.state.lock();
+        TableStats { last_failure: state.last_failure().cloned(), ..state.stats.clone() }
     }
 
-    /// Whether the last checkpoint, and the merge behind it, succeeded.
+    /// Whether the last checkpoint, and the last step of a merge, succeeded.
     pub(super) fn is_good(&self) -> bool {
-        self.state.lock().stats.last_failure.is_none()
+        self.state.lock().last_failure().is_none()
     }
 
     pub(super) fn checkpointed(&self, made: &Result<u64>) {
-        let stats = &mut self.state.lock().stats;
+        let state = &mut *self.state.lock();
+        state.checkpoint_failure = made.as_ref().err().cloned();
         match made {
-            Ok(made) => {
-                stats.checkpoints += made;
-                stats.last_failure = None;
-            }
-            Err(error) => {
-                stats.checkpoint_failures += 1;
-                stats.last_failure = Some(error.clone());
-            }
+            Ok(made) => state.stats.checkpoints += made,
+            Err(_) => state.stats.checkpoint_failures += 1,
         }
     }
 
-    pub(super) fn merged(&self, merged: &Result<bool>) {
-        let stats = &mut self.state.lock().stats;
-        match merged {
-            Ok(merged) => stats.merges += u64::from(*merged),
-            Err(error) => {
-                stats.merge_failures += 1;
-                stats.last_failure = Some(error.clone());
+    /// What a step has come to; none was due if it is none.
+    pub(super) fn merged(&self, stepped: &Result<Option<Stepped>>) {
+        let state = &mut *self.state.lock();
+        state.merge_failure = stepped.as_ref().err().cloned();
+        match stepped {
+            Ok(None | Some(Stepped::Overtaken)) => {}
+            Ok(Some(Stepped::Part)) => state.stats.merge_steps += 1,
+            Ok(Some(Stepped::Done)) => {
+                state.stats.merge_steps += 1;
+                state.stats.merges += 1;
             }
+            Err(_) => state.stats.merge_failures += 1,
         }
     }
 

@@ -154,7 +154,7 @@ fn load_layers(tables: &Tables, loader: &mut Loader) -> Result<()> {
     }
     give(loader, &batch)?;
     batch.clear();
-    let sources = stack.manifest.layers.iter().map(|layer| LayerCursor::new(store, layer)).collect();
+    let sources = stack.manifest.begins().map(|(layer, from)| LayerCursor::new(store, layer, from)).collect();
     let retain = Retain { floor: to, held: Vec::new(), is_last: true };
     let keyspaces = &stack.keyspaces;
     let mut merge = Merge::new(sources, retain, keyspaces.drops(), keyspaces.gone())?;

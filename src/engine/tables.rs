@@ -13,6 +13,7 @@ use crate::disk::{Access, Dir, DirHandle};
 use crate::format::history::History;
 use crate::format::table::{DIRECTORY, manifest};
 use crate::log::{LogInner, Prior};
+use crate::rt::sleeper::Sleeper;
 use crate::rt::sync::OnceLock;
 use crate::table::dir::TableDir;
 use crate::table::gate::Gate;
@@ -34,6 +35,10 @@ pub(super) struct Tables {
     is_named: bool,
     /// One checkpoint at a time.
     pub(super) turns: Turns,
+    /// One step of a merge at a time.
+    pub(super) merge_turns: Turns,
+    /// Rung when a merge may be due.
+    pub(super) merge_bell: Arc<Sleeper>,
     pub(super) health: Health,
 }
 
@@ -76,8 +81,9 @@ impl Tables {
             None => Ok(()),
         }));
         let is_named = found.layers.as_ref().is_some_and(|(layers, _)| layers.is_named);
-        let (store, turns, health) = (OnceLock::new(), Turns::new(), Health::default());
-        let tables = Tables { gate, log, store, is_named, turns, health };
+        let (store, health) = (OnceLock::new(), Health::default());
+        let (turns, merge_turns, merge_bell) = (Turns::new(), Turns::new(), Arc::new(Sleeper::new()));
+        let tables = Tables { gate, log, store, is_named, turns, merge_turns, merge_bell, health };
         if let Some((layers, dir)) = found.layers {
             let id = layers.stack.manifest.log_id;
             let store = Store::new(tables.dir(handle, dir), id, Some(layers.stack))?;

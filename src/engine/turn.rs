@@ -1,4 +1,4 @@
-//! Whose turn it is to make a checkpoint: one thread's at a time. It is no lock, so that a panic or a failure in between
+//! Whose turn it is to make a checkpoint, or a step of a merge: one thread's at a time. It is no lock, so that a panic or a failure in between
 //! leaves nothing behind.
 
 use crate::rt::sync::{Condvar, Mutex};

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::keyspaces::KeyspaceList;
-use super::merge::{Merge, Retain, Source};
+use super::layer::Stretch;
+use super::merge::{Gone, Merge, Retain, Source};
 use super::sort::Sorted;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
 use crate::base::error::{Error, Result};
@@ -62,7 +63,7 @@ impl Store {
         keyspaces.prune(&retain);
         let mut attempt = self.begin();
         let merge = Merge::new(vec![writes], retain, keyspaces.drops(), keyspaces.gone())?;
-        let layer = attempt.write_layer(interval, branch, merge, Vec::new(), run_bytes)?;
+        let layer = attempt.write_layer(Stretch { interval, branch }, merge, Vec::new(), run_bytes)?;
         let listed = self.stack().map(|stack| Arc::clone(&stack.keyspaces));
         let (keyspaces, file) = match listed.filter(|listed| **listed == keyspaces) {
             Some(listed) => (listed, None),
@@ -84,7 +85,7 @@ impl Store {
         let retain = Retain { floor: interval.to, held: Vec::new(), is_last: true };
         let mut attempt = self.begin();
         let merge = Merge::new(vec![source], retain, Vec::new(), keyspaces.gone())?;
-        let layer = attempt.write_layer(interval, branch, merge, Vec::new(), run_bytes)?;
+        let layer = attempt.write_layer(Stretch { interval, branch }, merge, Vec::new(), run_bytes)?;
         let file = Some(attempt.write_keyspaces(&keyspaces, interval.to, branch)?);
         attempt.sync_names()?;
         let keyspaces = Arc::new(keyspaces);
@@ -122,6 +123,8 @@ impl NewLayer<'_> {
             if *is_whole {
                 layers.clear();
             }
+            let gone = keyspaces.gone();
+            layers.iter_mut().for_each(|layer| layer.drop_runs_of(&gone));
             layers.insert(0, layer.clone());
             written.log_read = written.log_read.saturating_add(*log_bytes);
             written.by_checkpoints = written.by_checkpoints.saturating_add(layer.bytes());
@@ -130,5 +133,15 @@ impl NewLayer<'_> {
             Ok(Chosen { to, branch, oldest, keyspaces: Arc::clone(keyspaces), file: listed, written, layers, aside })
         };
         attempt.install(choose, installed)
+    }
+}
+
+impl Layer {
+    /// Lets go of the runs that have nothing but what is in keyspaces that are gone (`MERGING.md`, 3). The last one stays: it says
+    /// where the layer ends.
+    fn drop_runs_of(&mut self, gone: &Gone) {
+        let Some(last) = self.runs.pop() else { return };
+        self.runs.retain(|run| !gone.have_all(&run.range));
+        self.runs.push(last);
     }
 }

@@ -95,6 +95,11 @@ impl TableDir {
         self.gate.check().is_err()
     }
 
+    /// Refuses once nothing may be changed any more.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.gate.check_open()
+    }
+
     /// Creates a file. Its name is to be made durable by [`TableDir::sync_names`].
     ///
     /// # Errors

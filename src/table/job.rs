@@ -1,4 +1,4 @@
-//! Merging neighbouring layers into one (`RULES.md`, 9; steps 5 to 11 of `FAULTS.md`).
+//! Merging neighbouring layers into one, step by step (`MERGING.md`, 2; `RULES.md`, 9; steps 5 to 11 of `FAULTS.md`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,97 +6,170 @@ use std::vec::IntoIter;
 
 use super::fragments::fragment;
 use super::keyspaces::KeyspaceList;
+use super::layer::{Part, Sizes, Stretch};
 use super::merge::{Merge, Retain, Source};
 use super::run::cursor::RunCursor;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
 use crate::base::error::{Error, Result};
-use crate::base::types::Incarnation;
+use crate::base::types::{Incarnation, Lsn};
 use crate::format::table::data::{Found, Interval};
-use crate::format::table::manifest::{Layer, NamedRun};
+use crate::format::table::is_below;
+use crate::format::table::manifest::{Layer, NamedRun, Role};
 use crate::format::table::range_tombstones::RangeTombstone;
 
-/// A merged layer whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
+/// One step of a merge, whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
 #[derive(Debug)]
-pub(crate) struct Job<'s> {
+pub(crate) struct Step<'s> {
     attempt: Attempt<'s>,
+    job: Job,
+    part: Part,
+}
+
+/// A merge of neighbouring layers, as far as a MANIFEST knows it.
+#[derive(Debug)]
+struct Job {
+    /// The newest first.
     inputs: Vec<Interval>,
-    output: Layer,
+    /// What the output has the effect of.
+    interval: Interval,
+    /// Up to where it is done; `None` if it has written nothing.
+    cursor: Option<Vec<u8>>,
+}
+
+impl Job {
+    /// The job that these layers are, or that begins with them, and its inputs; `None` if it has none.
+    fn of(layers: &[Layer]) -> Option<(Self, &[Layer])> {
+        let (inputs, cursor) = match layers {
+            [inputs @ .., Layer { role: Role::Output { cursor }, .. }] => (inputs, Some(cursor.clone())),
+            inputs => (inputs, None),
+        };
+        let interval = Interval { from: inputs.last()?.interval.from, to: inputs.first()?.interval.to };
+        let intervals = inputs.iter().map(|layer| layer.interval).collect();
+        Some((Job { inputs: intervals, interval, cursor }, inputs))
+    }
+
+    /// Where its layers are among `layers`, if they are.
+    fn find(&self, layers: &[Layer]) -> Option<Range<usize>> {
+        let first = layers.iter().position(|layer| self.inputs.first() == Some(&layer.interval))?;
+        let end = first + self.inputs.len() + usize::from(self.cursor.is_some());
+        let (found, inputs) = Job::of(layers.get(first..end)?)?;
+        let role = if self.cursor.is_some() { Role::Input } else { Role::Whole };
+        let is_it = found.inputs == self.inputs && found.cursor == self.cursor;
+        (is_it && inputs.iter().all(|layer| layer.role == role)).then_some(first..end)
+    }
 }
 
 impl Store {
-    /// Merges these layers of `stack`, of which there is at least one, and each of which is whole. The horizon is that of
-    /// its begin.
+    /// Does one step of the merge of these layers of `stack`: whole ones, of which there is at least one, or those of a job. The
+    /// horizon is that of its begin.
     ///
     /// # Errors
     /// An input cannot be read or is damaged; those of new files. Nothing has changed then.
-    pub(crate) fn merge(
+    pub(crate) fn merge_step(
         &self,
         stack: &Stack,
         layers: Range<usize>,
         horizon: &Retain,
-        run_bytes: u64,
-    ) -> Result<Job<'_>> {
-        let is_last = layers.end == stack.manifest.layers.len();
-        let inputs = &stack.manifest.layers[layers];
-        let (Some(newest), Some(oldest)) = (inputs.first(), inputs.last()) else {
+        sizes: Sizes,
+    ) -> Result<Step<'_>> {
+        let layers = &stack.manifest.layers[layers];
+        let Some((job, inputs)) = Job::of(layers) else {
             return Err(Error::bug("a merge without layers"));
         };
-        let interval = Interval { from: oldest.interval.from, to: newest.interval.to };
-        let sources = inputs.iter().map(|layer| LayerCursor::new(self, layer)).collect();
+        let interval = job.interval;
+        let from = job.cursor.clone().unwrap_or_default();
+        let sources = inputs.iter().map(|layer| LayerCursor::new(self, layer, &from)).collect();
         // No range tombstone is left out yet: nothing deletes ranges.
-        let ranges = fragment(range_tombstones(self, inputs)?);
+        let ranges = from_bound(fragment(range_tombstones(self, inputs)?), &from);
         let mut keyspaces = KeyspaceList::clone(&stack.keyspaces);
-        let retain = Retain { is_last, ..horizon.clone() };
+        let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon.clone() };
         keyspaces.prune(&retain);
         let superseded = keyspaces.drops().into_iter().chain(ranges.iter().cloned()).collect();
-        let branch = branch_of_end(self, newest)?;
+        let stretch = Stretch { interval, branch: branch_of_end(self, layers)? };
         let merge = Merge::new(sources, retain, fragment(superseded), keyspaces.gone())?;
         let mut attempt = self.begin();
-        let output = attempt.write_layer(interval, branch, merge, ranges, run_bytes)?;
+        let part = attempt.write_part((stretch, from), merge, ranges, sizes)?;
         attempt.sync_names()?;
-        let inputs = inputs.iter().map(|layer| layer.interval).collect();
-        Ok(Job { attempt, inputs, output })
+        Ok(Step { attempt, job, part })
     }
 }
 
-impl Job<'_> {
-    /// Puts the output in the place of the inputs, durably (steps 8 to 11). `installed` is told before another MANIFEST can
-    /// be chosen.
+/// What a step has done to the stack.
+#[derive(Debug)]
+pub(crate) enum Stepped {
+    /// The job goes on.
+    Part,
+    /// The output has taken the place of its inputs.
+    Done,
+    /// Nothing: its inputs are not there any more, as a layer from memory has taken the place of all layers.
+    Overtaken,
+}
+
+impl Step<'_> {
+    /// Puts what was written in the place of what the inputs have there, durably (steps 8 to 11). `installed` is told before
+    /// another MANIFEST can be chosen.
     ///
     /// # Errors
-    /// Then the stack is as it was. If it is in doubt, the output is to be installed again.
+    /// Then the stack is as it was. If it is in doubt, the step is to be installed again.
     pub(crate) fn install(
         &mut self,
         installed: impl FnOnce(&Arc<Stack>),
-    ) -> std::result::Result<Arc<Stack>, NotInstalled> {
-        let Job { attempt, inputs, output } = self;
+    ) -> std::result::Result<Stepped, NotInstalled> {
+        let Step { attempt, job, part } = self;
+        let mut is_overtaken = false;
         let choose = |before: Option<&Stack>| {
             let mut chosen = before.map(Chosen::of).ok_or_else(|| Error::bug("a merge without a stack"))?;
-            let layers = chosen.layers.iter().map(|layer| layer.interval).collect::<Vec<_>>();
-            let Some(first) = layers.windows(inputs.len()).position(|window| window == inputs.as_slice()) else {
+            let Some(place) = job.find(&chosen.layers) else {
+                is_overtaken = true;
                 return Err(Error::bug("the layers of a merge are gone"));
             };
-            chosen.layers.splice(first..first + inputs.len(), [output.clone()]);
-            chosen.written.by_merges = chosen.written.by_merges.saturating_add(output.bytes());
+            let bytes = part.runs.iter().fold(0_u64, |sum, run| sum.saturating_add(run.file.length));
+            chosen.written.by_merges = chosen.written.by_merges.saturating_add(bytes);
+            let after = job.step(&chosen.layers[place.clone()], part);
+            chosen.layers.splice(place, after);
             Ok(chosen)
         };
-        attempt.install(choose, installed)
+        match attempt.install(choose, installed) {
+            Ok(_) => Ok(if part.end.is_some() { Stepped::Part } else { Stepped::Done }),
+            Err(NotInstalled::Failed(_)) if is_overtaken => Ok(Stepped::Overtaken),
+            Err(error) => Err(error),
+        }
     }
 }
 
-/// The entries of a layer: those of one run after the other, each of which is open while it is read. It stands before the
-/// first one.
+impl Job {
+    /// Its layers with one more part of the output.
+    fn step(&self, layers: &[Layer], part: &Part) -> Vec<Layer> {
+        let interval = self.interval;
+        let (inputs, before) = layers.split_at(self.inputs.len());
+        let mut runs = before.first().map_or_else(Vec::new, |output| output.runs.clone());
+        runs.extend(part.runs.iter().cloned());
+        let Some(cursor) = &part.end else { return vec![Layer { interval, role: Role::Whole, runs }] };
+        let mut after: Vec<_> = inputs.iter().map(|layer| Layer { role: Role::Input, ..layer.clone() }).collect();
+        for layer in &mut after {
+            layer.runs.retain(|run| is_below(cursor, &run.range.high));
+        }
+        after.push(Layer { interval, role: Role::Output { cursor: cursor.clone() }, runs });
+        after
+    }
+}
+
+/// The entries of a layer from a bound on: those of one run after the other, each of which is open while it is read. It
+/// stands before the first one.
 #[derive(Debug)]
 pub(crate) struct LayerCursor<'s> {
     store: &'s Store,
     interval: Interval,
+    from: Vec<u8>,
     next: IntoIter<NamedRun>,
     present: Option<RunCursor>,
 }
 
 impl<'s> LayerCursor<'s> {
-    pub(crate) fn new(store: &'s Store, layer: &Layer) -> Self {
-        LayerCursor { store, interval: layer.interval, next: layer.runs.clone().into_iter(), present: None }
+    pub(crate) fn new(store: &'s Store, layer: &Layer, from: &[u8]) -> Self {
+        let runs = layer.runs.iter().filter(|run| is_below(from, &run.range.high)).cloned();
+        let next = runs.collect::<Vec<_>>().into_iter();
+        LayerCursor { store, interval: layer.interval, from: from.to_vec(), next, present: None }
     }
 
     fn on_entry(&self) -> &RunCursor {
@@ -113,7 +186,8 @@ impl Source for LayerCursor<'_> {
                 return Ok(true);
             }
             let Some(named) = self.next.next() else { return Ok(false) };
-            self.present = Some(RunCursor::new(Arc::new(self.store.open_run(&named, self.interval)?)));
+            let run = Arc::new(self.store.open_run(&named, self.interval)?);
+            self.present = Some(RunCursor::new(run, &self.from));
         }
     }
 
@@ -136,11 +210,20 @@ fn range_tombstones(store: &Store, layers: &[Layer]) -> Result<Vec<RangeTombston
     Ok(all)
 }
 
-/// The incarnation in which a layer ends: a run that was written for it has that.
-fn branch_of_end(store: &Store, layer: &Layer) -> Result<Incarnation> {
-    for named in &layer.runs {
-        let header = store.open_run(named, layer.interval)?.footer.header;
-        if header.interval.to == layer.interval.to {
+/// What of these lies at or above a bound.
+fn from_bound(ranges: Vec<RangeTombstone>, from: &[u8]) -> Vec<RangeTombstone> {
+    let above = ranges.into_iter().filter(|range| range.end.as_slice() > from);
+    above.map(|range| RangeTombstone { start: range.start.max(from.to_vec()), ..range }).collect()
+}
+
+/// The incarnation in which the newest of the layers of a job ends: a run that was written for it has that, or one of the
+/// output.
+fn branch_of_end(store: &Store, layers: &[Layer]) -> Result<Incarnation> {
+    let to = layers.first().map(|newest| newest.interval.to);
+    let that_end_there = layers.iter().filter(|layer| Some(layer.interval.to) == to);
+    for (named, interval) in that_end_there.flat_map(|layer| layer.runs.iter().map(|run| (run, layer.interval))) {
+        let header = store.open_run(named, interval)?.footer.header;
+        if Some(header.interval.to) == to {
             return Ok(header.branch);
         }
     }

@@ -7,15 +7,52 @@ use super::run::write::RunWriter;
 use super::store::Attempt;
 use crate::base::error::Result;
 use crate::base::types::Incarnation;
-use crate::format::table::FileKind;
 use crate::format::table::data::{Found, Interval};
 use crate::format::table::manifest::{Layer, NamedRun, Role};
 use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::root::Range;
 use crate::format::table::run::RunHeader;
+use crate::format::table::{FileKind, ends_within, is_below, split_full_key};
 
 #[cfg(test)]
 mod tests;
+
+/// Of which commits a layer holds the effect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    pub(crate) interval: Interval,
+    /// The incarnation in which it ends.
+    pub(crate) branch: Incarnation,
+}
+
+/// How much is written at a time, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// A run that is this long ends.
+    pub(crate) run: u64,
+    /// With a run that ends when so much was written, a part ends.
+    pub(crate) part: u64,
+}
+
+impl Sizes {
+    /// All in one part.
+    pub(crate) fn whole(run: u64) -> Self {
+        Sizes { run, part: u64::MAX }
+    }
+}
+
+/// A part that has nothing to write ends when so many times its length was read.
+const READ: u64 = 8;
+/// Between two looks whether a close has come.
+const KEYS: usize = 1024;
+
+/// A piece of the key space of a layer.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) runs: Vec<NamedRun>,
+    /// Where the next one begins; `None` if nothing is left.
+    pub(crate) end: Option<Vec<u8>>,
+}
 
 impl Attempt<'_> {
     /// Writes a layer of what `merge` gives out and of `ranges`, the range tombstones that it has, fragmented and in order
@@ -25,25 +62,50 @@ impl Attempt<'_> {
     /// Those of the sources and of new files. The layer has failed then.
     pub(crate) fn write_layer<S: Source>(
         &mut self,
-        interval: Interval,
-        branch: Incarnation,
-        mut merge: Merge<S>,
+        stretch: Stretch,
+        merge: Merge<S>,
         ranges: Vec<RangeTombstone>,
         run_bytes: u64,
     ) -> Result<Layer> {
-        let (present, reached, runs) = Default::default();
-        let ranges = ranges.into();
-        let mut layer = LayerWriter { attempt: self, interval, branch, run_bytes, ranges, present, reached, runs };
-        while merge.next_key(&mut |key, version| layer.push(key, version))? {}
-        layer.end_run(true)?;
-        Ok(Layer { interval, role: Role::Whole, runs: layer.runs })
+        let part = self.write_part((stretch, Vec::new()), merge, ranges, Sizes::whole(run_bytes))?;
+        Ok(Layer { interval: stretch.interval, role: Role::Whole, runs: part.runs })
     }
 
-    /// Begins a run of a layer with this interval, which ends in the incarnation `branch`.
+    /// Writes the part of a layer that begins at `from`, below which `merge` and `ranges` have nothing.
+    ///
+    /// # Errors
+    /// As [`Attempt::write_layer`].
+    pub(crate) fn write_part<S: Source>(
+        &mut self,
+        (stretch, from): (Stretch, Vec<u8>),
+        mut merge: Merge<S>,
+        ranges: Vec<RangeTombstone>,
+        sizes: Sizes,
+    ) -> Result<Part> {
+        let (present, runs, written) = Default::default();
+        let ranges = ranges.into();
+        let mut layer = LayerWriter { attempt: self, stretch, sizes, ranges, present, reached: from, runs, written };
+        for number in 1_usize.. {
+            if number.is_multiple_of(KEYS) {
+                layer.attempt.check_open()?;
+            }
+            if layer.is_part(merge.bytes_read()) && merge.has_more() {
+                layer.end_run(behind(merge.key().to_vec()))?;
+                return Ok(Part { runs: layer.runs, end: Some(layer.reached) });
+            }
+            if !merge.next_key(&mut |key, version| layer.push(key, version))? {
+                break;
+            }
+        }
+        layer.end_run(Vec::new())?;
+        Ok(Part { runs: layer.runs, end: None })
+    }
+
+    /// Begins a run of a layer.
     ///
     /// # Errors
     /// Those of [`Attempt::create`].
-    pub(crate) fn create_run(&mut self, interval: Interval, branch: Incarnation) -> Result<RunWriter> {
+    pub(crate) fn create_run(&mut self, Stretch { interval, branch }: Stretch) -> Result<RunWriter> {
         let (identity, file) = self.create(FileKind::Run)?;
         Ok(RunWriter::new(file, RunHeader { identity, interval, branch }))
     }
@@ -52,16 +114,16 @@ impl Attempt<'_> {
 /// The runs of one layer, one after the other.
 struct LayerWriter<'a, 's> {
     attempt: &'a mut Attempt<'s>,
-    interval: Interval,
-    branch: Incarnation,
-    /// A run that is this long ends.
-    run_bytes: u64,
+    stretch: Stretch,
+    sizes: Sizes,
     /// Those that no run has yet, fragmented and in order.
     ranges: VecDeque<RangeTombstone>,
     present: Option<Present>,
     /// Up to where the runs before reach.
     reached: Vec<u8>,
     runs: Vec<NamedRun>,
+    /// The length of these.
+    written: u64,
 }
 
 /// The run that is being written.
@@ -71,17 +133,38 @@ struct Present {
     last: Vec<u8>,
 }
 
+impl Present {
+    /// Where it ends, if it does before `key`. With the end of a keyspace it ends early, so that few files have keys of a
+    /// large keyspace and of another one: the others go with the keyspace, unread. It then speaks for all of that
+    /// keyspace, and the next run for nothing of it.
+    fn end_before(&self, key: &[u8], sizes: Sizes) -> Option<Vec<u8>> {
+        let bytes = self.writer.bytes();
+        match (split_full_key(&self.last), split_full_key(key)) {
+            (Some((last, _)), Some((next, _))) if last < next => {
+                (bytes >= sizes.run / 4).then(|| (last + 1).to_be_bytes().to_vec())
+            }
+            // Only between keys: the versions of one stay together.
+            _ => (bytes >= sizes.run && self.last != key).then(|| behind(self.last.clone())),
+        }
+    }
+}
+
 impl LayerWriter<'_, '_> {
+    /// Whether a part ends behind the present key, given what was read for it.
+    fn is_part(&self, read: u64) -> bool {
+        let is_full = |bytes: u64| bytes >= self.sizes.run && self.written.saturating_add(bytes) >= self.sizes.part;
+        read >= self.sizes.part.saturating_mul(READ)
+            || self.present.as_ref().is_some_and(|present| is_full(present.writer.bytes()))
+    }
+
     fn push(&mut self, key: &[u8], version: Found<'_>) -> Result<()> {
-        // Only between keys: the versions of one stay together.
-        let is_full = |present: &Present| present.writer.bytes() >= self.run_bytes && present.last != key;
-        if self.present.as_ref().is_some_and(is_full) {
-            self.end_run(false)?;
+        if let Some(end) = self.present.as_ref().and_then(|present| present.end_before(key, self.sizes)) {
+            self.end_run(end)?;
         }
         let present = match &mut self.present {
             Some(present) => present,
             None => {
-                let writer = self.attempt.create_run(self.interval, self.branch)?;
+                let writer = self.attempt.create_run(self.stretch)?;
                 self.present.insert(Present { writer, first: key.to_vec(), last: Vec::new() })
             }
         };
@@ -90,31 +173,30 @@ impl LayerWriter<'_, '_> {
         present.writer.push(key, version)
     }
 
-    /// Ends the present run behind its last key, or as the last one of the layer, which reaches to the end of the key
-    /// space. There is a last one even if nothing was written: without it nobody would know that nothing was there.
-    fn end_run(&mut self, is_last: bool) -> Result<()> {
-        let (mut writer, keys) = match self.present.take() {
-            Some(Present { writer, first, last }) => (writer, Some((first, behind(last)))),
-            None => (self.attempt.create_run(self.interval, self.branch)?, None),
+    /// Ends the present run at a bound behind its last key: at the empty one as the last of the layer, which has all to the
+    /// end of the key space, so that a job names it to its end. There is a last one even if nothing was written: without
+    /// it nobody would know that nothing was there.
+    fn end_run(&mut self, end: Vec<u8>) -> Result<()> {
+        let (mut writer, first) = match self.present.take() {
+            Some(Present { writer, first, .. }) => (writer, Some(first)),
+            None => (self.attempt.create_run(self.stretch)?, None),
         };
-        let (first, end) = keys.unzip();
-        let ranges = self.take_ranges(end.as_deref().filter(|_| !is_last));
+        let ranges = self.take_ranges(&end);
+        let reach = Range { low: std::mem::replace(&mut self.reached, end.clone()), high: end };
         let low = first.iter().chain(ranges.first().map(|range| &range.start)).min();
-        let high = end.iter().chain(ranges.last().map(|range| &range.end)).max();
-        let range = Range { low: low.cloned().unwrap_or_default(), high: high.cloned().unwrap_or_default() };
+        let range = Range { low: low.unwrap_or(&reach.low).clone(), high: reach.high.clone() };
         writer.push_ranges(ranges);
-        let reach_end = if is_last { Vec::new() } else { range.high.clone() };
-        let reach = Range { low: std::mem::replace(&mut self.reached, reach_end.clone()), high: reach_end };
-        self.runs.push(writer.finish(range, reach, Vec::new())?);
+        let run = writer.finish(range, reach, Vec::new())?;
+        self.written += run.file.length;
+        self.runs.push(run);
         Ok(())
     }
 
-    /// The next range tombstones, up to `end` if there is one. What goes on behind it is cut there, and stays.
-    fn take_ranges(&mut self, end: Option<&[u8]>) -> Vec<RangeTombstone> {
-        let Some(end) = end else { return self.ranges.drain(..).collect() };
-        let count = self.ranges.iter().take_while(|next| next.start.as_slice() < end).count();
+    /// The next range tombstones, up to `end`. What goes on behind it is cut there, and stays.
+    fn take_ranges(&mut self, end: &[u8]) -> Vec<RangeTombstone> {
+        let count = self.ranges.iter().take_while(|next| is_below(&next.start, end)).count();
         let mut taken: Vec<_> = self.ranges.drain(..count).collect();
-        for tombstone in taken.iter_mut().rev().filter(|tombstone| tombstone.end.as_slice() > end) {
+        for tombstone in taken.iter_mut().rev().filter(|tombstone| !ends_within(&tombstone.end, end)) {
             self.ranges.push_front(RangeTombstone { start: end.to_vec(), ..tombstone.clone() });
             tombstone.end = end.to_vec();
         }

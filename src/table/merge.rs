@@ -6,6 +6,7 @@ use crate::base::error::Result;
 use crate::base::types::Lsn;
 use crate::format::table::data::Found;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
+use crate::format::table::root::Range;
 use crate::format::table::split_full_key;
 
 #[cfg(test)]
@@ -59,6 +60,15 @@ impl Gone {
     fn has(&self, id: u32) -> bool {
         id < self.next_id && !self.listed.contains(&id)
     }
+
+    /// Whether every full key in the range is of one of them.
+    pub(crate) fn have_all(&self, range: &Range) -> bool {
+        let (Some((low, _)), Some((high, rest))) = (split_full_key(&range.low), split_full_key(&range.high)) else {
+            return false;
+        };
+        let last = if rest.is_empty() { high.checked_sub(1) } else { Some(high) };
+        last.is_some_and(|last| low <= last && last < self.next_id && self.listed.range(low..=last).next().is_none())
+    }
 }
 
 /// A merge, key by key.
@@ -71,6 +81,7 @@ pub(crate) struct Merge<S> {
     ranges: Vec<RangeTombstone>,
     gone: Gone,
     key: Vec<u8>,
+    bytes_read: u64,
     /// Tombstones of the key that stay only if something older of it does.
     pending: Vec<Lsn>,
 }
@@ -80,7 +91,22 @@ impl<S: Source> Merge<S> {
     /// Those of the sources.
     pub(crate) fn new(mut sources: Vec<S>, retain: Retain, ranges: Vec<RangeTombstone>, gone: Gone) -> Result<Self> {
         let on_version = sources.iter_mut().map(Source::advance).collect::<Result<_>>()?;
-        Ok(Merge { sources, on_version, retain, ranges, gone, key: Vec::new(), pending: Vec::new() })
+        Ok(Merge { sources, on_version, retain, ranges, gone, key: Vec::new(), bytes_read: 0, pending: Vec::new() })
+    }
+
+    /// The last key that was taken.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Bytes of the keys and values that were taken.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// Whether there is another key.
+    pub(crate) fn has_more(&self) -> bool {
+        self.on_version.contains(&true)
     }
 
     /// Takes all versions of the next key, and gives out those that stay, which may be none. `false` if there is no key.
@@ -97,6 +123,7 @@ impl<S: Source> Merge<S> {
         while let Some(number) = next {
             let version = self.sources[number].version();
             let lsn = version.lsn;
+            self.bytes_read += (self.key.len() + version.value.map_or(0, <[u8]>::len)) as u64;
             let successor = [newer, self.deleted_above(lsn)].into_iter().flatten().min();
             if !is_gone && self.retain.needs(lsn, successor) {
                 if self.retain.is_last && version.value.is_none() && !self.is_lost_below(lsn) {

@@ -137,6 +137,8 @@ impl Store {
     /// # Errors
     /// It cannot be read.
     pub(crate) fn has_own_manifest(&self) -> Result<bool> {
+        // Else another attempt could replace it between the two looks.
+        let _nobody_writes_it = self.writing.lock();
         let Some(stack) = self.stack() else { return Ok(true) };
         let (dir, path) = self.place();
         let path = path.join(FILE_NAME);
@@ -194,13 +196,11 @@ impl Store {
     /// The doubt goes on.
     pub(crate) fn end_doubt(&self, installed: impl FnOnce(&Arc<Stack>)) -> Result<bool> {
         let is_due = self.is_in_doubt() || (!self.is_settled() && !self.needless()?.is_empty());
-        match self.stack().filter(|_| is_due) {
-            None => Ok(false),
-            Some(stack) => {
-                let again = self.begin().install(|_| Ok(Chosen::of(&stack)), installed);
-                again.map(|_| true).map_err(NotInstalled::into_error)
-            }
+        if !is_due || self.stack().is_none() {
+            return Ok(false);
         }
+        let again = |before: Option<&Stack>| before.map(Chosen::of).ok_or_else(|| Error::bug("a stack that went away"));
+        self.begin().install(again, installed).map(|_| true).map_err(NotInstalled::into_error)
     }
 
     /// The installed layers; `None` before the first MANIFEST.

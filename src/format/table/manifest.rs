@@ -223,11 +223,24 @@ impl Manifest {
         join && end == Lsn::ZERO
     }
 
-    /// The jobs: their inputs, and their output behind them.
+    /// The layers that are whole, and the jobs: their inputs, and their output behind them. The newest first.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &[Layer]> {
+        self.layers.split_inclusive(|layer| layer.role != Role::Input)
+    }
+
     fn jobs(&self) -> impl Iterator<Item = &[Layer]> {
-        self.layers
-            .split_inclusive(|layer| layer.role != Role::Input)
-            .filter(|group| group.first().is_some_and(|layer| layer.role != Role::Whole))
+        self.groups().filter(|group| group.first().is_some_and(|layer| layer.role != Role::Whole))
+    }
+
+    /// All layers, each with the bound from which on it counts. (An output has nothing that does not.)
+    pub(crate) fn begins(&self) -> impl Iterator<Item = (&Layer, &[u8])> {
+        self.groups().flat_map(|group| {
+            let cursor = match group {
+                [.., Layer { role: Role::Output { cursor }, .. }] => cursor.as_slice(),
+                _ => &[],
+            };
+            group.iter().map(move |layer| (layer, if layer.role == Role::Input { cursor } else { &[] }))
+        })
     }
 
     /// M2.

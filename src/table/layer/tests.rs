@@ -41,7 +41,9 @@ fn check(writes: &[(Vec<u8>, usize)], ranges: &[u8], run_bytes: u64) {
         .collect();
     let mut attempt = store.begin();
     let merge = Merge::new(vec![sorter.finish()], Retain::default(), Vec::new(), Gone::default()).unwrap();
-    let layer = attempt.write_layer(INTERVAL, BRANCH, merge, tombstones.clone(), run_bytes).unwrap();
+    let layer = attempt
+        .write_layer(Stretch { interval: INTERVAL, branch: BRANCH }, merge, tombstones.clone(), run_bytes)
+        .unwrap();
     assert_eq!(versions(&store, &layer).unwrap(), expected);
     let runs = layer.runs;
 

@@ -9,10 +9,12 @@ use crate::format::table::block::{BLOCK_HEADER, Block, Indexed};
 use crate::format::table::data::{DataBlock, Found, Place};
 use crate::table::merge::Source;
 
-/// A cursor over a run. It stands before the first entry.
+/// A cursor over a run, from a bound on. It stands before the first entry.
 #[derive(Debug)]
 pub(crate) struct RunCursor {
     run: Arc<Run>,
+    /// What lies below is not given out, and read only where it shares a block with what does not.
+    from: Vec<u8>,
     /// The number of the next partition.
     next: usize,
     /// What is left of the present one.
@@ -39,9 +41,11 @@ impl Present {
 }
 
 impl RunCursor {
-    pub(crate) fn new(run: Arc<Run>) -> Self {
+    /// Over the entries of `run` at or above `from`.
+    pub(crate) fn new(run: Arc<Run>, from: &[u8]) -> Self {
         let (present, place, order) = Default::default();
-        RunCursor { run, next: 0, blocks: Vec::new().into_iter(), present, place, order }
+        let next = run.root.partitions.partition_point(|partition| partition.separator.as_slice() < from);
+        RunCursor { run, from: from.to_vec(), next, blocks: Vec::new().into_iter(), present, place, order }
     }
 
     /// Reads the next block; `false` if there is none.
@@ -49,7 +53,9 @@ impl RunCursor {
         while self.blocks.len() == 0 {
             let Some(partition) = self.run.root.partitions.get(self.next) else { return Ok(false) };
             let bytes = self.run.read_block(partition.block)?;
-            self.blocks = self.run.partition(self.next, &bytes)?.1.into_iter();
+            let mut blocks = self.run.partition(self.next, &bytes)?.1;
+            blocks.drain(..blocks.partition_point(|block| block.separator < self.from));
+            self.blocks = blocks.into_iter();
             self.next += 1;
         }
         let indexed = self.blocks.next().expect("there is one");
@@ -72,6 +78,9 @@ impl Source for RunCursor {
                         return Err(self.run.bad(at));
                     }
                     self.order.take(key, lsn);
+                    if key < self.from.as_slice() {
+                        continue;
+                    }
                     return Ok(true);
                 }
                 if self.order.key != present.indexed.separator {

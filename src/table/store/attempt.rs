@@ -109,6 +109,11 @@ impl<'s> Attempt<'s> {
         Error::io("create", &self.store.dir.path_of(&file_name(number, kind)), error)
     }
 
+    /// Refuses once nothing may be changed any more.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.store.dir.check_open()
+    }
+
     /// Makes the names of its files durable (step 7).
     ///
     /// # Errors

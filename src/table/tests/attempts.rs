@@ -7,8 +7,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::batch::{Batch, BatchBuilder, Op};
 use crate::format::table::data::Interval;
+use crate::format::table::manifest::Role;
 use crate::format::table::{split_full_key, write_full_key};
 use crate::table::checkpoint::Piece;
+use crate::table::job::Stepped;
+use crate::table::layer::Sizes;
 use crate::table::merge::Retain;
 use crate::table::sort::Sorter;
 
@@ -21,8 +24,8 @@ enum Step {
     Hold,
     Release(u8),
     Checkpoint(u64),
-    /// The first layer and how many.
-    Merge(u8, u8, u64),
+    /// One step of a merge: the first group, and how many if these are in no job; the lengths of runs and of a part.
+    Merge(u8, u8, u64, u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -34,7 +37,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Hold),
         1 => any::<u8>().prop_map(Step::Release),
         3 => run_bytes().prop_map(Step::Checkpoint),
-        2 => (any::<u8>(), 1..5_u8, run_bytes()).prop_map(|(first, count, bytes)| Step::Merge(first, count, bytes)),
+        4 => (any::<u8>(), 1..5_u8, run_bytes(), run_bytes())
+            .prop_map(|(first, count, run, part)| Step::Merge(first, count, run, part)),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -101,8 +105,10 @@ impl World {
         };
         let mut state: State = stack.keyspaces.iter().filter(lives).map(|one| (one.id, BTreeMap::new())).collect();
         let mut newest: BTreeMap<Vec<u8>, (Lsn, Option<Vec<u8>>)> = BTreeMap::new();
-        for layer in &stack.manifest.layers {
-            for ((key, version), value) in versions(&self.store, layer).unwrap() {
+        let mut seen = BTreeSet::new();
+        for (layer, from) in stack.manifest.begins() {
+            for ((key, version), value) in versions_from(&self.store, layer, from).unwrap() {
+                assert!(seen.insert((key.clone(), version)), "it is in one layer");
                 if version <= lsn && newest.get(&key).is_none_or(|(known, _)| *known < version) {
                     newest.insert(key, (version, value));
                 }
@@ -150,19 +156,42 @@ impl World {
         self.check();
     }
 
-    fn merge(&mut self, first: u8, count: u8, run_bytes: u64) {
+    fn merge(&mut self, first: u8, count: u8, sizes: Sizes) {
         let Some(stack) = self.store.stack() else { return };
-        let layers = stack.manifest.layers.len();
-        let first = usize::from(first) % layers;
-        let end = layers.min(first + usize::from(count));
-        let mut job = self.store.merge(&stack, first..end, &self.horizon(stack.manifest.to), run_bytes).unwrap();
-        let merged = job.install(|_| ()).unwrap();
-        assert_eq!(merged.manifest.layers.len(), layers - (end - first) + 1);
+        let groups: Vec<&[Layer]> = stack.manifest.groups().collect();
+        let first = usize::from(first) % groups.len();
+        let count = match groups[first..].iter().take_while(|group| group[0].role == Role::Whole).count() {
+            0 => 1,
+            whole => whole.min(usize::from(count)),
+        };
+        let layers = |groups: &[&[Layer]]| groups.iter().map(|group| group.len()).sum::<usize>();
+        let place = layers(&groups[..first])..layers(&groups[..first + count]);
+        let mut step = self.store.merge_step(&stack, place, &self.horizon(stack.manifest.to), sizes).unwrap();
+        let stepped = step.install(|_| ()).unwrap();
+        let merged = self.store.stack().unwrap();
+        let now: Vec<&[Layer]> = merged.manifest.groups().collect();
+        assert_eq!(now.len(), groups.len() - count + 1);
+        let is_whole = now[first].len() == 1;
+        assert_eq!(is_whole, matches!(stepped, Stepped::Done), "{stepped:?}");
         // A reader of the stack before keeps its files.
         self.store.remove_needless().unwrap();
         self.check_stack(&stack);
-        drop((stack, merged));
+        drop(groups);
+        drop((stack, merged, step));
         self.check();
+    }
+
+    /// Ends all jobs, and merges what is then there.
+    fn merge_all(&mut self) {
+        while let Some(stack) = self.store.stack() {
+            let job = stack.manifest.groups().position(|group| group[0].role != Role::Whole);
+            let (first, is_one) = (job.unwrap_or(0), stack.manifest.layers.len() == 1);
+            drop(stack);
+            self.merge(u8::try_from(first).unwrap(), u8::MAX, Sizes::whole(u64::MAX));
+            if is_one {
+                break;
+            }
+        }
     }
 
     fn check(&self) {
@@ -212,7 +241,7 @@ impl World {
                 }
             }
             Step::Checkpoint(run_bytes) => self.checkpoint(*run_bytes),
-            Step::Merge(first, count, run_bytes) => self.merge(*first, *count, *run_bytes),
+            Step::Merge(first, count, run, part) => self.merge(*first, *count, Sizes { run: *run, part: *part }),
         }
     }
 }
@@ -225,15 +254,12 @@ proptest! {
         let mut world = World::new();
         steps.iter().for_each(|step| world.take(step));
         world.checkpoint(u64::MAX);
-        let layers = world.store.stack().map_or(0, |stack| stack.manifest.layers.len());
-        if layers > 0 {
-            world.merge(0, u8::try_from(layers).unwrap(), u64::MAX);
-        }
+        world.merge_all();
         // A snapshot that begins now keeps nothing of what was dropped before.
         world.held = [world.end()].into();
         world.take(&Step::Write(vec![(0, 0, Some(1))]));
         world.checkpoint(u64::MAX);
-        world.merge(0, u8::MAX, u64::MAX);
+        world.merge_all();
         let stack = world.store.stack().unwrap();
         let listed: Vec<u32> = stack.keyspaces.iter().map(|one| one.id).collect();
         for (key, _) in versions(&world.store, &stack.manifest.layers[0]).unwrap().keys() {
@@ -243,7 +269,7 @@ proptest! {
         // With nothing held and all merged, only what lives is there.
         world.held.clear();
         {
-            world.merge(0, u8::MAX, u64::MAX);
+            world.merge_all();
             let stack = world.store.stack().unwrap();
             let found = versions(&world.store, &stack.manifest.layers[0]).unwrap();
             let live: BTreeSet<Vec<u8>> = world

@@ -61,7 +61,12 @@ pub(crate) type Versions = BTreeMap<(Vec<u8>, Lsn), Option<Vec<u8>>>;
 
 /// What the layer holds.
 pub(crate) fn versions(store: &Store, layer: &Layer) -> Result<Versions> {
-    let (mut all, mut cursor) = (Versions::new(), LayerCursor::new(store, layer));
+    versions_from(store, layer, &[])
+}
+
+/// What the layer holds from a bound on.
+pub(crate) fn versions_from(store: &Store, layer: &Layer, from: &[u8]) -> Result<Versions> {
+    let (mut all, mut cursor) = (Versions::new(), LayerCursor::new(store, layer, from));
     while cursor.advance()? {
         let version = cursor.version();
         let value = version.value.map(<[u8]>::to_vec);

@@ -13,6 +13,7 @@ use crate::format::table::manifest::TEMPORARY_NAME;
 use crate::format::table::{FileKind, file_name};
 use crate::rt::schedule;
 use crate::rt::sync::{self, Mutex};
+use crate::table::layer::Stretch;
 use crate::table::store::{Chosen, NotInstalled};
 
 fn disk() -> (SimDisk, Arc<dyn Dir>) {
@@ -85,7 +86,7 @@ fn files_of_an_attempt_under_way_stay() {
     let store = begun(&dir);
     let mut attempt = store.begin();
     let interval = run_interval(&store);
-    let run = attempt.create_run(interval, BRANCH).unwrap();
+    let run = attempt.create_run(Stretch { interval, branch: BRANCH }).unwrap();
     let before = names(&dir);
     assert_eq!(store.remove_needless().unwrap().removed, 0);
     assert_eq!(names(&dir), before);
@@ -102,7 +103,10 @@ fn a_failed_sync_counts_for_the_names_of_others() {
     let store = begun(&dir);
     let interval = run_interval(&store);
     let (mut first, mut second) = (store.begin(), store.begin());
-    let _runs = [first.create_run(interval, BRANCH).unwrap(), second.create_run(interval, BRANCH).unwrap()];
+    let _runs = [
+        first.create_run(Stretch { interval, branch: BRANCH }).unwrap(),
+        second.create_run(Stretch { interval, branch: BRANCH }).unwrap(),
+    ];
     disk.inject(Fault::once(OpSelector::of(OpKind::SyncDir), FaultKind::Errno(EIO)));
     assert_eq!(first.sync_names().unwrap_err().kind(), ErrorKind::Io);
     // The kernel has told it once; it would tell nobody else.
@@ -143,14 +147,14 @@ fn a_name_that_comes_during_a_sync_is_not_durable() {
             let store = &store;
             let syncing = scope.spawn(move || {
                 let mut attempt = store.begin();
-                let _run = attempt.create_run(interval, BRANCH).unwrap();
+                let _run = attempt.create_run(Stretch { interval, branch: BRANCH }).unwrap();
                 attempt.sync_names().is_ok()
             });
             while !waits.load(Ordering::SeqCst) {
                 std::thread::yield_now();
             }
             let mut attempt = store.begin();
-            let _run = attempt.create_run(interval, BRANCH).unwrap();
+            let _run = attempt.create_run(Stretch { interval, branch: BRANCH }).unwrap();
             goes_on.store(true, Ordering::SeqCst);
             assert_eq!(syncing.join().unwrap(), !fails);
             let stack = store.stack().unwrap();
@@ -166,7 +170,7 @@ fn what_no_sync_has_named_is_not_installed() {
     let (_disk, dir) = disk();
     let store = begun(&dir);
     let mut attempt = store.begin();
-    let _run = attempt.create_run(run_interval(&store), BRANCH).unwrap();
+    let _run = attempt.create_run(Stretch { interval: run_interval(&store), branch: BRANCH }).unwrap();
     let stack = store.stack().unwrap();
     assert!(matches!(attempt.install(|_| Ok(Chosen::of(&stack)), |_| ()), Err(NotInstalled::Failed(_))));
 }
@@ -217,7 +221,7 @@ fn files_of_a_layer_in_doubt_stay_when_it_is_given_up() {
     work.checkpoint().unwrap_err();
     let stack = store.stack().unwrap();
     let mut other = store.begin();
-    let _run = other.create_run(run_interval(&store), BRANCH).unwrap();
+    let _run = other.create_run(Stretch { interval: run_interval(&store), branch: BRANCH }).unwrap();
     other.sync_names().unwrap();
     disk.inject(Fault::once(OpSelector::of(OpKind::Create).on(TEMPORARY_NAME), FaultKind::Errno(ENOSPC)));
     other.install(|_| Ok(Chosen::of(&stack)), |_| ()).unwrap_err();

@@ -8,7 +8,8 @@ use crate::format::batch::BatchBuilder;
 use crate::format::table::data::Interval;
 use crate::rt::sync::Mutex;
 use crate::table::checkpoint::{NewLayer, Piece};
-use crate::table::job::Job;
+use crate::table::job::Step;
+use crate::table::layer::Sizes;
 use crate::table::merge::Retain;
 use crate::table::sort::Sorter;
 use crate::table::store::NotInstalled;
@@ -28,12 +29,12 @@ pub(super) struct Work<'s> {
     store: &'s Store,
     told: &'s Mutex<Told>,
     layer: Option<NewLayer<'s>>,
-    job: Option<Job<'s>>,
+    step: Option<Step<'s>>,
 }
 
 impl<'s> Work<'s> {
     pub(super) fn new(store: &'s Store, told: &'s Mutex<Told>) -> Self {
-        Work { store, told, layer: None, job: None }
+        Work { store, told, layer: None, step: None }
     }
 
     /// The n-th checkpoint puts key n and overwrites key 0.
@@ -83,21 +84,21 @@ impl<'s> Work<'s> {
 
     /// Merges two layers, but for so many newer ones.
     pub(super) fn merge_from(&mut self, newer: usize) -> Result<()> {
-        let mut job = match self.job.take() {
-            Some(job) => job,
+        let mut step = match self.step.take() {
+            Some(step) => step,
             None => {
                 let Some(stack) = self.store.stack().filter(|stack| stack.manifest.layers.len() > newer + 1) else {
                     return Ok(());
                 };
                 let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
-                self.store.merge(&stack, newer..newer + 2, &horizon, 1)?
+                self.store.merge_step(&stack, newer..newer + 2, &horizon, Sizes::whole(1))?
             }
         };
-        match job.install(|_| ()) {
+        match step.install(|_| ()) {
             Ok(_) => Ok(()),
             Err(NotInstalled::Failed(error)) => Err(error),
             Err(NotInstalled::InDoubt(error)) => {
-                self.job = Some(job);
+                self.step = Some(step);
                 Err(error)
             }
         }
@@ -118,8 +119,8 @@ pub(super) fn check_content(store: &Store) -> std::result::Result<Lsn, String> {
 pub(super) fn check_stack(store: &Store, stack: &Stack) -> std::result::Result<Lsn, String> {
     let to = stack.manifest.to;
     let mut newest = BTreeMap::new();
-    for layer in &stack.manifest.layers {
-        let all = versions(store, layer).map_err(|error| format!("a layer cannot be read: {error:?}"))?;
+    for (layer, from) in stack.manifest.begins() {
+        let all = versions_from(store, layer, from).map_err(|error| format!("a layer cannot be read: {error:?}"))?;
         for ((key, lsn), value) in all {
             let known = newest.entry(key).or_insert((lsn, value.clone()));
             if known.0 < lsn {

@@ -104,7 +104,7 @@ fn walk(run: &Run) -> (Vec<Entry>, usize) {
 
 /// What a cursor reads.
 fn read(run: Run) -> Result<Vec<Entry>> {
-    let (mut cursor, mut entries) = (RunCursor::new(Arc::new(run)), Vec::new());
+    let (mut cursor, mut entries) = (RunCursor::new(Arc::new(run), &[]), Vec::new());
     while cursor.advance()? {
         let version = cursor.version();
         entries.push((cursor.key().to_vec(), version.lsn.get(), version.value.map(<[u8]>::to_vec)));

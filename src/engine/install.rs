@@ -1,0 +1,45 @@
+//! Making a new layer count, and removing what it makes needless (steps 8 to 13 of `table/FAULTS.md`).
+
+use std::sync::Arc;
+
+use super::tables::Tables;
+use crate::base::error::Result;
+use crate::log::LogInner;
+use crate::table::checkpoint::NewLayer;
+use crate::table::store::{NotInstalled, Stack, Store};
+use crate::txn::due::Amount;
+
+/// A run that is this long ends.
+pub(super) const RUN_BYTES: u64 = 32 << 20;
+
+/// Makes a layer count, and removes what it makes needless (steps 8 to 13). With it all of the log counts as taken in that
+/// had been counted at `done`.
+pub(super) fn install(
+    log: &LogInner,
+    tables: &Tables,
+    store: &Store,
+    (mut layer, done): (NewLayer<'_>, Amount),
+) -> Result<()> {
+    let to = layer.to();
+    let installed = |stack: &Arc<Stack>| {
+        name_in_history(log, stack);
+        tables.health.set_done(done);
+    };
+    let install = |oldest| layer.install(|_| oldest, installed);
+    let installed = log.retire_into(to, install, || tables.check_place(log.handle()));
+    let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
+    tables.health.not_removed(removed.as_ref().err());
+    remove_needless(tables, store);
+    Ok(())
+}
+
+/// What cannot be removed now is tried again.
+pub(super) fn remove_needless(tables: &Tables, store: &Store) {
+    let failed = store.remove_needless().map_or_else(Some, |removal| removal.failed);
+    tables.health.not_removed(failed.as_ref());
+}
+
+pub(super) fn name_in_history(log: &LogInner, stack: &Arc<Stack>) {
+    let (generation, crc) = stack.names();
+    log.incarnations().name_manifest(generation, crc);
+}

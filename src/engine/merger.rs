@@ -1,0 +1,67 @@
+//! The thread that merges, in an engine with automatic checkpoints. A checkpoint wakes it, and starts it when it is first needed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::merging::{is_due, merge_all, merge_step};
+use super::tables::Tables;
+use super::turn::Wait;
+use crate::base::options::Checkpoints;
+use crate::rt::background::Task;
+use crate::rt::sleeper::{Sleeper, Woken};
+use crate::txn::pipeline::Pipeline;
+
+/// From the first step in a row that fails to the next try. Each wait is twice as long as the one before.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Has the merges done that are due: by the thread, or by this one if the engine has none.
+pub(super) fn wake(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
+    if !is_due(tables) {
+        return;
+    }
+    // The models have no thread to spare.
+    if pipeline.settings.checkpoints != Checkpoints::Automatic || cfg!(any(loom, shuttle)) {
+        return merge_all(pipeline, tables);
+    }
+    let (merges, of_thread) = (Arc::clone(pipeline), Arc::clone(tables));
+    let task: Arc<Sleeper> = Arc::clone(&tables.merge_bell);
+    match pipeline.log.start_once("forelog-merge", task, move |_| run(&merges, &of_thread)) {
+        // The operating system has no thread to give.
+        Some(Err(_)) => merge_all(pipeline, tables),
+        _ => tables.merge_bell.ring(),
+    }
+}
+
+fn run(pipeline: &Pipeline, tables: &Tables) {
+    let mut wait = FIRST_WAIT;
+    loop {
+        tables.merge_bell.forget();
+        let stepped = {
+            let _turn = tables.merge_turns.take(Wait::ForItsTurn);
+            merge_step(pipeline, tables)
+        };
+        let sleep = match stepped {
+            Ok(true) => {
+                wait = FIRST_WAIT;
+                continue;
+            }
+            Ok(false) => None,
+            Err(_) if pipeline.log.poisoned().is_some() => return,
+            Err(_) => {
+                let next = (wait * 2).min(LONGEST_WAIT);
+                Some(std::mem::replace(&mut wait, next))
+            }
+        };
+        if tables.merge_bell.sleep(sleep) == Woken::Stopped {
+            return;
+        }
+    }
+}
+
+/// A step under way ends at its next change in `table/`, which a close refuses.
+impl Task for Sleeper {
+    fn end(&self) {
+        self.stop();
+    }
+}

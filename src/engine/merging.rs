@@ -1,0 +1,95 @@
+//! Merges, step by step, and who is to do them (`table/MERGING.md`).
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use super::heal::{heal, is_rot};
+use super::install::{RUN_BYTES, name_in_history, remove_needless};
+use super::tables::Tables;
+use super::turn::Wait;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::disk::Dir;
+use crate::format::table::DIRECTORY;
+use crate::log::LogInner;
+use crate::table::job::Stepped;
+use crate::table::layer::Sizes;
+use crate::table::merge::Retain;
+use crate::table::pick;
+use crate::table::store::{NotInstalled, Stack, Store};
+use crate::txn::pipeline::Pipeline;
+
+/// A step writes this many times as much as its MANIFEST.
+const PER_MANIFEST: u64 = 64;
+
+/// Whether a merge is due.
+pub(super) fn is_due(tables: &Tables) -> bool {
+    tables.store().and_then(Store::stack).is_some_and(|stack| pick::due(&stack.manifest.layers).is_some())
+}
+
+/// Does steps of merges until none is due, or one fails. Does nothing while another thread does them.
+pub(super) fn merge_all(pipeline: &Pipeline, tables: &Tables) {
+    let Some(_turn) = tables.merge_turns.take(Wait::Never) else { return };
+    while merge_step(pipeline, tables).is_ok_and(|stepped| stepped) {}
+}
+
+/// Does one step, if one is due: whether one was. The caller has the turn.
+pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables) -> Result<bool> {
+    let stepped = step(&pipeline.log, tables);
+    tables.health.merged(&stepped);
+    match stepped {
+        Err(error) if is_rot(&error) => write_again(pipeline, tables, error).map(|()| true),
+        stepped => stepped.map(|stepped| stepped.is_some()),
+    }
+}
+
+/// Writes from memory what cannot be read of the tables. This is a checkpoint, and counts as one.
+fn write_again(pipeline: &Pipeline, tables: &Tables, why: Error) -> Result<()> {
+    let (Some(_turn), Some(store)) = (tables.turns.take(Wait::ForItsTurn), tables.store()) else { return Err(why) };
+    let healed = heal(pipeline, tables, store, why).map(|()| 1);
+    tables.health.checkpointed(&healed);
+    healed.map(drop)
+}
+
+fn step(log: &LogInner, tables: &Tables) -> Result<Option<Stepped>> {
+    let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else { return Ok(None) };
+    let Some(layers) = pick::due(&stack.manifest.layers) else { return Ok(None) };
+    let is_ours = || log.check_ours(|| tables.check_place(log.handle()));
+    is_ours()?;
+    if store.end_doubt(|stack| name_in_history(log, stack))? {
+        remove_needless(tables, store);
+    }
+    let sizes = Sizes { run: RUN_BYTES, part: RUN_BYTES.max(PER_MANIFEST * stack.manifest.to_bytes().len() as u64) };
+    check_room(log, &stack, sizes)?;
+    // No reader asks layers yet: a reader has the index.
+    let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
+    let mut step = store.merge_step(&stack, layers, &horizon, sizes)?;
+    drop(stack);
+    is_ours()?;
+    let installed = |stack: &Arc<Stack>| name_in_history(log, stack);
+    let stepped = step.install(installed).map_err(NotInstalled::into_error)?;
+    drop(step);
+    remove_needless(tables, store);
+    Ok(Some(stepped))
+}
+
+/// Refuses a step that could fill the disk: commits, which need segments, would fail for it meanwhile.
+fn check_room(log: &LogInner, stack: &Stack, sizes: Sizes) -> Result<()> {
+    let path = log.handle().path_of(OsStr::new(DIRECTORY));
+    let all = stack.manifest.layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
+    // A file ends with the entry that makes it long enough.
+    let bytes = all.min(sizes.part.saturating_add(sizes.run.saturating_mul(2)));
+    // The next segment is at most twice as long as the last one, and there may be one ahead.
+    let segment = log.incarnations().look(|known| known.segments.last().map_or(0, |last| last.length));
+    let needed = bytes.saturating_add(segment.saturating_mul(4));
+    match log.handle().dir().room() {
+        Ok(Some(room)) if room < needed => {
+            let message = format!(
+                "a merge of tables in {} waits until {needed} bytes are free, and {room} are: make room",
+                path.display()
+            );
+            Err(Error::new(ErrorKind::DiskFull, message))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::io("look for room in", &path, error)),
+    }
+}
