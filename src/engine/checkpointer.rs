@@ -6,16 +6,19 @@
 //! is tried again after 1, 2, 4 .. 60 s (`table/FAULTS.md`, section 4).
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::checkpoint::{Then, checkpoint};
+use super::merger;
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
 use crate::rt::background::Task;
 use crate::rt::sleeper::{Sleeper, Woken};
+use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
@@ -40,6 +43,8 @@ pub(super) struct Checkpointer {
     sleeper: Sleeper,
     /// What a checkpoint takes in.
     full: Amount,
+    /// The LSN of the last drop of a keyspace in this open.
+    dropped: AtomicU64,
 }
 
 impl Checkpointer {
@@ -52,7 +57,8 @@ impl Checkpointer {
         }
         let full = Amount::of_a_checkpoint(settings);
         let (pipeline_of, tables, sleeper) = (Arc::downgrade(pipeline), Arc::clone(tables), Sleeper::new());
-        let checkpointer = Arc::new(Checkpointer { pipeline: pipeline_of, tables, sleeper, full });
+        let dropped = AtomicU64::new(0);
+        let checkpointer = Arc::new(Checkpointer { pipeline: pipeline_of, tables, sleeper, full, dropped });
         let told = Arc::clone(&checkpointer);
         pipeline.due.set_told(move || told.wake());
         pipeline.due.set_mark(full.part(WORTH));
@@ -68,7 +74,23 @@ impl Checkpointer {
             // The operating system has no thread to give. A later commit asks again.
             pipeline.due.set_mark(pipeline.due.counted().plus(self.full.part(WORTH)));
         }
+        // An open may have found one that is due. Before the first commit of a life nothing is written.
+        merger::start(&pipeline, &self.tables);
         self.sleeper.ring();
+    }
+
+    /// What a dropped keyspace has in tables goes with the next checkpoint. One is worth it once the log rests.
+    pub(super) fn keyspace_dropped(self: &Arc<Self>, lsn: Lsn) {
+        if self.tables.store().is_some() {
+            self.dropped.fetch_max(lsn.get(), Ordering::Relaxed);
+            self.wake();
+        }
+    }
+
+    /// Whether the tables may have what is in a keyspace that was dropped.
+    fn has_drop(&self) -> bool {
+        let stack = self.tables.store().and_then(Store::stack);
+        stack.is_some_and(|stack| stack.manifest.to.get() < self.dropped.load(Ordering::Relaxed))
     }
 
     fn run(&self) {
@@ -103,7 +125,7 @@ impl Checkpointer {
             if pending.reaches(self.full) {
                 return true;
             }
-            let is_worth_it = pending.reaches(self.full.part(WORTH));
+            let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop();
             let next = if is_worth_it { self.full } else { self.full.part(WORTH) };
             if pipeline.due.set_mark(self.tables.health.done().plus(next)) {
                 continue;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::merging::{is_due, merge_all, merge_step};
+use super::merging::{is_due, merge_many, merge_step};
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::options::Checkpoints;
@@ -17,20 +17,23 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Has the merges done that are due: by the thread, or by this one if the engine has none.
 pub(super) fn wake(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
-    if !is_due(tables) {
-        return;
-    }
     // The models have no thread to spare.
-    if pipeline.settings.checkpoints != Checkpoints::Automatic || cfg!(any(loom, shuttle)) {
-        return merge_all(pipeline, tables);
+    let has_thread = pipeline.settings.checkpoints == Checkpoints::Automatic && !cfg!(any(loom, shuttle));
+    if !(has_thread && start(pipeline, tables)) {
+        merge_many(pipeline, tables);
+    }
+}
+
+/// Has the thread do the merges that are due. Returns false if the operating system has no thread to give.
+pub(super) fn start(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) -> bool {
+    if !is_due(tables) {
+        return true;
     }
     let (merges, of_thread) = (Arc::clone(pipeline), Arc::clone(tables));
     let task: Arc<Sleeper> = Arc::clone(&tables.merge_bell);
-    match pipeline.log.start_once("forelog-merge", task, move |_| run(&merges, &of_thread)) {
-        // The operating system has no thread to give.
-        Some(Err(_)) => merge_all(pipeline, tables),
-        _ => tables.merge_bell.ring(),
-    }
+    let started = pipeline.log.start_once("forelog-merge", task, move |_| run(&merges, &of_thread));
+    tables.merge_bell.ring();
+    !matches!(started, Some(Err(_)))
 }
 
 fn run(pipeline: &Pipeline, tables: &Tables) {

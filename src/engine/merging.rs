@@ -18,6 +18,8 @@ use crate::table::pick;
 use crate::table::store::{NotInstalled, Stack, Store};
 use crate::txn::pipeline::Pipeline;
 
+/// A request does no more steps than this: they write 1 GiB.
+const STEPS: usize = 32;
 /// A step writes this many times as much as its MANIFEST.
 const PER_MANIFEST: u64 = 64;
 
@@ -26,10 +28,11 @@ pub(super) fn is_due(tables: &Tables) -> bool {
     tables.store().and_then(Store::stack).is_some_and(|stack| pick::due(&stack.manifest.layers).is_some())
 }
 
-/// Does steps of merges until none is due, or one fails. Does nothing while another thread does them.
-pub(super) fn merge_all(pipeline: &Pipeline, tables: &Tables) {
+/// Does steps of merges until none is due, one fails, or there were many: a request that asks for them is to end. Does nothing
+/// while another thread does them.
+pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables) {
     let Some(_turn) = tables.merge_turns.take(Wait::Never) else { return };
-    while merge_step(pipeline, tables).is_ok_and(|stepped| stepped) {}
+    let _ = (0..STEPS).all(|_| merge_step(pipeline, tables).is_ok_and(|stepped| stepped));
 }
 
 /// Does one step, if one is due: whether one was. The caller has the turn.

@@ -257,7 +257,11 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::NoSuchKeyspace`]; what a commit may return.
     pub fn drop_keyspace(&self, name: &str) -> Result<log::Receipt> {
-        keyspaces::drop(self.pipeline(), name)
+        let receipt = keyspaces::drop(self.pipeline(), name)?;
+        if let Some(checkpointer) = &self.inner.checkpointer {
+            checkpointer.keyspace_dropped(receipt.lsn());
+        }
+        Ok(receipt)
     }
 
     /// Begins a transaction on the state as it is now.
