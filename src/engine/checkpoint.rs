@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use super::heal::heal;
-use super::install::{RUN_BYTES, install, name_in_history, remove_needless};
-use super::merger;
+use super::install::{install, name_in_history, remove_needless, run_bytes};
 use super::tables::Tables;
 use super::turn::Wait;
+use super::{keep_up, merger};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
 use crate::format::batch::Batch;
 use crate::format::table::data::Interval;
 use crate::log::{LogInner, Position, RecordEnd, Scan};
+use crate::rt::clock;
 use crate::table::checkpoint::Piece;
 use crate::table::keyspaces::KeyspaceList;
 use crate::table::merge::Retain;
@@ -51,7 +52,11 @@ pub(super) fn checkpoint(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>, wait: W
     let target = log.durable().min(visible);
     let made = make(pipeline, tables, target);
     tables.health.checkpointed(&made);
+    tables.debt.checkpointed(&made);
     drop(turn);
+    if pipeline.settings.checkpoints == Checkpoints::Automatic {
+        keep_up::settle(pipeline, tables);
+    }
     made?;
     if then == Then::Merge {
         // What was asked for is done, whatever becomes of merges.
@@ -102,10 +107,12 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
             // disk.
             true => Amount { bytes: 1, ops: 1 },
         };
-        let (layer, done) = match next_piece(log, tables, store, target, full) {
+        let (begin, paused) = (clock::now(), tables.pacers.checkpoints.paused());
+        let (layer, amount) = match next_piece(log, tables, store, target, full) {
             Ok(Some((piece, amount))) => {
-                let layer = store.write_layer(piece, RUN_BYTES)?;
-                (layer, tables.health.done().plus(amount))
+                let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
+                let layer = store.write_layer(piece, run_bytes)?;
+                (layer, amount)
             }
             Ok(None) => return Ok(made),
             Err(error) => {
@@ -114,7 +121,9 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
                 continue;
             }
         };
-        install(log, tables, store, (layer, done))?;
+        install(log, tables, store, (layer, tables.health.done().plus(amount)))?;
+        let took = clock::now().since(begin).saturating_sub(tables.pacers.checkpoints.paused().saturating_sub(paused));
+        tables.debt.took_in(amount, took, Amount::of_a_checkpoint(&pipeline.settings));
         made += 1;
     }
 }

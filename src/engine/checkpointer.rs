@@ -11,9 +11,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::checkpoint::{Then, checkpoint};
-use super::merger;
 use super::tables::Tables;
 use super::turn::Wait;
+use super::{keep_up, merger};
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
 use crate::rt::background::Task;
@@ -59,6 +59,7 @@ impl Checkpointer {
         let (pipeline_of, tables, sleeper) = (Arc::downgrade(pipeline), Arc::clone(tables), Sleeper::new());
         let dropped = AtomicU64::new(0);
         let checkpointer = Arc::new(Checkpointer { pipeline: pipeline_of, tables, sleeper, full, dropped });
+        keep_up::pace(pipeline, &checkpointer.tables);
         let told = Arc::clone(&checkpointer);
         pipeline.due.set_told(move || told.wake());
         pipeline.due.set_mark(full.part(WORTH));
@@ -153,6 +154,7 @@ impl Checkpointer {
         // A database that was only read is left as it is: it may be one without tables.
         let is_written = self.tables.store().is_some() || pipeline.log.has_begun();
         if is_cheap && is_written && self.tables.health.is_good() && pipeline.log.flush_to(all.get()).is_ok() {
+            let _unpaced = self.tables.pacers.checkpoints.hurry();
             let _ = checkpoint(&pipeline, &self.tables, Wait::Never, Then::Nothing);
         }
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::install::{RUN_BYTES, install};
+use super::install::{install, run_bytes};
 use super::tables::Tables;
 use crate::base::error::{Error, Result, is_the_mediums};
 use crate::base::types::Lsn;
@@ -31,7 +31,8 @@ pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Err
     if !tables.health.found_rot(&why, store.is_in_doubt()) {
         return Err(why);
     }
-    let written = write_from_memory(pipeline, tables, store, RUN_BYTES)?;
+    let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
+    let written = write_from_memory(pipeline, tables, store, run_bytes)?;
     install(&pipeline.log, tables, store, written)?;
     tables.health.healed();
     Ok(())

@@ -1,9 +1,12 @@
 //! What has become of the checkpoints and merges of an open engine.
 
+use std::time::Duration;
+
 use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::rt::sync::Mutex;
 use crate::table::job::Stepped;
+use crate::table::pick;
 use crate::table::store::Stack;
 use crate::txn::due::Amount;
 
@@ -25,6 +28,12 @@ pub struct TableStats {
     pub pending_bytes: u64,
     /// Operations in these records.
     pub pending_ops: u64,
+    /// Bytes of layers that merges are to take into the last one.
+    pub unmerged_bytes: u64,
+    /// Commits that waited since the open, since checkpoints or merges did not keep up.
+    pub waits: u64,
+    /// For how long they waited, in sum.
+    pub waited: Duration,
     /// Checkpoints since the open.
     pub checkpoints: u64,
     /// Those that failed. All data are in the log, and the next one tries again.
@@ -60,6 +69,7 @@ impl TableStats {
         let written = manifest.written;
         self.up_to = manifest.to;
         self.layers = manifest.layers.len();
+        self.unmerged_bytes = pick::owed(&manifest.layers).0;
         self.runs = manifest.layers.iter().map(|layer| layer.runs.len()).sum();
         self.bytes = manifest.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.bytes()));
         (self.log_bytes, self.bytes_by_checkpoints) = (written.log_read, written.by_checkpoints);

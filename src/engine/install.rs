@@ -4,13 +4,23 @@ use std::sync::Arc;
 
 use super::tables::Tables;
 use crate::base::error::Result;
+use crate::base::options::Settings;
 use crate::log::LogInner;
 use crate::table::checkpoint::NewLayer;
 use crate::table::store::{NotInstalled, Stack, Store};
 use crate::txn::due::Amount;
 
-/// A run that is this long ends.
-pub(super) const RUN_BYTES: u64 = 32 << 20;
+/// A run ends when it is so many times shorter than the data: MANIFEST, which lists all runs, is written for each few.
+const RUNS: u64 = 512;
+/// A merge is to give back what it has read before it has read much more.
+const LONGEST_RUN: u64 = 128 << 20;
+
+/// A run that is this long ends: half a checkpoint, and more if there are many.
+pub(super) fn run_bytes(settings: &Settings, stack: Option<&Stack>) -> u64 {
+    let layers = stack.into_iter().flat_map(|stack| &stack.manifest.layers);
+    let data = layers.fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
+    (settings.checkpoint_bytes / 2).max(data / RUNS).min(LONGEST_RUN)
+}
 
 /// Makes a layer count, and removes what it makes needless (steps 8 to 13). With it all of the log counts as taken in that
 /// had been counted at `done`.

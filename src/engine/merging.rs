@@ -4,13 +4,16 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use super::heal::{heal, is_rot};
-use super::install::{RUN_BYTES, name_in_history, remove_needless};
+use super::install::{name_in_history, remove_needless, run_bytes};
+use super::keep_up;
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::{Checkpoints, Settings};
 use crate::disk::Dir;
 use crate::format::table::DIRECTORY;
 use crate::log::LogInner;
+use crate::rt::clock;
 use crate::table::job::Stepped;
 use crate::table::layer::Sizes;
 use crate::table::merge::Retain;
@@ -18,7 +21,7 @@ use crate::table::pick;
 use crate::table::store::{NotInstalled, Stack, Store};
 use crate::txn::pipeline::Pipeline;
 
-/// A request does no more steps than this: they write 1 GiB.
+/// A request does no more steps than this: they write 16 checkpoints or more.
 const STEPS: usize = 32;
 /// A step writes this many times as much as its MANIFEST.
 const PER_MANIFEST: u64 = 64;
@@ -37,8 +40,14 @@ pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables) {
 
 /// Does one step, if one is due: whether one was. The caller has the turn.
 pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables) -> Result<bool> {
-    let stepped = step(&pipeline.log, tables);
+    let (begin, paused) = (clock::now(), tables.pacers.merges.paused());
+    let stepped = step(&pipeline.log, &pipeline.settings, tables);
     tables.health.merged(&stepped);
+    let took = clock::now().since(begin).saturating_sub(tables.pacers.merges.paused().saturating_sub(paused));
+    tables.debt.stepped(&stepped, took);
+    if pipeline.settings.checkpoints == Checkpoints::Automatic {
+        keep_up::settle(pipeline, tables);
+    }
     match stepped {
         Err(error) if is_rot(&error) => write_again(pipeline, tables, error).map(|()| true),
         stepped => stepped.map(|stepped| stepped.is_some()),
@@ -53,7 +62,7 @@ fn write_again(pipeline: &Pipeline, tables: &Tables, why: Error) -> Result<()> {
     healed.map(drop)
 }
 
-fn step(log: &LogInner, tables: &Tables) -> Result<Option<Stepped>> {
+fn step(log: &LogInner, settings: &Settings, tables: &Tables) -> Result<Option<Stepped>> {
     let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else { return Ok(None) };
     let Some(layers) = pick::due(&stack.manifest.layers) else { return Ok(None) };
     let is_ours = || log.check_ours(|| tables.check_place(log.handle()));
@@ -61,7 +70,8 @@ fn step(log: &LogInner, tables: &Tables) -> Result<Option<Stepped>> {
     if store.end_doubt(|stack| name_in_history(log, stack))? {
         remove_needless(tables, store);
     }
-    let sizes = Sizes { run: RUN_BYTES, part: RUN_BYTES.max(PER_MANIFEST * stack.manifest.to_bytes().len() as u64) };
+    let run = run_bytes(settings, Some(&stack));
+    let sizes = Sizes { run, part: run.max(PER_MANIFEST * stack.manifest.to_bytes().len() as u64) };
     check_room(log, &stack, sizes)?;
     // No reader asks layers yet: a reader has the index.
     let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };

@@ -5,10 +5,13 @@ mod checkpointer;
 mod copy;
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
+mod debt;
 mod first_table;
 mod heal;
 mod health;
+mod inner;
 mod install;
+mod keep_up;
 mod keyspaces;
 mod merger;
 mod merging;
@@ -31,6 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use checkpoint::{Then, checkpoint};
+use inner::Inner;
 use turn::Wait;
 
 use crate::base::error::Result;
@@ -42,7 +46,6 @@ use crate::care::scrub::{self, Scrub};
 use crate::disk::{Disk, IoBackend, Layered, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::log::{self, LossWindow, Poisoned, Recovery, Stats};
-use crate::rt::guard::contain;
 #[cfg(feature = "unstable")]
 use crate::txn::ReadOnly;
 use crate::txn::pipeline::Pipeline;
@@ -61,36 +64,6 @@ pub struct Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.pipeline().log.show("Engine", f)
-    }
-}
-
-struct Inner {
-    pipeline: Arc<Pipeline>,
-    log: log::Handle,
-    tables: Arc<tables::Tables>,
-    /// If checkpoints are made without being asked for.
-    checkpointer: Option<Arc<checkpointer::Checkpointer>>,
-}
-
-impl Inner {
-    /// Nothing begins any more, and nothing in `table/` is changed once this returns. Then the log may be closed.
-    fn set_closed(&self) {
-        self.pipeline.set_closed();
-        let log = &self.pipeline.log;
-        if log.is_of_this_process() {
-            // HISTORY is not to name tables in whose place others are.
-            if !contain(|| self.tables.check_place(log.handle())).is_ok_and(|checked| checked.is_ok()) {
-                log.incarnations().keep_named();
-            }
-            self.tables.close();
-        }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Then the handle of the log closes it, and ends the pruner with its threads.
-        self.set_closed();
     }
 }
 
@@ -327,6 +300,7 @@ impl Engine {
     /// [`ErrorKind::Poisoned`], also if files of the log or the tables were removed or replaced; [`ErrorKind::Forked`].
     pub fn checkpoint(&self) -> Result<()> {
         self.pipeline().check_open()?;
+        let _unpaced = self.inner.tables.pacers.checkpoints.hurry();
         checkpoint(self.pipeline(), &self.inner.tables, Wait::ForItsTurn, Then::Merge)
     }
 
@@ -354,7 +328,7 @@ impl Engine {
     pub fn table_stats(&self) -> TableStats {
         // In a forked child a lock may be held by a thread that was not copied.
         if self.pipeline().log.is_of_this_process() {
-            self.inner.tables.stats(&self.pipeline().due)
+            self.inner.tables.stats(self.pipeline())
         } else {
             TableStats::default()
         }
@@ -492,14 +466,6 @@ impl Engine {
     /// another call is closing the engine: to wait for that could be to wait for itself.
     /// Further calls return the first result.
     pub fn close(&self) -> Result<()> {
-        self.pipeline().set_closed();
-        if self.pipeline().log.is_of_this_process()
-            && let Some(checkpointer) = &self.inner.checkpointer
-        {
-            // A disk that panics must not keep the lock from being given up.
-            let _ = contain(|| checkpointer.at_close());
-        }
-        self.inner.set_closed();
-        self.inner.log.log().close_and_drain()
+        self.inner.close()
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpointer::Checkpointer;
-use super::{Engine, Inner, open};
+use super::inner::Inner;
+use super::{Engine, open};
 use crate::base::error::Result;
 use crate::base::options::{Checkpoints, Settings, setters};
 use crate::base::types::CommitMode;

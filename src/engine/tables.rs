@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Weak};
 
+use super::debt::Debt;
 use super::first_table;
 use super::health::{Health, TableStats};
 use super::turn::Turns;
@@ -20,8 +21,10 @@ use crate::table::gate::Gate;
 use crate::table::held::HeldStack;
 use crate::table::named::Place;
 use crate::table::open::{self, Known, Layers};
+use crate::table::pace::Pacers;
 use crate::table::store::Store;
 use crate::txn::due::{Amount, Due};
+use crate::txn::pipeline::Pipeline;
 
 /// The tables of one database.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(super) struct Tables {
     pub(super) turns: Turns,
     /// One step of a merge at a time.
     pub(super) merge_turns: Turns,
+    pub(super) pacers: Pacers,
+    pub(super) debt: Debt,
     /// Rung when a merge may be due.
     pub(super) merge_bell: Arc<Sleeper>,
     pub(super) health: Health,
@@ -83,10 +88,11 @@ impl Tables {
         let is_named = found.layers.as_ref().is_some_and(|(layers, _)| layers.is_named);
         let (store, health) = (OnceLock::new(), Health::default());
         let (turns, merge_turns, merge_bell) = (Turns::new(), Turns::new(), Arc::new(Sleeper::new()));
-        let tables = Tables { gate, log, store, is_named, turns, merge_turns, merge_bell, health };
+        let (pacers, debt) = Default::default();
+        let tables = Tables { gate, log, store, is_named, turns, merge_turns, pacers, debt, merge_bell, health };
         if let Some((layers, dir)) = found.layers {
             let id = layers.stack.manifest.log_id;
-            let store = Store::new(tables.dir(handle, dir), id, Some(layers.stack))?;
+            let store = Store::new(tables.dir(handle, dir), tables.pacers.clone(), id, Some(layers.stack))?;
             let _ = tables.store.set(store);
         }
         Ok(tables)
@@ -138,9 +144,10 @@ impl Tables {
         due.counted().above(self.health.done())
     }
 
-    pub(super) fn stats(&self, due: &Due) -> TableStats {
-        let (stats, pending) = (self.health.stats(), self.pending(due));
-        let stats = TableStats { pending_bytes: pending.bytes, pending_ops: pending.ops, ..stats };
+    pub(super) fn stats(&self, pipeline: &Pipeline) -> TableStats {
+        let (stats, pending) = (self.health.stats(), self.pending(&pipeline.due));
+        let (waits, waited) = pipeline.throttle.waited();
+        let stats = TableStats { pending_bytes: pending.bytes, pending_ops: pending.ops, waits, waited, ..stats };
         match self.store().and_then(Store::stack) {
             Some(stack) => stats.with(&stack),
             None => stats,
@@ -178,6 +185,8 @@ impl Tables {
 
     /// Nothing in `table/` is changed any more.
     pub(super) fn close(&self) {
+        self.pacers.checkpoints.end();
+        self.pacers.merges.end();
         self.gate.close();
     }
 
@@ -189,7 +198,7 @@ impl Tables {
         }
         let dir = first_table::make(log, &self.gate)?;
         log.announce_tables()?;
-        let store = Store::new(self.dir(log.handle(), dir), log.log_id(), None)?;
+        let store = Store::new(self.dir(log.handle(), dir), self.pacers.clone(), log.log_id(), None)?;
         // Whoever makes a checkpoint has its turn, so there is no other one.
         let _ = self.store.set(store);
         self.store.get().ok_or_else(|| Error::bug("the tables are not there"))

@@ -263,6 +263,15 @@ impl TableFile {
         written.map_err(|error| Error::io("write to", &self.path, error))
     }
 
+    /// Has the kernel begin to write what it has of the file.
+    ///
+    /// # Errors
+    /// As [`TableFile::sync_all`].
+    pub(crate) fn start_writeback(&self) -> Result<()> {
+        let started = self.gate.pass(|| self.file.start_writeback())?;
+        started.map_err(|error| Error::io("write to", &self.path, error))
+    }
+
     /// Makes the file durable; its name is not.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ impl Store {
         let superseded = keyspaces.drops().into_iter().chain(ranges.iter().cloned()).collect();
         let stretch = Stretch { interval, branch: branch_of_end(self, layers)? };
         let merge = Merge::new(sources, retain, fragment(superseded), keyspaces.gone())?;
-        let mut attempt = self.begin();
+        let mut attempt = self.begin_merge();
         let part = attempt.write_part((stretch, from), merge, ranges, sizes)?;
         attempt.sync_names()?;
         Ok(Step { attempt, job, part })

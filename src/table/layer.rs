@@ -107,7 +107,7 @@ impl Attempt<'_> {
     /// Those of [`Attempt::create`].
     pub(crate) fn create_run(&mut self, Stretch { interval, branch }: Stretch) -> Result<RunWriter> {
         let (identity, file) = self.create(FileKind::Run)?;
-        Ok(RunWriter::new(file, RunHeader { identity, interval, branch }))
+        Ok(RunWriter::new(file, self.pacer(), RunHeader { identity, interval, branch }))
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod named;
 pub(crate) mod open;
+pub(crate) mod pace;
 pub(crate) mod pick;
 pub(crate) mod run;
 pub(crate) mod sort;

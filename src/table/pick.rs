@@ -29,6 +29,17 @@ pub(crate) fn due(layers: &[Layer]) -> Option<Range<usize>> {
     (!upper.is_empty() && weight >= last[0].bytes() / 2).then_some(0..layers.len())
 }
 
+/// What merges owe: the bytes of layers that are above the last one, where they have not been merged. With those of the last.
+pub(crate) fn owed(layers: &[Layer]) -> (u64, u64) {
+    let (mut owed, mut last) = (0_u64, 0_u64);
+    for layer in layers.iter().filter(|layer| !matches!(layer.role, Role::Output { .. })) {
+        (owed, last) = (owed.saturating_add(last), layer.bytes());
+    }
+    // Of a job of all layers the output is a part of the last one.
+    let merged = layers.last().filter(|layer| layer.role != Role::Whole).map_or(0, Layer::bytes);
+    (owed, last.saturating_add(merged))
+}
+
 /// The average length of an entry.
 fn entry_bytes(layer: &Layer) -> u64 {
     let entries = layer.runs.iter().fold(0_u64, |sum, run| sum.saturating_add(run.entries));

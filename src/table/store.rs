@@ -15,6 +15,7 @@ use super::dir::{TableDir, open_to_read};
 use super::keyspaces::KeyspaceList;
 use super::list::read_list;
 use super::named::{Place, check_files};
+use super::pace::Pacers;
 use super::run::read::Run;
 use crate::base::error::{Error, Result};
 use crate::base::types::LogId;
@@ -49,6 +50,7 @@ impl Stack {
 pub(crate) struct Store {
     dir: TableDir,
     log_id: LogId,
+    pacers: Pacers,
     writing: Mutex<Writing>,
     known: Mutex<Known>,
 }
@@ -86,11 +88,11 @@ pub(crate) struct Removal {
 }
 
 impl Store {
-    /// Takes over a directory with the MANIFEST that was found in it, if there was one.
+    /// Takes over a directory with the MANIFEST that was found in it, if there was one. Runs are written as `pacers` let them.
     ///
     /// # Errors
     /// The directory cannot be listed.
-    pub(crate) fn new(dir: TableDir, log_id: LogId, found: Option<Stack>) -> Result<Self> {
+    pub(crate) fn new(dir: TableDir, pacers: Pacers, log_id: LogId, found: Option<Stack>) -> Result<Self> {
         let names = dir.list()?;
         let numbers = names.iter().filter_map(|name| number_of(name.to_str()?)).map(|(number, _)| number);
         // No build comes to such numbers. Another's file of that name is in nobody's way.
@@ -104,6 +106,7 @@ impl Store {
         Ok(Store {
             dir,
             log_id,
+            pacers,
             writing: Mutex::new(Writing { highest, bytes }),
             known: Mutex::new(Known { installed, older, doubt, under_way, next_number, is_settled: false }),
         })
@@ -229,7 +232,12 @@ impl Store {
 
     /// Begins an attempt to change the stack.
     pub(crate) fn begin(&self) -> Attempt<'_> {
-        Attempt::new(self)
+        Attempt::new(self, &self.pacers.checkpoints)
+    }
+
+    /// Begins one of a merge.
+    pub(super) fn begin_merge(&self) -> Attempt<'_> {
+        Attempt::new(self, &self.pacers.merges)
     }
 
     /// Removes the files that nothing needs (step 13).

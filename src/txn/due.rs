@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::options::Settings;
 use crate::rt::sync::OnceLock;
 
+/// Bytes for which an operation counts.
+const OP: u64 = 160;
+
 /// So much of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Amount {
@@ -23,7 +26,17 @@ impl Amount {
     /// A checkpoint takes in so much at a time.
     pub(crate) fn of_a_checkpoint(settings: &Settings) -> Self {
         // 400,000 operations in 64 MiB: as much as an open replays in 0.4 s (TABLES.md of the design, section 5).
-        Amount { bytes: settings.checkpoint_bytes, ops: (settings.checkpoint_bytes / 160).max(1) }
+        Amount { bytes: settings.checkpoint_bytes, ops: (settings.checkpoint_bytes / OP).max(1) }
+    }
+
+    /// As bytes, of which an operation counts for no fewer than it does for a checkpoint.
+    pub(crate) fn weight(self) -> u64 {
+        self.bytes.max(self.ops.saturating_mul(OP))
+    }
+
+    /// So many times as much.
+    pub(crate) fn times(self, factor: u64) -> Self {
+        Amount { bytes: self.bytes.saturating_mul(factor), ops: self.ops.saturating_mul(factor) }
     }
 
     /// This part of it.

@@ -6,6 +6,7 @@
 //! | `transaction`, `try_commit` | serializable transactions with read-your-writes; commits that may give up, and give theirs back |
 //! | `prune` | the thread that removes what no reader can reach any more, when no commit does |
 //! | `due` | how much of the log lies behind the last checkpoint, and who is told that it is much |
+//! | `throttle` | commits wait for background work that does not keep up |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
 //! | `read_only` | the state of a database that no engine has open |
@@ -24,6 +25,7 @@ pub(crate) mod prune;
 mod read_only;
 mod reads;
 mod snapshot;
+pub(crate) mod throttle;
 mod transaction;
 mod try_commit;
 mod writes;

@@ -1,6 +1,7 @@
 //! The commit pipeline: the steps of a commit, in order.
 //!
-//! 1. Outside every lock the writes are encoded and their checksum is computed.
+//! 1. Outside every lock the writes are encoded and their checksum is computed. If the background does not keep up, the
+//!    commit waits.
 //! 2. The order lock is taken, which makes steps 2 to 5 one. The reads are validated against everything that took its
 //!    place before; a conflict ends it here.
 //! 3. The record takes its place in the log, within the loss budget. Without room, the lock is given up, the room
@@ -22,8 +23,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::due::Due;
+use super::due::{Amount, Due};
 use super::prune::{Prunable, Pruner};
+use super::throttle::Throttle;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::{CommitMode, Lsn};
@@ -46,6 +48,7 @@ pub(crate) struct Pipeline {
     closed: AtomicBool,
     pruner: Pruner,
     pub(crate) due: Due,
+    pub(crate) throttle: Throttle,
 }
 
 /// What the order lock guards.
@@ -147,7 +150,8 @@ impl Pipeline {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (is_behind, closed) = (AtomicBool::new(false), AtomicBool::new(false));
         let (order, pruner, due) = Default::default();
-        Pipeline { id, index, log, settings, order, is_behind, closed, pruner, due }
+        let throttle = Throttle::new();
+        Pipeline { id, index, log, settings, order, is_behind, closed, pruner, due, throttle }
     }
 
     /// Refuses a handle whose engine was closed, or that crossed `fork()`.
@@ -172,6 +176,9 @@ impl Pipeline {
         check: Check<'_>,
     ) -> Result<Receipt> {
         let record = self.log.prepare(batch.bytes())?;
+        let amount = Amount { bytes: batch.bytes().len() as u64, ops: batch.len() as u64 };
+        // Before it has a place: it may give up.
+        self.throttle.pass(|| self.due.counted(), amount, limit, || self.is_over())?;
         let Placed { lsn, flush, failed, is_due } = loop {
             let placed = self.take_place(&record, &batch, mode, limit, check);
             match placed.map_err(|refused| refused.raise(&*self.log))? {
@@ -196,6 +203,11 @@ impl Pipeline {
         }
         self.log.wait_for_mode(lsn, mode, limit)?;
         Ok(Receipt::new(&self.log, lsn))
+    }
+
+    /// Whether nothing is to be waited for any more: what comes next says why.
+    fn is_over(&self) -> bool {
+        self.closed.load(Ordering::Acquire) || self.log.poisoned().is_some()
     }
 
     /// Steps 2 to 5, but that a flush begins between 3 and 4 if one is returned.

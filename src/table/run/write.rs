@@ -1,5 +1,7 @@
 //! Writing a run: entries come in the order of their full keys, and nothing is kept of those that are in the file.
 
+use std::sync::Arc;
+
 use crc32fast::Hasher;
 
 use crate::base::error::{Error, ErrorKind, Result};
@@ -12,6 +14,7 @@ use crate::format::table::range_tombstones::{self, RangeTombstone};
 use crate::format::table::root::{Range, Root, Witness};
 use crate::format::table::run::{Counts, Footer, RunHeader};
 use crate::table::dir::TableFile;
+use crate::table::pace::Pacer;
 
 /// Blocks are gathered and written together from this number of bytes on.
 const TOGETHER: usize = 1 << 20;
@@ -20,6 +23,7 @@ const TOGETHER: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct RunWriter {
     file: TableFile,
+    pacer: Arc<Pacer>,
     header: RunHeader,
     checksum: Hasher,
     /// What is not written yet, and where in the file it begins.
@@ -36,9 +40,10 @@ pub(crate) struct RunWriter {
 
 impl RunWriter {
     /// Of a run that is written to `file`, which is empty.
-    pub(crate) fn new(file: TableFile, header: RunHeader) -> Self {
+    pub(crate) fn new(file: TableFile, pacer: Arc<Pacer>, header: RunHeader) -> Self {
         RunWriter {
             file,
+            pacer,
             header,
             checksum: header.identity.checksum(),
             pending: header.to_bytes().to_vec(),
@@ -158,7 +163,12 @@ impl RunWriter {
     }
 
     fn write(&mut self) -> Result<()> {
+        let is_paced = self.pacer.wait(self.pending.len() as u64);
         self.file.write_all_at(&self.pending, self.written)?;
+        if is_paced {
+            // So that the last sync of the file finds little: the commits behind it would wait for all of it.
+            self.file.start_writeback()?;
+        }
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())

@@ -13,6 +13,7 @@ use crate::format::table::{FileIdentity, FileKind, MAX_LIST_BYTES, MAX_NUMBER, f
 use crate::rt::entropy;
 use crate::table::dir::{Name, NotInstalled, TableFile};
 use crate::table::keyspaces::KeyspaceList;
+use crate::table::pace::Pacer;
 
 /// How many names are tried for a file: a leftover may have one.
 const TRIES: usize = 8;
@@ -21,6 +22,7 @@ const TRIES: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Attempt<'s> {
     store: &'s Store,
+    pacer: Arc<Pacer>,
     files: Vec<(u64, FileKind)>,
     /// A MANIFEST of it may be on the medium.
     is_in_doubt: bool,
@@ -52,8 +54,8 @@ impl Chosen {
 }
 
 impl<'s> Attempt<'s> {
-    pub(super) fn new(store: &'s Store) -> Self {
-        Attempt { store, files: Vec::new(), is_in_doubt: false }
+    pub(super) fn new(store: &'s Store, pacer: &Arc<Pacer>) -> Self {
+        Attempt { store, pacer: Arc::clone(pacer), files: Vec::new(), is_in_doubt: false }
     }
 
     /// Creates a file under a new number (steps 5 and 6).
@@ -107,6 +109,11 @@ impl<'s> Attempt<'s> {
 
     fn not_created(&self, number: u64, kind: FileKind, error: io::Error) -> Error {
         Error::io("create", &self.store.dir.path_of(&file_name(number, kind)), error)
+    }
+
+    /// At what pace its runs are written.
+    pub(crate) fn pacer(&self) -> Arc<Pacer> {
+        Arc::clone(&self.pacer)
     }
 
     /// Refuses once nothing may be changed any more.

@@ -48,7 +48,8 @@ fn run(seed: u64) -> std::result::Result<usize, String> {
         let dir = disk.open_dir(Path::new(DIR)).unwrap();
         let (table_dir, gate) = table_dir(&dir);
         // They live as long as the test: threads have them.
-        let store: &'static Store = Box::leak(Box::new(Store::new(table_dir, LOG_ID, None).unwrap()));
+        let store: &'static Store =
+            Box::leak(Box::new(Store::new(table_dir, Pacers::default(), LOG_ID, None).unwrap()));
         let told: &'static Mutex<Told> = Box::leak(Box::default());
         disk.on_op(move |disk, op| {
             if op.kind.mutates() {

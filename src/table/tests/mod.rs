@@ -23,6 +23,7 @@ use super::keyspaces::KeyspaceList;
 use super::merge::Source;
 use super::named::Place;
 use super::open::{self, Known};
+use super::pace::Pacers;
 use super::store::{Stack, Store};
 use crate::base::error::Result;
 use crate::base::types::{Incarnation, LogId, Lsn};
@@ -45,7 +46,7 @@ pub(crate) fn table_dir(dir: &Arc<dyn Dir>) -> (TableDir, Arc<Gate>) {
 }
 
 pub(crate) fn new_store(dir: &Arc<dyn Dir>) -> Store {
-    Store::new(table_dir(dir).0, LOG_ID, None).unwrap()
+    Store::new(table_dir(dir).0, Pacers::default(), LOG_ID, None).unwrap()
 }
 
 /// What an open finds, of which HISTORY names nothing.

@@ -35,7 +35,7 @@ fn checkpoint(store: &Store) -> Result<()> {
 }
 
 fn reopen(dir: &Arc<dyn Dir>) -> Store {
-    Store::new(table_dir(dir).0, LOG_ID, read_stack(dir).unwrap()).unwrap()
+    Store::new(table_dir(dir).0, Pacers::default(), LOG_ID, read_stack(dir).unwrap()).unwrap()
 }
 
 fn names(dir: &Arc<dyn Dir>) -> Vec<String> {
@@ -367,7 +367,7 @@ fn interrupted_calls_and_panics_of_the_disk() {
                 assert!(!panics, "a disk of one's own");
                 Err(io::ErrorKind::Interrupted.into())
             });
-            let Ok(store) = Store::new(table_dir(&dir).0, LOG_ID, None) else {
+            let Ok(store) = Store::new(table_dir(&dir).0, Pacers::default(), LOG_ID, None) else {
                 assert!(panics, "a listing that was interrupted");
                 continue;
             };
@@ -395,7 +395,8 @@ fn after_a_close_nothing_is_changed() {
             disk.make_dir(DIR).unwrap();
             let dir = disk.open_dir(Path::new(DIR)).unwrap();
             let (table_dir, gate) = table_dir(&dir);
-            let store: &'static Store = Box::leak(Box::new(Store::new(table_dir, LOG_ID, None).unwrap()));
+            let store: &'static Store =
+                Box::leak(Box::new(Store::new(table_dir, Pacers::default(), LOG_ID, None).unwrap()));
             let (is_closed, late) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
             let (closed, noted) = (Arc::clone(&is_closed), Arc::clone(&late));
             disk.on_op(move |_, op| {

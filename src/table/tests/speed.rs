@@ -8,6 +8,7 @@ use crate::format::batch::{Batch, BatchBuilder};
 use crate::format::table::data::Interval;
 use crate::table::checkpoint::Piece;
 use crate::table::merge::Retain;
+use crate::table::pace::Pacers;
 use crate::table::sort::Sorter;
 
 /// Writes a piece of the log of about 64 MiB, in records of one write with a key of 16 bytes and a value of this length.
@@ -28,7 +29,7 @@ fn measure(value: usize) {
     let dir = std::env::temp_dir().join(format!("forelog-speed-{}-{value}", std::process::id()));
     std::fs::create_dir(&dir).unwrap();
     let handle = OsDisk.open_dir(&dir).unwrap();
-    let store = Store::new(table_dir(&handle).0, LOG_ID, None).unwrap();
+    let store = Store::new(table_dir(&handle).0, Pacers::default(), LOG_ID, None).unwrap();
     let begun = Instant::now();
     let mut keyspaces = KeyspaceList::default();
     let mut create = BatchBuilder::new();

@@ -141,7 +141,7 @@ pub(super) fn check_stack(store: &Store, stack: &Stack) -> std::result::Result<L
 
 fn open_dir(dir: &Arc<dyn Dir>) -> std::result::Result<Store, String> {
     let found = read_stack(dir).map_err(|error| format!("the open is refused: {error:?}"))?;
-    Ok(Store::new(table_dir(dir).0, LOG_ID, found).unwrap())
+    Ok(Store::new(table_dir(dir).0, Pacers::default(), LOG_ID, found).unwrap())
 }
 
 /// What a crash left opens, has what was told, and takes more; which survives another crash.

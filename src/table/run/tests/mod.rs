@@ -55,7 +55,7 @@ fn range() -> Range {
 fn write(dir: &dyn Dir, number: u64, entries: &[Entry], ranges: Vec<RangeTombstone>) -> NamedRun {
     let file = dir.open(OsStr::new(&name(number)), Access::Create).unwrap();
     let file = TableFile::new(file, Path::new("table").join(name(number)), Arc::new(Gate::new(|| Ok(()))));
-    let mut writer = RunWriter::new(file, header(number));
+    let mut writer = RunWriter::new(file, Arc::default(), header(number));
     for (key, lsn, value) in entries {
         writer.push(key, Found { lsn: Lsn::new(*lsn), value: value.as_deref() }).unwrap();
     }

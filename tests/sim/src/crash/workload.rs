@@ -109,7 +109,10 @@ impl Plan {
     }
 
     pub fn options(&self) -> Options {
+        // Merges in several steps; checkpoints and merges of their own accord; or those alone that are asked for.
+        let checkpoint_bytes = [4096, 16 << 10, 64 << 20][usize::try_from(self.seed % 3).expect("small")];
         Options::new()
+            .checkpoint_bytes(checkpoint_bytes)
             .commit_mode(self.default_mode)
             .segment_bytes(self.segment_bytes)
             .flush_interval(self.flush_interval)

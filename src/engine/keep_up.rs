@@ -1,0 +1,65 @@
+//! How fast the background writes, and how long commits wait so that it keeps up (`table/MERGING.md`, 5 and 6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::tables::Tables;
+use crate::format::table::manifest::Written;
+use crate::table::pick;
+use crate::table::store::Store;
+use crate::txn::due::Amount;
+use crate::txn::pipeline::Pipeline;
+use crate::txn::throttle::Load;
+
+/// In checkpoints: what the log owes without a wait, and what merges do beside what the last layer has.
+const LOG: u64 = 2;
+const MERGES: u64 = 16;
+/// The least bytes a second that the background writes.
+const LEAST_RATE: u64 = 16 << 20;
+/// The least that is written for a byte of log.
+const LEAST_FACTOR: u64 = 4;
+
+/// Has the files of background work written no faster than it takes to keep up.
+pub(super) fn pace(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
+    for pacer in [&tables.pacers.checkpoints, &tables.pacers.merges] {
+        let (pipeline, tables) = (Arc::downgrade(pipeline), Arc::downgrade(tables));
+        pacer.set_rate(move || rate(&*pipeline.upgrade()?, &*tables.upgrade()?));
+    }
+}
+
+/// In bytes a second; as fast as it goes if none.
+fn rate(pipeline: &Pipeline, tables: &Tables) -> Option<u64> {
+    let full = Amount::of_a_checkpoint(&pipeline.settings);
+    let counted = pipeline.due.counted();
+    let (owed, bound) = owed_by_merges(tables, full);
+    let percent = |owed: u64, bound: u64| owed.saturating_mul(100) / bound.max(1);
+    let log = percent(counted.above(tables.health.done()).weight(), full.times(LOG).weight());
+    let written = tables.store().and_then(Store::stack).map_or_else(Written::default, |stack| stack.manifest.written);
+    let factor = written.by_checkpoints.saturating_add(written.by_merges).checked_div(written.log_read);
+    let inflow = tables.debt.inflow(counted.bytes);
+    let keeps_up = inflow.saturating_mul(factor.unwrap_or(0).saturating_add(1).max(LEAST_FACTOR));
+    let rate = keeps_up.saturating_add(keeps_up / 4).max(LEAST_RATE);
+    match log.max(percent(owed, bound)) {
+        0..100 => Some(rate),
+        100..150 => Some(rate.saturating_mul(2)),
+        _ => None,
+    }
+}
+
+/// Says how long commits wait from now on. To be called after each attempt of a checkpoint or merge.
+pub(super) fn settle(pipeline: &Pipeline, tables: &Tables) {
+    let full = Amount::of_a_checkpoint(&pipeline.settings);
+    let Some((log, merging)) = tables.debt.costs(full) else { return };
+    let (owed, bound) = owed_by_merges(tables, full);
+    let above = u128::from(owed.saturating_sub(bound));
+    let nanos = merging.as_nanos() * above / u128::from(bound.max(1));
+    let merges = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+    pipeline.throttle.set(Load { done: tables.health.done(), bound: full.times(LOG), log, merges });
+}
+
+/// In bytes, and what they may be.
+fn owed_by_merges(tables: &Tables, full: Amount) -> (u64, u64) {
+    let stack = tables.store().and_then(Store::stack);
+    let (owed, last) = stack.map_or((0, 0), |stack| pick::owed(&stack.manifest.layers));
+    (owed, last.saturating_add(full.bytes.saturating_mul(MERGES)))
+}

@@ -1,0 +1,174 @@
+//! Commits wait for background work that does not keep up (`table/MERGING.md`, 6).
+//!
+//! While nobody has to wait, a commit compares two counts. The engine says, after each attempt, from where on commits wait
+//! and for how long.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::due::Amount;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::log::WaitLimit;
+use crate::rt::background::is_background;
+use crate::rt::clock::{self, Moment};
+use crate::rt::sync::{Condvar, Mutex};
+
+/// A wait looks this often whether it is still needed.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What the background owes, and what that costs those who add to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Load {
+    /// Checkpoints have taken in so much.
+    pub(crate) done: Amount,
+    /// Nobody waits for what they have not, up to this much.
+    pub(crate) bound: Amount,
+    /// What a weight of 1 MiB waits when the log owes twice the bound.
+    pub(crate) log: Duration,
+    /// What it waits for merges, as much as they owe now.
+    pub(crate) merges: Duration,
+}
+
+impl Load {
+    /// Nobody waits.
+    pub(crate) const NONE: Load = Load {
+        done: Amount { bytes: 0, ops: 0 },
+        bound: Amount { bytes: u64::MAX, ops: u64::MAX },
+        log: Duration::ZERO,
+        merges: Duration::ZERO,
+    };
+
+    /// From so much on commits have to wait.
+    fn from(&self) -> Amount {
+        match (self.merges.is_zero(), self.log.is_zero()) {
+            (false, _) => Amount::default(),
+            (true, false) => self.done.plus(self.bound),
+            (true, true) => Load::NONE.bound,
+        }
+    }
+
+    /// What a commit of this weight adds to the waits of those behind it.
+    fn delay(&self, owed: u64, weight: u64) -> Duration {
+        let bound = self.bound.weight();
+        let above = u128::from(owed.saturating_sub(bound));
+        let log = self.log.as_nanos() * above / u128::from(bound.max(1));
+        let nanos = ((self.merges.as_nanos() + log) * u128::from(weight)) >> 20;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// What all commits pass.
+pub(crate) struct Throttle {
+    /// A count below this waits for nothing.
+    from_bytes: AtomicU64,
+    from_ops: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+    waits: AtomicU64,
+    waited: AtomicU64,
+}
+
+struct State {
+    load: Load,
+    /// Nobody goes on before this. Those who wait follow one another.
+    next: Moment,
+}
+
+impl Throttle {
+    pub(super) fn new() -> Self {
+        Throttle {
+            from_bytes: AtomicU64::new(u64::MAX),
+            from_ops: AtomicU64::new(u64::MAX),
+            state: Mutex::new(State { load: Load::NONE, next: Moment::default() }),
+            changed: Condvar::new(),
+            waits: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn set(&self, load: Load) {
+        let mut state = self.state.lock();
+        state.load = load;
+        let from = load.from();
+        self.from_bytes.store(from.bytes, Ordering::Relaxed);
+        self.from_ops.store(from.ops, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    /// Lets a commit with `record` on, when `counted` was before it.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](ErrorKind::WouldBlock) and [`TimedOut`](ErrorKind::TimedOut), as its patience says.
+    #[inline]
+    pub(super) fn pass(
+        &self,
+        counted: impl Fn() -> Amount,
+        record: Amount,
+        limit: WaitLimit,
+        is_over: impl Fn() -> bool,
+    ) -> Result<()> {
+        let (bytes, ops) = (self.from_bytes.load(Ordering::Relaxed), self.from_ops.load(Ordering::Relaxed));
+        if !counted().reaches(Amount { bytes, ops }) || is_background() {
+            return Ok(());
+        }
+        self.wait(counted, record.weight(), limit, is_over)
+    }
+
+    #[cold]
+    fn wait(
+        &self,
+        counted: impl Fn() -> Amount,
+        weight: u64,
+        limit: WaitLimit,
+        is_over: impl Fn() -> bool,
+    ) -> Result<()> {
+        let begin = clock::now();
+        let mut has_waited = false;
+        let mut state = self.state.lock();
+        let result = loop {
+            let now = clock::now();
+            let owed = counted().above(state.load.done).weight();
+            let delay = state.load.delay(owed, weight);
+            if state.next <= now || delay.is_zero() || is_over() {
+                state.next = state.next.max(now).after(delay);
+                break Ok(());
+            }
+            let look = now.after(LOOK).min(state.next);
+            let until = match limit {
+                WaitLimit::Never => {
+                    break Err(refused(ErrorKind::WouldBlock));
+                }
+                WaitLimit::Until(deadline) if deadline <= now => break Err(refused(ErrorKind::TimedOut)),
+                WaitLimit::Until(deadline) => look.min(deadline),
+                WaitLimit::Forever => look,
+            };
+            has_waited = true;
+            self.changed.wait_until(&mut state, Some(until));
+        };
+        drop(state);
+        if has_waited {
+            let waited = clock::now().since(begin);
+            self.waits.fetch_add(1, Ordering::Relaxed);
+            self.waited.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// How many commits have waited, and for how long in sum.
+    pub(crate) fn waited(&self) -> (u64, Duration) {
+        (self.waits.load(Ordering::Relaxed), Duration::from_nanos(self.waited.load(Ordering::Relaxed)))
+    }
+}
+
+fn refused(kind: ErrorKind) -> Error {
+    let message = "the transaction waits until checkpoints and merges keep up with commits, and was not committed: \
+                   try it again later, or let it wait";
+    Error::new(kind, message)
+}
+
+impl fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Throttle").field("load", &self.state.lock().load).finish_non_exhaustive()
+    }
+}
