@@ -23,6 +23,7 @@ impl Inner {
         self.pipeline.set_closed();
         let log = &self.pipeline.log;
         if log.is_of_this_process() {
+            let _ended = self.tables.end();
             // HISTORY is not to name tables in whose place others are.
             if !contain(|| self.tables.check_place(log.handle())).is_ok_and(|checked| checked.is_ok()) {
                 log.incarnations().keep_named();

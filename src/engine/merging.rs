@@ -23,8 +23,9 @@ use crate::txn::pipeline::Pipeline;
 
 /// A request does no more steps than this: they write 16 checkpoints or more.
 const STEPS: usize = 32;
-/// A step writes this many times as much as its MANIFEST.
+/// A step writes this many times as much as its MANIFEST, unless that is short: then it costs as much as an empty one.
 const PER_MANIFEST: u64 = 64;
+const SHORT: u64 = 64 << 10;
 
 /// Whether a merge is due.
 pub(super) fn is_due(tables: &Tables) -> bool {
@@ -71,7 +72,8 @@ fn step(log: &LogInner, settings: &Settings, tables: &Tables) -> Result<Option<S
         remove_needless(tables, store);
     }
     let run = run_bytes(settings, Some(&stack));
-    let sizes = Sizes { run, part: run.max(PER_MANIFEST * stack.manifest.to_bytes().len() as u64) };
+    let manifest = stack.manifest.to_bytes().len() as u64;
+    let sizes = Sizes { run, part: if manifest > SHORT { run.max(PER_MANIFEST * manifest) } else { run } };
     check_room(log, &stack, sizes)?;
     // No reader asks layers yet: a reader has the index.
     let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };

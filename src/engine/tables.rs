@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use super::debt::Debt;
 use super::first_table;
 use super::health::{Health, TableStats};
-use super::turn::Turns;
+use super::turn::{Turns, Wait};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, DirHandle};
@@ -183,10 +183,19 @@ impl Tables {
         }
     }
 
-    /// Nothing in `table/` is changed any more.
-    pub(super) fn close(&self) {
+    /// Ends the attempts under way, each at its next change, and waits until they have removed what they had made: a clean
+    /// close leaves nothing for the next open to remove. While the turns are held, nobody begins another one.
+    pub(super) fn end(&self) -> impl Sized + '_ {
         self.pacers.checkpoints.end();
         self.pacers.merges.end();
+        self.gate.end();
+        // In this order: a merge that heals takes the second one under the first.
+        let merges = self.merge_turns.take(Wait::ForItsTurn);
+        (merges, self.turns.take(Wait::ForItsTurn))
+    }
+
+    /// Nothing in `table/` is changed any more.
+    pub(super) fn close(&self) {
         self.gate.close();
     }
 

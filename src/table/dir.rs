@@ -117,7 +117,7 @@ impl TableDir {
 
     /// Removes a file. That there is none is no error.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        match self.gate.pass_again(|| self.dir.remove(OsStr::new(name)))? {
+        match self.gate.pass_removal(|| self.dir.remove(OsStr::new(name)))? {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("remove", &self.path_of(name), error))
             }

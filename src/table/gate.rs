@@ -20,7 +20,17 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct State {
     under_way: usize,
-    is_closed: bool,
+    until: Until,
+}
+
+/// How far a close has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+enum Until {
+    #[default]
+    Open,
+    /// Attempts end, and remove what they have made.
+    Ending,
+    Closed,
 }
 
 impl Gate {
@@ -33,10 +43,14 @@ impl Gate {
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), or why nothing may be changed: then the call was not made. The result of the call is apart.
     pub(crate) fn pass<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<io::Result<T>> {
+        self.pass_before(Until::Ending, call)
+    }
+
+    fn pass_before<T>(&self, until: Until, call: impl FnOnce() -> io::Result<T>) -> Result<io::Result<T>> {
         self.check()?;
         {
             let mut state = self.state.lock();
-            if state.is_closed {
+            if state.until >= until {
                 return Err(Error::closed());
             }
             state.under_way += 1;
@@ -53,17 +67,17 @@ impl Gate {
     /// Refuses what [`Gate::pass`] would.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.check()?;
-        if self.state.lock().is_closed { Err(Error::closed()) } else { Ok(()) }
+        if self.state.lock().until == Until::Open { Ok(()) } else { Err(Error::closed()) }
     }
 
     /// [`Gate::pass`] for a call that changes nothing if it is interrupted: then it is made again, unless a close has come.
     pub(crate) fn pass_again<T>(&self, call: impl Fn() -> io::Result<T>) -> Result<io::Result<T>> {
-        loop {
-            match self.pass(&call)? {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return Ok(result),
-            }
-        }
+        again(|| self.pass(&call))
+    }
+
+    /// The same for a removal, which an attempt still may make that a close has ended.
+    pub(crate) fn pass_removal<T>(&self, call: impl Fn() -> io::Result<T>) -> Result<io::Result<T>> {
+        again(|| self.pass_before(Until::Closed, &call))
     }
 
     /// Refuses if the log has stopped, or in a forked child. Takes no lock.
@@ -71,13 +85,28 @@ impl Gate {
         contain(|| (self.may_change)()).map_err(|panicked| Error::bug(panicked.message))?
     }
 
+    /// From here on nothing but removals is let through, so that attempts under way end and leave nothing.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.lock();
+        state.until = state.until.max(Until::Ending);
+    }
+
     /// From here on no call is made. Waits for those under way, and for none that is to come. Not to be called in a forked
     /// child, to which a call of its parent is under way for ever.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
-        state.is_closed = true;
+        state.until = Until::Closed;
         while state.under_way > 0 {
             self.idle.wait(&mut state);
+        }
+    }
+}
+
+fn again<T>(call: impl Fn() -> Result<io::Result<T>>) -> Result<io::Result<T>> {
+    loop {
+        match call()? {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Ok(result),
         }
     }
 }
@@ -90,6 +119,6 @@ pub(crate) fn contained<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("is_closed", &self.state.lock().is_closed).finish_non_exhaustive()
+        f.debug_struct("Gate").field("until", &self.state.lock().until).finish_non_exhaustive()
     }
 }

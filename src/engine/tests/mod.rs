@@ -15,4 +15,6 @@ mod first_table;
 #[cfg(feature = "sim")]
 mod harm;
 #[cfg(feature = "sim")]
+mod merging;
+#[cfg(feature = "sim")]
 mod quiet_opens;

@@ -1,7 +1,7 @@
 //! One life of a database on a simulated disk: opened, worked with, closed; with a crash point before every operation
 //! that changes the disk and within every sync.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -164,8 +164,8 @@ struct Recording {
     removed: Segments,
     /// The last generation of MANIFEST that was tried.
     generation: u64,
-    /// The last number that a file in `table/` was given.
-    number: u64,
+    /// The numbers that files in `table/` were given. A checkpoint and a merge beside it take theirs in any order.
+    numbers: BTreeSet<u64>,
 }
 
 impl Recording {
@@ -174,21 +174,14 @@ impl Recording {
         const GENERATION: usize = 48;
         let bytes = || disk.read_file(op.path).unwrap_or_default();
         let number = || u64::from_str_radix(op.path.file_stem()?.to_str()?, 16).ok();
-        let (last, used) = match op.kind {
-            OpKind::Rename => {
-                let generation = bytes().get(GENERATION..).and_then(|bytes| bytes.first_chunk()).copied();
-                (&mut self.generation, generation.map(u64::from_le_bytes))
-            }
-            _ => (&mut self.number, number()),
+        let is_new = if op.kind == OpKind::Rename {
+            let generation = bytes().get(GENERATION..).and_then(|bytes| bytes.first_chunk()).copied();
+            let tried = generation.map_or(u64::MAX, u64::from_le_bytes);
+            tried > std::mem::replace(&mut self.generation, tried)
+        } else {
+            number().is_none_or(|number| self.numbers.insert(number))
         };
-        match used {
-            Some(used) if used <= *last => Err(format!("P7: {} is {used} after {last}", op.path.display())),
-            Some(used) => {
-                *last = used;
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        if is_new { Ok(()) } else { Err(format!("P7: {} once more, after {}", op.path.display(), self.generation)) }
     }
 }
 
