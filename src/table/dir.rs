@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::gate::{Gate, contained};
+use super::gate::{Gate, again, contained};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::disk::{Access, Dir, DiskFile, DiskLock, FileId, FileStatus, LockMode, is_refused_rename, write_all_at};
 use crate::format::table::manifest::{FILE_NAME, TEMPORARY_NAME};
@@ -117,7 +117,7 @@ impl TableDir {
 
     /// Removes a file. That there is none is no error.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        match self.gate.pass_removal(|| self.dir.remove(OsStr::new(name)))? {
+        match again(|| self.gate.pass_to_end(|| self.dir.remove(OsStr::new(name))))? {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("remove", &self.path_of(name), error))
             }
@@ -138,7 +138,10 @@ impl TableDir {
             let names = self.names.lock();
             names.iter().filter(|(_, state)| **state == State::Made).map(|(name, _)| *name).collect()
         };
-        let synced = self.gate.pass(|| self.dir.sync())?;
+        let is_last = names.iter().any(|name| matches!(name, Name::Manifest(_)));
+        let sync = || self.dir.sync();
+        // Without it, what is installed is not what the next open finds. An interrupted one has failed.
+        let synced = if is_last { self.gate.pass_to_end(sync) } else { self.gate.pass(sync) }?;
         let mut known = self.names.lock();
         match synced {
             Ok(()) => {
@@ -191,7 +194,10 @@ impl TableDir {
                 }
                 Err(if is_refused { NotInstalled::Failed(error) } else { NotInstalled::InDoubt(error) })
             }
-            Err(closed) => Err(NotInstalled::Failed(closed)),
+            Err(closed) => {
+                self.remove_temporary();
+                Err(NotInstalled::Failed(closed))
+            }
         };
         self.forget(name);
         done

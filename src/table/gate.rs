@@ -75,9 +75,10 @@ impl Gate {
         again(|| self.pass(&call))
     }
 
-    /// The same for a removal, which an attempt still may make that a close has ended.
-    pub(crate) fn pass_removal<T>(&self, call: impl Fn() -> io::Result<T>) -> Result<io::Result<T>> {
-        again(|| self.pass_before(Until::Closed, &call))
+    /// [`Gate::pass`] for a call with which an attempt still ends that a close has come to: a removal, or the sync behind the
+    /// rename that has been made.
+    pub(crate) fn pass_to_end<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<io::Result<T>> {
+        self.pass_before(Until::Closed, call)
     }
 
     /// Refuses if the log has stopped, or in a forked child. Takes no lock.
@@ -85,7 +86,7 @@ impl Gate {
         contain(|| (self.may_change)()).map_err(|panicked| Error::bug(panicked.message))?
     }
 
-    /// From here on nothing but removals is let through, so that attempts under way end and leave nothing.
+    /// From here on only the last calls of attempts are let through, so that those under way end and leave nothing.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock();
         state.until = state.until.max(Until::Ending);
@@ -102,7 +103,8 @@ impl Gate {
     }
 }
 
-fn again<T>(call: impl Fn() -> Result<io::Result<T>>) -> Result<io::Result<T>> {
+/// Makes a call that changes nothing if it is interrupted.
+pub(crate) fn again<T>(call: impl Fn() -> Result<io::Result<T>>) -> Result<io::Result<T>> {
     loop {
         match call()? {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

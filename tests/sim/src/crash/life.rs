@@ -174,14 +174,16 @@ impl Recording {
         const GENERATION: usize = 48;
         let bytes = || disk.read_file(op.path).unwrap_or_default();
         let number = || u64::from_str_radix(op.path.file_stem()?.to_str()?, 16).ok();
-        let is_new = if op.kind == OpKind::Rename {
+        let (used, is_new) = if op.kind == OpKind::Rename {
             let generation = bytes().get(GENERATION..).and_then(|bytes| bytes.first_chunk()).copied();
-            let tried = generation.map_or(u64::MAX, u64::from_le_bytes);
-            tried > std::mem::replace(&mut self.generation, tried)
+            let Some(tried) = generation.map(u64::from_le_bytes) else { return Ok(()) };
+            let last = std::mem::replace(&mut self.generation, tried);
+            (tried, tried > last)
         } else {
-            number().is_none_or(|number| self.numbers.insert(number))
+            let Some(number) = number() else { return Ok(()) };
+            (number, self.numbers.insert(number))
         };
-        if is_new { Ok(()) } else { Err(format!("P7: {} once more, after {}", op.path.display(), self.generation)) }
+        if is_new { Ok(()) } else { Err(format!("P7: {} is {used} once more", op.path.display())) }
     }
 }
 
@@ -348,11 +350,17 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
 /// I13: after a clean close nothing is left over: no file under preparation, no segment without log. What nothing needs in
 /// `table/` the next open would remove, which is not to change the disk (I14).
 fn check_files(disk: &SimDisk) -> Result<(), String> {
-    for (path, bytes) in disk.files() {
+    let files = disk.files();
+    // A life without tables leaves what an attempt before it has left: the next attempt removes it.
+    let has_tables = files.iter().any(|(path, _)| path.ends_with("table/MANIFEST"));
+    for (path, bytes) in files {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let belongs = match name {
             "LOCK" | "HISTORY" | "MARK" => true,
-            file if path.parent().is_some_and(|parent| parent.ends_with("table")) => !file.ends_with(".tmp"),
+            file if path.parent().is_some_and(|parent| parent.ends_with("table")) => {
+                !file.ends_with(".tmp") || !has_tables
+            }
+            _ if path.parent().is_some_and(|parent| parent.ends_with("table.old")) => true,
             segment => segment.ends_with(".log") && bytes.len() > segments::HEADER,
         };
         if !belongs {
