@@ -52,11 +52,10 @@ pub(super) fn checkpoint(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>, wait: W
     let target = log.durable().min(visible);
     let made = make(pipeline, tables, target);
     tables.health.checkpointed(&made);
-    tables.debt.checkpointed(&made);
     drop(turn);
-    if pipeline.settings.checkpoints == Checkpoints::Automatic {
-        keep_up::settle(pipeline, tables);
-    }
+    let is_due = tables.pending(&pipeline.due).reaches(Amount::of_a_checkpoint(&pipeline.settings));
+    tables.debt.checkpointed(&made, is_due);
+    keep_up::settle(pipeline, tables);
     made?;
     if then == Then::Merge {
         // What was asked for is done, whatever becomes of merges.
@@ -101,7 +100,7 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
         made += 1;
     }
     loop {
-        let full = match store.is_in_doubt() {
+        let full = match store.stack().is_none() && store.is_in_doubt() {
             false => Amount::of_a_checkpoint(&pipeline.settings),
             // Without a MANIFEST there is none to be written again. One record does: what fails for an hour must not fill the
             // disk.
@@ -124,6 +123,7 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
         install(log, tables, store, (layer, tables.health.done().plus(amount)))?;
         let took = clock::now().since(begin).saturating_sub(tables.pacers.checkpoints.paused().saturating_sub(paused));
         tables.debt.took_in(amount, took, Amount::of_a_checkpoint(&pipeline.settings));
+        keep_up::settle(pipeline, tables);
         made += 1;
     }
 }

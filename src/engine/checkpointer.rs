@@ -72,7 +72,9 @@ impl Checkpointer {
         let (task, works) = (Arc::clone(self), Arc::clone(self));
         let started = pipeline.log.start_once("forelog-checkpoint", task, move |_| works.run());
         if matches!(started, Some(Err(_))) {
-            // The operating system has no thread to give. A later commit asks again.
+            // The operating system has no thread to give. A later commit asks again, and nobody waits for it.
+            self.tables.debt.checkpointed(&Ok(0), true);
+            keep_up::settle(&pipeline, &self.tables);
             pipeline.due.set_mark(pipeline.due.counted().plus(self.full.part(WORTH)));
         }
         // An open may have found one that is due. Before the first commit of a life nothing is written.
@@ -149,7 +151,8 @@ impl Checkpointer {
     pub(super) fn at_close(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
         let pending = self.tables.pending(&pipeline.due);
-        let is_cheap = pending.reaches(self.full.part(WORTH)) && !pending.reaches(self.full.part(CHEAP));
+        let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop();
+        let is_cheap = is_worth_it && !pending.reaches(self.full.part(CHEAP));
         let all = Lsn::new(pipeline.log.positions().appended());
         // A database that was only read is left as it is: it may be one without tables.
         let is_written = self.tables.store().is_some() || pipeline.log.has_begun();

@@ -10,6 +10,8 @@ use crate::txn::due::Amount;
 
 /// What work costs is measured over so many checkpoints' worth of log.
 const MEASURED: u64 = 4;
+/// Smaller checkpoints are measured together.
+const PART: u64 = 16;
 /// How fast commits come is measured over no less than this.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -17,25 +19,26 @@ const LOOK: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub(super) struct Debt {
     state: Mutex<State>,
+    /// Held while it is said how commits wait: the newest look is to be the last.
+    pub(super) telling: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The newest checkpoints, the latest last.
-    work: VecDeque<Work>,
-    /// Of merges, since the last checkpoint.
-    merging: Duration,
+    /// What checkpoints have taken in, the latest last.
+    checkpoints: VecDeque<Work>,
+    /// What steps of merges have written, likewise.
+    merges: VecDeque<Work>,
     checkpoints_fail: bool,
     merges_fail: bool,
     inflow: Inflow,
 }
 
-/// What has been done for so much of the log, and how long it took, without pauses.
+/// So many bytes, and how long they took, without pauses.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
-    weight: u64,
-    checkpoint: Duration,
-    merging: Duration,
+    bytes: u64,
+    took: Duration,
 }
 
 /// How fast commits come.
@@ -64,43 +67,37 @@ impl Inflow {
 impl Debt {
     /// A checkpoint has taken in so much of the log.
     pub(super) fn took_in(&self, amount: Amount, took: Duration, full: Amount) {
+        add(&mut self.state.lock().checkpoints, Work { bytes: amount.weight(), took }, full.weight());
+    }
+
+    /// What a request for a checkpoint, or the thread, has come to. One that brings nothing forward, though a whole one is
+    /// due, has found nothing durable.
+    pub(super) fn checkpointed(&self, made: &Result<u64>, is_due: bool) {
+        self.state.lock().checkpoints_fail = !matches!(made, Ok(1..)) && (made.is_err() || is_due);
+    }
+
+    /// A step of a merge has written so much.
+    pub(super) fn stepped(&self, bytes: u64, took: Duration, full: Amount) {
         let mut state = self.state.lock();
-        let merging = std::mem::take(&mut state.merging);
-        state.work.push_back(Work { weight: amount.weight(), checkpoint: took, merging });
-        let enough = full.times(MEASURED).weight();
-        while let Some(oldest) = state.work.front()
-            && sum(&state.work).weight - oldest.weight >= enough
-        {
-            state.work.pop_front();
-        }
+        state.merges_fail = false;
+        add(&mut state.merges, Work { bytes, took }, full.weight());
     }
 
-    /// What a request for a checkpoint, or the thread, has come to. One that found nothing durable brings nothing forward.
-    pub(super) fn checkpointed(&self, made: &Result<u64>) {
-        self.state.lock().checkpoints_fail = !matches!(made, Ok(1..));
+    pub(super) fn step_failed(&self) {
+        self.state.lock().merges_fail = true;
     }
 
-    /// A step of a merge took so long.
-    pub(super) fn stepped<T>(&self, stepped: &Result<T>, took: Duration) {
-        let mut state = self.state.lock();
-        state.merges_fail = stepped.is_err();
-        state.merging += took;
-    }
-
-    /// What 1 MiB of log costs checkpoints and merges; none before enough was done to tell. What cannot come costs nothing:
-    /// nobody waits for it.
-    pub(super) fn costs(&self, full: Amount) -> Option<(Duration, Duration)> {
+    /// What 1 MiB of log costs checkpoints, and what 1 MiB that they write costs merges; nothing before enough was done to
+    /// tell, and while they fail: nobody waits for what cannot come.
+    pub(super) fn costs(&self, full: Amount) -> (Duration, Duration) {
         let state = self.state.lock();
-        let sum = sum(&state.work);
-        if sum.weight < full.times(MEASURED).weight() {
-            return None;
-        }
-        let per_mib = |time: Duration| {
-            let nanos = (time.as_nanos() << 20) / u128::from(sum.weight.max(1));
-            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let cost = |fails: bool, work: &VecDeque<Work>| {
+            let sum = sum(work);
+            let is_known = !fails && sum.bytes >= full.weight().saturating_mul(MEASURED);
+            let nanos = (sum.took.as_nanos() << 20) / u128::from(sum.bytes.max(1));
+            if is_known { Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)) } else { Duration::ZERO }
         };
-        let unless = |fails: bool, time: Duration| if fails { Duration::ZERO } else { per_mib(time) };
-        Some((unless(state.checkpoints_fail, sum.checkpoint), unless(state.merges_fail, sum.merging)))
+        (cost(state.checkpoints_fail, &state.checkpoints), cost(state.merges_fail, &state.merges))
     }
 
     /// How many bytes a second commits write, given how many they have written by now.
@@ -109,10 +106,25 @@ impl Debt {
     }
 }
 
+/// Adds what was done, and forgets what is too old to be measured.
+fn add(work: &mut VecDeque<Work>, one: Work, full: u64) {
+    match work.back_mut().filter(|last| last.bytes < full / PART) {
+        Some(last) => {
+            last.bytes = last.bytes.saturating_add(one.bytes);
+            last.took += one.took;
+        }
+        None => work.push_back(one),
+    }
+    while let Some(oldest) = work.front()
+        && sum(work).bytes - oldest.bytes >= full.saturating_mul(MEASURED)
+    {
+        work.pop_front();
+    }
+}
+
 fn sum(work: &VecDeque<Work>) -> Work {
     work.iter().fold(Work::default(), |sum, one| Work {
-        weight: sum.weight.saturating_add(one.weight),
-        checkpoint: sum.checkpoint + one.checkpoint,
-        merging: sum.merging + one.merging,
+        bytes: sum.bytes.saturating_add(one.bytes),
+        took: sum.took + one.took,
     })
 }

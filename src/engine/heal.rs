@@ -28,7 +28,7 @@ pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Err
         return Err(why);
     }
     // In doubt without a MANIFEST, one layer of all data is enough.
-    if !tables.health.found_rot(&why, store.is_in_doubt()) {
+    if !tables.health.found_rot(&why, store.stack().is_none() && store.is_in_doubt()) {
         return Err(why);
     }
     let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());

@@ -129,14 +129,14 @@ impl Health {
         }
     }
 
-    /// What a step has come to; none was due if it is none.
-    pub(super) fn merged(&self, stepped: &Result<Option<Stepped>>) {
+    /// What a step has come to, and the bytes that it has written; none was due if it is none.
+    pub(super) fn merged(&self, stepped: std::result::Result<&Option<(Stepped, u64)>, &Error>) {
         let state = &mut *self.state.lock();
-        state.merge_failure = stepped.as_ref().err().cloned();
+        state.merge_failure = stepped.err().cloned();
         match stepped {
-            Ok(None | Some(Stepped::Overtaken)) => {}
-            Ok(Some(Stepped::Part)) => state.stats.merge_steps += 1,
-            Ok(Some(Stepped::Done)) => {
+            Ok(None | Some((Stepped::Overtaken, _))) => {}
+            Ok(Some((Stepped::Part, _))) => state.stats.merge_steps += 1,
+            Ok(Some((Stepped::Done, _))) => {
                 state.stats.merge_steps += 1;
                 state.stats.merges += 1;
             }

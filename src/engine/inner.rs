@@ -7,6 +7,7 @@ use super::tables::Tables;
 use crate::base::error::Result;
 use crate::log;
 use crate::rt::guard::contain;
+use crate::table::store::Store;
 use crate::txn::pipeline::Pipeline;
 
 pub(super) struct Inner {
@@ -23,9 +24,15 @@ impl Inner {
         self.pipeline.set_closed();
         let log = &self.pipeline.log;
         if log.is_of_this_process() {
+            // What is acknowledged is not to wait for what the background reads.
+            let _ = contain(|| log.flush_to(log.positions().appended()));
             let _ended = self.tables.end();
-            // HISTORY is not to name tables in whose place others are.
-            if !contain(|| self.tables.check_place(log.handle())).is_ok_and(|checked| checked.is_ok()) {
+            if contain(|| self.tables.check_place(log.handle())).is_ok_and(|checked| checked.is_ok()) {
+                // What one of two attempts beside each other still looked at when the other was done with it.
+                let settled = self.tables.store().filter(|store| store.is_settled());
+                let _ = contain(|| settled.map(Store::remove_needless));
+            } else {
+                // HISTORY is not to name tables in whose place others are.
                 log.incarnations().keep_named();
             }
             self.tables.close();

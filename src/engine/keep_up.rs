@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tables::Tables;
+use crate::base::options::Checkpoints;
 use crate::format::table::manifest::Written;
 use crate::table::pick;
 use crate::table::store::Store;
@@ -34,27 +35,44 @@ fn rate(pipeline: &Pipeline, tables: &Tables) -> Option<u64> {
     let (owed, bound) = owed_by_merges(tables, full);
     let percent = |owed: u64, bound: u64| owed.saturating_mul(100) / bound.max(1);
     let log = percent(counted.above(tables.health.done()).weight(), full.times(LOG).weight());
-    let written = tables.store().and_then(Store::stack).map_or_else(Written::default, |stack| stack.manifest.written);
+    let written = written(tables);
     let factor = written.by_checkpoints.saturating_add(written.by_merges).checked_div(written.log_read);
     let inflow = tables.debt.inflow(counted.bytes);
     let keeps_up = inflow.saturating_mul(factor.unwrap_or(0).saturating_add(1).max(LEAST_FACTOR));
     let rate = keeps_up.saturating_add(keeps_up / 4).max(LEAST_RATE);
+    // Before commits wait, the background goes as fast as it can.
     match log.max(percent(owed, bound)) {
-        0..100 => Some(rate),
-        100..150 => Some(rate.saturating_mul(2)),
+        0..75 => Some(rate),
+        75..100 => Some(rate.saturating_mul(2)),
         _ => None,
     }
 }
 
-/// Says how long commits wait from now on. To be called after each attempt of a checkpoint or merge.
+/// Says how long commits wait from now on, if checkpoints are made without being asked for. To be called after each piece of
+/// work, and when one has failed.
 pub(super) fn settle(pipeline: &Pipeline, tables: &Tables) {
+    if pipeline.settings.checkpoints != Checkpoints::Automatic {
+        return;
+    }
+    let _newest = tables.debt.telling.lock();
     let full = Amount::of_a_checkpoint(&pipeline.settings);
-    let Some((log, merging)) = tables.debt.costs(full) else { return };
+    let (log, merging) = tables.debt.costs(full);
     let (owed, bound) = owed_by_merges(tables, full);
-    let above = u128::from(owed.saturating_sub(bound));
-    let nanos = merging.as_nanos() * above / u128::from(bound.max(1));
+    let above = u128::from(owed.saturating_sub(bound).min(bound.saturating_mul(2)));
+    let (by_merges, log_read) = {
+        let written = written(tables);
+        (u128::from(written.by_merges), u128::from(written.log_read.max(1)))
+    };
+    // For each MiB of log: what merges have written for it so far, but no less than they do in the long run.
+    let factor = by_merges.max(log_read * u128::from(LEAST_FACTOR));
+    let nanos = (merging.as_nanos() * factor / log_read) * above / u128::from(bound.max(1));
     let merges = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-    pipeline.throttle.set(Load { done: tables.health.done(), bound: full.times(LOG), log, merges });
+    let load = Load { done: tables.health.done(), bound: full.times(LOG), log, merges };
+    pipeline.throttle.set(load, pipeline.due.counted());
+}
+
+fn written(tables: &Tables) -> Written {
+    tables.store().and_then(Store::stack).map_or_else(Written::default, |stack| stack.manifest.written)
 }
 
 /// In bytes, and what they may be.

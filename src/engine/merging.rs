@@ -9,16 +9,17 @@ use super::keep_up;
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::options::{Checkpoints, Settings};
+use crate::base::options::Settings;
 use crate::disk::Dir;
 use crate::format::table::DIRECTORY;
 use crate::log::LogInner;
 use crate::rt::clock;
-use crate::table::job::Stepped;
+use crate::table::job::{StepFailed, Stepped};
 use crate::table::layer::Sizes;
 use crate::table::merge::Retain;
 use crate::table::pick;
-use crate::table::store::{NotInstalled, Stack, Store};
+use crate::table::store::{Stack, Store};
+use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
 /// A request does no more steps than this: they write 16 checkpoints or more.
@@ -36,6 +37,7 @@ pub(super) fn is_due(tables: &Tables) -> bool {
 /// while another thread does them.
 pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables) {
     let Some(_turn) = tables.merge_turns.take(Wait::Never) else { return };
+    let _unpaced = tables.pacers.merges.hurry();
     let _ = (0..STEPS).all(|_| merge_step(pipeline, tables).is_ok_and(|stepped| stepped));
 }
 
@@ -43,16 +45,27 @@ pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables) {
 pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables) -> Result<bool> {
     let (begin, paused) = (clock::now(), tables.pacers.merges.paused());
     let stepped = step(&pipeline.log, &pipeline.settings, tables);
-    tables.health.merged(&stepped);
     let took = clock::now().since(begin).saturating_sub(tables.pacers.merges.paused().saturating_sub(paused));
-    tables.debt.stepped(&stepped, took);
-    if pipeline.settings.checkpoints == Checkpoints::Automatic {
-        keep_up::settle(pipeline, tables);
-    }
-    match stepped {
-        Err(error) if is_rot(&error) => write_again(pipeline, tables, error).map(|()| true),
-        stepped => stepped.map(|stepped| stepped.is_some()),
-    }
+    let result = match stepped {
+        Ok(stepped) => {
+            tables.health.merged(Ok(&stepped));
+            if let Some((_, bytes)) = stepped {
+                tables.debt.stepped(bytes, took, Amount::of_a_checkpoint(&pipeline.settings));
+            }
+            Ok(stepped.is_some())
+        }
+        Err(StepFailed::Input(error)) if is_rot(&error) => {
+            tables.health.merged(Err(&error));
+            write_again(pipeline, tables, error).map(|()| true)
+        }
+        Err(StepFailed::Input(error) | StepFailed::Other(error)) => {
+            tables.health.merged(Err(&error));
+            tables.debt.step_failed();
+            Err(error)
+        }
+    };
+    keep_up::settle(pipeline, tables);
+    result
 }
 
 /// Writes from memory what cannot be read of the tables. This is a checkpoint, and counts as one.
@@ -63,28 +76,36 @@ fn write_again(pipeline: &Pipeline, tables: &Tables, why: Error) -> Result<()> {
     healed.map(drop)
 }
 
-fn step(log: &LogInner, settings: &Settings, tables: &Tables) -> Result<Option<Stepped>> {
+/// What a step has done, and how many bytes it has written.
+fn step(
+    log: &LogInner,
+    settings: &Settings,
+    tables: &Tables,
+) -> std::result::Result<Option<(Stepped, u64)>, StepFailed> {
     let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else { return Ok(None) };
     let Some(layers) = pick::due(&stack.manifest.layers) else { return Ok(None) };
-    let is_ours = || log.check_ours(|| tables.check_place(log.handle()));
+    let is_ours = || log.check_ours(|| tables.check_place(log.handle())).map_err(StepFailed::Other);
     is_ours()?;
-    if store.end_doubt(|stack| name_in_history(log, stack))? {
+    // First, as in each attempt: nothing else gives room.
+    remove_needless(tables, store);
+    if store.end_doubt(|stack| name_in_history(log, stack)).map_err(StepFailed::Other)? {
         remove_needless(tables, store);
     }
     let run = run_bytes(settings, Some(&stack));
     let manifest = stack.manifest.to_bytes().len() as u64;
     let sizes = Sizes { run, part: if manifest > SHORT { run.max(PER_MANIFEST * manifest) } else { run } };
-    check_room(log, &stack, sizes)?;
+    check_room(log, &stack, sizes).map_err(StepFailed::Other)?;
     // No reader asks layers yet: a reader has the index.
     let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
     let mut step = store.merge_step(&stack, layers, &horizon, sizes)?;
     drop(stack);
     is_ours()?;
     let installed = |stack: &Arc<Stack>| name_in_history(log, stack);
-    let stepped = step.install(installed).map_err(NotInstalled::into_error)?;
+    let stepped = step.install(installed).map_err(|failed| StepFailed::Other(failed.into_error()))?;
+    let bytes = step.bytes();
     drop(step);
     remove_needless(tables, store);
-    Ok(Some(stepped))
+    Ok(Some((stepped, bytes)))
 }
 
 /// Refuses a step that could fill the disk: commits, which need segments, would fail for it meanwhile.

@@ -190,12 +190,7 @@ impl Tables {
         self.pacers.merges.end();
         self.gate.end();
         // In this order: a merge that heals takes the second one under the first.
-        let turns = (self.merge_turns.take(Wait::ForItsTurn), self.turns.take(Wait::ForItsTurn));
-        if let Some(store) = self.store().filter(|store| store.is_settled()) {
-            // What one of two attempts beside each other still looked at when the other was done with it.
-            let _ = store.remove_needless();
-        }
-        turns
+        (self.merge_turns.take(Wait::ForItsTurn), self.turns.take(Wait::ForItsTurn))
     }
 
     /// Nothing in `table/` is changed any more.

@@ -69,6 +69,7 @@ pub(crate) use open::directory::{Look, no_tables};
 pub(crate) use open::prior::Prior;
 pub(crate) use open::unfinished::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
 pub(crate) use open::verify;
+pub(crate) use receipts::callbacks::runs_callbacks;
 pub(crate) use receipts::receipt::Receipt;
 pub(crate) use stats::Stats;
 pub(crate) use write::append::refuse_waiting_mode;

@@ -8,7 +8,7 @@ use allocator_api2::alloc::{AllocError, Allocator, Global};
 /// The size of a large page: 2 MiB on x86-64, and on 64-bit ARM with pages of 4 KiB.
 pub(crate) const LARGE: usize = 2 << 20;
 
-/// A vector that, once it has 2 MiB, begins at a large page and lies in large pages wherever it is used. Where nothing
+/// A vector that, once it has about 2 MiB, begins at a large page and lies in large pages wherever it is used. Where nothing
 /// was stored yet, there is no memory behind its addresses.
 pub(crate) type LargeVec<T> = allocator_api2::vec::Vec<T, LargePages>;
 
@@ -20,8 +20,17 @@ pub(crate) type LargeVec<T> = allocator_api2::vec::Vec<T, LargePages>;
 pub(crate) struct LargePages;
 
 impl LargePages {
+    /// Whether an allocation fills most of a large page.
+    fn is_large(layout: Layout) -> bool {
+        layout.size() > LARGE / 8 * 7
+    }
+
+    /// From the begin of a large page to the end of one, so that the last one is large, too.
     fn aligned(layout: Layout) -> Result<Layout, AllocError> {
-        if layout.size() < LARGE { Ok(layout) } else { layout.align_to(LARGE).map_err(|_| AllocError) }
+        match Self::is_large(layout) {
+            true => layout.align_to(LARGE).map(|layout| layout.pad_to_align()).map_err(|_| AllocError),
+            false => Ok(layout),
+        }
     }
 }
 
@@ -32,7 +41,7 @@ unsafe impl Allocator for LargePages {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let block = Global.allocate(Self::aligned(layout)?)?;
         #[cfg(target_os = "linux")]
-        if layout.size() >= LARGE {
+        if Self::is_large(layout) {
             // SAFETY: the block is nobody's yet, so no byte in it has a meaning.
             unsafe { advise(block, GIVEN_BACK, libc::MADV_DONTNEED) };
             // SAFETY: as above.
@@ -44,8 +53,8 @@ unsafe impl Allocator for LargePages {
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
         let Ok(aligned) = Self::aligned(layout) else { return };
         #[cfg(target_os = "linux")]
-        if layout.size() >= LARGE {
-            let bytes = NonNull::slice_from_raw_parts(block, layout.size());
+        if Self::is_large(layout) {
+            let bytes = NonNull::slice_from_raw_parts(block, aligned.size());
             // SAFETY: the caller gives up the block, so no byte in it has a meaning any more.
             unsafe { advise(bytes, GIVEN_BACK, libc::MADV_DONTNEED) };
         }

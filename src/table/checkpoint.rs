@@ -12,6 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::{Layer, NamedFile};
+use crate::format::table::root::Range;
 
 /// A piece of the log, sorted, and what was true at its end.
 #[derive(Debug)]
@@ -141,7 +142,12 @@ impl Layer {
     /// where the layer ends.
     fn drop_runs_of(&mut self, gone: &Gone) {
         let Some(last) = self.runs.pop() else { return };
-        self.runs.retain(|run| !gone.have_all(&run.range));
+        let mut end = Vec::new();
+        self.runs.retain(|run| {
+            // It speaks for all that lies behind the run before it: for other keyspaces, too, perhaps.
+            let low = std::mem::replace(&mut end, run.range.high.clone());
+            !gone.have_all(&Range { low, high: run.range.high.clone() })
+        });
         self.runs.push(last);
     }
 }

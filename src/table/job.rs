@@ -1,6 +1,8 @@
 //! Merging neighbouring layers into one, step by step (`MERGING.md`, 2; `RULES.md`, 9; steps 5 to 11 of `FAULTS.md`).
 
+use std::cell::Cell;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -71,14 +73,30 @@ impl Store {
         layers: Range<usize>,
         horizon: &Retain,
         sizes: Sizes,
-    ) -> Result<Step<'_>> {
+    ) -> std::result::Result<Step<'_>, StepFailed> {
         let layers = &stack.manifest.layers[layers];
         let Some((job, inputs)) = Job::of(layers) else {
-            return Err(Error::bug("a merge without layers"));
+            return Err(StepFailed::Other(Error::bug("a merge without layers")));
         };
+        let reading = Rc::new(Cell::new(true));
+        let step = self.step_of(stack, (job, inputs), layers, horizon, sizes, &reading);
+        step.map_err(|error| if reading.get() { StepFailed::Input(error) } else { StepFailed::Other(error) })
+    }
+
+    /// `reading` is set while an input is read, and when that fails.
+    fn step_of(
+        &self,
+        stack: &Stack,
+        (job, inputs): (Job, &[Layer]),
+        layers: &[Layer],
+        horizon: &Retain,
+        sizes: Sizes,
+        reading: &Rc<Cell<bool>>,
+    ) -> Result<Step<'_>> {
         let interval = job.interval;
         let from = job.cursor.clone().unwrap_or_default();
-        let sources = inputs.iter().map(|layer| LayerCursor::new(self, layer, &from)).collect();
+        let cursor = |layer| Watched { cursor: LayerCursor::new(self, layer, &from), reading: Rc::clone(reading) };
+        let sources = inputs.iter().map(cursor).collect();
         // No range tombstone is left out yet: nothing deletes ranges.
         let ranges = from_bound(fragment(range_tombstones(self, inputs)?), &from);
         let mut keyspaces = KeyspaceList::clone(&stack.keyspaces);
@@ -87,10 +105,48 @@ impl Store {
         let superseded = keyspaces.drops().into_iter().chain(ranges.iter().cloned()).collect();
         let stretch = Stretch { interval, branch: branch_of_end(self, layers)? };
         let merge = Merge::new(sources, retain, fragment(superseded), keyspaces.gone())?;
+        reading.set(false);
         let mut attempt = self.begin_merge();
         let part = attempt.write_part((stretch, from), merge, ranges, sizes)?;
         attempt.sync_names()?;
         Ok(Step { attempt, job, part })
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug)]
+pub(crate) enum StepFailed {
+    /// An input could not be read.
+    Input(Error),
+    Other(Error),
+}
+
+impl StepFailed {
+    #[cfg(test)]
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            StepFailed::Input(error) | StepFailed::Other(error) => error,
+        }
+    }
+}
+
+/// A cursor that tells when it fails.
+struct Watched<'s> {
+    cursor: LayerCursor<'s>,
+    reading: Rc<Cell<bool>>,
+}
+
+impl Source for Watched<'_> {
+    fn advance(&mut self) -> Result<bool> {
+        self.cursor.advance().inspect_err(|_| self.reading.set(true))
+    }
+
+    fn key(&self) -> &[u8] {
+        self.cursor.key()
+    }
+
+    fn version(&self) -> Found<'_> {
+        self.cursor.version()
     }
 }
 
@@ -106,6 +162,11 @@ pub(crate) enum Stepped {
 }
 
 impl Step<'_> {
+    /// The length of what was written.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.part.runs.iter().fold(0, |sum, run| sum.saturating_add(run.file.length))
+    }
+
     /// Puts what was written in the place of what the inputs have there, durably (steps 8 to 11). `installed` is told before
     /// another MANIFEST can be chosen.
     ///
@@ -115,6 +176,7 @@ impl Step<'_> {
         &mut self,
         installed: impl FnOnce(&Arc<Stack>),
     ) -> std::result::Result<Stepped, NotInstalled> {
+        let bytes = self.bytes();
         let Step { attempt, job, part } = self;
         let mut is_overtaken = false;
         let choose = |before: Option<&Stack>| {
@@ -123,7 +185,6 @@ impl Step<'_> {
                 is_overtaken = true;
                 return Err(Error::bug("the layers of a merge are gone"));
             };
-            let bytes = part.runs.iter().fold(0_u64, |sum, run| sum.saturating_add(run.file.length));
             chosen.written.by_merges = chosen.written.by_merges.saturating_add(bytes);
             let after = job.step(&chosen.layers[place.clone()], part);
             chosen.layers.splice(place, after);

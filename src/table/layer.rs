@@ -152,7 +152,8 @@ impl Present {
 impl LayerWriter<'_, '_> {
     /// Whether a part ends behind the present key, given what was read for it.
     fn is_part(&self, read: u64) -> bool {
-        let is_full = |bytes: u64| bytes >= self.sizes.run && self.written.saturating_add(bytes) >= self.sizes.part;
+        // As long as the shortest run that ends with its keyspace: else a part of many small keyspaces would not end.
+        let is_full = |bytes: u64| bytes >= self.sizes.run / 4 && self.written.saturating_add(bytes) >= self.sizes.part;
         read >= self.sizes.part.saturating_mul(READ)
             || self.present.as_ref().is_some_and(|present| is_full(present.writer.bytes()))
     }

@@ -61,11 +61,10 @@ impl Gone {
         id < self.next_id && !self.listed.contains(&id)
     }
 
-    /// Whether every full key in the range is of one of them.
+    /// Whether every full key in the range is of one of them, or of none that there ever was.
     pub(crate) fn have_all(&self, range: &Range) -> bool {
-        let (Some((low, _)), Some((high, rest))) = (split_full_key(&range.low), split_full_key(&range.high)) else {
-            return false;
-        };
+        let Some((high, rest)) = split_full_key(&range.high) else { return false };
+        let low = split_full_key(&range.low).map_or(0, |(low, _)| low);
         let last = if rest.is_empty() { high.checked_sub(1) } else { Some(high) };
         last.is_some_and(|last| low <= last && last < self.next_id && self.listed.range(low..=last).next().is_none())
     }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::rt::clock::{self, Moment};
 use crate::rt::sync::{Condvar, Mutex, OnceLock};
 
+/// A wait looks this often how fast it is to go.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Bytes a second, or as fast as it goes.
 type Rate = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 
@@ -65,27 +68,36 @@ impl Pacer {
         self.changed.notify_all();
     }
 
-    /// Waits until a piece of this length may be written. Returns whether it is paced.
+    /// Waits until a piece of this length may be written: until the one before has had its time. Returns whether it is paced.
     pub(super) fn wait(&self, bytes: u64) -> bool {
-        // Asked without the lock: it may look at the engine.
-        let Some(rate) = self.rate.get().and_then(|rate| rate()) else { return false };
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
-        let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let mut state = self.state.lock();
-        let now = clock::now();
-        let begin = state.next.max(now);
-        state.next = begin.after(time);
-        while begin > clock::now() && !state.is_over && state.in_a_hurry == 0 {
-            self.changed.wait_until(&mut state, Some(begin));
+        let begin = clock::now();
+        loop {
+            // Asked without the lock, since it may look at the engine, and again and again: what is owed may have grown.
+            let rate = self.rate.get().and_then(|rate| rate());
+            let mut state = self.state.lock();
+            let now = clock::now();
+            let rate = rate.filter(|_| !state.is_over && state.in_a_hurry == 0);
+            if state.next > now && rate.is_some() {
+                let look = state.next.min(now.after(LOOK));
+                self.changed.wait_until(&mut state, Some(look));
+                continue;
+            }
+            state.paused += now.since(begin);
+            // What was not paced leaves nothing to be waited for.
+            state.next = now.after(rate.map_or(Duration::ZERO, |rate| time(bytes, rate)));
+            return rate.is_some();
         }
-        state.paused += clock::now().since(now);
-        !state.is_over && state.in_a_hurry == 0
     }
 
     /// How long was waited so far, in sum.
     pub(crate) fn paused(&self) -> Duration {
         self.state.lock().paused
     }
+}
+
+fn time(bytes: u64, rate: u64) -> Duration {
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 impl fmt::Debug for Pacer {

@@ -31,13 +31,13 @@ pub(crate) fn due(layers: &[Layer]) -> Option<Range<usize>> {
 
 /// What merges owe: the bytes of layers that are above the last one, where they have not been merged. With those of the last.
 pub(crate) fn owed(layers: &[Layer]) -> (u64, u64) {
-    let (mut owed, mut last) = (0_u64, 0_u64);
-    for layer in layers.iter().filter(|layer| !matches!(layer.role, Role::Output { .. })) {
-        (owed, last) = (owed.saturating_add(last), layer.bytes());
+    let Some((last, upper)) = layers.split_last() else { return (0, 0) };
+    let bytes = |layers: &[Layer]| layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
+    match (&last.role, upper.split_last()) {
+        // Of a job of all layers the output is a part of the last one.
+        (Role::Output { .. }, Some((input, upper))) => (bytes(upper), input.bytes().saturating_add(last.bytes())),
+        _ => (bytes(upper), last.bytes()),
     }
-    // Of a job of all layers the output is a part of the last one.
-    let merged = layers.last().filter(|layer| layer.role != Role::Whole).map_or(0, Layer::bytes);
-    (owed, last.saturating_add(merged))
 }
 
 /// The average length of an entry.

@@ -198,7 +198,12 @@ impl Store {
     /// # Errors
     /// The doubt goes on.
     pub(crate) fn end_doubt(&self, installed: impl FnOnce(&Arc<Stack>)) -> Result<bool> {
-        let is_due = self.is_in_doubt() || (!self.is_settled() && !self.needless()?.is_empty());
+        let is_in_doubt = {
+            // What another attempt is just about to make durable is in no doubt.
+            let _nobody_writes_it = self.writing.lock();
+            self.is_in_doubt()
+        };
+        let is_due = is_in_doubt || (!self.is_settled() && !self.needless()?.is_empty());
         if !is_due || self.stack().is_none() {
             return Ok(false);
         }

@@ -234,6 +234,7 @@ impl Pipeline {
             Err(stall) => return Ok(Err(stall)),
         };
         let is_due = self.due.count(batch.bytes().len(), batch.len());
+        self.throttle.note(self.due.counted());
         if mode == CommitMode::Sync
             && limit == WaitLimit::Forever
             && Order::can_go_beside_a_flush(batch)

@@ -4,12 +4,12 @@
 //! and for how long.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::due::Amount;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::log::WaitLimit;
+use crate::log::{WaitLimit, runs_callbacks};
 use crate::rt::background::is_background;
 use crate::rt::clock::{self, Moment};
 use crate::rt::sync::{Condvar, Mutex};
@@ -48,18 +48,22 @@ impl Load {
         }
     }
 
-    /// What a commit of this weight adds to the waits of those behind it.
+    /// What a commit of this weight adds to the waits of those behind it. Commits are never held to less than half of what the
+    /// work can bear: a measure may be wrong.
     fn delay(&self, owed: u64, weight: u64) -> Duration {
         let bound = self.bound.weight();
-        let above = u128::from(owed.saturating_sub(bound));
+        let above = u128::from(owed.saturating_sub(bound).min(bound.saturating_mul(2)));
         let log = self.log.as_nanos() * above / u128::from(bound.max(1));
         let nanos = ((self.merges.as_nanos() + log) * u128::from(weight)) >> 20;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
-/// What all commits pass.
+/// What all commits pass. On lines of the cache that nothing is written to while nobody waits.
+#[repr(align(128))]
 pub(crate) struct Throttle {
+    /// Commits look closer.
+    is_on: AtomicBool,
     /// A count below this waits for nothing.
     from_bytes: AtomicU64,
     from_ops: AtomicU64,
@@ -71,32 +75,45 @@ pub(crate) struct Throttle {
 
 struct State {
     load: Load,
-    /// Nobody goes on before this. Those who wait follow one another.
-    next: Moment,
+    /// When a commit went on last, and its weight: those who wait follow one another.
+    passed: Moment,
+    weight: u64,
 }
 
 impl Throttle {
     pub(super) fn new() -> Self {
         Throttle {
+            is_on: AtomicBool::new(false),
             from_bytes: AtomicU64::new(u64::MAX),
             from_ops: AtomicU64::new(u64::MAX),
-            state: Mutex::new(State { load: Load::NONE, next: Moment::default() }),
+            state: Mutex::new(State { load: Load::NONE, passed: Moment::default(), weight: 0 }),
             changed: Condvar::new(),
             waits: AtomicU64::new(0),
             waited: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn set(&self, load: Load) {
+    /// How commits wait from now on, when so much was counted.
+    pub(crate) fn set(&self, load: Load, counted: Amount) {
         let mut state = self.state.lock();
         state.load = load;
         let from = load.from();
         self.from_bytes.store(from.bytes, Ordering::Relaxed);
         self.from_ops.store(from.ops, Ordering::Relaxed);
+        self.is_on.store(counted.reaches(from), Ordering::Relaxed);
         self.changed.notify_all();
     }
 
-    /// Lets a commit with `record` on, when `counted` was before it.
+    /// A commit has brought the count to this much. Under the order lock.
+    #[inline]
+    pub(super) fn note(&self, counted: Amount) {
+        let (bytes, ops) = (self.from_bytes.load(Ordering::Relaxed), self.from_ops.load(Ordering::Relaxed));
+        if counted.reaches(Amount { bytes, ops }) {
+            self.is_on.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets a commit with `record` on; `counted` is what commits have counted by now.
     ///
     /// # Errors
     /// [`WouldBlock`](ErrorKind::WouldBlock) and [`TimedOut`](ErrorKind::TimedOut), as its patience says.
@@ -108,8 +125,7 @@ impl Throttle {
         limit: WaitLimit,
         is_over: impl Fn() -> bool,
     ) -> Result<()> {
-        let (bytes, ops) = (self.from_bytes.load(Ordering::Relaxed), self.from_ops.load(Ordering::Relaxed));
-        if !counted().reaches(Amount { bytes, ops }) || is_background() {
+        if !self.is_on.load(Ordering::Relaxed) || is_background() || runs_callbacks() {
             return Ok(());
         }
         self.wait(counted, record.weight(), limit, is_over)
@@ -129,12 +145,14 @@ impl Throttle {
         let result = loop {
             let now = clock::now();
             let owed = counted().above(state.load.done).weight();
-            let delay = state.load.delay(owed, weight);
-            if state.next <= now || delay.is_zero() || is_over() {
-                state.next = state.next.max(now).after(delay);
+            // As much as it is now: a debt that has sunk lets those go on who wait for it.
+            let next = state.passed.after(state.load.delay(owed, state.weight));
+            if next <= now || is_over() {
+                // A commit that comes long after the last one does not bring its time with it.
+                (state.passed, state.weight) = (if has_waited { next } else { now }, weight);
                 break Ok(());
             }
-            let look = now.after(LOOK).min(state.next);
+            let look = now.after(LOOK).min(next);
             let until = match limit {
                 WaitLimit::Never => {
                     break Err(refused(ErrorKind::WouldBlock));

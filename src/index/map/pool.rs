@@ -101,21 +101,22 @@ impl<T: Default> Chunk<T> {
         self.items.reserve_exact(Self::whole_pages(items) - len);
     }
 
-    /// A number of items that fills its last large page: what is left of one would lie in small pages.
+    /// A number of items that fills its last large page, since that is there as a whole.
     fn whole_pages(items: usize) -> usize {
-        let of_page = (LARGE / size_of::<T>().max(1)).max(1);
-        if items < of_page { items } else { items.next_multiple_of(of_page).min(CHUNK) }
+        let size = size_of::<T>().max(1);
+        if items * size < LARGE / 8 * 7 { items } else { ((items * size).div_ceil(LARGE) * LARGE / size).min(CHUNK) }
     }
 
-    /// Gives memory back, if most of it is unused. To be called after an item was removed from the end.
-    fn trim(&mut self) {
+    /// Gives memory back, if most of it is unused. There were `before` items.
+    fn trim(&mut self, before: usize) {
         let (len, capacity) = (self.items.len(), self.items.capacity());
-        if capacity * size_of::<T>() < LARGE {
+        let page = |items: usize| items * size_of::<T>() / LARGE;
+        if page(capacity) == 0 {
             if len < capacity / 2 {
                 self.items.shrink_to_fit();
             }
-        } else if len * size_of::<T>() % LARGE < size_of::<T>() {
-            // To shrink it would move it. The items that were removed since the last call are a large page.
+        } else if page(before) != page(len) {
+            // To shrink it would move it.
             give_back_unused(&mut self.items);
         }
     }
@@ -264,6 +265,7 @@ impl<T: Default> Pool<T> {
     pub(super) fn move_one(&mut self) -> Option<Id> {
         while self.free * 8 > self.len {
             let last = self.chunks.last_mut()?;
+            let before = last.items.len() + 1;
             while let Some(at) = last.items.len().checked_sub(1)
                 && last.free.remove(at)
             {
@@ -271,7 +273,7 @@ impl<T: Default> Pool<T> {
                 self.len -= 1;
                 self.free -= 1;
             }
-            last.trim();
+            last.trim(before);
             if last.items.is_empty() {
                 self.chunks.pop();
                 continue;

@@ -8,7 +8,7 @@ use crate::format::batch::BatchBuilder;
 use crate::format::table::data::Interval;
 use crate::rt::sync::Mutex;
 use crate::table::checkpoint::{NewLayer, Piece};
-use crate::table::job::Step;
+use crate::table::job::{Step, StepFailed};
 use crate::table::layer::Sizes;
 use crate::table::merge::Retain;
 use crate::table::sort::Sorter;
@@ -91,7 +91,9 @@ impl<'s> Work<'s> {
                     return Ok(());
                 };
                 let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
-                self.store.merge_step(&stack, newer..newer + 2, &horizon, Sizes::whole(1))?
+                self.store
+                    .merge_step(&stack, newer..newer + 2, &horizon, Sizes::whole(1))
+                    .map_err(StepFailed::into_error)?
             }
         };
         match step.install(|_| ()) {
