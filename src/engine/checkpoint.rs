@@ -24,7 +24,7 @@ use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
 /// A run that is this long ends.
-const RUN_BYTES: u64 = 32 << 20;
+pub(super) const RUN_BYTES: u64 = 32 << 20;
 /// Between two looks whether a close has come.
 const RECORDS: usize = 1024;
 
@@ -241,9 +241,7 @@ fn merge(log: &LogInner, tables: &Tables) -> Result<bool> {
 /// Refuses a merge that could fill the disk: commits, which need segments, would fail for it meanwhile.
 fn check_room(log: &LogInner, bytes: u64) -> Result<()> {
     let path = log.handle().path_of(OsStr::new(DIRECTORY));
-    // The next segment is at most twice as long as the last one, and there may be one ahead.
-    let segment = log.incarnations().look(|known| known.segments.last().map_or(0, |last| last.length));
-    let needed = bytes.saturating_add(segment.saturating_mul(4));
+    let needed = bytes.saturating_add(log.room_to_leave());
     match log.handle().dir().room() {
         Ok(Some(room)) if room < needed => {
             let message = format!(

@@ -77,6 +77,8 @@ struct State {
     done: Amount,
     /// A layer of all data has been written, and is in doubt.
     has_healed_in_doubt: bool,
+    /// The last checkpoint did.
+    has_failed: bool,
     stats: TableStats,
 }
 
@@ -98,8 +100,14 @@ impl Health {
         self.state.lock().stats.last_failure.is_none()
     }
 
+    /// Whether the last checkpoint failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state.lock().has_failed
+    }
+
     pub(super) fn checkpointed(&self, made: &Result<u64>) {
-        let stats = &mut self.state.lock().stats;
+        let State { stats, has_failed, .. } = &mut *self.state.lock();
+        *has_failed = made.is_err();
         match made {
             Ok(made) => {
                 stats.checkpoints += made;

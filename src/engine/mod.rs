@@ -11,6 +11,7 @@ mod health;
 mod keyspaces;
 mod open;
 mod options;
+mod room;
 pub(crate) mod salvage;
 mod save;
 mod tables;

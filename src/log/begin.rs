@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::failure::Refused;
 use super::incarnations::Replacing;
 use super::inner::LogInner;
-use crate::base::error::{Error, Result};
+use super::room::Short;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Incarnation;
 use crate::format::history::{Entry, History};
 use crate::format::identity::Identity;
@@ -19,14 +20,24 @@ use crate::rt::entropy;
 impl LogInner {
     /// Begins this open's incarnation, durably, before its first append (O1). Does nothing if it has begun.
     pub(crate) fn begin(&self) -> Result<()> {
-        self.try_begin().map_err(|refused| refused.raise(self))
+        self.try_begin(Short::Refused).map_err(|refused| refused.raise(self))
     }
 
-    pub(super) fn try_begin(&self) -> std::result::Result<(), Refused> {
-        self.begin_with(&mut self.incarnations().replace())
+    /// [`LogInner::begin`]; if there is no room for it, that is asked for.
+    pub(super) fn begin_for_commit(&self) -> Result<()> {
+        self.begin().inspect_err(|error| {
+            if error.kind() == ErrorKind::DiskFull {
+                // No one waits for an answer: the commit can be tried again.
+                self.ask_for_room();
+            }
+        })
     }
 
-    fn begin_with(&self, right: &mut Replacing<'_>) -> std::result::Result<(), Refused> {
+    pub(super) fn try_begin(&self, short: Short) -> std::result::Result<(), Refused> {
+        self.begin_with(&mut self.incarnations().replace(), short)
+    }
+
+    fn begin_with(&self, right: &mut Replacing<'_>, short: Short) -> std::result::Result<(), Refused> {
         if self.incarnations().current().is_some() {
             return Ok(());
         }
@@ -52,9 +63,11 @@ impl LogInner {
         let segment = match right.attempt.first_segment.clone().filter(is_there) {
             Some(segment) => segment,
             None => {
-                let (size, previous) = (self.segment_size(0), identity.base);
-                let header = SegmentHeader { identity, size, previous, features: history.features_of_segments() };
-                let created = Segment::create(&self.place, header);
+                let features = history.features_of_segments();
+                let created = self.create_with_room((self.segment_size(0), None), short, |size| {
+                    let header = SegmentHeader { identity, size, previous: identity.base, features };
+                    Segment::create(&self.place, header)
+                });
                 let segment = created.map_err(|error| self.note_failure(error))?;
                 Arc::clone(right.attempt.first_segment.insert(segment))
             }

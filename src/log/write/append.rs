@@ -356,6 +356,11 @@ impl Appender {
         }
     }
 
+    /// Whether a segment was asked for that is neither there nor refused.
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.core.lock().preparing
+    }
+
     /// The last segment, and how many this incarnation has.
     pub(crate) fn last_segment(&self) -> Option<(Arc<Segment>, u32)> {
         let core = self.core.lock();

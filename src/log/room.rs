@@ -1,0 +1,95 @@
+//! Room on the disk: the log ends while what stands above it can still give room back (`table/FAULTS.md`, section 4).
+
+use std::sync::Arc;
+
+use super::inner::LogInner;
+use super::reserve::Reserve;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::disk::Dir;
+use crate::log::write::segment::Segment;
+
+/// No segment is made smaller than this for lack of room, unless the options say so.
+const LEAST_SEGMENT: u64 = 64 << 10;
+
+/// What happens to a segment that does not fit, at its smallest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Short {
+    Refused,
+    /// It is needed to give room back.
+    Made,
+}
+
+impl LogInner {
+    /// Has the log leave room on the disk. Called before the first commit.
+    pub(crate) fn leave_room_for(&self, reserve: Arc<dyn Reserve>) {
+        let _ = self.reserve.set(reserve);
+    }
+
+    /// Asks for room to be given back; whether someone answers.
+    pub(super) fn ask_for_room(&self) -> bool {
+        self.reserve.get().is_some_and(|reserve| reserve.ask())
+    }
+
+    /// How many bytes a merge leaves free: what a next segment needs, at its smallest.
+    pub(crate) fn room_to_leave(&self) -> u64 {
+        let unused = self.appender().last_segment().map_or(0, |(last, _)| self.unused(&last));
+        let size = LEAST_SEGMENT;
+        let left = self.reserve.get().map_or(0, |reserve| reserve.bytes(unused.saturating_add(size)));
+        size.saturating_add(left)
+    }
+
+    /// How many bytes of the log are prepared, up to the end of `last`, and not durable.
+    pub(super) fn unused(&self, last: &Segment) -> u64 {
+        last.limit().saturating_sub(self.positions().durable().max(self.incarnations().begin()))
+    }
+
+    /// Makes a segment behind `last`, of `wanted` bytes if there is room for it.
+    pub(super) fn create_with_room(
+        &self,
+        (wanted, last): (u64, Option<&Segment>),
+        short: Short,
+        create: impl Fn(u64) -> Result<Arc<Segment>>,
+    ) -> Result<Arc<Segment>> {
+        let Some(reserve) = self.reserve.get() else { return create(wanted) };
+        // A file system that cannot be asked refuses what it has no room for.
+        let room = self.place.disk().room().ok().flatten();
+        let least = LEAST_SEGMENT.min(wanted);
+        let (mut size, mut is_flushed) = (wanted, last.is_none());
+        loop {
+            let unused = last.map_or(0, |last| self.unused(last));
+            let left = reserve.bytes(unused.saturating_add(size));
+            let fits = room.is_none_or(|room| room >= size.saturating_add(left));
+            if !fits && !is_flushed {
+                // The worst is believed of what is not durable. A flush that fails is told to those who wait for it.
+                let _ = self.flush_to(self.positions().appended());
+                is_flushed = true;
+                continue;
+            }
+            let made = match fits || (short == Short::Made && size == least) {
+                true => create(size),
+                false => Err(self.no_room(&**reserve, size, left, room)),
+            };
+            match made {
+                Err(error) if error.kind() == ErrorKind::DiskFull && size > least => {
+                    // A multiple of a sector, as every size.
+                    size = (size / 2 / 512 * 512).max(least);
+                }
+                made => return made,
+            }
+        }
+    }
+
+    fn no_room(&self, reserve: &dyn Reserve, size: u64, left: u64, room: Option<u64>) -> Error {
+        let message = format!(
+            "no segment of {size} bytes is made in {}: {left} bytes must stay free behind it, so that a checkpoint can give \
+             room back, and {} are: make room, or a checkpoint, and commit again",
+            self.place.dir().display(),
+            room.unwrap_or_default(),
+        );
+        let error = Error::new(ErrorKind::DiskFull, message);
+        match reserve.failure() {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        }
+    }
+}
