@@ -232,11 +232,16 @@ impl Error {
 
     /// A file of the tables that is missing, or does not belong to the others.
     pub(crate) fn bad_file(file: &Path, cause: DamageCause) -> Self {
-        let message = format!(
-            "{}: {cause}. Nothing was changed. Restore all files of the database together, from one copy, or \
-             let `forelog salvage` save what is whole into a new one",
-            file.display()
-        );
+        Error::bad_file_with(
+            file,
+            cause,
+            "Restore all files of the database together, from one copy, or let `forelog salvage` save what is whole into a new one",
+        )
+    }
+
+    /// The same, with another next step.
+    pub(crate) fn bad_file_with(file: &Path, cause: DamageCause, next: &str) -> Self {
+        let message = format!("{}: {cause}. Nothing was changed. {next}", file.display());
         let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: None, cause };
         Error::new(ErrorKind::Damaged, message).with_damage(damage)
     }

@@ -9,6 +9,8 @@ use super::turn::Wait;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
+use crate::care::pace::ScrubOptions;
+use crate::care::scrub::{self, Scrub};
 use crate::disk::Dir;
 use crate::format::batch::Batch;
 use crate::format::table::DIRECTORY;
@@ -152,6 +154,21 @@ fn install(log: &LogInner, tables: &Tables, store: &Store, (mut layer, done): (N
     tables.health.not_removed(removed.as_ref().err());
     remove_needless(tables, store);
     Ok(())
+}
+
+/// Begins a scrub. If layers took the place of those that it reads, it removes at its end what nothing needs any more.
+pub(super) fn scrub(log: &Arc<LogInner>, tables: &Arc<Tables>, options: ScrubOptions) -> Result<Scrub> {
+    let held = tables.names();
+    let (of, beside) = (Arc::clone(log), Arc::clone(tables));
+    let let_go = move || {
+        let Some(store) = beside.store().filter(|_| beside.names() != held && beside.check_open().is_ok()) else {
+            return;
+        };
+        if of.check_ours(|| beside.check_place(of.handle())).is_ok() {
+            remove_needless(&beside, store);
+        }
+    };
+    scrub::scrub(log, options, || tables.hold(), let_go)
 }
 
 /// What cannot be removed now is tried again.
