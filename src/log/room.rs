@@ -81,8 +81,8 @@ impl LogInner {
 
     fn no_room(&self, reserve: &dyn Reserve, size: u64, left: u64, room: Option<u64>) -> Error {
         let message = format!(
-            "no segment of {size} bytes is made in {}: {left} bytes must stay free behind it, so that a checkpoint can give \
-             room back, and {} are: make room, or a checkpoint, and commit again",
+            "there is no room for more log in {}: {} bytes are free, and it would take {size} and leave less than the {left} \
+             that a checkpoint may need to give room back. Make room, or a checkpoint, and commit again",
             self.place.dir().display(),
             room.unwrap_or_default(),
         );
