@@ -55,8 +55,8 @@ impl ScrubProgress {
 
 /// A scrub that was begun. It goes on when this is dropped, until it is done or the log is closed.
 ///
-/// Files of tables that it reads stay until it has ended, also those that a merge has made needless meanwhile. Then it removes
-/// these.
+/// Files of tables that it reads stay until it has ended, also those that a merge has made needless meanwhile. Then it
+/// removes these.
 #[derive(Clone)]
 pub struct Scrub {
     task: Arc<Task>,

@@ -92,9 +92,9 @@ impl Checkpointer {
         is_heard
     }
 
-    /// Makes a checkpoint, of all that is appended if room is wanted. Then the log is told, after a merge as well: it would take
-    /// the room that the merge needs, and no merge would ever come. What a merge finds room for was in the log just now, so it
-    /// is short.
+    /// Makes a checkpoint, of all that is appended if room is wanted. Then the log is told, after a merge as well: it would
+    /// take the room that the merge needs, and no merge would ever come. What a merge finds room for was in the log just
+    /// now, so it is short.
     fn work(&self, pipeline: &Pipeline) -> Result<()> {
         // Cleared first: if it is asked for meanwhile, another one comes.
         let is_room_wanted = self.is_room_wanted.swap(false, Ordering::AcqRel);

@@ -213,7 +213,7 @@ impl LogInner {
     /// Waits until there may be room; the caller tries again. Called without any lock.
     pub(crate) fn wait_for_room(&self, stall: Stall, record: &Prepared<'_>, limit: WaitLimit) -> Result<()> {
         match stall {
-            Stall::Begin => self.begin_for_commit(),
+            Stall::Begin => self.begin_for_commit(record),
             Stall::Budget | Stall::Segment => self.appender().wait_for_room(stall, record, limit),
         }
     }

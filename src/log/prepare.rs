@@ -35,7 +35,7 @@ impl LogInner {
     fn next_segment(&self, ask: impl Fn() -> bool) {
         let prepared = self.prepare_segment().map_err(|refused| refused.raise(self));
         match &prepared {
-            Ok(segment) => self.incarnations().add(segment),
+            Ok((segment, _)) => self.incarnations().add(segment),
             Err(error) if error.kind() == ErrorKind::DiskFull && ask() => return,
             Err(_) => {}
         }
@@ -49,7 +49,7 @@ impl LogInner {
         }
     }
 
-    fn prepare_segment(&self) -> std::result::Result<Arc<Segment>, Refused> {
+    fn prepare_segment(&self) -> std::result::Result<(Arc<Segment>, bool), Refused> {
         // A close that this thread ran itself, in a waker, has given up the lock: the directory may be another engine's.
         if self.appender().is_stopped() {
             return Err(self.refusal().into());
@@ -59,7 +59,8 @@ impl LogInner {
         let identity = Identity { base: last.limit(), ..last.identity() };
         // Not those of an attempt to replace HISTORY that has not succeeded.
         let features = self.incarnations().look(|known| known.history.features_of_segments());
-        let created = self.create_with_room((self.segment_size(prepared), Some(&last)), Short::Refused, |size| {
+        let short = if self.appender().is_spare_wanted() { Short::Spare } else { Short::Refused };
+        let created = self.create_with_room((self.segment_size(prepared), Some(&last)), short, |size| {
             let header = SegmentHeader { identity, size, previous: last.base(), features };
             Segment::create(&self.place, header)
         });

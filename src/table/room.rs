@@ -3,8 +3,8 @@
 /// What an operation takes beside what its record has: an entry at most 10 bytes more (id, lengths, age, its share of
 /// restarts and filter), a keyspace in its list 24 more than its name.
 const OF_AN_OP: u64 = 24;
-/// What a byte of a record takes if nothing is known of it: the smallest entry has three bytes there, and up to ten more in a
-/// run. A keyspace has seven, but for the first thousands.
+/// What a byte of a record takes if nothing is known of it: the smallest entry has three bytes there, and up to ten more in
+/// a run. A keyspace has seven, but for the first thousands.
 const OF_A_BYTE: (u64, u64) = (24, 7);
 /// A bound of a range, in a root or in MANIFEST.
 const LONGEST_BOUND: u64 = 65_600;
@@ -26,8 +26,8 @@ pub(crate) struct TakenIn {
     pub(crate) growth: u64,
 }
 
-/// The most bytes that a checkpoint of this writes, if the lists of files and keyspaces have `lists` bytes, and a run that is
-/// `run_bytes` long ends.
+/// The most bytes that a checkpoint of this writes, if the lists of files and keyspaces have `lists` bytes, and a run that
+/// is `run_bytes` long ends.
 pub(crate) fn most_written(taken: TakenIn, lists: u64, run_bytes: u64) -> u64 {
     let TakenIn { bytes, ops, growth } = taken;
     // The last key of each block stands in its partition once more, and one of 64 of these in the root. All keys may be so

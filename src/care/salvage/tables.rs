@@ -46,8 +46,8 @@ struct Content {
 }
 
 impl Tables {
-    /// Chooses what is used, and reads all of it. What is wrong with a file is noted in `bad`. `log_has` says whether the log has
-    /// all records of an interval.
+    /// Chooses what is used, and reads all of it. What is wrong with a file is noted in `bad`. `log_has` says whether the log
+    /// has all records of an interval.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a newer version wrote one of them;
@@ -243,8 +243,9 @@ impl Choice<'_, '_> {
         Ok(survey)
     }
 
-    /// Runs that MANIFEST does not name. If they have everything up to an end behind it, and the log has not, it is older than
-    /// they are. Where what it names is missing, they may say the same: inputs of a merge whose output is gone, or the output.
+    /// Runs that MANIFEST does not name. If they have everything up to an end behind it, and the log has not, it is older
+    /// than they are. Where what it names is missing, they may say the same: inputs of a merge whose output is gone, or the
+    /// output.
     fn beside(&mut self, manifest: &Manifest, log_has: &dyn Fn(Interval) -> Result<bool>) -> Result<()> {
         let runs = manifest.layers.iter().flat_map(|layer| &layer.runs);
         let named: BTreeSet<_> = runs.map(|run| (run.file.number, run.file.nonce)).collect();

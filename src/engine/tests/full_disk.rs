@@ -128,13 +128,13 @@ fn a_segment_that_does_not_fit_is_made_smaller() {
         let (filled, error) = fill(&engine, 0);
         assert_full(&error);
         let pending = engine.table_stats().pending_bytes;
-        assert!(pending > 2_000_000, "{pending} bytes in {filled} commits");
+        assert!(pending > 1_300_000, "{pending} bytes in {filled} commits");
         checkpoint(&engine);
     });
 }
 
-/// A program that commits once and ends, over and over: what is left for a checkpoint is not used up by the first segments of
-/// its lives.
+/// A program that commits once and ends, over and over: what is left for a checkpoint is not used up by the first segments
+/// of its lives.
 #[test]
 fn short_lives_leave_room_for_a_checkpoint() {
     let disk = full(DISK);
@@ -174,6 +174,49 @@ fn a_quota_refuses_commits_and_stops_nothing() {
             engine.close().unwrap();
             let engine = open(&disk, choice);
             assert_eq!(keys(&engine), filled as usize + 1);
+        });
+    }
+}
+
+fn delete(engine: &Engine, keys: std::ops::Range<u32>) -> Result<(), Error> {
+    let keyspace = engine.create_keyspace("keys")?;
+    let mut batch = engine.batch()?;
+    keys.into_iter().try_for_each(|key| batch.delete(&keyspace, key.to_be_bytes()))?;
+    batch.commit().map(drop)
+}
+
+/// Who has filled a disk deletes first. Commits that put something do not take the room that is left for that.
+#[test]
+fn deletions_go_on_on_a_full_disk() {
+    for choice in [Checkpoints::Automatic, Checkpoints::OnRequest] {
+        let disk = full(DISK);
+        schedule::run(1, || {
+            let engine = open(&disk, choice);
+            let mut filled = 0;
+            loop {
+                let (next, error) = fill(&engine, filled);
+                assert_full(&error);
+                if next == filled {
+                    break;
+                }
+                filled = next;
+                checkpoint(&engine);
+            }
+            for first in [0, 50, 100] {
+                // More than half a segment, so that another one is needed.
+                for _ in 0..3 {
+                    (first..first + 50).for_each(|key| delete(&engine, key..key + 40).unwrap());
+                }
+                assert_full(&put(&engine, filled).unwrap_err());
+                checkpoint(&engine);
+            }
+            assert_eq!(keys(&engine), filled as usize - 189);
+            engine.close().unwrap();
+            // And as the first of a life.
+            let engine = open(&disk, choice);
+            delete(&engine, 300..301).unwrap();
+            assert_eq!(keys(&engine), filled as usize - 190);
+            engine.close().unwrap();
         });
     }
 }

@@ -103,6 +103,11 @@ fn a_checkpoint_writes_no_more_than_is_reckoned() {
             spaces.add(|batch| batch.delete(number, b"").unwrap());
         }
         spaces.check("keyspaces with one entry", run_bytes);
+        let mut listed = Records::new();
+        listed.add(|batch| {
+            (1..200_000_u32).for_each(|number| batch.create_keyspace(number, &format!("{number:x}")).unwrap());
+        });
+        listed.check("keyspaces without entries", run_bytes);
         let mut one = Records::new();
         one.add(|batch| batch.delete(0, b"").unwrap());
         one.check("one entry", run_bytes);

@@ -280,8 +280,8 @@ fn two_branches_without_history_and_manifest_are_refused() {
     assert!(told.contains("salvage again") && !told.contains("forelog salvage"), "{told}");
 }
 
-/// A checkpoint was cut off before its MANIFEST, and then a segment behind the layers is gone. Its run has all records of the
-/// segment, if it is whole; if not, it takes nothing from what the log and MANIFEST have.
+/// A checkpoint was cut off before its MANIFEST, and then a segment behind the layers is gone. Its run has all records of
+/// the segment, if it is whole; if not, it takes nothing from what the log and MANIFEST have.
 #[test]
 fn a_run_that_a_checkpoint_left_fills_a_hole_of_the_log() {
     let cut = Arc::new(std::sync::Mutex::new(None));
