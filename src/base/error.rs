@@ -41,7 +41,8 @@ pub enum ErrorKind {
     Unsupported,
     /// Data that was once durable has changed or is gone: see [`Error::damage`]. Not a byte was changed.
     Damaged,
-    /// The disk is full. Nothing was done; free some space and try again.
+    /// The disk is full, or has no more room than a checkpoint may need, which can give some back. Nothing was done; free
+    /// some space, or make a checkpoint, and try again: nothing has to be reopened.
     DiskFull,
     /// The operating system refused: see [`Error::io_error`]. From a commit: nothing was done, the log goes on, and the
     /// commit can be tried again. From a read: the state of the data is unknown, so it is not called damaged, and not a
@@ -232,11 +233,17 @@ impl Error {
 
     /// A file of the tables that is missing, or does not belong to the others.
     pub(crate) fn bad_file(file: &Path, cause: DamageCause) -> Self {
-        let message = format!(
-            "{}: {cause}. Nothing was changed. Restore all files of the database together, from one copy, or \
-             let `forelog salvage` save what is whole into a new one",
-            file.display()
-        );
+        Error::bad_file_with(
+            file,
+            cause,
+            "Restore all files of the database together, from one copy, or let `forelog salvage` save what is whole into \
+             a new one",
+        )
+    }
+
+    /// The same, with another next step.
+    pub(crate) fn bad_file_with(file: &Path, cause: DamageCause, next: &str) -> Self {
+        let message = format!("{}: {cause}. Nothing was changed. {next}", file.display());
         let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: None, cause };
         Error::new(ErrorKind::Damaged, message).with_damage(damage)
     }

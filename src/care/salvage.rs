@@ -232,7 +232,7 @@ pub(crate) fn salvage(dir: Arc<DirHandle>, save: &mut dyn Save) -> Result<Found>
         let segments = incarnations.iter().map(|parts| (parts.incarnation.number, parts.incarnation.nonce)).collect();
         let origin = Origin { history, log_id, segments, files: Default::default() };
         let has_manifest = files.manifest.is_some();
-        let tables = Tables::choose(files, origin, &mut found.bad_files)?;
+        let tables = Tables::choose(files, origin, &mut found.bad_files, &|interval| log.has_all(interval))?;
         log.save_tables(&tables, has_manifest, save, &mut found)?
     } else {
         found.are_tables_proven = true;
@@ -282,9 +282,9 @@ impl LogParts<'_> {
             let cause = LossCause::Damaged(DamageCause::BadHistory);
             found.bad_files.push(BadFile { file: self.place.path(FILE_NAME), cause });
         }
-        let (whole_from, changes) = match layers::miss_nothing(tables) {
+        let Whole { from: whole_from, changes, ends_at } = match layers::miss_nothing(tables) {
             // Then nobody needs what the log still has of it.
-            true => (tables.to, Keyspaces::new()),
+            true => Whole { from: tables.to, changes: Keyspaces::new(), ends_at: None },
             false => self.whole_from(tables, found.history)?,
         };
         // Without layers what lies below a hole counts as well: nothing else has it.
@@ -295,7 +295,7 @@ impl LogParts<'_> {
         let manifest = tables.files.path.join(manifest::FILE_NAME);
         let told = found.bad_files.iter().find(|bad| bad.file == tables.files.path || bad.file == manifest);
         let (is_told, cause) = (told.is_some(), told.map_or(MISSING_TABLE, |bad| bad.cause));
-        let has_tables = tables.to > Lsn::ZERO || self.says_tables;
+        let has_tables = tables.evidence() > Lsn::ZERO || self.says_tables;
         // If the directory could not be read, nobody knows whether MANIFEST is there.
         if !has_manifest && !is_told && (is_named || (!is_log_whole && has_tables)) {
             found.bad_files.push(BadFile { file: manifest.clone(), cause });
@@ -308,10 +308,14 @@ impl LogParts<'_> {
         }
         if tables.to == Lsn::ZERO {
             // What the tables had of the log is gone with them, up to the first segment at least.
-            let bases = self.incarnations.iter().filter_map(|parts| parts.segments.keys().next().copied());
-            let first = bases.min().map(Lsn::new);
+            let first = self.bases().min().map(Lsn::new);
             let gap = self.says_tables.then_some(Gap { file: manifest, from: Lsn::ZERO, to: first, cause });
-            found.lost.extend(gap.and_then(|gap| gap.above(begin)));
+            // A list of keyspaces was written behind a record that was durable, and the log ends before it.
+            let unlanded = ends_at.map(|from| {
+                let cause = LossCause::Damaged(DamageCause::Unlanded);
+                Gap { file: self.last_file(), from, to: Some(tables.evidence()), cause }
+            });
+            found.lost.extend(gap.into_iter().chain(unlanded).filter_map(|gap| gap.above(begin)));
             return Ok(begin);
         }
         let listed_at = tables.keyspaces.as_ref().map_or(Lsn::ZERO, |keyspaces| keyspaces.to);
@@ -323,14 +327,40 @@ impl LogParts<'_> {
         Ok(begin)
     }
 
-    /// From where on the log is whole up to the end of the layers, or up to its own if there are none; and what it did to
-    /// keyspaces there.
-    fn whole_from(&self, tables: &Tables, history: bool) -> Result<(Lsn, Keyspaces)> {
+    /// Where the log ends, as far as it is here.
+    fn last_file(&self) -> PathBuf {
+        let segments = self.incarnations.iter().flat_map(|parts| parts.segments.values().flatten());
+        segments.last().map_or_else(|| self.place.dir().to_owned(), |info| info.path.clone())
+    }
+
+    /// Whether the log has all records of an interval.
+    fn has_all(&self, Interval { from, to }: Interval) -> Result<bool> {
+        let mut has_end = false;
+        let mut note = |lsn: Lsn, _: &[u8]| {
+            has_end |= lsn == to;
+            Ok(true)
+        };
+        let history = self.history.is_some();
+        let found = self.walk(from, &mut note, Found { history, ..Found::default() })?;
+        let begins = history || self.bases().any(|base| base <= from.get());
+        let is_lost = |lost: &Gap| lost.from < to && lost.to.is_none_or(|end| end > from);
+        Ok(has_end && begins && !found.lost.iter().chain(self.lost).any(is_lost))
+    }
+
+    /// Where the first segment of each incarnation begins.
+    fn bases(&self) -> impl DoubleEndedIterator<Item = u64> {
+        self.incarnations.iter().filter_map(|parts| parts.segments.keys().next().copied())
+    }
+
+    /// From where on the log is whole up to the end of the layers, or up to its own if there are none.
+    fn whole_from(&self, tables: &Tables, history: bool) -> Result<Whole> {
         let to = if tables.to == Lsn::ZERO { Lsn::new(u64::MAX) } else { tables.to };
+        let evidence = tables.evidence();
         let mut changes = Keyspaces::new();
-        let mut has_end = tables.to == Lsn::ZERO;
+        let (mut last, mut has_end) = (self.floor(), evidence == Lsn::ZERO);
         let mut note = |lsn: Lsn, payload: &[u8]| {
-            has_end |= lsn == tables.to;
+            has_end |= lsn == evidence;
+            last = last.max(lsn);
             let Ok(batch) = Batch::parse(payload) else { return Ok(false) };
             if lsn <= tables.to && !batch.only_writes() {
                 changes.push((lsn, changes_of(&batch)));
@@ -339,20 +369,31 @@ impl LogParts<'_> {
         };
         let floor = self.floor();
         let found = self.walk(floor, &mut note, Found { history, ..Found::default() })?;
-        let holes = found.lost.iter().chain(self.lost).filter(|lost| lost.from < to);
+        let lost = || found.lost.iter().chain(self.lost);
+        let holes = lost().filter(|lost| lost.from < to);
         let behind_holes = holes.map(|lost| lost.to.unwrap_or(to).min(to)).max().unwrap_or(floor);
+        let is_told = lost().any(|lost| lost.from < evidence && lost.to.is_none_or(|end| end >= evidence));
+        let ends_at = (!has_end && !is_told && last < evidence).then_some(last);
         // A layer ends where a record did that was durable. A log without that record is older than the layer, or misses it:
         // its last records must not stand above what the layers have.
-        let behind_holes = if has_end { behind_holes } else { tables.to };
+        let behind_holes = if has_end { behind_holes } else { evidence };
         if found.history {
-            return Ok((behind_holes.max(floor).min(to), changes));
+            return Ok(Whole { from: behind_holes.max(floor).min(to), changes, ends_at });
         }
-        let bases = || self.incarnations.iter().filter_map(|parts| parts.segments.keys().next().copied());
-        let nearest = bases().rfind(|base| *base < to.get()).or_else(|| bases().next());
+        let nearest = self.bases().rfind(|base| *base < to.get()).or_else(|| self.bases().next());
         let nearest = nearest.map_or(to, Lsn::new);
         let nearest = if tables.is_decided { nearest.min(to) } else { nearest };
-        Ok((nearest.max(behind_holes), changes))
+        Ok(Whole { from: nearest.max(behind_holes), changes, ends_at })
     }
+}
+
+/// How whole the log is.
+struct Whole {
+    from: Lsn,
+    /// What it did to keyspaces up to the end of the layers.
+    changes: Keyspaces,
+    /// It ends here, before a record that was durable, and nothing else tells that.
+    ends_at: Option<Lsn>,
 }
 
 const MISSING_TABLE: LossCause = LossCause::Damaged(DamageCause::MissingTable);

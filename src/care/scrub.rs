@@ -55,8 +55,8 @@ impl ScrubProgress {
 
 /// A scrub that was begun. It goes on when this is dropped, until it is done or the log is closed.
 ///
-/// Files of tables that it reads stay until it has ended, also those that a merge has made needless meanwhile. The next
-/// checkpoint, or open, removes them.
+/// Files of tables that it reads stay until it has ended, also those that a merge has made needless meanwhile. Then it
+/// removes these.
 #[derive(Clone)]
 pub struct Scrub {
     task: Arc<Task>,
@@ -168,16 +168,17 @@ impl Log {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
     pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
-        scrub(self.inner(), options, || None)
+        scrub(self.inner(), options, || None, || ())
     }
 }
 
 /// Begins to check everything that is durable now. `hold` gives the layers, once it is known which segments are read: what
-/// left the log before is in them.
+/// left the log before is in them. `let_go` is called when they are no longer held.
 pub(crate) fn scrub(
     log: &Arc<LogInner>,
     options: ScrubOptions,
     hold: impl FnOnce() -> Option<HeldStack>,
+    let_go: impl FnOnce() + Send + 'static,
 ) -> Result<Scrub> {
     log.check_process()?;
     let pace = Pace::new(options)?;
@@ -188,11 +189,13 @@ pub(crate) fn scrub(
     let read = Arc::clone(log);
     let run = move || {
         let mut ending = Ending { task: &work, complete: false };
-        // Let go before it is told that the scrub has ended: a checkpoint after that finds no file held.
         let layers = layers;
         let to = layers.as_ref().map_or(Lsn::ZERO, |layers| layers.stack.manifest.to);
         let mut run = Run { log: &read, task: &work, pace, to };
         ending.complete = run.everything(&segments, layers.as_ref()).is_ok();
+        // Before it is told that the scrub has ended: then no file is held.
+        drop(layers);
+        let_go();
     };
     let failed = |error| Error::io("start a scrub of", log.dir(), error);
     let begun = log.start("forelog-scrub", task.clone(), run);

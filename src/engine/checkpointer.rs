@@ -6,14 +6,15 @@
 //! is tried again after 1, 2, 4 .. 60 s (`table/FAULTS.md`, section 4).
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::checkpoint::{Then, checkpoint};
 use super::tables::Tables;
 use super::turn::Wait;
-use super::{keep_up, merger};
+use super::{keep_up, merger, merging};
+use crate::base::error::Result;
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
 use crate::rt::background::Task;
@@ -45,6 +46,8 @@ pub(super) struct Checkpointer {
     full: Amount,
     /// The LSN of the last drop of a keyspace in this open.
     dropped: AtomicU64,
+    /// The log has ended for lack of room, and waits for a checkpoint.
+    is_room_wanted: AtomicBool,
 }
 
 impl Checkpointer {
@@ -57,18 +60,19 @@ impl Checkpointer {
         }
         let full = Amount::of_a_checkpoint(settings);
         let (pipeline_of, tables, sleeper) = (Arc::downgrade(pipeline), Arc::clone(tables), Sleeper::new());
-        let dropped = AtomicU64::new(0);
-        let checkpointer = Arc::new(Checkpointer { pipeline: pipeline_of, tables, sleeper, full, dropped });
+        let (dropped, is_room_wanted) = Default::default();
+        let checkpointer = Checkpointer { pipeline: pipeline_of, tables, sleeper, full, dropped, is_room_wanted };
+        let checkpointer = Arc::new(checkpointer);
         keep_up::pace(pipeline, &checkpointer.tables);
         let told = Arc::clone(&checkpointer);
-        pipeline.due.set_told(move || told.wake());
+        pipeline.due.set_told(move || _ = told.wake());
         pipeline.due.set_mark(full.part(WORTH));
         Some(checkpointer)
     }
 
-    /// On the thread of a commit.
-    fn wake(self: &Arc<Self>) {
-        let Some(pipeline) = self.pipeline.upgrade() else { return };
+    /// On the thread of a commit, or on the one that prepares segments. Whether the thread runs.
+    fn wake(self: &Arc<Self>) -> bool {
+        let Some(pipeline) = self.pipeline.upgrade() else { return false };
         let (task, works) = (Arc::clone(self), Arc::clone(self));
         let started = pipeline.log.start_once("forelog-checkpoint", task, move |_| works.run());
         if matches!(started, Some(Err(_))) {
@@ -80,6 +84,41 @@ impl Checkpointer {
         // An open may have found one that is due. Before the first commit of a life nothing is written.
         merger::start(&pipeline, &self.tables);
         self.sleeper.ring();
+        matches!(started, Some(Ok(())))
+    }
+
+    /// Has a checkpoint made because the log has ended for lack of room, and the log told; false if none could help.
+    pub(super) fn make_room(self: &Arc<Self>) -> bool {
+        let is_some_pending =
+            self.pipeline.upgrade().is_some_and(|pipeline| self.tables.pending(&pipeline.due) != Amount::default());
+        if !is_some_pending || self.tables.health.has_failed() {
+            return false;
+        }
+        self.is_room_wanted.store(true, Ordering::Release);
+        let is_heard = self.wake();
+        if !is_heard {
+            self.is_room_wanted.store(false, Ordering::Release);
+        }
+        is_heard
+    }
+
+    /// Makes a checkpoint, of all that is appended if room is wanted. Then the log is told, after a merge as well: it would
+    /// take the room that the merge needs, and no merge would ever come. What a merge finds room for was in the log just
+    /// now, so it is short.
+    fn work(&self, pipeline: &Arc<Pipeline>) -> Result<()> {
+        // Cleared first: if it is asked for meanwhile, another one comes.
+        let is_room_wanted = self.is_room_wanted.swap(false, Ordering::AcqRel);
+        let appended = pipeline.log.positions().appended();
+        if !is_room_wanted {
+            return checkpoint(pipeline, &self.tables, Wait::ForItsTurn, Then::Merge);
+        }
+        let _unpaced = self.tables.pacers.checkpoints.hurry();
+        let flushed = pipeline.log.flush_to(appended);
+        let made = flushed.and_then(|()| checkpoint(pipeline, &self.tables, Wait::ForItsTurn, Then::Nothing));
+        merging::merge_many(pipeline, &self.tables, Wait::ForItsTurn);
+        pipeline.log.try_again_for_room();
+        merger::start(pipeline, &self.tables);
+        made
     }
 
     /// What a dropped keyspace has in tables goes with the next checkpoint. One is worth it once the log rests.
@@ -101,7 +140,7 @@ impl Checkpointer {
         let (mut seen, mut wait, mut moment) = (0, FIRST_WAIT, MOMENT);
         while self.wait_until_due(&pipeline, &mut seen) {
             let before = self.tables.health.done();
-            let pause = match checkpoint(&pipeline, &self.tables, Wait::ForItsTurn, Then::Merge) {
+            let pause = match self.work(&pipeline) {
                 Ok(()) => {
                     wait = FIRST_WAIT;
                     let next = if self.tables.health.done() == before { (moment * 2).min(REST) } else { MOMENT };
@@ -125,7 +164,7 @@ impl Checkpointer {
         loop {
             self.sleeper.forget();
             let pending = self.tables.pending(&pipeline.due);
-            if pending.reaches(self.full) {
+            if pending.reaches(self.full) || self.is_room_wanted.load(Ordering::Acquire) {
                 return true;
             }
             let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop();

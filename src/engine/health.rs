@@ -120,6 +120,11 @@ impl Health {
         self.state.lock().last_failure().is_none()
     }
 
+    /// Whether the last checkpoint failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state.lock().checkpoint_failure.is_some()
+    }
+
     pub(super) fn checkpointed(&self, made: &Result<u64>) {
         let state = &mut *self.state.lock();
         state.checkpoint_failure = made.as_ref().err().cloned();

@@ -20,7 +20,7 @@ pub(super) fn wake(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
     // The models have no thread to spare.
     let has_thread = pipeline.settings.checkpoints == Checkpoints::Automatic && !cfg!(any(loom, shuttle));
     if !(has_thread && start(pipeline, tables)) {
-        merge_many(pipeline, tables);
+        merge_many(pipeline, tables, Wait::Never);
     }
 }
 

@@ -33,10 +33,9 @@ pub(super) fn is_due(tables: &Tables) -> bool {
     tables.store().and_then(Store::stack).is_some_and(|stack| pick::due(&stack.manifest.layers).is_some())
 }
 
-/// Does steps of merges until none is due, one fails, or there were many: a request that asks for them is to end. Does nothing
-/// while another thread does them.
-pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables) {
-    let Some(_turn) = tables.merge_turns.take(Wait::Never) else { return };
+/// Does steps of merges until none is due, one fails, or there were many: whoever asks for them is to go on.
+pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables, wait: Wait) {
+    let Some(_turn) = tables.merge_turns.take(wait) else { return };
     let _unpaced = tables.pacers.merges.hurry();
     let _ = (0..STEPS).all(|_| merge_step(pipeline, tables).is_ok_and(|stepped| stepped));
 }
@@ -114,9 +113,7 @@ fn check_room(log: &LogInner, stack: &Stack, sizes: Sizes) -> Result<()> {
     let all = stack.manifest.layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
     // A file ends with the entry that makes it long enough.
     let bytes = all.min(sizes.part.saturating_add(sizes.run.saturating_mul(2)));
-    // The next segment is at most twice as long as the last one, and there may be one ahead.
-    let segment = log.incarnations().look(|known| known.segments.last().map_or(0, |last| last.length));
-    let needed = bytes.saturating_add(segment.saturating_mul(4));
+    let needed = bytes.saturating_add(log.room_to_leave());
     match log.handle().dir().room() {
         Ok(Some(room)) if room < needed => {
             let message = format!(

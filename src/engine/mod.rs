@@ -17,8 +17,10 @@ mod merger;
 mod merging;
 mod open;
 mod options;
+mod room;
 pub(crate) mod salvage;
 mod save;
+mod scrubs;
 mod tables;
 mod turn;
 
@@ -42,7 +44,7 @@ use crate::base::error::Result;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
 use crate::care::pace::{Paced, ScrubOptions};
-use crate::care::scrub::{self, Scrub};
+use crate::care::scrub::Scrub;
 use crate::disk::{Disk, IoBackend, Layered, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::log::{self, LossWindow, Poisoned, Recovery, Stats};
@@ -177,7 +179,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside `from`; [`ErrorKind::NotADatabase`] if there is nothing of a
-    /// database in `from`; [`ErrorKind::Locked`] while it is open, or while another one opens `to` or makes a copy there;
+    /// database in `from`; [`ErrorKind::Damaged`] if two branches of a copied database are mixed in it and nothing tells which is
+    /// meant; [`ErrorKind::Unsupported`] if a newer version wrote some of it; [`ErrorKind::Locked`] while it is open, or while another one opens `to` or makes a copy there;
     /// [`ErrorKind::DiskFull`], [`ErrorKind::Io`], [`ErrorKind::Poisoned`] or [`ErrorKind::Indeterminate`] (a write or fsync in
     /// `to` failed), and [`ErrorKind::Removed`] (its files were removed meanwhile), after which `to` may hold an unfinished copy. Such a one, also that of a salvage that was killed, says so and does not
     /// open: delete it, and salvage again.
@@ -417,7 +420,7 @@ impl Engine {
     /// [`ErrorKind::InvalidInput`] for a rate of zero, [`ErrorKind::Closed`], [`ErrorKind::Io`] if there is no thread.
     pub fn scrub(&self, options: ScrubOptions) -> Result<Scrub> {
         self.pipeline().check_open()?;
-        scrub::scrub(&self.pipeline().log, options, || self.inner.tables.hold())
+        scrubs::scrub(&self.pipeline().log, &self.inner.tables, options)
     }
 
     /// Writes the state as it is now, all keyspaces at the visible LSN, durable or not, as a new database in `to`:

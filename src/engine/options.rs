@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::checkpointer::Checkpointer;
 use super::inner::Inner;
+use super::room::TableRoom;
 use super::{Engine, open};
 use crate::base::error::Result;
 use crate::base::options::{Checkpoints, Settings, setters};
@@ -108,5 +109,6 @@ fn engine(open::Opened { pipeline, log, tables, at_open }: open::Opened) -> Engi
     let (pipeline, tables) = (Arc::new(pipeline), Arc::new(tables));
     pipeline.due.begin_at(at_open);
     let checkpointer = Checkpointer::begin(&pipeline, &tables);
+    TableRoom::begin(&pipeline, &tables, checkpointer.as_ref());
     Engine { inner: Arc::new(Inner { pipeline, log, tables, checkpointer }) }
 }

@@ -6,27 +6,36 @@ use std::sync::Arc;
 use super::failure::Refused;
 use super::incarnations::Replacing;
 use super::inner::LogInner;
-use crate::base::error::{Error, Result};
+use super::room::Short;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Incarnation;
 use crate::format::history::{Entry, History};
 use crate::format::identity::Identity;
 use crate::format::segment::SegmentHeader;
 use crate::log::read::reader::SegmentInfo;
+use crate::log::write::buffer::Prepared;
 use crate::log::write::segment::Segment;
 use crate::rt::background::Task;
 use crate::rt::entropy;
 
 impl LogInner {
+    /// [`LogInner::try_begin`] for a commit of `record`. If there is no room for it, that is asked for.
+    pub(super) fn begin_for_commit(&self, record: &Prepared<'_>) -> Result<()> {
+        let short = if record.may_use_spare { Short::Spare } else { Short::Refused };
+        self.try_begin(short).map_err(|refused| refused.raise(self)).inspect_err(|error| {
+            if error.kind() == ErrorKind::DiskFull {
+                // No one waits for an answer: the commit can be tried again.
+                self.ask_for_room();
+            }
+        })
+    }
+
     /// Begins this open's incarnation, durably, before its first append (O1). Does nothing if it has begun.
-    pub(crate) fn begin(&self) -> Result<()> {
-        self.try_begin().map_err(|refused| refused.raise(self))
+    pub(super) fn try_begin(&self, short: Short) -> std::result::Result<(), Refused> {
+        self.begin_with(&mut self.incarnations().replace(), short)
     }
 
-    pub(super) fn try_begin(&self) -> std::result::Result<(), Refused> {
-        self.begin_with(&mut self.incarnations().replace())
-    }
-
-    fn begin_with(&self, right: &mut Replacing<'_>) -> std::result::Result<(), Refused> {
+    fn begin_with(&self, right: &mut Replacing<'_>, short: Short) -> std::result::Result<(), Refused> {
         if self.incarnations().current().is_some() {
             return Ok(());
         }
@@ -49,14 +58,16 @@ impl LogInner {
         // That of a refused attempt may have been cleared away since.
         let is_there =
             |segment: &Arc<Segment>| handle.check_named(&**segment.file(), segment.path(), segment.size()).is_ok();
-        let segment = match right.attempt.first_segment.clone().filter(is_there) {
-            Some(segment) => segment,
+        let (segment, is_spare) = match right.attempt.first_segment.clone().filter(is_there) {
+            Some(segment) => (segment, false),
             None => {
-                let (size, previous) = (self.segment_size(0), identity.base);
-                let header = SegmentHeader { identity, size, previous, features: history.features_of_segments() };
-                let created = Segment::create(&self.place, header);
-                let segment = created.map_err(|error| self.note_failure(error))?;
-                Arc::clone(right.attempt.first_segment.insert(segment))
+                let features = history.features_of_segments();
+                let created = self.create_with_room((self.segment_size(0), None), short, |size| {
+                    let header = SegmentHeader { identity, size, previous: identity.base, features };
+                    Segment::create(&self.place, header)
+                });
+                let (segment, is_spare) = created.map_err(|error| self.note_failure(error))?;
+                (Arc::clone(right.attempt.first_segment.insert(segment)), is_spare)
             }
         };
         if self.marker.begin(&self.place, history.log_id, incarnation, begin).is_err() {
@@ -67,7 +78,7 @@ impl LogInner {
         saved.map_err(|error| self.note_failure(error))?;
         right.attempt.first_segment = None;
         right.begun(incarnation, begin);
-        self.appender().begin(segment);
+        self.appender().begin(segment, is_spare);
         Ok(())
     }
 

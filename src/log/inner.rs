@@ -26,6 +26,7 @@ use super::log_dir::LogDir;
 use super::mark::Marker;
 use super::pins::Retention;
 use super::positions::Positions;
+use super::reserve::Reserve;
 use super::stats::Stats;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
@@ -42,7 +43,7 @@ use crate::log::write::waiters::Callback;
 use crate::rt::background::{Background, Start, Task};
 use crate::rt::guard::Panicked;
 use crate::rt::process;
-use crate::rt::sync::{Condvar, Mutex};
+use crate::rt::sync::{Condvar, Mutex, OnceLock};
 
 /// One open log.
 pub(crate) struct LogInner {
@@ -51,6 +52,8 @@ pub(crate) struct LogInner {
     pub(crate) place: LogDir,
     pub(super) report: Recovery,
     pub(super) retention: Arc<Retention>,
+    /// For what it leaves room on the disk, if for anything.
+    pub(super) reserve: OnceLock<Arc<dyn Reserve>>,
     pub(super) flusher: Flusher,
     pub(crate) background: Background,
     pub(super) marker: Marker,
@@ -92,6 +95,7 @@ impl LogInner {
             place,
             report,
             retention: Arc::new(Retention::new(oldest)),
+            reserve: OnceLock::new(),
             flusher: Flusher::new(appender),
             background: Background::default(),
             marker: Marker::default(),
@@ -209,7 +213,7 @@ impl LogInner {
     /// Waits until there may be room; the caller tries again. Called without any lock.
     pub(crate) fn wait_for_room(&self, stall: Stall, record: &Prepared<'_>, limit: WaitLimit) -> Result<()> {
         match stall {
-            Stall::Begin => self.begin(),
+            Stall::Begin => self.begin_for_commit(record),
             Stall::Budget | Stall::Segment => self.appender().wait_for_room(stall, record, limit),
         }
     }

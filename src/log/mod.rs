@@ -18,6 +18,7 @@
 // | `begin`, `close`, `incarnations` | begin and end of an incarnation; HISTORY and the list of segments |
 // | `clean_up` | cutting and removing what is above the end of an incarnation, or retired |
 // | `prepare`, `write/jobs` | the thread that prepares segments and writes the mark; what it is asked for |
+// | `room`, `reserve` | how large a segment may be; what is left of the disk for others |
 // | `retain`, `pins` | giving up old records; what keeps them |
 // | `log_dir` | the log's files in the directory |
 // | `failure` | fail-stop, and the alarm that wakes those who wait |
@@ -55,7 +56,9 @@ pub(crate) mod positions;
 mod prepare;
 pub(crate) mod read;
 pub(crate) mod receipts;
+pub(crate) mod reserve;
 pub(crate) mod retain;
+mod room;
 pub(crate) mod stats;
 pub(crate) mod write;
 
@@ -71,6 +74,7 @@ pub(crate) use open::unfinished::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_
 pub(crate) use open::verify;
 pub(crate) use receipts::callbacks::runs_callbacks;
 pub(crate) use receipts::receipt::Receipt;
+pub(crate) use reserve::Reserve;
 pub(crate) use stats::Stats;
 pub(crate) use write::append::refuse_waiting_mode;
 pub(crate) use write::budget::LossWindow;

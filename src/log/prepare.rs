@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::failure::Refused;
 use super::inner::LogInner;
 use super::mark::Arming;
+use super::room::Short;
+use crate::base::error::ErrorKind;
 use crate::base::options::FIRST_SEGMENT_BYTES;
 use crate::base::types::Lsn;
 use crate::format::identity::Identity;
@@ -23,18 +25,31 @@ impl LogInner {
                     // Another look comes with the mark.
                     self.look_at_files();
                 }
-                Job::Segment => {
-                    let prepared = self.prepare_segment().map_err(|refused| refused.raise(self));
-                    if let Ok(segment) = &prepared {
-                        self.incarnations().add(segment);
-                    }
-                    self.appender().segment_is(prepared);
-                }
+                Job::Segment => self.next_segment(|| self.ask_for_room()),
+                Job::SegmentAgain => self.next_segment(|| false),
             }
         }
     }
 
-    fn prepare_segment(&self) -> std::result::Result<Arc<Segment>, Refused> {
+    /// Prepares a segment. If there is no room for it, and `ask` for it is heard, another try comes.
+    fn next_segment(&self, ask: impl Fn() -> bool) {
+        let prepared = self.prepare_segment().map_err(|refused| refused.raise(self));
+        match &prepared {
+            Ok((segment, _)) => self.incarnations().add(segment),
+            Err(error) if error.kind() == ErrorKind::DiskFull && ask() => return,
+            Err(_) => {}
+        }
+        self.appender().segment_is(prepared);
+    }
+
+    /// What could be done for room is done: the segment that was asked for is tried for once more.
+    pub(crate) fn try_again_for_room(&self) {
+        if self.appender().is_preparing() {
+            self.appender().jobs.ask(Job::SegmentAgain);
+        }
+    }
+
+    fn prepare_segment(&self) -> std::result::Result<(Arc<Segment>, bool), Refused> {
         // A close that this thread ran itself, in a waker, has given up the lock: the directory may be another engine's.
         if self.appender().is_stopped() {
             return Err(self.refusal().into());
@@ -44,8 +59,12 @@ impl LogInner {
         let identity = Identity { base: last.limit(), ..last.identity() };
         // Not those of an attempt to replace HISTORY that has not succeeded.
         let features = self.incarnations().look(|known| known.history.features_of_segments());
-        let header = SegmentHeader { identity, size: self.segment_size(prepared), previous: last.base(), features };
-        Segment::create(&self.place, header).map_err(|error| self.note_failure(error))
+        let short = if self.appender().is_spare_wanted() { Short::Spare } else { Short::Refused };
+        let created = self.create_with_room((self.segment_size(prepared), Some(&last)), short, |size| {
+            let header = SegmentHeader { identity, size, previous: last.base(), features };
+            Segment::create(&self.place, header)
+        });
+        created.map_err(|error| self.note_failure(error))
     }
 
     /// Stops the log if its files are not where it left them, and cannot be put back. Returns whether that is to be tried

@@ -8,6 +8,7 @@ use super::failure::Refused;
 use super::incarnations::Replacing;
 use super::inner::LogInner;
 use super::pins::{Pin, Retiring};
+use super::room::Short;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::log::read::reader::SegmentInfo;
@@ -129,7 +130,7 @@ impl LogInner {
     /// Sets the bit of tables in HISTORY, durably, before the first MANIFEST (F1), once for each open.
     pub(crate) fn announce_tables(&self) -> Result<()> {
         let announce = || {
-            self.try_begin()?;
+            self.try_begin(Short::Made)?;
             let mut replacing = self.incarnations().replace();
             let mut history = replacing.history();
             history.tables.get_or_insert_default();

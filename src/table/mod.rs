@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `sort`, `merge`, `layer`, `fragments`, `keyspaces` | from writes and older layers to the runs of a new one |
 //! | `checkpoint`, `job` | a layer from a piece of the log; merging neighbouring layers |
+//! | `room` | what a checkpoint writes at most |
 //! | `store`, `dir`, `gate`, `held` | the stack that is installed, attempts to change it, MANIFEST in doubt; reading beside |
 //! | `open`, `list`, `named`, `run` | what an open finds; reading lists and runs, damaged ones too, writing runs |
 //!
@@ -28,6 +29,7 @@ pub(crate) mod named;
 pub(crate) mod open;
 pub(crate) mod pace;
 pub(crate) mod pick;
+pub(crate) mod room;
 pub(crate) mod run;
 pub(crate) mod sort;
 pub(crate) mod store;

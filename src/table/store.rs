@@ -43,6 +43,11 @@ impl Stack {
     pub(crate) fn names(&self) -> (u64, u32) {
         (self.manifest.generation, self.crc)
     }
+
+    /// Bytes of MANIFEST and of the list of keyspaces.
+    pub(crate) fn bytes_of_lists(&self) -> u64 {
+        self.manifest.keyspaces.length.saturating_add(self.manifest.to_bytes().len() as u64)
+    }
 }
 
 /// `table/` of an open database.

@@ -29,7 +29,7 @@ use super::throttle::Throttle;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::{CommitMode, Lsn};
-use crate::format::batch::{Batch, BatchBuilder};
+use crate::format::batch::{Batch, BatchBuilder, Op};
 use crate::index::{Commit, Index};
 use crate::log::{LogInner, LoneFlush, Prepared, Receipt, Refused, Stall, WaitLimit};
 use crate::rt::sync::{AtomicBool, Mutex};
@@ -135,6 +135,11 @@ struct Placed<'a> {
     is_due: bool,
 }
 
+/// Whether `batch` does nothing but delete keys and drop keyspaces. Reads all of it.
+fn only_removes(batch: &Batch<'_>) -> bool {
+    !batch.is_empty() && batch.iter().all(|op| matches!(op, Op::Delete { .. } | Op::DropKeyspace { .. }))
+}
+
 /// Looks, under the order lock, whether a commit may still take its place.
 #[derive(Clone, Copy)]
 pub(crate) enum Check<'a> {
@@ -175,7 +180,7 @@ impl Pipeline {
         limit: WaitLimit,
         check: Check<'_>,
     ) -> Result<Receipt> {
-        let record = self.log.prepare(batch.bytes())?;
+        let mut record = self.log.prepare(batch.bytes())?;
         let amount = Amount { bytes: batch.bytes().len() as u64, ops: batch.len() as u64 };
         // Before it has a place: it may give up.
         self.throttle.pass(|| self.due.counted(), amount, limit, || self.is_over())?;
@@ -183,7 +188,11 @@ impl Pipeline {
             let placed = self.take_place(&record, &batch, mode, limit, check);
             match placed.map_err(|refused| refused.raise(&*self.log))? {
                 Ok(placed) => break placed,
-                Err(stall) => self.log.wait_for_room(stall, &record, limit)?,
+                Err(stall) => {
+                    // On a full disk deletions go on a little longer.
+                    record.may_use_spare = stall != Stall::Budget && only_removes(&batch);
+                    self.log.wait_for_room(stall, &record, limit)?;
+                }
             }
         };
         if let Some(refused) = failed {

@@ -2,14 +2,16 @@
 //! (`format/TABLES.md`, section 4).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cover::Speaker;
+use super::cover::{self, Speaker};
 use super::files::{Belongs, Origin, TableFiles, unless_newer};
 use super::{BadFile, LossCause};
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, LogId, Lsn};
+use crate::format::table::data::Interval;
 use crate::format::table::keyspaces::Keyspaces;
 use crate::format::table::manifest::{FILE_NAME, Layer, Manifest, NamedRun, Role};
 use crate::format::table::range_tombstones::RangeTombstone;
@@ -44,12 +46,18 @@ struct Content {
 }
 
 impl Tables {
-    /// Chooses what is used, and reads all of it. What is wrong with a file is noted in `bad`.
+    /// Chooses what is used, and reads all of it. What is wrong with a file is noted in `bad`. `log_has` says whether the log
+    /// has all records of an interval.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a newer version wrote one of them;
     /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) if two branches are mixed, and nothing tells which is meant.
-    pub(super) fn choose(mut files: TableFiles, origin: Origin<'_>, bad: &mut Vec<BadFile>) -> Result<Self> {
+    pub(super) fn choose(
+        mut files: TableFiles,
+        origin: Origin<'_>,
+        bad: &mut Vec<BadFile>,
+        log_has: &dyn Fn(Interval) -> Result<bool>,
+    ) -> Result<Self> {
         let manifest = files.manifest.take();
         let (speakers, contents, keyspaces, range_tombstones) = Default::default();
         let (to, is_decided, is_history_old) = (Lsn::ZERO, false, false);
@@ -57,7 +65,10 @@ impl Tables {
         let mut choice = Choice { tables, origin, bad, by_content: None };
         match manifest {
             Some(Ok((manifest, crc))) => match choice.is_ours(&manifest, crc)? {
-                true => choice.by_manifest(&manifest)?,
+                true => {
+                    choice.by_manifest(&manifest)?;
+                    choice.beside(&manifest, log_has)?;
+                }
                 false => {
                     choice.note_as(FILE_NAME, LossCause::Damaged(DamageCause::ForeignTable));
                     choice.without_manifest()?;
@@ -80,6 +91,14 @@ impl Tables {
         let Some(Content { name, named }) = &self.contents[speaker] else { return Ok(None) };
         let run = self.files.run(name, named.as_ref())?;
         Ok(Some(RemainsCursor::new(run, self.speakers[speaker].unreadable.clone())))
+    }
+
+    /// A record ended here that was durable: a layer does, or a list of keyspaces was written behind it.
+    pub(super) fn evidence(&self) -> Lsn {
+        match &self.keyspaces {
+            Some(list) if self.to == Lsn::ZERO => list.to,
+            _ => self.to,
+        }
     }
 
     fn add(&mut self, speaker: Speaker, content: Option<Content>) {
@@ -224,15 +243,95 @@ impl Choice<'_, '_> {
         Ok(survey)
     }
 
-    fn without_manifest(&mut self) -> Result<()> {
+    /// Runs that MANIFEST does not name. If they have everything up to an end behind it, and the log has not, it is older
+    /// than they are. Where what it names is missing, they may say the same: inputs of a merge whose output is gone, or the
+    /// output.
+    fn beside(&mut self, manifest: &Manifest, log_has: &dyn Fn(Interval) -> Result<bool>) -> Result<()> {
+        let runs = manifest.layers.iter().flat_map(|layer| &layer.runs);
+        let named: BTreeSet<_> = runs.map(|run| (run.file.number, run.file.nonce)).collect();
+        let mut others = Vec::new();
+        for (name, header) in self.headers(false)? {
+            let RunHeader { identity, branch, interval } = header;
+            let is_named = named.contains(&(identity.number, identity.nonce));
+            if !is_named && self.origin.judge(identity.log_id, branch, interval.to) == Belongs::Yes {
+                others.push((name, header));
+            }
+        }
+        let newest = others.iter().map(|(_, header)| header.interval.to).max().unwrap_or(Lsn::ZERO);
+        let is_behind = newest > manifest.to && !log_has(Interval { from: manifest.to, to: newest })?;
+        if is_behind && self.use_all_up_to(newest) {
+            return Ok(());
+        }
+        let misses = self.misses_up_to(manifest.to);
+        others.retain(|(_, header)| misses && header.interval.to <= manifest.to);
+        let mut seen = BTreeSet::new();
+        for (name, header) in others {
+            if seen.insert((header.identity.number, header.identity.nonce)) {
+                self.speak(name, header)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn misses_up_to(&self, to: Lsn) -> bool {
+        cover::pieces(&self.tables.speakers, to).iter().any(|piece| !piece.missing.is_empty())
+    }
+
+    /// Uses all runs in the place of MANIFEST, unless they miss something up to `to`. Returns whether it does.
+    fn use_all_up_to(&mut self, to: Lsn) -> bool {
+        let noted = self.bad.len();
+        let tables = &mut self.tables;
+        let decided = (
+            mem::take(&mut tables.speakers),
+            mem::take(&mut tables.contents),
+            mem::take(&mut tables.range_tombstones),
+            tables.keyspaces.take(),
+            mem::take(&mut tables.to),
+        );
+        tables.is_decided = false;
+        // Of two branches MANIFEST tells which is meant, so that an error here is no refusal.
+        if self.without_manifest().is_ok() && !self.misses_up_to(to) {
+            self.note_as(FILE_NAME, LossCause::Damaged(DamageCause::ForeignTable));
+            return true;
+        }
+        self.bad.truncate(noted);
+        let tables = &mut self.tables;
+        (tables.speakers, tables.contents, tables.range_tombstones, tables.keyspaces, tables.to) = decided;
+        tables.is_decided = true;
+        false
+    }
+
+    /// The headers of all runs. Whether a file that cannot be read is noted.
+    fn headers(&mut self, notes: bool) -> Result<Vec<(String, RunHeader)>> {
         // A database has more runs than a process may have files open: they are read one after the other.
-        let mut headers: Vec<(String, RunHeader)> = Vec::new();
+        let mut headers = Vec::new();
         for name in self.tables.files.runs.clone() {
             match unless_newer(self.tables.files.run(&name, None))? {
                 Ok(run) => headers.push((name, run.header)),
-                Err(error) => self.note(&name, &error),
+                Err(error) if notes => self.note(&name, &error),
+                Err(_) => {}
             }
         }
+        Ok(headers)
+    }
+
+    /// Adds a run that no MANIFEST names.
+    fn speak(&mut self, name: String, header: RunHeader) -> Result<()> {
+        let run = match unless_newer(self.tables.files.run(&name, None))? {
+            Ok(run) => run,
+            Err(error) => {
+                self.note(&name, &error);
+                return Ok(());
+            }
+        };
+        let Survey { reach, bad, .. } = self.survey(&name, &run)?;
+        let (interval, number, unreadable) = (header.interval, header.identity.number, bad.clone());
+        self.tables.add(Speaker { interval, number, reach, bad, unreadable }, Some(Content { name, named: None }));
+        Ok(())
+    }
+
+    fn without_manifest(&mut self) -> Result<()> {
+        let headers = self.headers(true)?;
         let ids = headers.iter().map(|(_, header)| header.identity.log_id);
         self.origin.log_id = self.origin.log_id.or(most_common(ids));
         let mut seen = BTreeSet::new();
@@ -246,16 +345,7 @@ impl Choice<'_, '_> {
             if !seen.insert((header.identity.number, header.identity.nonce)) {
                 continue;
             }
-            let run = match unless_newer(self.tables.files.run(&name, None))? {
-                Ok(run) => run,
-                Err(error) => {
-                    self.note(&name, &error);
-                    continue;
-                }
-            };
-            let Survey { reach, bad, .. } = self.survey(&name, &run)?;
-            let (interval, number, unreadable) = (header.interval, header.identity.number, bad.clone());
-            self.tables.add(Speaker { interval, number, reach, bad, unreadable }, Some(Content { name, named: None }));
+            self.speak(name, header)?;
         }
         self.newest_keyspaces()
     }
@@ -296,8 +386,11 @@ impl Choice<'_, '_> {
     }
 }
 
+/// It does not advise a salvage, as other errors of damage do: this is one.
 fn mixed(file: &Path) -> Error {
-    Error::bad_file(file, DamageCause::ForeignTable).adding(
+    Error::bad_file_with(
+        file,
+        DamageCause::ForeignTable,
         "Two branches of a copied database are mixed here, and neither MANIFEST nor HISTORY is there to tell which one is \
          meant: move the files of the other one out of this directory, and salvage again",
     )

@@ -205,6 +205,12 @@ impl Dir for SimDir {
         needed.try_for_each(|kind| state.faults.outlook(&op(kind, &path)))
     }
 
+    /// Not an operation.
+    fn room(&self) -> io::Result<Option<u64>> {
+        let state = self.disk.0.lock();
+        Ok(state.capacity.filter(|capacity| capacity.is_told).and_then(|_| state.free()))
+    }
+
     fn id(&self) -> io::Result<FileId> {
         // Files are on device 0.
         Ok(FileId { device: u64::MAX, inode: self.id })
@@ -265,6 +271,10 @@ impl Dir for SimDisk {
 
     fn may_replace(&self, name: &OsStr) -> io::Result<()> {
         self.root().may_replace(name)
+    }
+
+    fn room(&self) -> io::Result<Option<u64>> {
+        self.root().room()
     }
 
     fn id(&self) -> io::Result<FileId> {

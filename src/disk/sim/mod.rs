@@ -27,7 +27,7 @@
 //! # Ok(()) }
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -90,11 +90,30 @@ struct SimState {
     open: BTreeMap<Ino, usize>,
     locked: BTreeMap<LockKey, Held>,
     links: Links,
+    capacity: Option<Capacity>,
+}
+
+/// How much the disk holds.
+#[derive(Clone, Copy)]
+struct Capacity {
+    bytes: u64,
+    /// [`Dir::room`] knows it.
+    is_told: bool,
 }
 
 impl SimState {
     fn image_mut(&mut self) -> &mut Image {
         Arc::make_mut(&mut self.image)
+    }
+
+    /// How many bytes files can still grow by.
+    fn free(&self) -> Option<u64> {
+        let Capacity { bytes, .. } = self.capacity?;
+        let image = &self.image;
+        let mut used: BTreeSet<Ino> = image.visible.inos().collect();
+        used.extend(self.open.keys());
+        let lengths = used.iter().filter_map(|ino| image.inodes.get(ino)).map(|inode| inode.visible.len() as u64);
+        Some(bytes.saturating_sub(lengths.sum()))
     }
 
     fn sweep(&mut self) {
@@ -157,6 +176,17 @@ impl SimDisk {
     /// turn.
     pub fn set_sync_latency(&self, latency: Duration) {
         self.0.lock().sync_latency = latency;
+    }
+
+    /// Has the disk hold at most so many bytes in files that have a name or are open. A write beyond takes what fits, and the
+    /// next one fails with [`io::ErrorKind::StorageFull`]. Names cost nothing. [`Dir::room`] tells what is left.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.0.lock().capacity = Some(Capacity { bytes, is_told: true });
+    }
+
+    /// The same, and [`Dir::room`] does not know of it: a quota.
+    pub fn set_quota(&self, bytes: u64) {
+        self.0.lock().capacity = Some(Capacity { bytes, is_told: false });
     }
 
     /// Makes the sync after `honest` others, of a file or directory, report success and make nothing durable: the
@@ -297,6 +327,19 @@ impl SimFile {
         if self.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 
+    /// How much of a write of `length` bytes at `offset` there is room for.
+    fn fitting(&self, length: usize, offset: u64) -> io::Result<usize> {
+        let state = self.disk.0.lock();
+        let Some(free) = state.free() else { return Ok(length) };
+        let has = state.image.inodes.get(&self.ino).map_or(0, |inode| inode.visible.len() as u64);
+        let fits = (has + free).saturating_sub(offset).min(length as u64);
+        if fits == 0 && length > 0 {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(usize::try_from(fits).unwrap_or(length))
+        }
+    }
+
     fn sync(&self, meanwhile: impl FnOnce()) -> io::Result<()> {
         self.disk.sync_op(self.op(OpKind::Sync), meanwhile, |image, moment, fate| {
             image.end_file_sync(self.ino, moment, fate);
@@ -341,6 +384,7 @@ impl DiskFile for SimFile {
         let length = bytes.len() as u64;
         let harm = self.disk.admit(OpEvent { offset, length, ..self.op(OpKind::Write) })?;
         let taken = &bytes[..harm.as_ref().map_or(bytes.len(), |harm| harm.taken(bytes.len()))];
+        let taken = &taken[..self.fitting(taken.len(), offset)?];
         if !taken.is_empty() {
             self.disk.with_image(|image| image.write(self.ino, offset, taken))?;
         }
@@ -350,6 +394,9 @@ impl DiskFile for SimFile {
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.check_writable()?;
         self.disk.admit(OpEvent { offset: length, ..self.op(OpKind::SetLen) })?;
+        if length > self.len()? {
+            self.fitting(usize::try_from(length).unwrap_or(usize::MAX), 0)?;
+        }
         self.disk.with_image(|image| image.set_len(self.ino, length))
     }
 

@@ -13,6 +13,8 @@ mod failing_reads;
 #[cfg(feature = "sim")]
 mod first_table;
 #[cfg(feature = "sim")]
+mod full_disk;
+#[cfg(feature = "sim")]
 mod harm;
 #[cfg(feature = "sim")]
 mod merging;

@@ -104,7 +104,9 @@ impl<'a> Partition<'a> {
             let order = reader.shared(&mut separator)?;
             let length = u32::try_from(reader.varint()?).ok()?;
             let block = BlockRef { position, length, crc: reader.u32()? };
-            if !block.lies_in(position, self.end) || (number > 0 && order == Ordering::Greater) {
+            // Its separator stands in it.
+            let has_it = separator.len() <= block.length as usize;
+            if !has_it || !block.lies_in(position, self.end) || (number > 0 && order == Ordering::Greater) {
                 return None;
             }
             position = block.end()?;

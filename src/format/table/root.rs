@@ -83,44 +83,45 @@ impl Root {
     /// Reads the root of a run whose blocks before the range tombstones end at `end`.
     pub(crate) fn read(block: Block<'_>, begin: u64, end: u64) -> Result<Self, Refusal> {
         let mut reader = Reader::new(block.content);
-        let root = read_root(&mut reader, block.count as usize);
+        let root = read_root(&mut reader, block.count as usize, begin, end);
         match root {
-            Some(root) if root.is_consistent(begin, end) && is_padding(reader.rest()) => Ok(root),
+            Some(root) if root.is_consistent() && is_padding(reader.rest()) => Ok(root),
             _ => Err(Refusal::Impossible),
         }
     }
 
-    fn is_consistent(&self, begin: u64, end: u64) -> bool {
-        let mut position = begin;
-        let follow = self.partitions.iter().all(|partition| {
-            // Its data blocks stand in front of it.
-            let lies = partition.block.lies_in(position + 1, end);
-            position = partition.block.end().unwrap_or(end);
-            lies && self.range.low <= partition.separator && is_below(&partition.separator, &self.range.high)
-        });
-        let none_is_left_out = position == end;
-        follow
-            && none_is_left_out
-            && self.range.is_possible()
-            && self.reach.is_possible()
-            && self.reach.contains(&self.range)
+    fn is_consistent(&self) -> bool {
+        self.range.is_possible() && self.reach.is_possible() && self.reach.contains(&self.range)
     }
 }
 
-fn read_root(reader: &mut Reader<'_>, count: usize) -> Option<Root> {
+/// The blocks before the range tombstones lie from `begin` to `end`.
+fn read_root(reader: &mut Reader<'_>, count: usize, begin: u64, end: u64) -> Option<Root> {
     let (range, reach) = (Range::read(reader)?, Range::read(reader)?);
     let mut separator = Vec::new();
     if count.checked_mul(LEAST_PARTITION)? > reader.rest().len() {
         return None;
     }
     let mut partitions = Vec::with_capacity(count);
+    let mut position = begin;
     for number in 0..count {
         let order = reader.shared(&mut separator)?;
         if number > 0 && order == Ordering::Greater {
             return None;
         }
         let block = BlockRef { position: reader.u64()?, length: reader.u32()?, crc: reader.u32()? };
+        // Its data blocks stand in front of it, and have its separator. Looked at before that is copied: a root of a few
+        // bytes a partition must not ask for more than there is of the file.
+        let has_it = block.position.checked_sub(position).is_some_and(|blocks| separator.len() as u64 <= blocks);
+        let lies = block.lies_in(position.checked_add(1)?, end);
+        if !has_it || !lies || separator < range.low || !is_below(&separator, &range.high) {
+            return None;
+        }
+        position = block.end()?;
         partitions.push(Indexed { separator: separator.clone(), block });
+    }
+    if position != end {
+        return None;
     }
     let witnesses = reader.length()?;
     if witnesses.checked_mul(LEAST_WITNESS)? > reader.rest().len() {

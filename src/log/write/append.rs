@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::budget::{Ledger, LossWindow};
-use super::buffer::{Buffer, Prepared, Tail};
+use super::buffer::{Buffer, NeedsSegment, Prepared, Tail};
 use super::segment::Segment;
 use super::stall::{Stall, WaitLimit};
 use crate::base::error::{Error, ErrorKind, Result};
@@ -59,10 +59,24 @@ struct Core {
     preparing: bool,
     /// The preparation failed; told to the append that needs the segment.
     prepare_error: Option<Error>,
+    /// A deletion needs the segment that is asked for.
+    is_spare_wanted: bool,
+    /// The last segment was made of what is left for deletions: no other record has a place there.
+    is_spare: bool,
     /// Whether MARK lags behind the durable LSN.
     arming: Arming,
     /// Segments prepared in this incarnation: their sizes double from the first on.
     prepared: u32,
+}
+
+impl Core {
+    /// Where `record` would end, if it may have a place in what is prepared.
+    fn end_of(&self, record: &Prepared<'_>) -> std::result::Result<u64, NeedsSegment> {
+        if self.is_spare && !record.may_use_spare {
+            return Err(NeedsSegment);
+        }
+        self.tail.end_of(record.payload().len() as u64)
+    }
 }
 
 /// Refuses the one mode whose commit is a wait for the device, which a call that never waits excludes.
@@ -89,6 +103,8 @@ impl Appender {
             stopped: false,
             preparing: false,
             prepare_error: None,
+            is_spare_wanted: false,
+            is_spare: false,
             arming: Arming::default(),
             prepared: 0,
         };
@@ -125,8 +141,7 @@ impl Appender {
         if core.tail.segments.is_empty() {
             return Ok(Err(Stall::Begin));
         }
-        let length = record.payload().len() as u64;
-        let Ok(end) = core.tail.end_of(length) else { return Ok(Err(Stall::Segment)) };
+        let Ok(end) = core.end_of(record) else { return Ok(Err(Stall::Segment)) };
         let bytes = end - core.tail.next;
         // Read under the lock: a time from before a wait for the lock would make the window look shorter than it is.
         let at_risk_from = is_at_risk(mode).then(clock::now);
@@ -163,15 +178,15 @@ impl Appender {
     /// Waits until there may be room in the loss budget, or a prepared segment; the caller tries again. Called without any
     /// lock.
     pub(crate) fn wait_for_room(&self, stall: Stall, record: &Prepared<'_>, limit: WaitLimit) -> Result<()> {
-        let length = record.payload().len() as u64;
         self.stats.stalled();
         let mut core = self.core.lock();
         if limit != WaitLimit::Never {
             // The next preparation may succeed. A caller that does not wait for it is told why the last one failed.
             core.prepare_error = None;
         }
+        let mut tried_spare = false;
         loop {
-            let room = core.tail.end_of(length);
+            let room = core.end_of(record);
             let has_room = match (stall, room) {
                 (Stall::Segment, room) => room.is_ok(),
                 (_, Ok(end)) => {
@@ -186,8 +201,12 @@ impl Appender {
             if stall == Stall::Budget {
                 self.make_due(&mut core, clock::now());
             } else {
-                if let Some(error) = core.prepare_error.take() {
+                // What was refused to others may be there for a deletion.
+                if let Some(error) = core.prepare_error.take().filter(|_| !record.may_use_spare || tried_spare) {
                     return Err(error);
+                }
+                if record.may_use_spare && !core.preparing {
+                    (core.is_spare_wanted, tried_spare) = (true, true);
                 }
                 self.prepare_more(&mut core);
             }
@@ -334,8 +353,9 @@ impl Appender {
     // ---- for the preparer
 
     /// The incarnation has begun with this segment, which is durable.
-    pub(crate) fn begin(&self, first: Arc<Segment>) {
+    pub(crate) fn begin(&self, first: Arc<Segment>, is_spare: bool) {
         let mut core = self.core.lock();
+        core.is_spare = is_spare;
         core.tail.next = first.base();
         core.tail.segments.push_back(first);
         core.prepared = 1;
@@ -356,6 +376,16 @@ impl Appender {
         }
     }
 
+    /// Whether a segment was asked for that is neither there nor refused.
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.core.lock().preparing
+    }
+
+    /// Whether the segment that is asked for may be made of what is left for deletions.
+    pub(crate) fn is_spare_wanted(&self) -> bool {
+        self.core.lock().is_spare_wanted
+    }
+
     /// The last segment, and how many this incarnation has.
     pub(crate) fn last_segment(&self) -> Option<(Arc<Segment>, u32)> {
         let core = self.core.lock();
@@ -368,11 +398,12 @@ impl Appender {
     }
 
     /// The next segment is durable, or could not be made.
-    pub(crate) fn segment_is(&self, prepared: Result<Arc<Segment>>) {
+    pub(crate) fn segment_is(&self, prepared: Result<(Arc<Segment>, bool)>) {
         let mut core = self.core.lock();
-        core.preparing = false;
+        (core.preparing, core.is_spare_wanted) = (false, false);
         match prepared {
-            Ok(segment) => {
+            Ok((segment, is_spare)) => {
+                core.is_spare = is_spare;
                 core.tail.segments.push_back(segment);
                 core.prepared += 1;
                 self.stats.prepared();

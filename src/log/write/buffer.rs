@@ -11,11 +11,13 @@ use crate::format::pad8;
 pub(crate) struct Prepared<'a> {
     payload: &'a [u8],
     crc: u32,
+    /// It may have what is left for deletions.
+    pub(crate) may_use_spare: bool,
 }
 
 impl<'a> Prepared<'a> {
     pub(crate) fn new(payload: &'a [u8]) -> Self {
-        Prepared { payload, crc: frame::payload_crc(payload) }
+        Prepared { payload, crc: frame::payload_crc(payload), may_use_spare: false }
     }
 
     pub(crate) fn payload(&self) -> &'a [u8] {

@@ -6,6 +6,8 @@ use crate::rt::sync::{self, Mutex, Receiver, Sender};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Job {
     Segment,
+    /// The same, once more: what could be done for room has been.
+    SegmentAgain,
     Mark,
     /// To look whether the files are still there.
     Look,

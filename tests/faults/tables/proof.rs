@@ -35,9 +35,13 @@ fn a_log_that_ends_below_the_tables_brings_no_older_value_back() {
         (work.finish(), old)
     });
     let run = reference.file(".run").remove(0);
-    let harms: [(&str, Harm<'_>); 4] = [
+    let harms: [(&str, Harm<'_>); 5] = [
         ("a block is bad", &|disk| disk.flip_bit(&run, 600 * 8).unwrap()),
         ("the run is gone", &|disk| disk.delete(&run).unwrap()),
+        ("the run and MANIFEST are gone, and the list of keyspaces is there", &|disk| {
+            disk.delete(&run).unwrap();
+            disk.delete(at("table/MANIFEST")).unwrap();
+        }),
         ("MANIFEST is gone", &|disk| disk.delete(at("table/MANIFEST")).unwrap()),
         ("MANIFEST and HISTORY are gone", &|disk| {
             disk.delete(at("table/MANIFEST")).unwrap();
@@ -209,4 +213,114 @@ fn keyspaces_that_nothing_tells_of_are_told() {
     let salvaged = Engine::salvage_on(Arc::new(disk.clone()), DB, TO).unwrap();
     assert_eq!(unnamed(&salvaged), 1, "{salvaged:?}");
     assert_ne!(salvaged.completeness, Completeness::Prefix);
+}
+
+/// MANIFEST of an earlier generation, which HISTORY does not know to be old: what it names is gone, and the runs that took its
+/// place are whole.
+#[test]
+fn whole_runs_count_beside_a_manifest_that_is_older_than_they_are() {
+    let (reference, manifests) = sim::run(11, || {
+        let mut work = Work::new();
+        work.create("a");
+        let mut manifests = Vec::new();
+        for round in 1..6 {
+            for number in 0..100_u32 {
+                let value = (number % 5 != u32::from(round)).then(|| vec![round; 100]);
+                work.write("a", number.to_be_bytes(), value);
+            }
+            work.engine.checkpoint().unwrap();
+            manifests.push(work.disk.read_file(at("table/MANIFEST")).unwrap());
+        }
+        (work.finish(), manifests)
+    });
+    let newest = manifests.len() - 1;
+    for (number, manifest) in manifests.iter().enumerate() {
+        let disk = reference.damaged(|disk| disk.write_file(at("table/MANIFEST"), manifest).unwrap());
+        let what = format!("MANIFEST {number}");
+        let (salvaged, lost) = reference.salvage(&disk, &what);
+        assert!(
+            lost.is_empty() && salvaged.lost_keys.iter().all(|lost| lost.keyspace.is_none()),
+            "{what}: {salvaged:?}"
+        );
+        assert_eq!(salvaged.is_complete(), number == newest, "{what}: {salvaged:?}");
+        assert_eq!(salvaged.completeness == Completeness::Prefix, number == newest, "{what}: {salvaged:?}");
+    }
+}
+
+/// Nothing tells which of two copies that both went on is meant. The error says what to do, and not to do what is being done.
+#[test]
+fn two_branches_without_history_and_manifest_are_refused() {
+    let (one, other) = sim::run(12, || {
+        let mut work = Work::new();
+        work.create("a");
+        work.write("a", "key", Some(vec![1; 100]));
+        work.engine.close().unwrap();
+        let go_on = |value: u8| {
+            let disk = copy(&work.disk);
+            let engine = open_on(&disk, options()).unwrap();
+            let keyspace = engine.open_keyspace("a").unwrap();
+            let mut batch = engine.batch().unwrap();
+            batch.put(&keyspace, "key", vec![value; 100]).unwrap();
+            batch.commit_with(CommitMode::Sync).unwrap();
+            engine.checkpoint().unwrap();
+            copy(&disk)
+        };
+        (go_on(2), go_on(3))
+    });
+    for name in ["HISTORY", "table/MANIFEST"] {
+        one.delete(at(name)).unwrap();
+    }
+    logs(&one).iter().for_each(|(path, _)| one.delete(path).unwrap());
+    let is_run = |path: &Path| path.extension().is_some_and(|end| end == "run");
+    let (_, run) = other.files().into_iter().find(|(path, _)| is_run(path)).unwrap();
+    one.write_file(at("table/00000000000000ff.run"), &run).unwrap();
+    let refused = Engine::salvage_on(Arc::new(one), DB, TO).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Damaged);
+    let told = refused.to_string();
+    assert!(told.contains("salvage again") && !told.contains("forelog salvage"), "{told}");
+}
+
+/// A checkpoint was cut off before its MANIFEST, and then a segment behind the layers is gone. Its run has all records of
+/// the segment, if it is whole; if not, it takes nothing from what the log and MANIFEST have.
+#[test]
+fn a_run_that_a_checkpoint_left_fills_a_hole_of_the_log() {
+    let cut = Arc::new(std::sync::Mutex::new(None));
+    let noted = Arc::clone(&cut);
+    let (newest, names) = sim::run(13, || {
+        let mut work = Work::new();
+        work.create("a");
+        let write = |work: &mut Work, value: u8| {
+            (0..150_u32).for_each(|number| work.write("a", number.to_be_bytes(), Some(vec![value; 150])));
+        };
+        write(&mut work, 1);
+        work.engine.checkpoint().unwrap();
+        write(&mut work, 2);
+        work.disk.on_op(move |disk, op| {
+            if op.kind == OpKind::Rename && op.path.ends_with("MANIFEST.tmp") {
+                noted.lock().unwrap().get_or_insert_with(|| disk.crash_point());
+            }
+        });
+        work.engine.checkpoint().unwrap();
+        work.disk.clear_on_op();
+        (work.newest.clone(), work.names.clone())
+    });
+    let disk = cut.lock().unwrap().take().unwrap().process_kill();
+    let reference = Reference { disk, newest, names };
+    let runs = reference.file(".run");
+    let [_, left] = runs.as_slice() else { panic!("{runs:?}") };
+    let segments = logs(&reference.disk);
+    let gone = &segments[segments.len() - 3].0;
+    let lost = |what: &str, harm: Harm<'_>| {
+        let disk = reference.damaged(|disk| {
+            disk.delete(gone).unwrap();
+            harm(disk);
+        });
+        let (salvaged, lost) = reference.salvage(&disk, what);
+        assert_ne!(salvaged.completeness, Completeness::Prefix, "{what}: {salvaged:?}");
+        lost.len()
+    };
+    let without = lost("without the run", &|disk| disk.delete(left).unwrap());
+    assert!((10..100).contains(&without), "{without}");
+    assert_eq!(lost("with a bad block", &|disk| disk.flip_bit(left, 600 * 8).unwrap()), without);
+    assert_eq!(lost("with the run", &|_| ()), 0);
 }

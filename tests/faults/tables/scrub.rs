@@ -43,3 +43,26 @@ fn rot_behind_the_tables_is_no_finding() {
         work.disk.flip_bit(&log, place).unwrap();
     }
 }
+
+/// A merge was made under a scrub, and then nothing is committed any more.
+#[test]
+fn files_that_a_scrub_held_go_when_it_ends() {
+    sim::run(1, || {
+        let mut work = Work::new();
+        work.create("a");
+        let round = |work: &mut Work, value: u8| {
+            (0..30_u32).for_each(|number| work.write("a", number.to_be_bytes(), Some(vec![value; 200])));
+            work.engine.checkpoint().unwrap();
+        };
+        round(&mut work, 1);
+        let scrub = work.engine.scrub(ScrubOptions::default().bytes_per_second(2000)).unwrap();
+        (2..5).for_each(|value| round(&mut work, value));
+        let runs = |work: &Work| {
+            let is_run = |path: &PathBuf| path.extension().is_some_and(|end| end == "run");
+            work.disk.files().into_iter().map(|(path, _)| path).filter(is_run).count()
+        };
+        assert!(!scrub.progress().ended && runs(&work) > work.engine.table_stats().runs, "it holds none");
+        assert_eq!(scrub.wait().findings, 0);
+        assert_eq!(runs(&work), work.engine.table_stats().runs);
+    });
+}

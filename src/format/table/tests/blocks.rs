@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::block::{self, Block, BlockKind, BlockRef};
+use super::super::block::{self, Block, BlockKind, BlockRef, Indexed};
 use super::super::data::{DataBlock, DataBuilder, Found, Interval};
 use super::super::partition::{Partition, PartitionBuilder, candidates};
 use super::super::range_tombstones;
-use super::super::root::Root;
+use super::super::root::{Range, Root};
 use super::super::{FileIdentity, filter, write_full_key};
 use crate::base::types::{LogId, Lsn};
 use crate::format::Refusal;
@@ -193,6 +193,35 @@ fn a_block_of_another_file_place_or_moment_is_refused() {
     let asked = BlockRef { length: stale.length, ..block };
     assert!(block::open(&other, &identity(1).checksum(), asked, BlockKind::Data).is_err(), "of another moment");
     assert!(block::open(&bytes, &identity(1).checksum(), block, BlockKind::Root).is_err(), "of another kind");
+}
+
+/// An index says little more of a key than what it shares with the one before, so that one of a few kilobytes could ask for
+/// gigabytes of them. A key in full stands in its data block: what is longer than the block is not in it.
+#[test]
+fn an_index_has_no_more_bytes_of_keys_than_there_are_of_blocks() {
+    for (length, is_read) in [(40, true), (60_000, false)] {
+        let separator = vec![1; length];
+        let (count, spacing) = (1000, 128_u64);
+        let indexed = |number: u64| {
+            let block = BlockRef { position: 512 + number * spacing + 64, length: 64, crc: 1 };
+            Indexed { separator: separator.clone(), block }
+        };
+        let all = Range::default();
+        let partitions = (0..count).map(indexed).collect();
+        let root = Root { range: all.clone(), reach: all, partitions, witnesses: Vec::new() };
+        let ((_, number), content) = root.to_content();
+        assert!(content.len() < 90_000, "{} bytes", content.len());
+        let read = Root::read(Block { count: number, content: &content }, 512, 512 + count * spacing);
+        assert_eq!(read.is_ok(), is_read, "a root with separators of {length} bytes");
+        let mut builder = PartitionBuilder::default();
+        builder.add_key(&separator);
+        for number in 0..64 {
+            builder.add_block(&separator, BlockRef { position: 512 + number * 64, length: 64, crc: 1 });
+        }
+        let ((_, number), content) = builder.finish();
+        let partition = Partition::new(Block { count: number, content: &content }, 512 + 64 * 64).unwrap();
+        assert_eq!(partition.blocks().is_ok(), is_read, "a partition with separators of {length} bytes");
+    }
 }
 
 #[test]
