@@ -8,7 +8,7 @@
 //! | `due` | how much of the log lies behind the last checkpoint, and who is told that it is much |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
-//! | `read_only` | the state of a database that no engine has open |
+//! | `read_only` | the state of a database that was read without opening it |
 //! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |
 //! | `bounds`, `entries` | the range of keys that is asked for; iteration over a snapshot, with a transaction's own writes laid over it |
 //! | `keyspace` | the handle of a keyspace |
@@ -20,7 +20,6 @@ mod entries;
 mod keyspace;
 pub(crate) mod pipeline;
 pub(crate) mod prune;
-#[cfg(feature = "unstable")]
 mod read_only;
 mod reads;
 mod snapshot;
@@ -36,7 +35,6 @@ pub use bounds::KeyBounds;
 pub use entries::Entries;
 pub use keyspace::Keyspace;
 pub(crate) use keyspace::no_such_keyspace;
-#[cfg(feature = "unstable")]
 pub use read_only::ReadOnly;
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;

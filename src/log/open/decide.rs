@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::directory::Directory;
+use super::directory::{Directory, Files, next_segment};
 use super::prior::Prior;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, Lsn};
@@ -105,7 +105,12 @@ impl Replay for CheckOnly {
 }
 
 /// Walks the whole log and decides. Changes nothing.
-pub(crate) fn decide(place: &LogDir, mut directory: Directory, replay: &mut dyn Replay) -> Result<Verdicts> {
+pub(crate) fn decide(
+    place: &LogDir,
+    mut directory: Directory,
+    files: Files,
+    replay: &mut dyn Replay,
+) -> Result<Verdicts> {
     let mut verdicts = Verdicts {
         history: directory.history.clone(),
         oldest: directory.oldest(),
@@ -120,10 +125,14 @@ pub(crate) fn decide(place: &LogDir, mut directory: Directory, replay: &mut dyn 
     verdicts.report.tables_up_to = prior.known;
     verdicts.report.mark = directory.mark.judge(&directory.history, place)?;
     for entry in &directory.history.entries {
-        let found = directory.segments.remove(&entry.incarnation.number).unwrap_or_default();
+        let mut found = directory.segments.remove(&entry.incarnation.number).unwrap_or_default();
+        if files == Files::MayChange && entry.end.is_none() {
+            found = filled(place, entry, found)?;
+        }
         let chain = chain_of(place, entry, oldest.get(), found, &mut verdicts)?;
-        let mut walk = Walk::new(place, entry, &chain, oldest.get(), prior, replay, &mut verdicts.report);
+        let mut walk = Walk::new(place, files, entry, chain, oldest.get(), prior, replay, &mut verdicts.report);
         let unfinished = walk.run()?;
+        let chain = walk.chain;
         let end = match (&unfinished, entry.end) {
             (Some(open), _) => open.end,
             (None, Some(end)) => end.lsn.get(),
@@ -215,6 +224,21 @@ fn chain_of(
     }
 }
 
+/// The segments of the open incarnation in order, with those that a list of names has left out.
+fn filled(place: &LogDir, entry: &Entry, found: Vec<SegmentInfo>) -> Result<Vec<SegmentInfo>> {
+    let mut filled: Vec<SegmentInfo> = Vec::with_capacity(found.len());
+    for info in found {
+        while let Some(last) = filled.last().filter(|last| last.header.limit() < info.base()) {
+            match next_segment(place, entry, last)? {
+                Some(between) => filled.push(between),
+                None => break,
+            }
+        }
+        filled.push(info);
+    }
+    Ok(filled)
+}
+
 /// A segment of an incarnation that never began must be empty; else HISTORY is older than the log.
 fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
     let mut used = false;
@@ -227,8 +251,9 @@ fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
 /// The walk over the frames of one incarnation.
 struct Walk<'a> {
     place: &'a LogDir,
+    files: Files,
     entry: &'a Entry,
-    chain: &'a [SegmentInfo],
+    chain: Vec<SegmentInfo>,
     oldest: u64,
     prior: Prior,
     replay: &'a mut dyn Replay,
@@ -240,11 +265,23 @@ struct Walk<'a> {
     records: Records,
 }
 
+/// What the headers at and above a position say.
+#[derive(Debug, Default)]
+struct Evidence {
+    later: bool,
+    highest: u64,
+    durable: u64,
+    frames: u64,
+    bytes: u64,
+}
+
 impl<'a> Walk<'a> {
+    #[expect(clippy::too_many_arguments, reason = "made once")]
     fn new(
         place: &'a LogDir,
+        files: Files,
         entry: &'a Entry,
-        chain: &'a [SegmentInfo],
+        chain: Vec<SegmentInfo>,
         oldest: u64,
         prior: Prior,
         replay: &'a mut dyn Replay,
@@ -263,7 +300,7 @@ impl<'a> Walk<'a> {
             _ => end,
         };
         let durable = if entry.end.is_none() { durable.max(prior.proven.get()) } else { durable };
-        Walk { place, entry, chain, oldest, prior, replay, report, durable, end, records }
+        Walk { place, files, entry, chain, oldest, prior, replay, report, durable, end, records }
     }
 
     /// Walks to the end; says what was unfinished if the incarnation was open.
@@ -272,8 +309,8 @@ impl<'a> Walk<'a> {
         let mut position = self.chain.first().map_or(0, |first| first.first_frame().max(known.min(first.end)));
         let ended = self.entry.end.map(|end| end.lsn.get());
         for index in 0..self.chain.len() {
-            let info = &self.chain[index];
-            let mut frames = Frames::open(self.place, info)
+            let info = self.chain[index].clone();
+            let mut frames = Frames::open(self.place, &info)
                 .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
             frames.seek(position);
             self.report.segments += 1;
@@ -281,7 +318,7 @@ impl<'a> Walk<'a> {
                 && let Some(mut frame) = frames.next(u64::MAX)
             {
                 let header = match frame.whole() {
-                    Some(header) if self.may_stand(info, frame.start, header) => header,
+                    Some(header) if self.may_stand(&info, frame.start, header) => header,
                     whole => {
                         frame.state = whole.map_or(frame.state, |_| FrameState::Impossible);
                         return self.stop(index, frame, &mut frames).map(Some);
@@ -294,6 +331,9 @@ impl<'a> Walk<'a> {
         let Some(last) = self.chain.last() else { return Ok(None) };
         if ended.is_some() && ended == Some(position) && !self.records.has_unended() {
             return Ok(None);
+        }
+        if self.has_next()? {
+            return Ok(Some(self.ends_above(&Evidence { durable: self.durable, ..Evidence::default() })));
         }
         // Ended: a record is cut short at `end`. Open: the last segment is full, and by O2 another one must follow.
         let cause = if ended.is_some() { DamageCause::Impossible } else { DamageCause::MissingSegment };
@@ -324,49 +364,100 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The frame is not valid, or may not stand where it does: gathers the evidence above it and decides.
-    fn stop(&mut self, index: usize, frame: Frame, here: &mut Frames) -> Result<Unfinished> {
-        let info = &self.chain[index];
-        let position = frame.start;
-        let (mut later, mut highest) = (false, position);
-        let (mut durable, end) = (self.durable, self.end);
-        let (mut frames, mut bytes) = (0, 0);
-        if self.entry.end.is_none() && frame.state != FrameState::Unreadable {
-            let mut note = |at: u64, header: &Header| {
-                later |= at > position;
-                highest = highest.max(header.lsn);
-                durable = durable.max(header.durable);
-                frames += 1;
-                bytes += header.frame_len();
+    /// Whether a writer has made the segment behind the last one since the names were listed. Its frames are not asked for:
+    /// none of them was there when the reading began.
+    fn has_next(&self) -> Result<bool> {
+        let last = self.chain.last().filter(|_| self.files == Files::MayChange && self.entry.end.is_none());
+        last.map_or(Ok(false), |last| Ok(next_segment(self.place, self.entry, last)?.is_some()))
+    }
+
+    /// What the headers from `position` on say, which lies in the segment `index`, read through `here`.
+    fn evidence(&self, index: usize, position: u64, here: &mut Frames) -> Result<Evidence> {
+        let mut evidence = Evidence { highest: position, durable: self.durable, ..Evidence::default() };
+        let mut note = |at: u64, header: &Header| {
+            evidence.later |= at > position;
+            evidence.highest = evidence.highest.max(header.lsn);
+            evidence.durable = evidence.durable.max(header.durable);
+            evidence.frames += 1;
+            evidence.bytes += header.frame_len();
+        };
+        for (above, info) in self.chain.iter().enumerate().skip(index) {
+            let searched = if above == index {
+                here.search(position, &mut note)
+            } else {
+                Frames::open(self.place, info).and_then(|mut frames| frames.search(info.first_frame(), &mut note))
             };
-            for above in &self.chain[index..] {
-                let searched = if above.base() == info.base() {
-                    here.search(position, &mut note)
-                } else {
-                    Frames::open(self.place, above).and_then(|mut frames| frames.search(above.first_frame(), &mut note))
-                };
-                searched.map_err(|error| Error::unreadable(&above.path, Lsn::new(above.base()), error))?;
+            searched.map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
+        }
+        Ok(evidence)
+    }
+
+    /// The frame is not valid, or may not stand where it does: gathers the evidence above it and decides.
+    fn stop(&mut self, index: usize, mut frame: Frame, here: &mut Frames) -> Result<Unfinished> {
+        let info = self.chain[index].clone();
+        let position = frame.start;
+        let is_open = self.entry.end.is_none();
+        let mut evidence = Evidence { highest: position, durable: self.durable, ..Evidence::default() };
+        if is_open && frame.state != FrameState::Unreadable {
+            evidence = self.evidence(index, position, here)?;
+        }
+        let below = !is_open || position < evidence.durable;
+        let mut is_being_written = false;
+        if is_open && self.files == Files::MayChange {
+            match self.look_again(&info, position, below, here)? {
+                Some(again) => frame = again,
+                None => is_being_written = true,
             }
         }
-        let below = self.entry.end.is_some() || position < durable;
-        match verdict(frame.state, below, later) {
-            Verdict::Damage | Verdict::Unreadable => {
-                let cause = cause_of(frame.state);
-                return Err(frame.not_whole(info, cause));
+        if !is_being_written {
+            match verdict(frame.state, below, evidence.later) {
+                Verdict::Damage | Verdict::Unreadable => {
+                    let cause = cause_of(frame.state);
+                    return Err(frame.not_whole(&info, cause));
+                }
+                Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept => {}
             }
-            Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept => {}
         }
         let last = self.chain.last().expect("the frame is in one of them");
-        if highest > last.header.midpoint() {
+        if evidence.highest > last.header.midpoint() && !self.has_next()? {
             let next = last.header.limit();
             let path = self.place.path(&file_name(next));
             return Err(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment));
         }
+        Ok(self.ends_above(&evidence))
+    }
+
+    /// The log ends with the last complete record, whatever this evidence is of.
+    fn ends_above(&mut self, evidence: &Evidence) -> Unfinished {
+        let last = self.chain.last().expect("an open incarnation has a segment");
         self.report.crashed = Some(self.entry.incarnation);
-        self.report.proven_durable = Lsn::new(durable.min(end).max(self.entry.begin.get()));
-        self.report.dropped_frames = frames;
-        self.report.dropped_bytes = bytes;
-        Ok(Unfinished { durable, end, prepared: last.header.limit() })
+        self.report.proven_durable = Lsn::new(evidence.durable.min(self.end).max(self.entry.begin.get()));
+        self.report.dropped_frames = evidence.frames;
+        self.report.dropped_bytes = evidence.bytes;
+        Unfinished { durable: evidence.durable, end: self.end, prepared: last.header.limit() }
+    }
+
+    /// What stands at `start` now that it is known what lies above it; `None` if a writer is, or was, just writing it (B5 and
+    /// B6 of `disk/LOCK.md`). What is `below` the durable LSN had come before that was known.
+    fn look_again(&self, info: &SegmentInfo, start: u64, below: bool, here: &mut Frames) -> Result<Option<Frame>> {
+        let mut look = || -> Result<(Frame, u32, bool)> {
+            let looked = here.look_again(start);
+            let (mut frame, sum) = looked.map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
+            let stands = frame.whole().map(|header| self.may_stand(info, start, header));
+            if stands == Some(false) {
+                frame.state = FrameState::Impossible;
+            }
+            Ok((frame, sum, stands == Some(true)))
+        };
+        let (second, before, is_whole) = look()?;
+        if is_whole {
+            return Ok(None);
+        }
+        if below || verdict(second.state, below, true) != Verdict::Damage {
+            return Ok(Some(second));
+        }
+        let (third, after, is_whole) = look()?;
+        Ok((!is_whole && before == after).then_some(third))
     }
 }
 
