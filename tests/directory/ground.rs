@@ -124,6 +124,21 @@ impl Ground {
         }
     }
 
+    /// Flips the lowest bit of a byte, in place.
+    #[cfg(unix)]
+    pub(crate) fn flip(&self, name: &str, byte: u64) {
+        use std::os::unix::fs::FileExt;
+        match self {
+            Ground::Sim(disk) => disk.flip_bit(name, byte * 8).unwrap(),
+            Ground::Os(_) => {
+                let file = std::fs::File::options().read(true).write(true).open(self.path(name)).unwrap();
+                let mut bytes = [0];
+                file.read_exact_at(&mut bytes, byte).unwrap();
+                file.write_all_at(&[bytes[0] ^ 1], byte).unwrap();
+            }
+        }
+    }
+
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         match self {
             Ground::Sim(disk) => disk.read_file(name).unwrap(),
