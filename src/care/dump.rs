@@ -12,7 +12,7 @@ use crate::format::mark::Mark;
 use crate::format::verdict::FrameState;
 use crate::log::log_dir::LogDir;
 use crate::log::open;
-use crate::log::open::beside::read_beside;
+use crate::log::open::beside::{Read, read_beside};
 use crate::log::open::decide::Recovery;
 use crate::log::open::directory::Directory;
 use crate::log::open::prior::Prior;
@@ -97,7 +97,7 @@ fn look(dir: &Path) -> Result<(LogDir, Directory)> {
         let place = LogDir::new(Arc::clone(view));
         let directory = open::load_existing(&place, Files::MayChange, &mut |_, _| Ok(Prior::default()))?;
         let history = directory.history.clone();
-        Ok(((place, directory), history))
+        Ok(Read { answer: (place, directory), history, doubt: None })
     })
 }
 

@@ -38,7 +38,9 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
 use crate::care::pace::ScrubOptions;
 use crate::care::scrub::{self, Scrub};
-use crate::disk::{Disk, IoBackend, OsDisk};
+#[cfg(feature = "unstable")]
+use crate::disk::Disk;
+use crate::disk::{IoBackend, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::log::{self, LossWindow, Poisoned, Recovery, Stats};
 use crate::rt::guard::contain;

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::open::{self, Looked};
-use crate::base::error::{ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::care::pace::{Paced, ScrubOptions};
 use crate::disk::{DirHandle, Disk, Layered, LockHeld, OsDisk};
 #[cfg(doc)]
 use crate::engine::Engine;
 use crate::log::log_dir::LogDir;
-use crate::log::open::beside::read_beside;
+use crate::log::open::beside::{Read, read_beside};
 use crate::log::open::{account, obstacles, unless_unlocked};
 use crate::log::{Files, Recovery};
 use crate::rt::clock;
@@ -66,7 +66,7 @@ impl ReadOnlyOptions {
     /// in it, those above [`Recovery::proven_durable`], a power loss may take some. Without a writer this changes nothing.
     ///
     /// Writer and reader must be on the same host: over a network file system, the files of a writer on another one may be
-    /// taken for damaged.
+    /// taken for damaged. On systems other than Unix it is [`ErrorKind::Unsupported`].
     #[must_use]
     pub fn beside_a_writer(mut self, yes: bool) -> Self {
         self.beside_a_writer = yes;
@@ -153,15 +153,20 @@ impl ReadOnlyOptions {
                 if !self.beside_a_writer {
                     return Err(error.adding("To read it meanwhile, ask for that: ReadOnlyOptions::beside_a_writer"));
                 }
+                if !cfg!(unix) {
+                    let message = "beside a writer a database is read on Unix only: elsewhere a file that is open here could \
+                                   not be replaced by the writer. Close it there first";
+                    return Err(Error::new(ErrorKind::Unsupported, message));
+                }
                 handle.read_beside();
             }
             locked => locked?,
         }
         let looked = match handle.lock_held() {
             LockHeld::Beside | LockHeld::Not { .. } => read_beside(&handle, |view| {
-                let looked = open::look(view, Files::MayChange)?;
-                let history = looked.verdicts.history.clone();
-                Ok((looked, history))
+                let mut answer = open::look(view, Files::MayChange)?;
+                let (history, doubt) = (answer.verdicts.history.clone(), answer.verdicts.doubt.take());
+                Ok(Read { answer, history, doubt })
             })?,
             _ => open::look(&handle, Files::Still).map_err(|error| unless_unlocked(&handle, error))?,
         };

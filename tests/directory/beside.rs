@@ -1,27 +1,29 @@
 //! A reader beside a writer, with what the writer does put before each single call of the reader ("A reader beside a writer"
 //! in `src/disk/LOCK.md`).
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use forelog::unstable::disk::{Access, DirCall, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode};
-use forelog::{Checkpoints, CommitMode, Engine, ErrorKind, LockHeld, ReadOnly, ReadOnlyOptions, Result};
+use forelog::{Checkpoints, CommitMode, DamageCause, Engine, ErrorKind, LockHeld, ReadOnly, ReadOnlyOptions, Result};
 
 use super::ground::{Ground, is_lock};
 
-/// What is done before the call with this number.
-struct Once {
-    at: usize,
-    calls: usize,
-    act: Option<Box<dyn FnOnce() + Send>>,
-}
+/// What is done before a call of the reader, with its number and the name of the file that it reads.
+/// An error becomes that of the read.
+type Act = dyn FnMut(usize, Option<&OsStr>) -> io::Result<()> + Send;
 
-/// Counts the calls of a reader, on directories and reads of files, refuses those that change something, and acts before one
-/// of them.
+/// Counts the calls of a reader, on directories and reads of files, refuses those that change something, and acts before
+/// them.
 #[derive(Clone)]
-struct Hook(Arc<Mutex<Once>>);
+struct Hook {
+    act: Arc<Mutex<Box<Act>>>,
+    calls: Arc<AtomicUsize>,
+    /// Neither LOCK nor the directory can be locked.
+    without_locks: bool,
+}
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -30,15 +32,33 @@ impl std::fmt::Debug for Hook {
 }
 
 impl Hook {
-    fn call(&self) {
-        let act = {
-            let mut once = self.0.lock().unwrap();
-            once.calls += 1;
-            if once.calls > once.at { once.act.take() } else { None }
-        };
-        if let Some(act) = act {
-            act();
-        }
+    fn new(act: impl FnMut(usize, Option<&OsStr>) -> io::Result<()> + Send + 'static) -> Self {
+        let act: Box<Act> = Box::new(act);
+        Hook { act: Arc::new(Mutex::new(act)), calls: Arc::default(), without_locks: false }
+    }
+
+    /// Acts once, before the call with this number.
+    fn once(at: usize, act: impl FnOnce() + Send + 'static) -> Self {
+        let mut act = Some(act);
+        Hook::new(move |call, _| {
+            if call >= at
+                && let Some(act) = act.take()
+            {
+                act();
+            }
+            Ok(())
+        })
+    }
+
+    fn call(&self, read: Option<&OsStr>) -> io::Result<()> {
+        let number = self.calls.fetch_add(1, SeqCst);
+        (self.act.lock().unwrap())(number, read)
+    }
+
+    /// Reads `db` through it.
+    fn read(&self, ground: &Ground) -> Result<ReadOnly> {
+        let disk: Arc<dyn Disk> = Arc::new(Layered::new(ground.disk(), self.clone()));
+        ReadOnlyOptions::new().beside_a_writer(!self.without_locks).open_on(disk, ground.path("db"))
     }
 }
 
@@ -54,17 +74,24 @@ impl Layer for Hook {
                 | DirCall::IdOf(_)
         );
         assert!(is_reading, "a reader has changed something: {call:?}");
-        self.call();
-        Ok(())
+        self.call(None)?;
+        match call {
+            DirCall::Lock(_) if self.without_locks => Err(io::ErrorKind::Unsupported.into()),
+            DirCall::Open(name, _) if self.without_locks && is_lock(name) => {
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn file(&self, name: &OsStr, _: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        if is_lock(name) { file } else { Arc::new(ReadFile { file, hook: self.clone() }) }
+        if is_lock(name) { file } else { Arc::new(ReadFile { name: name.to_owned(), file, hook: self.clone() }) }
     }
 }
 
 #[derive(Debug)]
 struct ReadFile {
+    name: OsString,
     file: Arc<dyn DiskFile>,
     hook: Hook,
 }
@@ -83,7 +110,7 @@ impl DiskFile for ReadFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.hook.call();
+        self.hook.call(Some(&self.name))?;
         self.file.read_at(buffer, offset)
     }
 
@@ -102,15 +129,6 @@ impl DiskFile for ReadFile {
     fn sync_all(&self) -> io::Result<()> {
         panic!("a reader syncs")
     }
-}
-
-/// Reads `db` beside its writer, with `act` done before call `at`; returns how many calls there were, too.
-fn read_with(ground: &Ground, at: usize, act: impl FnOnce() + Send + 'static) -> (Result<ReadOnly>, usize) {
-    let hook = Hook(Arc::new(Mutex::new(Once { at, calls: 0, act: Some(Box::new(act)) })));
-    let disk: Arc<dyn Disk> = Arc::new(Layered::new(ground.disk(), hook.clone()));
-    let read = ReadOnlyOptions::new().beside_a_writer(true).open_on(disk, ground.path("db"));
-    let calls = hook.0.lock().unwrap().calls;
-    (read, calls)
 }
 
 /// A writer, open or not, and how many commits it has acknowledged: of one key each, in this order.
@@ -180,9 +198,9 @@ fn seen(database: &ReadOnly) -> usize {
 }
 
 /// What a writer does while a reader reads.
-type Act = fn(&Writer);
+type Doing = fn(&Writer);
 
-const ACTS: [(&str, Act); 9] = [
+const ACTS: [(&str, Doing); 9] = [
     ("nothing", |_| ()),
     ("a commit", |writer| writer.commits(1)),
     ("some segments", |writer| writer.commits(30)),
@@ -214,38 +232,121 @@ const ACTS: [(&str, Act); 9] = [
     }),
 ];
 
-/// Whatever the writer does between two calls of the reader, it sees a prefix with all that was acknowledged before.
+/// A database of which one kind has tables.
+fn writer(ground: Ground, checkpoints: usize) -> Arc<Writer> {
+    let writer = Writer::new(ground);
+    (0..checkpoints).for_each(|_| {
+        writer.commits(12);
+        writer.checkpoint();
+    });
+    writer.commits(7);
+    writer
+}
+
+/// Whatever the writer does between two calls of the reader, it sees a prefix with all that was acknowledged before. So it
+/// does where it cannot know that there is a writer.
 #[test]
 fn whatever_a_writer_does_a_reader_has_what_was_acknowledged_before() {
-    for (what, act) in ACTS {
-        for (name, before) in [("a log", 0), ("tables", 1), ("more tables", 3)] {
-            let mut at = 0;
-            loop {
-                let [ground, os] = Ground::both("beside");
-                // The operating system's files now and then: they differ in nothing that a reader asks for.
-                let writer = Writer::new(if at % 16 == 5 { os } else { ground });
-                (0..before).for_each(|_| {
-                    writer.commits(12);
-                    writer.checkpoint();
-                });
-                writer.commits(7);
-                let acknowledged = writer.acknowledged.load(SeqCst);
-                let doing = Arc::clone(&writer);
-                let (read, calls) = read_with(&writer.ground, at, move || act(&doing));
-                let read = read.unwrap_or_else(|error| panic!("{what} on {name} before call {at}: {error:?}"));
-                assert!(seen(&read) >= acknowledged, "{what} on {name} before call {at}: {} seen", seen(&read));
-                assert!(
-                    read.recovery().crashed.is_none()
-                        && read.has_writer() == (read.recovery().lock == LockHeld::Beside)
-                );
-                assert!(read.recovery().proven_durable <= read.lsn());
-                if at >= calls {
-                    break;
-                }
-                at += 1;
+    for ((what, act), checkpoints) in ACTS.into_iter().flat_map(|act| [0, 1, 3].map(|checkpoints| (act, checkpoints))) {
+        for at in 0.. {
+            let [ground, os] = Ground::both("beside");
+            // The operating system's files now and then: they differ in nothing that a reader asks for.
+            let writer = writer(if at % 16 == 5 { os } else { ground }, checkpoints);
+            let acknowledged = writer.acknowledged.load(SeqCst);
+            let doing = Arc::clone(&writer);
+            let hook = Hook { without_locks: at % 2 == 1, ..Hook::once(at, move || act(&doing)) };
+            let place = format!("{what} before call {at}, {checkpoints} checkpoints");
+            let read = hook.read(&writer.ground).unwrap_or_else(|error| panic!("{place}: {error:?}"));
+            assert!(seen(&read) >= acknowledged, "{place}: {} seen", seen(&read));
+            let report = read.recovery();
+            assert_eq!(read.has_writer(), report.lock == LockHeld::Beside, "{place}");
+            assert!(report.proven_durable <= read.lsn() && (!read.has_writer() || report.crashed.is_none()), "{place}");
+            let calls = hook.calls.load(SeqCst);
+            if at >= calls {
+                assert!(at > 15, "{calls} calls");
+                break;
             }
-            assert!(at > 15, "{at} calls");
         }
+    }
+}
+
+/// What was found stays open: a reader that needs longer than the writer for a checkpoint ends all the same.
+#[test]
+fn a_reader_ends_though_a_checkpoint_comes_before_each_of_its_reads() {
+    for ground in Ground::both("beside-slow") {
+        let writer = writer(ground, 3);
+        let (doing, histories) = (Arc::clone(&writer), Arc::new(AtomicUsize::new(0)));
+        let opened = Arc::clone(&histories);
+        let hook = Hook::new(move |_, read| {
+            let name = read.map(OsStr::to_string_lossy).unwrap_or_default();
+            opened.fetch_add(usize::from(name == "HISTORY"), SeqCst);
+            if name.ends_with(".run") || name.ends_with(".log") {
+                // So that the next one has something to take in, and segments go.
+                doing.commits(8);
+                doing.checkpoint();
+            }
+            Ok(())
+        });
+        let read = hook.read(&writer.ground).unwrap();
+        assert!(seen(&read) >= 43);
+        assert!(writer.with(|engine| engine.table_stats().merges) > 0, "runs were removed");
+        let histories = histories.load(SeqCst);
+        assert!(histories < 12, "it began again: {histories} reads of HISTORY");
+    }
+}
+
+/// A list may leave out what is made while it is read, and HISTORY, which is replaced.
+#[test]
+fn what_a_list_leaves_out_is_found_by_its_name() {
+    let [ground, _] = Ground::both("beside-list");
+    let writer = writer(ground, 0);
+    writer.commits(20);
+    let logs = writer.ground.names("db").unwrap().into_iter().filter(|name| name.ends_with(".log"));
+    let hidden: Vec<String> = logs.skip(1).chain(["HISTORY".to_owned()]).collect();
+    assert!(hidden.len() > 3, "{hidden:?}");
+    for name in hidden {
+        // Renamed away before the names are listed, and back before the next call.
+        let (doing, is_hidden, of) = (Arc::clone(&writer), Arc::new(AtomicUsize::new(0)), name.clone());
+        let hidden = Arc::clone(&is_hidden);
+        let around = move |call: DirCall<'_>, is_before: bool| {
+            let ground = &doing.ground;
+            let (name, away) = (format!("db/{of}"), format!("db/{of}.away"));
+            match (call, is_before) {
+                (DirCall::List, true) if hidden.fetch_add(1, SeqCst) == 0 => ground.rename(&name, &away),
+                (DirCall::List, false) if hidden.load(SeqCst) == 1 => ground.rename(&away, &name),
+                _ => {}
+            }
+        };
+        let disk: Arc<dyn Disk> = Arc::new(Layered::new(writer.ground.disk(), Around(Arc::new(around))));
+        let read = ReadOnlyOptions::new().beside_a_writer(true).open_on(disk, writer.ground.path("db"));
+        let read = read.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert!(is_hidden.load(SeqCst) == 1, "it was read twice: {name}");
+        // The last segment is only asked for, not read.
+        let newest = writer.ground.names("db").unwrap().into_iter().rfind(|name| name.ends_with(".log"));
+        assert!(seen(&read) == 27 || newest == Some(name), "{} seen", seen(&read));
+    }
+}
+
+/// Told each call on a directory, and whether that is before it.
+type Told = dyn Fn(DirCall<'_>, bool) + Send + Sync;
+
+#[derive(Clone)]
+struct Around(Arc<Told>);
+
+impl std::fmt::Debug for Around {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Around")
+    }
+}
+
+impl Layer for Around {
+    fn before(&self, call: DirCall<'_>) -> io::Result<()> {
+        (self.0)(call, true);
+        Ok(())
+    }
+
+    fn after(&self, call: DirCall<'_>, _: bool) {
+        (self.0)(call, false);
     }
 }
 
@@ -261,7 +362,7 @@ fn what_is_removed_or_replaced_under_a_reader_is_told() {
             writer.checkpoint();
             writer.commits(5);
             let doing = Arc::clone(&writer);
-            let (read, calls) = read_with(&writer.ground, at, move || {
+            let hook = Hook::once(at, move || {
                 let ground = &doing.ground;
                 match act {
                     0 => ground.remove_tree("db"),
@@ -278,9 +379,12 @@ fn what_is_removed_or_replaced_under_a_reader_is_told() {
                     }
                 }
             });
+            let read = hook.read(&writer.ground);
+            let calls = hook.calls.load(SeqCst);
             match read {
-                Ok(read) if read.keyspace_names().unwrap() == ["again", "rows"] => assert_eq!(seen(&read), 10, "{at}"),
-                Ok(read) => panic!("{act} before call {at}: {:?}", read.keyspace_names()),
+                // A directory that was renamed is the same one. The last calls read a HISTORY that is open.
+                Ok(read) if act == 1 || at + 4 > calls => assert_eq!(seen(&read), 10, "{act} before call {at}"),
+                Ok(_) => panic!("{act} before call {at} of {calls} was not noticed"),
                 Err(error) => told.push((act, error.kind())),
             }
             // The engine may not close over what became of its directory.
@@ -318,6 +422,10 @@ fn rot_is_damage_beside_a_writer_too() {
             assert_eq!(read().unwrap_err().kind(), ErrorKind::Damaged, "{log}, {at}");
             flip(&format!("db/{log}"), at);
         }
+        // All segments behind the first one: what is in it proves that there were more.
+        logs[1..].iter().for_each(|log| writer.ground.rename(&format!("db/{log}"), &format!("db/{log}.away")));
+        assert_eq!(read().unwrap_err().damage().map(|damage| damage.cause), Some(DamageCause::MissingSegment));
+        logs[1..].iter().for_each(|log| writer.ground.rename(&format!("db/{log}.away"), &format!("db/{log}")));
         // The last frame: no later one proves it durable.
         let end = read().unwrap().lsn().get();
         let log = logs.iter().rfind(|log| u64::from_str_radix(&log[..16], 16).unwrap() < end).unwrap();
@@ -333,6 +441,32 @@ fn rot_is_damage_beside_a_writer_too() {
         flip(&format!("db/table/{run}"), 600);
         assert_eq!(seen(&read().unwrap()), 9);
     }
+}
+
+/// A read that fails once ends no log: it is told.
+#[test]
+fn a_failed_read_is_not_the_end_of_the_log() {
+    let [ground, _] = Ground::both("beside-failing");
+    let writer = writer(ground, 1);
+    let mut refused = 0;
+    for at in 0.. {
+        let mut reads = 0;
+        let hook = Hook::new(move |_, read| {
+            reads += usize::from(read.is_some());
+            if read.is_some() && reads == at + 1 { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        });
+        match hook.read(&writer.ground) {
+            Ok(read) => assert_eq!(seen(&read), 19, "read {at}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Io, "read {at}: {error}");
+                refused += 1;
+            }
+        }
+        if hook.calls.load(SeqCst) < at {
+            break;
+        }
+    }
+    assert!(refused > 5, "{refused}");
 }
 
 /// It must be asked for, and says how; without a writer it is a reader as every other.

@@ -320,6 +320,8 @@ pub(super) struct Reader {
     highest: u8,
     /// What the walk ended at.
     first: Look,
+    /// Up to here the walk goes on over frames that were being written.
+    followed_to: Option<u8>,
     pub(super) end: Option<End>,
 }
 
@@ -339,6 +341,7 @@ impl Reader {
             durable: 0,
             highest: 0,
             first: Look::Unwritten,
+            followed_to: None,
             end: None,
         }
     }
@@ -580,6 +583,10 @@ impl Reader {
         let is_damage = look == Look::Rotten || (look != Look::Whole && frame < self.durable);
         if is_damage {
             self.at = At::After("a frame is damaged");
+            return;
+        }
+        if look == Look::Whole && frame < *self.followed_to.get_or_insert(self.durable) {
+            self.at = At::Walk(frame);
             return;
         }
         let limit = self.limit();

@@ -18,28 +18,38 @@ use crate::log::log_dir::LogDir;
 /// How often all is read, before the writer is found to be too quick.
 const TRIES: usize = 16;
 
+/// What one reading has found.
+#[derive(Debug)]
+pub(crate) struct Read<T> {
+    pub(crate) answer: T,
+    pub(crate) history: History,
+    /// The answer counts only if HISTORY or MANIFEST was replaced meanwhile. Otherwise this does.
+    pub(crate) doubt: Option<Error>,
+}
+
 /// Calls `read` with a view of the directory until it has an answer, or a refusal, that is the directory's at one instant.
-/// With the answer it returns the HISTORY that it has read.
 ///
 /// # Errors
 /// Those of `read`; [`ErrorKind::Removed`] if the database was removed or replaced meanwhile; [`ErrorKind::WouldBlock`] if
 /// the writer changed it each time before it was read.
 pub(crate) fn read_beside<T>(
     handle: &Arc<DirHandle>,
-    mut read: impl FnMut(&Arc<DirHandle>) -> Result<(T, History)>,
+    mut read: impl FnMut(&Arc<DirHandle>) -> Result<Read<T>>,
 ) -> Result<T> {
     let mut refused = None;
     for _ in 0..TRIES {
         let before = Heads::read(handle);
         let view = KeptOpen::new(handle.dir().clone(), is_for_one);
-        let error = match read(&Arc::new(handle.viewed_as(Arc::new(view)))) {
-            Ok((answer, history)) => {
+        let read = read(&Arc::new(handle.viewed_as(Arc::new(view))));
+        let after = Heads::read(handle);
+        let error = match read {
+            Ok(Read { doubt: Some(doubt), .. }) if before == after => doubt,
+            Ok(Read { answer, history, .. }) => {
                 check_goes_on(handle, &history)?;
                 return Ok(answer);
             }
             Err(error) => error,
         };
-        let after = Heads::read(handle);
         if after.is_of_another_than(&before) {
             return Err(removed(handle, "it was removed, or another one was put in its place").with_source(error));
         }

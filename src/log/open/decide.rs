@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::directory::{Directory, Files, next_segment};
+use super::directory::{Directory, Files, filled, next_segment};
 use super::prior::Prior;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, Lsn};
@@ -80,6 +80,8 @@ pub(crate) struct Verdicts {
     pub(crate) clean_up: CleanUp,
     pub(crate) temporary: Vec<std::path::PathBuf>,
     pub(crate) report: Recovery,
+    /// What is wrong unless a writer has changed the files meanwhile ([`Files::MayChange`]).
+    pub(crate) doubt: Option<Error>,
 }
 
 /// Is shown each complete record, in LSN order.
@@ -119,6 +121,7 @@ pub(crate) fn decide(
         clean_up: CleanUp::of(directory.leftovers),
         temporary: directory.temporary,
         report: Recovery::default(),
+        doubt: None,
     };
     let (oldest, prior) = (verdicts.oldest, directory.prior);
     verdicts.report.recovered_to = oldest;
@@ -132,7 +135,8 @@ pub(crate) fn decide(
         let chain = chain_of(place, entry, oldest.get(), found, &mut verdicts)?;
         let mut walk = Walk::new(place, files, entry, chain, oldest.get(), prior, replay, &mut verdicts.report);
         let unfinished = walk.run()?;
-        let chain = walk.chain;
+        let Walk { chain, doubt, .. } = walk;
+        verdicts.doubt = verdicts.doubt.or(doubt);
         let end = match (&unfinished, entry.end) {
             (Some(open), _) => open.end,
             (None, Some(end)) => end.lsn.get(),
@@ -224,21 +228,6 @@ fn chain_of(
     }
 }
 
-/// The segments of the open incarnation in order, with those that a list of names has left out.
-fn filled(place: &LogDir, entry: &Entry, found: Vec<SegmentInfo>) -> Result<Vec<SegmentInfo>> {
-    let mut filled: Vec<SegmentInfo> = Vec::with_capacity(found.len());
-    for info in found {
-        while let Some(last) = filled.last().filter(|last| last.header.limit() < info.base()) {
-            match next_segment(place, entry, last)? {
-                Some(between) => filled.push(between),
-                None => break,
-            }
-        }
-        filled.push(info);
-    }
-    Ok(filled)
-}
-
 /// A segment of an incarnation that never began must be empty; else HISTORY is older than the log.
 fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
     let mut used = false;
@@ -263,6 +252,9 @@ struct Walk<'a> {
     /// End of the last complete record.
     end: u64,
     records: Records,
+    /// Up to here frames are waited for that a writer was just writing.
+    followed_to: Option<u64>,
+    doubt: Option<Error>,
 }
 
 /// What the headers at and above a position say.
@@ -300,7 +292,21 @@ impl<'a> Walk<'a> {
             _ => end,
         };
         let durable = if entry.end.is_none() { durable.max(prior.proven.get()) } else { durable };
-        Walk { place, files, entry, chain, oldest, prior, replay, report, durable, end, records }
+        Walk {
+            place,
+            files,
+            entry,
+            chain,
+            oldest,
+            prior,
+            replay,
+            report,
+            durable,
+            end,
+            records,
+            followed_to: None,
+            doubt: None,
+        }
     }
 
     /// Walks to the end; says what was unfinished if the incarnation was open.
@@ -321,7 +327,10 @@ impl<'a> Walk<'a> {
                     Some(header) if self.may_stand(&info, frame.start, header) => header,
                     whole => {
                         frame.state = whole.map_or(frame.state, |_| FrameState::Impossible);
-                        return self.stop(index, frame, &mut frames).map(Some);
+                        match self.stop(index, frame, &mut frames)? {
+                            Some(unfinished) => return Ok(Some(unfinished)),
+                            None => continue,
+                        }
                     }
                 };
                 self.accept(frame.start, header, &mut frames)?;
@@ -332,12 +341,11 @@ impl<'a> Walk<'a> {
         if ended.is_some() && ended == Some(position) && !self.records.has_unended() {
             return Ok(None);
         }
-        if self.has_next()? {
-            return Ok(Some(self.ends_above(&Evidence { durable: self.durable, ..Evidence::default() })));
-        }
         // Ended: a record is cut short at `end`. Open: the last segment is full, and by O2 another one must follow.
         let cause = if ended.is_some() { DamageCause::Impossible } else { DamageCause::MissingSegment };
-        Err(damaged(last, position, cause))
+        let missing = damaged(last, position, cause);
+        self.expect_next(missing)?;
+        Ok(Some(self.ends_above(&Evidence { durable: self.durable, ..Evidence::default() })))
     }
 
     /// Whether a frame of this kind may stand here.
@@ -364,11 +372,16 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Whether a writer has made the segment behind the last one since the names were listed. Its frames are not asked for:
-    /// none of them was there when the reading began.
-    fn has_next(&self) -> Result<bool> {
+    /// The segment behind the last one of the open incarnation is not known, and must be there. If a writer has made it since
+    /// the names were listed, none of its frames was there when the reading began. If it has been removed since, a newer
+    /// MANIFEST has what is in it.
+    fn expect_next(&mut self, missing: Error) -> Result<()> {
         let last = self.chain.last().filter(|_| self.files == Files::MayChange && self.entry.end.is_none());
-        last.map_or(Ok(false), |last| Ok(next_segment(self.place, self.entry, last)?.is_some()))
+        let Some(last) = last else { return Err(missing) };
+        if next_segment(self.place, self.entry, last)?.is_none() {
+            self.doubt = Some(missing);
+        }
+        Ok(())
     }
 
     /// What the headers from `position` on say, which lies in the segment `index`, read through `here`.
@@ -392,39 +405,40 @@ impl<'a> Walk<'a> {
         Ok(evidence)
     }
 
-    /// The frame is not valid, or may not stand where it does: gathers the evidence above it and decides.
-    fn stop(&mut self, index: usize, mut frame: Frame, here: &mut Frames) -> Result<Unfinished> {
+    /// The frame is not valid, or may not stand where it does: gathers the evidence above it and decides. `None` if it is
+    /// whole by now, and the walk goes on.
+    fn stop(&mut self, index: usize, mut frame: Frame, here: &mut Frames) -> Result<Option<Unfinished>> {
         let info = self.chain[index].clone();
         let position = frame.start;
         let is_open = self.entry.end.is_none();
         let mut evidence = Evidence { highest: position, durable: self.durable, ..Evidence::default() };
+        let mut now = Now::Stands;
         if is_open && frame.state != FrameState::Unreadable {
             evidence = self.evidence(index, position, here)?;
-        }
-        let below = !is_open || position < evidence.durable;
-        let mut is_being_written = false;
-        if is_open && self.files == Files::MayChange {
-            match self.look_again(&info, position, below, here)? {
-                Some(again) => frame = again,
-                None => is_being_written = true,
+            if self.files == Files::MayChange {
+                now = self.look_again(&info, &mut frame, evidence.durable, here)?;
             }
         }
-        if !is_being_written {
-            match verdict(frame.state, below, evidence.later) {
+        let below = !is_open || position < evidence.durable;
+        match now {
+            // As far as the first evidence goes, so that no reader follows a writer for ever.
+            Now::IsWhole if position < *self.followed_to.get_or_insert(evidence.durable) => return Ok(None),
+            Now::IsWhole | Now::Changes => {}
+            Now::Stands => match verdict(frame.state, below, evidence.later) {
                 Verdict::Damage | Verdict::Unreadable => {
                     let cause = cause_of(frame.state);
                     return Err(frame.not_whole(&info, cause));
                 }
                 Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept => {}
-            }
+            },
         }
         let last = self.chain.last().expect("the frame is in one of them");
-        if evidence.highest > last.header.midpoint() && !self.has_next()? {
+        if evidence.highest > last.header.midpoint() {
             let next = last.header.limit();
             let path = self.place.path(&file_name(next));
-            return Err(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment));
+            self.expect_next(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment))?;
         }
-        Ok(self.ends_above(&evidence))
+        Ok(Some(self.ends_above(&evidence)))
     }
 
     /// The log ends with the last complete record, whatever this evidence is of.
@@ -437,28 +451,42 @@ impl<'a> Walk<'a> {
         Unfinished { durable: evidence.durable, end: self.end, prepared: last.header.limit() }
     }
 
-    /// What stands at `start` now that it is known what lies above it; `None` if a writer is, or was, just writing it (B5 and
-    /// B6 of `disk/LOCK.md`). What is `below` the durable LSN had come before that was known.
-    fn look_again(&self, info: &SegmentInfo, start: u64, below: bool, here: &mut Frames) -> Result<Option<Frame>> {
-        let mut look = || -> Result<(Frame, u32, bool)> {
+    /// Looks at a frame again, now that it is known what lies above it (B5 and B6 of `disk/LOCK.md`). What ends at or below
+    /// `durable` had come before that was known.
+    fn look_again(&self, info: &SegmentInfo, frame: &mut Frame, durable: u64, here: &mut Frames) -> Result<Now> {
+        let start = frame.start;
+        let mut look = || -> Result<(bool, Option<u32>)> {
             let looked = here.look_again(start);
-            let (mut frame, sum) = looked.map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
-            let stands = frame.whole().map(|header| self.may_stand(info, start, header));
+            let (again, sum) = looked.map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
+            let stands = again.whole().map(|header| self.may_stand(info, start, header));
+            *frame = again;
             if stands == Some(false) {
                 frame.state = FrameState::Impossible;
             }
-            Ok((frame, sum, stands == Some(true)))
+            let is_damage = verdict(frame.state, start < durable, true) == Verdict::Damage;
+            Ok((stands == Some(true), is_damage.then_some(sum)))
         };
-        let (second, before, is_whole) = look()?;
+        let (is_whole, before) = look()?;
         if is_whole {
-            return Ok(None);
+            return Ok(Now::IsWhole);
         }
-        if below || verdict(second.state, below, true) != Verdict::Damage {
-            return Ok(Some(second));
+        if start < durable || before.is_none() {
+            return Ok(Now::Stands);
         }
-        let (third, after, is_whole) = look()?;
-        Ok((!is_whole && before == after).then_some(third))
+        let (is_whole, after) = look()?;
+        Ok(if !is_whole && before == after { Now::Stands } else { Now::Changes })
     }
+}
+
+/// What a frame that was not whole is found to be by another look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Now {
+    /// The same, or not whole either: the decision table says what that means.
+    Stands,
+    /// It was being written.
+    IsWhole,
+    /// It is being written.
+    Changes,
 }
 
 pub(crate) fn cause_of(state: FrameState) -> DamageCause {

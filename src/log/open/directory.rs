@@ -74,6 +74,10 @@ impl Directory {
         let (segments, leftovers) = Default::default();
         let mut directory = Directory { history, prior, mark, segments, leftovers, temporary };
         bases.sort_unstable();
+        if files == Files::MayChange {
+            // All at once, before any is read: a reader keeps open what it has opened.
+            bases.iter().for_each(|base| drop(place.open(&place.path(&file_name(*base)), Access::Read)));
+        }
         for (index, &base) in bases.iter().enumerate() {
             match read_info(place, base) {
                 Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
@@ -253,6 +257,21 @@ pub(super) fn next_segment(place: &LogDir, entry: &Entry, last: &SegmentInfo) ->
     let is_it = base == last.header.limit()
         && (log_id, incarnation, key) == (last.header.identity.log_id, entry.incarnation, entry.key);
     Ok(is_it.then_some(info))
+}
+
+/// The segments of the open incarnation in order, with those that a list of names has left out.
+pub(super) fn filled(place: &LogDir, entry: &Entry, found: Vec<SegmentInfo>) -> Result<Vec<SegmentInfo>> {
+    let mut filled: Vec<SegmentInfo> = Vec::with_capacity(found.len());
+    for info in found {
+        while let Some(last) = filled.last().filter(|last| last.header.limit() < info.base()) {
+            match next_segment(place, entry, last)? {
+                Some(between) => filled.push(between),
+                None => break,
+            }
+        }
+        filled.push(info);
+    }
+    Ok(filled)
 }
 
 /// The error for a header that was refused.
