@@ -11,6 +11,7 @@ use forelog::unstable::disk::{DirCall, Disk, Layer, Layered, OsDisk};
 use forelog::{CommitMode, Engine, Key, Options, Recovery, Result, Value};
 
 /// A disk, and what someone else does to it meanwhile.
+#[derive(Debug)]
 pub(crate) enum Ground {
     Sim(SimDisk),
     Os(PathBuf),
