@@ -55,7 +55,7 @@ fn live(db: &Path, acknowledged: &File, count: u64) {
             acknowledged.write_all_at(&number.to_be_bytes(), 0).unwrap();
         }
     }
-    if first % 3 == 0 {
+    if first.is_multiple_of(3) {
         engine.checkpoint().unwrap();
     }
     engine.close().unwrap();
