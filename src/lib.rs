@@ -46,6 +46,7 @@
 //! | to | use |
 //! |---|---|
 //! | check a database that is not open | [`Engine::verify`] |
+//! | read one that must not be changed, or that a program has open | [`Engine::read_only`], [`ReadOnlyOptions`] |
 //! | save what can be proven whole of one that does not open | [`Engine::salvage`] |
 //! | check the files under an open engine, in the background | [`Engine::scrub`] |
 //! | write what an open engine holds in memory to another place | [`Engine::save_to`] |
@@ -101,7 +102,7 @@ pub use base::error::{Damage, DamageCause, Error, ErrorKind, Result};
 pub use base::options::{Checkpoints, LossBudget};
 pub use base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 pub use disk::{IoBackend, LockHeld};
-pub use engine::{CopyReport, Engine, Options, TableStats};
+pub use engine::{CopyReport, Engine, Options, ReadOnlyOptions, TableStats};
 pub use index::{Key, Value};
 pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;
@@ -109,7 +110,7 @@ pub use log::open::decide::Recovery;
 pub use log::receipts::receipt::Receipt;
 pub use log::stats::Stats;
 pub use log::write::budget::LossWindow;
-pub use txn::{Entries, KeyBounds, Keyspace, Snapshot, Transaction, TryCommitError, WriteBatch};
+pub use txn::{Entries, KeyBounds, Keyspace, ReadOnly, Snapshot, Transaction, TryCommitError, WriteBatch};
 
 pub mod salvage {
     //! What [`Engine::salvage`](crate::Engine::salvage) saved of a damaged database, and what it could not.
@@ -158,11 +159,10 @@ pub mod unstable {
 
     pub mod inspect {
         //! Looking at a log without opening it, frame by frame, changing nothing.
-        pub use crate::care::dump::{DumpedFrame, DumpedMark, dump, marks, verify_on};
+        pub use crate::care::dump::{DumpedFrame, DumpedMark, dump, is_unclosed, marks, verify_on};
         pub use crate::care::table_file::{
             TableField, TableItem, dump_table_file, verify_table_file, verify_table_file_on,
         };
-        pub use crate::txn::ReadOnly;
     }
 }
 

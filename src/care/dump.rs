@@ -11,12 +11,14 @@ use crate::format::WORD;
 use crate::format::mark::Mark;
 use crate::format::verdict::FrameState;
 use crate::log::log_dir::LogDir;
-use crate::log::no_tables;
 use crate::log::open;
+use crate::log::open::beside::{Read, read_beside};
 use crate::log::open::decide::Recovery;
+use crate::log::open::directory::Directory;
 use crate::log::open::prior::Prior;
 use crate::log::read::reader::Frame;
 use crate::log::read::walk::Frames;
+use crate::log::{Files, no_tables};
 
 /// Reads and checks everything in the log in `dir`, changing nothing, and shows each complete record; says what an open
 /// would find.
@@ -26,7 +28,7 @@ use crate::log::read::walk::Frames;
 #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
 pub fn verify_on(disk: Arc<dyn Disk>, dir: &Path, visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Recovery> {
     let mut replay = |lsn: Lsn, payload: &[u8]| visit(lsn, payload);
-    open::verify(&*disk, dir, |handle, history, _| no_tables(handle, history), &mut replay)
+    open::verify(&*disk, dir, &mut no_tables, &mut replay)
 }
 
 /// One frame, as `dump` shows it.
@@ -70,8 +72,7 @@ pub struct DumpedMark {
 /// # Errors
 /// If the directory holds no log.
 pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
-    let place = LogDir::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
-    let directory = open::load_existing(&place, &mut |_, _| Ok(Prior::default()))?;
+    let (_, directory) = look(dir.as_ref())?;
     let dumped = |(slot, mark): &(u64, Mark)| DumpedMark {
         slot: *slot,
         incarnation: mark.incarnation,
@@ -79,6 +80,25 @@ pub fn marks(dir: impl AsRef<Path>) -> Result<Vec<DumpedMark>> {
         durable: mark.durable,
     };
     Ok(directory.mark.iter().map(dumped).collect())
+}
+
+/// Whether the log in `dir` was not closed: a program has it open, or a crash has ended it.
+///
+/// # Errors
+/// If the directory holds no log.
+pub fn is_unclosed(dir: impl AsRef<Path>) -> Result<bool> {
+    let (_, directory) = look(dir.as_ref())?;
+    Ok(directory.history.entries.last().is_some_and(|last| last.end.is_none()))
+}
+
+/// What is in the directory of a log, which a writer may change meanwhile. The segments stay open.
+fn look(dir: &Path) -> Result<(LogDir, Directory)> {
+    read_beside(&Arc::new(DirHandle::open(&OsDisk, dir)?), |view| {
+        let place = LogDir::new(Arc::clone(view));
+        let directory = open::load_existing(&place, Files::MayChange, &mut |_, _| Ok(Prior::default()))?;
+        let history = directory.history.clone();
+        Ok(Read { answer: (place, directory), history, doubt: None })
+    })
 }
 
 /// Shows every frame of the log in `dir`, one after another. Behind a frame that is not valid it goes on with the
@@ -92,8 +112,7 @@ pub fn dump<E: From<Error>>(
     dir: impl AsRef<Path>,
     mut show: impl FnMut(&DumpedFrame) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let place = LogDir::new(Arc::new(DirHandle::open(&OsDisk, dir.as_ref())?));
-    let directory = open::load_existing(&place, &mut |_, _| Ok(Prior::default()))?;
+    let (place, directory) = look(dir.as_ref())?;
     for info in directory.segments.values().flatten() {
         let unreadable = |error| Error::unreadable(&info.path, Lsn::new(info.base()), error);
         let info = info.in_file();

@@ -15,6 +15,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 mod dir;
+mod kept_open;
 mod latch;
 mod layer;
 mod memory;
@@ -26,6 +27,7 @@ mod uring;
 
 pub use dir::LockHeld;
 pub(crate) use dir::{Claim, DirHandle, LOCK_NAME, claim, is_system_name, no_database};
+pub(crate) use kept_open::KeptOpen;
 pub use latch::FailStop;
 pub(crate) use latch::is_refused_rename;
 #[cfg(feature = "unstable")]

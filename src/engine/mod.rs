@@ -17,6 +17,7 @@ mod merger;
 mod merging;
 mod open;
 mod options;
+mod read_only;
 mod room;
 pub(crate) mod salvage;
 mod save;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use health::TableStats;
 pub use options::Options;
+pub use read_only::ReadOnlyOptions;
 pub use save::CopyReport;
 
 use std::fmt;
@@ -43,15 +45,15 @@ use crate::base::error::Result;
 #[cfg(doc)]
 use crate::base::error::{Error, ErrorKind};
 use crate::base::types::{CommitMode, LogId, Lsn, Outcome, Token};
-use crate::care::pace::{Paced, ScrubOptions};
+use crate::care::pace::ScrubOptions;
 use crate::care::scrub::Scrub;
-use crate::disk::{Disk, IoBackend, Layered, OsDisk};
+#[cfg(feature = "unstable")]
+use crate::disk::Disk;
+use crate::disk::{IoBackend, OsDisk};
 use crate::engine::salvage::Salvaged;
 use crate::log::{self, LossWindow, Poisoned, Recovery, Stats};
-#[cfg(feature = "unstable")]
-use crate::txn::ReadOnly;
 use crate::txn::pipeline::Pipeline;
-use crate::txn::{Keyspace, Snapshot, Transaction, WriteBatch};
+use crate::txn::{Keyspace, ReadOnly, Snapshot, Transaction, WriteBatch};
 
 /// An open database.
 ///
@@ -114,7 +116,7 @@ impl Engine {
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
-        open::verify(&OsDisk, dir.as_ref())
+        ReadOnlyOptions::new().verify(dir)
     }
 
     /// [`Engine::verify`], reading no faster than `options` says: for a disk that others need meanwhile.
@@ -122,20 +124,16 @@ impl Engine {
     /// # Errors
     /// As [`Engine::verify`]; [`ErrorKind::InvalidInput`] if the rate is zero.
     pub fn verify_with(dir: impl AsRef<Path>, options: ScrubOptions) -> Result<Recovery> {
-        open::verify(&Layered::new(Arc::new(OsDisk) as Arc<dyn Disk>, Paced::new(options)?), dir.as_ref())
+        ReadOnlyOptions::new().pace(options).verify(dir)
     }
 
     /// Reads the database in directory `dir` into memory, changing nothing; no right to write is needed. After a crash it
-    /// is read as the next open will keep it.
-    ///
-    /// It is read under shared locks where these can be had, which end with this call. If not,
-    /// [`Recovery::lock`] says so: then a writer may have changed files meanwhile.
+    /// is read as the next open will keep it. [`ReadOnlyOptions`] has more, and an example.
     ///
     /// # Errors
-    /// As [`Engine::verify`]; [`ErrorKind::Locked`] while an engine has it open.
-    #[cfg(feature = "unstable")]
+    /// As [`ReadOnlyOptions::open`]; [`ErrorKind::Locked`] while a program has it open.
     pub fn read_only(dir: impl AsRef<Path>) -> Result<ReadOnly> {
-        open::read_only(&OsDisk, dir.as_ref())
+        ReadOnlyOptions::new().open(dir)
     }
 
     /// [`Engine::read_only`] on a disk of your own.
@@ -143,9 +141,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::read_only`].
     #[cfg(feature = "unstable")]
-    #[expect(clippy::needless_pass_by_value, reason = "a disk is shared, and callers should not have to borrow it")]
     pub fn read_only_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<ReadOnly> {
-        open::read_only(&*disk, dir.as_ref())
+        ReadOnlyOptions::new().open_on(disk, dir)
     }
 
     /// Saves what can be proven whole of the database in `from`, which may be in any state, into a new database in `to`.

@@ -9,7 +9,6 @@
 //! Nothing is written before step 4, so that a refusal leaves no trace. If the directory went away meanwhile, all of it is
 //! done again.
 
-use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,11 +22,11 @@ use crate::format::history::History;
 use crate::format::table::data::Found;
 use crate::format::table::split_full_key;
 use crate::index::{Index, Limits, Loader, Panicked};
-use crate::log::{self, Recovery, Replay};
+use crate::log::log_dir::LogDir;
+use crate::log::open::decide::Verdicts;
+use crate::log::{self, Files, Replay};
 use crate::table::job::LayerCursor;
 use crate::table::merge::{Merge, Retain};
-#[cfg(feature = "unstable")]
-use crate::txn::ReadOnly;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
@@ -98,33 +97,22 @@ fn look_at_tables<T>(handle: &DirHandle, read: impl FnOnce(&mut log::Look<'_>) -
     Ok((tables, found))
 }
 
-/// Reads and checks the database in `dir` as an open would, changing nothing.
-pub(super) fn verify(disk: &dyn Disk, dir: &Path) -> Result<Recovery> {
-    look(disk, dir).map(|(_, report)| report)
+/// What a database holds, and the verdict on its log, on which nothing was done.
+pub(super) struct Looked {
+    pub(super) index: Index,
+    pub(super) verdicts: Verdicts,
+    pub(super) tables: Tables,
 }
 
-/// Reads the database in `dir` into an index, as an open would, changing nothing.
-fn look(disk: &dyn Disk, dir: &Path) -> Result<(Index, Recovery)> {
+/// Reads and checks a database as an open would, changing nothing.
+pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
     let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
-    let found_tables = RefCell::new(None);
-    let look = |handle: &DirHandle, history: &History, loader: &mut Loader| {
-        let (found, prior) = tables::look(handle, history)?;
-        let tables = Tables::new(handle, found)?;
-        load_layers(&tables, loader)?;
-        found_tables.replace(Some(tables));
-        Ok(prior)
-    };
-    let mut report = log::verify(disk, dir, look, &mut loader)?;
-    if let (None, Some(tables)) = (&report.obstacle, found_tables.take()) {
-        report.obstacle = tables.would_settle().err();
-    }
-    Ok((loader.finish().map_err(panicked)?, report))
-}
-
-/// What the database in `dir` holds, read without a change and without any right to write.
-#[cfg(feature = "unstable")]
-pub(super) fn read_only(disk: &dyn Disk, dir: &Path) -> Result<ReadOnly> {
-    look(disk, dir).map(|(index, report)| ReadOnly::new(index, report))
+    let place = LogDir::new(Arc::clone(handle));
+    // All files are found, and open, before any is read at length.
+    let (tables, directory) = look_at_tables(handle, |look| log::open::load_existing(&place, files, look))?;
+    load_layers(&tables, &mut loader)?;
+    let verdicts = log::open::decide::decide(&place, directory, files, &mut loader)?;
+    Ok(Looked { index: loader.finish().map_err(panicked)?, verdicts, tables })
 }
 
 /// Loads what the layers hold, which the log does not have.

@@ -15,7 +15,8 @@ pub(crate) const FILE_NAME: &str = "HISTORY";
 pub(crate) const TEMPORARY_NAME: &str = "HISTORY.tmp";
 
 const KIND: Kind = Kind { magic: *b"forehist", known: TABLES };
-const LOG_ID: usize = 32;
+/// Where the id of the log stands, 16 bytes.
+pub(crate) const LOG_ID: usize = 32;
 const OLDEST: usize = 48;
 const FIRST_NUMBER: usize = 56;
 const COUNT: usize = 64;

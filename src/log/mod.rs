@@ -68,10 +68,9 @@ pub(crate) mod tests;
 pub(crate) use failure::{Poisoned, Refused};
 pub(crate) use inner::LogInner;
 pub(crate) use open::decide::{CheckOnly, Recovery, Replay};
-pub(crate) use open::directory::{Look, no_tables};
+pub(crate) use open::directory::{Files, Look, no_tables};
 pub(crate) use open::prior::Prior;
 pub(crate) use open::unfinished::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
-pub(crate) use open::verify;
 pub(crate) use receipts::callbacks::runs_callbacks;
 pub(crate) use receipts::receipt::Receipt;
 pub(crate) use reserve::Reserve;
@@ -204,7 +203,7 @@ impl Log {
     /// # Errors
     /// The first damage, by segment, LSN and cause; or why there is nothing to check.
     pub fn verify(dir: impl AsRef<Path>) -> Result<Recovery> {
-        open::verify(&OsDisk, dir.as_ref(), |handle, history, _| no_tables(handle, history), &mut CheckOnly)
+        open::verify(&OsDisk, dir.as_ref(), &mut no_tables, &mut CheckOnly)
     }
 
     pub(crate) fn inner(&self) -> &Arc<LogInner> {

@@ -9,7 +9,7 @@
 //! | `throttle` | commits wait for background work that does not keep up |
 //! | `batch` | blind write batches, which never conflict |
 //! | `snapshot` | a reader's consistent view |
-//! | `read_only` | the state of a database that no engine has open |
+//! | `read_only` | the state of a database that was read without opening it |
 //! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |
 //! | `bounds`, `entries` | the range of keys that is asked for; iteration over a snapshot, with a transaction's own writes laid over it |
 //! | `keyspace` | the handle of a keyspace |
@@ -21,7 +21,6 @@ mod entries;
 mod keyspace;
 pub(crate) mod pipeline;
 pub(crate) mod prune;
-#[cfg(feature = "unstable")]
 mod read_only;
 mod reads;
 mod snapshot;
@@ -38,7 +37,6 @@ pub use bounds::KeyBounds;
 pub use entries::Entries;
 pub use keyspace::Keyspace;
 pub(crate) use keyspace::no_such_keyspace;
-#[cfg(feature = "unstable")]
 pub use read_only::ReadOnly;
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;

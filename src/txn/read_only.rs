@@ -1,4 +1,4 @@
-//! The state of a database that no engine has open, for readers.
+//! The state of a database that was read without opening it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,12 +8,14 @@ use super::entries::Entries;
 use super::keyspace::no_such_keyspace;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
-use crate::index::{Index, SnapshotGuard, Tree};
+use crate::disk::LockHeld;
+use crate::index::{Index, SnapshotGuard, Tree, Value};
 use crate::log::Recovery;
 
 /// What a database held when it was read: see [`Engine::read_only`](crate::Engine::read_only).
 ///
-/// It keeps no file open and holds no lock. Others may open the database meanwhile; this stays as it was.
+/// All of it is in memory. It keeps no file open and holds no lock. Others may open the database meanwhile; this stays as it
+/// was.
 pub struct ReadOnly {
     index: Index,
     hold: SnapshotGuard,
@@ -31,9 +33,16 @@ impl ReadOnly {
         ReadOnly { hold: index.hold(), index, report }
     }
 
-    /// Everything up to here is in it: after a crash, what the next open will keep.
+    /// Everything up to here is in it: after a crash, what the next open will keep; beside a writer, what it had written.
     pub fn lsn(&self) -> Lsn {
         self.report.recovered_to
+    }
+
+    /// Whether a program had the database open: then it may have gone on since, and of what is above
+    /// [`Recovery::proven_durable`] a power loss may take something. Where the database could not be locked, that is not
+    /// known, and this is `false`: see [`Recovery::lock`].
+    pub fn has_writer(&self) -> bool {
+        self.report.lock == LockHeld::Beside
     }
 
     /// The account of the reading: whether the database was closed, what an open would drop, and which locks were held.
@@ -49,10 +58,26 @@ impl ReadOnly {
         Ok(self.index.keyspaces(self.hold.lsn())?.iter().map(|tree| tree.name().to_owned()).collect())
     }
 
-    /// The entries of a keyspace in a range of keys.
+    /// The value of a key.
     ///
     /// # Errors
     /// [`NoSuchKeyspace`](crate::ErrorKind::NoSuchKeyspace).
+    pub fn get(&self, keyspace: &str, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.keyspace(keyspace)?.get(key.as_ref(), self.hold.lsn())
+    }
+
+    /// All entries of a keyspace.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::get`].
+    pub fn iter(&self, keyspace: &str) -> Result<Entries> {
+        self.range(keyspace, ..)
+    }
+
+    /// The entries of a keyspace in a range of keys, such as `"a".."b"` or `..`: see [`KeyBounds`].
+    ///
+    /// # Errors
+    /// As [`ReadOnly::get`].
     pub fn range(&self, keyspace: &str, range: impl KeyBounds) -> Result<Entries> {
         Ok(Entries::new(&self.keyspace(keyspace)?, range.bounds(), Vec::new(), &self.hold))
     }
@@ -60,7 +85,7 @@ impl ReadOnly {
     /// The entries of a keyspace whose keys begin with `prefix`.
     ///
     /// # Errors
-    /// As [`ReadOnly::range`].
+    /// As [`ReadOnly::get`].
     pub fn prefix(&self, keyspace: &str, prefix: impl AsRef<[u8]>) -> Result<Entries> {
         let end = end_of_prefix(prefix.as_ref());
         let range = prefix_range(prefix.as_ref(), end.as_deref());

@@ -11,6 +11,7 @@ use forelog::unstable::disk::{DirCall, Disk, Layer, Layered, OsDisk};
 use forelog::{CommitMode, Engine, Key, Options, Recovery, Result, Value};
 
 /// A disk, and what someone else does to it meanwhile.
+#[derive(Debug)]
 pub(crate) enum Ground {
     Sim(SimDisk),
     Os(PathBuf),
@@ -120,6 +121,21 @@ impl Ground {
             Ground::Os(_) => {
                 std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
                 std::fs::write(self.path(name), bytes).unwrap();
+            }
+        }
+    }
+
+    /// Flips the lowest bit of a byte, in place.
+    #[cfg(unix)]
+    pub(crate) fn flip(&self, name: &str, byte: u64) {
+        use std::os::unix::fs::FileExt;
+        match self {
+            Ground::Sim(disk) => disk.flip_bit(name, byte * 8).unwrap(),
+            Ground::Os(_) => {
+                let file = std::fs::File::options().read(true).write(true).open(self.path(name)).unwrap();
+                let mut bytes = [0];
+                file.read_exact_at(&mut bytes, byte).unwrap();
+                file.write_all_at(&[bytes[0] ^ 1], byte).unwrap();
             }
         }
     }

@@ -1,5 +1,8 @@
 //! The directory of a database: its lock, and what becomes of it under an open engine.
 
+mod beside;
+mod beside_machine;
+mod beside_model;
 mod copies;
 mod ground;
 mod layers;

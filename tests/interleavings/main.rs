@@ -4,6 +4,7 @@
 //! A simulation that deadlocks aborts the process and prints who waits, so a test that returns has also shown that
 //! nobody sleeps for ever.
 
+mod beside;
 mod group_commit;
 mod life_and_files;
 mod models;

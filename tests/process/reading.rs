@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::common::{Scratch, contents, on, printed, refused, run};
 
 /// What a scan may not change of a file or directory: owner, group, permissions, size, time of change, and the file itself.
-type Traits = (u32, u32, u32, u64, i64, i64, u64);
+pub(crate) type Traits = (u32, u32, u32, u64, i64, i64, u64);
 
-fn traits(db: &Path) -> BTreeMap<String, Traits> {
+pub(crate) fn traits(db: &Path) -> BTreeMap<String, Traits> {
     let of = |path: &Path| {
         let found = fs::symlink_metadata(path).unwrap();
         (found.uid(), found.gid(), found.mode(), found.len(), found.ctime(), found.ctime_nsec(), found.ino())
@@ -68,7 +68,7 @@ fn scan_changes_nothing_of_a_crashed_database_and_tells_at_which_lsn_it_looks() 
 }
 
 #[test]
-fn scan_changes_nothing_of_a_closed_database_and_refuses_an_open_one() {
+fn scan_changes_nothing_of_a_closed_database_or_an_open_one() {
     let scratch = Scratch::new("scan-closed");
     let db = scratch.path("db");
     crashed(&db);
@@ -85,8 +85,12 @@ fn scan_changes_nothing_of_a_closed_database_and_refuses_an_open_one() {
     }
     let engine = Engine::open(&db).unwrap();
     let before = traits(&db);
-    let error = refused(&mut on("scan", &db, ROWS));
-    assert!(error.contains("is open already"), "{error}");
+    let (code, stdout, stderr) = run(&mut on("scan", &db, ROWS));
+    assert_eq!((code, &*stdout), (0, "a\t1\nb\t1\n"), "{stderr}");
+    assert!(
+        stderr.starts_with("forelog: open in a program: shown up to LSN 0x") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
     assert_eq!(traits(&db), before);
     engine.close().unwrap();
 }
@@ -99,6 +103,62 @@ fn as_another(command: &Command) -> Option<Command> {
     let mut probe = Command::new("setpriv");
     probe.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", env!("CARGO_BIN_EXE_forelog"), "--version"]);
     probe.output().is_ok_and(|output| output.status.success()).then_some(other)
+}
+
+/// A database with tables of which every file and directory, LOCK included, may only be read.
+#[test]
+fn what_only_reads_needs_no_right_to_write_anywhere() {
+    let scratch = Scratch::new("read-only-tree");
+    fs::set_permissions(&scratch.0, PermissionsExt::from_mode(0o755)).unwrap();
+    let db = scratch.path("db");
+    let engine = Engine::open(&db).unwrap();
+    let rows = engine.create_keyspace("rows").unwrap();
+    for (key, has_checkpoint) in [("a", true), ("b", false)] {
+        let mut batch = engine.batch().unwrap();
+        batch.put(&rows, key, "1").unwrap();
+        batch.commit().unwrap();
+        if has_checkpoint {
+            engine.checkpoint().unwrap();
+        }
+    }
+    engine.close().unwrap();
+    let table = db.join("table");
+    for dir in [&db, &table] {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = if path.is_dir() { 0o555 } else { 0o444 };
+            fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        }
+    }
+    fs::set_permissions(&db, PermissionsExt::from_mode(0o555)).unwrap();
+    let before = [traits(&db), traits(&table)];
+    for with_lock in [true, false] {
+        if !with_lock {
+            fs::set_permissions(&db, PermissionsExt::from_mode(0o755)).unwrap();
+            fs::remove_file(db.join("LOCK")).unwrap();
+            fs::set_permissions(&db, PermissionsExt::from_mode(0o555)).unwrap();
+        }
+        let before = if with_lock { before.clone() } else { [traits(&db), traits(&table)] };
+        let commands: [(&str, &[&str], &str); 5] = [
+            ("scan", ROWS, "a\t1\nb\t1\n"),
+            ("get", &["--keyspace", "rows", "b"], "1\n"),
+            ("info", &[], "closed, up to LSN"),
+            ("dump", &[], "0000000000"),
+            ("verify", &[], "sound: "),
+        ];
+        for (command, more, expected) in commands {
+            let command_line = on(command, &db, more);
+            let Some(mut other) = as_another(&command_line) else {
+                return eprintln!("skipped: cannot run a command as another user here");
+            };
+            let (code, stdout, stderr) = run(&mut other);
+            // It is sound, and this user could not commit to it.
+            let expected_code = if command == "verify" { 3 } else { 0 };
+            assert!(code == expected_code && stdout.starts_with(expected), "{command}: {code} {stdout}{stderr}");
+            assert_eq!([traits(&db), traits(&table)], before, "{command}");
+        }
+    }
+    [&db, &table].into_iter().for_each(|dir| fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap());
 }
 
 /// "cannot lock LOCK: Permission denied", while verify, dump and salvage worked.

@@ -49,6 +49,9 @@ fn dump(db: &Path, arguments: &Arguments) -> Done {
         if arguments.json { lines.line(mark_as_json(&mark))? } else { lines.line(mark_as_text(&mark))? }
     }
     lines.flush()?;
+    if inspect::is_unclosed(db)? {
+        note("not closed: if a program has it open, this is the log as it was at this moment");
+    }
     if let Some(files) = table_files(db) {
         note(format!("the log goes on in the tables: {files} files in {}; see dump --file", db.join(TABLES).display()));
     }

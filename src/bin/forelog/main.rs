@@ -1,4 +1,4 @@
-//! `forelog`: try the commit modes on a disk, import, scan, dump, verify, salvage.
+//! `forelog`: try the commit modes on a disk, import, scan, get, info, dump, verify, salvage.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong, 3 a sound
 //! database that would not open (`verify`), 130 ended by a signal.
@@ -10,8 +10,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod dump;
+mod get;
 mod import;
+mod info;
 mod output;
+mod reading;
 mod salvage;
 mod scan;
 mod table_file;
@@ -34,6 +37,8 @@ enum Command {
     TrialChild(trial::ChildArguments),
     Import(import::Arguments),
     Scan(scan::Arguments),
+    Get(get::Arguments),
+    Info(info::Arguments),
     Dump(dump::Arguments),
     Verify(verify::Arguments),
     Salvage(salvage::Arguments),
@@ -58,6 +63,8 @@ fn main() -> ExitCode {
         Command::TrialChild(arguments) => trial::run_child(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Scan(arguments) => scan::run(&arguments),
+        Command::Get(arguments) => get::run(&arguments),
+        Command::Info(arguments) => info::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Salvage(arguments) => salvage::run(&arguments),

@@ -9,7 +9,7 @@ use forelog::{Engine, LockHeld};
 use serde_json::json;
 
 use crate::output::{Done, grouped, print, print_json};
-use crate::scan::json_text;
+use crate::reading::json_text;
 
 /// Save what can be proven whole of a damaged database into a new one, and list what is missing
 ///

@@ -8,7 +8,7 @@ use forelog::unstable::inspect::{self, TableField, TableItem};
 use serde_json::{Map, Value, json};
 
 use crate::output::{Done, Failure, Lines, json_without_controls, print, print_json, without_controls};
-use crate::scan::json_text;
+use crate::reading::json_text;
 use crate::verify::is_sound;
 
 /// A database, or one file of its tables.

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use forelog::scrub::ScrubOptions;
-use forelog::{Damage, Engine, Error, ErrorKind, LockHeld, MarkFound, Recovery};
+use forelog::{Damage, Error, ErrorKind, LockHeld, MarkFound, ReadOnlyOptions, Recovery};
 use serde_json::json;
 
-use crate::output::{Done, Failure, grouped, print, print_json};
+use crate::output::{Done, Failure, grouped, note, print, print_json};
 use crate::table_file::{self, Target};
 
 /// Read and check the whole database, log and tables, changing nothing: would it open, and is all of it sound?
@@ -16,6 +16,8 @@ use crate::table_file::{self, Target};
 /// Exit code 0: it is sound and would open. 1: it is damaged, with the first damage by file, LSN or offset and cause, or it
 /// cannot be read; it would not open. 3: it is sound, and now it would not open, or would open and take no commit, with
 /// the reason.
+///
+/// If a program has it open, what that had written is checked; whether it would open is not asked, and stderr says so.
 ///
 /// With --file: one MANIFEST, file of keyspaces or run on its own. Whether a database needs it is not asked.
 #[derive(Debug, Args)]
@@ -38,12 +40,16 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 }
 
 fn verify(db: &Path, arguments: &Arguments) -> Done {
-    let verified = match arguments.rate {
-        Some(rate) => Engine::verify_with(db, ScrubOptions::default().bytes_per_second(rate << 20)),
-        None => Engine::verify(db),
+    let options = ReadOnlyOptions::new().beside_a_writer(true);
+    let options = match arguments.rate {
+        Some(rate) => options.pace(ScrubOptions::default().bytes_per_second(rate << 20)),
+        None => options,
     };
-    match verified {
+    match options.verify(db) {
         Ok(found) => {
+            if is_open(&found) {
+                note(format!("open in a program: checked up to LSN {}", found.recovered_to));
+            }
             if arguments.json {
                 print_json(sound_json(&found))?;
             } else {
@@ -97,6 +103,7 @@ fn sound_text(found: &Recovery) -> String {
         text.push_str(&format!("\n{}", found.lock));
     }
     match &found.obstacle {
+        None if is_open(found) => text.push_str("\nopens: not asked"),
         None => text.push_str("\nopens: yes"),
         Some(error) => text.push_str(&format!("\nopens: no: {error}")),
     }
@@ -116,11 +123,17 @@ fn mark(found: &Recovery) -> String {
     }
 }
 
+/// Whether a program has it open.
+fn is_open(found: &Recovery) -> bool {
+    found.lock == LockHeld::Beside
+}
+
 fn sound_json(found: &Recovery) -> serde_json::Value {
+    let asked = |is_so: bool| (!is_open(found)).then_some(is_so);
     json!({
-        "opens": found.obstacle.is_none(),
+        "opens": asked(found.obstacle.is_none()),
         "obstacle": found.obstacle.as_ref().map(ToString::to_string),
-        "commits": found.obstacle.is_none() && found.commit_obstacle.is_none(),
+        "commits": asked(found.obstacle.is_none() && found.commit_obstacle.is_none()),
         "commit_obstacle": found.commit_obstacle.as_ref().map(ToString::to_string),
         "sound": true,
         "segments": found.segments,
@@ -129,7 +142,8 @@ fn sound_json(found: &Recovery) -> serde_json::Value {
         "durable_lsn": found.proven_durable.get(),
         "mark": mark(found),
         "lock": found.lock.to_string(),
-        "closed": found.crashed.is_none(),
+        "writer": is_open(found),
+        "closed": !is_open(found) && found.crashed.is_none(),
         "recovered_to": found.recovered_to.get(),
         "dropped_frames": found.dropped_frames,
         "dropped_bytes": found.dropped_bytes,

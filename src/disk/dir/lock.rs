@@ -33,6 +33,8 @@ pub enum LockHeld {
         /// Why it could not be locked.
         why: String,
     },
+    /// No lock: a program has the database open, and it was read beside that, as the caller had asked for.
+    Beside,
 }
 
 impl fmt::Display for LockHeld {
@@ -41,6 +43,7 @@ impl fmt::Display for LockHeld {
             LockHeld::Both => f.write_str("locked"),
             LockHeld::FileAlone { why } => write!(f, "locked by its LOCK file alone: {why}"),
             LockHeld::Not { why } => write!(f, "not locked: read while it may be written: {why}"),
+            LockHeld::Beside => f.write_str("not locked: read beside a program that has it open"),
         }
     }
 }
@@ -200,6 +203,11 @@ impl DirHandle {
         }
         *self.lock.lock() = lock;
         Ok(())
+    }
+
+    /// A writer has it, and it is read all the same.
+    pub(crate) fn read_beside(&self) {
+        *self.lock.lock() = Lock { how: LockHeld::Beside, ..Lock::default() };
     }
 
     /// Checks that a writer could lock LOCK, or create it, as far as that can be known without changing anything.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::background::{bytes_of_log, checkpoint, is_log, keys, open, open_on_request, options, put};
 use crate::base::error::ErrorKind;
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
-use crate::engine::open::verify;
+use crate::engine::ReadOnlyOptions;
 use crate::rt::schedule::{self, sleep};
 
 /// Someone restores an older copy over the open database, in place. Nothing of the copy may go.
@@ -234,10 +234,11 @@ fn verify_tells_what_stands_in_the_way_of_manifest() {
         if is_in_the_way {
             image.make_dir("db/table/MANIFEST.tmp").unwrap();
         }
-        let found = verify(&image, "db".as_ref()).unwrap().obstacle;
+        let verify = || ReadOnlyOptions::new().verify_on(Arc::new(image.clone()), "db").unwrap();
+        let found = verify().obstacle;
         let opened = schedule::run(1, || options().open_on(Arc::new(image.clone()), "db").map(drop));
         assert_eq!(found.map(|error| error.kind()), opened.err().map(|error| error.kind()));
-        assert_eq!(verify(&image, "db".as_ref()).unwrap().obstacle.is_some(), is_in_the_way);
+        assert_eq!(verify().obstacle.is_some(), is_in_the_way);
     }
 }
 

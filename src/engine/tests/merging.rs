@@ -200,7 +200,7 @@ fn commits_wait_for_checkpoints_that_do_not_keep_up() {
                     schedule::start("worker", move || {
                         for number in 0..4000 / threads {
                             let mut batch = engine.batch().unwrap();
-                            batch.put(&keys, (thread << 16 | number % 50).to_be_bytes(), [7; 100]).unwrap();
+                            batch.put(&keys, ((thread << 16) | (number % 50)).to_be_bytes(), [7; 100]).unwrap();
                             batch.commit().unwrap();
                             sleep(Duration::from_micros(10));
                         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::directory::Directory;
+use super::directory::{Directory, Files, filled, next_segment};
 use super::prior::Prior;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, Lsn};
@@ -80,6 +80,8 @@ pub(crate) struct Verdicts {
     pub(crate) clean_up: CleanUp,
     pub(crate) temporary: Vec<std::path::PathBuf>,
     pub(crate) report: Recovery,
+    /// What is wrong unless a writer has changed the files meanwhile ([`Files::MayChange`]).
+    pub(crate) doubt: Option<Error>,
 }
 
 /// Is shown each complete record, in LSN order.
@@ -105,7 +107,12 @@ impl Replay for CheckOnly {
 }
 
 /// Walks the whole log and decides. Changes nothing.
-pub(crate) fn decide(place: &LogDir, mut directory: Directory, replay: &mut dyn Replay) -> Result<Verdicts> {
+pub(crate) fn decide(
+    place: &LogDir,
+    mut directory: Directory,
+    files: Files,
+    replay: &mut dyn Replay,
+) -> Result<Verdicts> {
     let mut verdicts = Verdicts {
         history: directory.history.clone(),
         oldest: directory.oldest(),
@@ -114,16 +121,22 @@ pub(crate) fn decide(place: &LogDir, mut directory: Directory, replay: &mut dyn 
         clean_up: CleanUp::of(directory.leftovers),
         temporary: directory.temporary,
         report: Recovery::default(),
+        doubt: None,
     };
     let (oldest, prior) = (verdicts.oldest, directory.prior);
     verdicts.report.recovered_to = oldest;
     verdicts.report.tables_up_to = prior.known;
     verdicts.report.mark = directory.mark.judge(&directory.history, place)?;
     for entry in &directory.history.entries {
-        let found = directory.segments.remove(&entry.incarnation.number).unwrap_or_default();
+        let mut found = directory.segments.remove(&entry.incarnation.number).unwrap_or_default();
+        if files == Files::MayChange && entry.end.is_none() {
+            found = filled(place, entry, found)?;
+        }
         let chain = chain_of(place, entry, oldest.get(), found, &mut verdicts)?;
-        let mut walk = Walk::new(place, entry, &chain, oldest.get(), prior, replay, &mut verdicts.report);
+        let mut walk = Walk::new(place, files, entry, chain, oldest.get(), prior, replay, &mut verdicts.report);
         let unfinished = walk.run()?;
+        let Walk { chain, doubt, .. } = walk;
+        verdicts.doubt = verdicts.doubt.or(doubt);
         let end = match (&unfinished, entry.end) {
             (Some(open), _) => open.end,
             (None, Some(end)) => end.lsn.get(),
@@ -227,8 +240,9 @@ fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
 /// The walk over the frames of one incarnation.
 struct Walk<'a> {
     place: &'a LogDir,
+    files: Files,
     entry: &'a Entry,
-    chain: &'a [SegmentInfo],
+    chain: Vec<SegmentInfo>,
     oldest: u64,
     prior: Prior,
     replay: &'a mut dyn Replay,
@@ -238,13 +252,28 @@ struct Walk<'a> {
     /// End of the last complete record.
     end: u64,
     records: Records,
+    /// Up to here frames are waited for that a writer was just writing.
+    followed_to: Option<u64>,
+    doubt: Option<Error>,
+}
+
+/// What the headers at and above a position say.
+#[derive(Debug, Default)]
+struct Evidence {
+    later: bool,
+    highest: u64,
+    durable: u64,
+    frames: u64,
+    bytes: u64,
 }
 
 impl<'a> Walk<'a> {
+    #[expect(clippy::too_many_arguments, reason = "made once")]
     fn new(
         place: &'a LogDir,
+        files: Files,
         entry: &'a Entry,
-        chain: &'a [SegmentInfo],
+        chain: Vec<SegmentInfo>,
         oldest: u64,
         prior: Prior,
         replay: &'a mut dyn Replay,
@@ -263,7 +292,21 @@ impl<'a> Walk<'a> {
             _ => end,
         };
         let durable = if entry.end.is_none() { durable.max(prior.proven.get()) } else { durable };
-        Walk { place, entry, chain, oldest, prior, replay, report, durable, end, records }
+        Walk {
+            place,
+            files,
+            entry,
+            chain,
+            oldest,
+            prior,
+            replay,
+            report,
+            durable,
+            end,
+            records,
+            followed_to: None,
+            doubt: None,
+        }
     }
 
     /// Walks to the end; says what was unfinished if the incarnation was open.
@@ -272,8 +315,8 @@ impl<'a> Walk<'a> {
         let mut position = self.chain.first().map_or(0, |first| first.first_frame().max(known.min(first.end)));
         let ended = self.entry.end.map(|end| end.lsn.get());
         for index in 0..self.chain.len() {
-            let info = &self.chain[index];
-            let mut frames = Frames::open(self.place, info)
+            let info = self.chain[index].clone();
+            let mut frames = Frames::open(self.place, &info)
                 .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
             frames.seek(position);
             self.report.segments += 1;
@@ -281,10 +324,13 @@ impl<'a> Walk<'a> {
                 && let Some(mut frame) = frames.next(u64::MAX)
             {
                 let header = match frame.whole() {
-                    Some(header) if self.may_stand(info, frame.start, header) => header,
+                    Some(header) if self.may_stand(&info, frame.start, header) => header,
                     whole => {
                         frame.state = whole.map_or(frame.state, |_| FrameState::Impossible);
-                        return self.stop(index, frame, &mut frames).map(Some);
+                        match self.stop(index, frame, &mut frames)? {
+                            Some(unfinished) => return Ok(Some(unfinished)),
+                            None => continue,
+                        }
                     }
                 };
                 self.accept(frame.start, header, &mut frames)?;
@@ -297,7 +343,9 @@ impl<'a> Walk<'a> {
         }
         // Ended: a record is cut short at `end`. Open: the last segment is full, and by O2 another one must follow.
         let cause = if ended.is_some() { DamageCause::Impossible } else { DamageCause::MissingSegment };
-        Err(damaged(last, position, cause))
+        let missing = damaged(last, position, cause);
+        self.expect_next(missing)?;
+        Ok(Some(self.ends_above(&Evidence { durable: self.durable, ..Evidence::default() })))
     }
 
     /// Whether a frame of this kind may stand here.
@@ -324,50 +372,121 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The frame is not valid, or may not stand where it does: gathers the evidence above it and decides.
-    fn stop(&mut self, index: usize, frame: Frame, here: &mut Frames) -> Result<Unfinished> {
-        let info = &self.chain[index];
-        let position = frame.start;
-        let (mut later, mut highest) = (false, position);
-        let (mut durable, end) = (self.durable, self.end);
-        let (mut frames, mut bytes) = (0, 0);
-        if self.entry.end.is_none() && frame.state != FrameState::Unreadable {
-            let mut note = |at: u64, header: &Header| {
-                later |= at > position;
-                highest = highest.max(header.lsn);
-                durable = durable.max(header.durable);
-                frames += 1;
-                bytes += header.frame_len();
+    /// The segment behind the last one of the open incarnation is not known, and must be there. If a writer has made it since
+    /// the names were listed, none of its frames was there when the reading began. If it has been removed since, a newer
+    /// MANIFEST has what is in it.
+    fn expect_next(&mut self, missing: Error) -> Result<()> {
+        let last = self.chain.last().filter(|_| self.files == Files::MayChange && self.entry.end.is_none());
+        let Some(last) = last else { return Err(missing) };
+        if next_segment(self.place, self.entry, last)?.is_none() {
+            self.doubt = Some(missing);
+        }
+        Ok(())
+    }
+
+    /// What the headers from `position` on say, which lies in the segment `index`, read through `here`.
+    fn evidence(&self, index: usize, position: u64, here: &mut Frames) -> Result<Evidence> {
+        let mut evidence = Evidence { highest: position, durable: self.durable, ..Evidence::default() };
+        let mut note = |at: u64, header: &Header| {
+            evidence.later |= at > position;
+            evidence.highest = evidence.highest.max(header.lsn);
+            evidence.durable = evidence.durable.max(header.durable);
+            evidence.frames += 1;
+            evidence.bytes += header.frame_len();
+        };
+        for (above, info) in self.chain.iter().enumerate().skip(index) {
+            let searched = if above == index {
+                here.search(position, &mut note)
+            } else {
+                Frames::open(self.place, info).and_then(|mut frames| frames.search(info.first_frame(), &mut note))
             };
-            for above in &self.chain[index..] {
-                let searched = if above.base() == info.base() {
-                    here.search(position, &mut note)
-                } else {
-                    Frames::open(self.place, above).and_then(|mut frames| frames.search(above.first_frame(), &mut note))
-                };
-                searched.map_err(|error| Error::unreadable(&above.path, Lsn::new(above.base()), error))?;
+            searched.map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
+        }
+        Ok(evidence)
+    }
+
+    /// The frame is not valid, or may not stand where it does: gathers the evidence above it and decides. `None` if it is
+    /// whole by now, and the walk goes on.
+    fn stop(&mut self, index: usize, mut frame: Frame, here: &mut Frames) -> Result<Option<Unfinished>> {
+        let info = self.chain[index].clone();
+        let position = frame.start;
+        let is_open = self.entry.end.is_none();
+        let mut evidence = Evidence { highest: position, durable: self.durable, ..Evidence::default() };
+        let mut now = Now::Stands;
+        if is_open && frame.state != FrameState::Unreadable {
+            evidence = self.evidence(index, position, here)?;
+            if self.files == Files::MayChange {
+                now = self.look_again(&info, &mut frame, evidence.durable, here)?;
             }
         }
-        let below = self.entry.end.is_some() || position < durable;
-        match verdict(frame.state, below, later) {
-            Verdict::Damage | Verdict::Unreadable => {
-                let cause = cause_of(frame.state);
-                return Err(frame.not_whole(info, cause));
-            }
-            Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept => {}
+        let below = !is_open || position < evidence.durable;
+        match now {
+            // As far as the first evidence goes, so that no reader follows a writer for ever.
+            Now::IsWhole if position < *self.followed_to.get_or_insert(evidence.durable) => return Ok(None),
+            Now::IsWhole | Now::Changes => {}
+            Now::Stands => match verdict(frame.state, below, evidence.later) {
+                Verdict::Damage | Verdict::Unreadable => {
+                    let cause = cause_of(frame.state);
+                    return Err(frame.not_whole(&info, cause));
+                }
+                Verdict::EndOfLog | Verdict::TornTail | Verdict::Accept => {}
+            },
         }
         let last = self.chain.last().expect("the frame is in one of them");
-        if highest > last.header.midpoint() {
+        if evidence.highest > last.header.midpoint() {
             let next = last.header.limit();
             let path = self.place.path(&file_name(next));
-            return Err(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment));
+            self.expect_next(Error::damaged(&path, Lsn::new(next), DamageCause::MissingSegment))?;
         }
-        self.report.crashed = Some(self.entry.incarnation);
-        self.report.proven_durable = Lsn::new(durable.min(end).max(self.entry.begin.get()));
-        self.report.dropped_frames = frames;
-        self.report.dropped_bytes = bytes;
-        Ok(Unfinished { durable, end, prepared: last.header.limit() })
+        Ok(Some(self.ends_above(&evidence)))
     }
+
+    /// The log ends with the last complete record, whatever this evidence is of.
+    fn ends_above(&mut self, evidence: &Evidence) -> Unfinished {
+        let last = self.chain.last().expect("an open incarnation has a segment");
+        self.report.crashed = Some(self.entry.incarnation);
+        self.report.proven_durable = Lsn::new(evidence.durable.min(self.end).max(self.entry.begin.get()));
+        self.report.dropped_frames = evidence.frames;
+        self.report.dropped_bytes = evidence.bytes;
+        Unfinished { durable: evidence.durable, end: self.end, prepared: last.header.limit() }
+    }
+
+    /// Looks at a frame again, now that it is known what lies above it (B5 and B6 of `disk/LOCK.md`). What ends at or below
+    /// `durable` had come before that was known.
+    fn look_again(&self, info: &SegmentInfo, frame: &mut Frame, durable: u64, here: &mut Frames) -> Result<Now> {
+        let start = frame.start;
+        let mut look = || -> Result<(bool, Option<u32>)> {
+            let looked = here.look_again(start);
+            let (again, sum) = looked.map_err(|error| Error::unreadable(&info.path, Lsn::new(start), error))?;
+            let stands = again.whole().map(|header| self.may_stand(info, start, header));
+            *frame = again;
+            if stands == Some(false) {
+                frame.state = FrameState::Impossible;
+            }
+            let is_damage = verdict(frame.state, start < durable, true) == Verdict::Damage;
+            Ok((stands == Some(true), is_damage.then_some(sum)))
+        };
+        let (is_whole, before) = look()?;
+        if is_whole {
+            return Ok(Now::IsWhole);
+        }
+        if start < durable || before.is_none() {
+            return Ok(Now::Stands);
+        }
+        let (is_whole, after) = look()?;
+        Ok(if !is_whole && before == after { Now::Stands } else { Now::Changes })
+    }
+}
+
+/// What a frame that was not whole is found to be by another look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Now {
+    /// The same, or not whole either: the decision table says what that means.
+    Stands,
+    /// It was being written.
+    IsWhole,
+    /// It is being written.
+    Changes,
 }
 
 pub(crate) fn cause_of(state: FrameState) -> DamageCause {

@@ -1,6 +1,7 @@
 //! What a log's directory holds, read and checked without changing anything.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,13 +11,23 @@ use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, DirHandle, LOCK_NAME, is_system_name, read_exact_at};
 use crate::format::Refusal;
-use crate::format::history::{Decoder, FILE_NAME, HEADER as HISTORY_HEADER, History};
+use crate::format::history::{Decoder, Entry, FILE_NAME, HEADER as HISTORY_HEADER, History};
+use crate::format::identity::Identity;
 use crate::format::mark;
 use crate::format::refusal::has_tables;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of, file_name};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
 use crate::log::read::reader::SegmentInfo;
+
+/// Whether the files stay as they are while they are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Files {
+    /// They are locked, or nobody else is there.
+    Still,
+    /// A writer may change them: "A reader beside a writer" in `disk/LOCK.md`.
+    MayChange,
+}
 
 /// A log's directory with a HISTORY.
 #[derive(Debug)]
@@ -36,33 +47,15 @@ pub(crate) struct Directory {
 impl Directory {
     /// Reads the directory; `None` if it is empty, save for what a creation that was cut off may leave, and for what
     /// systems put into any directory.
-    pub(crate) fn load(place: &LogDir, look: &mut Look<'_>) -> Result<Option<Directory>> {
-        let mut bases = Vec::new();
-        let mut temporary = Vec::new();
-        let mut strangers = Vec::new();
-        let (mut has_history, mut has_mark) = (false, false);
-        let names = place.handle().list()?;
-        if let Some(marked) = Marked::of(&names) {
-            return Err(marked.error(place));
-        }
-        for name in names {
-            let known = name.to_str().map(|name| (name, base_of(name)));
-            match known {
-                Some((_, Some(base))) => bases.push(base),
-                Some((name, None)) if name == FILE_NAME => has_history = true,
-                Some((name, None)) if name == mark::FILE_NAME => has_mark = true,
-                Some((name, None)) if name == LOCK_NAME => {}
-                Some((name, None)) if is_temporary(name) => temporary.push(place.path(name)),
-                _ if is_system_name(&name) => {}
-                _ => strangers.push(name),
+    pub(crate) fn load(place: &LogDir, files: Files, look: &mut Look<'_>) -> Result<Option<Directory>> {
+        let mut names = Names::list(place)?;
+        // A list may leave out a name that is replaced meanwhile.
+        names.has_history |= files == Files::MayChange && place.open(&place.path(FILE_NAME), Access::Read).is_ok();
+        if !names.has_history {
+            if !names.bases.is_empty() || names.has_mark {
+                return Err(Error::damaged(&place.path(FILE_NAME), Lsn::ZERO, DamageCause::BadHistory));
             }
-        }
-        let history_path = place.path(FILE_NAME);
-        if !has_history {
-            if !bases.is_empty() || has_mark {
-                return Err(Error::damaged(&history_path, Lsn::ZERO, DamageCause::BadHistory));
-            }
-            if let Some(stranger) = strangers.first() {
+            if let Some(stranger) = names.strangers.first() {
                 return Err(Error::new(
                     ErrorKind::NotADatabase,
                     format!(
@@ -76,13 +69,19 @@ impl Directory {
         }
         let history = read_history(place)?;
         let prior = look(place.handle(), &history)?;
+        let Names { mut bases, temporary, .. } = names;
         let mark = Slots::read(place)?;
         let (segments, leftovers) = Default::default();
         let mut directory = Directory { history, prior, mark, segments, leftovers, temporary };
         bases.sort_unstable();
+        if files == Files::MayChange {
+            // All at once, before any is read: a reader keeps open what it has opened.
+            bases.iter().for_each(|base| drop(place.open(&place.path(&file_name(*base)), Access::Read)));
+        }
         for (index, &base) in bases.iter().enumerate() {
             match read_info(place, base) {
                 Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+                Err(error) if files == Files::MayChange && is_missing(&error) => {}
                 Err(_) if directory.has_all_of(base, bases.get(index + 1).copied()) => {
                     directory.leftovers.push(place.path(&file_name(base)));
                 }
@@ -137,6 +136,41 @@ impl Directory {
         }
         self.segments.entry(number).or_default().push(info);
         Ok(())
+    }
+}
+
+/// The names in the directory of a log.
+#[derive(Debug, Default)]
+struct Names {
+    /// Of segments.
+    bases: Vec<u64>,
+    temporary: Vec<PathBuf>,
+    strangers: Vec<OsString>,
+    has_history: bool,
+    has_mark: bool,
+}
+
+impl Names {
+    /// Refuses the directory of an unfinished copy.
+    fn list(place: &LogDir) -> Result<Self> {
+        let names = place.handle().list()?;
+        if let Some(marked) = Marked::of(&names) {
+            return Err(marked.error(place));
+        }
+        let mut found = Names::default();
+        for name in names {
+            let known = name.to_str().map(|name| (name, base_of(name)));
+            match known {
+                Some((_, Some(base))) => found.bases.push(base),
+                Some((name, None)) if name == FILE_NAME => found.has_history = true,
+                Some((name, None)) if name == mark::FILE_NAME => found.has_mark = true,
+                Some((name, None)) if name == LOCK_NAME => {}
+                Some((name, None)) if is_temporary(name) => found.temporary.push(place.path(name)),
+                _ if is_system_name(&name) => {}
+                _ => found.strangers.push(name),
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -205,6 +239,39 @@ pub(crate) fn read_info(place: &LogDir, base: u64) -> Result<SegmentInfo> {
     let header = SegmentHeader::decode(&bytes)
         .map_err(|refusal| refused(refusal, &path, Lsn::new(base), DamageCause::BadHeader))?;
     Ok(SegmentInfo { end: header.limit(), header, path, length })
+}
+
+/// Whether the error is that there is no such file.
+pub(super) fn is_missing(error: &Error) -> bool {
+    error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The segment of the open incarnation `entry` that follows `last`, found by its name; `None` if it is not there, or is not
+/// of this incarnation. A list of names may be older than it.
+pub(super) fn next_segment(place: &LogDir, entry: &Entry, last: &SegmentInfo) -> Result<Option<SegmentInfo>> {
+    let info = match read_info(place, last.header.limit()) {
+        Err(error) if is_missing(&error) => return Ok(None),
+        info => info?,
+    };
+    let Identity { log_id, incarnation, key, base } = info.header.identity;
+    let is_it = base == last.header.limit()
+        && (log_id, incarnation, key) == (last.header.identity.log_id, entry.incarnation, entry.key);
+    Ok(is_it.then_some(info))
+}
+
+/// The segments of the open incarnation in order, with those that a list of names has left out.
+pub(super) fn filled(place: &LogDir, entry: &Entry, found: Vec<SegmentInfo>) -> Result<Vec<SegmentInfo>> {
+    let mut filled: Vec<SegmentInfo> = Vec::with_capacity(found.len());
+    for info in found {
+        while let Some(last) = filled.last().filter(|last| last.header.limit() < info.base()) {
+            match next_segment(place, entry, last)? {
+                Some(between) => filled.push(between),
+                None => break,
+            }
+        }
+        filled.push(info);
+    }
+    Ok(filled)
 }
 
 /// The error for a header that was refused.

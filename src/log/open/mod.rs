@@ -1,6 +1,7 @@
 //! Opening a log, in steps: the directory is claimed by its owner ([`crate::disk::claim`]); then [`read`],
 //! [`Found::decide`], [`Decided::settle`]. Only then is anything answered.
 
+pub(crate) mod beside;
 pub(crate) mod decide;
 pub(crate) mod directory;
 pub(crate) mod prior;
@@ -12,8 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::decide::{Recovery, Replay, Verdicts};
-use self::directory::{Directory, Look, read_history};
-use self::prior::Prior;
+use self::directory::{Directory, Files, Look, read_history};
 use super::Handle;
 use super::incarnations::Incarnations;
 use super::inner::LogInner;
@@ -45,7 +45,7 @@ pub(crate) fn read(claim: Claim<'_>, create: bool, look: &mut Look<'_>) -> Resul
     let Claim { handle, made } = claim;
     let place = LogDir::new(Arc::clone(handle));
     let mut find = || {
-        let found = Directory::load(&place, look)?;
+        let found = Directory::load(&place, Files::Still, look)?;
         let history = found.as_ref().map(|directory| directory.history.to_bytes());
         let directory = match found {
             Some(directory) => directory,
@@ -67,7 +67,7 @@ impl Found {
     /// no trace.
     pub(crate) fn decide(self, replay: &mut dyn Replay) -> Result<Decided> {
         let Found { place, directory, history, started } = self;
-        let verdicts = decide::decide(&place, directory, replay);
+        let verdicts = decide::decide(&place, directory, Files::Still, replay);
         let verdicts = verdicts.map_err(|error| place.handle().unless_overtaken(error))?;
         Ok(Decided { place, verdicts, history, started })
     }
@@ -126,28 +126,39 @@ fn is_as_read(place: &LogDir, found: Option<&Vec<u8>>) -> Result<bool> {
 
 /// Reads and checks the log in `dir` without changing a byte, showing each record to `replay`, and says whether an open
 /// would succeed.
-pub(crate) fn verify<R: Replay>(
-    disk: &dyn Disk,
-    dir: &Path,
-    look: impl Fn(&DirHandle, &History, &mut R) -> Result<Prior>,
-    replay: &mut R,
-) -> Result<Recovery> {
+pub(crate) fn verify(disk: &dyn Disk, dir: &Path, look: &mut Look<'_>, replay: &mut dyn Replay) -> Result<Recovery> {
     let started = clock::now();
     let place = LogDir::new(Arc::new(DirHandle::open(disk, dir)?));
     place.handle().lock_for_reading()?;
-    let verdicts = load_existing(&place, &mut |handle, history| look(handle, history, replay))
-        .and_then(|directory| decide::decide(&place, directory, replay));
-    let verdicts = verdicts.map_err(|error| unless_unlocked(&place, place.handle().unless_overtaken(error)))?;
-    let obstacle = place.handle().would_lock().and_then(|()| settle::would_settle(&place, &verdicts)).err();
-    let commit_obstacle = if obstacle.is_none() { settle::would_begin(&place, &verdicts).err() } else { None };
-    let lock = place.handle().lock_held();
-    let duration = clock::now().since(started);
-    Ok(Recovery { duration, lock, obstacle, commit_obstacle, ..verdicts.report })
+    let verdicts = load_existing(&place, Files::Still, look)
+        .and_then(|directory| decide::decide(&place, directory, Files::Still, replay));
+    let verdicts = verdicts.map_err(|error| unless_unlocked(place.handle(), error))?;
+    let (obstacle, commit_obstacle) = obstacles(&place, &verdicts);
+    Ok(Recovery { obstacle, commit_obstacle, ..account(place.handle(), verdicts.report, started) })
 }
 
-/// An error of a reader without locks, which may be no fault of the log: a writer may have changed it meanwhile.
-fn unless_unlocked(place: &LogDir, error: Error) -> Error {
-    match place.handle().lock_held() {
+/// Why an open would fail that goes on from these verdicts, or else the first commit after it.
+pub(crate) fn obstacles(place: &LogDir, verdicts: &Verdicts) -> (Option<Error>, Option<Error>) {
+    match place.handle().would_lock().and_then(|()| settle::would_settle(place, verdicts)) {
+        Ok(()) => (None, settle::would_begin(place, verdicts).err()),
+        Err(error) => (Some(error), None),
+    }
+}
+
+/// The account of a look at a log.
+pub(crate) fn account(handle: &DirHandle, mut report: Recovery, started: Moment) -> Recovery {
+    report.lock = handle.lock_held();
+    if report.lock == LockHeld::Beside {
+        // It goes on: what lies above is not lost.
+        (report.crashed, report.dropped_frames, report.dropped_bytes) = (None, 0, 0);
+    }
+    Recovery { duration: clock::now().since(started), ..report }
+}
+
+/// An error of a reader, which may be no fault of the log if a writer may have changed it meanwhile.
+pub(crate) fn unless_unlocked(handle: &DirHandle, error: Error) -> Error {
+    let error = handle.unless_overtaken(error);
+    match handle.lock_held() {
         how @ LockHeld::Not { .. } if error.kind() != ErrorKind::Locked => {
             error.adding(format_args!("It was {how}; if it is open in a program, try again when it is closed"))
         }
@@ -156,8 +167,8 @@ fn unless_unlocked(place: &LogDir, error: Error) -> Error {
 }
 
 /// Reads the directory of a log that must be there.
-pub(crate) fn load_existing(place: &LogDir, look: &mut Look<'_>) -> Result<Directory> {
-    Directory::load(place, look)?.ok_or_else(|| no_database(place.dir()))
+pub(crate) fn load_existing(place: &LogDir, files: Files, look: &mut Look<'_>) -> Result<Directory> {
+    Directory::load(place, files, look)?.ok_or_else(|| no_database(place.dir()))
 }
 
 /// A new log. Its HISTORY becomes durable with the verdict, before anything else (specification, section 2.4).

@@ -130,6 +130,13 @@ impl FrameReader {
         self.window.clear();
     }
 
+    /// A checksum of the bytes by which the state of this frame was found, which was just examined.
+    pub(crate) fn sum(&mut self, frame: &Frame) -> io::Result<u32> {
+        let end = frame.header.map_or(frame.start + FRAME_HEADER, |header| header.lsn.min(self.end));
+        let range = self.load(frame.start..end)?;
+        Ok(crc32fast::hash(&self.window[range]))
+    }
+
     /// Where the window holds `range`, after reading it if needed.
     #[inline]
     fn load(&mut self, range: Range<u64>) -> io::Result<Range<usize>> {

@@ -13,6 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::disk::{Access, DiskFile};
 use crate::format::frame::{Header, Kind};
+use crate::format::verdict::FrameState;
 use crate::log::log_dir::LogDir;
 
 /// The frames of one segment, one behind the other.
@@ -61,6 +62,14 @@ impl Frames {
     #[inline]
     pub(crate) fn at(&mut self, start: u64) -> Frame {
         self.reader.examine(start)
+    }
+
+    /// What stands at `start` now, and a checksum of its bytes.
+    pub(crate) fn look_again(&mut self, start: u64) -> io::Result<(Frame, u32)> {
+        self.reader.forget();
+        let frame = self.at(start);
+        let sum = if frame.state == FrameState::Unreadable { 0 } else { self.reader.sum(&frame)? };
+        Ok((frame, sum))
     }
 
     /// The first whole frame that begins at or above `from`, and where; what cannot be read is passed over.

@@ -38,7 +38,7 @@ fn a_missing_segment_is_damage_wherever_it_is() {
         let disk = copy(&disk);
         disk.delete(segment_path(base)).unwrap();
         assert_refused(&disk, DamageCause::MissingSegment, base, "one");
-        assert!(verify(&disk, DIR.as_ref(), |handle, history, _| no_tables(handle, history), &mut CheckOnly).is_err());
+        assert!(verify(&disk, DIR.as_ref(), &mut no_tables, &mut CheckOnly).is_err());
     }
     for gone in [&[8192, 12288][..], &[4096, 8192, 12288], &[0, 4096], &[0, 4096, 8192, 12288]] {
         let disk = copy(&disk);
