@@ -1,5 +1,6 @@
 //! Room on the disk: the log ends while what stands above it can still give room back (`table/FAULTS.md`, section 4).
 
+use std::io;
 use std::sync::Arc;
 
 use super::inner::LogInner;
@@ -101,7 +102,7 @@ impl LogInner {
         let error = Error::new(ErrorKind::DiskFull, message);
         match reserve.failure() {
             Some(cause) => error.with_source(cause),
-            None => error,
+            None => error.with_source(io::Error::from(io::ErrorKind::StorageFull)),
         }
     }
 }

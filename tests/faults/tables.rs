@@ -10,7 +10,7 @@ use crashkit::{DB, Random, open_on};
 use forelog::salvage::{Completeness, LossCause, Salvaged};
 use forelog::scrub::ScrubOptions;
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
-use forelog::{CommitMode, DamageCause, Engine, ErrorKind, LossBudget, Options};
+use forelog::{Checkpoints, CommitMode, DamageCause, Engine, ErrorKind, LossBudget, Options};
 
 mod bounds;
 mod proof;
@@ -21,7 +21,9 @@ const TO: &str = "saved";
 fn options() -> Options {
     let hour = Duration::from_secs(3600);
     let budget = LossBudget::default().max_age(hour);
-    Options::new().segment_bytes(8192).flush_interval(hour).loss_budget(budget)
+    // A request does the merges that are due before it returns.
+    let checkpoints = Checkpoints::OnRequest;
+    Options::new().segment_bytes(8192).checkpoints(checkpoints).flush_interval(hour).loss_budget(budget)
 }
 
 /// Keyspace and key.

@@ -207,14 +207,18 @@ fn deletions_go_on_on_a_full_disk() {
                 for _ in 0..3 {
                     (first..first + 50).for_each(|key| delete(&engine, key..key + 40).unwrap());
                 }
-                assert_full(&put(&engine, filled).unwrap_err());
+                match put(&engine, filled) {
+                    // A merge has given back what was deleted.
+                    Ok(()) => filled += 1,
+                    Err(error) => assert_full(&error),
+                }
                 checkpoint(&engine);
             }
             assert_eq!(keys(&engine), filled as usize - 189);
             engine.close().unwrap();
             // And as the first of a life.
             let engine = open(&disk, choice);
-            delete(&engine, 300..301).unwrap();
+            delete(&engine, 200..201).unwrap();
             assert_eq!(keys(&engine), filled as usize - 190);
             engine.close().unwrap();
         });

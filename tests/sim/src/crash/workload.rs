@@ -109,8 +109,12 @@ impl Plan {
     }
 
     pub fn options(&self) -> Options {
-        // Merges in several steps; checkpoints and merges of their own accord; or those alone that are asked for.
-        let checkpoint_bytes = [4096, 16 << 10, 64 << 20][usize::try_from(self.seed % 3).expect("small")];
+        // In some runs merges take several steps, and checkpoints and merges come of their own accord, too.
+        let checkpoint_bytes = match self.seed % 16 {
+            0 => 4096,
+            1 => 16 << 10,
+            _ => 64 << 20,
+        };
         Options::new()
             .checkpoint_bytes(checkpoint_bytes)
             .commit_mode(self.default_mode)
