@@ -11,9 +11,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::checkpoint::{Then, checkpoint};
+use super::merging::{self, Leaves};
 use super::tables::Tables;
 use super::turn::Wait;
-use super::{keep_up, merger, merging};
+use super::{keep_up, merger};
 use crate::base::error::Result;
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
@@ -115,7 +116,7 @@ impl Checkpointer {
         let _unpaced = self.tables.pacers.checkpoints.hurry();
         let flushed = pipeline.log.flush_to(appended);
         let made = flushed.and_then(|()| checkpoint(pipeline, &self.tables, Wait::ForItsTurn, Then::Nothing));
-        merging::merge_many(pipeline, &self.tables, Wait::ForItsTurn);
+        merging::merge_many(pipeline, &self.tables, Wait::ForItsTurn, Leaves::Nothing);
         pipeline.log.try_again_for_room();
         merger::start(pipeline, &self.tables);
         made

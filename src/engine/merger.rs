@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::merging::{is_due, merge_many, merge_step};
+use super::merging::{Leaves, is_due, merge_many, merge_step};
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::options::Checkpoints;
@@ -20,7 +20,7 @@ pub(super) fn wake(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
     // The models have no thread to spare.
     let has_thread = pipeline.settings.checkpoints == Checkpoints::Automatic && !cfg!(any(loom, shuttle));
     if !(has_thread && start(pipeline, tables)) {
-        merge_many(pipeline, tables, Wait::Never);
+        merge_many(pipeline, tables, Wait::Never, Leaves::Room);
     }
 }
 
@@ -42,7 +42,7 @@ fn run(pipeline: &Pipeline, tables: &Tables) {
         tables.merge_bell.forget();
         let stepped = {
             let _turn = tables.merge_turns.take(Wait::ForItsTurn);
-            merge_step(pipeline, tables)
+            merge_step(pipeline, tables, Leaves::Room)
         };
         let sleep = match stepped {
             Ok(true) => {

@@ -9,7 +9,6 @@ use super::keep_up;
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::options::Settings;
 use crate::disk::Dir;
 use crate::format::table::DIRECTORY;
 use crate::log::LogInner;
@@ -34,16 +33,16 @@ pub(super) fn is_due(tables: &Tables) -> bool {
 }
 
 /// Does steps of merges until none is due, one fails, or there were many: whoever asks for them is to go on.
-pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables, wait: Wait) {
+pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables, wait: Wait, leaves: Leaves) {
     let Some(_turn) = tables.merge_turns.take(wait) else { return };
     let _unpaced = tables.pacers.merges.hurry();
-    let _ = (0..STEPS).all(|_| merge_step(pipeline, tables).is_ok_and(|stepped| stepped));
+    let _ = (0..STEPS).all(|_| merge_step(pipeline, tables, leaves).is_ok_and(|stepped| stepped));
 }
 
 /// Does one step, if one is due: whether one was. The caller has the turn.
-pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables) -> Result<bool> {
+pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables, leaves: Leaves) -> Result<bool> {
     let (begin, paused) = (clock::now(), tables.pacers.merges.paused());
-    let stepped = step(&pipeline.log, &pipeline.settings, tables);
+    let stepped = step(pipeline, tables, leaves);
     let took = clock::now().since(begin).saturating_sub(tables.pacers.merges.paused().saturating_sub(paused));
     let result = match stepped {
         Ok(stepped) => {
@@ -77,10 +76,11 @@ fn write_again(pipeline: &Pipeline, tables: &Tables, why: Error) -> Result<()> {
 
 /// What a step has done, and how many bytes it has written.
 fn step(
-    log: &LogInner,
-    settings: &Settings,
+    pipeline: &Pipeline,
     tables: &Tables,
+    leaves: Leaves,
 ) -> std::result::Result<Option<(Stepped, u64)>, StepFailed> {
+    let log = &pipeline.log;
     let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else { return Ok(None) };
     let Some(layers) = pick::due(&stack.manifest.layers) else { return Ok(None) };
     let is_ours = || log.check_ours(|| tables.check_place(log.handle())).map_err(StepFailed::Other);
@@ -90,10 +90,12 @@ fn step(
     if store.end_doubt(|stack| name_in_history(log, stack)).map_err(StepFailed::Other)? {
         remove_needless(tables, store);
     }
-    let run = run_bytes(settings, Some(&stack));
+    let run = run_bytes(&pipeline.settings, Some(&stack));
     let manifest = stack.manifest.to_bytes().len() as u64;
     let sizes = Sizes { run, part: if manifest > SHORT { run.max(PER_MANIFEST * manifest) } else { run } };
-    check_room(log, &stack, sizes).map_err(StepFailed::Other)?;
+    if leaves == Leaves::Room {
+        check_room(log, &stack, sizes).map_err(StepFailed::Other)?;
+    }
     // No reader asks layers yet: a reader has the index.
     let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
     let mut step = store.merge_step(&stack, layers, &horizon, sizes)?;
@@ -107,7 +109,16 @@ fn step(
     Ok(Some((stepped, bytes)))
 }
 
-/// Refuses a step that could fill the disk: commits, which need segments, would fail for it meanwhile.
+/// What a step leaves of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leaves {
+    /// What the log and a checkpoint need: commits would fail for it meanwhile.
+    Room,
+    /// Nothing: the log has ended for lack of room, and a merge is what may give some back. One that fails leaves nothing.
+    Nothing,
+}
+
+/// Refuses a step that could fill the disk.
 fn check_room(log: &LogInner, stack: &Stack, sizes: Sizes) -> Result<()> {
     let path = log.handle().path_of(OsStr::new(DIRECTORY));
     let all = stack.manifest.layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));

@@ -49,8 +49,8 @@ impl Reserve for TableRoom {
         let taken = TakenIn { bytes, ops: ops.min(full.ops.saturating_add(most)), growth: growth.min(most - bytes) };
         let stack = self.tables.store().and_then(Store::stack);
         let lists = stack.as_ref().map_or(0, |stack| stack.bytes_of_lists());
-        // A run may end with its keyspace.
-        most_written(taken, lists, run_bytes(settings, stack.as_deref()) / 4)
+        // A run may end with its keyspace when it has a quarter of its length. Then half of its bounds are short.
+        most_written(taken, lists, run_bytes(settings, stack.as_deref()) / 2)
     }
 
     fn ask(&self) -> bool {
