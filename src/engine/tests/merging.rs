@@ -128,6 +128,32 @@ fn a_merge_that_meets_rot_has_all_written_again_from_memory() {
     });
 }
 
+/// A step that could not write was taken for one that could not read, and all data were written again from memory.
+#[test]
+fn a_step_that_cannot_write_is_tried_again_and_heals_nothing() {
+    for (kind, on, skip) in [(OpKind::Sync, ".run", 1), (OpKind::Sync, "MANIFEST.tmp", 1), (OpKind::Write, ".run", 1)] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let engine = open_small(&disk, Checkpoints::OnRequest);
+            put(&engine, "k", 0, 15, 1);
+            checkpoint(&engine);
+            put(&engine, "k", 0, 9, 2);
+            // Behind the one of the checkpoint.
+            disk.inject(Fault::once(OpSelector::of(kind).on(on).skip(skip), FaultKind::Errno(5)));
+            checkpoint(&engine);
+            let stats = engine.table_stats();
+            assert_eq!((stats.healed, stats.merge_failures, stats.merges), (0, 1, 0), "{on}: {stats:?}");
+            assert!(stats.last_rot.is_none() && stats.last_failure.is_some(), "{on}: {stats:?}");
+            put(&engine, "k", 0, 1, 3);
+            checkpoint(&engine);
+            let stats = engine.table_stats();
+            assert!(stats.merges == 1 && stats.last_failure.is_none(), "{on}: {stats:?}");
+            assert_eq!(values(&engine, "k"), [vec![3], vec![2; 8], vec![1; 6]].concat());
+            engine.close().unwrap();
+        });
+    }
+}
+
 /// Nothing that the background writes comes faster than its pace, and a request does not wait for it.
 #[test]
 fn background_work_is_paced_and_a_request_is_not() {
@@ -154,6 +180,26 @@ fn background_work_is_paced_and_a_request_is_not() {
             engine.close().unwrap();
         });
     }
+}
+
+/// What a request has written at once, the next checkpoint had to wait for.
+#[test]
+fn a_request_leaves_no_pause_behind() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = Options::new().commit_mode(CommitMode::Async).open_on(Arc::new(disk.clone()), "db").unwrap();
+        put_large(&engine, 60);
+        checkpoint(&engine);
+        let before = engine.table_stats().checkpoints;
+        put_large(&engine, 6);
+        let begin = schedule::now().unwrap();
+        while engine.table_stats().checkpoints == before {
+            sleep(Duration::from_millis(1));
+        }
+        let took = schedule::now().unwrap().since(begin);
+        assert!(took < Duration::from_millis(2700), "{took:?}");
+        engine.close().unwrap();
+    });
 }
 
 fn put_large(engine: &Engine, mebibytes: u32) {

@@ -1,3 +1,5 @@
 //! Tests of transactions.
 
 mod reads;
+#[cfg(feature = "sim")]
+mod throttle;
