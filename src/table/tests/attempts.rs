@@ -294,14 +294,14 @@ fn a_part_of_many_small_keyspaces_ends() {
     let mut batch = BatchBuilder::new();
     for id in 3..43 {
         batch.create_keyspace(id, &format!("k{id}")).unwrap();
-        for key in 0..20_u8 {
+        for key in 0..110_u8 {
             batch.put(id, &[key], &[7; 100]).unwrap();
         }
     }
     world.append(&batch);
     world.checkpoint(u64::MAX);
     let stack = world.store.stack().unwrap();
-    let sizes = Sizes { run: 4000, part: 4000 };
+    let sizes = Sizes { run: 40_000, part: 40_000 };
     let step = world.store.merge_step(&stack, 0..1, &Retain::default(), sizes).unwrap();
-    assert!((4000..9000).contains(&step.bytes()), "{}", step.bytes());
+    assert!((40_000..80_000).contains(&step.bytes()), "{}", step.bytes());
 }
