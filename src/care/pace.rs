@@ -53,8 +53,7 @@ impl Pace {
     pub(super) fn read(&mut self, bytes: u64) -> Option<Moment> {
         /// Shorter waits are put together.
         const SHORTEST: Duration = Duration::from_millis(10);
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
-        self.owed = self.owed.saturating_add(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
+        self.owed = self.owed.saturating_add(clock::time_for(bytes, self.bytes_per_second));
         (self.owed >= SHORTEST).then(|| clock::now().after(std::mem::take(&mut self.owed)))
     }
 }

@@ -13,7 +13,6 @@ use crate::base::types::Lsn;
 use crate::format::batch::Batch;
 use crate::format::table::data::Interval;
 use crate::log::{LogInner, Position, RecordEnd, Scan};
-use crate::rt::clock;
 use crate::table::checkpoint::Piece;
 use crate::table::keyspaces::KeyspaceList;
 use crate::table::merge::Retain;
@@ -106,7 +105,7 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
             // disk.
             true => Amount { bytes: 1, ops: 1 },
         };
-        let (begin, paused) = (clock::now(), tables.pacers.checkpoints.paused());
+        let begun = tables.pacers.checkpoints.begin();
         let (layer, amount) = match next_piece(log, tables, store, target, full) {
             Ok(Some((piece, amount))) => {
                 let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
@@ -121,8 +120,7 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
             }
         };
         install(log, tables, store, (layer, tables.health.done().plus(amount)))?;
-        let took = clock::now().since(begin).saturating_sub(tables.pacers.checkpoints.paused().saturating_sub(paused));
-        tables.debt.took_in(amount, took, Amount::of_a_checkpoint(&pipeline.settings));
+        tables.debt.took_in(amount, begun.took(), Amount::of_a_checkpoint(&pipeline.settings));
         keep_up::settle(pipeline, tables);
         made += 1;
     }

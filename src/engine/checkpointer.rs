@@ -13,13 +13,13 @@ use std::time::Duration;
 use super::checkpoint::{Then, checkpoint};
 use super::merging::{self, Leaves};
 use super::tables::Tables;
-use super::turn::Wait;
+use super::turn::{Wait, retries};
 use super::{keep_up, merger};
 use crate::base::error::Result;
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
 use crate::rt::background::Task;
-use crate::rt::sleeper::{Sleeper, Woken};
+use crate::rt::sleeper::{Backoff, Sleeper, Woken};
 use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
@@ -29,9 +29,6 @@ const REST: Duration = Duration::from_secs(1);
 /// From the first checkpoint in a row that has found nothing durable to the next try. Each wait is twice as long as the one
 /// before.
 const MOMENT: Duration = Duration::from_millis(10);
-/// The same, of checkpoints that failed.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// This part of a checkpoint is worth one when the log rests, or at a close.
 const WORTH: u64 = 16;
 /// A close makes no checkpoint of more than this part.
@@ -138,21 +135,21 @@ impl Checkpointer {
 
     fn run(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
-        let (mut seen, mut wait, mut moment) = (0, FIRST_WAIT, MOMENT);
+        let (mut seen, mut failures, mut idle) = (0, retries(), Backoff::new(MOMENT, REST));
         while self.wait_until_due(&pipeline, &mut seen) {
             let before = self.tables.health.done();
             let pause = match self.work(&pipeline) {
                 Ok(()) => {
-                    wait = FIRST_WAIT;
-                    let next = if self.tables.health.done() == before { (moment * 2).min(REST) } else { MOMENT };
-                    let pause = std::mem::replace(&mut moment, next);
-                    if next == MOMENT { Duration::ZERO } else { pause }
+                    failures.reset();
+                    if self.tables.health.done() == before {
+                        idle.take()
+                    } else {
+                        idle.reset();
+                        Duration::ZERO
+                    }
                 }
                 Err(_) if pipeline.log.poisoned().is_some() => return,
-                Err(_) => {
-                    let next = (wait * 2).min(LONGEST_WAIT);
-                    std::mem::replace(&mut wait, next)
-                }
+                Err(_) => failures.take(),
             };
             if !self.sleeper.pause(pause) {
                 return;

@@ -94,8 +94,8 @@ impl Debt {
         let cost = |fails: bool, work: &VecDeque<Work>| {
             let sum = sum(work);
             let is_known = !fails && sum.bytes >= full.weight().saturating_mul(MEASURED);
-            let nanos = (sum.took.as_nanos() << 20) / u128::from(sum.bytes.max(1));
-            if is_known { Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)) } else { Duration::ZERO }
+            let cost = clock::nanos((sum.took.as_nanos() << 20) / u128::from(sum.bytes.max(1)));
+            if is_known { cost } else { Duration::ZERO }
         };
         (cost(state.checkpoints_fail, &state.checkpoints), cost(state.merges_fail, &state.merges))
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
+use crate::format::table::manifest::bytes_of;
 use crate::rt::sync::Mutex;
 use crate::table::job::Stepped;
 use crate::table::pick;
@@ -71,7 +72,7 @@ impl TableStats {
         self.layers = manifest.layers.len();
         self.unmerged_bytes = pick::owed(&manifest.layers).0;
         self.runs = manifest.layers.iter().map(|layer| layer.runs.len()).sum();
-        self.bytes = manifest.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.bytes()));
+        self.bytes = bytes_of(&manifest.layers);
         (self.log_bytes, self.bytes_by_checkpoints) = (written.log_read, written.by_checkpoints);
         (self.bytes_by_merges, self.bytes_of_lists) = (written.by_merges, written.lists);
         self
@@ -134,19 +135,18 @@ impl Health {
         }
     }
 
-    /// What a step has come to, and the bytes that it has written; none was due if it is none.
-    pub(super) fn merged(&self, stepped: std::result::Result<&Option<(Stepped, u64)>, &Error>) {
+    /// What a step has come to; none was due if it is none.
+    pub(super) fn stepped(&self, stepped: Option<Stepped>) {
         let state = &mut *self.state.lock();
-        state.merge_failure = stepped.err().cloned();
-        match stepped {
-            Ok(None | Some((Stepped::Overtaken, _))) => {}
-            Ok(Some((Stepped::Part, _))) => state.stats.merge_steps += 1,
-            Ok(Some((Stepped::Done, _))) => {
-                state.stats.merge_steps += 1;
-                state.stats.merges += 1;
-            }
-            Err(_) => state.stats.merge_failures += 1,
-        }
+        state.merge_failure = None;
+        state.stats.merge_steps += u64::from(matches!(stepped, Some(Stepped::Part | Stepped::Done)));
+        state.stats.merges += u64::from(stepped == Some(Stepped::Done));
+    }
+
+    pub(super) fn step_failed(&self, error: &Error) {
+        let state = &mut *self.state.lock();
+        state.merge_failure = Some(error.clone());
+        state.stats.merge_failures += 1;
     }
 
     /// The log, or a table, cannot be read. Whether it is to be healed: while no MANIFEST can be made durable, once.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::tables::Tables;
 use crate::base::error::Result;
 use crate::base::options::Settings;
+use crate::format::table::manifest::bytes_of;
 use crate::log::LogInner;
 use crate::table::checkpoint::NewLayer;
 use crate::table::store::{NotInstalled, Stack, Store};
@@ -17,8 +18,7 @@ const LONGEST_RUN: u64 = 128 << 20;
 
 /// A run that is this long ends: half a checkpoint, and more if there are many.
 pub(super) fn run_bytes(settings: &Settings, stack: Option<&Stack>) -> u64 {
-    let layers = stack.into_iter().flat_map(|stack| &stack.manifest.layers);
-    let data = layers.fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
+    let data = stack.map_or(0, |stack| bytes_of(&stack.manifest.layers));
     (settings.checkpoint_bytes / 2).max(data / RUNS).min(LONGEST_RUN)
 }
 

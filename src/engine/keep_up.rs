@@ -1,16 +1,16 @@
 //! How fast the background writes, and how long commits wait so that it keeps up (`table/MERGING.md`, 5 and 6).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::tables::Tables;
 use crate::base::options::Checkpoints;
 use crate::format::table::manifest::Written;
+use crate::rt::clock;
 use crate::table::pick;
 use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
-use crate::txn::throttle::Load;
+use crate::txn::throttle::{Load, beyond};
 
 /// In checkpoints: what the log owes without a wait, and what merges do beside what the last layer has.
 const LOG: u64 = 2;
@@ -58,15 +58,11 @@ pub(super) fn settle(pipeline: &Pipeline, tables: &Tables) {
     let full = Amount::of_a_checkpoint(&pipeline.settings);
     let (log, merging) = tables.debt.costs(full);
     let (owed, bound) = owed_by_merges(tables, full);
-    let above = u128::from(owed.saturating_sub(bound).min(bound.saturating_mul(2)));
-    let (by_merges, log_read) = {
-        let written = written(tables);
-        (u128::from(written.by_merges), u128::from(written.log_read.max(1)))
-    };
+    let Written { by_merges, log_read, .. } = written(tables);
+    let (by_merges, log_read) = (u128::from(by_merges), u128::from(log_read.max(1)));
     // For each MiB of log: what merges have written for it so far, but no less than they do in the long run.
     let factor = by_merges.max(log_read * u128::from(LEAST_FACTOR));
-    let nanos = (merging.as_nanos() * factor / log_read) * above / u128::from(bound.max(1));
-    let merges = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+    let merges = beyond(clock::nanos(merging.as_nanos() * factor / log_read), owed, bound);
     let load = Load { done: tables.health.done(), bound: full.times(LOG), log, merges };
     pipeline.throttle.set(load, pipeline.due.counted());
 }

@@ -1,19 +1,14 @@
 //! The thread that merges, in an engine with automatic checkpoints. A checkpoint wakes it, and starts it when it is first needed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::merging::{Leaves, is_due, merge_many, merge_step};
 use super::tables::Tables;
-use super::turn::Wait;
+use super::turn::{Wait, retries};
 use crate::base::options::Checkpoints;
 use crate::rt::background::Task;
 use crate::rt::sleeper::{Sleeper, Woken};
 use crate::txn::pipeline::Pipeline;
-
-/// From the first step in a row that fails to the next try. Each wait is twice as long as the one before.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Has the merges done that are due: by the thread, or by this one if the engine has none.
 pub(super) fn wake(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
@@ -37,7 +32,7 @@ pub(super) fn start(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) -> bool {
 }
 
 fn run(pipeline: &Pipeline, tables: &Tables) {
-    let mut wait = FIRST_WAIT;
+    let mut failures = retries();
     loop {
         tables.merge_bell.forget();
         let stepped = {
@@ -46,15 +41,12 @@ fn run(pipeline: &Pipeline, tables: &Tables) {
         };
         let sleep = match stepped {
             Ok(true) => {
-                wait = FIRST_WAIT;
+                failures.reset();
                 continue;
             }
             Ok(false) => None,
             Err(_) if pipeline.log.poisoned().is_some() => return,
-            Err(_) => {
-                let next = (wait * 2).min(LONGEST_WAIT);
-                Some(std::mem::replace(&mut wait, next))
-            }
+            Err(_) => Some(failures.take()),
         };
         if tables.merge_bell.sleep(sleep) == Woken::Stopped {
             return;

@@ -11,8 +11,8 @@ use super::turn::Wait;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::disk::Dir;
 use crate::format::table::DIRECTORY;
+use crate::format::table::manifest::bytes_of;
 use crate::log::LogInner;
-use crate::rt::clock;
 use crate::table::job::{StepFailed, Stepped};
 use crate::table::layer::Sizes;
 use crate::table::merge::Retain;
@@ -41,23 +41,23 @@ pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables, wait: Wait, leave
 
 /// Does one step, if one is due: whether one was. The caller has the turn.
 pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables, leaves: Leaves) -> Result<bool> {
-    let (begin, paused) = (clock::now(), tables.pacers.merges.paused());
+    let begun = tables.pacers.merges.begin();
     let stepped = step(pipeline, tables, leaves);
-    let took = clock::now().since(begin).saturating_sub(tables.pacers.merges.paused().saturating_sub(paused));
+    let took = begun.took();
     let result = match stepped {
         Ok(stepped) => {
-            tables.health.merged(Ok(&stepped));
+            tables.health.stepped(stepped.map(|(stepped, _)| stepped));
             if let Some((_, bytes)) = stepped {
                 tables.debt.stepped(bytes, took, Amount::of_a_checkpoint(&pipeline.settings));
             }
             Ok(stepped.is_some())
         }
         Err(StepFailed::Input(error)) if is_rot(&error) => {
-            tables.health.merged(Err(&error));
+            tables.health.step_failed(&error);
             write_again(pipeline, tables, error).map(|()| true)
         }
         Err(StepFailed::Input(error) | StepFailed::Other(error)) => {
-            tables.health.merged(Err(&error));
+            tables.health.step_failed(&error);
             tables.debt.step_failed();
             Err(error)
         }
@@ -121,9 +121,8 @@ pub(super) enum Leaves {
 /// Refuses a step that could fill the disk.
 fn check_room(log: &LogInner, stack: &Stack, sizes: Sizes) -> Result<()> {
     let path = log.handle().path_of(OsStr::new(DIRECTORY));
-    let all = stack.manifest.layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
     // A file ends with the entry that makes it long enough.
-    let bytes = all.min(sizes.part.saturating_add(sizes.run.saturating_mul(2)));
+    let bytes = bytes_of(&stack.manifest.layers).min(sizes.part.saturating_add(sizes.run.saturating_mul(2)));
     let needed = bytes.saturating_add(log.room_to_leave());
     match log.handle().dir().room() {
         Ok(Some(room)) if room < needed => {

@@ -1,7 +1,15 @@
 //! Whose turn it is to make a checkpoint, or a step of a merge: one thread's at a time. It is no lock, so that a panic or a failure in between
 //! leaves nothing behind.
 
+use std::time::Duration;
+
+use crate::rt::sleeper::Backoff;
 use crate::rt::sync::{Condvar, Mutex};
+
+/// When a thread tries again what failed: after 1, 2, 4 .. 60 s.
+pub(super) fn retries() -> Backoff {
+    Backoff::new(Duration::from_secs(1), Duration::from_secs(60))
+}
 
 /// What is done while another thread has the turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,6 +2,7 @@
 
 #[cfg(not(any(loom, shuttle)))]
 use std::sync::OnceLock;
+use std::time::Duration;
 #[cfg(not(any(loom, shuttle)))]
 use std::time::Instant;
 
@@ -11,6 +12,16 @@ pub(crate) use super::moment::Moment;
 fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
     *START.get_or_init(Instant::now)
+}
+
+/// So many nanoseconds, at most 584 years.
+pub(crate) fn nanos(count: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+/// How long so many bytes take.
+pub(crate) fn time_for(bytes: u64, bytes_per_second: u64) -> Duration {
+    nanos(u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_second.max(1)))
 }
 
 pub(crate) fn now() -> Moment {

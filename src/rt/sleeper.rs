@@ -5,6 +5,31 @@ use std::time::Duration;
 use super::clock;
 use super::sync::{Condvar, Mutex};
 
+/// How long to wait before what failed is tried again: each time in a row twice as long as the time before.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    first: Duration,
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        Backoff { first, next: first, longest }
+    }
+
+    /// It failed once more: how long to wait now.
+    pub(crate) fn take(&mut self) -> Duration {
+        let next = (self.next * 2).min(self.longest);
+        std::mem::replace(&mut self.next, next)
+    }
+
+    /// It succeeded.
+    pub(crate) fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
+
 /// One thread sleeps here. A ring is kept for it until it is [forgotten](Sleeper::forget).
 #[derive(Debug)]
 pub(crate) struct Sleeper {

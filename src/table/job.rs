@@ -1,8 +1,6 @@
 //! Merging neighbouring layers into one, step by step (`MERGING.md`, 2; `RULES.md`, 9; steps 5 to 11 of `FAULTS.md`).
 
-use std::cell::Cell;
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -78,37 +76,22 @@ impl Store {
         let Some((job, inputs)) = Job::of(layers) else {
             return Err(StepFailed::Other(Error::bug("a merge without layers")));
         };
-        let reading = Rc::new(Cell::new(true));
-        let step = self.step_of(stack, (job, inputs), layers, horizon, sizes, &reading);
-        step.map_err(|error| if reading.get() { StepFailed::Input(error) } else { StepFailed::Other(error) })
-    }
-
-    /// `reading` is set while an input is read, and when that fails.
-    fn step_of(
-        &self,
-        stack: &Stack,
-        (job, inputs): (Job, &[Layer]),
-        layers: &[Layer],
-        horizon: &Retain,
-        sizes: Sizes,
-        reading: &Rc<Cell<bool>>,
-    ) -> Result<Step<'_>> {
         let interval = job.interval;
         let from = job.cursor.clone().unwrap_or_default();
-        let cursor = |layer| Watched { cursor: LayerCursor::new(self, layer, &from), reading: Rc::clone(reading) };
-        let sources = inputs.iter().map(cursor).collect();
+        let sources = inputs.iter().map(|layer| LayerCursor::new(self, layer, &from)).collect();
         // No range tombstone is left out yet: nothing deletes ranges.
-        let ranges = from_bound(fragment(range_tombstones(self, inputs)?), &from);
+        let ranges = from_bound(fragment(range_tombstones(self, inputs).map_err(StepFailed::Input)?), &from);
         let mut keyspaces = KeyspaceList::clone(&stack.keyspaces);
         let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon.clone() };
         keyspaces.prune(&retain);
         let superseded = keyspaces.drops().into_iter().chain(ranges.iter().cloned()).collect();
-        let stretch = Stretch { interval, branch: branch_of_end(self, layers)? };
-        let merge = Merge::new(sources, retain, fragment(superseded), keyspaces.gone())?;
-        reading.set(false);
+        let stretch = Stretch { interval, branch: branch_of_end(self, layers).map_err(StepFailed::Input)? };
+        let merge = Merge::new(sources, retain, fragment(superseded), keyspaces.gone());
+        let mut merge = merge.map_err(StepFailed::Input)?;
         let mut attempt = self.begin_merge();
-        let part = attempt.write_part((stretch, from), merge, ranges, sizes)?;
-        attempt.sync_names()?;
+        let written = attempt.write_part((stretch, from), &mut merge, ranges, sizes);
+        let part = written.map_err(if merge.has_failed() { StepFailed::Input } else { StepFailed::Other })?;
+        attempt.sync_names().map_err(StepFailed::Other)?;
         Ok(Step { attempt, job, part })
     }
 }
@@ -130,28 +113,8 @@ impl StepFailed {
     }
 }
 
-/// A cursor that tells when it fails.
-struct Watched<'s> {
-    cursor: LayerCursor<'s>,
-    reading: Rc<Cell<bool>>,
-}
-
-impl Source for Watched<'_> {
-    fn advance(&mut self) -> Result<bool> {
-        self.cursor.advance().inspect_err(|_| self.reading.set(true))
-    }
-
-    fn key(&self) -> &[u8] {
-        self.cursor.key()
-    }
-
-    fn version(&self) -> Found<'_> {
-        self.cursor.version()
-    }
-}
-
 /// What a step has done to the stack.
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stepped {
     /// The job goes on.
     Part,

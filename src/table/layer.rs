@@ -63,11 +63,11 @@ impl Attempt<'_> {
     pub(crate) fn write_layer<S: Source>(
         &mut self,
         stretch: Stretch,
-        merge: Merge<S>,
+        mut merge: Merge<S>,
         ranges: Vec<RangeTombstone>,
         run_bytes: u64,
     ) -> Result<Layer> {
-        let part = self.write_part((stretch, Vec::new()), merge, ranges, Sizes::whole(run_bytes))?;
+        let part = self.write_part((stretch, Vec::new()), &mut merge, ranges, Sizes::whole(run_bytes))?;
         Ok(Layer { interval: stretch.interval, role: Role::Whole, runs: part.runs })
     }
 
@@ -78,7 +78,7 @@ impl Attempt<'_> {
     pub(crate) fn write_part<S: Source>(
         &mut self,
         (stretch, from): (Stretch, Vec<u8>),
-        mut merge: Merge<S>,
+        merge: &mut Merge<S>,
         ranges: Vec<RangeTombstone>,
         sizes: Sizes,
     ) -> Result<Part> {

@@ -81,6 +81,7 @@ pub(crate) struct Merge<S> {
     gone: Gone,
     key: Vec<u8>,
     bytes_read: u64,
+    has_failed: bool,
     /// Tombstones of the key that stay only if something older of it does.
     pending: Vec<Lsn>,
 }
@@ -90,7 +91,8 @@ impl<S: Source> Merge<S> {
     /// Those of the sources.
     pub(crate) fn new(mut sources: Vec<S>, retain: Retain, ranges: Vec<RangeTombstone>, gone: Gone) -> Result<Self> {
         let on_version = sources.iter_mut().map(Source::advance).collect::<Result<_>>()?;
-        Ok(Merge { sources, on_version, retain, ranges, gone, key: Vec::new(), bytes_read: 0, pending: Vec::new() })
+        let (key, bytes_read, has_failed, pending) = Default::default();
+        Ok(Merge { sources, on_version, retain, ranges, gone, key, bytes_read, has_failed, pending })
     }
 
     /// The last key that was taken.
@@ -101,6 +103,11 @@ impl<S: Source> Merge<S> {
     /// Bytes of the keys and values that were taken.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes_read
+    }
+
+    /// Whether a source could not be read.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// Whether there is another key.
@@ -135,7 +142,9 @@ impl<S: Source> Merge<S> {
                 }
             }
             newer = Some(lsn);
-            self.on_version[number] = self.sources[number].advance()?;
+            let advanced = self.sources[number].advance();
+            self.has_failed = advanced.is_err();
+            self.on_version[number] = advanced?;
             next = self.first(|source| source.key() == self.key);
         }
         Ok(true)

@@ -43,6 +43,23 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Hurry<'p>(&'p Pacer);
 
+/// A piece of work that is measured.
+#[derive(Debug)]
+pub(crate) struct Begun<'p> {
+    pacer: &'p Pacer,
+    at: Moment,
+    /// What had been waited by then.
+    paused: Duration,
+}
+
+impl Begun<'_> {
+    /// How long it took, without the pauses.
+    pub(crate) fn took(self) -> Duration {
+        let paused = self.pacer.state.lock().paused.saturating_sub(self.paused);
+        clock::now().since(self.at).saturating_sub(paused)
+    }
+}
+
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
         self.0.state.lock().in_a_hurry -= 1;
@@ -84,20 +101,15 @@ impl Pacer {
             }
             state.paused += now.since(begin);
             // What was not paced leaves nothing to be waited for.
-            state.next = now.after(rate.map_or(Duration::ZERO, |rate| time(bytes, rate)));
+            state.next = now.after(rate.map_or(Duration::ZERO, |rate| clock::time_for(bytes, rate)));
             return rate.is_some();
         }
     }
 
-    /// How long was waited so far, in sum.
-    pub(crate) fn paused(&self) -> Duration {
-        self.state.lock().paused
+    /// Begins to measure work of this kind, of which one piece is done at a time.
+    pub(crate) fn begin(&self) -> Begun<'_> {
+        Begun { pacer: self, at: clock::now(), paused: self.state.lock().paused }
     }
-}
-
-fn time(bytes: u64, rate: u64) -> Duration {
-    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 impl fmt::Debug for Pacer {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::format::table::manifest::{Layer, Role};
+use crate::format::table::manifest::{Layer, Role, bytes_of};
 
 #[cfg(test)]
 mod tests;
@@ -32,11 +32,10 @@ pub(crate) fn due(layers: &[Layer]) -> Option<Range<usize>> {
 /// What merges owe: the bytes of layers that are above the last one, where they have not been merged. With those of the last.
 pub(crate) fn owed(layers: &[Layer]) -> (u64, u64) {
     let Some((last, upper)) = layers.split_last() else { return (0, 0) };
-    let bytes = |layers: &[Layer]| layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes()));
     match (&last.role, upper.split_last()) {
         // Of a job of all layers the output is a part of the last one.
-        (Role::Output { .. }, Some((input, upper))) => (bytes(upper), input.bytes().saturating_add(last.bytes())),
-        _ => (bytes(upper), last.bytes()),
+        (Role::Output { .. }, Some((input, upper))) => (bytes_of(upper), input.bytes().saturating_add(last.bytes())),
+        _ => (bytes_of(upper), last.bytes()),
     }
 }
 

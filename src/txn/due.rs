@@ -72,20 +72,39 @@ type Told = Box<dyn Fn() + Send + Sync>;
 /// The count, and the mark.
 #[derive(Default)]
 pub(crate) struct Due {
-    bytes: AtomicU64,
-    ops: AtomicU64,
+    counted: SharedAmount,
     /// Commits compare with the mark.
     is_set: AtomicBool,
-    mark_bytes: AtomicU64,
-    mark_ops: AtomicU64,
+    mark: SharedAmount,
     told: OnceLock<Told>,
+}
+
+/// An amount that others read while it changes: each of its measures by itself.
+#[derive(Default)]
+pub(super) struct SharedAmount {
+    bytes: AtomicU64,
+    ops: AtomicU64,
+}
+
+impl SharedAmount {
+    pub(super) fn new(amount: Amount) -> Self {
+        SharedAmount { bytes: AtomicU64::new(amount.bytes), ops: AtomicU64::new(amount.ops) }
+    }
+
+    pub(super) fn load(&self) -> Amount {
+        Amount { bytes: self.bytes.load(Ordering::Relaxed), ops: self.ops.load(Ordering::Relaxed) }
+    }
+
+    pub(super) fn store(&self, amount: Amount) {
+        self.bytes.store(amount.bytes, Ordering::Relaxed);
+        self.ops.store(amount.ops, Ordering::Relaxed);
+    }
 }
 
 impl Due {
     /// What the log had behind the last checkpoint when it was opened. No commit counts yet.
     pub(crate) fn begin_at(&self, at_open: Amount) {
-        self.bytes.store(at_open.bytes, Ordering::Relaxed);
-        self.ops.store(at_open.ops, Ordering::Relaxed);
+        self.counted.store(at_open);
     }
 
     /// Who is told of marks.
@@ -95,16 +114,16 @@ impl Due {
 
     /// So much was counted since the database was made, less what was in checkpoints when it was opened.
     pub(crate) fn counted(&self) -> Amount {
-        Amount { bytes: self.bytes.load(Ordering::Relaxed), ops: self.ops.load(Ordering::Relaxed) }
+        self.counted.load()
     }
 
-    /// Counts a commit, under the order lock. Whether it comes to the mark, and its thread is to [`Due::tell`].
-    pub(super) fn count(&self, bytes: usize, ops: usize) -> bool {
-        let mut counted = self.counted();
-        counted.add(bytes, ops);
-        self.bytes.store(counted.bytes, Ordering::Relaxed);
-        self.ops.store(counted.ops, Ordering::Relaxed);
-        self.is_set.load(Ordering::Acquire) && counted.reaches(self.mark()) && self.is_set.swap(false, Ordering::AcqRel)
+    /// Counts a commit, under the order lock. What is counted then, and whether it comes to the mark, and its thread is to
+    /// [`Due::tell`].
+    pub(super) fn count(&self, commit: Amount) -> (Amount, bool) {
+        let counted = self.counted().plus(commit);
+        self.counted.store(counted);
+        let is_set = self.is_set.load(Ordering::Acquire);
+        (counted, is_set && counted.reaches(self.mark.load()) && self.is_set.swap(false, Ordering::AcqRel))
     }
 
     pub(super) fn tell(&self) {
@@ -113,15 +132,10 @@ impl Due {
         }
     }
 
-    fn mark(&self) -> Amount {
-        Amount { bytes: self.mark_bytes.load(Ordering::Relaxed), ops: self.mark_ops.load(Ordering::Relaxed) }
-    }
-
     /// The commit that comes to `mark` tells. Whether one had come to it already, which tells nobody.
     pub(crate) fn set_mark(&self, mark: Amount) -> bool {
         self.is_set.store(false, Ordering::Release);
-        self.mark_bytes.store(mark.bytes, Ordering::Relaxed);
-        self.mark_ops.store(mark.ops, Ordering::Relaxed);
+        self.mark.store(mark);
         self.is_set.store(true, Ordering::Release);
         self.counted().reaches(mark)
     }

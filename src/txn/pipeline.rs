@@ -135,6 +135,10 @@ struct Placed<'a> {
     is_due: bool,
 }
 
+fn amount_of(batch: &Batch<'_>) -> Amount {
+    Amount { bytes: batch.bytes().len() as u64, ops: batch.len() as u64 }
+}
+
 /// Whether `batch` does nothing but delete keys and drop keyspaces. Reads all of it.
 fn only_removes(batch: &Batch<'_>) -> bool {
     !batch.is_empty() && batch.iter().all(|op| matches!(op, Op::Delete { .. } | Op::DropKeyspace { .. }))
@@ -181,9 +185,8 @@ impl Pipeline {
         check: Check<'_>,
     ) -> Result<Receipt> {
         let mut record = self.log.prepare(batch.bytes())?;
-        let amount = Amount { bytes: batch.bytes().len() as u64, ops: batch.len() as u64 };
         // Before it has a place: it may give up.
-        self.throttle.pass(|| self.due.counted(), amount, limit, || self.is_over())?;
+        self.throttle.pass(|| self.due.counted(), amount_of(&batch), limit, || self.is_over())?;
         let Placed { lsn, flush, failed, is_due } = loop {
             let placed = self.take_place(&record, &batch, mode, limit, check);
             match placed.map_err(|refused| refused.raise(&*self.log))? {
@@ -242,8 +245,8 @@ impl Pipeline {
             Ok(lsn) => lsn,
             Err(stall) => return Ok(Err(stall)),
         };
-        let is_due = self.due.count(batch.bytes().len(), batch.len());
-        self.throttle.note(self.due.counted());
+        let (counted, is_due) = self.due.count(amount_of(batch));
+        self.throttle.note(counted);
         if mode == CommitMode::Sync
             && limit == WaitLimit::Forever
             && Order::can_go_beside_a_flush(batch)

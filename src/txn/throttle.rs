@@ -1,13 +1,13 @@
 //! Commits wait for background work that does not keep up (`table/MERGING.md`, 6).
 //!
-//! While nobody has to wait, a commit compares two counts. The engine says, after each attempt, from where on commits wait
-//! and for how long.
+//! While nobody has to wait, a commit reads one flag, and compares its count with another under the order lock. The engine says,
+//! after each piece of work, from where on commits wait and for how long.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::due::Amount;
+use super::due::{Amount, SharedAmount};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::log::{WaitLimit, runs_callbacks};
 use crate::rt::background::is_background;
@@ -51,12 +51,16 @@ impl Load {
     /// What a commit of this weight adds to the waits of those behind it. Commits are never held to less than half of what the
     /// work can bear: a measure may be wrong.
     fn delay(&self, owed: u64, weight: u64) -> Duration {
-        let bound = self.bound.weight();
-        let above = u128::from(owed.saturating_sub(bound).min(bound.saturating_mul(2)));
-        let log = self.log.as_nanos() * above / u128::from(bound.max(1));
-        let nanos = ((self.merges.as_nanos() + log) * u128::from(weight)) >> 20;
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let log = beyond(self.log, owed, self.bound.weight());
+        clock::nanos(((self.merges.as_nanos() + log.as_nanos()) * u128::from(weight)) >> 20)
     }
+}
+
+/// What of a `cost` is waited for when so much is owed: nothing up to the bound, all of it at twice the bound, and twice as much
+/// from three times the bound on.
+pub(crate) fn beyond(cost: Duration, owed: u64, bound: u64) -> Duration {
+    let above = owed.saturating_sub(bound).min(bound.saturating_mul(2));
+    clock::nanos(cost.as_nanos() * u128::from(above) / u128::from(bound.max(1)))
 }
 
 /// What all commits pass. On lines of the cache that nothing is written to while nobody waits.
@@ -65,8 +69,7 @@ pub(crate) struct Throttle {
     /// Commits look closer.
     is_on: AtomicBool,
     /// A count below this waits for nothing.
-    from_bytes: AtomicU64,
-    from_ops: AtomicU64,
+    from: SharedAmount,
     state: Mutex<State>,
     changed: Condvar,
     waits: AtomicU64,
@@ -84,8 +87,7 @@ impl Throttle {
     pub(super) fn new() -> Self {
         Throttle {
             is_on: AtomicBool::new(false),
-            from_bytes: AtomicU64::new(u64::MAX),
-            from_ops: AtomicU64::new(u64::MAX),
+            from: SharedAmount::new(Load::NONE.bound),
             state: Mutex::new(State { load: Load::NONE, passed: Moment::default(), weight: 0 }),
             changed: Condvar::new(),
             waits: AtomicU64::new(0),
@@ -98,8 +100,7 @@ impl Throttle {
         let mut state = self.state.lock();
         state.load = load;
         let from = load.from();
-        self.from_bytes.store(from.bytes, Ordering::Relaxed);
-        self.from_ops.store(from.ops, Ordering::Relaxed);
+        self.from.store(from);
         self.is_on.store(counted.reaches(from), Ordering::Relaxed);
         self.changed.notify_all();
     }
@@ -107,8 +108,7 @@ impl Throttle {
     /// A commit has brought the count to this much. Under the order lock.
     #[inline]
     pub(super) fn note(&self, counted: Amount) {
-        let (bytes, ops) = (self.from_bytes.load(Ordering::Relaxed), self.from_ops.load(Ordering::Relaxed));
-        if counted.reaches(Amount { bytes, ops }) {
+        if counted.reaches(self.from.load()) {
             self.is_on.store(true, Ordering::Relaxed);
         }
     }
@@ -154,9 +154,7 @@ impl Throttle {
             }
             let look = now.after(LOOK).min(next);
             let until = match limit {
-                WaitLimit::Never => {
-                    break Err(refused(ErrorKind::WouldBlock));
-                }
+                WaitLimit::Never => break Err(refused(ErrorKind::WouldBlock)),
                 WaitLimit::Until(deadline) if deadline <= now => break Err(refused(ErrorKind::TimedOut)),
                 WaitLimit::Until(deadline) => look.min(deadline),
                 WaitLimit::Forever => look,

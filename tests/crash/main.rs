@@ -152,8 +152,7 @@ fn a_failing_checkpoint_costs_nothing_and_leaves_nothing() {
         &table_faults::run_with_failing_tables,
     );
     if campaign::only_run().is_none() {
-        // Some are meant for calls that a run does not come to: merges are made beside it, and a close ends them.
-        assert!(tally.struck.failures * 5 > tally.runs * 2, "too few failures: {:?}", tally.struck);
+        assert!(tally.struck.failures * 2 > tally.runs, "too few failures: {:?}", tally.struck);
     }
 }
 

@@ -281,6 +281,11 @@ impl Manifest {
     }
 }
 
+/// Of the files of all of these.
+pub(crate) fn bytes_of(layers: &[Layer]) -> u64 {
+    layers.iter().fold(0, |bytes, layer| bytes.saturating_add(layer.bytes()))
+}
+
 impl Layer {
     /// Of its files.
     pub(crate) fn bytes(&self) -> u64 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use forelog::{CommitMode, Engine, Error, ErrorKind, Keyspace, LossBudget, Options, Receipt, Result, sim};
+use forelog::{Checkpoints, CommitMode, Engine, Error, ErrorKind, Keyspace, LossBudget, Options, Receipt, Result, sim};
 
 use super::case::Keep;
 use super::notes::{Event, Notes};
@@ -110,13 +110,16 @@ impl Plan {
 
     pub fn options(&self) -> Options {
         // In some runs merges take several steps, and checkpoints and merges come of their own accord, too.
-        let checkpoint_bytes = match self.seed % 16 {
-            0 => 4096,
-            1 => 16 << 10,
-            _ => 64 << 20,
+        let (checkpoint_bytes, checkpoints) = match self.seed % 16 {
+            0 => (4096, Checkpoints::Automatic),
+            1 => (16 << 10, Checkpoints::Automatic),
+            // A request does the merges, so that the failing call is come to before a close.
+            _ if self.tables_fail => (64 << 20, Checkpoints::OnRequest),
+            _ => (64 << 20, Checkpoints::Automatic),
         };
         Options::new()
             .checkpoint_bytes(checkpoint_bytes)
+            .checkpoints(checkpoints)
             .commit_mode(self.default_mode)
             .segment_bytes(self.segment_bytes)
             .flush_interval(self.flush_interval)
