@@ -68,13 +68,22 @@ pub(crate) fn on(subcommand: &str, db: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// Every file of the database with its bytes.
+/// Every file of the database with its bytes. While a program has it open, a file may go between the listing and its
+/// turn, such as MARK.tmp, which is renamed: then all are read again.
 pub(crate) fn contents(db: &Path) -> Vec<(String, Vec<u8>)> {
-    let entry = |entry: std::io::Result<fs::DirEntry>| {
-        let entry = entry.unwrap();
-        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+    let read = || {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(db)? {
+            let entry = entry?;
+            files.push((entry.file_name().into_string().unwrap(), fs::read(entry.path())?));
+        }
+        files.sort();
+        Ok::<_, std::io::Error>(files)
     };
-    let mut files: Vec<_> = fs::read_dir(db).unwrap().map(entry).collect();
-    files.sort();
-    files
+    loop {
+        match read() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && db.exists() => {}
+            files => return files.unwrap(),
+        }
+    }
 }
