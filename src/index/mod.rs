@@ -12,6 +12,7 @@
 //! number of changes.) Lock order: writer, catalogue, tree, then the registry of snapshots.
 
 mod bell;
+mod beyond;
 mod cursor;
 #[cfg(test)]
 pub(crate) mod fault;
@@ -45,6 +46,8 @@ use keyspace::Catalogue;
 use snapshot::{Horizon, Purpose, Snapshots};
 
 pub(crate) use bell::{Bell, Woken};
+#[expect(unused_imports, reason = "the layers are not asked yet")]
+pub(crate) use beyond::{Beyond, Layers, LayersScan};
 pub(crate) use cursor::{Cursor, Entry};
 pub(crate) use garbage::Left;
 pub use key::Key;
