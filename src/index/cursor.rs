@@ -9,7 +9,8 @@ use crate::rt::process;
 
 use super::key::Key;
 use super::map::KeyRange;
-use super::scan::Piece;
+use super::scan::{Piece, Scanned};
+use super::through::{Reads, Through};
 use super::tree::Tree;
 use super::value::Value;
 use super::version::{Content, Direction};
@@ -54,7 +55,7 @@ impl<'a> Entry<'a> {
 }
 
 /// Entries fetched from one end. Those from `next` to `end` are not handed out yet; the outermost is first.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct End {
     /// Keys and small values, one behind the other. The memory is reused for each piece.
     bytes: Vec<u8>,
@@ -63,6 +64,8 @@ struct End {
     end: usize,
     /// How many entries the next fetch takes.
     piece: usize,
+    /// The layers that the piece before was read from, as far as it was.
+    through: Option<Through>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,13 +83,21 @@ enum FetchedValue {
     Shared(Value),
 }
 
+impl Clone for End {
+    /// The clone asks layers anew.
+    fn clone(&self) -> Self {
+        let (bytes, entries) = (self.bytes.clone(), self.entries.clone());
+        End { bytes, entries, through: None, ..*self }
+    }
+}
+
 impl End {
     /// Small at first: many scans take only a few entries.
     const FIRST_PIECE: usize = 16;
     const LAST_PIECE: usize = 256;
 
     fn new() -> Self {
-        End { bytes: Vec::new(), entries: Vec::new(), next: 0, end: 0, piece: Self::FIRST_PIECE }
+        End { bytes: Vec::new(), entries: Vec::new(), next: 0, end: 0, piece: Self::FIRST_PIECE, through: None }
     }
 
     fn is_empty(&self) -> bool {
@@ -106,6 +117,31 @@ impl End {
         let value = shared.map_or(FetchedValue::InPlace(self.bytes.len()), FetchedValue::Shared);
         self.entries.push(Fetched { at, key_end, value });
         self.end = self.entries.len();
+    }
+
+    /// Fetches a piece of a range, at its end that `direction` begins with. Returns where the next piece begins.
+    fn fetch(
+        &mut self,
+        tree: &Tree,
+        (low, high): &(Bound<Key>, Bound<Key>),
+        at: Lsn,
+        direction: Direction,
+    ) -> Result<Option<Bound<Key>>> {
+        let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
+        let limit = self.piece;
+        let before = self.through.take();
+        let unknown = match tree.scan(&Piece { range, at, direction, limit }, |key, value| self.keep(key, value))? {
+            Scanned::Known(next) => return Ok(next),
+            Scanned::Unknown(unknown) => unknown,
+        };
+        let beyond =
+            tree.beyond().ok_or_else(|| Error::bug("a part of a keyspace is away, and there are no tables"))?;
+        let rest = (low.clone(), high.clone());
+        let reads = Reads { beyond, keyspace: tree.id(), rest, direction, at };
+        let mut through = Through::of(before, &reads, unknown.forgot);
+        let next = through.merge(unknown, &reads, limit, |key, value| self.keep(key, value))?;
+        self.through = Some(through);
+        Ok(next)
     }
 
     fn entry(&self, index: usize) -> Entry<'_> {
@@ -194,24 +230,26 @@ impl Cursor {
         let Cursor { tree, at, rest, front, back, .. } = self;
         let end = if direction == Direction::Forward { front } else { back };
         while end.is_empty()
-            && let Some((low, high)) = rest
+            && let Some(range) = rest
         {
             end.clear();
-            let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
-            let piece = Piece { range, at: *at, direction, limit: end.piece };
-            let last = match tree.scan(&piece, |key, value| end.keep(key, value)) {
-                Ok(last) => last,
+            let next = match end.fetch(tree, range, *at, direction) {
+                Ok(next) => next,
                 Err(error) => {
                     end.clear();
+                    end.through = None;
                     *rest = None;
                     return Err(error);
                 }
             };
             end.piece = (end.piece * 2).min(End::LAST_PIECE);
-            match (last, direction) {
-                (None, _) => *rest = None,
-                (Some(last), Direction::Forward) => *low = Bound::Excluded(last),
-                (Some(last), Direction::Backward) => *high = Bound::Excluded(last),
+            match (next, direction) {
+                (None, _) => {
+                    *rest = None;
+                    end.through = None;
+                }
+                (Some(next), Direction::Forward) => range.0 = next,
+                (Some(next), Direction::Backward) => range.1 = next,
             }
         }
         Ok(())

@@ -20,6 +20,10 @@ pub(super) struct Garbage {
     /// Keyspaces with superseded versions, each with the LSN that must settle before its first version can be pruned. A
     /// keyspace further back may be ready earlier; it waits, because the LSNs before its own settle in a moment.
     waiting: VecDeque<(Lsn, Weak<Tree>)>,
+    /// Keyspaces with tombstones that may leave once layers have them.
+    stuck: Vec<Weak<Tree>>,
+    /// The end of the layers when that was looked at last.
+    installed: Lsn,
     /// For each holder, the keyspaces that retain entries for it. Weak: garbage does not keep a keyspace alive.
     retaining: BTreeMap<Holder, Vec<Weak<Tree>>>,
     /// Keyspaces that retain entries for a holder that has ended.
@@ -86,6 +90,10 @@ impl Garbage {
     /// Returns how many it looked at; fewer than `budget` means that nothing more is due.
     pub(super) fn prune(&mut self, budget: usize, horizon: &Horizon) -> usize {
         let mut used = 0;
+        if self.installed < horizon.installed() {
+            self.installed = horizon.installed();
+            self.waiting.extend(self.stuck.drain(..).map(|tree| (Lsn::ZERO, tree)));
+        }
         while used < budget
             && self.waiting.front().is_some_and(|(lsn, _)| horizon.is_settled(*lsn))
             && let Some((_, weak)) = self.waiting.pop_front()
@@ -99,6 +107,8 @@ impl Garbage {
             }
             if let Some(next) = pruned.next {
                 self.waiting.push_back((next, weak));
+            } else if pruned.is_stuck {
+                self.stuck.push(weak);
             }
         }
         while used < budget

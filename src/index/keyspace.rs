@@ -7,6 +7,7 @@ use crate::base::types::Lsn;
 use crate::format::batch::{Batch, Op};
 
 use super::ApplyError;
+use super::beyond::Beyond;
 use super::tree::Tree;
 
 /// All keyspaces that a reader may still see, dropped ones included.
@@ -18,6 +19,19 @@ pub(super) struct Catalogue {
     next_id: u32,
     /// What `next_id` became, and by which commit.
     made: Vec<(Lsn, u32)>,
+    /// What all keyspaces ask that are not in memory as a whole.
+    beyond: Option<Arc<dyn Beyond>>,
+}
+
+/// A keyspace that layers have.
+#[derive(Clone, Debug)]
+pub(crate) struct AwayKeyspace {
+    pub(crate) id: u32,
+    pub(crate) name: Box<str>,
+    /// The LSN that created it.
+    pub(crate) created: Lsn,
+    /// About how many keys it has.
+    pub(crate) keys: u64,
 }
 
 impl Catalogue {
@@ -25,7 +39,25 @@ impl Catalogue {
     const FIRST_ID: u32 = 1;
 
     pub(super) fn new() -> Self {
-        Catalogue { by_id: BTreeMap::new(), by_name: BTreeMap::new(), next_id: Self::FIRST_ID, made: Vec::new() }
+        let (by_id, by_name, made) = Default::default();
+        Catalogue { by_id, by_name, next_id: Self::FIRST_ID, made, beyond: None }
+    }
+
+    /// The keyspaces that layers have, whose effect goes up to `to`. An id from `next_id` on was never used.
+    pub(super) fn of_layers(
+        beyond: &Arc<dyn Beyond>,
+        keyspaces: impl IntoIterator<Item = AwayKeyspace>,
+        to: Lsn,
+        next_id: u32,
+    ) -> Self {
+        let mut catalogue = Catalogue::new();
+        for keyspace in keyspaces {
+            catalogue.add(Arc::new(Tree::away(&keyspace, Arc::clone(beyond))));
+        }
+        catalogue.next_id = catalogue.next_id.max(next_id);
+        catalogue.made.push((to, catalogue.next_id));
+        catalogue.beyond = Some(Arc::clone(beyond));
+        catalogue
     }
 
     pub(super) fn next_id(&self) -> u32 {
@@ -82,11 +114,14 @@ impl Catalogue {
     }
 
     pub(super) fn create(&mut self, id: u32, name: &str, lsn: Lsn) {
-        let tree = Arc::new(Tree::new(id, name, lsn));
-        self.by_id.insert(id, Arc::clone(&tree));
-        self.by_name.entry(name.into()).or_default().push(tree);
-        self.next_id = self.next_id.max(id.saturating_add(1));
+        self.add(Arc::new(Tree::new(id, name, lsn, self.beyond.clone())));
         self.made.push((lsn, self.next_id));
+    }
+
+    fn add(&mut self, tree: Arc<Tree>) {
+        self.next_id = self.next_id.max(tree.id().saturating_add(1));
+        self.by_id.insert(tree.id(), Arc::clone(&tree));
+        self.by_name.entry(tree.name().into()).or_default().push(tree);
     }
 
     /// Removes a keyspace that no reader can see.

@@ -134,8 +134,13 @@ impl Loader {
     const SHARES: usize = 16;
 
     pub(crate) fn new(limits: Limits) -> Self {
+        Loader::into_index(Index::new(), Lsn::ZERO, limits)
+    }
+
+    /// Loads what comes behind `lsn` into an index that layers have filled up to there.
+    pub(crate) fn into_index(index: Index, lsn: Lsn, limits: Limits) -> Self {
         Loader {
-            index: Index::new(),
+            index,
             limits,
             trees: Trees::default(),
             bundle: Bundle::default(),
@@ -144,7 +149,7 @@ impl Loader {
             gathered: Gathered::default(),
             handed_over: 0,
             worker: None,
-            lsn: Lsn::ZERO,
+            lsn,
         }
     }
 

@@ -16,6 +16,7 @@ mod beyond;
 mod cursor;
 #[cfg(test)]
 pub(crate) mod fault;
+mod fill;
 mod garbage;
 mod key;
 mod keyspace;
@@ -24,6 +25,8 @@ mod map;
 mod retained;
 mod scan;
 mod snapshot;
+mod state;
+mod through;
 mod tree;
 mod undo;
 mod value;
@@ -46,11 +49,12 @@ use keyspace::Catalogue;
 use snapshot::{Horizon, Purpose, Snapshots};
 
 pub(crate) use bell::{Bell, Woken};
-#[expect(unused_imports, reason = "the layers are not asked yet")]
 pub(crate) use beyond::{Beyond, Layers, LayersScan};
 pub(crate) use cursor::{Cursor, Entry};
+pub(crate) use fill::{Fill, Filler};
 pub(crate) use garbage::Left;
 pub use key::Key;
+pub(crate) use keyspace::AwayKeyspace;
 #[cfg(shuttle)]
 pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
@@ -147,6 +151,9 @@ impl Index {
     /// pruning is faster than the making of garbage.
     const MIN_PRUNED: usize = 16;
 
+    /// The held LSNs that a horizon tells apart.
+    const TOLD_APART: usize = 64;
+
     /// For fewer operations a prefetch costs more than it saves.
     const FEW: usize = 4;
 
@@ -156,6 +163,51 @@ impl Index {
             catalogue: RwLock::new(Catalogue::new()),
             writer: Mutex::new(Writer::default()),
         }
+    }
+
+    /// An index of what layers have, whose effect goes up to `to`: nothing of it is in memory. Ids of keyspaces from `next_id` on
+    /// were never used.
+    pub(crate) fn over(
+        beyond: &Arc<dyn Beyond>,
+        keyspaces: impl IntoIterator<Item = AwayKeyspace>,
+        to: Lsn,
+        next_id: u32,
+    ) -> Self {
+        let index = Index::new();
+        *index.catalogue.write() = Catalogue::of_layers(beyond, keyspaces, to, next_id);
+        index.note_installed(to);
+        index.loaded(to);
+        index
+    }
+
+    /// Layers that are installed have the effect of the log up to `to`.
+    pub(crate) fn note_installed(&self, to: Lsn) {
+        self.snapshots.note_installed(to);
+    }
+
+    /// Raises the floor, below which no snapshot begins from now on, to `to`, or to the visible LSN. Returns what readers can
+    /// still ask for: every LSN from the first one on, and those listed, which are held below. It stays right.
+    pub(crate) fn horizon(&self, to: Lsn) -> (Lsn, Vec<Lsn>) {
+        let (mut floor, mut held) = self.snapshots.raise(to);
+        if let Some(first_untold) = held.get(Self::TOLD_APART) {
+            floor = *first_untold;
+            held.truncate(Self::TOLD_APART);
+        }
+        (floor, held)
+    }
+
+    /// Lets a fill land in the keyspace that it was read for: its range is complete from then on. Returns `false`, and has
+    /// changed nothing, if newer things have left memory since the layers were held.
+    pub(crate) fn land(&self, tree: &Tree, fill: &Fill) -> bool {
+        tree.land(fill, self.snapshots.settled())
+    }
+
+    /// Keyspaces that are not in memory as a whole.
+    pub(crate) fn incomplete(&self) -> Vec<Arc<Tree>> {
+        let trees: Vec<_> = self.catalogue.read().trees().filter(|tree| !tree.is_complete()).cloned().collect();
+        let settled = self.snapshots.settled();
+        trees.iter().for_each(|tree| tree.note_complete(settled));
+        trees.into_iter().filter(|tree| !tree.is_complete()).collect()
     }
 
     /// Wakes the pruner: at the end of a snapshot, and after a commit.
@@ -275,10 +327,11 @@ impl Index {
         writer.garbage.prune(budget, &writer.horizon)
     }
 
-    /// Publishes everything up to `lsn`, which was loaded.
+    /// Publishes everything up to `lsn`, which was loaded: versions before are not in memory, so nobody may ask for them.
     fn loaded(&self, lsn: Lsn) {
         self.writer.lock().applied = lsn;
         self.publish(lsn);
+        self.horizon(lsn);
     }
 
     fn alive(&self, keyspace: u32) -> std::result::Result<Arc<Tree>, ApplyError> {

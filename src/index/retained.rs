@@ -14,6 +14,7 @@ use super::key::Key;
 use super::map::{KeyRange, is_empty};
 use super::snapshot::{Holder, Horizon};
 use super::value::Value;
+use super::version::Content;
 
 /// A superseded version, or the note of a deletion that an older transaction must detect.
 #[derive(Debug)]
@@ -24,14 +25,32 @@ pub(super) struct Entry {
     pub(super) until: Lsn,
     /// Whether a deletion superseded it.
     pub(super) by_tombstone: bool,
-    /// `None`: there is nothing to read, but validation of a reader's transaction detects the deletion by this entry.
-    pub(super) value: Option<Value>,
+    pub(super) kept: Kept,
+}
+
+/// What is kept of a superseded version.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Value(Value),
+    /// It is a tombstone: layers may have an older version.
+    Tombstone,
+    /// There is nothing to read, but validation of a reader's transaction detects the deletion that superseded it.
+    Note,
 }
 
 impl Entry {
-    /// The value, if a reader at `at` reads it. `at` must not be above the holder that the entry is stored under.
-    pub(super) fn read(&self, at: Lsn) -> Option<&Value> {
-        self.value.as_ref().filter(|_| self.from <= at)
+    /// What a reader at `at` reads. `at` must not be above the holder that the entry is stored under.
+    pub(super) fn read(&self, at: Lsn) -> Option<Content<'_>> {
+        match &self.kept {
+            _ if self.from > at => None,
+            Kept::Value(value) => Some(Content::Shared(value)),
+            Kept::Tombstone => Some(Content::Deleted),
+            Kept::Note => None,
+        }
+    }
+
+    fn is_note(&self) -> bool {
+        matches!(self.kept, Kept::Note)
     }
 
     /// The newest holder that needs the version or the note of the deletion. `is_there` tells whether the map has the
@@ -39,7 +58,7 @@ impl Entry {
     /// for those who only read: a queue under a long-held snapshot would leave a note for each element that has passed
     /// through.
     pub(super) fn needed_by(&mut self, horizon: &Horizon, is_there: impl FnOnce() -> bool) -> Option<Holder> {
-        let reader = self.value.as_ref().and_then(|_| horizon.newest_held(self.from, self.until));
+        let reader = if self.is_note() { None } else { horizon.newest_held(self.from, self.until) };
         if reader.is_some() || !self.by_tombstone {
             return reader;
         }
@@ -47,7 +66,7 @@ impl Entry {
         if is_there() {
             return None;
         }
-        self.value = None;
+        self.kept = Kept::Note;
         Some(transaction)
     }
 }
@@ -71,7 +90,7 @@ impl Retained {
         match entries.get_mut(&key) {
             // A reader reads at most one version of a key. While the version is here, validation detects a deletion by
             // it too, so the deletion is noted in the same entry for the transactions before.
-            Some(before) if before.value.is_some() || entry.value.is_none() => {
+            Some(before) if !before.is_note() || entry.is_note() => {
                 before.by_tombstone |= entry.by_tombstone;
             }
             Some(before) => *before = Entry { by_tombstone: true, ..entry },
@@ -87,7 +106,8 @@ impl Retained {
         self.holders.range(Holder::first(at)..).map(|(_, entries)| entries)
     }
 
-    pub(super) fn get(&self, key: &[u8], at: Lsn) -> Option<&Value> {
+    /// What a reader at `at` reads of `key`, if anything is kept for it.
+    pub(super) fn get(&self, key: &[u8], at: Lsn) -> Option<Content<'_>> {
         self.for_readers_at(at).find_map(|entries| entries.get(key)?.read(at))
     }
 

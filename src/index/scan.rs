@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::iter::Peekable;
+use std::ops::Bound;
 
 use crate::base::types::Lsn;
 
 use super::key::Key;
 use super::map::KeyRange;
 use super::retained::Entry;
-use super::value::Value;
-use super::version::{Direction, Version};
+use super::version::{Content, Direction, Look, Version};
 
 pub(super) struct Piece<'a> {
     pub(super) range: KeyRange<'a>,
@@ -19,6 +19,24 @@ pub(super) struct Piece<'a> {
     pub(super) direction: Direction,
     /// The scan stops after this number of entries.
     pub(super) limit: usize,
+}
+
+/// How far a piece has come.
+pub(super) enum Scanned {
+    /// Memory has had the answer. Behind this bound the next piece begins; `None` if the range is used up.
+    Known(Option<Bound<Key>>),
+    /// Layers may have more.
+    Unknown(Unknown),
+}
+
+/// A piece that memory does not know alone.
+pub(super) struct Unknown {
+    /// What it has, in the direction of the scan: all that there is in memory up to `next`.
+    pub(super) looks: Vec<(Key, Look)>,
+    /// Behind this bound the next piece begins; `None` if the range is used up.
+    pub(super) next: Option<Bound<Key>>,
+    /// Nothing above this has left memory there.
+    pub(super) forgot: Lsn,
 }
 
 /// The map, and the entries of each holder that the reader searches, all in the direction of the scan.
@@ -39,8 +57,8 @@ struct Source<'a, K> {
     direction: Direction,
 }
 
-/// A key, its newest version if the map has one, and the value retained for the reader, if any.
-pub(super) type Found<'a> = (&'a [u8], Option<Version<'a>>, Option<&'a Value>);
+/// A key, its newest version if the map has one, and what is retained for the reader, if anything.
+pub(super) type Found<'a> = (&'a [u8], Option<Version<'a>>, Option<Content<'a>>);
 
 /// Compares two keys; the one that comes first in a scan is the greater.
 fn earlier(a: &[u8], b: &[u8], direction: Direction) -> Ordering {
@@ -96,21 +114,21 @@ where
 {
     type Item = Found<'a>;
 
-    /// The next key. The reader may find no value for it.
+    /// The next key. The reader may find nothing of it.
     fn next(&mut self) -> Option<Found<'a>> {
         let of_map = self.map.peek().map(|(key, _)| *key);
         let of_retained = self.retained.peek().map(|source| source.key);
         let direction = self.direction;
         let key = of_map.into_iter().chain(of_retained).max_by(|a, b| earlier(a, b, direction))?;
         let version = self.map.next_if(|(other, _)| *other == key).map(|(_, version)| version);
-        let mut value = None;
+        let mut kept = None;
         while let Some(mut first) = self.retained.peek_mut().filter(|first| first.key == key) {
-            value = value.or_else(|| first.entry.read(self.at));
+            kept = kept.or_else(|| first.entry.read(self.at));
             match first.rest.next() {
                 Some((key, entry)) => (first.key, first.entry) = (key, entry),
                 None => drop(PeekMut::pop(first)),
             }
         }
-        Some((key, version, value))
+        Some((key, version, kept))
     }
 }

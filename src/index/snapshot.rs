@@ -41,6 +41,8 @@ pub(super) struct Snapshots(Arc<Registry>);
 #[derive(Debug)]
 struct Registry {
     visible: AtomicU64,
+    /// Up to here installed layers have the effect of the log.
+    installed: AtomicU64,
     held: Mutex<Held>,
     bell: Bell,
     /// The process that made it. In a forked child a thread that was not copied may hold the lock for ever.
@@ -50,7 +52,8 @@ struct Registry {
 impl Default for Registry {
     fn default() -> Self {
         let generation = process::generation();
-        Registry { visible: AtomicU64::default(), held: Mutex::default(), bell: Bell::new(), generation }
+        let (visible, installed, held) = Default::default();
+        Registry { visible, installed, held, bell: Bell::new(), generation }
     }
 }
 
@@ -137,6 +140,38 @@ impl Snapshots {
         counts.range(passed).for_each(|(holder, _)| horizon.begin(*holder));
         *pruned_to = floor;
         horizon.floor = floor;
+        horizon.installed = self.installed();
+    }
+
+    /// Layers that are installed have the effect of the log up to `to`.
+    pub(super) fn note_installed(&self, to: Lsn) {
+        self.0.installed.fetch_max(to.get(), Ordering::Release);
+    }
+
+    pub(super) fn installed(&self) -> Lsn {
+        Lsn::new(self.0.installed.load(Ordering::Acquire))
+    }
+
+    /// Raises the floor, below which no snapshot begins from now on, to `to`. Returns it, and the held LSNs below.
+    ///
+    /// `to` must be visible. The pruning follows with the next [`Snapshots::observe`].
+    pub(super) fn raise(&self, to: Lsn) -> (Lsn, Vec<Lsn>) {
+        let mut held = self.0.held.lock();
+        // What `observe` is told of begins at its own floor: a holder that this one has passed is told of as a change.
+        let before = held.pruned_to;
+        let floor = to.min(self.visible()).max(before);
+        let Held { counts, changed, .. } = &mut *held;
+        changed.extend(counts.range(Holder::first(before)..Holder::first(floor)).map(|(holder, _)| *holder));
+        held.pruned_to = floor;
+        let mut below: Vec<_> = held.counts.range(..Holder::first(floor)).map(|(holder, _)| holder.lsn).collect();
+        below.dedup();
+        (floor, below)
+    }
+
+    /// No reader asks below this: the floor, or the lowest LSN that is held.
+    pub(super) fn settled(&self) -> Lsn {
+        let held = self.0.held.lock();
+        held.counts.first_key_value().map_or(held.pruned_to, |(lowest, _)| lowest.lsn.min(held.pruned_to))
     }
 
     /// Holds the LSN of `holder`, at which there is a guard. In a forked child it holds nothing.
@@ -199,6 +234,8 @@ pub(super) struct Horizon {
     held: BTreeSet<Holder>,
     /// The LSNs of those that validate.
     validating: BTreeSet<Lsn>,
+    /// Up to here installed layers have the effect of the log.
+    installed: Lsn,
     /// Those that have ended, until the garbage is told.
     ended: Vec<Holder>,
 }
@@ -223,6 +260,10 @@ impl Horizon {
     /// Takes the holders that have ended since the last call. Some may have begun again.
     pub(super) fn take_ended(&mut self) -> Vec<Holder> {
         std::mem::take(&mut self.ended)
+    }
+
+    pub(super) fn installed(&self) -> Lsn {
+        self.installed
     }
 
     /// Whether a version superseded at `lsn` can be read only by holders.

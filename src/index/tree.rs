@@ -1,6 +1,8 @@
 //! One keyspace: its name, its creation and drop, and its keys in order.
 
 use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{self, AtomicU64};
 
 use crate::rt::sync::ShortRwLock as RwLock;
@@ -8,14 +10,17 @@ use crate::rt::sync::ShortRwLock as RwLock;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 
+use super::beyond::Beyond;
+use super::fill::Fill;
 use super::key::Key;
-use super::map::{KeyRange, Map, SharedLeaf, Slot};
-use super::retained::{Entry, Retained};
-use super::scan::{Found, Piece, Sources};
+use super::keyspace::AwayKeyspace;
+use super::map::{KeyRange, Known, Map, SharedLeaf, Slot};
+use super::retained::{Entry, Kept};
+use super::scan::{Piece, Scanned, Unknown};
 use super::snapshot::{Holder, Horizon};
-use super::undo::Undo;
+use super::state::{MAX_PIECE, TreeState};
 use super::value::Value;
-use super::version::{Content, Direction, MOST_IN_PLACE, Seq, Version};
+use super::version::{Content, Direction, Look, MOST_IN_PLACE, Seq, Version};
 
 /// A keyspace. A reader passes an LSN, which a held snapshot must keep readable meanwhile.
 pub(crate) struct Tree {
@@ -24,90 +29,13 @@ pub(crate) struct Tree {
     created: Lsn,
     /// [`ALIVE`], or the LSN that dropped it.
     dropped: AtomicU64,
-    /// Held for one key, or for one bounded piece of a scan; never while a caller's code runs.
+    /// Asked where memory does not know; `None` if there are no tables.
+    beyond: Option<Arc<dyn Beyond>>,
+    /// Held for one key, or for one bounded piece of a scan; never while a caller's code runs, and never during I/O.
     state: RwLock<TreeState>,
 }
 
 const ALIVE: u64 = u64::MAX;
-
-/// The newest version of each key is in `map`. A superseded version is in `undo` while any LSN that reads it may still
-/// be asked for, and then in `retained` while a held snapshot needs it.
-#[derive(Default)]
-struct TreeState {
-    map: Map,
-    undo: Undo,
-    retained: Retained,
-    /// The newest LSN that wrote to this keyspace.
-    newest: Lsn,
-    /// Keys in the map, those with a tombstone included.
-    keys: usize,
-    /// Keys whose newest version is not a tombstone.
-    live: usize,
-    /// Whether the keyspace stands in the garbage queue for the versions in `undo`.
-    waits: bool,
-    /// Whether it stands in the garbage queue because most of the map's memory is unused.
-    is_sparse: bool,
-}
-
-impl TreeState {
-    /// Passes to `with` what a reader at `at` finds for `key`, whose newest version is `version`.
-    fn read<R>(&self, key: &[u8], version: &Version<'_>, at: Lsn, with: impl FnOnce(Content<'_>) -> R) -> R {
-        if version.lsn <= at {
-            return with(version.content);
-        }
-        let older = match self.undo.find(version.older, at) {
-            Some(superseded) => self.undo.value(superseded),
-            None => self.retained.get(key, at).cloned(),
-        };
-        with(older.as_ref().map_or(Content::Deleted, Content::Shared))
-    }
-
-    /// Takes the entries of one piece of a scan from `sources`: see [`Tree::scan`].
-    #[inline]
-    fn walk<'a>(
-        &'a self,
-        mut sources: impl Iterator<Item = Found<'a>>,
-        piece: &Piece<'_>,
-        mut out: impl FnMut(&[u8], Content<'_>),
-    ) -> Option<Key> {
-        let mut taken = 0;
-        let mut last = None;
-        for _ in 0..Tree::MAX_PIECE {
-            let (key, version, retained) = sources.next()?;
-            let mut take = |content: Content<'_>| {
-                out(key, content);
-                !content.is_deleted()
-            };
-            let is_there = match version {
-                Some(version) => self.read(key, &version, piece.at, take),
-                None => take(retained.map_or(Content::Deleted, Content::Shared)),
-            };
-            taken += usize::from(is_there);
-            if taken == piece.limit {
-                return Some(key.into());
-            }
-            last = Some(key);
-        }
-        last.map(Key::from)
-    }
-
-    /// Prunes the superseded version `entry` of `key`, which is settled, or retains it for the holder that needs it. If a
-    /// tombstone superseded it and is still the newest version, the key leaves the map.
-    fn prune_version(&mut self, key: Key, mut entry: Entry, horizon: &Horizon, newly_retaining: &mut Vec<Holder>) {
-        if entry.by_tombstone
-            && self.map.get(&key).is_some_and(|newest| newest.lsn == entry.until && newest.content.is_deleted())
-        {
-            let removed = usize::from(self.map.remove(&key));
-            // A keyspace that is being freed counts its keys no more.
-            self.keys = self.keys.saturating_sub(removed);
-        }
-        if let Some(holder) = entry.needed_by(horizon, || self.map.get(&key).is_some())
-            && self.retained.add(holder, key, entry)
-        {
-            newly_retaining.push(holder);
-        }
-    }
-}
 
 /// The result of pruning one keyspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,17 +44,26 @@ pub(super) struct Pruned {
     pub(super) used: usize,
     /// The LSN that must settle before there is more to prune.
     pub(super) next: Option<Lsn>,
+    /// There is more to prune once a checkpoint is installed.
+    pub(super) is_stuck: bool,
     /// Whether most of the map's memory has become unused.
     pub(super) is_sparse: bool,
 }
 
 impl Tree {
-    /// A piece of a scan looks at no more keys than this, so that a range of tombstones does not block writers for
-    /// long.
-    const MAX_PIECE: usize = 1024;
+    /// A keyspace all of which is in memory.
+    pub(super) fn new(id: u32, name: &str, created: Lsn, beyond: Option<Arc<dyn Beyond>>) -> Self {
+        Tree { id, name: name.into(), created, dropped: AtomicU64::new(ALIVE), beyond, state: RwLock::default() }
+    }
 
-    pub(super) fn new(id: u32, name: &str, created: Lsn) -> Self {
-        Tree { id, name: name.into(), created, dropped: AtomicU64::new(ALIVE), state: RwLock::default() }
+    /// A keyspace that layers have.
+    pub(super) fn away(keyspace: &AwayKeyspace, beyond: Arc<dyn Beyond>) -> Self {
+        let tree = Tree::new(keyspace.id, &keyspace.name, keyspace.created, Some(beyond));
+        let mut state = tree.state.write();
+        state.map = Map::bare(Known::AWAY);
+        state.away = usize::try_from(keyspace.keys).unwrap_or(usize::MAX);
+        drop(state);
+        tree
     }
 
     /// Its id. No other keyspace ever has it.
@@ -161,18 +98,44 @@ impl Tree {
 
     /// The value of `key` at `at`.
     ///
-    /// Reads return a `Result` although memory does not fail: later, tables hold the entries that are not in memory.
+    /// # Errors
+    /// Those of a read of layers.
+    #[inline]
     pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Result<Option<Value>> {
         #[cfg(test)]
         super::fault::strike()?;
-        let state = self.state.read();
-        Ok(match state.map.get(key) {
-            Some(version) => state.read(key, &version, at, |content| content.value()),
-            None => state.retained.get(key, at).cloned(),
-        })
+        let look = self.state.read().look(key, at);
+        match look {
+            Look::Found(value) => Ok(value),
+            #[cfg(debug_assertions)]
+            Look::Absent(buried) => {
+                self.check_absent(key, at, buried);
+                Ok(None)
+            }
+            #[cfg(not(debug_assertions))]
+            Look::Absent(_) => Ok(None),
+            // The layers are taken after memory was looked at: what left it meanwhile is in them.
+            Look::Unknown => match &self.beyond {
+                Some(beyond) => beyond.installed().get(self.id, key, at),
+                None => Ok(None),
+            },
+        }
     }
 
-    /// Whether a commit after `lsn` changed `key`. Deleting a key that was not there is no change.
+    /// Panics if layers have a key that memory calls absent.
+    #[cfg(debug_assertions)]
+    fn check_absent(&self, key: &[u8], at: Lsn, buried: Lsn) {
+        // What cannot be read is not known. A keyspace that was dropped may be gone from layers, or half gone.
+        if let Some(layers) = self.beyond.as_ref().map(|beyond| beyond.installed())
+            && buried <= layers.to()
+            && let Ok(found) = layers.get(self.id, key, at)
+            && self.dropped().is_none()
+        {
+            assert!(found.is_none(), "layers have {:?} at {at}, which memory calls absent", Key::from(key));
+        }
+    }
+
+    /// Whether a commit after `lsn` changed `key`. Deleting a key that was not there is no change, as far as memory knows.
     ///
     /// The answer is right as long as a snapshot at `lsn` is held for a transaction: see
     /// [`Index::hold_to_validate`](super::Index::hold_to_validate).
@@ -181,8 +144,8 @@ impl Tree {
         super::fault::strike()?;
         let state = self.state.read();
         let is_changed = || match state.map.get(key) {
-            Some(version) => version.lsn > lsn,
-            None => state.retained.changed_since(key, lsn),
+            (Some(version), _) => version.lsn > lsn,
+            (None, known) => known.forgot > lsn || state.retained.changed_since(key, lsn),
         };
         Ok(state.newest > lsn && is_changed())
     }
@@ -193,7 +156,8 @@ impl Tree {
         super::fault::strike()?;
         let state = self.state.read();
         let is_changed = || {
-            state.retained.range_changed_since(range, lsn)
+            state.map.has_forgotten(range, lsn)
+                || state.retained.range_changed_since(range, lsn)
                 || state.map.range(range).any(|(_, version)| version.lsn > lsn)
         };
         Ok(state.newest > lsn && is_changed())
@@ -201,7 +165,8 @@ impl Tree {
 
     /// About how many keys there are at the newest LSN, visible or not.
     pub(crate) fn len_estimate(&self) -> usize {
-        self.state.read().live
+        let state = self.state.read();
+        if state.map.is_complete() { state.live } else { state.live.max(state.away) }
     }
 
     /// How many versions are in memory, tombstones included.
@@ -220,10 +185,10 @@ impl Tree {
         let shared = share(value);
         let content = content(value, shared.as_ref());
         let mut state = self.state.write();
-        let TreeState { map, undo, keys, live, newest, waits, .. } = &mut *state;
+        let TreeState { map, undo, stuck, keys, live, newest, waits, .. } = &mut *state;
         match map.slot(key) {
             Slot::Taken(slot) => {
-                let before = slot.version();
+                let (before, is_complete) = (slot.version(), slot.is_complete());
                 let was_deleted = before.content.is_deleted();
                 if content.is_deleted() && was_deleted {
                     return false;
@@ -237,20 +202,27 @@ impl Tree {
                 };
                 match version {
                     Some((lsn, older)) => slot.set(Version { lsn, older, content }),
-                    None => *keys -= usize::from(map.remove(key)),
+                    None if is_complete => *keys -= usize::from(map.remove(key)),
+                    None => {
+                        slot.set(Version { lsn, older: Seq::NONE, content });
+                        stuck.push_back((lsn, Key::from(key)));
+                    }
                 }
             }
             Slot::Free(slot) => {
-                if content.is_deleted() {
+                if content.is_deleted() && slot.is_complete() {
                     return false;
                 }
                 slot.fill(Version { lsn, older: Seq::NONE, content });
                 *keys += 1;
+                if content.is_deleted() {
+                    stuck.push_back((lsn, Key::from(key)));
+                }
             }
         }
         *newest = lsn;
         *live += usize::from(!content.is_deleted());
-        undo.front().is_some() && !std::mem::replace(waits, true)
+        (undo.front().is_some() || !stuck.is_empty()) && !std::mem::replace(waits, true)
     }
 
     /// Applies the last write to each of some keys, while there are no readers: no other version is needed.
@@ -264,16 +236,16 @@ impl Tree {
             match map.slot(key) {
                 Slot::Taken(slot) => {
                     *live -= usize::from(!slot.version().content.is_deleted());
-                    if value.is_some() {
-                        *live += 1;
+                    if value.is_some() || !slot.is_complete() {
+                        *live += usize::from(value.is_some());
                         slot.set(version);
                     } else {
                         *keys -= usize::from(map.remove(key));
                     }
                 }
-                Slot::Free(slot) if value.is_some() => {
+                Slot::Free(slot) if value.is_some() || !slot.is_complete() => {
                     slot.fill(version);
-                    *live += 1;
+                    *live += usize::from(value.is_some());
                     *keys += 1;
                 }
                 Slot::Free(_) => {}
@@ -285,13 +257,13 @@ impl Tree {
     pub(super) fn take_all(&self) -> Vec<SharedLeaf> {
         let mut state = self.state.write();
         (state.keys, state.live) = (0, 0);
-        std::mem::replace(&mut state.map, Map::taken()).into_shared_leaves()
+        std::mem::take(&mut state.map).into_shared_leaves()
     }
 
-    /// Replaces the map by `map`, which has `keys` keys.
-    pub(super) fn put_all(&self, map: Map, keys: usize, newest: Lsn) {
+    /// Replaces the map by `map`, which has `keys` keys, `live` of them with a value.
+    pub(super) fn put_all(&self, map: Map, (keys, live): (usize, usize), newest: Lsn) {
         let mut state = self.state.write();
-        (state.keys, state.live) = (keys, keys);
+        (state.keys, state.live) = (keys, live);
         state.newest = newest.max(state.newest);
         state.map = map;
     }
@@ -317,19 +289,26 @@ impl Tree {
             && let Some(record) = state.undo.front().filter(|record| horizon.is_settled(record.by))
         {
             let (from, until, by_tombstone) = (record.lsn, record.by, record.by_tombstone);
-            let is_read = horizon.newest_held(from, until).is_some();
+            let is_read = !record.is_void() && horizon.newest_held(from, until).is_some();
             if is_read || by_tombstone {
-                let value = if is_read { state.undo.value(record) } else { None };
+                let kept = match state.undo.value(record) {
+                    _ if !is_read => Kept::Note,
+                    Some(value) => Kept::Value(value),
+                    None => Kept::Tombstone,
+                };
                 let key = Key::from(&*state.undo.key(record));
-                state.prune_version(key, Entry { from, until, by_tombstone, value }, horizon, newly_retaining);
+                state.prune_version(key, Entry { from, until, by_tombstone, kept }, horizon, newly_retaining);
             }
             state.undo.pop_front();
             used += 1;
         }
-        let next = state.undo.front().map(|record| record.by);
-        state.waits = next.is_some();
+        used += state.release_stuck(budget - used, horizon, newly_retaining);
+        let of_stuck = state.stuck.front().map(|(lsn, _)| *lsn).filter(|lsn| *lsn <= horizon.installed());
+        let next = state.undo.front().map(|record| record.by).into_iter().chain(of_stuck).min();
+        let is_stuck = next.is_none() && !state.stuck.is_empty();
+        state.waits = next.is_some() || is_stuck;
         let is_sparse = state.map.is_sparse() && !std::mem::replace(&mut state.is_sparse, true);
-        Pruned { used, next, is_sparse }
+        Pruned { used, next, is_stuck, is_sparse }
     }
 
     /// Looks at up to `budget` entries of `holder`, which is not held, and prunes each unless another one needs it. Returns
@@ -376,26 +355,96 @@ impl Tree {
         is_left
     }
 
-    /// Passes the entries of one piece of a scan to `out`, with [`Content::Deleted`] for a key that has no value at
-    /// `piece.at`. Returns the last key looked at, behind which the next piece begins, or `None` if the range is used
-    /// up.
-    pub(super) fn scan(&self, piece: &Piece<'_>, out: impl FnMut(&[u8], Content<'_>)) -> Result<Option<Key>> {
+    /// Reads one piece of a scan. Where memory has the answer, `out` gets the entries of the piece, with
+    /// [`Content::Deleted`] for a key that has no value at `piece.at`.
+    pub(super) fn scan(&self, piece: &Piece<'_>, mut out: impl FnMut(&[u8], Content<'_>)) -> Result<Scanned> {
         #[cfg(test)]
         super::fault::strike()?;
         let state = self.state.read();
-        let map = state.map.range(piece.range);
-        let mut retained = state.retained.ranges(piece.range, piece.at).peekable();
-        // Mostly nothing is retained: then each entry of the map costs no more than the step to it.
-        let of_map = |(key, version)| (key, Some(version), None);
-        Ok(match (piece.direction, retained.peek()) {
-            (Direction::Forward, None) => state.walk(map.map(of_map), piece, out),
-            (Direction::Backward, None) => state.walk(map.rev().map(of_map), piece, out),
-            (Direction::Forward, Some(_)) => state.walk(Sources::new(map, retained, piece), piece, out),
-            (Direction::Backward, Some(_)) => {
-                let retained = retained.map(Iterator::rev);
-                state.walk(Sources::new(map.rev(), retained, piece), piece, out)
-            }
+        let all = |key: &[u8], content: Option<Content<'_>>| out(key, content.unwrap_or(Content::Deleted));
+        if state.map.is_complete_at(piece.at) {
+            return Ok(Scanned::Known(state.scan(piece, all).map(Bound::Excluded)));
+        }
+        let stretch = state.map.stretch(piece.range, piece.direction, piece.at, MAX_PIECE);
+        let end = stretch.end.as_deref();
+        let (low, high) = piece.range;
+        let range = match (end, piece.direction) {
+            (None, _) => piece.range,
+            (Some(end), Direction::Forward) => (low, Bound::Excluded(end)),
+            (Some(end), Direction::Backward) => (Bound::Included(end), high),
+        };
+        let piece = Piece { range, ..*piece };
+        let mut looks = Vec::new();
+        let last = if stretch.is_complete {
+            state.scan(&piece, all)
+        } else {
+            state.scan(&piece, |key, content| {
+                let look = content.map_or(Look::Unknown, |content| Look::Found(content.value()));
+                looks.push((Key::from(key), look));
+            })
+        };
+        let direction = piece.direction;
+        let next = match (last, stretch.end, direction) {
+            (Some(last), ..) => Some(Bound::Excluded(last)),
+            (None, Some(end), Direction::Forward) => Some(Bound::Included(end)),
+            (None, Some(end), Direction::Backward) => Some(Bound::Excluded(end)),
+            (None, None, _) => None,
+        };
+        Ok(match stretch.is_complete {
+            true => Scanned::Known(next),
+            false => Scanned::Unknown(Unknown { looks, next, forgot: stretch.forgot }),
         })
+    }
+
+    /// The first range at or behind `key` that is not complete: its first key, and the first one behind it.
+    pub(super) fn gap_from(&self, key: &[u8]) -> Option<(Key, Option<Key>)> {
+        self.state.read().map.gap_from(key)
+    }
+
+    /// Whether all of it is in memory, as far as it was seen.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state.read().map.is_complete()
+    }
+
+    /// Looks whether all of it is in memory. No reader asks below `settled`.
+    pub(super) fn note_complete(&self, settled: Lsn) {
+        self.state.write().map.note_complete(settled);
+    }
+
+    /// Lets a fill land: its range is complete from then on. Returns `false`, and has changed nothing, if newer things have
+    /// left memory since the layers were held. No reader asks below `settled`.
+    pub(super) fn land(&self, fill: &Fill, settled: Lsn) -> bool {
+        let mut state = self.state.write();
+        let TreeState { map, keys, live, newest, .. } = &mut *state;
+        if self.dropped().is_some() {
+            // The whole keyspace is being freed.
+            return true;
+        }
+        if !map.may_land(fill.keys(), fill.to()) {
+            return false;
+        }
+        let mut added = 0;
+        map.cut_out(fill.keys());
+        for (key, lsn, value) in fill.entries() {
+            // In a complete leaf the key may have been deleted, and buried, since it was read.
+            if let Slot::Free(slot) = map.slot(key)
+                && !slot.is_complete()
+            {
+                let shared = share(Some(value));
+                slot.fill(Version { lsn, older: Seq::NONE, content: content(Some(value), shared.as_ref()) });
+                *newest = lsn.max(*newest);
+                added += 1;
+            }
+        }
+        *keys += added;
+        *live += added;
+        map.complete(fill.keys(), fill.to(), settled);
+        true
+    }
+
+    /// The layers that are installed now; `None` if there are no tables.
+    pub(super) fn beyond(&self) -> Option<&Arc<dyn Beyond>> {
+        self.beyond.as_ref()
     }
 }
 

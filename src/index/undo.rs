@@ -41,7 +41,7 @@ enum OldContent {
 
 impl Superseded {
     /// Whether it no longer counts as a version: the write that superseded it was taken back.
-    fn is_void(&self) -> bool {
+    pub(super) fn is_void(&self) -> bool {
         self.lsn == Lsn::ZERO
     }
 

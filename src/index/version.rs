@@ -33,6 +33,17 @@ impl Content<'_> {
     }
 }
 
+/// What memory says of a key at an LSN.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// A value, or `None`: it was deleted.
+    Found(Option<Value>),
+    /// There is none. Layers have that, too, if they have all up to this LSN: the newest deletion that left no trace.
+    Absent(Lsn),
+    /// Layers may have it.
+    Unknown,
+}
+
 /// Names a version among the [superseded ones](super::undo::Undo).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Seq(pub(super) u64);

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::super::key::Key;
-use super::super::map::{Builder, Built, KeyRange, LONGEST_KEY, Map, SharedLeaf};
+use super::super::map::{Builder, Built, KeyRange, Known, LONGEST_KEY, Map, SharedLeaf};
 use super::super::tree::{Tree, content, share};
 use super::super::version::{MOST_IN_PLACE, Seq, Version};
 use super::Panicked;
@@ -26,6 +26,8 @@ struct Part {
     old: Vec<SharedLeaf>,
     low: Bound<Key>,
     high: Bound<Key>,
+    /// Layers may have the keyspace's keys, so tombstones stay.
+    is_away: bool,
     #[cfg(test)]
     dies: bool,
 }
@@ -60,6 +62,8 @@ struct Done {
     tree: usize,
     built: Built,
     keys: usize,
+    /// Of the keys, those with a value.
+    live: usize,
     newest: Lsn,
 }
 
@@ -98,7 +102,8 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) ->
             let newest = newest(&bundles, &writes);
             tree.load(in_order(&bundles, &newest).map(|(key, write, value)| (key, write.lsn, value)));
         } else {
-            cut(place as usize, &bundles, &writes, &tree.take_all(), &mut parts);
+            let is_away = !tree.is_complete();
+            cut((place as usize, is_away), &bundles, &writes, &tree.take_all(), &mut parts);
         }
     }
     drop(bundles);
@@ -106,22 +111,32 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) ->
     if let Some(part) = super::fault::part_that_dies().and_then(|number| parts.get_mut(number)) {
         part.dies = true;
     }
+    let is_away: BTreeMap<usize, bool> = parts.iter().map(|part| (part.tree, part.is_away)).collect();
     let mut done = run(parts, after)?.into_iter().peekable();
     while let Some(first) = done.next() {
-        let Done { tree, mut keys, mut newest, built } = first;
+        let Done { tree, mut keys, mut live, mut newest, built } = first;
         let mut all = vec![built];
         while let Some(next) = done.next_if(|next| next.tree == tree) {
             keys += next.keys;
+            live += next.live;
             newest = newest.max(next.newest);
             all.push(next.built);
         }
-        trees[tree].put_all(Map::of(all), keys, newest);
+        // What layers have was away before, and is now.
+        let known = if is_away[&tree] { Known::AWAY } else { Known::COMPLETE };
+        trees[tree].put_all(Map::of(all, known), (keys, live), newest);
     }
     Ok(())
 }
 
 /// Cuts a keyspace into parts of about the same size, in the order of their keys.
-fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[WriteRun], old: &[SharedLeaf], parts: &mut Vec<Part>) {
+fn cut(
+    (tree, is_away): (usize, bool),
+    bundles: &[Arc<Bundle>],
+    writes: &[WriteRun],
+    old: &[SharedLeaf],
+    parts: &mut Vec<Part>,
+) {
     let mut samples = samples(bundles, writes);
     samples.extend(old.iter().map(|leaf| (leaf.first_key().into(), leaf.size().1)));
     samples.sort_unstable();
@@ -165,6 +180,7 @@ fn cut(tree: usize, bundles: &[Arc<Bundle>], writes: &[WriteRun], old: &[SharedL
             old: leaves,
             low,
             high,
+            is_away,
             #[cfg(test)]
             dies: false,
         });
@@ -241,19 +257,20 @@ impl Part {
             // Without the panic hook, whose message would fill the output.
             resume_unwind(Box::new("on purpose"));
         }
-        let Part { tree, writes, old, low, high, .. } = self;
+        let Part { tree, writes, old, low, high, is_away, .. } = self;
         let range: KeyRange<'_> = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
         let newest = newest(bundles, &writes);
         let last = writes.iter().flat_map(|run| run.of(bundles).1).map(|write| write.lsn).max().unwrap_or_default();
-        let puts =
-            newest.iter().map(|entry| of(bundles, *entry)).filter(|(bundle, write)| bundle.value(write).is_some());
-        let sizes = puts.map(|(_, write)| (1, write.record_len())).chain(old.iter().map(SharedLeaf::size));
+        let stays = |value: Option<&[u8]>| is_away || value.is_some();
+        let kept = newest.iter().map(|entry| of(bundles, *entry)).filter(|(bundle, write)| stays(bundle.value(write)));
+        let sizes = kept.map(|(_, write)| (1, write.record_len())).chain(old.iter().map(SharedLeaf::size));
         let (entries, bytes) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let mut builder = Builder::new(entries, bytes);
-        let mut keys = 0;
+        let (mut keys, mut live) = (0, 0);
         let mut put = |key: &[u8], version: Version<'_>| {
             builder.push(key, version);
             keys += 1;
+            live += usize::from(!version.content.is_deleted());
         };
         let mut old = old.iter().flat_map(|leaf| leaf.entries(range)).peekable();
         for (key, write, value) in in_order(bundles, &newest) {
@@ -261,13 +278,13 @@ impl Part {
                 put(key, version);
             }
             old.next_if(|(old, _)| *old == key);
-            if value.is_some() {
+            if stays(value) {
                 let shared = share(value);
                 put(key, Version { lsn: write.lsn, older: Seq::NONE, content: content(value, shared.as_ref()) });
             }
         }
         old.for_each(|(key, version)| put(key, version));
-        Done { tree, built: builder.finish(), keys, newest: last }
+        Done { tree, built: builder.finish(), keys, live, newest: last }
     }
 }
 

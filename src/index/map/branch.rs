@@ -2,6 +2,7 @@
 
 use super::super::key::Key;
 use super::heads::Heads;
+use super::known::Known;
 use super::leaf::Leaf;
 use super::pool::{Id, Pool};
 use super::row::Row;
@@ -10,10 +11,13 @@ use super::shape::{FULL, New};
 /// The leaves of a map.
 pub(super) type Leaves<const N: usize> = Pool<Leaf<N>>;
 
-/// A subtree. All its leaves are at the same depth.
+/// A subtree. All its leaves are at the same depth, and so are its bare nodes.
 #[derive(Debug)]
 pub(super) enum Node<const N: usize> {
+    /// A leaf with at least one entry.
     Leaf(Id),
+    /// In the place of a leaf: a range without a record. It takes no memory of the leaves' pool.
+    Bare(Box<Known>),
     Branch(Box<Branch<N>>),
 }
 
@@ -38,6 +42,7 @@ impl<const N: usize> Node<N> {
     fn fullness(&self, leaves: &Leaves<N>) -> usize {
         match self {
             Node::Leaf(leaf) => leaves[*leaf].fullness(),
+            Node::Bare(_) => 0,
             Node::Branch(branch) => (branch.children.len() * FULL).div_ceil(N),
         }
     }
@@ -56,6 +61,13 @@ impl<const N: usize> Node<N> {
                 let (left, right) = leaves.two_mut(*id, behind);
                 Some((left.split(right, index, new), Node::Leaf(behind)))
             }
+            Node::Bare(known) => {
+                let id = leaves.add();
+                leaves[id].known = **known;
+                leaves[id].insert(0, new);
+                *self = Node::Leaf(id);
+                None
+            }
             Node::Branch(branch) => {
                 let index = branch.route(new.key);
                 let split = branch.children[index].insert(new, leaves)?;
@@ -64,15 +76,17 @@ impl<const N: usize> Node<N> {
         }
     }
 
-    /// Removes an entry, if it is there. The node may become empty.
+    /// Removes an entry, if it is there. A leaf may become bare.
     pub(super) fn remove(&mut self, key: &[u8], leaves: &mut Leaves<N>) -> Option<()> {
         match self {
             Node::Leaf(id) => {
                 let leaf = &mut leaves[*id];
                 let index = leaf.search(key).ok()?;
                 leaf.remove(index);
+                self.bare_if_empty(leaves);
                 Some(())
             }
+            Node::Bare(_) => None,
             Node::Branch(branch) => {
                 let index = branch.route(key);
                 branch.children[index].remove(key, leaves)?;
@@ -82,14 +96,86 @@ impl<const N: usize> Node<N> {
         }
     }
 
-    /// The leaf that has `key`, or would have it.
-    pub(super) fn leaf_of(&mut self, key: &[u8]) -> &mut Id {
+    /// A leaf without an entry gives its memory back.
+    pub(super) fn bare_if_empty(&mut self, leaves: &mut Leaves<N>) {
+        if let Node::Leaf(id) = self
+            && leaves[*id].len() == 0
+        {
+            let known = leaves.take(*id).known;
+            *self = Node::Bare(Box::new(known));
+        }
+    }
+
+    /// What it knows, if it is a bare node, or has one below and nothing else.
+    fn only_bare(&self) -> Option<Known> {
         match self {
-            Node::Leaf(id) => id,
+            Node::Leaf(_) => None,
+            Node::Bare(known) => Some(**known),
+            Node::Branch(branch) if branch.children.len() == 1 => branch.children[0].only_bare(),
+            Node::Branch(_) => None,
+        }
+    }
+
+    /// The first node in the place of a leaf, or the last.
+    fn outermost(&mut self, is_last: bool) -> &mut Node<N> {
+        match self {
+            Node::Branch(branch) => {
+                let index = if is_last { branch.children.len() - 1 } else { 0 };
+                branch.children[index].outermost(is_last)
+            }
+            _ => self,
+        }
+    }
+
+    /// The node in the place of a leaf that has `key`, or would have it.
+    pub(super) fn node_of(&mut self, key: &[u8]) -> &mut Node<N> {
+        match self {
+            Node::Leaf(_) | Node::Bare(_) => self,
             Node::Branch(branch) => {
                 let index = branch.route(key);
-                branch.children[index].leaf_of(key)
+                branch.children[index].node_of(key)
             }
+        }
+    }
+
+    /// Makes `key` a separator, unless a range begins there. Returns the new right sibling, if there is one.
+    pub(super) fn cut(&mut self, key: &[u8], leaves: &mut Leaves<N>) -> Option<Split<N>> {
+        match self {
+            Node::Leaf(id) => {
+                let (Ok(index) | Err(index)) = leaves[*id].search(key);
+                let behind = leaves.add();
+                let (left, right) = leaves.two_mut(*id, behind);
+                left.cut(right, index);
+                let mut right = Node::Leaf(behind);
+                right.bare_if_empty(leaves);
+                self.bare_if_empty(leaves);
+                Some((Key::from(key), right))
+            }
+            Node::Bare(known) => Some((Key::from(key), Node::Bare(known.clone()))),
+            Node::Branch(branch) => {
+                let index = branch.route(key);
+                if index.checked_sub(1).is_some_and(|before| branch.separators[before].as_slice() == key) {
+                    return None;
+                }
+                let split = branch.children[index].cut(key, leaves)?;
+                branch.insert_behind(index, split).map(|(separator, right)| (separator, Node::Branch(right)))
+            }
+        }
+    }
+
+    /// Shows each node in the place of a leaf that has keys of `range`, whose bounds are separators or the ends.
+    pub(super) fn each(
+        &mut self,
+        (low, high): (&[u8], Option<&[u8]>),
+        leaves: &mut Leaves<N>,
+        show: &mut impl FnMut(&mut Node<N>, &mut Leaves<N>),
+    ) {
+        let Node::Branch(branch) = self else { return show(self, leaves) };
+        let first = branch.route(low);
+        // A separator is the lowest key of the child behind it.
+        let end = high.map_or(branch.children.len(), |high| 1 + branch.separators.partition_point(|key| **key < *high));
+        for index in first..end {
+            branch.children[index].each((low, high), leaves, show);
         }
     }
 
@@ -97,6 +183,7 @@ impl<const N: usize> Node<N> {
     pub(super) fn leaf_ids(&self, ids: &mut Vec<Id>) {
         match self {
             Node::Leaf(id) => ids.push(*id),
+            Node::Bare(_) => {}
             Node::Branch(branch) => {
                 for index in 0..branch.children.len() {
                     branch.children[index].leaf_ids(ids);
@@ -185,19 +272,20 @@ impl<const N: usize> Branch<N> {
         self.children.insert(index + 1, node);
     }
 
-    /// Drops the child at `index` if it is empty, or merges it with a sibling if it is sparse.
+    /// Leaves the range of the child at `index` to a sibling if it is bare, or merges it with one if it is sparse. Two
+    /// ranges that know different things stay apart (rule 5).
     fn mend(&mut self, index: usize, leaves: &mut Leaves<N>) {
+        if let Some(known) = self.children[index].only_bare()
+            && self.join_bare(index, known, leaves)
+        {
+            return;
+        }
         let fullness = self.children[index].fullness(leaves);
-        if fullness == 0 {
-            if let Some(Node::Leaf(empty)) = self.children.remove(index) {
-                leaves.take(empty);
-            }
-            if !self.separators.is_empty() {
-                self.remove_separator(index.saturating_sub(1));
-            }
-        } else if fullness <= Node::<N>::SPARSE {
+        if fullness <= Node::<N>::SPARSE {
             let fits = |other: &usize| {
-                *other < self.children.len() && self.children[*other].fullness(leaves) + fullness <= Node::<N>::DENSE
+                *other < self.children.len()
+                    && self.are_alike(index, *other, leaves)
+                    && self.children[*other].fullness(leaves) + fullness <= Node::<N>::DENSE
             };
             if let Some(left) = index.checked_sub(1).filter(fits) {
                 self.merge(left, leaves);
@@ -205,6 +293,37 @@ impl<const N: usize> Branch<N> {
                 self.merge(index, leaves);
             }
         }
+    }
+
+    /// Whether two children are branches, or leaves that are alike.
+    fn are_alike(&self, a: usize, b: usize, leaves: &Leaves<N>) -> bool {
+        match (&self.children[a], &self.children[b]) {
+            (Node::Leaf(a), Node::Leaf(b)) => leaves[*a].known.is_like(&leaves[*b].known),
+            (Node::Branch(_), Node::Branch(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// Leaves the range of the child at `index`, in which there is one bare node and no other, to a sibling whose next node
+    /// knows as much. A leaf that is not complete takes none: what it has to ask layers for would become wider.
+    fn join_bare(&mut self, index: usize, known: Known, leaves: &mut Leaves<N>) -> bool {
+        for sibling in [index.checked_sub(1), Some(index + 1)].into_iter().flatten() {
+            if sibling == self.children.len() {
+                return false;
+            }
+            let of_sibling = match self.children[sibling].outermost(sibling < index) {
+                Node::Leaf(id) if known.is_complete() => &mut leaves[*id].known,
+                Node::Bare(known) => known,
+                _ => continue,
+            };
+            if of_sibling.is_like(&known) {
+                *of_sibling = of_sibling.join(known);
+                self.children.remove(index);
+                self.remove_separator(index.min(sibling));
+                return true;
+            }
+        }
+        false
     }
 
     /// Merges the child at `index` with the one behind it.
@@ -239,7 +358,6 @@ impl<const N: usize> Branch<N> {
         self.heads.check(self.separators.len(), |index| &self.separators[index]);
     }
 
-    #[cfg(test)]
     pub(super) fn separators(&self) -> &[Key] {
         &self.separators
     }

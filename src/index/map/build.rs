@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::version::Version;
 use super::branch::{Branch, Leaves, Node, Split};
+use super::known::Known;
 use super::leaf::{Leaf, separator};
 use super::pool::{Chunk, Id};
 use super::row::Row;
@@ -73,13 +74,14 @@ impl<const N: usize> Builder<N> {
 }
 
 impl<const N: usize> Map<N> {
-    /// Builds the map over some leaves. No leaf may have a key below those of a leaf before it.
-    pub(in super::super) fn of(built: impl IntoIterator<Item = Built<N>>) -> Self {
+    /// Builds the map over some leaves, all of whose ranges know this. No leaf may have a key below those of a leaf before it.
+    pub(in super::super) fn of(built: impl IntoIterator<Item = Built<N>>, known: Known) -> Self {
         let chunks: Vec<_> = built.into_iter().flat_map(|built| built.chunks).collect();
         if chunks.is_empty() {
-            return Map::default();
+            return Map::bare(known);
         }
-        let leaves = Leaves::of(chunks);
+        let mut leaves = Leaves::of(chunks);
+        leaves.ids().collect::<Vec<_>>().into_iter().for_each(|id| leaves[id].known = known);
         let mut before: Option<&Leaf<N>> = None;
         let mut level: Vec<Split<N>> = Vec::new();
         for id in leaves.ids() {
@@ -91,8 +93,8 @@ impl<const N: usize> Map<N> {
         while level.len() > 1 {
             level = branches(level);
         }
-        let root = level.pop().map_or(Node::Leaf(Id::FIRST), |(_, root)| root);
-        Map { root, leaves }
+        let root = level.pop().expect("there is a leaf").1;
+        Map { root, leaves, complete_from: known.complete_from, forgot: known.forgot }
     }
 
     /// Its leaves in order. The memory of a chunk is freed with the last of its leaves.
@@ -101,7 +103,7 @@ impl<const N: usize> Map<N> {
         self.root.leaf_ids(&mut ids);
         let chunks: Vec<_> = self.leaves.into_chunks().map(Arc::new).collect();
         let shared = |id: Id| SharedLeaf { chunk: Arc::clone(&chunks[id.chunk()]), at: id.at() };
-        ids.into_iter().map(shared).filter(|leaf| leaf.leaf().len() > 0).collect()
+        ids.into_iter().map(shared).collect()
     }
 }
 

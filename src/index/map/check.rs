@@ -2,7 +2,8 @@
 
 use super::super::key::Key;
 use super::Map;
-use super::branch::{Leaves, Node};
+use super::branch::Node;
+use super::known::Known;
 
 /// The size of a tree.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,28 +30,30 @@ impl<const N: usize> Map<N> {
         self.leaves.len()
     }
 
-    /// Panics unless the invariants hold: order in each node and across nodes, equal depth of leaves, no empty node.
+    /// Panics unless the invariants hold: order in each node and across nodes, equal depth of leaves, no empty leaf.
     pub(in super::super) fn check(&self) {
         if let Node::Branch(branch) = &self.root {
             assert!(branch.children().len() > 1);
         }
-        check(&self.root, &self.leaves, None, None, matches!(self.root, Node::Leaf(_)));
+        check(self, &self.root, None, None);
     }
 }
 
 /// Checks a subtree with keys from `low` on and below `high`; returns its height.
-fn check<const N: usize>(
-    node: &Node<N>,
-    leaves: &Leaves<N>,
-    low: Option<&Key>,
-    high: Option<&Key>,
-    may_be_empty: bool,
-) -> usize {
+fn check<const N: usize>(map: &Map<N>, node: &Node<N>, low: Option<&Key>, high: Option<&Key>) -> usize {
+    let knows = |known: &Known| {
+        assert!(known.forgot <= map.forgot && known.complete_from <= map.complete_from, "{known:?}");
+    };
     match node {
+        Node::Bare(known) => {
+            knows(known);
+            1
+        }
         Node::Leaf(id) => {
-            let leaf = &leaves[*id];
-            assert!(leaf.len() <= N && (may_be_empty || leaf.len() > 0));
+            let leaf = &map.leaves[*id];
+            assert!(leaf.len() <= N && leaf.len() > 0);
             leaf.check();
+            knows(&leaf.known);
             for index in 0..leaf.len() {
                 let key = leaf.key(index);
                 assert!(low.is_none_or(|low| **low <= *key) && high.is_none_or(|high| *key < **high));
@@ -63,7 +66,7 @@ fn check<const N: usize>(
             let mut height = None;
             for (index, child) in branch.children().iter().enumerate() {
                 let low = index.checked_sub(1).map(|index| &separators[index]).or(low);
-                let below = check(child, leaves, low, separators.get(index).or(high), false);
+                let below = check(map, child, low, separators.get(index).or(high));
                 assert!(*height.get_or_insert(below) == below);
             }
             1 + height.unwrap_or_default()

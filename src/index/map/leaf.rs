@@ -7,8 +7,10 @@ use super::super::value::Value;
 use super::super::version::{Content, Version};
 use super::KeyRange;
 use super::heads::{Heads, common};
+use super::known::Known;
 use super::record::{Form, Header};
 use super::shape::{FULL, New};
+use crate::base::types::Lsn;
 use crate::rt::memory::prefetch;
 
 /// Bytes for records. With heads and places a leaf takes 16 KiB: room for 128 entries of about 100 bytes.
@@ -36,6 +38,7 @@ pub(super) struct Leaf<const N: usize> {
     unused: usize,
     /// Values and keys that are too large to lie in the leaf.
     shared: Vec<Value>,
+    pub(super) known: Known,
 }
 
 fn narrow(count: usize) -> u32 {
@@ -46,7 +49,8 @@ fn narrow(count: usize) -> u32 {
 impl<const N: usize> Default for Leaf<N> {
     fn default() -> Self {
         const { assert!(N >= 4 && N <= 256 && ROOM <= u16::MAX as usize) };
-        Leaf { heads: Heads::new(), places: [0; N], bytes: [0; ROOM], end: 0, unused: 0, shared: Vec::new() }
+        let (end, unused, shared, known) = (0, 0, Vec::new(), Known::COMPLETE);
+        Leaf { heads: Heads::new(), places: [0; N], bytes: [0; ROOM], end, unused, shared, known }
     }
 }
 
@@ -308,6 +312,7 @@ impl<const N: usize> Leaf<N> {
     /// Splits a leaf that has no room for an entry at `index`, and inserts the entry. `right`, an empty leaf, becomes
     /// the upper part. Returns the separator of the two.
     pub(super) fn split(&mut self, right: &mut Self, index: usize, new: &New<'_>) -> Key {
+        right.known = self.known;
         if index == self.len() {
             // Keys that arrive in order leave full leaves behind.
             right.insert(0, new);
@@ -334,8 +339,15 @@ impl<const N: usize> Leaf<N> {
         lens.map(reaches).position(|reached| reached).unwrap_or(0).clamp(1, self.len() - 1)
     }
 
+    /// Moves the entries from `index` on to `right`, an empty leaf.
+    pub(super) fn cut(&mut self, right: &mut Self, index: usize) {
+        right.known = self.known;
+        right.take_from(self, index);
+    }
+
     /// Appends the entries of `right`, the next leaf; there must be room.
     pub(super) fn append_all(&mut self, mut right: Self) {
+        self.known = self.known.join(right.known);
         self.take_from(&mut right, 0);
     }
 
@@ -361,6 +373,11 @@ impl<const N: usize> Leaf<N> {
         self.discard(index);
         self.places.copy_within(index + 1.., index);
         self.heads.remove(index);
+    }
+
+    /// The newest LSN of its records.
+    pub(super) fn newest(&self) -> Lsn {
+        (0..self.len()).map(|index| self.entry(index).1.lsn).max().unwrap_or_default()
     }
 
     /// Computes the prefix and the heads of the first `len` entries.

@@ -10,20 +10,24 @@ mod build;
 #[cfg(test)]
 mod check;
 mod heads;
+mod known;
 mod leaf;
 mod pool;
 mod range;
 mod record;
+mod residency;
 mod row;
 mod shape;
 
 use std::ops::Bound;
 
 use super::version::Version;
+use crate::base::types::Lsn;
 
-use branch::{Branch, Leaves, Node};
+use branch::{Branch, Leaves, Node, Split};
 pub(super) use build::{Builder, Built, SharedLeaf};
 pub(super) use heads::{common, head};
+pub(super) use known::Known;
 use leaf::Leaf;
 use pool::Id;
 use range::{Path, Range};
@@ -52,6 +56,10 @@ pub(super) const AT_ONCE: usize = 16;
 pub(super) struct Map<const N: usize = FAN_OUT> {
     root: Node<N>,
     leaves: Leaves<N>,
+    /// The largest `complete_from` that any of its ranges may have.
+    complete_from: Lsn,
+    /// The largest `forgot` that any of its ranges had.
+    forgot: Lsn,
 }
 
 /// The place of a key in the map, found by one search.
@@ -73,60 +81,83 @@ impl<const N: usize> TakenSlot<'_, N> {
     pub(super) fn set(self, version: Version<'_>) {
         self.leaf.set(self.index, version);
     }
+
+    /// Whether a key of its range without a record is absent.
+    pub(super) fn is_complete(&self) -> bool {
+        self.leaf.known.is_complete()
+    }
 }
 
 /// The place that an absent key would have.
 pub(super) struct FreeSlot<'a, const N: usize = FAN_OUT> {
     key: &'a [u8],
     map: &'a mut Map<N>,
-    leaf: Id,
+    /// `None` in a bare range.
+    leaf: Option<Id>,
     index: usize,
+    is_complete: bool,
 }
 
 impl<const N: usize> FreeSlot<'_, N> {
     pub(super) fn fill(self, version: Version<'_>) {
         let new = New { key: self.key, version };
-        let leaf = &mut self.map.leaves[self.leaf];
-        if leaf.has_room(&new) {
-            leaf.insert(self.index, &new);
-        } else {
-            self.map.insert(&new);
+        match self.leaf.map(|id| &mut self.map.leaves[id]) {
+            Some(leaf) if leaf.has_room(&new) => leaf.insert(self.index, &new),
+            _ => self.map.insert(&new),
         }
+    }
+
+    /// Whether the key is absent. Otherwise layers may have it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
     }
 }
 
 impl<const N: usize> Default for Map<N> {
     fn default() -> Self {
-        let mut leaves = Leaves::new();
-        Map { root: Node::Leaf(leaves.add()), leaves }
+        Map::bare(Known::COMPLETE)
     }
 }
 
 impl<const N: usize> Map<N> {
-    /// A placeholder for a map that was taken away. It has no leaf, so no method may be called on it.
-    pub(super) fn taken() -> Self {
-        Map { root: Node::Leaf(Id::FIRST), leaves: Leaves::new() }
+    /// A map without records, all of whose range knows this.
+    pub(super) fn bare(known: Known) -> Self {
+        let root = Node::Bare(Box::new(known));
+        Map { root, leaves: Leaves::new(), complete_from: known.complete_from, forgot: known.forgot }
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<Version<'_>> {
+    /// The newest version of `key`, and what its range knows.
+    #[inline]
+    pub(super) fn get(&self, key: &[u8]) -> (Option<Version<'_>>, &Known) {
         let mut node = &self.root;
         loop {
             match node {
                 Node::Leaf(id) => {
                     let leaf = &self.leaves[*id];
                     leaf.fetch_all_heads();
-                    return leaf.search(key).ok().map(|index| leaf.entry(index).1);
+                    return (leaf.search(key).ok().map(|index| leaf.entry(index).1), &leaf.known);
                 }
                 Node::Branch(branch) => node = &branch.children()[branch.route(key)],
+                Node::Bare(known) => return (None, known),
             }
         }
     }
 
     pub(super) fn slot<'a>(&'a mut self, key: &'a [u8]) -> Slot<'a, N> {
-        let (_, id) = Path::to(&self.root, key);
+        let id = match Path::to(&self.root, key).1 {
+            Node::Leaf(id) => *id,
+            Node::Bare(known) => {
+                let is_complete = known.is_complete();
+                return Slot::Free(FreeSlot { key, map: self, leaf: None, index: 0, is_complete });
+            }
+            Node::Branch(_) => unreachable!("a path leads to the lowest level"),
+        };
         match self.leaves[id].search(key) {
             Ok(index) => Slot::Taken(TakenSlot { leaf: &mut self.leaves[id], index }),
-            Err(index) => Slot::Free(FreeSlot { key, map: self, leaf: id, index }),
+            Err(index) => {
+                let is_complete = self.leaves[id].known.is_complete();
+                Slot::Free(FreeSlot { key, map: self, leaf: Some(id), index, is_complete })
+            }
         }
     }
 
@@ -134,12 +165,14 @@ impl<const N: usize> Map<N> {
     /// search learns what it reads next from what it has waited for.
     pub(super) fn fetch(&self, keys: &[&[u8]]) {
         for keys in keys.chunks(AT_ONCE) {
-            let mut ids = [Id::FIRST; AT_ONCE];
+            let mut ids = [None; AT_ONCE];
             for (id, key) in ids.iter_mut().zip(keys) {
-                *id = Path::to(&self.root, key).1;
-                self.leaves[*id].fetch();
+                if let Node::Leaf(leaf) = Path::to(&self.root, key).1 {
+                    *id = Some(*leaf);
+                    self.leaves[*leaf].fetch();
+                }
             }
-            let leaves = || ids.iter().map(|id| &self.leaves[*id]).zip(keys);
+            let leaves = || ids.iter().zip(keys).filter_map(|(id, key)| Some((&self.leaves[(*id)?], key)));
             leaves().for_each(|(leaf, key)| leaf.fetch_line(key));
             leaves().for_each(|(leaf, key)| leaf.fetch_record(key));
         }
@@ -147,8 +180,14 @@ impl<const N: usize> Map<N> {
 
     /// Inserts an entry whose key is not there.
     fn insert(&mut self, new: &New<'_>) {
-        if let Some(split) = self.root.insert(new, &mut self.leaves) {
-            let left = std::mem::replace(&mut self.root, Node::Leaf(Id::FIRST));
+        let split = self.root.insert(new, &mut self.leaves);
+        self.grow(split);
+    }
+
+    /// Makes a new root over the old one and its new sibling, if there is one.
+    fn grow(&mut self, split: Option<Split<N>>) {
+        if let Some(split) = split {
+            let left = std::mem::replace(&mut self.root, Node::Bare(Box::new(Known::COMPLETE)));
             self.root = Node::Branch(Branch::over(left, split));
         }
     }
@@ -163,15 +202,12 @@ impl<const N: usize> Map<N> {
         {
             self.root = child;
         }
-        if matches!(&self.root, Node::Branch(branch) if branch.children().len() == 0) {
-            self.root = Node::Leaf(self.leaves.add());
-        }
         true
     }
 
     /// Frees one leaf with its entries, and the branches above. Returns `false` if only one leaf is left.
     pub(super) fn free_leaf(&mut self) -> bool {
-        self.root = Node::Leaf(Id::FIRST);
+        self.root = Node::Bare(Box::new(Known::COMPLETE));
         self.leaves.drop_last()
     }
 
@@ -183,15 +219,12 @@ impl<const N: usize> Map<N> {
     /// If most of the memory of its leaves is unused, moves up to `budget` leaves, which frees memory. Returns how many
     /// it moved; fewer than `budget` means that there is no more to do.
     pub(super) fn tidy(&mut self, budget: usize) -> usize {
-        let Map { root, leaves } = self;
+        let Map { root, leaves, .. } = self;
         let mut moved = 0;
         while moved < budget
             && let Some(to) = leaves.move_one()
         {
-            let leaf = &leaves[to];
-            // Only a root can be empty, and any key leads to it.
-            let key = if leaf.len() == 0 { &[] } else { leaf.key(0) };
-            *root.leaf_of(key) = to;
+            *root.node_of(leaves[to].key(0)) = Node::Leaf(to);
             moved += 1;
         }
         moved

@@ -2,36 +2,54 @@
 
 use std::ops::Bound;
 
+use super::super::key::Key;
 use super::super::version::Version;
 use super::branch::Node;
 use super::leaf::Leaf;
-use super::pool::Id;
 use super::{KeyRange, Map};
 
-/// The index of the child to take on each level, from the root down to a leaf.
+/// The index of the child to take on each level, from the root down to a leaf or a bare node.
 ///
 /// A level grows only by splits of the level below, so no tree becomes higher than this.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Path([u8; 24]);
 
 impl Path {
-    /// The path to the leaf that has `key`, or would have it.
+    /// The path to the leaf or bare node that has `key`, or would have it.
     #[inline]
-    pub(super) fn to<const N: usize>(root: &Node<N>, key: &[u8]) -> (Self, Id) {
+    pub(super) fn to<'a, const N: usize>(root: &'a Node<N>, key: &[u8]) -> (Self, &'a Node<N>) {
         Path::default().descend(root, 0, |branch| branch.route(key))
     }
 
-    /// Completes the path from `node`, on the level `level`, down to a leaf.
+    /// The path to the first one, or to the last.
+    pub(super) fn to_end<const N: usize>(root: &Node<N>, is_last: bool) -> (Self, &Node<N>) {
+        Path::default().descend(root, 0, |branch| if is_last { branch.children().len() - 1 } else { 0 })
+    }
+
+    /// The bounds of the range of keys that the path leads to: the first key, and the first one behind; `None` at the ends.
+    pub(super) fn bounds<'a, const N: usize>(&self, root: &'a Node<N>) -> (Option<&'a Key>, Option<&'a Key>) {
+        let (mut low, mut high, mut node, mut level) = (None, None, root, 0);
+        while let Node::Branch(branch) = node {
+            let index = usize::from(self.0[level]);
+            low = index.checked_sub(1).map(|before| &branch.separators()[before]).or(low);
+            high = branch.separators().get(index).or(high);
+            node = &branch.children()[index];
+            level += 1;
+        }
+        (low, high)
+    }
+
+    /// Completes the path from `node`, on the level `level`, down to a leaf or bare node.
     #[inline]
     fn descend<'a, const N: usize>(
         mut self,
         mut node: &'a Node<N>,
         mut level: usize,
         choose: impl Fn(&'a super::branch::Branch<N>) -> usize,
-    ) -> (Self, Id) {
+    ) -> (Self, &'a Node<N>) {
         loop {
             match node {
-                Node::Leaf(leaf) => return (self, *leaf),
+                Node::Leaf(_) | Node::Bare(_) => return (self, node),
                 Node::Branch(branch) => {
                     let index = choose(branch);
                     self.0[level] = u8::try_from(index).unwrap_or(u8::MAX);
@@ -42,13 +60,13 @@ impl Path {
         }
     }
 
-    /// The path to the next leaf.
-    fn next<const N: usize>(self, root: &Node<N>) -> Option<(Self, Id)> {
+    /// The path to the next leaf or bare node.
+    pub(super) fn next<const N: usize>(self, root: &Node<N>) -> Option<(Self, &Node<N>)> {
         self.turn(root, |index, len| (index + 1 < len).then_some(index + 1), |_| 0)
     }
 
-    /// The path to the previous leaf.
-    fn previous<const N: usize>(self, root: &Node<N>) -> Option<(Self, Id)> {
+    /// The path to the previous leaf or bare node.
+    pub(super) fn previous<const N: usize>(self, root: &Node<N>) -> Option<(Self, &Node<N>)> {
         self.turn(root, |index, _| index.checked_sub(1), |len| len - 1)
     }
 
@@ -58,7 +76,7 @@ impl Path {
         root: &Node<N>,
         other: impl Fn(usize, usize) -> Option<usize>,
         outer: impl Fn(usize) -> usize,
-    ) -> Option<(Self, Id)> {
+    ) -> Option<(Self, &Node<N>)> {
         let mut lowest = None;
         let mut node = root;
         let mut level = 0;
@@ -86,35 +104,58 @@ struct LeafPosition<'a, const N: usize> {
 
 impl<'a, const N: usize> LeafPosition<'a, N> {
     /// The first entry at or above `low`.
-    fn first(Map { root, leaves }: &'a Map<N>, low: Bound<&[u8]>) -> Option<Self> {
-        let (path, id) = match low {
-            Bound::Unbounded => Path::default().descend(root, 0, |_| 0),
-            Bound::Included(key) | Bound::Excluded(key) => Path::to(root, key),
+    fn first(map: &'a Map<N>, low: Bound<&[u8]>) -> Option<Self> {
+        let (path, node) = match low {
+            Bound::Unbounded => Path::to_end(&map.root, false),
+            Bound::Included(key) | Bound::Excluded(key) => Path::to(&map.root, key),
         };
-        let leaf = &leaves[id];
-        let index = leaf.indices((low, Bound::Unbounded)).start;
-        if index < leaf.len() {
-            return Some(LeafPosition { path, leaf, index });
+        if let Node::Leaf(id) = node {
+            let leaf = &map.leaves[*id];
+            let index = leaf.indices((low, Bound::Unbounded)).start;
+            if index < leaf.len() {
+                return Some(LeafPosition { path, leaf, index });
+            }
         }
-        path.next(root).map(|(path, id)| LeafPosition { path, leaf: &leaves[id], index: 0 })
+        Self::next(path, map)
     }
 
     /// The last entry at or below `high`.
-    fn last(Map { root, leaves }: &'a Map<N>, high: Bound<&[u8]>) -> Option<Self> {
-        let (path, id) = match high {
-            Bound::Unbounded => Path::default().descend(root, 0, |branch| branch.children().len() - 1),
-            Bound::Included(key) | Bound::Excluded(key) => Path::to(root, key),
+    fn last(map: &'a Map<N>, high: Bound<&[u8]>) -> Option<Self> {
+        let (path, node) = match high {
+            Bound::Unbounded => Path::to_end(&map.root, true),
+            Bound::Included(key) | Bound::Excluded(key) => Path::to(&map.root, key),
         };
-        let leaf = &leaves[id];
-        let end = leaf.indices((Bound::Unbounded, high)).end;
-        if let Some(index) = end.checked_sub(1) {
-            return Some(LeafPosition { path, leaf, index });
+        if let Node::Leaf(id) = node {
+            let leaf = &map.leaves[*id];
+            let end = leaf.indices((Bound::Unbounded, high)).end;
+            if let Some(index) = end.checked_sub(1) {
+                return Some(LeafPosition { path, leaf, index });
+            }
         }
-        path.previous(root).map(|(path, id)| (path, &leaves[id])).map(|(path, leaf)| LeafPosition {
-            path,
-            leaf,
-            index: leaf.len() - 1,
-        })
+        Self::previous(path, map)
+    }
+
+    /// The first entry behind the leaf or bare node at `path`.
+    fn next(mut path: Path, map: &'a Map<N>) -> Option<Self> {
+        loop {
+            let (next, node) = path.next(&map.root)?;
+            path = next;
+            if let Node::Leaf(id) = node {
+                return Some(LeafPosition { path, leaf: &map.leaves[*id], index: 0 });
+            }
+        }
+    }
+
+    /// The last entry before the leaf or bare node at `path`.
+    fn previous(mut path: Path, map: &'a Map<N>) -> Option<Self> {
+        loop {
+            let (previous, node) = path.previous(&map.root)?;
+            path = previous;
+            if let Node::Leaf(id) = node {
+                let leaf = &map.leaves[*id];
+                return Some(LeafPosition { path, leaf, index: leaf.len() - 1 });
+            }
+        }
     }
 
     fn key(&self) -> &'a [u8] {
@@ -167,8 +208,8 @@ impl<'a, const N: usize> Iterator for Range<'a, N> {
         } else if first.index + 1 < first.leaf.len() {
             first.index += 1;
             first.leaf.fetch_entry(first.index + AHEAD);
-        } else if let Some((path, id)) = first.path.next(&map.root) {
-            *first = LeafPosition { path, leaf: &map.leaves[id], index: 0 };
+        } else if let Some(next) = LeafPosition::next(first.path, map) {
+            *first = next;
             (0..AHEAD).for_each(|index| first.leaf.fetch_entry(index));
         }
         Some(entry)
@@ -185,9 +226,8 @@ impl<const N: usize> DoubleEndedIterator for Range<'_, N> {
         } else if last.index > 0 {
             last.index -= 1;
             last.leaf.fetch_entry(last.index.saturating_sub(AHEAD));
-        } else if let Some((path, id)) = last.path.previous(&map.root) {
-            let leaf = &map.leaves[id];
-            *last = LeafPosition { path, leaf, index: leaf.len() - 1 };
+        } else if let Some(previous) = LeafPosition::previous(last.path, map) {
+            *last = previous;
         }
         Some(entry)
     }

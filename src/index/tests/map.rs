@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::map::{Builder, Map, Slot};
+use super::super::map::{Builder, Known, Map, Slot};
 use super::super::version::{Content, MOST_IN_PLACE, Seq, Version};
 use super::*;
 
@@ -150,7 +150,7 @@ impl<const N: usize> Pair<N> {
     }
 
     fn get(&self, key: &[u8]) {
-        assert_eq!(self.map.get(key).map(|version| tag_of(&version)), self.model.get(key).copied());
+        assert_eq!(self.map.get(key).0.map(|version| tag_of(&version)), self.model.get(key).copied());
     }
 
     /// Takes from the two ends in the order of the bits of `turns`.
@@ -295,7 +295,7 @@ fn built<const N: usize>(model: &BTreeMap<Vec<u8>, u64>, pieces: usize) -> Map<N
         }
         builder.finish()
     };
-    Map::of(entries.chunks(entries.len().div_ceil(pieces).max(1)).map(build))
+    Map::of(entries.chunks(entries.len().div_ceil(pieces).max(1)).map(build), Known::COMPLETE)
 }
 
 fn build_and_go_on<const N: usize>(count: u64, pieces: usize) {

@@ -4,6 +4,7 @@ mod load;
 mod map;
 mod model;
 mod pruning;
+mod residency;
 mod snapshots;
 mod undo;
 mod values;

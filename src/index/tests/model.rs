@@ -243,8 +243,7 @@ impl Model {
     fn needed(&self, key: u8, versions: &[(Lsn, bool)]) -> (usize, usize) {
         let durable = self.fixture.prune_to();
         let is_held = |from: Lsn, until: Lsn| self.holds.iter().any(|hold| (from..until).contains(&hold.lsn()));
-        // What only held snapshots read of a tombstone is nothing, which they find without it too.
-        let is_needed = |pair: &&[(Lsn, bool)]| pair[1].0 > durable || (pair[0].1 && is_held(pair[0].0, pair[1].0));
+        let is_needed = |pair: &&[(Lsn, bool)]| pair[1].0 > durable || is_held(pair[0].0, pair[1].0);
         let older = || versions.windows(2).filter(is_needed).map(|pair| pair[0].1);
         let (newest, is_put) = versions[versions.len() - 1];
         // A settled deletion is noted for the transactions that began before it: by the version that it deleted, if a

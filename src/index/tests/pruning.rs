@@ -307,15 +307,11 @@ fn looked_at_for_the_first(tree: &Arc<Tree>, at: Lsn, direction: Direction) -> u
     let mut found = false;
     while !found {
         let piece = scan::Piece { range, at, direction, limit: 1 };
-        let Some(last) = tree
-            .scan(&piece, |_, content| {
-                looked_at += 1;
-                found = !content.is_deleted();
-            })
-            .unwrap()
-        else {
-            return looked_at;
-        };
+        let scanned = tree.scan(&piece, |_, content| {
+            looked_at += 1;
+            found = !content.is_deleted();
+        });
+        let scan::Scanned::Known(Some(Bound::Excluded(last))) = scanned.unwrap() else { return looked_at };
         let last = Box::leak(last.to_vec().into_boxed_slice());
         match direction {
             Direction::Forward => range.0 = Bound::Excluded(last),
