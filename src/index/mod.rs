@@ -46,7 +46,6 @@ use keyspace::Catalogue;
 use snapshot::{Horizon, Purpose, Snapshots};
 
 pub(crate) use bell::{Bell, Woken};
-#[expect(unused_imports, reason = "the layers are not asked yet")]
 pub(crate) use beyond::{Beyond, Layers, LayersScan};
 pub(crate) use cursor::{Cursor, Entry};
 pub(crate) use garbage::Left;
