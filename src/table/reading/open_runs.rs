@@ -8,7 +8,8 @@ use super::hash::Mixed;
 use crate::rt::sync::ShortRwLock as RwLock;
 use crate::table::run::read::Run;
 
-/// The open runs, by the numbers of their files. One that is not used gives way: each is passed over once after a use (CLOCK).
+/// The open runs, by the numbers of their files. One gives way that was not used since it was last looked at (CLOCK); so those
+/// that a long scan passes give way to each other.
 #[derive(Debug)]
 pub(super) struct OpenRuns {
     /// At most so many.
@@ -36,7 +37,7 @@ struct Slot {
 
 impl Slot {
     fn new(number: u64, run: &Arc<Run>) -> Self {
-        Slot { number, run: Arc::clone(run), was_used: AtomicBool::new(true) }
+        Slot { number, run: Arc::clone(run), was_used: AtomicBool::new(false) }
     }
 }
 
