@@ -31,6 +31,11 @@ impl HeldStack {
         Some(HeldStack { dir: Arc::clone(dir), path: path.to_owned(), stack })
     }
 
+    /// Another stack of the same store.
+    pub(super) fn with(&self, stack: Arc<Stack>) -> Self {
+        HeldStack { stack, ..self.clone() }
+    }
+
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

@@ -7,6 +7,7 @@
 //! | `checkpoint`, `job` | a layer from a piece of the log; merging neighbouring layers |
 //! | `room` | what a checkpoint writes at most |
 //! | `store`, `dir`, `gate`, `held` | the stack that is installed, attempts to change it, MANIFEST in doubt; reading beside |
+//! | `reading` | what memory asks where it cannot answer alone: keys and ranges, through all layers |
 //! | `open`, `list`, `named`, `run` | what an open finds; reading lists and runs, damaged ones too, writing runs |
 //!
 //! `RULES.md` decides what memory may forget, what layers may leave out, and how a deletion of a range works in memory;
@@ -29,6 +30,7 @@ pub(crate) mod named;
 pub(crate) mod open;
 pub(crate) mod pace;
 pub(crate) mod pick;
+pub(crate) mod reading;
 pub(crate) mod room;
 pub(crate) mod run;
 pub(crate) mod sort;

@@ -8,6 +8,7 @@ mod attempt;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
@@ -23,7 +24,7 @@ use crate::disk::{Dir, FileId};
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::{FILE_NAME, Manifest, NamedRun, TEMPORARY_NAME};
 use crate::format::table::{MAX_NUMBER, number_of};
-use crate::rt::sync::Mutex;
+use crate::rt::sync::{Mutex, OnceLock};
 
 pub(crate) use super::dir::NotInstalled;
 pub(crate) use attempt::{Attempt, Chosen};
@@ -58,6 +59,13 @@ pub(crate) struct Store {
     pacers: Pacers,
     writing: Mutex<Writing>,
     known: Mutex<Known>,
+    follower: OnceLock<Arc<dyn Follower>>,
+}
+
+/// Who wants to know at once which layers are installed.
+pub(crate) trait Follower: Debug + Send + Sync {
+    /// `stack` is installed. Called for one after the other, before the attempt has succeeded, under the right to write MANIFEST.
+    fn installed(&self, stack: &Arc<Stack>);
 }
 
 /// What the right to write MANIFEST is about.
@@ -114,6 +122,7 @@ impl Store {
             pacers,
             writing: Mutex::new(Writing { highest, bytes }),
             known: Mutex::new(Known { installed, older, doubt, under_way, next_number, is_settled: false }),
+            follower: OnceLock::new(),
         })
     }
 
@@ -219,6 +228,12 @@ impl Store {
     /// The installed layers; `None` before the first MANIFEST.
     pub(crate) fn stack(&self) -> Option<Arc<Stack>> {
         self.known.lock().installed.clone()
+    }
+
+    /// Tells `follower` of each stack that is installed from now on. There is one, for good.
+    pub(super) fn follow(&self, follower: Arc<dyn Follower>) {
+        // Whoever asks next to another one has the same.
+        let _ = self.follower.set(follower);
     }
 
     /// Whether files that the installed MANIFEST does not need may go, in `table/` and in the log.

@@ -65,6 +65,13 @@ pub(crate) struct Indexed {
     pub(crate) block: BlockRef,
 }
 
+impl Indexed {
+    /// The bytes that it takes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.separator.capacity()
+    }
+}
+
 /// A block whose checksum matches, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block<'a> {

@@ -237,6 +237,23 @@ impl Place {
         Found { lsn: self.lsn, value: self.value.clone().map(|value| &block.entries[value]) }
     }
 
+    /// The LSN of the present entry.
+    pub(super) fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// Where in the bytes of `block`, which it is in, the value of the present entry is; `None` for a tombstone.
+    pub(super) fn value_in(&self, block: &DataBlock<'_>) -> Option<Range<usize>> {
+        let begin = BLOCK_HEADER + block.restarts.len();
+        self.value.as_ref().map(|value| begin + value.start..begin + value.end)
+    }
+
+    /// Before the first entry of a block, with the memory of the last one.
+    pub(super) fn begin(&mut self) {
+        self.key.clear();
+        (self.at, self.next, self.value) = (0, 0, None);
+    }
+
     /// Goes to the next entry of `block`. `false` if there is none.
     pub(crate) fn advance(&mut self, block: &DataBlock<'_>) -> Result<bool, Refusal> {
         if self.next == block.count {

@@ -2,6 +2,7 @@
 
 pub(crate) mod block;
 pub(crate) mod data;
+pub(crate) mod entries;
 pub(crate) mod filter;
 pub(crate) mod keyspaces;
 pub(crate) mod manifest;

@@ -92,6 +92,11 @@ impl<'a> Partition<'a> {
         filter::may_contain(self.filter, hash)
     }
 
+    /// The filter, for one who keeps it: whole lines, at least one.
+    pub(crate) fn filter(&self) -> &'a [u8] {
+        self.filter
+    }
+
     /// The data blocks, in the order of their keys.
     pub(crate) fn blocks(&self) -> Result<Vec<Indexed>, Refusal> {
         self.read().ok_or(Refusal::Impossible)

@@ -217,13 +217,34 @@ impl Run {
     }
 
     /// The bytes of a block, unchecked.
-    pub(super) fn read_block(&self, at: BlockRef) -> Result<Vec<u8>> {
+    pub(in crate::table) fn read_block(&self, at: BlockRef) -> Result<Vec<u8>> {
         let mut bytes = vec![0; at.length as usize];
-        read(&*self.file, &self.path, &mut bytes, at.position).map(|()| bytes)
+        self.read_into(&mut bytes, at.position).map(|()| bytes)
+    }
+
+    /// Fills `bytes` with what the file has at `position`, unchecked.
+    pub(in crate::table) fn read_into(&self, bytes: &mut [u8], position: u64) -> Result<()> {
+        read(&*self.file, &self.path, bytes, position)
+    }
+
+    /// The bytes that it takes in memory while it is open.
+    pub(in crate::table) fn memory(&self) -> usize {
+        let Root { range, reach, partitions, witnesses } = &self.root;
+        let bound = |range: &Range| range.low.capacity() + range.high.capacity();
+        let partitions = partitions.iter().map(Indexed::memory).sum::<usize>();
+        let witnesses = witnesses.iter().map(|one| size_of_val(one) + bound(&one.range)).sum::<usize>();
+        let ranges =
+            self.range_tombstones.iter().map(|one| size_of_val(one) + one.start.capacity() + one.end.capacity());
+        let bounds = bound(range) + bound(reach);
+        size_of::<Self>() + self.path.as_os_str().len() + bounds + partitions + witnesses + ranges.sum::<usize>()
     }
 
     /// The partition with this number, which has these bytes, and its data blocks.
-    pub(super) fn partition<'b>(&self, number: usize, bytes: &'b [u8]) -> Result<(Partition<'b>, Vec<Indexed>)> {
+    pub(in crate::table) fn partition<'b>(
+        &self,
+        number: usize,
+        bytes: &'b [u8],
+    ) -> Result<(Partition<'b>, Vec<Indexed>)> {
         let Indexed { separator, block: at } = &self.root.partitions[number];
         let before = number.checked_sub(1).map(|before| self.root.partitions[before].block);
         let begin = before.map_or(Some(SECTOR_LEN), |before| before.end());
@@ -237,7 +258,7 @@ impl Run {
     }
 
     /// The data block at `at`, which has these bytes.
-    pub(super) fn data<'b>(&self, at: BlockRef, bytes: &'b [u8]) -> Result<DataBlock<'b>> {
+    pub(in crate::table) fn data<'b>(&self, at: BlockRef, bytes: &'b [u8]) -> Result<DataBlock<'b>> {
         block::open(bytes, &self.checksum, at, BlockKind::Data)
             .and_then(|block| self.checked_data(block))
             .map_err(|refusal| self.refused(refusal, at.position))
@@ -248,17 +269,27 @@ impl Run {
         DataBlock::new(block, self.footer.header.interval)
     }
 
-    /// Whether an entry may stand behind the last one of `order`.
-    pub(super) fn may_follow(&self, order: &Order, key: &[u8], lsn: Lsn) -> bool {
+    /// Whether a full key lies in its range.
+    pub(in crate::table) fn has_key(&self, full_key: &[u8]) -> bool {
         let Range { low, high } = &self.root.range;
-        order.goes_on_with(key, lsn) && low.as_slice() <= key && is_below(key, high)
+        low.as_slice() <= full_key && is_below(full_key, high)
     }
 
-    pub(super) fn bad(&self, offset: u64) -> Error {
+    /// Whether an entry may stand behind the last one of `order`.
+    pub(super) fn may_follow(&self, order: &Order, key: &[u8], lsn: Lsn) -> bool {
+        order.goes_on_with(key, lsn) && self.has_key(key)
+    }
+
+    pub(in crate::table) fn bad(&self, offset: u64) -> Error {
         Error::bad_table(&self.path, offset)
     }
 
-    pub(super) fn refused(&self, refusal: Refusal, offset: u64) -> Error {
+    /// For a reader who comes to a range that was lost.
+    pub(in crate::table) fn bad_ranges(&self) -> Error {
+        self.bad(self.footer.range_tombstones.map_or(0, |block| block.position))
+    }
+
+    pub(in crate::table) fn refused(&self, refusal: Refusal, offset: u64) -> Error {
         refusal.error(&self.path, || self.bad(offset))
     }
 }

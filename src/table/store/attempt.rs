@@ -175,6 +175,9 @@ impl<'s> Attempt<'s> {
                 writing.bytes = bytes.len() as u64;
                 let stack = Arc::new(Stack { manifest, keyspaces, crc: Manifest::crc(&bytes) });
                 self.succeed(&stack);
+                if let Some(follower) = store.follower.get() {
+                    follower.installed(&stack);
+                }
                 installed(&stack);
                 Ok(stack)
             }

@@ -5,6 +5,7 @@ mod attempts;
 mod beside;
 #[cfg(feature = "sim")]
 mod faults;
+mod reading;
 mod room;
 #[cfg(feature = "sim")]
 mod rules;

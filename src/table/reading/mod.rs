@@ -1,0 +1,147 @@
+//! Reading the installed layers while the database is open: what memory asks where it cannot answer alone (`RULES.md`, 6).
+//!
+//! | file | what |
+//! |---|---|
+//! | `installed` | the layers that a reader holds |
+//! | `get` | one key, layer by layer |
+//! | `scan`, `layer_scan`, `run_scan`, `blocks` | a range: the merge, one layer, one run, its blocks |
+//! | `over`, `ranges` | range tombstones over one key, and those that a scan passes |
+//! | `open_runs`, `partitions`, `hash` | what stays open and in memory between reads |
+
+mod blocks;
+mod get;
+mod hash;
+mod installed;
+mod layer_scan;
+mod open_runs;
+mod over;
+mod partitions;
+mod ranges;
+mod run_scan;
+mod scan;
+
+use std::sync::Arc;
+
+use installed::{Caches, Installed, Nothing};
+use open_runs::OpenRuns;
+use partitions::Partitions;
+
+use super::held::HeldStack;
+use super::store::{Follower, Stack, Store};
+use crate::index::{Beyond, Layers};
+use crate::rt::sync::{OnceLock, ShortRwLock as RwLock};
+
+/// What readers may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Runs that stay open between reads. Those that scans are in come on top.
+    pub(crate) open_runs: usize,
+    /// Bytes of partitions in memory.
+    pub(crate) partition_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // A quarter of what a process may have open where nothing else is said.
+        Limits { open_runs: 256, partition_bytes: 32 << 20 }
+    }
+}
+
+/// The layers of an open database, for its readers. There is one of it.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// Empty before there are tables.
+    store: Arc<OnceLock<Store>>,
+    newest: Arc<Newest>,
+}
+
+/// The layers that readers get.
+#[derive(Debug)]
+struct Newest {
+    caches: Arc<Caches>,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// That of the newest stack that the store has told of. An older one must not come after it: memory may have forgotten what
+    /// only the newer one has.
+    generation: u64,
+    installed: Option<Arc<Installed>>,
+}
+
+impl Reading {
+    pub(crate) fn new(store: Arc<OnceLock<Store>>, limits: Limits) -> Self {
+        let runs = OpenRuns::new(limits.open_runs);
+        let caches = Arc::new(Caches { runs, partitions: Partitions::new(limits.partition_bytes) });
+        Reading { store, newest: Arc::new(Newest { caches, known: RwLock::default() }) }
+    }
+
+    /// The bytes that partitions in memory take.
+    pub(crate) fn partition_bytes(&self) -> u64 {
+        self.newest.caches.partitions.bytes()
+    }
+
+    /// The bytes that runs take which stay open.
+    pub(crate) fn open_run_bytes(&self) -> usize {
+        self.newest.caches.runs.bytes()
+    }
+
+    /// The runs that stay open.
+    #[cfg(test)]
+    pub(super) fn open_runs(&self) -> usize {
+        self.newest.caches.runs.len()
+    }
+}
+
+impl Beyond for Reading {
+    fn installed(&self) -> Arc<dyn Layers> {
+        if let Some(installed) = self.newest.get() {
+            return installed;
+        }
+        let Some(store) = self.store.get() else { return Arc::new(Nothing) };
+        // First: so none that is installed from now on is missed.
+        store.follow(Arc::clone(&self.newest) as Arc<dyn Follower>);
+        while let Some(held) = HeldStack::of(store) {
+            self.newest.begin(held);
+            if let Some(installed) = self.newest.get() {
+                return installed;
+            }
+        }
+        Arc::new(Nothing)
+    }
+}
+
+impl Newest {
+    fn get(&self) -> Option<Arc<Installed>> {
+        self.known.read().installed.clone()
+    }
+
+    /// Takes the first stack, unless a newer one was told of meanwhile.
+    fn begin(&self, held: HeldStack) {
+        let installed = Arc::new(Installed { held, caches: Arc::clone(&self.caches) });
+        let mut known = self.known.write();
+        if known.installed.is_none() && known.generation <= installed.generation() {
+            known.generation = installed.generation();
+            known.installed = Some(installed);
+        }
+    }
+}
+
+impl Follower for Newest {
+    fn installed(&self, stack: &Arc<Stack>) {
+        let generation = stack.manifest.generation;
+        // The layers before are let go of without the lock: with them their files may be closed.
+        let _before = {
+            let mut known = self.known.write();
+            known.generation = generation;
+            known.installed.take().inspect(|before| {
+                let held = before.held.with(Arc::clone(stack));
+                known.installed = Some(Arc::new(Installed { held, caches: Arc::clone(&self.caches) }));
+            })
+        };
+        let numbers = stack.manifest.numbers().collect();
+        self.caches.runs.follow(generation, &numbers);
+        self.caches.partitions.retain(|file| numbers.contains(&file));
+    }
+}

@@ -1,0 +1,152 @@
+//! A scan of layers, in either direction: of each key, the newest version at or below an LSN.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::installed::Installed;
+use super::layer_scan::LayerScan;
+use super::ranges::Ranges;
+use super::run_scan::Asked;
+use crate::base::error::Result;
+use crate::base::types::Lsn;
+use crate::format::table::ID_LEN;
+use crate::index::{Direction, LayersScan};
+
+#[derive(Debug)]
+pub(super) struct Scan {
+    installed: Arc<Installed>,
+    direction: Direction,
+    /// The newest first.
+    layers: Vec<LayerScan>,
+    /// The numbers of those that are not at their end, in the order of their heads; of one key, the newest first.
+    order: Vec<usize>,
+    ranges: Ranges,
+    /// The first of the order is on the entry that was given out.
+    is_on_entry: bool,
+    has_ended: bool,
+}
+
+impl Scan {
+    /// Over the full keys at or above `from` and below `end`.
+    pub(super) fn new(
+        installed: Arc<Installed>,
+        (from, end): (Vec<u8>, Vec<u8>),
+        direction: Direction,
+        at: Lsn,
+    ) -> Self {
+        let asked = Arc::new(Asked { from, end, direction, at });
+        let mut layers = Vec::new();
+        let mut has_ranges = Vec::new();
+        for (number, (layer, begin)) in installed.held.stack.manifest.begins().enumerate() {
+            let from_cursor = || Asked { from: begin.to_vec(), ..Asked::clone(&asked) };
+            let asked = if asked.from.as_slice() < begin { Arc::new(from_cursor()) } else { Arc::clone(&asked) };
+            if layer.interval.from >= at || asked.from >= asked.end {
+                continue;
+            }
+            if layer.runs.iter().any(|run| run.range_tombstones > 0) {
+                has_ranges.push((number, asked.from.clone()));
+            }
+            layers.push(LayerScan::new(&installed, number, asked));
+        }
+        let ranges = Ranges::new(&installed, &asked, &has_ranges);
+        let mut scan =
+            Scan { installed, direction, layers, order: Vec::new(), ranges, is_on_entry: false, has_ended: false };
+        (0..scan.layers.len()).for_each(|layer| scan.put_in_order(layer));
+        scan
+    }
+
+    fn compare(&self, a: usize, b: usize) -> Ordering {
+        let head = |layer: usize| self.layers[layer].head(&self.installed).expect("it is not at its end");
+        let heads = match self.direction {
+            Direction::Forward => head(a).cmp(&head(b)),
+            Direction::Backward => head(a).cmp_backward(&head(b)),
+        };
+        heads.then(a.cmp(&b))
+    }
+
+    /// Puts a layer that is in no order where it belongs. Most entries are of one large layer, which stays the first: so the
+    /// search begins there.
+    fn put_in_order(&mut self, layer: usize) {
+        if self.layers[layer].head(&self.installed).is_none() {
+            return;
+        }
+        let place = self.order.iter().position(|other| self.compare(layer, *other) == Ordering::Less);
+        self.order.insert(place.unwrap_or(self.order.len()), layer);
+    }
+
+    /// Moves on the layer at this place in the order.
+    fn move_on(&mut self, place: usize) -> Result<()> {
+        let layer = self.order[place];
+        self.layers[layer].advance(&self.installed)?;
+        // Most often it stays where it is.
+        let is_there = self.layers[layer].head(&self.installed).is_some();
+        let next = self.order.get(place + 1);
+        if is_there && next.is_none_or(|next| self.compare(layer, *next) == Ordering::Less) {
+            return Ok(());
+        }
+        self.order.remove(place);
+        self.put_in_order(layer);
+        Ok(())
+    }
+
+    /// Comes to the next entry.
+    fn find(&mut self) -> Result<bool> {
+        if self.is_on_entry {
+            self.is_on_entry = false;
+            self.move_on(0)?;
+        }
+        while let Some(first) = self.order.first().copied() {
+            if !self.layers[first].is_on_version() {
+                self.move_on(0)?;
+                continue;
+            }
+            // What older layers have of the key is superseded.
+            while let Some(second) = self.order.get(1).copied()
+                && self.layers[second].is_on_version()
+                && self.layers[second].key() == self.layers[first].key()
+            {
+                self.move_on(1)?;
+            }
+            let version = &self.layers[first];
+            let is_deleted = self.ranges.pass(&self.installed, version.key(), version.lsn())?;
+            if version.value().is_some() && !is_deleted {
+                self.is_on_entry = true;
+                return Ok(true);
+            }
+            self.move_on(0)?;
+        }
+        self.ranges.pass_all(&self.installed)?;
+        Ok(false)
+    }
+
+    fn entry(&self) -> &LayerScan {
+        &self.layers[self.order[0]]
+    }
+}
+
+impl LayersScan for Scan {
+    fn advance(&mut self) -> Result<bool> {
+        if self.has_ended {
+            return Ok(false);
+        }
+        let found = self.find();
+        if !matches!(found, Ok(true)) {
+            // It gives its files back at once.
+            (self.has_ended, self.is_on_entry) = (true, false);
+            (self.layers.clear(), self.order.clear());
+        }
+        found
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.entry().key()[ID_LEN..]
+    }
+
+    fn value(&self) -> &[u8] {
+        self.entry().value().unwrap_or_default()
+    }
+
+    fn lsn(&self) -> Lsn {
+        self.entry().lsn()
+    }
+}

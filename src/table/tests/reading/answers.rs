@@ -1,0 +1,151 @@
+//! Random histories: checkpoints, merges that stop half-way, versions that span blocks, range tombstones.
+
+use super::*;
+
+const KEYSPACES: [u32; 4] = [0, 1, 5, u32::MAX - 1];
+
+/// Keys that are prefixes of one another and of the bounds of keyspaces, and those at the ends of what a key may be.
+fn a_key(draws: &mut Draws) -> Vec<u8> {
+    let mut key: Vec<u8> = (0..draws.below(5)).map(|_| *draws.one(&[0, b'a', b'b', 0xFF])).collect();
+    if draws.below(200) == 0 {
+        key.resize(65_535, *draws.one(&[b'a', 0xFF]));
+    }
+    key
+}
+
+fn a_value(draws: &mut Draws) -> Value {
+    let length = *draws.one(&[0, 1, 7, 40, 40, 40, 300, 300, 3000, 9000]);
+    (draws.below(5) > 0).then(|| vec![u8::try_from(draws.below(256)).unwrap(); length])
+}
+
+struct Plan {
+    ranges: bool,
+    keys: Vec<Vec<u8>>,
+}
+
+fn a_checkpoint(tables: &mut Tables, draws: &mut Draws, plan: &Plan) {
+    let words = 4 + draws.below(30) as u64;
+    let from = tables.model.to.get();
+    let lsn = |draws: &mut Draws| Lsn::new(from + 8 * (1 + draws.below(usize::try_from(words).unwrap()) as u64));
+    let mut versions = BTreeMap::new();
+    for _ in 0..draws.below(120) {
+        let key = draws.one(&plan.keys).clone();
+        // Some have many versions.
+        for _ in 0..if draws.below(30) == 0 { 40 } else { 1 } {
+            versions.insert((key.clone(), lsn(draws)), a_value(draws));
+        }
+    }
+    let versions = versions.into_iter().map(|((key, lsn), value)| (key, lsn, value)).collect();
+    let mut ranges = Vec::new();
+    for _ in 0..if plan.ranges { draws.below(4) } else { 0 } {
+        let (a, b) = (draws.one(&plan.keys).clone(), draws.one(&plan.keys).clone());
+        let (start, mut end) = (a.clone().min(b.clone()), a.max(b));
+        if start[..4] != end[..4] {
+            let id = u32::from_be_bytes(*start.first_chunk().unwrap());
+            end = (id + 1).to_be_bytes().to_vec();
+        }
+        let lsn = lsn(draws);
+        let says = match draws.below(4) {
+            0 => Says::LostAbove(Lsn::new(
+                from + 8 * draws.below(usize::try_from((lsn.get() - from) / 8).unwrap()) as u64,
+            )),
+            _ => Says::Deleted,
+        };
+        if start < end {
+            ranges.push(RangeTombstone { start, end, lsn, says });
+        }
+    }
+    let run_bytes = *draws.one(&[1, 5000, 20_000, u64::MAX]);
+    tables.checkpoint(words, versions, ranges, run_bytes);
+}
+
+fn a_bound(draws: &mut Draws) -> Bound<Key> {
+    let key = a_key(draws);
+    match draws.below(3) {
+        0 => Bound::Unbounded,
+        1 => Bound::Included(Key::from(key.as_slice())),
+        _ => Bound::Excluded(Key::from(key.as_slice())),
+    }
+}
+
+fn check(tables: &Tables, draws: &mut Draws, plan: &Plan, floor: Lsn, count: usize) {
+    let layers = tables.reading.installed();
+    assert_eq!(layers.to(), tables.model.to);
+    let words = usize::try_from((tables.model.to.get() - floor.get()) / 8).unwrap();
+    let at = |draws: &mut Draws| Lsn::new(floor.get() + 8 * draws.below(words + 3) as u64);
+    for _ in 0..count {
+        let at = at(draws);
+        let key = if draws.below(8) == 0 {
+            full(*draws.one(&KEYSPACES), &a_key(draws))
+        } else {
+            draws.one(&plan.keys).clone()
+        };
+        tables.check_get(&layers, &key, at);
+    }
+    for _ in 0..count / 20 {
+        let (id, at, direction) =
+            (*draws.one(&KEYSPACES), at(draws), *draws.one(&[Direction::Forward, Direction::Backward]));
+        tables.check_scan(&layers, id, (a_bound(draws), a_bound(draws)), direction, at);
+    }
+}
+
+fn run(seed: u64, ranges: bool) {
+    let mut draws = Draws::of(seed);
+    let limits = Limits { open_runs: *draws.one(&[0, 1, 3, 256]), partition_bytes: *draws.one(&[0, 20_000, 1 << 20]) };
+    let mut tables = Tables::new(&memory_dir(), limits);
+    let mut keys: Vec<_> = (0..100).map(|_| full(*draws.one(&KEYSPACES), &a_key(&mut draws))).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let plan = Plan { ranges, keys };
+    let mut floor = Lsn::ZERO;
+    a_checkpoint(&mut tables, &mut draws, &plan);
+    for _ in 0..14 {
+        match draws.below(3) {
+            0 => a_checkpoint(&mut tables, &mut draws, &plan),
+            _ => {
+                // Without range tombstones, so that what merges leave out is tried as well: a merge keeps what was lost, and
+                // nothing that it may have superseded.
+                if !ranges && draws.below(4) == 0 {
+                    floor = Lsn::new(floor.get() + (tables.model.to.get() - floor.get()) / 16 * 8);
+                }
+                let sizes = Sizes { run: *draws.one(&[1, 6000]), part: *draws.one(&[1, 20_000, u64::MAX]) };
+                tables.merge(&mut draws, floor, sizes);
+            }
+        }
+        check(&tables, &mut draws, &plan, floor, 100);
+    }
+    check_all(&tables, &plan, floor);
+    assert!(tables.reading.open_runs() <= limits.open_runs);
+    assert!(tables.reading.partition_bytes() <= limits.partition_bytes);
+}
+
+/// Each key at each LSN, and each keyspace in both directions.
+fn check_all(tables: &Tables, plan: &Plan, floor: Lsn) {
+    let layers = tables.reading.installed();
+    for at in (floor.get()..=tables.model.to.get() + 8).step_by(8).map(Lsn::new) {
+        plan.keys.iter().for_each(|key| tables.check_get(&layers, key, at));
+        for direction in [Direction::Forward, Direction::Backward] {
+            KEYSPACES.iter().for_each(|id| tables.check_scan(&layers, *id, ALL, direction, at));
+        }
+    }
+}
+
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    std::env::var("FORELOG_SEED").ok().and_then(|seed| seed.parse().ok()).map_or(0..count, |seed| seed..seed + 1)
+}
+
+#[test]
+fn each_key_and_each_range_at_each_lsn() {
+    for seed in seeds(30) {
+        println!("FORELOG_SEED={seed}");
+        run(seed, false);
+    }
+}
+
+#[test]
+fn the_same_with_range_tombstones_and_with_what_was_lost() {
+    for seed in seeds(30) {
+        println!("FORELOG_SEED={seed}");
+        run(seed, true);
+    }
+}
