@@ -221,6 +221,8 @@ pub(crate) struct Place {
     key: Vec<u8>,
     /// The key before a restart.
     before: Vec<u8>,
+    /// The present entry has the key of the one before.
+    is_same_key: bool,
     lsn: Lsn,
     /// Where in the block's entries the value is; `None` for a tombstone.
     value: Option<Range<usize>>,
@@ -235,6 +237,11 @@ impl Place {
     /// The version of the present entry, which is in `block`.
     pub(crate) fn version<'a>(&self, block: &DataBlock<'a>) -> Found<'a> {
         Found { lsn: self.lsn, value: self.value.clone().map(|value| &block.entries[value]) }
+    }
+
+    /// Whether the present entry has the key of the one before it in the block.
+    pub(super) fn is_same_key(&self) -> bool {
+        self.is_same_key
     }
 
     /// The LSN of the present entry.
@@ -301,6 +308,7 @@ impl Place {
         };
         split_full_key(&self.key)?;
         (self.at, self.lsn, self.next) = (end(&reader), lsn, self.next + 1);
+        self.is_same_key = order == Ordering::Equal;
         is_in_order.then_some(())
     }
 }

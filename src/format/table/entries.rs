@@ -59,19 +59,20 @@ impl Entries {
     fn read(&mut self, block: &DataBlock<'_>, at: Lsn) -> Result<(), Refusal> {
         let Entries { keys, list, first, last, place } = self;
         (keys.clear(), list.clear(), place.begin());
-        let mut number = 0;
+        let (mut is_first, mut has_newest) = (true, false);
         while place.advance(block)? {
-            if number == 0 {
+            if is_first {
                 first.set(place);
             }
-            let is_newest = |known: &Entry| keys[known.key.clone()] != *place.key();
-            if place.lsn() <= at && list.last().is_none_or(is_newest) {
+            has_newest &= place.is_same_key();
+            if place.lsn() <= at && !has_newest {
                 let begin = keys.len();
                 keys.extend_from_slice(place.key());
                 let (key, value) = (begin..keys.len(), place.value_in(block));
-                list.push(Entry { key, lsn: place.lsn(), value, is_first: number == 0 });
+                list.push(Entry { key, lsn: place.lsn(), value, is_first });
+                has_newest = true;
             }
-            number += 1;
+            is_first = false;
         }
         last.set(place);
         Ok(())

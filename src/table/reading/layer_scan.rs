@@ -35,6 +35,21 @@ pub(super) enum Head<'a> {
 }
 
 impl Head<'_> {
+    /// A number that is lower or higher only if the head is, so that most comparisons need no bytes elsewhere in memory.
+    pub(super) fn digest(&self) -> u128 {
+        match *self {
+            Head::Below(&[]) => u128::MAX,
+            Head::On(key) | Head::From(key) | Head::Below(key) => match key.first_chunk() {
+                Some(first) => u128::from_be_bytes(*first),
+                None => {
+                    let mut first = [0; size_of::<u128>()];
+                    first[..key.len()].copy_from_slice(key);
+                    u128::from_be_bytes(first)
+                }
+            },
+        }
+    }
+
     /// Which of two heads of one direction comes first.
     pub(super) fn cmp(&self, other: &Head<'_>) -> Ordering {
         match (*self, *other) {

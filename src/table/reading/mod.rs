@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `installed` | the layers that a reader holds |
+//! | `installed`, `layers` | the layers that a reader holds, and what it may ask of them |
 //! | `get` | one key, layer by layer |
 //! | `scan`, `layer_scan`, `run_scan`, `blocks` | a range: the merge, one layer, one run, its blocks |
 //! | `over`, `ranges` | range tombstones over one key, and those that a scan passes |
@@ -13,6 +13,7 @@ mod get;
 mod hash;
 mod installed;
 mod layer_scan;
+mod layers;
 mod open_runs;
 mod over;
 mod partitions;
@@ -22,7 +23,8 @@ mod scan;
 
 use std::sync::Arc;
 
-use installed::{Caches, Installed, Nothing};
+use installed::{Caches, Installed};
+use layers::Nothing;
 use open_runs::OpenRuns;
 use partitions::Partitions;
 

@@ -18,12 +18,21 @@ pub(super) struct Scan {
     direction: Direction,
     /// The newest first.
     layers: Vec<LayerScan>,
-    /// The numbers of those that are not at their end, in the order of their heads; of one key, the newest first.
-    order: Vec<usize>,
+    /// Those that are not at their end, in the order of their heads; of one key, the newest first.
+    order: Vec<Place>,
     ranges: Ranges,
     /// The first of the order is on the entry that was given out.
     is_on_entry: bool,
     has_ended: bool,
+}
+
+/// A layer among those that are merged.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Its number among the layers of the scan.
+    layer: usize,
+    /// That of its head.
+    digest: u128,
 }
 
 impl Scan {
@@ -51,8 +60,26 @@ impl Scan {
         let ranges = Ranges::new(&installed, &asked, &has_ranges);
         let mut scan =
             Scan { installed, direction, layers, order: Vec::new(), ranges, is_on_entry: false, has_ended: false };
-        (0..scan.layers.len()).for_each(|layer| scan.put_in_order(layer));
+        for layer in 0..scan.layers.len() {
+            if let Some(place) = scan.place(layer) {
+                scan.put_in_order(place, 0);
+            }
+        }
         scan
+    }
+
+    /// Where a layer belongs; `None` at its end.
+    fn place(&self, layer: usize) -> Option<Place> {
+        let head = self.layers[layer].head(&self.installed)?;
+        Some(Place { layer, digest: head.digest() })
+    }
+
+    fn is_before(&self, a: Place, b: Place) -> bool {
+        let digests = match self.direction {
+            Direction::Forward => a.digest.cmp(&b.digest),
+            Direction::Backward => b.digest.cmp(&a.digest),
+        };
+        digests.then_with(|| self.compare(a.layer, b.layer)).is_lt()
     }
 
     fn compare(&self, a: usize, b: usize) -> Ordering {
@@ -64,29 +91,35 @@ impl Scan {
         heads.then(a.cmp(&b))
     }
 
-    /// Puts a layer that is in no order where it belongs. Most entries are of one large layer, which stays the first: so the
-    /// search begins there.
-    fn put_in_order(&mut self, layer: usize) {
-        if self.layers[layer].head(&self.installed).is_none() {
-            return;
-        }
-        let place = self.order.iter().position(|other| self.compare(layer, *other) == Ordering::Less);
-        self.order.insert(place.unwrap_or(self.order.len()), layer);
+    /// Puts a layer where it belongs, which is not in the order, and not among the first `behind` of it.
+    fn put_in_order(&mut self, place: Place, behind: usize) {
+        let rest = self.order[behind..].iter().position(|other| self.is_before(place, *other));
+        self.order.insert(rest.map_or(self.order.len(), |rest| behind + rest), place);
     }
 
     /// Moves on the layer at this place in the order.
-    fn move_on(&mut self, place: usize) -> Result<()> {
-        let layer = self.order[place];
+    fn move_on(&mut self, at: usize) -> Result<()> {
+        let layer = self.order[at].layer;
         self.layers[layer].advance(&self.installed)?;
-        // Most often it stays where it is.
-        let is_there = self.layers[layer].head(&self.installed).is_some();
-        let next = self.order.get(place + 1);
-        if is_there && next.is_none_or(|next| self.compare(layer, *next) == Ordering::Less) {
+        let Some(place) = self.place(layer) else {
+            self.order.remove(at);
             return Ok(());
+        };
+        // Most entries are of one large layer, which often stays where it is.
+        if self.order.get(at + 1).is_none_or(|next| self.is_before(place, *next)) {
+            self.order[at] = place;
+        } else {
+            self.order.remove(at);
+            self.put_in_order(place, at + 1);
         }
-        self.order.remove(place);
-        self.put_in_order(layer);
         Ok(())
+    }
+
+    /// Whether the second layer is on the key that the first one is on.
+    fn is_twice(&self) -> bool {
+        let [first, second, ..] = *self.order else { return false };
+        let (a, b) = (&self.layers[first.layer], &self.layers[second.layer]);
+        first.digest == second.digest && b.is_on_version() && a.key() == b.key()
     }
 
     /// Comes to the next entry.
@@ -96,18 +129,15 @@ impl Scan {
             self.move_on(0)?;
         }
         while let Some(first) = self.order.first().copied() {
-            if !self.layers[first].is_on_version() {
+            if !self.layers[first.layer].is_on_version() {
                 self.move_on(0)?;
                 continue;
             }
             // What older layers have of the key is superseded.
-            while let Some(second) = self.order.get(1).copied()
-                && self.layers[second].is_on_version()
-                && self.layers[second].key() == self.layers[first].key()
-            {
+            while self.is_twice() {
                 self.move_on(1)?;
             }
-            let version = &self.layers[first];
+            let version = &self.layers[first.layer];
             let is_deleted = self.ranges.pass(&self.installed, version.key(), version.lsn())?;
             if version.value().is_some() && !is_deleted {
                 self.is_on_entry = true;
@@ -120,7 +150,7 @@ impl Scan {
     }
 
     fn entry(&self) -> &LayerScan {
-        &self.layers[self.order[0]]
+        &self.layers[self.order[0].layer]
     }
 }
 

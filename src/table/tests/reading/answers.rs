@@ -21,6 +21,26 @@ fn a_value(draws: &mut Draws) -> Value {
 struct Plan {
     ranges: bool,
     keys: Vec<Vec<u8>>,
+    /// Readers ask from the floor on, and at what is held below it.
+    horizon: Retain,
+}
+
+impl Plan {
+    /// The LSNs at which readers ask, up to a little above the end of the layers.
+    fn asked(&self, to: Lsn) -> Vec<Lsn> {
+        let from_floor = (self.horizon.floor.get()..=to.get() + 16).step_by(8).map(Lsn::new);
+        self.horizon.held.iter().copied().chain(from_floor).collect()
+    }
+
+    /// Snapshots end, but for a few, and no new one begins so low.
+    fn raise_floor(&mut self, to: Lsn, draws: &mut Draws) {
+        let Retain { floor, held, .. } = &mut self.horizon;
+        let before = *floor;
+        *floor = Lsn::new(before.get() + (to.get() - before.get()) / 16 * 8);
+        held.retain(|_| draws.below(3) > 0);
+        let passed = (before.get()..floor.get()).step_by(8).map(Lsn::new);
+        held.extend(passed.filter(|_| draws.below(8) == 0));
+    }
 }
 
 fn a_checkpoint(tables: &mut Tables, draws: &mut Draws, plan: &Plan) {
@@ -68,13 +88,12 @@ fn a_bound(draws: &mut Draws) -> Bound<Key> {
     }
 }
 
-fn check(tables: &Tables, draws: &mut Draws, plan: &Plan, floor: Lsn, count: usize) {
+fn check(tables: &Tables, draws: &mut Draws, plan: &Plan, count: usize) {
     let layers = tables.reading.installed();
     assert_eq!(layers.to(), tables.model.to);
-    let words = usize::try_from((tables.model.to.get() - floor.get()) / 8).unwrap();
-    let at = |draws: &mut Draws| Lsn::new(floor.get() + 8 * draws.below(words + 3) as u64);
+    let asked = plan.asked(tables.model.to);
     for _ in 0..count {
-        let at = at(draws);
+        let at = *draws.one(&asked);
         let key = if draws.below(8) == 0 {
             full(*draws.one(&KEYSPACES), &a_key(draws))
         } else {
@@ -83,8 +102,8 @@ fn check(tables: &Tables, draws: &mut Draws, plan: &Plan, floor: Lsn, count: usi
         tables.check_get(&layers, &key, at);
     }
     for _ in 0..count / 20 {
-        let (id, at, direction) =
-            (*draws.one(&KEYSPACES), at(draws), *draws.one(&[Direction::Forward, Direction::Backward]));
+        let (id, at) = (*draws.one(&KEYSPACES), *draws.one(&asked));
+        let direction = *draws.one(&[Direction::Forward, Direction::Backward]);
         tables.check_scan(&layers, id, (a_bound(draws), a_bound(draws)), direction, at);
     }
 }
@@ -96,8 +115,7 @@ fn run(seed: u64, ranges: bool) {
     let mut keys: Vec<_> = (0..100).map(|_| full(*draws.one(&KEYSPACES), &a_key(&mut draws))).collect();
     keys.sort_unstable();
     keys.dedup();
-    let plan = Plan { ranges, keys };
-    let mut floor = Lsn::ZERO;
+    let mut plan = Plan { ranges, keys, horizon: Retain::default() };
     a_checkpoint(&mut tables, &mut draws, &plan);
     for _ in 0..14 {
         match draws.below(3) {
@@ -105,24 +123,24 @@ fn run(seed: u64, ranges: bool) {
             _ => {
                 // Without range tombstones, so that what merges leave out is tried as well: a merge keeps what was lost, and
                 // nothing that it may have superseded.
-                if !ranges && draws.below(4) == 0 {
-                    floor = Lsn::new(floor.get() + (tables.model.to.get() - floor.get()) / 16 * 8);
+                if !ranges && draws.below(3) == 0 {
+                    plan.raise_floor(tables.model.to, &mut draws);
                 }
                 let sizes = Sizes { run: *draws.one(&[1, 6000]), part: *draws.one(&[1, 20_000, u64::MAX]) };
-                tables.merge(&mut draws, floor, sizes);
+                tables.merge(&mut draws, &plan.horizon, sizes);
             }
         }
-        check(&tables, &mut draws, &plan, floor, 100);
+        check(&tables, &mut draws, &plan, 100);
     }
-    check_all(&tables, &plan, floor);
+    check_all(&tables, &plan);
     assert!(tables.reading.open_runs() <= limits.open_runs);
     assert!(tables.reading.partition_bytes() <= limits.partition_bytes);
 }
 
 /// Each key at each LSN, and each keyspace in both directions.
-fn check_all(tables: &Tables, plan: &Plan, floor: Lsn) {
+fn check_all(tables: &Tables, plan: &Plan) {
     let layers = tables.reading.installed();
-    for at in (floor.get()..=tables.model.to.get() + 8).step_by(8).map(Lsn::new) {
+    for at in plan.asked(tables.model.to) {
         plan.keys.iter().for_each(|key| tables.check_get(&layers, key, at));
         for direction in [Direction::Forward, Direction::Backward] {
             KEYSPACES.iter().for_each(|id| tables.check_scan(&layers, *id, ALL, direction, at));

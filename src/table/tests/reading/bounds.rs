@@ -197,8 +197,9 @@ fn runs_that_are_installed_no_more_are_closed() {
     assert!(counted.open() > 10);
     let bytes = tables.reading.partition_bytes();
     let mut draws = Draws(1);
+    let horizon = Retain { floor: tables.model.to, ..Retain::default() };
     while tables.store().stack().unwrap().manifest.layers.len() > 1 {
-        tables.merge(&mut draws, tables.model.to, Sizes::whole(40_000));
+        tables.merge(&mut draws, &horizon, Sizes::whole(40_000));
     }
     assert_eq!(counted.open(), 2, "those that the scan is in");
     assert!(tables.reading.partition_bytes() < bytes);

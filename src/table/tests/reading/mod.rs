@@ -215,9 +215,8 @@ impl Tables {
         attempt.install(choose, |_| ()).unwrap();
     }
 
-    /// One step of a merge: of a job that is under way, or of neighbouring layers. Versions that no reader from `floor` on can ask
-    /// for may go.
-    fn merge(&mut self, draws: &mut Draws, floor: Lsn, sizes: Sizes) {
+    /// One step of a merge: of a job that is under way, or of neighbouring layers.
+    fn merge(&mut self, draws: &mut Draws, horizon: &Retain, sizes: Sizes) {
         let stack = self.store().stack().unwrap();
         let (mut places, mut begin) = (Vec::new(), 0);
         let (mut job, mut whole) = (None, Vec::new());
@@ -240,9 +239,8 @@ impl Tables {
             None => neighbours(draws.below(places.len()), 1 + draws.below(3)),
         };
         let Some(layers) = layers else { return };
-        let horizon = Retain { floor, held: Vec::new(), is_last: false };
         let store = self.store.get().unwrap();
-        store.merge_step(&stack, layers, &horizon, sizes).unwrap().install(|_| ()).unwrap();
+        store.merge_step(&stack, layers, horizon, sizes).unwrap().install(|_| ()).unwrap();
         store.remove_needless().unwrap();
     }
 
