@@ -92,11 +92,13 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
     if store.end_doubt(|stack| name_in_history(log, stack))? {
         remove_needless(tables, store);
     }
-    let mut made = 0;
+    let (mut made, mut missing) = (0, None);
     if let Err(error) = store.check_files() {
-        // Memory has what they held.
-        heal(pipeline, tables, store, error)?;
-        made += 1;
+        match heal(pipeline, tables, store, error) {
+            Ok(()) => made += 1,
+            // The log has what comes now, and is to become shorter all the same.
+            Err(error) => missing = Some(error),
+        }
     }
     loop {
         let full = match store.stack().is_none() && store.is_in_doubt() {
@@ -106,20 +108,20 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
             true => Amount { bytes: 1, ops: 1 },
         };
         let begun = tables.pacers.checkpoints.begin();
-        let (layer, amount) = match next_piece(log, tables, store, target, full) {
+        let (layer, amount) = match next_piece(pipeline, tables, store, target, full) {
             Ok(Some((piece, amount))) => {
                 let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
                 let layer = store.write_layer(piece, run_bytes)?;
                 (layer, amount)
             }
-            Ok(None) => return Ok(made),
+            Ok(None) => return missing.map_or(Ok(made), Err),
             Err(error) => {
                 heal(pipeline, tables, store, error)?;
                 made += 1;
                 continue;
             }
         };
-        install(log, tables, store, (layer, tables.health.done().plus(amount)))?;
+        install(pipeline, tables, store, (layer, tables.health.done().plus(amount)))?;
         tables.debt.took_in(amount, begun.took(), Amount::of_a_checkpoint(&pipeline.settings));
         keep_up::settle(pipeline, tables);
         made += 1;
@@ -133,13 +135,13 @@ fn behind(log: &LogInner, lsn: Lsn) -> Position {
 
 /// Reads and sorts what lies behind the layers, up to `target` and to `full`; `None` if no record does.
 fn next_piece(
-    log: &Arc<LogInner>,
+    pipeline: &Pipeline,
     tables: &Tables,
     store: &Store,
     target: Lsn,
     full: Amount,
 ) -> Result<Option<(Piece, Amount)>> {
-    let stack = store.stack();
+    let (log, stack) = (&pipeline.log, store.stack());
     let from = stack.as_ref().map_or(Lsn::ZERO, |stack| stack.manifest.to);
     let mut keyspaces = stack.map_or_else(KeyspaceList::default, |stack| KeyspaceList::clone(&stack.keyspaces));
     let mut sorter = Sorter::default();
@@ -170,8 +172,9 @@ fn next_piece(
         }
     }
     let Some(branch) = branch else { return Ok(None) };
-    // No reader asks layers yet: a reader has the index.
-    let horizon = Retain { floor: to, held: Vec::new(), is_last: false };
+    // From here on no snapshot begins below the layer's end: a version that is superseded there has no other reader.
+    let (floor, held) = pipeline.index().horizon(to);
+    let horizon = Retain { floor, held, is_last: false };
     let (writes, log_bytes) = (sorter.finish(), amount.bytes);
     let piece = Piece { interval: Interval { from, to }, branch, writes, keyspaces, horizon, log_bytes };
     Ok(Some((piece, amount)))

@@ -24,7 +24,8 @@ use crate::txn::pipeline::Pipeline;
 
 /// Writes from memory what cannot be read, if `why` is rot.
 pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Error) -> Result<()> {
-    if !is_rot(&why) {
+    // What only layers have cannot be written again.
+    if !is_rot(&why) || !pipeline.index().is_whole() {
         return Err(why);
     }
     // In doubt without a MANIFEST, one layer of all data is enough.
@@ -33,7 +34,7 @@ pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Err
     }
     let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
     let written = write_from_memory(pipeline, tables, store, run_bytes)?;
-    install(&pipeline.log, tables, store, written)?;
+    install(pipeline, tables, store, written)?;
     tables.health.healed();
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::log::LogInner;
 use crate::table::checkpoint::NewLayer;
 use crate::table::store::{NotInstalled, Stack, Store};
 use crate::txn::due::Amount;
+use crate::txn::pipeline::Pipeline;
 
 /// A run ends when it is so many times shorter than the data: MANIFEST, which lists all runs, is written for each few.
 const RUNS: u64 = 512;
@@ -25,12 +26,12 @@ pub(super) fn run_bytes(settings: &Settings, stack: Option<&Stack>) -> u64 {
 /// Makes a layer count, and removes what it makes needless (steps 8 to 13). With it all of the log counts as taken in that
 /// had been counted at `done`.
 pub(super) fn install(
-    log: &LogInner,
+    pipeline: &Pipeline,
     tables: &Tables,
     store: &Store,
     (mut layer, done): (NewLayer<'_>, Amount),
 ) -> Result<()> {
-    let to = layer.to();
+    let (log, to) = (&pipeline.log, layer.to());
     let installed = |stack: &Arc<Stack>| {
         name_in_history(log, stack);
         tables.health.set_done(done);
@@ -38,6 +39,8 @@ pub(super) fn install(
     let install = |oldest| layer.install(|_| oldest, installed);
     let installed = log.retire_into(to, install, || tables.check_place(log.handle()));
     let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
+    // Readers get the layer from here on, so memory may let go of what is in it.
+    pipeline.index().note_installed(to);
     tables.health.not_removed(removed.as_ref().err());
     remove_needless(tables, store);
     Ok(())

@@ -9,6 +9,7 @@ use super::keep_up;
 use super::tables::Tables;
 use super::turn::Wait;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::types::Lsn;
 use crate::disk::Dir;
 use crate::format::table::DIRECTORY;
 use crate::format::table::manifest::bytes_of;
@@ -96,8 +97,8 @@ fn step(
     if leaves == Leaves::Room {
         check_room(log, &stack, sizes).map_err(StepFailed::Other)?;
     }
-    // No reader asks layers yet: a reader has the index.
-    let horizon = Retain { floor: stack.manifest.to, held: Vec::new(), is_last: false };
+    let (floor, held) = pipeline.index().horizon(Lsn::ZERO);
+    let horizon = Retain { floor, held, is_last: false };
     let mut step = store.merge_step(&stack, layers, &horizon, sizes)?;
     drop(stack);
     is_ours()?;

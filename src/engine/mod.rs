@@ -18,12 +18,14 @@ mod merging;
 mod open;
 mod options;
 mod read_only;
+mod residency;
 mod room;
 pub(crate) mod salvage;
 mod save;
 mod scrubs;
 mod tables;
 mod turn;
+mod warmer;
 
 #[cfg(test)]
 mod tests;

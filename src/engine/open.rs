@@ -2,9 +2,9 @@
 //!
 //! 1. The directory is made if need be, opened and locked (`disk/LOCK.md`).
 //! 2. What is in it is read: HISTORY, MARK, the headers of segments.
-//! 3. The log is judged frame by frame, and each of its records goes to the loader.
+//! 3. The log behind the layers is judged frame by frame, and each of its records goes to the loader.
 //! 4. The verdict is made durable (promise 5), and the log is open.
-//! 5. The loader builds the index.
+//! 5. The loader builds the index. What layers have stays there: the warmer reads it later, and readers until then.
 //!
 //! Nothing is written before step 4, so that a refusal leaves no trace. If the directory went away meanwhile, all of it is
 //! done again.
@@ -12,6 +12,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::residency::over_layers;
 use super::tables::{self, FoundTables, Tables};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
@@ -41,10 +42,10 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<O
 
 /// Opens the database in a directory that is claimed: steps 2 to 5.
 pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Opened> {
-    let mut loader = Loader::new(Limits::of(settings.segment_bytes));
     let handle = Arc::clone(claim.handle);
     let (tables, found) = look_at_tables(&handle, |look| log::open::read(claim, settings.create, look))?;
-    load_layers(&tables, &mut loader).map_err(|error| handle.unless_overtaken(error))?;
+    let (index, to) = if settings.is_volatile { Default::default() } else { over_layers(&tables) };
+    let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes));
     let mut replayed = Replayed { loader: &mut loader, amount: Amount::default() };
     let decided = found.decide(&mut replayed)?;
     let at_open = replayed.amount;

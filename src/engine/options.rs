@@ -6,13 +6,17 @@ use std::sync::Arc;
 use super::checkpointer::Checkpointer;
 use super::inner::Inner;
 use super::room::TableRoom;
-use super::{Engine, open};
+use super::{Engine, open, warmer};
 use crate::base::error::Result;
 use crate::base::options::{Checkpoints, Settings, setters};
 use crate::base::types::CommitMode;
 use crate::disk::{self, Claim, Disk, MemoryDisk};
+use crate::rt::machine;
 #[cfg(doc)]
 use crate::txn::Transaction;
+
+/// For what is brought into memory, in bytes, where the operating system does not say how much there is.
+const ROOM: u64 = 1 << 30;
 
 /// How an [`Engine`] is opened.
 ///
@@ -109,6 +113,7 @@ fn engine(open::Opened { pipeline, log, tables, at_open }: open::Opened) -> Engi
     let (pipeline, tables) = (Arc::new(pipeline), Arc::new(tables));
     pipeline.due.begin_at(at_open);
     let checkpointer = Checkpointer::begin(&pipeline, &tables);
+    warmer::start(&pipeline, machine::memory().map_or(ROOM, |memory| memory / 2));
     TableRoom::begin(&pipeline, &tables, checkpointer.as_ref());
     Engine { inner: Arc::new(Inner { pipeline, log, tables, checkpointer }) }
 }

@@ -22,7 +22,8 @@ use crate::table::held::HeldStack;
 use crate::table::named::Place;
 use crate::table::open::{self, Known, Layers};
 use crate::table::pace::Pacers;
-use crate::table::store::Store;
+use crate::table::reading::{Limits, Reading};
+use crate::table::store::{Stack, Store};
 use crate::txn::due::{Amount, Due};
 use crate::txn::pipeline::Pipeline;
 
@@ -33,7 +34,9 @@ pub(super) struct Tables {
     /// The log, once it is open: a checkpoint ends with it.
     log: Arc<OnceLock<Weak<LogInner>>>,
     /// From the first MANIFEST on, or from the attempt to make it.
-    store: OnceLock<Store>,
+    store: Arc<OnceLock<Store>>,
+    /// What the index asks of them.
+    reading: Arc<Reading>,
     /// HISTORY names the MANIFEST that was found.
     is_named: bool,
     /// One checkpoint at a time.
@@ -86,10 +89,12 @@ impl Tables {
             None => Ok(()),
         }));
         let is_named = found.layers.as_ref().is_some_and(|(layers, _)| layers.is_named);
-        let (store, health) = (OnceLock::new(), Health::default());
+        let (store, health) = (Arc::new(OnceLock::new()), Health::default());
+        let reading = Arc::new(Reading::new(Arc::clone(&store), Limits::default()));
         let (turns, merge_turns, merge_bell) = (Turns::new(), Turns::new(), Arc::new(Sleeper::new()));
         let (pacers, debt) = Default::default();
-        let tables = Tables { gate, log, store, is_named, turns, merge_turns, pacers, debt, merge_bell, health };
+        let tables =
+            Tables { gate, log, store, reading, is_named, turns, merge_turns, pacers, debt, merge_bell, health };
         if let Some((layers, dir)) = found.layers {
             let id = layers.stack.manifest.log_id;
             let store = Store::new(tables.dir(handle, dir), tables.pacers.clone(), id, Some(layers.stack))?;
@@ -108,6 +113,15 @@ impl Tables {
 
     pub(super) fn store(&self) -> Option<&Store> {
         self.store.get()
+    }
+
+    /// The installed layers; `None` before the first MANIFEST.
+    pub(super) fn stack(&self) -> Option<Arc<Stack>> {
+        self.store().and_then(Store::stack)
+    }
+
+    pub(super) fn reading(&self) -> &Arc<Reading> {
+        &self.reading
     }
 
     /// Generation and CRC of the installed MANIFEST.

@@ -52,11 +52,6 @@ impl Fill {
         })
     }
 
-    /// The bytes of its keys and values.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     fn add(&mut self, scan: &dyn LayersScan) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(scan.key());

@@ -146,6 +146,12 @@ impl Writer {
     }
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Index::new()
+    }
+}
+
 impl Index {
     /// The versions that an apply looks at for pruning: this number for each commit and two for each operation, so that
     /// pruning is faster than the making of garbage.
@@ -183,6 +189,8 @@ impl Index {
     /// Layers that are installed have the effect of the log up to `to`.
     pub(crate) fn note_installed(&self, to: Lsn) {
         self.snapshots.note_installed(to);
+        // Tombstones wait for it.
+        self.bell().ring_for_commit();
     }
 
     /// Raises the floor, below which no snapshot begins from now on, to `to`, or to the visible LSN. Returns what readers can
@@ -202,12 +210,25 @@ impl Index {
         tree.land(fill, self.snapshots.settled())
     }
 
-    /// Keyspaces that are not in memory as a whole.
-    pub(crate) fn incomplete(&self) -> Vec<Arc<Tree>> {
-        let trees: Vec<_> = self.catalogue.read().trees().filter(|tree| !tree.is_complete()).cloned().collect();
-        let settled = self.snapshots.settled();
-        trees.iter().for_each(|tree| tree.note_complete(settled));
-        trees.into_iter().filter(|tree| !tree.is_complete()).collect()
+    /// Whether nobody asks layers: all that anybody can read is in memory.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.unsettled().iter().all(|tree| self.settle(tree))
+    }
+
+    /// The keyspaces of which somebody may ask layers.
+    pub(crate) fn unsettled(&self) -> Vec<Arc<Tree>> {
+        self.catalogue.read().trees().filter(|tree| !tree.is_whole()).cloned().collect()
+    }
+
+    /// Looks whether nobody can ask layers for a keyspace any more.
+    pub(crate) fn settle(&self, tree: &Tree) -> bool {
+        tree.settle(self.snapshots.settled());
+        tree.is_whole()
+    }
+
+    /// The bytes of the leaves of all keyspaces, unused room included.
+    pub(crate) fn leaf_bytes(&self) -> usize {
+        self.catalogue.read().trees().map(|tree| tree.bytes()).sum()
     }
 
     /// Wakes the pruner: at the end of a snapshot, and after a commit.

@@ -406,9 +406,26 @@ impl Tree {
         self.state.read().map.is_complete()
     }
 
-    /// Looks whether all of it is in memory. No reader asks below `settled`.
-    pub(super) fn note_complete(&self, settled: Lsn) {
-        self.state.write().map.note_complete(settled);
+    /// Whether nobody asks layers.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state.read().map.is_complete_at(Lsn::ZERO)
+    }
+
+    /// Looks from where on all of it is in memory. No reader asks below `settled`.
+    pub(super) fn settle(&self, settled: Lsn) {
+        /// Ranges under one lock.
+        const RANGES: usize = 64;
+        let (mut low, mut from) = (Key::from(&[]), Lsn::ZERO);
+        loop {
+            let mut state = self.state.write();
+            let (of_ranges, next) = state.map.settle(&low, RANGES, settled);
+            from = from.max(of_ranges);
+            match next {
+                Some(next) => low = next,
+                // What was complete stays so.
+                None => return state.map.note_complete(from),
+            }
+        }
     }
 
     /// Lets a fill land: its range is complete from then on. Returns `false`, and has changed nothing, if newer things have

@@ -5,6 +5,7 @@ pub(crate) mod background;
 pub(crate) mod clock;
 pub(crate) mod entropy;
 pub(crate) mod guard;
+pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod moment;
 pub(crate) mod process;

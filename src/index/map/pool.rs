@@ -13,9 +13,6 @@ use crate::rt::memory::{LARGE, LargePages, LargeVec, give_back_unused};
 pub(super) struct Id(u32);
 
 impl Id {
-    /// The id of the item that is added first.
-    pub(super) const FIRST: Id = Id(0);
-
     fn new(chunk: usize, at: usize) -> Self {
         Id(u32::try_from(chunk * CHUNK + at).expect("the leaves of a map are in memory"))
     }

@@ -146,15 +146,24 @@ impl<const N: usize> Map<N> {
         Some((low.cloned().unwrap_or_else(|| Key::from(&[])), high.cloned()))
     }
 
-    /// Looks from where on all of it is complete. No reader asks below `settled`.
-    pub(in super::super) fn note_complete(&mut self, settled: Lsn) {
-        let Map { root, leaves, complete_from, .. } = self;
-        *complete_from = Lsn::ZERO;
-        root.each((&[], None), leaves, &mut |node, leaves| {
+    /// Looks from where on the next `count` ranges behind `low` are complete, given that no reader asks below `settled`. Returns
+    /// that, and where the next range begins.
+    pub(in super::super) fn settle(&mut self, low: &[u8], count: usize, settled: Lsn) -> (Lsn, Option<Key>) {
+        let last = self.nodes((Bound::Included(low), Bound::Unbounded)).take(count).last();
+        let next = last.and_then(|(path, ..)| path.bounds(&self.root).1.cloned());
+        let mut complete_from = Lsn::ZERO;
+        let Map { root, leaves, .. } = self;
+        root.each((low, next.as_deref()), leaves, &mut |node, leaves| {
             let known = node.known_mut(leaves);
             known.settle(settled);
-            *complete_from = known.complete_from.max(*complete_from);
+            complete_from = complete_from.max(known.complete_from);
         });
+        (complete_from, next)
+    }
+
+    /// All of it is complete from an LSN on.
+    pub(in super::super) fn note_complete(&mut self, from: Lsn) {
+        self.complete_from = from;
     }
 
     /// The tombstone of `lsn` leaves the map, if it may. It is the newest version of `key`.

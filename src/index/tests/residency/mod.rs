@@ -229,7 +229,8 @@ impl Machine {
                 break;
             }
         }
-        assert!(self.index.incomplete().is_empty());
+        self.index.is_whole();
+        assert!(self.tree.is_complete());
     }
 
     /// Opens what is durable, or all of it.
