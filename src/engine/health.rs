@@ -25,6 +25,8 @@ pub struct TableStats {
     pub runs: usize,
     /// Their length in bytes.
     pub bytes: u64,
+    /// Everything is in memory: no read asks a table. An open begins without, and reads tables meanwhile.
+    pub all_in_memory: bool,
     /// Bytes of records in the log that no table has yet. An open replays them.
     pub pending_bytes: u64,
     /// Operations in these records.

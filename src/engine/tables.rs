@@ -161,7 +161,15 @@ impl Tables {
     pub(super) fn stats(&self, pipeline: &Pipeline) -> TableStats {
         let (stats, pending) = (self.health.stats(), self.pending(&pipeline.due));
         let (waits, waited) = pipeline.throttle.waited();
-        let stats = TableStats { pending_bytes: pending.bytes, pending_ops: pending.ops, waits, waited, ..stats };
+        let all_in_memory = pipeline.index().unsettled().is_empty();
+        let stats = TableStats {
+            all_in_memory,
+            pending_bytes: pending.bytes,
+            pending_ops: pending.ops,
+            waits,
+            waited,
+            ..stats
+        };
         match self.store().and_then(Store::stack) {
             Some(stack) => stats.with(&stack),
             None => stats,

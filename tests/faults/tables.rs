@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crashkit::{DB, Random, open_on};
+use crashkit::{DB, Random, open_on, wait_until};
 use forelog::salvage::{Completeness, LossCause, Salvaged};
 use forelog::scrub::ScrubOptions;
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
-use forelog::{Checkpoints, CommitMode, DamageCause, Engine, ErrorKind, LossBudget, Options};
+use forelog::{Checkpoints, CommitMode, DamageCause, Engine, Error, ErrorKind, LossBudget, Options};
 
 mod bounds;
 mod proof;
@@ -86,16 +86,20 @@ impl Work {
 }
 
 fn contents(engine: &Engine) -> State {
-    let snapshot = engine.snapshot().unwrap();
+    try_contents(engine).unwrap()
+}
+
+fn try_contents(engine: &Engine) -> Result<State, Error> {
+    let snapshot = engine.snapshot()?;
     let mut all = State::new();
-    for name in snapshot.keyspace_names().unwrap() {
-        let keyspace = snapshot.keyspace(&name).unwrap().unwrap();
-        for entry in snapshot.iter(&keyspace).unwrap() {
-            let (key, value) = entry.unwrap();
+    for name in snapshot.keyspace_names()? {
+        let keyspace = snapshot.keyspace(&name)?.unwrap();
+        for entry in snapshot.iter(&keyspace)? {
+            let (key, value) = entry?;
             all.insert((name.clone(), key.to_vec()), value.to_vec());
         }
     }
-    all
+    Ok(all)
 }
 
 fn copy(disk: &SimDisk) -> SimDisk {
@@ -141,13 +145,18 @@ impl Reference {
         disk
     }
 
-    /// `verify` and an open: a refusal that is typed, or the state as it was.
+    /// A reading of all, and an open, which reads of tables what is asked for: a refusal that is typed, of the open or of a read,
+    /// or the state as it was. What can be read is right all the same.
     fn check_open(&self, disk: &SimDisk, what: &str) -> bool {
         let seen = Engine::read_only_on(Arc::new(disk.clone()), DB);
         let opened = open_on(&copy(disk), options());
+        let opened = opened.and_then(|engine| {
+            self.check_reads(&engine, what);
+            try_contents(&engine)
+        });
         match (seen, opened) {
-            (Ok(_), Ok(engine)) => {
-                assert!(contents(&engine) == self.state(), "{what}: opened with another state");
+            (Ok(_), Ok(found)) => {
+                assert!(found == self.state(), "{what}: opened with another state");
                 true
             }
             (Err(seen), Err(opened)) => {
@@ -160,6 +169,18 @@ impl Reference {
                 false
             }
             (seen, opened) => panic!("{what}: read only {:?}, open {:?}", seen.err(), opened.err()),
+        }
+    }
+
+    /// Each key is as it was, or cannot be read, with the reason.
+    fn check_reads(&self, engine: &Engine, what: &str) {
+        let snapshot = engine.snapshot().unwrap();
+        for ((name, key), (_, value)) in &self.newest {
+            let Some(keyspace) = snapshot.keyspace(name).unwrap() else { continue };
+            match snapshot.get(&keyspace, key) {
+                Ok(found) => assert_eq!(found.as_deref(), value.as_deref(), "{what}: {name} {key:?}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Damaged, "{what}: {name} {key:?}: {error}"),
+            }
         }
     }
 
@@ -628,6 +649,7 @@ fn checkpoints_and_merges_go_on_under_a_scrub_and_take_no_file_from_it() {
 fn what_is_in_memory_is_saved_whatever_became_of_the_tables() {
     let reference = reference();
     let (disk, engine) = opened(&reference);
+    wait_until(|| engine.table_stats().all_in_memory);
     for path in reference.file(".run") {
         disk.flip_bit(&path, 1000 * 8).unwrap();
     }

@@ -122,15 +122,27 @@ impl<'a> Expected<'a> {
     /// What is not as it was promised.
     pub fn compare(&self, engine: &Engine) -> Result<usize, Violation> {
         let reported = engine.recovery().recovered_to;
+        self.check_bound(reported)?;
+        self.history.states[self.history.index_of(reported)].compare(engine).map_err(|difference| {
+            match self.history.find(engine) {
+                Some(other) => format!(
+                    "I17: the state is that of LSN {}, and the account says {reported}: {difference}",
+                    self.history.lsns[other]
+                ),
+                None => format!("I1: the state is that of no prefix; against LSN {reported}: {difference}"),
+            }
+        })?;
+        self.compare_account(engine)
+    }
+
+    /// [`Expected::compare`] without the contents: of what a medium that fails does not let be read.
+    ///
+    /// # Errors
+    /// What is not as it was promised.
+    pub fn compare_account(&self, engine: &Engine) -> Result<usize, Violation> {
+        let reported = engine.recovery().recovered_to;
         let index = self.history.index_of(reported);
         self.check_bound(reported)?;
-        self.history.states[index].compare(engine).map_err(|difference| match self.history.find(engine) {
-            Some(other) => format!(
-                "I17: the state is that of LSN {}, and the account says {reported}: {difference}",
-                self.history.lsns[other]
-            ),
-            None => format!("I1: the state is that of no prefix; against LSN {reported}: {difference}"),
-        })?;
         if self.history.lsns[index] != reported {
             return Err(format!("I17: recovered to {reported}, where no commit ends").into());
         }

@@ -53,14 +53,22 @@ impl<'a> Expected<'a> {
 
     /// What has just been opened must hold the commits up to some position, which it names.
     pub fn compare(&self, engine: &Engine) -> Result<Lsn, Violation> {
-        let expected = judge::Expected {
+        Ok(self.history.lsns[self.judged().compare(engine)?])
+    }
+
+    /// The same without the contents, of what a medium that fails does not let be read.
+    pub fn compare_account(&self, engine: &Engine) -> Result<Lsn, Violation> {
+        Ok(self.history.lsns[self.judged().compare_account(engine)?])
+    }
+
+    fn judged(&self) -> judge::Expected<'_> {
+        judge::Expected {
             // A promise may be told with a position at which no commit ends.
             floor: self.history.newest_at(self.floor),
             ceiling: self.ceiling,
             crashed: self.crashed,
             may_be_foreign: self.may_be_foreign,
             ..judge::Expected::of(self.history, self.tokens)
-        };
-        Ok(self.history.lsns[expected.compare(engine)?])
+        }
     }
 }
