@@ -57,3 +57,14 @@ pub(crate) trait LayersScan: fmt::Debug + Send + Sync {
     /// The LSN that wrote the present entry. There must be one.
     fn lsn(&self) -> Lsn;
 }
+
+/// A keyspace that layers have.
+#[derive(Clone, Debug)]
+pub(crate) struct AwayKeyspace {
+    pub(crate) id: u32,
+    pub(crate) name: Box<str>,
+    /// The LSN that created it.
+    pub(crate) created: Lsn,
+    /// About how many keys it has.
+    pub(crate) keys: u64,
+}

@@ -7,7 +7,7 @@ use crate::base::types::Lsn;
 use crate::format::batch::{Batch, Op};
 
 use super::ApplyError;
-use super::beyond::Beyond;
+use super::beyond::{AwayKeyspace, Beyond};
 use super::tree::Tree;
 
 /// All keyspaces that a reader may still see, dropped ones included.
@@ -21,17 +21,6 @@ pub(super) struct Catalogue {
     made: Vec<(Lsn, u32)>,
     /// What all keyspaces ask that are not in memory as a whole.
     beyond: Option<Arc<dyn Beyond>>,
-}
-
-/// A keyspace that layers have.
-#[derive(Clone, Debug)]
-pub(crate) struct AwayKeyspace {
-    pub(crate) id: u32,
-    pub(crate) name: Box<str>,
-    /// The LSN that created it.
-    pub(crate) created: Lsn,
-    /// About how many keys it has.
-    pub(crate) keys: u64,
 }
 
 impl Catalogue {

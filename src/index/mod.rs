@@ -17,6 +17,7 @@ mod cursor;
 #[cfg(test)]
 pub(crate) mod fault;
 mod fill;
+mod filler;
 mod garbage;
 mod key;
 mod keyspace;
@@ -49,12 +50,12 @@ use keyspace::Catalogue;
 use snapshot::{Horizon, Purpose, Snapshots};
 
 pub(crate) use bell::{Bell, Woken};
-pub(crate) use beyond::{Beyond, Layers, LayersScan};
+pub(crate) use beyond::{AwayKeyspace, Beyond, Layers, LayersScan};
 pub(crate) use cursor::{Cursor, Entry};
-pub(crate) use fill::{Fill, Filler};
+pub(crate) use fill::Fill;
+pub(crate) use filler::Filler;
 pub(crate) use garbage::Left;
 pub use key::Key;
-pub(crate) use keyspace::AwayKeyspace;
 #[cfg(shuttle)]
 pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};

@@ -10,10 +10,9 @@ use crate::rt::sync::ShortRwLock as RwLock;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 
-use super::beyond::Beyond;
+use super::beyond::{AwayKeyspace, Beyond};
 use super::fill::Fill;
 use super::key::Key;
-use super::keyspace::AwayKeyspace;
 use super::map::{KeyRange, Known, Map, SharedLeaf, Slot};
 use super::retained::{Entry, Kept};
 use super::scan::{Piece, Scanned, Unknown};
