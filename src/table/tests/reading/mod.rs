@@ -1,6 +1,8 @@
 //! Reading the installed layers, against a model of all versions.
 
 mod answers;
+#[cfg(feature = "sim")]
+mod beside;
 mod bounds;
 #[cfg(feature = "sim")]
 mod faults;
