@@ -59,7 +59,8 @@ impl Entries {
 
     fn read(&mut self, block: &DataBlock<'_>, from: &[u8], at: Lsn) -> Result<(), Refusal> {
         let Entries { keys, list, first, last, place } = self;
-        (keys.clear(), list.clear());
+        keys.clear();
+        list.clear();
         let restart = block.restart_before(from)?;
         place.jump(block, restart)?;
         let (mut is_begin, mut has_newest) = (true, false);

@@ -163,7 +163,8 @@ impl LayersScan for Scan {
         if !matches!(found, Ok(true)) {
             // It gives its files back at once.
             (self.has_ended, self.is_on_entry) = (true, false);
-            (self.layers.clear(), self.order.clear());
+            self.layers.clear();
+            self.order.clear();
         }
         found
     }

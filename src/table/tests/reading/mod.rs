@@ -226,9 +226,9 @@ impl Tables {
             let place = begin..begin + group.len();
             begin = place.end;
             if group[0].role == Role::Whole {
-                whole.push(place.start)
+                whole.push(place.start);
             } else {
-                job = Some(place.clone())
+                job = Some(place.clone());
             }
             places.push(place);
         }
