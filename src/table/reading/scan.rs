@@ -52,7 +52,7 @@ impl Scan {
             if layer.interval.from >= at || asked.from >= asked.end {
                 continue;
             }
-            if layer.runs.iter().any(|run| run.range_tombstones > 0) {
+            if installed.have_ranges[number] {
                 has_ranges.push((number, asked.from.clone()));
             }
             layers.push(LayerScan::new(&installed, number, asked));
