@@ -151,21 +151,31 @@ impl<'a> DataBlock<'a> {
     /// A cursor on the first entry whose full key is at or above `full_key`; `None` if there is none.
     pub(crate) fn seek(&self, full_key: &[u8]) -> Result<Option<DataCursor<'a>>, Refusal> {
         let mut cursor = self.cursor();
-        let (mut low, mut high) = (0, self.restarts.len() / OFFSET);
-        // The last restart *below* the key: several may have it, and the newest version stands before them.
-        while low < high {
-            let middle = low.midpoint(high);
-            cursor.jump(middle)?;
-            cursor.advance()?;
-            if cursor.key() < full_key { low = middle + 1 } else { high = middle }
-        }
-        cursor.jump(low.saturating_sub(1))?;
+        cursor.jump(self.restart_before(full_key)?)?;
         while cursor.advance()? {
             if cursor.key() >= full_key {
                 return Ok(Some(cursor));
             }
         }
         Ok(None)
+    }
+
+    /// The restart from which on to look for what is at or above `full_key`: the last one *below* it, or the first of all. Several
+    /// may have the key itself, and its newest version stands before them.
+    pub(super) fn restart_before(&self, full_key: &[u8]) -> Result<usize, Refusal> {
+        let (mut low, mut high) = (0, self.restarts.len() / OFFSET);
+        while low < high {
+            let middle = low.midpoint(high);
+            let key = self.restart_key(middle).ok_or(Refusal::Impossible)?;
+            if key < full_key { low = middle + 1 } else { high = middle }
+        }
+        Ok(low.saturating_sub(1))
+    }
+
+    /// The full key of a restart, which stands there as a whole.
+    fn restart_key(&self, restart: usize) -> Option<&'a [u8]> {
+        let mut reader = Reader::new(self.entries.get(self.restart(restart)?..)?);
+        if reader.varint()? == 0 { reader.field() } else { None }
     }
 
     /// The newest version of `full_key` at or below `at`.
@@ -255,12 +265,6 @@ impl Place {
         self.value.as_ref().map(|value| begin + value.start..begin + value.end)
     }
 
-    /// Before the first entry of a block, with the memory of the last one.
-    pub(super) fn begin(&mut self) {
-        self.key.clear();
-        (self.at, self.next, self.value) = (0, 0, None);
-    }
-
     /// Goes to the next entry of `block`. `false` if there is none.
     pub(crate) fn advance(&mut self, block: &DataBlock<'_>) -> Result<bool, Refusal> {
         if self.next == block.count {
@@ -270,7 +274,7 @@ impl Place {
     }
 
     /// Before the restart with this number. The order of the entry there is not checked against the one before.
-    fn jump(&mut self, block: &DataBlock<'_>, restart: usize) -> Result<(), Refusal> {
+    pub(super) fn jump(&mut self, block: &DataBlock<'_>, restart: usize) -> Result<(), Refusal> {
         let begin = block.restart(restart).filter(|begin| *begin <= block.entries.len());
         self.at = begin.ok_or(Refusal::Impossible)?;
         self.next = restart * RESTART;

@@ -28,7 +28,7 @@ pub(crate) struct Entry {
     pub(crate) is_first: bool,
 }
 
-/// An entry at an end of the block, whatever its LSN.
+/// An entry at an end of what was decoded, whatever its LSN.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edge {
     pub(crate) key: Vec<u8>,
@@ -44,24 +44,28 @@ impl Edge {
 }
 
 impl Entries {
-    /// Decodes and checks all of `block`, for a reader at `at`.
+    /// Decodes and checks `block`, for a reader at `at`: what is at or above `from`, and what stands so close before it that it
+    /// cannot be told without.
     ///
     /// # Errors
     /// The block breaks a rule. Then there is nothing in here.
-    pub(crate) fn decode(&mut self, block: &DataBlock<'_>, at: Lsn) -> Result<(), Refusal> {
-        let decoded = self.read(block, at);
+    pub(crate) fn decode(&mut self, block: &DataBlock<'_>, from: &[u8], at: Lsn) -> Result<(), Refusal> {
+        let decoded = self.read(block, from, at);
         if decoded.is_err() {
             self.list.clear();
         }
         decoded
     }
 
-    fn read(&mut self, block: &DataBlock<'_>, at: Lsn) -> Result<(), Refusal> {
+    fn read(&mut self, block: &DataBlock<'_>, from: &[u8], at: Lsn) -> Result<(), Refusal> {
         let Entries { keys, list, first, last, place } = self;
-        (keys.clear(), list.clear(), place.begin());
-        let (mut is_first, mut has_newest) = (true, false);
+        keys.clear();
+        list.clear();
+        let restart = block.restart_before(from)?;
+        place.jump(block, restart)?;
+        let (mut is_begin, mut has_newest) = (true, false);
         while place.advance(block)? {
-            if is_first {
+            if is_begin {
                 first.set(place);
             }
             has_newest &= place.is_same_key();
@@ -69,10 +73,10 @@ impl Entries {
                 let begin = keys.len();
                 keys.extend_from_slice(place.key());
                 let (key, value) = (begin..keys.len(), place.value_in(block));
-                list.push(Entry { key, lsn: place.lsn(), value, is_first });
+                list.push(Entry { key, lsn: place.lsn(), value, is_first: is_begin && restart == 0 });
                 has_newest = true;
             }
-            is_first = false;
+            is_begin = false;
         }
         last.set(place);
         Ok(())

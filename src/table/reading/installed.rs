@@ -22,9 +22,17 @@ pub(super) struct Caches {
 pub(super) struct Installed {
     pub(super) held: HeldStack,
     pub(super) caches: Arc<Caches>,
+    /// Of each layer: whether a run of it has range tombstones. There are many runs, and a scan may ask for few keys.
+    pub(super) have_ranges: Vec<bool>,
 }
 
 impl Installed {
+    pub(super) fn new(held: HeldStack, caches: &Arc<Caches>) -> Self {
+        let layers = held.stack.manifest.layers.iter();
+        let have_ranges = layers.map(|layer| layer.runs.iter().any(|run| run.range_tombstones > 0)).collect();
+        Installed { held, caches: Arc::clone(caches), have_ranges }
+    }
+
     pub(super) fn generation(&self) -> u64 {
         self.held.stack.manifest.generation
     }

@@ -121,7 +121,7 @@ impl Newest {
 
     /// Takes the first stack, unless a newer one was told of meanwhile.
     fn begin(&self, held: HeldStack) {
-        let installed = Arc::new(Installed { held, caches: Arc::clone(&self.caches) });
+        let installed = Arc::new(Installed::new(held, &self.caches));
         let mut known = self.known.write();
         if known.installed.is_none() && known.generation <= installed.generation() {
             known.generation = installed.generation();
@@ -133,14 +133,13 @@ impl Newest {
 impl Follower for Newest {
     fn installed(&self, stack: &Arc<Stack>) {
         let generation = stack.manifest.generation;
-        // The layers before are let go of without the lock: with them their files may be closed.
+        let next = self.get().map(|before| Arc::new(Installed::new(before.held.with(Arc::clone(stack)), &self.caches)));
+        // Let go of without the lock: with them their files may be closed. If the first ones have come since the look above, the
+        // next reader begins again.
         let _before = {
             let mut known = self.known.write();
             known.generation = generation;
-            known.installed.take().inspect(|before| {
-                let held = before.held.with(Arc::clone(stack));
-                known.installed = Some(Arc::new(Installed { held, caches: Arc::clone(&self.caches) }));
-            })
+            std::mem::replace(&mut known.installed, next)
         };
         let numbers = stack.manifest.numbers().collect();
         self.caches.runs.follow(generation, &numbers);

@@ -136,7 +136,10 @@ impl RunScan {
         let position = self.blocks.position();
         self.rest = 0..0;
         self.blocks.read()?;
-        let decoded = self.entries.decode(&self.blocks.data()?, self.asked.at);
+        // Backward each block is needed from its begin, and so is each one behind the first.
+        let is_first = self.asked.direction == Direction::Forward && !self.is_begun;
+        let from = if is_first { self.asked.from.as_slice() } else { &[] };
+        let decoded = self.entries.decode(&self.blocks.data()?, from, self.asked.at);
         let run = &self.blocks.run;
         decoded.map_err(|refusal| run.refused(refusal, position))?;
         let (first, last) = (self.entries.first(), self.entries.last());

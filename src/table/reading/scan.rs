@@ -52,7 +52,7 @@ impl Scan {
             if layer.interval.from >= at || asked.from >= asked.end {
                 continue;
             }
-            if layer.runs.iter().any(|run| run.range_tombstones > 0) {
+            if installed.have_ranges[number] {
                 has_ranges.push((number, asked.from.clone()));
             }
             layers.push(LayerScan::new(&installed, number, asked));
@@ -163,7 +163,8 @@ impl LayersScan for Scan {
         if !matches!(found, Ok(true)) {
             // It gives its files back at once.
             (self.has_ended, self.is_on_entry) = (true, false);
-            (self.layers.clear(), self.order.clear());
+            self.layers.clear();
+            self.order.clear();
         }
         found
     }

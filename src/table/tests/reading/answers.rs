@@ -167,3 +167,31 @@ fn the_same_with_range_tombstones_and_with_what_was_lost() {
         run(seed, true);
     }
 }
+
+/// A partition has 64 blocks: here the versions of one key take more than two, between keys that have few.
+#[test]
+fn the_versions_of_a_key_go_on_in_the_next_partition() {
+    let mut tables = Tables::new(&memory_dir(), Limits::default());
+    let mut versions = Vec::new();
+    for number in 1..=200_u8 {
+        let lsn = Lsn::new(8 * u64::from(number));
+        versions.push((full(1, b"k"), lsn, (number % 9 != 0).then(|| vec![number; 3000])));
+        if number % 50 == 0 {
+            versions.extend([b"a", b"j", b"l", b"z"].map(|key| (full(1, key), lsn, Some(vec![number; 700]))));
+        }
+    }
+    tables.checkpoint(200, versions, Vec::new(), u64::MAX);
+    let layers = tables.reading.installed();
+    for at in (0..=201).map(|number| Lsn::new(8 * number)) {
+        for key in [&b"a"[..], b"j", b"k", b"l", b"k\0"] {
+            tables.check_get(&layers, &full(1, key), at);
+        }
+        for direction in [Direction::Forward, Direction::Backward] {
+            tables.check_scan(&layers, 1, ALL, direction, at);
+            let from_k = (Bound::Included(Key::from(b"k")), Bound::Unbounded);
+            tables.check_scan(&layers, 1, from_k, direction, at);
+            let up_to_k = (Bound::Unbounded, Bound::Included(Key::from(b"k")));
+            tables.check_scan(&layers, 1, up_to_k, direction, at);
+        }
+    }
+}

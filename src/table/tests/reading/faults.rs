@@ -35,7 +35,7 @@ fn readable(tables: &Tables, name: &str) -> Vec<u32> {
     let layers = tables.reading.installed();
     let is_right = |key: &u32| match layers.get(1, &key.to_be_bytes(), tables.model.to) {
         Ok(value) => {
-            assert_eq!(value.is_some(), key % 2 == 0, "key {key}");
+            assert_eq!(value.is_some(), key.is_multiple_of(2), "key {key}");
             true
         }
         Err(error) => {

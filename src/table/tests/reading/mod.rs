@@ -1,6 +1,8 @@
 //! Reading the installed layers, against a model of all versions.
 
 mod answers;
+#[cfg(feature = "sim")]
+mod beside;
 mod bounds;
 #[cfg(feature = "sim")]
 mod faults;
@@ -224,9 +226,9 @@ impl Tables {
             let place = begin..begin + group.len();
             begin = place.end;
             if group[0].role == Role::Whole {
-                whole.push(place.start)
+                whole.push(place.start);
             } else {
-                job = Some(place.clone())
+                job = Some(place.clone());
             }
             places.push(place);
         }
