@@ -23,6 +23,7 @@ mod key;
 mod keyspace;
 mod load;
 mod map;
+mod residency;
 mod retained;
 mod scan;
 mod snapshot;

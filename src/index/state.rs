@@ -27,6 +27,8 @@ pub(super) struct TreeState {
     pub(super) keys: usize,
     /// Keys whose newest version is not a tombstone.
     pub(super) live: usize,
+    /// The bytes of their values that do not lie in leaves.
+    pub(super) large: usize,
     /// Tombstones of which pruning would not come to know: they had no predecessor in memory, or pruning came to them before a
     /// checkpoint did. Oldest first, mostly.
     pub(super) stuck: VecDeque<(Lsn, Key)>,

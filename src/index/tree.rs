@@ -11,7 +11,6 @@ use crate::base::error::Result;
 use crate::base::types::Lsn;
 
 use super::beyond::{AwayKeyspace, Beyond};
-use super::fill::Fill;
 use super::key::Key;
 use super::map::{KeyRange, Known, Map, SharedLeaf, Slot};
 use super::retained::{Entry, Kept};
@@ -31,7 +30,7 @@ pub(crate) struct Tree {
     /// Asked where memory does not know; `None` if there are no tables.
     beyond: Option<Arc<dyn Beyond>>,
     /// Held for one key, or for one bounded piece of a scan; never while a caller's code runs, and never during I/O.
-    state: RwLock<TreeState>,
+    pub(super) state: RwLock<TreeState>,
 }
 
 const ALIVE: u64 = u64::MAX;
@@ -184,7 +183,7 @@ impl Tree {
         let shared = share(value);
         let content = content(value, shared.as_ref());
         let mut state = self.state.write();
-        let TreeState { map, undo, stuck, keys, live, newest, waits, .. } = &mut *state;
+        let TreeState { map, undo, stuck, keys, live, large, newest, waits, .. } = &mut *state;
         match map.slot(key) {
             Slot::Taken(slot) => {
                 let (before, is_complete) = (slot.version(), slot.is_complete());
@@ -193,6 +192,7 @@ impl Tree {
                     return false;
                 }
                 *live -= usize::from(!was_deleted);
+                *large -= large_len(before.content);
                 // A second write by one transaction: no reader saw the first.
                 let version = match before.lsn == lsn {
                     false => Some((lsn, undo.push(key, &before, lsn, content.is_deleted()))),
@@ -221,20 +221,23 @@ impl Tree {
         }
         *newest = lsn;
         *live += usize::from(!content.is_deleted());
+        *large += large_len(content);
         (undo.front().is_some() || !stuck.is_empty()) && !std::mem::replace(waits, true)
     }
 
     /// Applies the last write to each of some keys, while there are no readers: no other version is needed.
     pub(super) fn load<'a>(&self, writes: impl Iterator<Item = (&'a [u8], Lsn, Option<&'a [u8]>)>) {
         let mut state = self.state.write();
-        let TreeState { map, newest, keys, live, .. } = &mut *state;
+        let TreeState { map, newest, keys, live, large, .. } = &mut *state;
         for (key, lsn, value) in writes {
             *newest = lsn.max(*newest);
             let shared = share(value);
             let version = Version { lsn, older: Seq::NONE, content: content(value, shared.as_ref()) };
+            *large += large_len(version.content);
             match map.slot(key) {
                 Slot::Taken(slot) => {
                     *live -= usize::from(!slot.version().content.is_deleted());
+                    *large -= large_len(slot.version().content);
                     if value.is_some() || !slot.is_complete() {
                         *live += usize::from(value.is_some());
                         slot.set(version);
@@ -255,14 +258,14 @@ impl Tree {
     /// Takes all keys out, for a rebuild: there are no readers and no superseded versions. [`Tree::put_all`] follows.
     pub(super) fn take_all(&self) -> Vec<SharedLeaf> {
         let mut state = self.state.write();
-        (state.keys, state.live) = (0, 0);
+        (state.keys, state.live, state.large) = (0, 0, 0);
         std::mem::take(&mut state.map).into_shared_leaves()
     }
 
-    /// Replaces the map by `map`, which has `keys` keys, `live` of them with a value.
-    pub(super) fn put_all(&self, map: Map, (keys, live): (usize, usize), newest: Lsn) {
+    /// Replaces the map by `map`, which has `keys` keys, `live` of them with a value, `large` bytes of which lie outside.
+    pub(super) fn put_all(&self, map: Map, (keys, live, large): (usize, usize, usize), newest: Lsn) {
         let mut state = self.state.write();
-        (state.keys, state.live) = (keys, live);
+        (state.keys, state.live, state.large) = (keys, live, large);
         state.newest = newest.max(state.newest);
         state.map = map;
     }
@@ -346,7 +349,7 @@ impl Tree {
     /// Frees one leaf of a keyspace that no reader can see. Returns whether more are left.
     pub(super) fn free_leaf(&self) -> bool {
         let mut state = self.state.write();
-        (state.keys, state.live) = (0, 0);
+        (state.keys, state.live, state.large) = (0, 0, 0);
         let is_left = state.map.free_leaf();
         if !is_left {
             *state = TreeState::default();
@@ -395,69 +398,6 @@ impl Tree {
         })
     }
 
-    /// The first range at or behind `key` that is not complete: its first key, and the first one behind it.
-    pub(super) fn gap_from(&self, key: &[u8]) -> Option<(Key, Option<Key>)> {
-        self.state.read().map.gap_from(key)
-    }
-
-    /// Whether all of it is in memory, as far as it was seen.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.state.read().map.is_complete()
-    }
-
-    /// Whether nobody asks layers.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.state.read().map.is_complete_at(Lsn::ZERO)
-    }
-
-    /// Looks from where on all of it is in memory. No reader asks below `settled`.
-    pub(super) fn settle(&self, settled: Lsn) {
-        /// Ranges under one lock.
-        const RANGES: usize = 64;
-        let (mut low, mut from) = (Key::from(&[]), Lsn::ZERO);
-        loop {
-            let mut state = self.state.write();
-            let (of_ranges, next) = state.map.settle(&low, RANGES, settled);
-            from = from.max(of_ranges);
-            match next {
-                Some(next) => low = next,
-                // What was complete stays so.
-                None => return state.map.note_complete(from),
-            }
-        }
-    }
-
-    /// Lets a fill land: its range is complete from then on. Returns `false`, and has changed nothing, if newer things have
-    /// left memory since the layers were held. No reader asks below `settled`.
-    pub(super) fn land(&self, fill: &Fill, settled: Lsn) -> bool {
-        let mut state = self.state.write();
-        let TreeState { map, keys, live, newest, .. } = &mut *state;
-        if self.dropped().is_some() {
-            // The whole keyspace is being freed.
-            return true;
-        }
-        if !map.may_land(fill.keys(), fill.to()) {
-            return false;
-        }
-        let mut added = 0;
-        map.cut_out(fill.keys());
-        for (key, lsn, value) in fill.entries() {
-            // In a complete leaf the key may have been deleted, and buried, since it was read.
-            if let Slot::Free(slot) = map.slot(key)
-                && !slot.is_complete()
-            {
-                let shared = share(Some(value));
-                slot.fill(Version { lsn, older: Seq::NONE, content: content(Some(value), shared.as_ref()) });
-                *newest = lsn.max(*newest);
-                added += 1;
-            }
-        }
-        *keys += added;
-        *live += added;
-        map.complete(fill.keys(), fill.to(), settled);
-        true
-    }
-
     /// The layers that are installed now; `None` if there are no tables.
     pub(super) fn beyond(&self) -> Option<&Arc<dyn Beyond>> {
         self.beyond.as_ref()
@@ -467,6 +407,11 @@ impl Tree {
 /// A copy of a value that is too large to lie in a leaf. `None` for smaller ones.
 pub(super) fn share(value: Option<&[u8]>) -> Option<Value> {
     value.filter(|value| value.len() > MOST_IN_PLACE).map(Value::from)
+}
+
+/// The bytes that a value takes outside of the leaf.
+pub(super) fn large_len(content: Content<'_>) -> usize {
+    if let Content::Shared(value) = content { value.len() } else { 0 }
 }
 
 pub(super) fn content<'a>(value: Option<&'a [u8]>, shared: Option<&'a Value>) -> Content<'a> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::super::key::Key;
 use super::super::map::{Builder, Built, KeyRange, Known, LONGEST_KEY, Map, SharedLeaf};
-use super::super::tree::{Tree, content, share};
+use super::super::tree::{Tree, content, large_len, share};
 use super::super::version::{MOST_IN_PLACE, Seq, Version};
 use super::Panicked;
 use super::bundle::{Bundle, Write, keep_newest, low_half};
@@ -64,6 +64,8 @@ struct Done {
     keys: usize,
     /// Of the keys, those with a value.
     live: usize,
+    /// The bytes of values that do not lie in leaves.
+    large: usize,
     newest: Lsn,
 }
 
@@ -114,17 +116,18 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) ->
     let is_away: BTreeMap<usize, bool> = parts.iter().map(|part| (part.tree, part.is_away)).collect();
     let mut done = run(parts, after)?.into_iter().peekable();
     while let Some(first) = done.next() {
-        let Done { tree, mut keys, mut live, mut newest, built } = first;
+        let Done { tree, mut keys, mut live, mut large, mut newest, built } = first;
         let mut all = vec![built];
         while let Some(next) = done.next_if(|next| next.tree == tree) {
             keys += next.keys;
             live += next.live;
+            large += next.large;
             newest = newest.max(next.newest);
             all.push(next.built);
         }
         // What layers have was away before, and is now.
         let known = if is_away[&tree] { Known::AWAY } else { Known::COMPLETE };
-        trees[tree].put_all(Map::of(all, known), (keys, live), newest);
+        trees[tree].put_all(Map::of(all, known), (keys, live, large), newest);
     }
     Ok(())
 }
@@ -266,11 +269,12 @@ impl Part {
         let sizes = kept.map(|(_, write)| (1, write.record_len())).chain(old.iter().map(SharedLeaf::size));
         let (entries, bytes) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let mut builder = Builder::new(entries, bytes);
-        let (mut keys, mut live) = (0, 0);
+        let (mut keys, mut live, mut large) = (0, 0, 0);
         let mut put = |key: &[u8], version: Version<'_>| {
             builder.push(key, version);
             keys += 1;
             live += usize::from(!version.content.is_deleted());
+            large += large_len(version.content);
         };
         let mut old = old.iter().flat_map(|leaf| leaf.entries(range)).peekable();
         for (key, write, value) in in_order(bundles, &newest) {
@@ -284,7 +288,7 @@ impl Part {
             }
         }
         old.for_each(|(key, version)| put(key, version));
-        Done { tree, built: builder.finish(), keys, live, newest: last }
+        Done { tree, built: builder.finish(), keys, live, large, newest: last }
     }
 }
 

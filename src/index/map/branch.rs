@@ -96,6 +96,22 @@ impl<const N: usize> Node<N> {
         }
     }
 
+    /// Has the leaf that has `key` forget what `forget` takes from it, and mends the branches above.
+    pub(super) fn forget(&mut self, key: &[u8], leaves: &mut Leaves<N>, forget: &mut impl FnMut(&mut Leaf<N>)) {
+        match self {
+            Node::Leaf(id) => {
+                forget(&mut leaves[*id]);
+                self.bare_if_empty(leaves);
+            }
+            Node::Bare(_) => {}
+            Node::Branch(branch) => {
+                let index = branch.route(key);
+                branch.children[index].forget(key, leaves, forget);
+                branch.mend(index, leaves);
+            }
+        }
+    }
+
     /// A leaf without an entry gives its memory back.
     pub(super) fn bare_if_empty(&mut self, leaves: &mut Leaves<N>) {
         if let Node::Leaf(id) = self
@@ -305,16 +321,16 @@ impl<const N: usize> Branch<N> {
     }
 
     /// Leaves the range of the child at `index`, in which there is one bare node and no other, to a sibling whose next node
-    /// knows as much. A leaf that is not complete takes none: what it has to ask layers for would become wider.
+    /// knows as much.
     fn join_bare(&mut self, index: usize, known: Known, leaves: &mut Leaves<N>) -> bool {
         for sibling in [index.checked_sub(1), Some(index + 1)].into_iter().flatten() {
             if sibling == self.children.len() {
                 return false;
             }
             let of_sibling = match self.children[sibling].outermost(sibling < index) {
-                Node::Leaf(id) if known.is_complete() => &mut leaves[*id].known,
+                Node::Leaf(id) => &mut leaves[*id].known,
                 Node::Bare(known) => known,
-                _ => continue,
+                Node::Branch(_) => unreachable!("the outermost node is none"),
             };
             if of_sibling.is_like(&known) {
                 *of_sibling = of_sibling.join(known);

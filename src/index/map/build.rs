@@ -94,7 +94,7 @@ impl<const N: usize> Map<N> {
             level = branches(level);
         }
         let root = level.pop().expect("there is a leaf").1;
-        Map { root, leaves, complete_from: known.complete_from, forgot: known.forgot }
+        Map { root, leaves, complete_from: known.complete_from, forgot: known.forgot, times_forgotten: 0 }
     }
 
     /// Its leaves in order. The memory of a chunk is freed with the last of its leaves.

@@ -2,6 +2,8 @@
 //! itself.
 
 use std::cmp::Ordering;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::rt::memory::prefetch;
 
@@ -10,7 +12,7 @@ const LINE: usize = 8;
 /// The most lines of a node.
 const LINES: usize = 32;
 /// The longest prefix that is skipped. If the common prefix is longer, heads distinguish fewer keys.
-const LONGEST_PREFIX: usize = 124;
+const LONGEST_PREFIX: usize = 123;
 
 /// The heads of up to `N` keys in order. A head is the first eight bytes behind the prefix that all keys of the node
 /// share, padded with zeros, read as a number.
@@ -24,6 +26,8 @@ pub(super) struct Heads<const N: usize> {
     skipped: u16,
     count: u16,
     prefix: [u8; LONGEST_PREFIX],
+    /// Somebody has read here since the keeper looked last. In the line that a search reads first.
+    is_used: AtomicBool,
     /// The last head of each line: a search finds its line by these.
     lasts: [u64; LINES],
     /// Those behind the last key are the largest number, so that a search needs no `count`.
@@ -33,7 +37,23 @@ pub(super) struct Heads<const N: usize> {
 impl<const N: usize> Heads<N> {
     pub(super) fn new() -> Self {
         const { assert!(N <= LINES * LINE) };
-        Heads { prefix: [0; LONGEST_PREFIX], skipped: 0, count: 0, lasts: [u64::MAX; LINES], heads: [u64::MAX; N] }
+        let is_used = AtomicBool::new(false);
+        let (prefix, lasts, heads) = ([0; LONGEST_PREFIX], [u64::MAX; LINES], [u64::MAX; N]);
+        Heads { prefix, skipped: 0, count: 0, is_used, lasts, heads }
+    }
+
+    /// Notes that somebody has read here.
+    #[inline]
+    pub(super) fn note_use(&self) {
+        // Mostly it is noted already, and the line stays shared among the cores.
+        if !self.is_used.load(Relaxed) {
+            self.is_used.store(true, Relaxed);
+        }
+    }
+
+    /// Whether somebody has read here since the last call.
+    pub(super) fn take_use(&mut self) -> bool {
+        std::mem::take(self.is_used.get_mut())
     }
 
     pub(super) fn len(&self) -> usize {

@@ -48,6 +48,11 @@ impl Known {
         may_leave
     }
 
+    /// What is left once all that layers have may have left memory (rule 2). What was buried is in layers.
+    pub(super) fn forgotten(self) -> Known {
+        Known { forgot: self.forgot.max(self.buried), ..Known::AWAY }
+    }
+
     /// No reader asks below `settled`. If all that do ask are told "absent", there is no difference any more.
     pub(super) fn settle(&mut self, settled: Lsn) {
         if self.complete_from <= settled {

@@ -375,6 +375,30 @@ impl<const N: usize> Leaf<N> {
         self.heads.remove(index);
     }
 
+    /// Notes that somebody has read here.
+    #[inline]
+    pub(super) fn note_use(&self) {
+        self.heads.note_use();
+    }
+
+    /// Whether somebody has read here since the last call.
+    pub(super) fn take_use(&mut self) -> bool {
+        self.heads.take_use()
+    }
+
+    /// Lets the records at or below `to` leave, and shows each.
+    pub(super) fn forget(&mut self, to: Lsn, mut show: impl FnMut(&Version<'_>)) {
+        for index in (0..self.len()).rev() {
+            let version = self.entry(index).1;
+            let lsn = version.lsn;
+            if lsn <= to {
+                show(&version);
+                self.known.forgot = self.known.forgot.max(lsn);
+                self.remove(index);
+            }
+        }
+    }
+
     /// The newest LSN of its records.
     pub(super) fn newest(&self) -> Lsn {
         (0..self.len()).map(|index| self.entry(index).1.lsn).max().unwrap_or_default()

@@ -60,6 +60,8 @@ pub(super) struct Map<const N: usize = FAN_OUT> {
     complete_from: Lsn,
     /// The largest `forgot` that any of its ranges had.
     forgot: Lsn,
+    /// How often a range has stopped being complete.
+    times_forgotten: u64,
 }
 
 /// The place of a key in the map, found by one search.
@@ -123,7 +125,13 @@ impl<const N: usize> Map<N> {
     /// A map without records, all of whose range knows this.
     pub(super) fn bare(known: Known) -> Self {
         let root = Node::Bare(Box::new(known));
-        Map { root, leaves: Leaves::new(), complete_from: known.complete_from, forgot: known.forgot }
+        Map {
+            root,
+            leaves: Leaves::new(),
+            complete_from: known.complete_from,
+            forgot: known.forgot,
+            times_forgotten: 0,
+        }
     }
 
     /// The newest version of `key`, and what its range knows.
@@ -135,6 +143,7 @@ impl<const N: usize> Map<N> {
                 Node::Leaf(id) => {
                     let leaf = &self.leaves[*id];
                     leaf.fetch_all_heads();
+                    leaf.note_use();
                     return (leaf.search(key).ok().map(|index| leaf.entry(index).1), &leaf.known);
                 }
                 Node::Branch(branch) => node = &branch.children()[branch.route(key)],
@@ -197,12 +206,17 @@ impl<const N: usize> Map<N> {
         if self.root.remove(key, &mut self.leaves).is_none() {
             return false;
         }
+        self.collapse();
+        true
+    }
+
+    /// A root with one child only is none.
+    fn collapse(&mut self) {
         while let Node::Branch(branch) = &mut self.root
             && let Some(child) = branch.pop_only_child()
         {
             self.root = child;
         }
-        true
     }
 
     /// Frees one leaf with its entries, and the branches above. Returns `false` if only one leaf is left.

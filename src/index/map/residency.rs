@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::super::key::Key;
-use super::super::version::Direction;
+use super::super::version::{Direction, Version};
 use super::branch::{Leaves, Node};
 use super::known::Known;
 use super::range::Path;
@@ -161,9 +161,53 @@ impl<const N: usize> Map<N> {
         (complete_from, next)
     }
 
-    /// All of it is complete from an LSN on.
-    pub(in super::super) fn note_complete(&mut self, from: Lsn) {
-        self.complete_from = from;
+    /// All of it was seen to be complete from an LSN on, in steps that began when it had forgotten so often.
+    pub(in super::super) fn note_complete(&mut self, from: Lsn, times_forgotten: u64) {
+        if self.times_forgotten == times_forgotten {
+            self.complete_from = from;
+        }
+    }
+
+    pub(in super::super) fn times_forgotten(&self) -> u64 {
+        self.times_forgotten
+    }
+
+    /// Has the next `count` ranges behind `low` forget what layers have up to `to` (rule 2), and shows each version that leaves.
+    /// A leaf in which somebody has read since the last time is spared. Returns where the next range begins.
+    pub(in super::super) fn forget(
+        &mut self,
+        low: &[u8],
+        count: usize,
+        to: Lsn,
+        mut show: impl FnMut(&Version<'_>),
+    ) -> Option<Key> {
+        let mut low = Key::from(low);
+        for _ in 0..count {
+            let next = Path::to(&self.root, &low).0.bounds(&self.root).1.cloned();
+            let (mut forgot, mut has_forgotten) = (self.forgot, false);
+            self.root.forget(&low, &mut self.leaves, &mut |leaf| {
+                // What was buried above has no trace but the record that is absent.
+                if leaf.take_use() || leaf.known.buried > to {
+                    return;
+                }
+                let before = leaf.len();
+                leaf.forget(to, &mut show);
+                let was_complete = leaf.known.is_complete();
+                if leaf.len() < before || was_complete {
+                    leaf.known = leaf.known.forgotten();
+                    has_forgotten |= was_complete;
+                }
+                forgot = forgot.max(leaf.known.forgot);
+            });
+            self.forgot = forgot;
+            if has_forgotten {
+                self.times_forgotten += 1;
+                self.complete_from = Known::AWAY.complete_from;
+            }
+            self.collapse();
+            low = next?;
+        }
+        Some(low)
     }
 
     /// The tombstone of `lsn` leaves the map, if it may. It is the newest version of `key`.

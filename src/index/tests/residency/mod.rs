@@ -30,6 +30,8 @@ enum Step {
     Read(u8),
     Land(usize),
     FillAll,
+    /// So many ranges from a key on.
+    Forget(u8, usize),
     Open {
         is_crash: bool,
     },
@@ -65,6 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..KEYS).prop_map(Step::Read),
         4 => any::<usize>().prop_map(Step::Land),
         1 => Just(Step::FillAll),
+        4 => (0..KEYS, 1..6_usize).prop_map(|(key, count)| Step::Forget(key, count)),
         2 => any::<bool>().prop_map(|is_crash| Step::Open { is_crash }),
         2 => (any::<usize>(), 0..KEYS, 0..=KEYS).prop_map(|(held, low, high)| Step::Scan { held, low, high }),
         4 => (any::<usize>(), 1..5_usize, any::<bool>())
@@ -210,6 +213,12 @@ impl Machine {
                 self.index.land(&self.tree, &fill);
             }
             Step::FillAll => self.fill_all(),
+            Step::Forget(key, count) => {
+                // The first time spares what was read.
+                for _ in 0..2 {
+                    self.tree.forget(&key_of(key), count, self.layers.now().to);
+                }
+            }
             Step::Open { is_crash } => self.open(is_crash),
             Step::Scan { held, low, high } if !self.held.is_empty() => self.scan(held % self.held.len(), low, high),
             Step::Take { scan, count, is_back } if !self.scans.is_empty() => {

@@ -1,0 +1,101 @@
+//! What of a keyspace is in memory: what it lets go of, and what comes back (`table/RULES.md`, 2, 7 and 12).
+
+use super::fill::Fill;
+use super::key::Key;
+use super::map::Slot;
+use super::state::TreeState;
+use super::tree::{Tree, content, large_len, share};
+use super::version::{Seq, Version};
+use crate::base::types::Lsn;
+
+impl Tree {
+    /// The first range at or behind `key` that is not complete: its first key, and the first one behind it.
+    pub(super) fn gap_from(&self, key: &[u8]) -> Option<(Key, Option<Key>)> {
+        self.state.read().map.gap_from(key)
+    }
+
+    /// Whether all of it is in memory, as far as it was seen.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state.read().map.is_complete()
+    }
+
+    /// Whether nobody asks layers.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state.read().map.is_complete_at(Lsn::ZERO)
+    }
+
+    /// Looks from where on all of it is in memory. No reader asks below `settled`.
+    pub(super) fn settle(&self, settled: Lsn) {
+        /// Ranges under one lock.
+        const RANGES: usize = 64;
+        let (mut low, mut from, mut times) = (Key::from(&[]), Lsn::ZERO, None);
+        loop {
+            let mut state = self.state.write();
+            let times = *times.get_or_insert(state.map.times_forgotten());
+            let (of_ranges, next) = state.map.settle(&low, RANGES, settled);
+            from = from.max(of_ranges);
+            match next {
+                Some(next) => low = next,
+                None => return state.map.note_complete(from, times),
+            }
+        }
+    }
+
+    /// Has the next `count` ranges behind `low` forget what layers have up to `to`, which are installed. Returns where the next
+    /// range begins.
+    pub(crate) fn forget(&self, low: &[u8], count: usize, to: Lsn) -> Option<Key> {
+        let mut state = self.state.write();
+        if self.dropped().is_some() {
+            // The whole keyspace is being freed.
+            return None;
+        }
+        let (mut keys, mut live, mut large) = (0, 0, 0);
+        let next = state.map.forget(low, count, to, |version| {
+            keys += 1;
+            live += usize::from(!version.content.is_deleted());
+            large += large_len(version.content);
+        });
+        state.keys -= keys;
+        state.live -= live;
+        state.large -= large;
+        next
+    }
+
+    /// Lets a fill land: its range is complete from then on. Returns `false`, and has changed nothing, if newer things have
+    /// left memory since the layers were held. No reader asks below `settled`.
+    pub(super) fn land(&self, fill: &Fill, settled: Lsn) -> bool {
+        let mut state = self.state.write();
+        let TreeState { map, keys, live, large, newest, .. } = &mut *state;
+        if self.dropped().is_some() {
+            // The whole keyspace is being freed.
+            return true;
+        }
+        if !map.may_land(fill.keys(), fill.to()) {
+            return false;
+        }
+        let mut added = 0;
+        map.cut_out(fill.keys());
+        for (key, lsn, value) in fill.entries() {
+            // In a complete leaf the key may have been deleted, and buried, since it was read.
+            if let Slot::Free(slot) = map.slot(key)
+                && !slot.is_complete()
+            {
+                let shared = share(Some(value));
+                slot.fill(Version { lsn, older: Seq::NONE, content: content(Some(value), shared.as_ref()) });
+                *newest = lsn.max(*newest);
+                *large += large_len(content(Some(value), shared.as_ref()));
+                added += 1;
+            }
+        }
+        *keys += added;
+        *live += added;
+        map.complete(fill.keys(), fill.to(), settled);
+        true
+    }
+
+    /// The bytes of its leaves and of the values that lie outside.
+    pub(crate) fn bytes_of_records(&self) -> usize {
+        let state = self.state.read();
+        state.map.leaf_bytes() + state.large
+    }
+}
