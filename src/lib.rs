@@ -102,7 +102,7 @@ pub use base::error::{Damage, DamageCause, Error, ErrorKind, Result};
 pub use base::options::{Checkpoints, LossBudget};
 pub use base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 pub use disk::{IoBackend, LockHeld};
-pub use engine::{CopyReport, Engine, Options, ReadOnlyOptions, TableStats};
+pub use engine::{CopyReport, Engine, MemoryStats, Options, ReadOnlyOptions, TableStats};
 pub use index::{Key, Value};
 pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;
@@ -128,7 +128,8 @@ pub mod scrub {
 pub mod limits {
     //! What is refused by its size, before anything is written.
     pub use crate::base::options::{
-        MAX_CHECKPOINT_BYTES, MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_CHECKPOINT_BYTES, MIN_SEGMENT_BYTES,
+        MAX_CHECKPOINT_BYTES, MAX_SEGMENT_BYTES, MAX_TRANSACTION_BYTES, MIN_CHECKPOINT_BYTES, MIN_MEMORY_BYTES,
+        MIN_SEGMENT_BYTES,
     };
     pub use crate::format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
 }

@@ -70,6 +70,8 @@ pub enum Checkpoints {
 pub const MIN_CHECKPOINT_BYTES: u64 = 4096;
 /// The largest allowed `checkpoint_bytes`.
 pub const MAX_CHECKPOINT_BYTES: u64 = 1 << 30;
+/// The smallest allowed `memory_bytes`.
+pub const MIN_MEMORY_BYTES: u64 = 16 << 20;
 /// The smallest allowed segment.
 pub const MIN_SEGMENT_BYTES: u64 = 4096;
 /// The largest allowed segment.
@@ -94,6 +96,10 @@ pub(crate) struct Settings {
     pub(crate) io_uring: bool,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) checkpoint_bytes: u64,
+    /// The user has said how many bytes a checkpoint takes in.
+    pub(crate) is_checkpoint_chosen: bool,
+    /// What the engine may use; `None` for a part of what there is.
+    pub(crate) memory_bytes: Option<u64>,
     /// It lives in memory alone, and no open comes after this one.
     pub(crate) is_volatile: bool,
 }
@@ -112,6 +118,8 @@ impl Default for Settings {
             io_uring: false,
             checkpoints: Checkpoints::Automatic,
             checkpoint_bytes: 64 << 20,
+            is_checkpoint_chosen: false,
+            memory_bytes: None,
             is_volatile: false,
         }
     }
@@ -151,6 +159,9 @@ impl Settings {
                 "checkpoint_bytes is {}: choose {MIN_CHECKPOINT_BYTES} to {MAX_CHECKPOINT_BYTES}",
                 self.checkpoint_bytes
             ));
+        }
+        if let Some(memory) = self.memory_bytes.filter(|memory| *memory < MIN_MEMORY_BYTES) {
+            return refuse(format!("memory_bytes is {memory}: choose {MIN_MEMORY_BYTES} or more"));
         }
         let budget = &self.loss_budget;
         if budget.max_bytes == 0 || budget.max_commits == 0 || budget.max_age.is_zero() {

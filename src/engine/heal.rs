@@ -33,13 +33,14 @@ pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Err
         return Err(why);
     }
     let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
-    let written = write_from_memory(pipeline, tables, store, run_bytes)?;
+    let Some(written) = write_from_memory(pipeline, tables, store, run_bytes)? else { return Err(why) };
     install(pipeline, tables, store, written)?;
     tables.health.healed();
     Ok(())
 }
 
-/// Writes all that is visible and durable as one layer. Returns it, and how much of the log had been counted before it began.
+/// Writes all that is visible and durable as one layer. Returns it, and how much of the log had been counted before it began;
+/// `None` if a snapshot is held below: the layer has one version of each key, and memory may forget the others.
 ///
 /// # Errors
 /// As those of a checkpoint.
@@ -48,7 +49,7 @@ fn write_from_memory<'s>(
     tables: &Tables,
     store: &'s Store,
     run_bytes: u64,
-) -> Result<(NewLayer<'s>, Amount)> {
+) -> Result<Option<(NewLayer<'s>, Amount)>> {
     let durable = pipeline.log.durable();
     let hold = pipeline.index().hold_at(|visible| visible.min(durable));
     // Behind the snapshot: what is counted too much comes later into a checkpoint, and what is counted too little would make
@@ -56,6 +57,9 @@ fn write_from_memory<'s>(
     let counted = pipeline.due.counted();
     // Both are ends of records: the durable LSN moves to what a flush has written, which is whole records.
     let to = hold.lsn();
+    if !pipeline.index().horizon(to).1.is_empty() {
+        return Ok(None);
+    }
     let mut trees = pipeline.index().keyspaces(to)?;
     trees.sort_unstable_by_key(|tree| tree.id());
     let keyspaces = keyspaces_of(&trees, pipeline.index().next_keyspace_id_at(to), store);
@@ -63,7 +67,7 @@ fn write_from_memory<'s>(
     let branch = pipeline.log.token(to).incarnation;
     let interval = Interval { from: Lsn::ZERO, to };
     let layer = store.write_whole(Whole { interval, branch, keyspaces, source: everything }, run_bytes)?;
-    Ok((layer, counted))
+    Ok(Some((layer, counted)))
 }
 
 /// The list of these keyspaces, before one with the id `next` was made.

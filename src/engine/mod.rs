@@ -12,7 +12,9 @@ mod health;
 mod inner;
 mod install;
 mod keep_up;
+mod keeper;
 mod keyspaces;
+mod memory;
 mod merger;
 mod merging;
 mod open;
@@ -31,6 +33,7 @@ mod warmer;
 mod tests;
 
 pub use health::TableStats;
+pub use memory::MemoryStats;
 pub use options::Options;
 pub use read_only::ReadOnlyOptions;
 pub use save::CopyReport;
@@ -333,6 +336,15 @@ impl Engine {
             self.inner.tables.stats(self.pipeline())
         } else {
             TableStats::default()
+        }
+    }
+
+    /// What is in memory, by part, and what may be. Nothing in a forked child.
+    pub fn memory_stats(&self) -> MemoryStats {
+        if self.pipeline().log.is_of_this_process() {
+            self.inner.tables.memory_stats(self.pipeline())
+        } else {
+            MemoryStats::default()
         }
     }
 

@@ -12,6 +12,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::memory;
 use super::residency::over_layers;
 use super::tables::{self, FoundTables, Tables};
 use crate::base::error::{Error, ErrorKind, Result};
@@ -42,8 +43,9 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<O
 
 /// Opens the database in a directory that is claimed: steps 2 to 5.
 pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Opened> {
+    let settings = &memory::resolved(settings);
     let handle = Arc::clone(claim.handle);
-    let (tables, found) = look_at_tables(&handle, |look| log::open::read(claim, settings.create, look))?;
+    let (tables, found) = look_at_tables(&handle, settings, |look| log::open::read(claim, settings.create, look))?;
     let (index, to) = if settings.is_volatile { Default::default() } else { over_layers(&tables) };
     let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes));
     let mut replayed = Replayed { loader: &mut loader, amount: Amount::default() };
@@ -87,14 +89,18 @@ impl Replay for Replayed<'_> {
 }
 
 /// What `read` gives, and the tables that it has found on its way, once HISTORY was known.
-fn look_at_tables<T>(handle: &DirHandle, read: impl FnOnce(&mut log::Look<'_>) -> Result<T>) -> Result<(Tables, T)> {
+fn look_at_tables<T>(
+    handle: &DirHandle,
+    settings: &Settings,
+    read: impl FnOnce(&mut log::Look<'_>) -> Result<T>,
+) -> Result<(Tables, T)> {
     let mut tables = FoundTables::default();
     let found = read(&mut |handle, history| {
         let (found, prior) = tables::look(handle, history)?;
         tables = found;
         Ok(prior)
     })?;
-    let tables = Tables::new(handle, tables).map_err(|error| handle.unless_overtaken(error))?;
+    let tables = Tables::new(handle, tables, settings).map_err(|error| handle.unless_overtaken(error))?;
     Ok((tables, found))
 }
 
@@ -110,7 +116,8 @@ pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
     let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
     let place = LogDir::new(Arc::clone(handle));
     // All files are found, and open, before any is read at length.
-    let (tables, directory) = look_at_tables(handle, |look| log::open::load_existing(&place, files, look))?;
+    let (tables, directory) =
+        look_at_tables(handle, &Settings::default(), |look| log::open::load_existing(&place, files, look))?;
     load_layers(&tables, &mut loader)?;
     let verdicts = log::open::decide::decide(&place, directory, files, &mut loader)?;
     Ok(Looked { index: loader.finish().map_err(panicked)?, verdicts, tables })

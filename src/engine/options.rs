@@ -11,12 +11,8 @@ use crate::base::error::Result;
 use crate::base::options::{Checkpoints, Settings, setters};
 use crate::base::types::CommitMode;
 use crate::disk::{self, Claim, Disk, MemoryDisk};
-use crate::rt::machine;
 #[cfg(doc)]
 use crate::txn::Transaction;
-
-/// For what is brought into memory, in bytes, where the operating system does not say how much there is.
-const ROOM: u64 = 1 << 30;
 
 /// How an [`Engine`] is opened.
 ///
@@ -60,11 +56,24 @@ impl Options {
     }
 
     /// A checkpoint takes in so many bytes of log, or an operation for each 160 of them, whichever comes first: 4 KiB to 1 GiB.
-    /// Default 64 MiB. An open replays at most about twice as much. While a checkpoint runs, sorting takes about one and a
+    /// Default 64 MiB, or a sixteenth of [`memory_bytes`](Options::memory_bytes) if that is less. An open replays at most about twice as much. While a checkpoint runs, sorting takes about one and a
     /// half times as much memory.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.settings.checkpoint_bytes = bytes;
+        self.settings.is_checkpoint_chosen = true;
+        self
+    }
+
+    /// The memory that the engine may use, in bytes: 16 MiB or more. Default half of what the machine has, or of what the
+    /// control groups of the process allow, if that is less.
+    ///
+    /// Data that fit stay in memory. Of data that do not, what was not read lately is forgotten once a checkpoint has it in
+    /// tables, and read from there. [`Engine::memory_stats`] has the parts. What held snapshots need comes on top. With
+    /// [`Checkpoints::Never`] nothing can be forgotten.
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.settings.memory_bytes = Some(bytes);
         self
     }
 
@@ -113,7 +122,7 @@ fn engine(open::Opened { pipeline, log, tables, at_open }: open::Opened) -> Engi
     let (pipeline, tables) = (Arc::new(pipeline), Arc::new(tables));
     pipeline.due.begin_at(at_open);
     let checkpointer = Checkpointer::begin(&pipeline, &tables);
-    warmer::start(&pipeline, machine::memory().map_or(ROOM, |memory| memory / 2));
+    warmer::start(&pipeline, tables.shares.to_warm());
     TableRoom::begin(&pipeline, &tables, checkpointer.as_ref());
     Engine { inner: Arc::new(Inner { pipeline, log, tables, checkpointer }) }
 }

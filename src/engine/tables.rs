@@ -7,22 +7,25 @@ use std::sync::{Arc, Weak};
 use super::debt::Debt;
 use super::first_table;
 use super::health::{Health, TableStats};
+use super::keeper::Hand;
+use super::memory::{MemoryStats, Shares};
 use super::turn::{Turns, Wait};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Settings;
 use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, DirHandle};
 use crate::format::history::History;
 use crate::format::table::{DIRECTORY, manifest};
 use crate::log::{LogInner, Prior};
 use crate::rt::sleeper::Sleeper;
-use crate::rt::sync::OnceLock;
+use crate::rt::sync::{Mutex, OnceLock};
 use crate::table::dir::TableDir;
 use crate::table::gate::Gate;
 use crate::table::held::HeldStack;
 use crate::table::named::Place;
 use crate::table::open::{self, Known, Layers};
 use crate::table::pace::Pacers;
-use crate::table::reading::{Limits, Reading};
+use crate::table::reading::Reading;
 use crate::table::store::{Stack, Store};
 use crate::txn::due::{Amount, Due};
 use crate::txn::pipeline::Pipeline;
@@ -37,6 +40,9 @@ pub(super) struct Tables {
     store: Arc<OnceLock<Store>>,
     /// What the index asks of them.
     reading: Arc<Reading>,
+    pub(super) shares: Shares,
+    /// Where memory is forgotten next.
+    pub(super) hand: Mutex<Hand>,
     /// HISTORY names the MANIFEST that was found.
     is_named: bool,
     /// One checkpoint at a time.
@@ -81,7 +87,7 @@ pub(super) fn look(handle: &DirHandle, history: &History) -> Result<(FoundTables
 
 impl Tables {
     /// Takes over what was found.
-    pub(super) fn new(handle: &DirHandle, found: FoundTables) -> Result<Self> {
+    pub(super) fn new(handle: &DirHandle, found: FoundTables, settings: &Settings) -> Result<Self> {
         let log: Arc<OnceLock<Weak<LogInner>>> = Arc::default();
         let known = Arc::clone(&log);
         let gate = Arc::new(Gate::new(move || match known.get().and_then(Weak::upgrade) {
@@ -90,11 +96,26 @@ impl Tables {
         }));
         let is_named = found.layers.as_ref().is_some_and(|(layers, _)| layers.is_named);
         let (store, health) = (Arc::new(OnceLock::new()), Health::default());
-        let reading = Arc::new(Reading::new(Arc::clone(&store), Limits::default()));
+        let shares = Shares::of(settings);
+        let reading = Arc::new(Reading::new(Arc::clone(&store), shares.limits()));
+        let hand = Mutex::default();
         let (turns, merge_turns, merge_bell) = (Turns::new(), Turns::new(), Arc::new(Sleeper::new()));
         let (pacers, debt) = Default::default();
-        let tables =
-            Tables { gate, log, store, reading, is_named, turns, merge_turns, pacers, debt, merge_bell, health };
+        let tables = Tables {
+            gate,
+            log,
+            store,
+            reading,
+            shares,
+            hand,
+            is_named,
+            turns,
+            merge_turns,
+            pacers,
+            debt,
+            merge_bell,
+            health,
+        };
         if let Some((layers, dir)) = found.layers {
             let id = layers.stack.manifest.log_id;
             let store = Store::new(tables.dir(handle, dir), tables.pacers.clone(), id, Some(layers.stack))?;
@@ -173,6 +194,16 @@ impl Tables {
         match self.store().and_then(Store::stack) {
             Some(stack) => stats.with(&stack),
             None => stats,
+        }
+    }
+
+    pub(super) fn memory_stats(&self, pipeline: &Pipeline) -> MemoryStats {
+        MemoryStats {
+            limit: self.shares.memory,
+            records_limit: self.shares.records,
+            records: pipeline.index().bytes_of_records() as u64,
+            partitions: self.reading.partition_bytes(),
+            open_runs: self.reading.open_run_bytes() as u64,
         }
     }
 

@@ -95,5 +95,5 @@ fn warm_tree(pipeline: &Pipeline, sleeper: &Sleeper, room: u64, tree: Arc<Tree>)
 }
 
 fn is_full(index: &Index, room: u64) -> bool {
-    index.leaf_bytes() as u64 >= room
+    index.bytes_of_records() as u64 >= room
 }

@@ -228,9 +228,24 @@ impl Index {
         tree.is_whole()
     }
 
-    /// The bytes of the leaves of all keyspaces, unused room included.
-    pub(crate) fn leaf_bytes(&self) -> usize {
-        self.catalogue.read().trees().map(|tree| tree.bytes()).sum()
+    /// The bytes that the newest versions of all keyspaces take, unused room of leaves included.
+    pub(crate) fn bytes_of_records(&self) -> usize {
+        self.catalogue.read().trees().map(|tree| tree.bytes_of_records()).sum()
+    }
+
+    /// The keyspaces, by id, from an id on.
+    pub(crate) fn trees_from(&self, id: u32) -> Vec<Arc<Tree>> {
+        self.catalogue.read().trees().filter(|tree| tree.id() >= id).cloned().collect()
+    }
+
+    /// Up to here installed layers have the effect of the log.
+    pub(crate) fn installed(&self) -> Lsn {
+        self.snapshots.installed()
+    }
+
+    /// The lowest LSN from which a transaction will ask what has changed.
+    pub(crate) fn lowest_validating(&self) -> Option<Lsn> {
+        self.snapshots.lowest_validating()
     }
 
     /// Wakes the pruner: at the end of a snapshot, and after a commit.

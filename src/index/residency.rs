@@ -98,4 +98,11 @@ impl Tree {
         let state = self.state.read();
         state.map.leaf_bytes() + state.large
     }
+
+    /// Gives back the memory of leaves that were let go of.
+    pub(crate) fn give_back(&self) {
+        /// Leaves that are moved under one lock.
+        const LEAVES: usize = 8;
+        while self.tidy(LEAVES) == LEAVES {}
+    }
 }

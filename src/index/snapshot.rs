@@ -174,6 +174,12 @@ impl Snapshots {
         held.counts.first_key_value().map_or(held.pruned_to, |(lowest, _)| lowest.lsn.min(held.pruned_to))
     }
 
+    /// The lowest LSN that is held to validate.
+    pub(super) fn lowest_validating(&self) -> Option<Lsn> {
+        let held = self.0.held.lock();
+        held.counts.keys().find(|holder| holder.purpose == Purpose::Validate).map(|holder| holder.lsn)
+    }
+
     /// Holds the LSN of `holder`, at which there is a guard. In a forked child it holds nothing.
     fn hold_again(&self, holder: Holder) -> SnapshotGuard {
         if process::is_current(self.0.generation) {

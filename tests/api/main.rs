@@ -28,6 +28,7 @@ mod keyspaces;
 mod lifecycle;
 mod limits;
 mod log_api;
+mod memory;
 
 #[cfg(feature = "sim")]
 mod model;

@@ -386,17 +386,25 @@ impl<const N: usize> Leaf<N> {
         self.heads.take_use()
     }
 
-    /// Lets the records at or below `to` leave, and shows each.
+    /// Lets the records at or below `to` leave, and shows each. What stays is written anew: mostly that is little.
     pub(super) fn forget(&mut self, to: Lsn, mut show: impl FnMut(&Version<'_>)) {
-        for index in (0..self.len()).rev() {
-            let version = self.entry(index).1;
-            let lsn = version.lsn;
-            if lsn <= to {
+        if (0..self.len()).all(|index| self.entry(index).1.lsn > to) {
+            return;
+        }
+        let before = std::mem::take(self);
+        self.known = before.known;
+        let mut kept = 0;
+        for index in 0..before.len() {
+            let (key, version) = before.entry(index);
+            if version.lsn > to {
+                self.put(kept, &New { key, version });
+                kept += 1;
+            } else {
+                self.known.forgot = self.known.forgot.max(version.lsn);
                 show(&version);
-                self.known.forgot = self.known.forgot.max(lsn);
-                self.remove(index);
             }
         }
+        self.rebuild(kept);
     }
 
     /// The newest LSN of its records.

@@ -67,11 +67,15 @@ impl Free {
         self.count += 1;
     }
 
-    /// Removes `at`. Returns whether it was in the set.
+    /// Removes `at`. Returns whether it was in the set. (Written without a branch, the count was lost at times in optimized
+    /// builds by rustc 1.9x: a chunk then had room that nobody found.)
     fn remove(&mut self, at: usize) -> bool {
-        let is_there = self.words[at / WORD] >> (at % WORD) & 1 == 1;
-        self.words[at / WORD] &= !(1 << (at % WORD));
-        self.count -= usize::from(is_there);
+        let (word, bit) = (&mut self.words[at / WORD], 1 << (at % WORD));
+        let is_there = *word & bit != 0;
+        if is_there {
+            *word &= !bit;
+            self.count -= 1;
+        }
         is_there
     }
 

@@ -381,3 +381,90 @@ fn the_longest_keys_differ_in_their_last_byte() {
     pair.map.check();
     pair.check_all();
 }
+
+#[derive(Clone, Debug)]
+enum Stay {
+    Put(u16),
+    Bury(u16),
+    /// Forgets this number of ranges from a key on, up to an LSN.
+    Forget(u16, usize, u64),
+    /// Makes the keys from one to another complete.
+    Complete(u16, u16),
+    Tidy(usize),
+}
+
+fn stay() -> impl Strategy<Value = Stay> {
+    const KEYS: u16 = 600;
+    prop_oneof![
+        20 => (0..KEYS).prop_map(Stay::Put),
+        3 => (0..KEYS).prop_map(Stay::Bury),
+        4 => (0..KEYS, 1..200_usize, 0..2000_u64).prop_map(|(key, count, to)| Stay::Forget(key, count, to)),
+        2 => (0..KEYS, 0..KEYS).prop_map(|(low, high)| Stay::Complete(low, high)),
+        2 => (1..40_usize).prop_map(Stay::Tidy),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What is in the map is what was put and neither buried nor forgotten, whatever was joined, cut and moved.
+    #[test]
+    fn ranges_that_come_and_go_leave_the_map_in_order(steps in proptest::collection::vec(stay(), 0..1500)) {
+        let mut map = Map::<4>::bare(Known::AWAY);
+        let mut model: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        for (lsn, step) in (1..).zip(steps) {
+            match step {
+                Stay::Put(key) => {
+                    put(&mut map, &key.to_be_bytes(), lsn);
+                    model.insert(key.to_be_bytes().to_vec(), lsn);
+                }
+                Stay::Bury(key) => {
+                    let key = key.to_be_bytes();
+                    if let Some(of) = model.get(key.as_slice()).copied()
+                        && map.bury(&key, Lsn::new(of), Lsn::new(lsn))
+                    {
+                        model.remove(key.as_slice());
+                    }
+                }
+                Stay::Forget(key, count, to) => {
+                    let mut gone = Vec::new();
+                    map.forget(&key.to_be_bytes(), count, Lsn::new(to), |version| gone.push(version.lsn.get()));
+                    assert!(gone.iter().all(|lsn| *lsn <= to));
+                    model.retain(|_, lsn| !gone.contains(lsn));
+                }
+                Stay::Complete(low, high) if low < high => {
+                    let (low, high) = (low.to_be_bytes(), high.to_be_bytes());
+                    map.cut_out((&low, Some(&high)));
+                    map.complete((&low, Some(&high)), Lsn::new(lsn), Lsn::new(lsn / 2));
+                }
+                Stay::Complete(..) => {}
+                Stay::Tidy(budget) => drop(map.tidy(budget)),
+            }
+            map.check();
+        }
+        let found = map.range(ALL).map(|(key, version)| (key.to_vec(), version.lsn.get()));
+        assert!(found.eq(model));
+    }
+}
+
+/// A pool with several chunks: leaves come and go until chunks are mostly free, and move.
+#[test]
+fn a_large_map_forgets_and_gives_back_memory() {
+    let mut map = Map::<4>::default();
+    let key = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    for round in 1..=4_u64 {
+        for number in 1..=10_000 {
+            put(&mut map, &key(round * 10_000 + number), round * 10_000 + number);
+        }
+        map.check();
+        let full = map.leaf_count();
+        let mut low = Some(Key::from(&[]));
+        while let Some(from) = low {
+            low = map.forget(&from, 4, Lsn::new(round * 10_000 + 9000), |_| ());
+        }
+        while map.tidy(8) == 8 {}
+        map.check();
+        assert!(map.leaf_count() < full / 2, "{} of {full}", map.leaf_count());
+        assert_eq!(map.range(ALL).count(), 1000);
+    }
+}

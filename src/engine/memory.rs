@@ -1,0 +1,81 @@
+//! How an engine's memory is shared out.
+
+use crate::base::options::Settings;
+use crate::rt::machine;
+use crate::table::reading::Limits;
+
+/// What an engine may use where the operating system does not say how much there is.
+const UNKNOWN: u64 = 1 << 30;
+/// Buffers of the log, of merges and of their runs.
+const FIXED: u64 = 12 << 20;
+/// Partitions of tables take a part of it, ...
+const PARTITIONS: u64 = 32;
+/// ... and no less than this: one is up to about 64 KiB long, and several readers share the rest.
+const LEAST_PARTITIONS: u64 = 2 << 20;
+/// A checkpoint takes in no more than a part of it, unless the user says so.
+const CHECKPOINT: u64 = 16;
+
+/// What an engine keeps in memory: see [`Engine::memory_stats`](crate::Engine::memory_stats). In bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// What the engine may use: [`memory_bytes`](crate::Options::memory_bytes), or half of what there is.
+    pub limit: u64,
+    /// Of that, what records may take.
+    pub records_limit: u64,
+    /// What records take, with the unused room of the leaves that hold them. Superseded versions that snapshots need come on
+    /// top.
+    pub records: u64,
+    /// Parts of tables that are kept: filters, and where blocks begin.
+    pub partitions: u64,
+    /// Tables that are kept open.
+    pub open_runs: u64,
+}
+
+/// The shares of an engine's memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shares {
+    pub(super) memory: u64,
+    /// What records may take.
+    pub(super) records: u64,
+    /// Down to here ranges are forgotten when there is too much: what comes until the next checkpoint cannot be.
+    pub(super) goal: u64,
+    partitions: u64,
+}
+
+impl Shares {
+    pub(super) fn of(settings: &Settings) -> Self {
+        let memory = memory(settings);
+        let partitions = (memory / PARTITIONS).max(LEAST_PARTITIONS);
+        // Sorting takes the checkpoint and a half.
+        let sorting = settings.checkpoint_bytes.saturating_add(settings.checkpoint_bytes / 2);
+        let rest = memory.saturating_sub(partitions + FIXED).saturating_sub(sorting);
+        let records = rest.max(memory / 4) / 8 * 7;
+        // Up to two checkpoints are in the log, and what was written lately lies in leaves that are mostly empty.
+        let goal = records.saturating_sub(settings.checkpoint_bytes.saturating_mul(4)).max(records / 4);
+        Shares { memory, records, goal, partitions }
+    }
+
+    /// What is brought in of its own accord.
+    pub(super) fn to_warm(&self) -> u64 {
+        self.goal / 8 * 7
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits { partition_bytes: self.partitions, ..Limits::default() }
+    }
+}
+
+fn memory(settings: &Settings) -> u64 {
+    settings.memory_bytes.unwrap_or_else(|| machine::memory().map_or(UNKNOWN, |memory| memory / 2))
+}
+
+/// The settings with what follows from the memory.
+pub(super) fn resolved(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    if !settings.is_checkpoint_chosen {
+        let part = memory(&settings) / CHECKPOINT;
+        settings.checkpoint_bytes = settings.checkpoint_bytes.min(part).max(crate::base::options::MIN_CHECKPOINT_BYTES);
+    }
+    settings
+}

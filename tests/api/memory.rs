@@ -1,0 +1,125 @@
+//! More data than memory: what is forgotten is read from tables, and nothing shows.
+
+use std::collections::BTreeMap;
+
+use crashkit::{Random, TempDir, error_of, seed};
+use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Options};
+
+/// With the least memory, and checkpoints so small that most of what is written can be forgotten.
+fn options() -> Options {
+    Options::new().memory_bytes(16 << 20).checkpoint_bytes(256 << 10).commit_mode(CommitMode::Written)
+}
+
+type Model = BTreeMap<u32, Option<u32>>;
+
+fn key(number: u32) -> [u8; 8] {
+    // Neighbours in time are far from each other.
+    (u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes()
+}
+
+fn value(version: u32) -> Vec<u8> {
+    version.to_be_bytes().repeat(25)
+}
+
+/// Writes `count` keys anew, or deletes every third of them.
+fn write(engine: &Engine, keyspace: &Keyspace, model: &mut Model, keys: impl Iterator<Item = u32>, version: u32) {
+    let keys: Vec<_> = keys.collect();
+    for keys in keys.chunks(100) {
+        let mut batch = engine.batch().unwrap();
+        for number in keys {
+            let is_deleted = version > 0 && number % 3 == 0;
+            match is_deleted {
+                true => batch.delete(keyspace, key(*number)).unwrap(),
+                false => batch.put(keyspace, key(*number), value(version)).unwrap(),
+            }
+            model.insert(*number, (!is_deleted).then_some(version));
+        }
+        batch.commit().unwrap();
+    }
+}
+
+fn check(engine: &Engine, keyspace: &Keyspace, model: &Model) {
+    let snapshot = engine.snapshot().unwrap();
+    let mut expected: Vec<_> =
+        model.iter().filter_map(|(number, version)| Some((key(*number).to_vec(), value((*version)?)))).collect();
+    expected.sort();
+    let owned = |entry: forelog::Result<(forelog::Key, forelog::Value)>| {
+        let (key, value) = entry.unwrap();
+        (key.to_vec(), value.to_vec())
+    };
+    assert!(snapshot.iter(keyspace).unwrap().map(owned).eq(expected.iter().cloned()));
+    assert!(snapshot.iter(keyspace).unwrap().rev().map(owned).eq(expected.into_iter().rev()));
+    for (number, version) in model.iter().step_by(37) {
+        let found = snapshot.get(keyspace, key(*number)).unwrap();
+        assert_eq!(found.as_deref(), version.map(value).as_deref(), "key {number}");
+    }
+}
+
+#[test]
+fn data_that_outgrow_memory_are_read_from_tables() {
+    let dir = TempDir::new("outgrow");
+    let mut random = Random::new(seed(0x3E3));
+    let (mut model, count) = (Model::new(), 150_000);
+    let engine = options().open(dir.join("db")).unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    write(&engine, &keyspace, &mut model, 0..count, 0);
+    engine.checkpoint().unwrap();
+    let stats = engine.memory_stats();
+    assert!(stats.records <= stats.records_limit && !engine.table_stats().all_in_memory, "{stats:?}");
+    check(&engine, &keyspace, &model);
+    // What was forgotten is written again, deleted, and read meanwhile.
+    let before = engine.snapshot().unwrap();
+    for version in 1..4 {
+        let first = random.below(count as usize / 2) as u32;
+        write(&engine, &keyspace, &mut model, first..first + 40_000, version);
+        check(&engine, &keyspace, &model);
+    }
+    let old = before.iter(&keyspace).unwrap().map(|entry| entry.unwrap().1.to_vec());
+    assert_eq!(old.filter(|old| *old == value(0)).count(), count as usize, "the snapshot sees what it saw");
+    drop(before);
+    let stats = engine.memory_stats();
+    engine.checkpoint().unwrap();
+    assert!(engine.memory_stats().records <= stats.records_limit, "{stats:?}");
+    engine.close().unwrap();
+    let engine = options().open(dir.join("db")).unwrap();
+    let keyspace = engine.open_keyspace("k").unwrap();
+    check(&engine, &keyspace, &model);
+    let stats = engine.memory_stats();
+    assert!(stats.records <= stats.records_limit && stats.partitions > 0, "{stats:?}");
+}
+
+/// What a transaction has read is changed and forgotten before it commits.
+#[test]
+fn a_transaction_finds_its_conflict_with_what_was_forgotten() {
+    let dir = TempDir::new("forgotten-conflict");
+    let engine = options().open(dir.join("db")).unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    let mut model = Model::new();
+    write(&engine, &keyspace, &mut model, 0..20_000, 0);
+    let mut read = engine.begin().unwrap();
+    assert!(read.get(&keyspace, key(7)).unwrap().is_some());
+    let mut absent = engine.begin().unwrap();
+    assert!(absent.get(&keyspace, b"absent").unwrap().is_none());
+    write(&engine, &keyspace, &mut model, 7..8, 1);
+    let mut batch = engine.batch().unwrap();
+    batch.put(&keyspace, "absent", "now there").unwrap();
+    batch.commit().unwrap();
+    write(&engine, &keyspace, &mut model, 20_000..170_000, 0);
+    engine.checkpoint().unwrap();
+    assert!(!engine.table_stats().all_in_memory);
+    for mut transaction in [read, absent] {
+        transaction.put(&keyspace, "mine", "1").unwrap();
+        assert_eq!(error_of(transaction.commit()).kind(), ErrorKind::Conflict);
+    }
+}
+
+#[test]
+fn too_little_memory_is_refused() {
+    let dir = TempDir::new("little-memory");
+    for bytes in [0, 1, (16 << 20) - 1] {
+        let error = error_of(Options::new().memory_bytes(bytes).open(dir.join("db")));
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("memory_bytes"), "{error}");
+    }
+    drop(Options::new().memory_bytes(u64::MAX).open(dir.join("db")).unwrap());
+}
