@@ -1,5 +1,5 @@
-//! Data on disk beyond the log: sorted runs in layers, and which of them count. The engine writes layers, and loads all of
-//! them at an open; it reads none while it is open, since all data are in the index.
+//! Data on disk beyond the log: sorted runs in layers, and which of them count. The engine writes layers
+//! from the log, and asks them for what is not in memory.
 //!
 //! | file | what |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! `tests/residency` is its model. `FAULTS.md` decides the order of the calls and what each failure means;
 //! `tests/format/attempts.rs` is its model.
 
-#![allow(dead_code, reason = "the engine asks layers for no key and no range tombstone yet")]
+#![allow(dead_code, reason = "no range tombstone is written yet")]
 
 pub(crate) mod checkpoint;
 pub(crate) mod dir;

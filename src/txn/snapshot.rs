@@ -86,11 +86,12 @@ impl Snapshot {
         self.pipeline().log.flush_to(self.lsn().get())
     }
 
-    /// The value of `key`.
+    /// The value of `key`. What is not in memory is read from tables.
     ///
     /// # Errors
     /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped) if the keyspace was dropped before this snapshot;
-    /// [`Forked`](crate::ErrorKind::Forked).
+    /// [`Damaged`](crate::ErrorKind::Damaged) with the file and the position, or [`Io`](crate::ErrorKind::Io), if it has to be read
+    /// from a table and cannot be; [`Forked`](crate::ErrorKind::Forked).
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         keyspace.at(self.pipeline(), self.lsn())?.get(key.as_ref(), self.lsn())
     }
@@ -125,7 +126,7 @@ impl Snapshot {
     /// The keyspace called `name` as this snapshot sees it.
     ///
     /// # Errors
-    /// [`Forked`](crate::ErrorKind::Forked). All keyspaces are in memory; once they are not, those of a read.
+    /// [`Forked`](crate::ErrorKind::Forked).
     pub fn keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
         self.pipeline().log.check_process()?;
         let tree = self.pipeline().index().keyspace_by_name(name, self.lsn())?;

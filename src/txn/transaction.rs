@@ -88,7 +88,8 @@ impl Transaction {
     ///
     /// # Errors
     /// [`KeyspaceDropped`](crate::ErrorKind::KeyspaceDropped); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a
-    /// keyspace of another engine; [`Forked`](crate::ErrorKind::Forked).
+    /// keyspace of another engine; [`Damaged`](crate::ErrorKind::Damaged) or [`Io`](crate::ErrorKind::Io) if it has to be read
+    /// from a table and cannot be; [`Forked`](crate::ErrorKind::Forked).
     pub fn get(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let (tree, key) = (self.tree(keyspace)?, key.as_ref());
         if let Some(own) = self.writes.get(tree, key) {

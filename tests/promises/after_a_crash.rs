@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forelog::sim;
-use forelog::{CommitMode, ErrorKind, Outcome};
+use forelog::{Checkpoints, CommitMode, ErrorKind, Outcome};
 
 use super::{DIR, count, open, options, power_loss, put, random_power_loss, simulate};
 
@@ -173,4 +173,33 @@ fn promise_12_the_account_of_a_crash() {
         assert!(lost.iter().all(|token| token.lsn > account.recovered_to));
         after.close().unwrap();
     });
+}
+
+/// However much there is, an open replays what lies behind the last checkpoint, and reads nothing of what tables hold: it does
+/// not even notice that all of that is rotten.
+#[test]
+fn promise_17_an_open_reads_what_lies_behind_the_last_checkpoint() {
+    for checkpoints in [1, 24] {
+        let options = options().checkpoints(Checkpoints::OnRequest);
+        super::simulate_with(&options, |disk, engine, keys| {
+            for number in 0..checkpoints {
+                for key in 0..40 {
+                    put(engine, keys, number * 40 + key, CommitMode::Written).unwrap();
+                }
+                engine.checkpoint().unwrap();
+            }
+            for key in 0..10 {
+                put(engine, keys, checkpoints * 40 + key, CommitMode::Sync).unwrap();
+            }
+            let crashed = power_loss(disk);
+            for (path, bytes) in crashed.files() {
+                if path.extension().is_some_and(|end| end == "run") {
+                    crashed.flip_bit(&path, bytes.len() as u64 / 3 * 8).unwrap();
+                }
+            }
+            let again = options.clone().open_on(Arc::new(crashed), DIR).unwrap();
+            let stats = again.table_stats();
+            assert_eq!((stats.pending_ops, stats.all_in_memory), (10, false), "of {checkpoints}: {stats:?}");
+        });
+    }
 }

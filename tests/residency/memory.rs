@@ -51,7 +51,7 @@ impl Memory {
     /// Rule 4. A write to a covered record supersedes it at the tombstone first (rule 11).
     fn write(&mut self, rules: Rules, key: usize, version: Version) {
         self.close(rules, key);
-        let complete = self.leaves[self.leaf_of(key)].complete;
+        let complete = self.leaves[self.leaf_of(key)].is_complete();
         let Version { lsn, deleted } = version;
         let record = &mut self.records[key];
         match record.newest {
@@ -119,7 +119,8 @@ impl Memory {
             };
             return Found::Answer(if is_covered { None } else { version.value() });
         }
-        if self.leaves[self.leaf_of(key)].complete {
+        let complete_from = self.leaves[self.leaf_of(key)].complete_from;
+        if complete_from.is_some_and(|from| from <= at || !rules.has(Rule::FillBelow)) {
             return Found::Answer(None);
         }
         Found::Ask(range)
@@ -182,7 +183,8 @@ impl Memory {
     pub(crate) fn may_bury(&self, rules: Rules, key: usize, to: Lsn) -> bool {
         let record = &self.records[key];
         let Some(Version { lsn, deleted: true }) = record.newest else { return false };
-        let in_place = self.leaves[self.leaf_of(key)].complete || lsn <= to || !rules.has(Rule::BuryInstalled);
+        let in_place =
+            self.leaves[self.leaf_of(key)].answers(rules, lsn) || lsn <= to || !rules.has(Rule::BuryInstalled);
         let is_pruned = !record.undo.iter().any(|older| older.linked) || !rules.has(Rule::BuryFloor);
         in_place && is_pruned && self.is_settled(rules, Rule::BuryFloor, lsn)
     }
@@ -206,9 +208,9 @@ impl Memory {
 
     /// Rule 2: whether the leaf has anything to forget, and may.
     pub(crate) fn may_forget(&self, rules: Rules, leaf: usize, to: Lsn) -> bool {
-        let Leaf { complete, buried, .. } = self.leaves[leaf];
+        let Leaf { complete_from, buried, .. } = self.leaves[leaf];
         let has_records = each(self.leaf_keys(leaf)).any(|key| self.records[key].newest.is_some_and(|v| v.lsn <= to));
-        (complete || has_records) && (buried <= to || !rules.has(Rule::ForgetBuried))
+        (complete_from.is_some() || has_records) && (buried <= to || !rules.has(Rule::ForgetBuried))
     }
 
     /// Rule 2.
@@ -234,15 +236,31 @@ impl Memory {
         if is_empty && !rules.has(Rule::ForgotAway) {
             forgot = 0;
         }
-        let complete = self.leaves[leaf].complete && !rules.has(Rule::ForgetIncomplete);
-        self.leaves[leaf] = Leaf { complete, buried: 0, forgot };
+        let complete_from = self.leaves[leaf].complete_from.filter(|_| !rules.has(Rule::ForgetIncomplete));
+        self.leaves[leaf] = Leaf { complete_from, buried: 0, forgot };
+    }
+
+    /// Rule 7: whether nobody asks below the LSN from which on a leaf is complete.
+    pub(crate) fn may_settle(&self, rules: Rules, leaf: usize) -> bool {
+        let Some(from) = self.leaves[leaf].complete_from.filter(|&from| from > 0) else { return false };
+        let is_held = self.held.iter().any(|&at| at < from) && rules.has(Rule::SettleHeld);
+        (from <= self.floor || !rules.has(Rule::SettleFloor)) && !is_held
+    }
+
+    /// Rule 7: there is no difference any more to a leaf that was always complete.
+    pub(crate) fn settle(&mut self, leaf: usize) {
+        self.leaves[leaf].complete_from = Some(0);
     }
 
     /// Rule 5: whether the two leaves may become one.
     pub(crate) fn may_join(&self, rules: Rules, to: Lsn) -> bool {
         let [left, right] = self.leaves;
-        let guarded = |leaf: Leaf| !leaf.complete || leaf.buried <= to;
-        let kinds = left.complete == right.complete || (guarded(left) && guarded(right)) || !rules.has(Rule::JoinGuard);
+        let kinds = if left.is_complete() && right.is_complete() {
+            left.complete_from == right.complete_from || !rules.has(Rule::JoinFrom)
+        } else {
+            let guarded = |leaf: Leaf| !leaf.is_complete() || leaf.buried <= to;
+            (guarded(left) && guarded(right)) || !rules.has(Rule::JoinGuard)
+        };
         !self.joined && kinds
     }
 
@@ -251,12 +269,13 @@ impl Memory {
         let [left, right] = self.leaves;
         let larger = |a: Lsn, b: Lsn, rule| if rules.has(rule) { a.max(b) } else { a };
         let forgot = larger(left.forgot, right.forgot, Rule::JoinForgot);
-        let joined = if left.complete && right.complete {
-            Leaf { complete: true, buried: larger(left.buried, right.buried, Rule::JoinBuried), forgot }
+        let complete_from = left.complete_from.max(right.complete_from);
+        let joined = if left.is_complete() && right.is_complete() {
+            Leaf { complete_from, buried: larger(left.buried, right.buried, Rule::JoinBuried), forgot }
         } else {
-            let complete = (left.complete || right.complete) && !rules.has(Rule::JoinIncomplete);
+            let complete_from = complete_from.filter(|_| !rules.has(Rule::JoinIncomplete));
             let buried = if rules.has(Rule::JoinCountsBuried) { left.buried.max(right.buried) } else { 0 };
-            Leaf { complete, buried: 0, forgot: forgot.max(buried) }
+            Leaf { complete_from, buried: 0, forgot: forgot.max(buried) }
         };
         self.joined = true;
         self.leaves = [joined, joined];
@@ -311,7 +330,7 @@ impl Memory {
     pub(crate) fn may_bury_range(&self, rules: Rules, index: usize, leaf: usize, to: Lsn) -> bool {
         let keys = self.unswept(index, leaf);
         let lsn = self.ranges[index].lsn;
-        let in_place = self.leaves[leaf].complete || lsn <= to || !rules.has(Rule::RangeBuryInstalled);
+        let in_place = self.leaves[leaf].answers(rules, lsn) || lsn <= to || !rules.has(Rule::RangeBuryInstalled);
         let is_swept = !each(keys).any(|key| self.is_covered(key, lsn)) || !rules.has(Rule::RangeBurySwept);
         keys != 0 && in_place && is_swept && self.is_settled(rules, Rule::RangeBuryFloor, lsn)
     }
@@ -321,7 +340,7 @@ impl Memory {
         let lsn = self.ranges[index].lsn;
         self.ranges[index].buried |= self.unswept(index, leaf);
         self.leaves[leaf].bury(lsn, rules, Rule::RangeBuryBuried, Rule::RangeBuryForgot);
-        if self.leaves[leaf].complete && self.is_held(0, lsn) && rules.has(Rule::RangeBuryNote) {
+        if self.leaves[leaf].is_complete() && self.is_held(0, lsn) && rules.has(Rule::RangeBuryNote) {
             self.leaves[leaf].forgot = self.leaves[leaf].forgot.max(lsn);
         }
         if self.ranges[index].buried == self.ranges[index].keys || !rules.has(Rule::RangeEveryLeaf) {
@@ -376,9 +395,18 @@ impl Memory {
 }
 
 impl Leaf {
+    pub(crate) fn is_complete(self) -> bool {
+        self.complete_from.is_some()
+    }
+
+    /// Whether all who may see a deletion with this LSN are told "absent" where there is no record.
+    fn answers(self, rules: Rules, lsn: Lsn) -> bool {
+        self.complete_from.is_some_and(|from| from <= lsn || !rules.has(Rule::BuryFrom))
+    }
+
     /// Counts a deletion of which no trace stays.
     fn bury(&mut self, lsn: Lsn, rules: Rules, buried: Rule, forgot: Rule) {
-        if self.complete {
+        if self.is_complete() {
             if rules.has(buried) {
                 self.buried = self.buried.max(lsn);
             }

@@ -55,6 +55,7 @@ rules! {
     BuryInstalled, 3, "a leaf that is not complete buries only at or below `to`";
     BuryForgot, 3, "a leaf that is not complete counts what it buries in `forgot`";
     BuryBuried, 3, "a complete leaf counts what it buries in `buried`";
+    BuryFrom, 3, "a leaf that is complete from an LSN on buries a tombstone below it only at or below `to`";
 
     DeleteUnknown, 4, "the deletion of an unknown key leaves a tombstone";
     PutThenDelete, 4, "a put and a deletion in one batch leave a tombstone";
@@ -63,6 +64,7 @@ rules! {
 
     JoinGuard, 5, "leaves of different kinds join only if the complete one's `buried` is at or below `to`";
     JoinIncomplete, 5, "leaves of different kinds become one that is not complete";
+    JoinFrom, 5, "complete leaves join only if they are complete from the same LSN on";
     JoinForgot, 5, "a join takes the larger `forgot`";
     JoinBuried, 5, "a join takes the larger `buried`";
     JoinCountsBuried, 5, "a join of different kinds counts `buried` in `forgot`";
@@ -76,8 +78,9 @@ rules! {
     FillNewest, 7, "a fill brings the newest version of the stack";
     FillAbsent, 7, "a fill brings only what memory has not";
     FillWhole, 7, "a fill of a part of a leaf does not make it complete";
-    FillFloor, 7, "a leaf becomes complete only if its LSNs are at or below the floor";
-    FillHeld, 7, "a leaf becomes complete only if no held snapshot is below its LSNs";
+    FillBelow, 7, "a reader below the LSNs of a leaf that became complete asks the stack";
+    SettleFloor, 7, "a leaf is complete for everybody only if its LSNs are at or below the floor";
+    SettleHeld, 7, "a leaf is complete for everybody only if no held snapshot is below its LSNs";
     FillStackTo, 7, "its LSNs: the `to` of the fill's stack";
     FillRecords, 7, "its LSNs: those of its records";
     FillRanges, 7, "its LSNs: those of range tombstones of the list";

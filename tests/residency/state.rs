@@ -101,8 +101,8 @@ pub(crate) struct Record {
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Leaf {
-    /// A key without a record is absent.
-    pub(crate) complete: bool,
+    /// For a reader from here on, a key without a version is absent; for nobody, if there is no such LSN.
+    pub(crate) complete_from: Option<Lsn>,
     /// The newest LSN of a deletion that the leaf answers for without a trace of it.
     pub(crate) buried: Lsn,
     /// The newest LSN that left memory here.
@@ -238,7 +238,7 @@ pub(crate) struct State {
 impl State {
     /// A new database: nothing was written, so its leaf is complete.
     pub(crate) fn new() -> State {
-        let leaf = Leaf { complete: true, ..Leaf::default() };
+        let leaf = Leaf { complete_from: Some(0), ..Leaf::default() };
         let memory = Memory {
             applied: 0,
             visible: 0,

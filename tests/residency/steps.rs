@@ -49,6 +49,7 @@ pub(crate) enum Step {
     EndRead,
     ReadForFill { leaf: usize, at: Lsn },
     Fill,
+    Settle(usize),
     Sweep { index: usize, leaf: usize },
     BuryRange { index: usize, leaf: usize },
     GiveWay(usize),
@@ -57,7 +58,7 @@ pub(crate) enum Step {
 }
 
 /// How many kinds of steps there are.
-pub(crate) const KINDS: usize = 28;
+pub(crate) const KINDS: usize = 29;
 
 impl Step {
     /// Its number among the kinds.
@@ -91,6 +92,7 @@ impl Step {
             Step::Heal => 25,
             Step::BuryRange { .. } => 26,
             Step::Publish => 27,
+            Step::Settle(_) => 28,
         }
     }
 }
@@ -168,6 +170,7 @@ fn leaves(state: &State, rules: Rules, scope: &Scope, steps: &mut Vec<Step>) {
     let forget_to = forget_to(state, rules);
     let forgetful = (0..memory.leaf_count()).filter(|&leaf| memory.may_forget(rules, leaf, forget_to));
     steps.extend(forgetful.map(Step::Forget));
+    steps.extend((0..memory.leaf_count()).filter(|&leaf| memory.may_settle(rules, leaf)).map(Step::Settle));
     if scope.shapes {
         if memory.joined {
             steps.push(Step::Split);
@@ -294,6 +297,7 @@ pub(crate) fn take(state: &mut State, rules: Rules, scope: &Scope, step: Step) -
         Step::EndRead => end_read(state, rules)?,
         Step::ReadForFill { leaf, at } => table::read_for_fill(state, leaf, at),
         Step::Fill => table::fill(state, rules),
+        Step::Settle(leaf) => state.memory.settle(leaf),
         Step::Sweep { index, leaf } => state.memory.sweep(rules, index, leaf),
         Step::BuryRange { index, leaf } => state.memory.bury_range(rules, index, leaf),
         Step::GiveWay(index) => drop(state.memory.ranges.remove(index)),
@@ -368,6 +372,7 @@ impl fmt::Display for Step {
             Step::ReadForFill { leaf, at: NEWEST } => write!(f, "read for a fill of leaf {leaf}"),
             Step::ReadForFill { leaf, at } => write!(f, "read at {at} for a fill of leaf {leaf}"),
             Step::Fill => write!(f, "fill"),
+            Step::Settle(leaf) => write!(f, "settle leaf {leaf}"),
             Step::Sweep { index, leaf } => write!(f, "sweep leaf {leaf} for entry {index} of the list"),
             Step::BuryRange { index, leaf } => write!(f, "leaf {leaf} buries entry {index} of the list"),
             Step::GiveWay(index) => write!(f, "entry {index} of the list gives way"),

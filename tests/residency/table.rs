@@ -248,9 +248,9 @@ pub(crate) fn fill(state: &mut State, rules: Rules) {
 }
 
 fn fill_leaf(memory: &mut Memory, rules: Rules, leaf: usize, fill: &Fill) {
-    let Leaf { complete, forgot, .. } = memory.leaves[leaf];
+    let Leaf { complete_from, forgot, .. } = memory.leaves[leaf];
     let keys = memory.leaf_keys(leaf) & fill.keys;
-    if complete || keys == 0 || (forgot > fill.to && rules.has(Rule::FillForgot)) {
+    if complete_from.is_some() || keys == 0 || (forgot > fill.to && rules.has(Rule::FillForgot)) {
         return;
     }
     for key in each(keys) {
@@ -266,10 +266,11 @@ fn fill_leaf(memory: &mut Memory, rules: Rules, leaf: usize, fill: &Fill) {
     let records = lsn(Rule::FillRecords, memory.newest_in(leaf));
     let from = records.max(lsn(Rule::FillStackTo, fill.to)).max(lsn(Rule::FillRanges, ranges));
     let is_whole = memory.covers_leaf(leaf, fill.keys) || !rules.has(Rule::FillWhole);
-    let is_settled = from <= memory.floor || !rules.has(Rule::FillFloor);
-    let is_free = !memory.held.iter().any(|&at| at < from) || !rules.has(Rule::FillHeld);
-    if is_whole && is_settled && is_free {
-        memory.leaves[leaf].complete = true;
+    if is_whole {
+        memory.leaves[leaf].complete_from = Some(from);
+        if memory.may_settle(rules, leaf) {
+            memory.settle(leaf);
+        }
     }
 }
 
@@ -288,7 +289,8 @@ pub(crate) fn crash(state: &mut State, rules: Rules, all_landed: bool) {
     if rules.has(Rule::OpenDurable) {
         state.durable = state.end();
     }
-    let leaf = Leaf { complete: !rules.has(Rule::OpenAway), ..Leaf::default() };
+    let complete_from = if rules.has(Rule::OpenAway) { None } else { Some(0) };
+    let leaf = Leaf { complete_from, ..Leaf::default() };
     state.memory = Memory {
         applied: state.end(),
         visible: state.end(),

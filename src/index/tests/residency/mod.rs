@@ -25,6 +25,8 @@ enum Step {
     Release(usize),
     Begin,
     Install,
+    /// Both at once, with all that is applied.
+    Checkpoint,
     Merge,
     /// Reads from layers, to land later.
     Read(u8),
@@ -62,14 +64,15 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<bool>().prop_map(Step::Hold),
         3 => any::<usize>().prop_map(Step::Release),
         3 => Just(Step::Begin),
+        5 => Just(Step::Checkpoint),
         4 => Just(Step::Install),
         1 => Just(Step::Merge),
         4 => (0..KEYS).prop_map(Step::Read),
         4 => any::<usize>().prop_map(Step::Land),
-        1 => Just(Step::FillAll),
-        4 => (0..KEYS, 1..6_usize).prop_map(|(key, count)| Step::Forget(key, count)),
+        2 => Just(Step::FillAll),
+        6 => (0..KEYS, 1..6_usize).prop_map(|(key, count)| Step::Forget(key, count)),
         2 => any::<bool>().prop_map(|is_crash| Step::Open { is_crash }),
-        2 => (any::<usize>(), 0..KEYS, 0..=KEYS).prop_map(|(held, low, high)| Step::Scan { held, low, high }),
+        3 => (any::<usize>(), 0..KEYS, 0..=KEYS).prop_map(|(held, low, high)| Step::Scan { held, low, high }),
         4 => (any::<usize>(), 1..5_usize, any::<bool>())
             .prop_map(|(scan, count, is_back)| Step::Take { scan, count, is_back }),
     ]
@@ -189,6 +192,13 @@ impl Machine {
                 self.held.push(Held { guard, validates });
             }
             Step::Release(number) if !self.held.is_empty() => drop(self.held.swap_remove(number % self.held.len())),
+            Step::Checkpoint => {
+                self.index.publish(self.last);
+                self.durable = self.last;
+                for step in [Step::Begin, Step::Install] {
+                    self.run(step);
+                }
+            }
             Step::Begin => {
                 let to = self.durable.min(self.index.visible());
                 let horizon = self.index.horizon(to);
@@ -330,7 +340,7 @@ impl OpenScan {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn what_only_layers_have_never_shows(steps in proptest::collection::vec(step(), 0..60)) {
