@@ -87,7 +87,10 @@ impl Replay for Replayed<'_> {
 }
 
 /// What `read` gives, and the tables that it has found on its way, once HISTORY was known.
-fn look_at_tables<T>(handle: &DirHandle, read: impl FnOnce(&mut log::Look<'_>) -> Result<T>) -> Result<(Tables, T)> {
+pub(super) fn look_at_tables<T>(
+    handle: &DirHandle,
+    read: impl FnOnce(&mut log::Look<'_>) -> Result<T>,
+) -> Result<(Tables, T)> {
     let mut tables = FoundTables::default();
     let found = read(&mut |handle, history| {
         let (found, prior) = tables::look(handle, history)?;
