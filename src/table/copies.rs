@@ -127,11 +127,11 @@ impl Copies {
         }
     }
 
-    /// Removes what nothing needs, and makes the names durable.
+    /// Removes what nothing needs, and makes MANIFEST, if there is to be one. Then everything here is durable.
     ///
     /// # Errors
     /// Those of the system. No name here may be relied on then.
-    pub(crate) fn finish(&self, needed: &HashSet<String>) -> Result<()> {
+    pub(crate) fn finish(&self, needed: &HashSet<String>, manifest: Option<&[u8]>) -> Result<()> {
         let is_ours = |name: &str| {
             let stem = name.strip_suffix(".tmp").unwrap_or(name);
             number_of(stem).is_some() || stem == FILE_NAME
@@ -139,22 +139,18 @@ impl Copies {
         for name in self.names()?.iter().filter(|name| is_ours(name) && !needed.contains(*name)) {
             self.remove(name)?;
         }
-        self.sync()
+        manifest.map_or(Ok(()), |bytes| self.write_manifest(bytes))?;
+        self.dir.sync().map_err(|error| Error::io("sync directory", &self.path, error))
     }
 
-    /// Makes MANIFEST, durably.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub(crate) fn write_manifest(&self, bytes: &[u8]) -> Result<()> {
+    fn write_manifest(&self, bytes: &[u8]) -> Result<()> {
         let write = || {
             let file = self.dir.open(OsStr::new(TEMPORARY_NAME), Access::Create)?;
             write_all_at(&*file, bytes, 0)?;
             file.sync_all()
         };
         write().map_err(|error| self.io("write", TEMPORARY_NAME, error))?;
-        self.rename(TEMPORARY_NAME, FILE_NAME)?;
-        self.sync()
+        self.rename(TEMPORARY_NAME, FILE_NAME)
     }
 
     /// Writes a copy under its temporary name, durably. It was not checked yet.
@@ -187,9 +183,5 @@ impl Copies {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io("remove", name, error)),
             _ => Ok(()),
         }
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.dir.sync().map_err(|error| Error::io("sync directory", &self.path, error))
     }
 }

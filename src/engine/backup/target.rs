@@ -1,4 +1,4 @@
-//! Writing a backup: steps 8a to 8e of `engine/BACKUP.md`, between the marks of `engine/unfinished.rs`.
+//! Writing a backup: steps 8a to 8d of `engine/BACKUP.md`, between the marks of `engine/unfinished.rs`.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -50,21 +50,14 @@ impl Target<'_> {
 
     fn fill(&self, handle: &DirHandle, source: &Source, told: &mut Told<'_>) -> Result<BackupReport> {
         let copies = Copies::new(table_dir(handle)?, &handle.path_of(OsStr::new(DIRECTORY)));
-        let manifest = source.manifest();
         let mut work =
             Work { target: self, copies: &copies, found: copies.names()?, told, report: BackupReport::default() };
         work.report.lsn = source.lsn();
         let needed = source.layers.as_ref().map_or_else(|| Ok(HashSet::new()), |layers| work.files(layers, source))?;
         let report = work.report;
-        copies.finish(&needed)?;
-        let names = match &manifest {
-            None => None,
-            Some(manifest) => {
-                let bytes = manifest.to_bytes();
-                copies.write_manifest(&bytes)?;
-                Some((manifest.generation, Manifest::crc(&bytes)))
-            }
-        };
+        let manifest = source.manifest().map(|manifest| (manifest.generation, manifest.to_bytes()));
+        copies.finish(&needed, manifest.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
+        let names = manifest.map(|(generation, bytes)| (generation, Manifest::crc(&bytes)));
         let history = source.history(names)?.to_bytes();
         handle.replace(UNFINISHED_HISTORY.as_ref(), history::TEMPORARY_NAME.as_ref(), &history)?;
         Ok(report)
