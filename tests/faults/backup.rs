@@ -92,6 +92,11 @@ fn files(disk: &SimDisk, under: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     disk.files().into_iter().filter(|(path, _)| path.starts_with(under)).collect()
 }
 
+fn checkpoint(engine: &Engine) {
+    engine.flush().unwrap();
+    engine.checkpoint().unwrap();
+}
+
 /// Two layers, and log above them.
 fn prepared(disk: &SimDisk) -> (Engine, Ledger) {
     let (engine, mut ledger) = (open_on(disk, options()).unwrap(), Ledger::new());
@@ -100,7 +105,7 @@ fn prepared(disk: &SimDisk) -> (Engine, Ledger) {
             write(&engine, &mut ledger, key, Some(value));
         }
         if value < 3 {
-            engine.checkpoint().unwrap();
+            checkpoint(&engine);
         }
     }
     write(&engine, &mut ledger, 7, None);
@@ -132,7 +137,7 @@ fn a_backup_is_the_state_at_its_lsn_whatever_goes_on_beside_it() {
                 let (engine, ended) = (engine.clone(), Arc::clone(&ended));
                 sim::start("beside", move || {
                     while !ended.load(Ordering::Relaxed) {
-                        engine.checkpoint().unwrap();
+                        checkpoint(&engine);
                         sim::sleep(Duration::from_micros(100));
                     }
                 })
@@ -186,10 +191,8 @@ fn branches(disk: &SimDisk, engine: &Engine, ledger: &mut Ledger, (to, at): (&st
         write(engine, ledger, key * 5, Some(88));
     }
     let (mine, theirs) = (own.last().unwrap().0, ledger.last().unwrap().0);
-    for engine in [&copy, engine] {
-        engine.flush().unwrap();
-        engine.checkpoint().unwrap();
-    }
+    checkpoint(&copy);
+    checkpoint(engine);
     assert_eq!((copy.outcome(&mine).unwrap(), engine.outcome(&mine).unwrap()), (Outcome::Durable, Outcome::Foreign));
     assert!(matches!(copy.outcome(&theirs).unwrap(), Outcome::Lost | Outcome::Invalid));
     copy.close().unwrap();
@@ -312,7 +315,7 @@ fn whatever_call_fails_the_error_is_typed_and_the_next_try_goes_on() {
                 }
                 // The source does not notice.
                 write(&engine, &mut ledger, 1000, Some(1));
-                engine.checkpoint().unwrap();
+                checkpoint(&engine);
                 assert!(engine.poisoned().is_none() && contents(&engine) == all(&ledger), "{what}");
                 if made.is_err() && !is_whole_as_named(&target) {
                     backup(&engine, &target, TO).unwrap_or_else(|error| panic!("{what}: not gone on with: {error}"));
@@ -354,7 +357,7 @@ fn against_an_earlier_backup_only_what_is_new_is_copied_and_both_stay_whole() {
         let mut own = ledger[..ledger.len() - 3].to_vec();
         for round in 0..6 {
             (0..150).for_each(|key| write(&copy, &mut own, key, Some(round)));
-            copy.checkpoint().unwrap();
+            checkpoint(&copy);
         }
         copy.close().unwrap();
         check_at(&disk, "backups/same", &all(&own), "written to");
@@ -379,10 +382,14 @@ fn damage_in_the_source_is_told_and_not_copied() {
     sim::run(1, || {
         let disk = SimDisk::new();
         let (engine, _) = prepared(&disk);
-        engine.checkpoint().unwrap();
+        checkpoint(&engine);
+        // A merge may have left more.
+        backup(&engine, &disk, NEXT).unwrap();
+        let needed = files(&disk, NEXT);
         let table = Path::new(DB).join("table");
         for (path, bytes) in files(&disk, table.to_str().unwrap()) {
-            if path.ends_with("MANIFEST") {
+            let is_needed = needed.iter().any(|(copied, _)| copied.file_name() == path.file_name());
+            if path.ends_with("MANIFEST") || !is_needed {
                 continue;
             }
             for at in (3..bytes.len() as u64).step_by(211) {
@@ -392,12 +399,25 @@ fn damage_in_the_source_is_told_and_not_copied() {
                 assert_eq!((error.kind(), &damage.file), (ErrorKind::Damaged, &path), "{at}: {error}");
                 assert_eq!(open_at(&disk, TO).unwrap_err().kind(), ErrorKind::NotADatabase);
                 disk.flip_bit(&path, at * 8 + 1).unwrap();
+                // What is whole in it would be taken over.
+                disk.remove_tree(TO).unwrap();
             }
         }
         // The file that was damaged is copied anew.
         backup(&engine, &disk, TO).unwrap();
         check_at(&disk, TO, &contents(&engine), "repaired");
+        // Nor is a copy believed that an earlier try has left, and that has rotted since.
+        disk.remove_tree(TO).unwrap();
+        disk.inject(Fault::once(OpSelector::of(OpKind::Rename).on("HISTORY.tmp"), FaultKind::Errno(28)));
+        assert_eq!(backup(&engine, &disk, TO).unwrap_err().kind(), ErrorKind::DiskFull);
+        for (path, _) in files(&disk, TO).iter().filter(|(path, _)| path.extension().is_some_and(|kind| kind == "run"))
+        {
+            disk.flip_bit(path, 900 * 8).unwrap();
+        }
+        assert_eq!(backup(&engine, &disk, TO).unwrap().bytes_reused, 0);
+        check_at(&disk, TO, &contents(&engine), "rotted");
         // Nor is what cannot be read.
+        disk.remove_tree(NEXT).unwrap();
         disk.inject(Fault::once(OpSelector::of(OpKind::Read).on(".run"), FaultKind::Errno(5)));
         let error = backup(&engine, &disk, NEXT).unwrap_err();
         assert!(error.kind() == ErrorKind::Io && error.to_string().contains(&*table.to_string_lossy()), "{error}");
