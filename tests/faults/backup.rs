@@ -169,6 +169,32 @@ fn a_backup_is_the_state_at_its_lsn_whatever_goes_on_beside_it() {
     }
 }
 
+#[test]
+fn what_a_backup_reads_stays_while_merges_take_its_place_and_goes_afterwards() {
+    sim::run(1, || {
+        let disk = SimDisk::new();
+        let (engine, ledger) = prepared(&disk);
+        let (once, beside) = (AtomicBool::new(true), engine.clone());
+        let with = BackupOptions::new().on_progress(move |_| {
+            for round in 0..if once.swap(false, Ordering::Relaxed) { 6 } else { 0 } {
+                let mut own = Ledger::new();
+                (0..150).for_each(|key| write(&beside, &mut own, key, Some(round)));
+                checkpoint(&beside);
+                sim::sleep(Duration::from_secs(5));
+            }
+        });
+        engine.backup_on(Arc::new(disk.clone()), TO, with).unwrap();
+        assert!(read_at(&disk, TO) == all(&ledger));
+        let runs = |of: &str| -> Vec<_> {
+            let paths = files(&disk, of).into_iter().map(|(path, _)| path);
+            paths.filter(|path| path.extension().is_some_and(|kind| kind == "run")).collect()
+        };
+        let (here, there) = (runs(DB), runs(TO));
+        let is_left = |run: &std::path::PathBuf| here.iter().any(|other| other.file_name() == run.file_name());
+        assert!(!there.is_empty() && !there.iter().any(is_left), "{here:?} {there:?}");
+    });
+}
+
 /// The backup and its original both go on, and each answers for what is its own.
 fn branches(disk: &SimDisk, engine: &Engine, ledger: &mut Ledger, (to, at): (&str, u64)) {
     let expected = state(ledger, at);
@@ -290,6 +316,7 @@ fn whatever_call_fails_the_error_is_typed_and_the_next_try_goes_on() {
         FaultKind::RenameOnMedium,
         FaultKind::FailedWrite(100),
     ];
+    let mut reused = 0;
     for fault in faults {
         let mut failed = 0;
         for at in 0.. {
@@ -313,16 +340,18 @@ fn whatever_call_fails_the_error_is_typed_and_the_next_try_goes_on() {
                     assert!(["backups", "directory ."].iter().any(|path| error.to_string().contains(path)), "{what}");
                     failed += 1;
                 }
-                // The source does not notice.
-                write(&engine, &mut ledger, 1000, Some(1));
-                checkpoint(&engine);
-                assert!(engine.poisoned().is_none() && contents(&engine) == all(&ledger), "{what}");
                 if made.is_err() && !is_whole_as_named(&target) {
-                    backup(&engine, &target, TO).unwrap_or_else(|error| panic!("{what}: not gone on with: {error}"));
+                    let again = backup(&engine, &target, TO);
+                    let again = again.unwrap_or_else(|error| panic!("{what}: not gone on with: {error}"));
+                    reused += again.bytes_reused;
                     // All of it is on the medium, whatever was in the cache alone.
                     let after = target.crash_point().power_loss(&Loss::Everything, Granularity::Sector);
                     check_at(&after, TO, &all(&ledger), &what);
                 }
+                // The source does not notice.
+                write(&engine, &mut ledger, 1000, Some(1));
+                checkpoint(&engine);
+                assert!(engine.poisoned().is_none() && contents(&engine) == all(&ledger), "{what}");
                 !is_over || hits > 0
             });
             if !is_hit {
@@ -331,6 +360,7 @@ fn whatever_call_fails_the_error_is_typed_and_the_next_try_goes_on() {
         }
         assert!(failed > 1, "{fault:?}: {failed}");
     }
+    assert!(reused > 0);
 }
 
 /// Whether the last rename was done: only the sync behind it has failed.
