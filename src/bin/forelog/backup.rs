@@ -48,7 +48,7 @@ pub(crate) struct RestoreArguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    // What is worth a checkpoint is in the backup's.
+    // The backup makes the one checkpoint that it needs.
     let engine = Options::new().create(false).checkpoints(Checkpoints::OnRequest).open(&arguments.db)?;
     let mut options = options();
     if let Some(earlier) = &arguments.against {
