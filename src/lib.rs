@@ -49,6 +49,7 @@
 //! | read one that must not be changed, or that a program has open | [`Engine::read_only`], [`ReadOnlyOptions`] |
 //! | save what can be proven whole of one that does not open | [`Engine::salvage`] |
 //! | check the files under an open engine, in the background | [`Engine::scrub`] |
+//! | back an open database up, and get it back | [`Engine::backup`], [`Engine::restore`] |
 //! | write what an open engine holds in memory to another place | [`Engine::save_to`] |
 //!
 //! # Tests of your own
@@ -102,7 +103,9 @@ pub use base::error::{Damage, DamageCause, Error, ErrorKind, Result};
 pub use base::options::{Checkpoints, LossBudget};
 pub use base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 pub use disk::{IoBackend, LockHeld};
-pub use engine::{CopyReport, Engine, MemoryStats, Options, ReadOnlyOptions, TableStats};
+pub use engine::{
+    BackupOptions, BackupProgress, BackupReport, CopyReport, Engine, MemoryStats, Options, ReadOnlyOptions, TableStats,
+};
 pub use index::{Key, Value};
 pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;

@@ -92,6 +92,10 @@ impl<L: Layer> Disk for Layered<dyn Disk, L> {
     fn above(&self, path: &Path) -> io::Result<Vec<FileId>> {
         self.inner.above(path)
     }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.hard_link(from, to)
+    }
 }
 
 impl<L: Layer> Dir for Layered<dyn Dir, L> {

@@ -90,6 +90,15 @@ pub trait Disk: Send + Sync + Debug {
         }
         Ok(ids)
     }
+    /// Gives the file at `from` a second name, `to`, which must be free. Neither name is followed any further than this call: the
+    /// caller looks whether the name has come where it should.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] on a disk that gives files one name only, and errors of the system.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// An open directory. It stays the same directory while it is open, even if it is renamed, if a symbolic link that led

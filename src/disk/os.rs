@@ -38,6 +38,10 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsDir::open_path(path, None)?))
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
     fn above(&self, path: &Path) -> io::Result<Vec<FileId>> {
         let mut ids = Vec::new();
         for above in resolved(path)?.ancestors().skip(1) {

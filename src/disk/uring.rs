@@ -42,6 +42,10 @@ impl Disk for UringDisk {
     fn above(&self, path: &Path) -> io::Result<Vec<super::FileId>> {
         super::OsDisk.above(path)
     }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        super::OsDisk.hard_link(from, to)
+    }
 }
 
 #[derive(Debug)]

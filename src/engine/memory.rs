@@ -57,11 +57,11 @@ impl Shares {
     }
 
     /// What is brought in of its own accord.
-    pub(super) fn to_warm(&self) -> u64 {
+    pub(super) fn to_warm(self) -> u64 {
         self.goal / 8 * 7
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(self) -> Limits {
         Limits { partition_bytes: self.partitions, ..Limits::default() }
     }
 }

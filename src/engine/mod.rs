@@ -1,5 +1,6 @@
 //! The engine: opens and recovers a database, hands out its handles, closes it.
 
+mod backup;
 mod checkpoint;
 mod checkpointer;
 mod copy;
@@ -27,11 +28,13 @@ mod save;
 mod scrubs;
 mod tables;
 mod turn;
+mod unfinished;
 mod warmer;
 
 #[cfg(test)]
 mod tests;
 
+pub use backup::{BackupOptions, BackupProgress, BackupReport};
 pub use health::TableStats;
 pub use memory::MemoryStats;
 pub use options::Options;

@@ -89,7 +89,7 @@ impl Replay for Replayed<'_> {
 }
 
 /// What `read` gives, and the tables that it has found on its way, once HISTORY was known.
-fn look_at_tables<T>(
+pub(super) fn look_at_tables<T>(
     handle: &DirHandle,
     settings: &Settings,
     read: impl FnOnce(&mut log::Look<'_>) -> Result<T>,

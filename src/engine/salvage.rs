@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Options;
-use super::copy::{Copy, copy_entries, refuse_if_used, refuse_inside};
+use super::copy::{Copy, copy_entries};
+use super::unfinished::{MayHold, refuse_if_used, refuse_inside};
 use crate::base::error::{Error, Result};
 use crate::base::options::{Checkpoints, MAX_TRANSACTION_BYTES};
 use crate::base::types::{CommitMode, Lsn};
@@ -88,7 +89,7 @@ pub struct RenamedKeyspace {
 pub(super) fn salvage(disk: &dyn Disk, from: &Path, to: &Path) -> Result<Salvaged> {
     let from = Arc::new(DirHandle::open(disk, from)?);
     refuse_inside(disk, to, &from)?;
-    refuse_if_used(disk, to)?;
+    refuse_if_used(disk, to, MayHold::Nothing)?;
     // Made with the first thing to save: what holds nothing to salvage leaves no empty database behind.
     let mut lazy = Lazy { begin: || Saver::new(disk, to), saver: None };
     let found = salvage::salvage(from, &mut lazy)?;

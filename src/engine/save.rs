@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::copy::{Copy, copy_entries, refuse_if_used, refuse_inside};
+use super::copy::{Copy, copy_entries};
+use super::unfinished::{MayHold, refuse_if_used, refuse_inside};
 use super::{Engine, Options};
 use crate::base::error::Result;
 use crate::base::options::Checkpoints;
@@ -23,7 +24,7 @@ pub struct CopyReport {
 
 pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyReport> {
     refuse_inside(disk, to, engine.pipeline().log.handle())?;
-    refuse_if_used(disk, to)?;
+    refuse_if_used(disk, to, MayHold::Nothing)?;
     let snapshot = engine.snapshot()?;
     let settings = &engine.pipeline().settings;
     let options = Options::new()

@@ -1,4 +1,4 @@
-//! A scrub of an open engine, and what it leaves to be removed.
+//! A scrub of an open engine, and what those who hold layers leave to be removed.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::log::LogInner;
 pub(super) fn scrub(log: &Arc<LogInner>, tables: &Arc<Tables>, options: ScrubOptions) -> Result<Scrub> {
     let held = tables.names();
     let (of, beside) = (Arc::clone(log), Arc::clone(tables));
-    let let_go = move || {
-        let Some(store) = beside.store().filter(|_| beside.names() != held && beside.check_open().is_ok()) else {
-            return;
-        };
-        if of.check_ours(|| beside.check_place(of.handle())).is_ok() {
-            remove_needless(&beside, store);
-        }
-    };
-    scrub::scrub(log, options, || tables.hold(), let_go)
+    scrub::scrub(log, options, || tables.hold(), move || let_go(&of, &beside, held))
+}
+
+/// Removes what nothing needs any more, if layers took the place of those that were held, whose MANIFEST had these names.
+pub(super) fn let_go(log: &LogInner, tables: &Tables, held: Option<(u64, u32)>) {
+    let Some(store) = tables.store().filter(|_| tables.names() != held && tables.check_open().is_ok()) else { return };
+    if log.check_ours(|| tables.check_place(log.handle())).is_ok() {
+        remove_needless(tables, store);
+    }
 }

@@ -144,6 +144,12 @@ impl Incarnations {
         self.known.lock().segments.push(SegmentInfo::of(segment));
     }
 
+    /// HISTORY as it is on disk, and where the last segment ends; zero if there is none.
+    pub(crate) fn on_disk(&self) -> (History, Lsn) {
+        let known = self.known.lock();
+        (known.history.clone(), Lsn::new(known.segments.last().map_or(0, |last| last.end)))
+    }
+
     /// The right to replace HISTORY, for one thread at a time.
     pub(super) fn replace(&self) -> Replacing<'_> {
         Replacing { incarnations: self, attempt: self.replacing.lock() }

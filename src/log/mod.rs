@@ -70,7 +70,7 @@ pub(crate) use inner::LogInner;
 pub(crate) use open::decide::{CheckOnly, Recovery, Replay};
 pub(crate) use open::directory::{Files, Look, no_tables};
 pub(crate) use open::prior::Prior;
-pub(crate) use open::unfinished::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished};
+pub(crate) use open::unfinished::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished, may_go_on};
 pub(crate) use receipts::callbacks::runs_callbacks;
 pub(crate) use receipts::receipt::Receipt;
 pub(crate) use reserve::Reserve;

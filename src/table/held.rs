@@ -1,19 +1,19 @@
 //! Reading the installed layers beside whatever is done to them: what is held is not removed (step 13 of `FAULTS.md`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::dir::open_to_read;
 use super::list::read_list;
-use super::named::Place;
+use super::named::{Place, check_length};
 use super::open::read_keyspaces;
 use super::run::read::Run;
 use super::store::{Stack, Store};
 use crate::base::error::{DamageCause, Error, Result};
-use crate::disk::Dir;
+use crate::disk::{Dir, DiskFile};
 use crate::format::Refusal;
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::{FILE_NAME, Manifest, NamedRun};
+use crate::format::table::manifest::{FILE_NAME, Manifest, NamedFile, NamedRun};
 
 /// A stack whose files stay while this is there.
 #[derive(Clone, Debug)]
@@ -29,6 +29,16 @@ impl HeldStack {
         let (dir, path) = store.place();
         let stack = store.stack()?;
         Some(HeldStack { dir: Arc::clone(dir), path: path.to_owned(), stack })
+    }
+
+    /// Layers that were found in `dir`, which nobody changes meanwhile. It is called `path` in messages.
+    pub(crate) fn new(dir: Arc<dyn Dir>, path: PathBuf, stack: Arc<Stack>) -> Self {
+        HeldStack { dir, path, stack }
+    }
+
+    /// The same, read through what `view` makes of the directory.
+    pub(crate) fn viewed(self, view: impl FnOnce(Arc<dyn Dir>) -> Arc<dyn Dir>) -> Self {
+        HeldStack { dir: view(self.dir), ..self }
     }
 
     /// Another stack of the same store.
@@ -48,12 +58,39 @@ impl HeldStack {
         Run::open_named(&*self.dir, &self.path, named, (self.stack.manifest.log_id, interval))
     }
 
+    /// Opens a file at `path` in `dir` as a copy of a run of a layer with this interval.
+    ///
+    /// # Errors
+    /// As [`Run::open_named`].
+    pub(super) fn open_run_as(&self, dir: &dyn Dir, path: &Path, named: &NamedRun, interval: Interval) -> Result<Run> {
+        Run::open_as(dir, path, named, (self.stack.manifest.log_id, interval))
+    }
+
+    /// Opens a file that MANIFEST names, to read its bytes.
+    ///
+    /// # Errors
+    /// It is missing, or has another length; it cannot be opened.
+    pub(super) fn open(&self, name: &str, named: &NamedFile) -> Result<Arc<dyn DiskFile>> {
+        let place = Place { dir: Some(&*self.dir), path: &self.path };
+        let file = place.open(name)?.ok_or_else(|| place.damaged(name, DamageCause::MissingTable))?;
+        check_length(place, name, &*file, named)?;
+        Ok(file)
+    }
+
     /// Checks the list of keyspaces.
     ///
     /// # Errors
     /// It is missing, another one, or damaged; it cannot be read.
     pub(crate) fn check_keyspaces(&self) -> Result<()> {
-        read_keyspaces(Place { dir: Some(&*self.dir), path: &self.path }, &self.stack.manifest).map(drop)
+        self.check_keyspaces_in(&*self.dir, &self.path)
+    }
+
+    /// Checks a copy of it.
+    ///
+    /// # Errors
+    /// As [`HeldStack::check_keyspaces`].
+    pub(super) fn check_keyspaces_in(&self, dir: &dyn Dir, path: &Path) -> Result<()> {
+        read_keyspaces(Place { dir: Some(dir), path }, &self.stack.manifest).map(drop)
     }
 
     /// Checks MANIFEST, which may have been replaced by now: by a rename, so that one of its versions is there as a whole.

@@ -7,6 +7,7 @@
 //! | `checkpoint`, `job` | a layer from a piece of the log; merging neighbouring layers |
 //! | `room` | what a checkpoint writes at most |
 //! | `store`, `dir`, `gate`, `held` | the stack that is installed, attempts to change it, MANIFEST in doubt; reading beside |
+//! | `copies` | copies of files of the tables, for a backup |
 //! | `reading` | what memory asks where it cannot answer alone: keys and ranges, through all layers |
 //! | `open`, `list`, `named`, `run` | what an open finds; reading lists and runs, damaged ones too, writing runs |
 //!
@@ -17,6 +18,7 @@
 #![allow(dead_code, reason = "no range tombstone is written yet")]
 
 pub(crate) mod checkpoint;
+pub(crate) mod copies;
 pub(crate) mod dir;
 pub(crate) mod fragments;
 pub(crate) mod gate;

@@ -80,7 +80,10 @@ impl Reads {
             if reads.changed_since(snapshot)? {
                 return Err(Error::new(
                     ErrorKind::Conflict,
-                    format!("what was read in '{}' has changed since, or the transaction ran for too long: run it again", tree.name()),
+                    format!(
+                        "what was read in '{}' has changed since, or the transaction ran for too long: run it again",
+                        tree.name()
+                    ),
                 ));
             }
         }

@@ -70,7 +70,7 @@ fn data_that_outgrow_memory_are_read_from_tables() {
     // What was forgotten is written again, deleted, and read meanwhile.
     let before = engine.snapshot().unwrap();
     for version in 1..4 {
-        let first = random.below(count as usize / 2) as u32;
+        let first = u32::try_from(random.below(count as usize / 2)).unwrap();
         write(&engine, &keyspace, &mut model, first..first + 40_000, version);
         check(&engine, &keyspace, &model);
     }

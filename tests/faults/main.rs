@@ -21,6 +21,7 @@
 //! FORELOG_FAULT='rotation/Sync: EIO, once/3' cargo test -p forelog-sim --test faults one_fault -- --nocapture
 //! ```
 
+mod backup;
 mod care;
 mod case_tests;
 mod double_tests;

@@ -1,5 +1,6 @@
 //! Tests of the `forelog` command: the real program, as its users have it.
 
+mod backup;
 mod beside;
 mod cli;
 mod cli_care;

@@ -1,4 +1,4 @@
-//! `forelog`: try the commit modes on a disk, import, scan, get, info, dump, verify, salvage.
+//! `forelog`: try the commit modes on a disk, import, scan, get, info, dump, verify, salvage, backup, restore.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong, 3 a sound
 //! database that would not open (`verify`), 130 ended by a signal.
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod backup;
 mod dump;
 mod get;
 mod import;
@@ -42,6 +43,8 @@ enum Command {
     Dump(dump::Arguments),
     Verify(verify::Arguments),
     Salvage(salvage::Arguments),
+    Backup(backup::Arguments),
+    Restore(backup::RestoreArguments),
 }
 
 /// The command line, or the end of the process with what is wrong with it.
@@ -68,6 +71,8 @@ fn main() -> ExitCode {
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Salvage(arguments) => salvage::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Restore(arguments) => backup::run_restore(&arguments),
     };
     if workspace::is_interrupted() {
         return workspace::INTERRUPTED.into();

@@ -289,6 +289,12 @@ impl Disk for SimDisk {
         let path = state.links.resolve(&path);
         SimDir::at(self, &state, &path).map(|dir| -> Arc<dyn Dir> { Arc::new(dir) })
     }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (tidy(from), tidy(to));
+        self.admit(op(OpKind::Create, &to))?;
+        self.with_image(|image| image.link(&image.locate(&from)?, &image.locate(&to)?))
+    }
 }
 
 #[derive(Debug)]

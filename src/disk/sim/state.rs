@@ -241,6 +241,14 @@ impl Image {
         Ok(ino)
     }
 
+    /// Gives a file a second name.
+    pub(super) fn link(&mut self, from: &Key, to: &Key) -> io::Result<()> {
+        let ino = self.find(from)?;
+        self.check_free(to)?;
+        self.change_names(NameChange { removes: None, adds: Some((to.clone(), Entry::File(ino))) });
+        Ok(())
+    }
+
     pub(super) fn rename(&mut self, from: &Key, to: &Key) -> io::Result<()> {
         let ino = self.find(from)?;
         self.check_no_dir(to)?;

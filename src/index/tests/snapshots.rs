@@ -170,7 +170,7 @@ fn snapshots_are_whole_while_commits_go_on() {
         }
     });
     let balance = |value: &Value| i64::from_le_bytes(value.as_ref().try_into().unwrap());
-    let index = Arc::new(std::mem::replace(&mut fixture.index, Index::new()));
+    let index = Arc::new(std::mem::take(&mut fixture.index));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for backward in [false, true] {

@@ -9,6 +9,7 @@ use crate::disk::{LOCK_NAME, is_system_name};
 use crate::format::history::{self, FILE_NAME};
 use crate::format::mark;
 use crate::format::segment::base_of;
+use crate::format::table::{DIRECTORY, OLD_DIRECTORY};
 use crate::log::log_dir::LogDir;
 
 /// In a directory while a copy is being written there: no database yet.
@@ -38,15 +39,15 @@ impl Marked {
     pub(crate) fn of(names: &[OsString]) -> Option<Self> {
         let mark = names.iter().find(|name| is_of_unfinished(name))?.clone();
         let has = |known: &str| names.iter().any(|name| name == known);
-        let is_of_log = |name: &OsString| name == mark::FILE_NAME || name.to_str().and_then(base_of).is_some();
         Some(if has(FILE_NAME) {
             Marked::Database { mark }
-        } else if !has(UNFINISHED_HISTORY) && names.iter().any(is_of_log) {
+        } else if !has(UNFINISHED_HISTORY) && names.iter().any(|name| is_of_log(name)) {
             Marked::Remains
         } else {
             let is_of_copy = |name: &OsString| {
                 let is_temporary = name.to_str().is_some_and(is_temporary);
-                is_of_unfinished(name) || is_of_log(name) || name == LOCK_NAME || is_temporary || is_system_name(name)
+                let is_of_log = is_of_log(name) || name == LOCK_NAME || name == DIRECTORY || name == OLD_DIRECTORY;
+                is_of_unfinished(name) || is_of_log || is_temporary || is_system_name(name)
             };
             Marked::Copy { stranger: names.iter().find(|name| !is_of_copy(name)).cloned() }
         })
@@ -60,7 +61,8 @@ impl Marked {
                 let keep = stranger.as_ref().map(|name| format!(" (keep what is not of it, as {})", name.display()));
                 format!(
                     "{dir} is an unfinished copy of a database and holds only a part of it: unless the copy is still being \
-                     made, delete the directory{} and run the salvage or save_to again",
+                     made, delete the directory{} and make the copy again. (A backup or restore may be made again into it as it \
+                     is, and goes on)",
                     keep.unwrap_or_default()
                 )
             }
@@ -85,7 +87,17 @@ impl Marked {
     }
 }
 
+fn is_of_log(name: &OsStr) -> bool {
+    name == mark::FILE_NAME || name.to_str().and_then(base_of).is_some()
+}
+
+/// Whether a directory with these names holds an unfinished copy with which a backup may go on: there is nothing of a log in
+/// it, nor of anybody else (`engine/BACKUP.md`).
+pub(crate) fn may_go_on(names: &[OsString]) -> bool {
+    Marked::of(names) == Some(Marked::Copy { stranger: None }) && !names.iter().any(|name| is_of_log(name))
+}
+
 /// Whether this is the name of a file that is being prepared.
 pub(crate) fn is_temporary(name: &str) -> bool {
-    name.strip_suffix(".tmp").is_some_and(|stem| stem == FILE_NAME || base_of(stem).is_some())
+    name.strip_suffix(".tmp").is_some_and(|stem| [FILE_NAME, UNFINISHED].contains(&stem) || base_of(stem).is_some())
 }

@@ -136,10 +136,23 @@ impl Run {
         (log_id, interval): (LogId, Interval),
     ) -> Result<Self> {
         let path = path.join(file_name(named.file.number, FileKind::Run));
-        let file = open_to_read(dir, &path)?.ok_or_else(|| Error::bad_file(&path, DamageCause::MissingTable))?;
-        let run = Run::open(file, &path)?;
+        Run::open_as(dir, &path, named, (log_id, interval))
+    }
+
+    /// [`Run::open_named`] of the file at `path`, whatever its name.
+    ///
+    /// # Errors
+    /// As [`Run::open_named`].
+    pub(in crate::table) fn open_as(
+        dir: &dyn Dir,
+        path: &Path,
+        named: &NamedRun,
+        (log_id, interval): (LogId, Interval),
+    ) -> Result<Self> {
+        let file = open_to_read(dir, path)?.ok_or_else(|| Error::bad_file(path, DamageCause::MissingTable))?;
+        let run = Run::open(file, path)?;
         let is_it = run.is(named, log_id, interval);
-        if is_it { Ok(run) } else { Err(Error::bad_file(&path, DamageCause::ForeignTable)) }
+        if is_it { Ok(run) } else { Err(Error::bad_file(path, DamageCause::ForeignTable)) }
     }
 
     /// Whether this is the run that MANIFEST names in a layer with this interval.

@@ -78,6 +78,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Puts (`Some`) and deletions.
+type Writes = Vec<(u8, Option<u8>)>;
 /// The versions of each key, oldest first.
 type History = BTreeMap<Vec<u8>, Vec<(Lsn, Option<Vec<u8>>)>>;
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -99,7 +101,7 @@ struct Machine {
     index: Index,
     tree: Arc<Tree>,
     history: History,
-    commits: Vec<(Lsn, Vec<(u8, Option<u8>)>)>,
+    commits: Vec<(Lsn, Writes)>,
     last: Lsn,
     durable: Lsn,
     begun: Option<Fake>,
@@ -163,7 +165,7 @@ impl Machine {
         batch
     }
 
-    fn apply(&mut self, writes: Vec<(u8, Option<u8>)>) {
+    fn apply(&mut self, writes: Writes) {
         let lsn = Lsn::new(self.last.get() + 8);
         let batch = self.batch(lsn, &writes);
         self.index.apply(lsn, &batch.batch(), self.durable).unwrap();
