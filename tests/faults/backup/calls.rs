@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use crashkit::DB;
+use forelog::salvage::Completeness;
 use forelog::sim::{self, SimDisk};
-use forelog::{BackupOptions, Checkpoints, Engine, ErrorKind, Outcome};
+use forelog::{BackupOptions, Checkpoints, Engine, ErrorKind, Outcome, ReadOnlyOptions};
 
 use super::{NEXT, State, TO, all, backup, check_at, contents, files, open_at, options, prepared, write};
 
@@ -28,6 +29,12 @@ fn a_restored_backup_is_the_state_and_answers_for_its_tokens() {
         assert!(contents(&engine) == expected);
         assert_eq!(engine.outcome(&token).unwrap(), Outcome::Durable);
         assert!(engine.recovery().crashed.is_none());
+        // It is verified and salvaged as any database.
+        let seen = ReadOnlyOptions::new().verify_on(Arc::new(disk.clone()), TO).unwrap();
+        assert!(seen.obstacle.is_none() && seen.commit_obstacle.is_none() && seen.recovered_to == made.lsn, "{seen:?}");
+        let salvaged = Engine::salvage_on(Arc::new(disk.clone()), TO, "saved").unwrap();
+        assert!(salvaged.is_complete() && salvaged.completeness == Completeness::Prefix, "{salvaged:?}");
+        check_at(&disk, "saved", &expected, "salvaged");
         // One that has a log of its own is no backup any more.
         let copy = open_at(&disk, TO).unwrap();
         assert_eq!(restore("backups/three").unwrap_err().kind(), ErrorKind::Locked);
