@@ -4,10 +4,10 @@
 //!
 //! It goes round all keyspaces like the hand of a clock. What somebody has read since the hand came by is spared once.
 
-use super::memory::Shares;
+use super::memory::{Hand, Shares};
 use super::tables::Tables;
 use crate::base::types::Lsn;
-use crate::index::{Index, Key, Tree};
+use crate::index::{Index, Tree};
 use crate::rt::sync::yield_now;
 use crate::txn::pipeline::Pipeline;
 
@@ -18,19 +18,6 @@ const STEPS: usize = 64;
 /// The hand goes round no more often at a time: what it has spared is not spared twice, and what is left then cannot be
 /// forgotten yet.
 const ROUNDS: usize = 2;
-
-/// Where the hand goes on: the id of a keyspace, and a key.
-#[derive(Debug)]
-pub(super) struct Hand {
-    id: u32,
-    low: Key,
-}
-
-impl Default for Hand {
-    fn default() -> Self {
-        Hand { id: 0, low: Key::from(&[]) }
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ended {
@@ -43,43 +30,41 @@ enum Ended {
 /// Has memory forgotten if there is too much.
 pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) {
     if bytes(pipeline.index()) > tables.shares.records {
-        tables.hand.lock().forget(pipeline, tables);
+        forget(&mut tables.hand.lock(), pipeline, tables);
     }
 }
 
-impl Hand {
-    fn forget(&mut self, pipeline: &Pipeline, tables: &Tables) {
-        for _ in 0..ROUNDS {
-            for tree in pipeline.index().trees_from(self.id) {
-                if self.id != tree.id() {
-                    (self.id, self.low) = (tree.id(), Key::from(&[]));
-                }
-                if self.forget_tree(pipeline.index(), tables, &tree) == Ended::All {
-                    return;
-                }
-                (self.id, self.low) = (tree.id().saturating_add(1), Key::from(&[]));
+fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
+    for _ in 0..ROUNDS {
+        for tree in pipeline.index().trees_from(hand.id) {
+            if hand.id != tree.id() {
+                *hand = Hand::at(tree.id());
             }
-            *self = Hand::default();
+            if forget_tree(hand, pipeline.index(), tables, &tree) == Ended::All {
+                return;
+            }
+            *hand = Hand::at(tree.id().saturating_add(1));
         }
+        *hand = Hand::default();
     }
+}
 
-    fn forget_tree(&mut self, index: &Index, tables: &Tables, tree: &Tree) -> Ended {
-        let mut to = forgettable(index, tables.shares);
-        for step in 1_usize.. {
-            let Some(next) = tree.forget(&self.low, RANGES, to) else { break };
-            self.low = next;
-            if step.is_multiple_of(STEPS) {
-                tree.give_back();
-                if bytes(index) <= tables.shares.goal || tables.check_open().is_err() {
-                    return Ended::All;
-                }
-                to = forgettable(index, tables.shares);
+fn forget_tree(hand: &mut Hand, index: &Index, tables: &Tables, tree: &Tree) -> Ended {
+    let mut to = forgettable(index, tables.shares);
+    for step in 1_usize.. {
+        let Some(next) = tree.forget(&hand.low, RANGES, to) else { break };
+        hand.low = next;
+        if step.is_multiple_of(STEPS) {
+            tree.give_back();
+            if bytes(index) <= tables.shares.goal || tables.check_open().is_err() {
+                return Ended::All;
             }
-            yield_now();
+            to = forgettable(index, tables.shares);
         }
-        tree.give_back();
-        if bytes(index) <= tables.shares.goal { Ended::All } else { Ended::Tree }
+        yield_now();
     }
+    tree.give_back();
+    if bytes(index) <= tables.shares.goal { Ended::All } else { Ended::Tree }
 }
 
 fn bytes(index: &Index) -> u64 {

@@ -1,6 +1,7 @@
 //! How an engine's memory is shared out.
 
 use crate::base::options::Settings;
+use crate::index::Key;
 use crate::rt::machine;
 use crate::table::reading::Limits;
 
@@ -78,4 +79,24 @@ pub(super) fn resolved(settings: &Settings) -> Settings {
         settings.checkpoint_bytes = settings.checkpoint_bytes.min(part).max(crate::base::options::MIN_CHECKPOINT_BYTES);
     }
     settings
+}
+
+/// Where the hand that forgets goes on: the id of a keyspace, and a key.
+#[derive(Debug)]
+pub(super) struct Hand {
+    pub(super) id: u32,
+    pub(super) low: Key,
+}
+
+impl Hand {
+    /// At the begin of a keyspace.
+    pub(super) fn at(id: u32) -> Self {
+        Hand { id, low: Key::from(&[]) }
+    }
+}
+
+impl Default for Hand {
+    fn default() -> Self {
+        Hand::at(0)
+    }
 }
