@@ -186,6 +186,7 @@ fn promise_17_an_open_reads_what_lies_behind_the_last_checkpoint() {
                 for key in 0..40 {
                     put(engine, keys, number * 40 + key, CommitMode::Written).unwrap();
                 }
+                engine.flush().unwrap();
                 engine.checkpoint().unwrap();
             }
             for key in 0..10 {
