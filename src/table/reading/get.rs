@@ -19,7 +19,7 @@ const MOST_KEPT: usize = 64 << 10;
 
 sync::thread_local! {
     /// What the last read of this thread left: memory for a full key and for a block.
-    static SPARE: Cell<(Vec<u8>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
+    static SPARE: Cell<(Vec<u8>, Vec<u8>)> = Cell::default();
 }
 
 /// What is asked for.
