@@ -57,7 +57,7 @@ fn write_from_memory<'s>(
     let counted = pipeline.due.counted();
     // Both are ends of records: the durable LSN moves to what a flush has written, which is whole records.
     let to = hold.lsn();
-    if !pipeline.index().horizon(to).1.is_empty() {
+    if pipeline.index().horizon(to).1.iter().any(|held| *held < to) {
         return Ok(None);
     }
     let mut trees = pipeline.index().keyspaces(to)?;

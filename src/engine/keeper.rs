@@ -7,7 +7,7 @@
 use super::memory::{Hand, Shares};
 use super::tables::Tables;
 use crate::base::types::Lsn;
-use crate::index::{Index, Tree};
+use crate::index::Index;
 use crate::rt::sync::yield_now;
 use crate::txn::pipeline::Pipeline;
 
@@ -19,14 +19,6 @@ const STEPS: usize = 64;
 /// forgotten yet.
 const ROUNDS: usize = 2;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Ended {
-    /// The keyspace is over.
-    Tree,
-    /// There is as little as there should be, or the engine is being closed.
-    All,
-}
-
 /// Has memory forgotten if there is too much.
 pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) {
     if bytes(pipeline.index()) > tables.shares.records {
@@ -35,12 +27,20 @@ pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) {
 }
 
 fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
+    let index = pipeline.index();
+    let mut look = Look { tables, index, steps: 0, to: forgettable(index, tables.shares), is_over: false };
     for _ in 0..ROUNDS {
-        for tree in pipeline.index().trees_from(hand.id) {
+        for tree in index.trees_from(hand.id) {
             if hand.id != tree.id() {
                 *hand = Hand::at(tree.id());
             }
-            if forget_tree(hand, pipeline.index(), tables, &tree) == Ended::All {
+            while look.goes_on() {
+                let Some(next) = tree.forget(&hand.low, RANGES, look.to) else { break };
+                hand.low = next;
+                yield_now();
+            }
+            tree.give_back();
+            if look.is_over {
                 return;
             }
             *hand = Hand::at(tree.id().saturating_add(1));
@@ -49,22 +49,26 @@ fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
     }
 }
 
-fn forget_tree(hand: &mut Hand, index: &Index, tables: &Tables, tree: &Tree) -> Ended {
-    let mut to = forgettable(index, tables.shares);
-    for step in 1_usize.. {
-        let Some(next) = tree.forget(&hand.low, RANGES, to) else { break };
-        hand.low = next;
-        if step.is_multiple_of(STEPS) {
-            tree.give_back();
-            if bytes(index) <= tables.shares.goal || tables.check_open().is_err() {
-                return Ended::All;
-            }
-            to = forgettable(index, tables.shares);
+/// Looks now and then at how much there is, which asks each keyspace.
+struct Look<'a> {
+    tables: &'a Tables,
+    index: &'a Index,
+    steps: usize,
+    /// Up to where memory may be forgotten.
+    to: Lsn,
+    /// There is as little as there should be, or the engine is being closed.
+    is_over: bool,
+}
+
+impl Look<'_> {
+    fn goes_on(&mut self) -> bool {
+        self.steps += 1;
+        if self.steps.is_multiple_of(STEPS) {
+            self.to = forgettable(self.index, self.tables.shares);
+            self.is_over = bytes(self.index) <= self.tables.shares.goal || self.tables.check_open().is_err();
         }
-        yield_now();
+        !self.is_over
     }
-    tree.give_back();
-    if bytes(index) <= tables.shares.goal { Ended::All } else { Ended::Tree }
 }
 
 fn bytes(index: &Index) -> u64 {
@@ -74,6 +78,6 @@ fn bytes(index: &Index) -> u64 {
 /// Up to where memory may be forgotten: what transactions ask for at their commit stays, unless there is no room for it.
 fn forgettable(index: &Index, shares: Shares) -> Lsn {
     let to = index.installed();
-    let lowest = index.lowest_validating().filter(|_| bytes(index) < shares.records / 4 * 5);
+    let lowest = index.lowest_validating().filter(|_| bytes(index) < shares.records.saturating_add(shares.records / 4));
     lowest.map_or(to, |lowest| to.min(lowest))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::Result;
-use crate::index::{Filler, Index, Tree};
+use crate::index::{Filler, Tree};
 use crate::rt::sleeper::{Backoff, Sleeper, Woken};
 use crate::rt::sync::yield_now;
 use crate::txn::pipeline::Pipeline;
@@ -57,8 +57,9 @@ enum Warmed {
 /// Brings in all keyspaces, one after the other.
 fn warm(pipeline: &Pipeline, sleeper: &Sleeper, room: u64) -> Warmed {
     let index = pipeline.index();
+    let mut look = Look { pipeline, sleeper, room, steps: 0, seen: pipeline.log.positions().appended() };
     for tree in index.unsettled() {
-        match warm_tree(pipeline, sleeper, room, tree) {
+        match warm_tree(&mut look, tree) {
             Ok(Warmed::All | Warmed::Part) | Err(_) => {}
             Ok(end) => return end,
         }
@@ -66,34 +67,47 @@ fn warm(pipeline: &Pipeline, sleeper: &Sleeper, room: u64) -> Warmed {
     if index.unsettled().is_empty() { Warmed::All } else { Warmed::Part }
 }
 
-fn warm_tree(pipeline: &Pipeline, sleeper: &Sleeper, room: u64, tree: Arc<Tree>) -> Result<Warmed> {
-    let index = pipeline.index();
+fn warm_tree(look: &mut Look<'_>, tree: Arc<Tree>) -> Result<Warmed> {
+    let index = look.pipeline.index();
     let mut filler = Filler::new(tree);
-    let mut seen = pipeline.log.positions().appended();
-    for number in 1_usize.. {
+    loop {
+        if let Some(ended) = look.step() {
+            return Ok(ended);
+        }
         let Some(fill) = filler.read()? else { break };
         if !index.land(filler.tree(), &fill) {
             filler.renew();
-            continue;
-        }
-        if !filler.pass(&fill) {
+        } else if !filler.pass(&fill) {
             break;
-        }
-        if number.is_multiple_of(FILLS) {
-            if is_full(index, room) {
-                return Ok(Warmed::Full);
-            }
-            yield_now();
-            let appended = pipeline.log.positions().appended();
-            let rest = if std::mem::replace(&mut seen, appended) == appended { Duration::ZERO } else { REST };
-            if !sleeper.pause(rest) {
-                return Ok(Warmed::Stopped);
-            }
         }
     }
     Ok(if index.settle(filler.tree()) { Warmed::All } else { Warmed::Part })
 }
 
-fn is_full(index: &Index, room: u64) -> bool {
-    index.bytes_of_records() as u64 >= room
+/// Looks now and then whether there is room, whether commits come, and whether it is to end.
+struct Look<'a> {
+    pipeline: &'a Pipeline,
+    sleeper: &'a Sleeper,
+    room: u64,
+    steps: usize,
+    /// Where the log ended at the last look.
+    seen: u64,
+}
+
+impl Look<'_> {
+    /// Before each fill: why it is to end, if it is.
+    fn step(&mut self) -> Option<Warmed> {
+        self.steps += 1;
+        if !self.steps.is_multiple_of(FILLS) {
+            return None;
+        }
+        // This asks each keyspace.
+        if self.steps.is_multiple_of(FILLS * FILLS) && self.pipeline.index().bytes_of_records() as u64 >= self.room {
+            return Some(Warmed::Full);
+        }
+        yield_now();
+        let appended = self.pipeline.log.positions().appended();
+        let rest = if std::mem::replace(&mut self.seen, appended) == appended { Duration::ZERO } else { REST };
+        if self.sleeper.pause(rest) { None } else { Some(Warmed::Stopped) }
+    }
 }

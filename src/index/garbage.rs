@@ -92,7 +92,8 @@ impl Garbage {
         let mut used = 0;
         if self.installed < horizon.installed() {
             self.installed = horizon.installed();
-            self.waiting.extend(self.stuck.drain(..).map(|tree| (Lsn::ZERO, tree)));
+            let is_due = |weak: &Weak<Tree>| weak.upgrade().is_some_and(|tree| tree.unstick());
+            self.waiting.extend(self.stuck.drain(..).filter(is_due).map(|tree| (Lsn::ZERO, tree)));
         }
         while used < budget
             && self.waiting.front().is_some_and(|(lsn, _)| horizon.is_settled(*lsn))
@@ -105,10 +106,11 @@ impl Garbage {
             if pruned.is_sparse {
                 self.sparse.push_back(Weak::clone(&weak));
             }
+            if pruned.is_stuck {
+                self.stuck.push(Weak::clone(&weak));
+            }
             if let Some(next) = pruned.next {
                 self.waiting.push_back((next, weak));
-            } else if pruned.is_stuck {
-                self.stuck.push(weak);
             }
         }
         while used < budget

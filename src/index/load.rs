@@ -274,6 +274,7 @@ impl Loader {
     /// Merges everything gathered and returns the index.
     pub(crate) fn finish(mut self) -> Result<Index, Panicked> {
         self.sort_and_merge()?;
+        self.index.queue_stuck();
         Ok(self.index)
     }
 }

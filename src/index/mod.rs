@@ -365,6 +365,13 @@ impl Index {
         writer.garbage.prune(budget, &writer.horizon)
     }
 
+    /// Queues the keyspaces in which a load has left tombstones.
+    fn queue_stuck(&self) {
+        let trees: Vec<_> = self.catalogue.read().trees().filter(|tree| tree.sort_stuck()).cloned().collect();
+        let mut writer = self.writer.lock();
+        trees.iter().for_each(|tree| writer.garbage.wait(Lsn::ZERO, tree));
+    }
+
     /// Publishes everything up to `lsn`, which was loaded: versions before are not in memory, so nobody may ask for them.
     fn loaded(&self, lsn: Lsn) {
         self.writer.lock().applied = lsn;

@@ -105,4 +105,18 @@ impl Tree {
         const LEAVES: usize = 8;
         while self.tidy(LEAVES) == LEAVES {}
     }
+
+    /// A checkpoint was installed: whether the keyspace is to be queued for its stuck tombstones, and is not yet.
+    pub(super) fn unstick(&self) -> bool {
+        let mut state = self.state.write();
+        state.is_stuck = false;
+        !std::mem::replace(&mut state.waits, true)
+    }
+
+    /// Puts the tombstones that a load has left in the order of their LSNs. Returns whether the keyspace is to be queued.
+    pub(super) fn sort_stuck(&self) -> bool {
+        let mut state = self.state.write();
+        state.stuck.make_contiguous().sort_unstable();
+        !state.stuck.is_empty() && !std::mem::replace(&mut state.waits, true)
+    }
 }

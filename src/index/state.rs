@@ -32,6 +32,8 @@ pub(super) struct TreeState {
     /// Tombstones of which pruning would not come to know: they had no predecessor in memory, or pruning came to them before a
     /// checkpoint did. Oldest first, mostly.
     pub(super) stuck: VecDeque<(Lsn, Key)>,
+    /// Whether the keyspace stands in the garbage queue for these, until a checkpoint is installed.
+    pub(super) is_stuck: bool,
     /// About how many keys layers had when all of them were away.
     pub(super) away: usize,
     /// Whether the keyspace stands in the garbage queue for the versions in `undo`.

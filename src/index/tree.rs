@@ -183,10 +183,10 @@ impl Tree {
         let shared = share(value);
         let content = content(value, shared.as_ref());
         let mut state = self.state.write();
-        let TreeState { map, undo, stuck, keys, live, large, newest, waits, .. } = &mut *state;
+        let TreeState { map, undo, stuck, is_stuck, keys, live, large, newest, waits, .. } = &mut *state;
         match map.slot(key) {
             Slot::Taken(slot) => {
-                let (before, is_complete) = (slot.version(), slot.is_complete());
+                let (before, is_complete) = (slot.version(), slot.was_complete_before(lsn));
                 let was_deleted = before.content.is_deleted();
                 if content.is_deleted() && was_deleted {
                     return false;
@@ -222,18 +222,22 @@ impl Tree {
         *newest = lsn;
         *live += usize::from(!content.is_deleted());
         *large += large_len(content);
-        (undo.front().is_some() || !stuck.is_empty()) && !std::mem::replace(waits, true)
+        let is_due = undo.front().is_some() || (!stuck.is_empty() && !*is_stuck);
+        is_due && !std::mem::replace(waits, true)
     }
 
     /// Applies the last write to each of some keys, while there are no readers: no other version is needed.
     pub(super) fn load<'a>(&self, writes: impl Iterator<Item = (&'a [u8], Lsn, Option<&'a [u8]>)>) {
         let mut state = self.state.write();
-        let TreeState { map, newest, keys, live, large, .. } = &mut *state;
+        let TreeState { map, newest, keys, live, large, stuck, .. } = &mut *state;
         for (key, lsn, value) in writes {
             *newest = lsn.max(*newest);
             let shared = share(value);
             let version = Version { lsn, older: Seq::NONE, content: content(value, shared.as_ref()) };
             *large += large_len(version.content);
+            if value.is_none() {
+                stuck.push_back((lsn, Key::from(key)));
+            }
             match map.slot(key) {
                 Slot::Taken(slot) => {
                     *live -= usize::from(!slot.version().content.is_deleted());
@@ -259,12 +263,21 @@ impl Tree {
     pub(super) fn take_all(&self) -> Vec<SharedLeaf> {
         let mut state = self.state.write();
         (state.keys, state.live, state.large) = (0, 0, 0);
+        state.stuck.clear();
         std::mem::take(&mut state.map).into_shared_leaves()
     }
 
     /// Replaces the map by `map`, which has `keys` keys, `live` of them with a value, `large` bytes of which lie outside.
-    pub(super) fn put_all(&self, map: Map, (keys, live, large): (usize, usize, usize), newest: Lsn) {
+    /// Some of the keys have tombstones that may leave once layers have them.
+    pub(super) fn put_all(
+        &self,
+        map: Map,
+        (keys, live, large): (usize, usize, usize),
+        newest: Lsn,
+        tombstones: Vec<(Lsn, Key)>,
+    ) {
         let mut state = self.state.write();
+        state.stuck = tombstones.into();
         (state.keys, state.live, state.large) = (keys, live, large);
         state.newest = newest.max(state.newest);
         state.map = map;
@@ -307,8 +320,8 @@ impl Tree {
         used += state.release_stuck(budget - used, horizon, newly_retaining);
         let of_stuck = state.stuck.front().map(|(lsn, _)| *lsn).filter(|lsn| *lsn <= horizon.installed());
         let next = state.undo.front().map(|record| record.by).into_iter().chain(of_stuck).min();
-        let is_stuck = next.is_none() && !state.stuck.is_empty();
-        state.waits = next.is_some() || is_stuck;
+        state.waits = next.is_some();
+        let is_stuck = !state.stuck.is_empty() && !std::mem::replace(&mut state.is_stuck, true);
         let is_sparse = state.map.is_sparse() && !std::mem::replace(&mut state.is_sparse, true);
         Pruned { used, next, is_stuck, is_sparse }
     }

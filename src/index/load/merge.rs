@@ -66,6 +66,8 @@ struct Done {
     live: usize,
     /// The bytes of values that do not lie in leaves.
     large: usize,
+    /// Tombstones, which stay until layers have them.
+    tombstones: Vec<(Lsn, Key)>,
     newest: Lsn,
 }
 
@@ -116,18 +118,19 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) ->
     let is_away: BTreeMap<usize, bool> = parts.iter().map(|part| (part.tree, part.is_away)).collect();
     let mut done = run(parts, after)?.into_iter().peekable();
     while let Some(first) = done.next() {
-        let Done { tree, mut keys, mut live, mut large, mut newest, built } = first;
+        let Done { tree, mut keys, mut live, mut large, mut newest, mut tombstones, built } = first;
         let mut all = vec![built];
         while let Some(next) = done.next_if(|next| next.tree == tree) {
             keys += next.keys;
             live += next.live;
             large += next.large;
+            tombstones.extend(next.tombstones);
             newest = newest.max(next.newest);
             all.push(next.built);
         }
         // What layers have was away before, and is now.
         let known = if is_away[&tree] { Known::AWAY } else { Known::COMPLETE };
-        trees[tree].put_all(Map::of(all, known), (keys, live, large), newest);
+        trees[tree].put_all(Map::of(all, known), (keys, live, large), newest, tombstones);
     }
     Ok(())
 }
@@ -269,12 +272,15 @@ impl Part {
         let sizes = kept.map(|(_, write)| (1, write.record_len())).chain(old.iter().map(SharedLeaf::size));
         let (entries, bytes) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let mut builder = Builder::new(entries, bytes);
-        let (mut keys, mut live, mut large) = (0, 0, 0);
+        let (mut keys, mut live, mut large, mut tombstones) = (0, 0, 0, Vec::new());
         let mut put = |key: &[u8], version: Version<'_>| {
             builder.push(key, version);
             keys += 1;
             live += usize::from(!version.content.is_deleted());
             large += large_len(version.content);
+            if version.content.is_deleted() {
+                tombstones.push((version.lsn, Key::from(key)));
+            }
         };
         let mut old = old.iter().flat_map(|leaf| leaf.entries(range)).peekable();
         for (key, write, value) in in_order(bundles, &newest) {
@@ -288,7 +294,7 @@ impl Part {
             }
         }
         old.for_each(|(key, version)| put(key, version));
-        Done { tree, built: builder.finish(), keys, live, large, newest: last }
+        Done { tree, built: builder.finish(), keys, live, large, tombstones, newest: last }
     }
 }
 

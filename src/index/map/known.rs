@@ -39,13 +39,14 @@ impl Known {
     /// Lets the tombstone of `lsn` leave memory, if it may (rule 3): nobody needs it who is told "absent", and layers up to `to`,
     /// which all others ask, have it.
     pub(super) fn bury(&mut self, lsn: Lsn, to: Lsn) -> bool {
-        let may_leave = lsn <= to || self.complete_from <= lsn;
-        match self.is_complete() {
-            _ if !may_leave => {}
-            true => self.buried = self.buried.max(lsn),
-            false => self.forgot = self.forgot.max(lsn),
+        if self.complete_from <= lsn {
+            self.buried = self.buried.max(lsn);
+        } else if lsn <= to {
+            self.forgot = self.forgot.max(lsn);
+        } else {
+            return false;
         }
-        may_leave
+        true
     }
 
     /// What is left once all that layers have may have left memory (rule 2). What was buried is in layers.

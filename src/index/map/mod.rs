@@ -88,6 +88,11 @@ impl<const N: usize> TakenSlot<'_, N> {
     pub(super) fn is_complete(&self) -> bool {
         self.leaf.known.is_complete()
     }
+
+    /// Whether it was before a commit began: a fill may land between two operations of one.
+    pub(super) fn was_complete_before(&self, lsn: Lsn) -> bool {
+        self.leaf.known.complete_from < lsn
+    }
 }
 
 /// The place that an absent key would have.

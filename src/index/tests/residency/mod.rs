@@ -352,3 +352,56 @@ proptest! {
         }
     }
 }
+
+/// The leaf is complete only from an LSN on that is above the tombstone: a cursor between the two went on with the layers that
+/// it held, which had the key.
+#[test]
+fn a_scan_under_way_does_not_see_what_a_tombstone_hid_that_has_left() {
+    let mut machine = Machine::new();
+    // Pieces have sixteen entries: the scan is to stand in front of the last key.
+    let many = |machine: &mut Machine| {
+        for number in 0..40_u8 {
+            let lsn = Lsn::new(machine.last.get() + 8);
+            let mut batch = BatchBuilder::new();
+            batch.put(1, &[b'a', number], b"v").unwrap();
+            machine.index.apply(lsn, &batch.batch(), machine.durable).unwrap();
+            machine.index.publish(lsn);
+            (machine.last, machine.durable) = (lsn, lsn);
+            machine.history.insert(vec![b'a', number], vec![(lsn, Some(b"v".to_vec()))]);
+        }
+    };
+    many(&mut machine);
+    machine.run(Step::Commit(vec![(3, Some(1))]));
+    machine.run(Step::Checkpoint);
+    machine.commits.clear();
+    machine.open(false);
+    machine.run(Step::Commit(vec![(3, None)]));
+    let guard = machine.index.hold();
+    let mut cursor = Cursor::new(Arc::clone(&machine.tree), ALL, guard.lsn());
+    assert_eq!(cursor.next().unwrap().unwrap().0, [b'a', 0]);
+    machine.run(Step::Commit(vec![(4, Some(1))]));
+    machine.fill_all();
+    machine.run(Step::Checkpoint);
+    machine.run(Step::Prune(100));
+    let rest: Vec<_> = cursor.map(|entry| entry.unwrap().0).collect();
+    assert_eq!(rest.len(), 39, "{rest:?}");
+}
+
+/// The fill makes the leaf complete behind the put and before the deletion of one commit, which then left no trace.
+#[test]
+fn a_fill_that_lands_within_a_commit_does_not_bring_back_what_the_commit_deletes() {
+    let mut machine = Machine::new();
+    machine.run(Step::Commit(vec![(3, Some(1))]));
+    machine.run(Step::Checkpoint);
+    machine.open(false);
+    let lsn = Lsn::new(machine.last.get() + 8);
+    let before = machine.index.hold_to_validate();
+    let fill = Filler::new(Arc::clone(&machine.tree)).read().unwrap().unwrap();
+    machine.tree.write(&key_of(3), Some(b"new"), lsn);
+    assert!(machine.index.land(&machine.tree, &fill));
+    machine.tree.write(&key_of(3), None, lsn);
+    machine.index.publish(lsn);
+    assert!(machine.tree.changed_since(&key_of(3), before.lsn()).unwrap());
+    machine.tree.forget(b"", 100, machine.layers.now().to);
+    assert_eq!(machine.tree.get(&key_of(3), lsn).unwrap(), None);
+}
