@@ -380,7 +380,8 @@ fn a_scan_under_way_does_not_see_what_a_tombstone_hid_that_has_left() {
     let mut cursor = Cursor::new(Arc::clone(&machine.tree), ALL, guard.lsn());
     assert_eq!(cursor.next().unwrap().unwrap().0, [b'a', 0]);
     machine.run(Step::Commit(vec![(4, Some(1))]));
-    machine.fill_all();
+    machine.run(Step::Read(3));
+    machine.run(Step::Land(0));
     machine.run(Step::Checkpoint);
     machine.run(Step::Prune(100));
     let rest: Vec<_> = cursor.map(|entry| entry.unwrap().0).collect();
