@@ -12,6 +12,8 @@ use crate::txn::pipeline::Pipeline;
 
 /// Fills between two looks whether commits come.
 const FILLS: usize = 16;
+/// Fills between two looks at how much there is: about a MiB.
+const LOOK: usize = 64;
 /// While commits come, it rests so long between two looks.
 const REST: Duration = Duration::from_millis(1);
 /// From the first try that could not read layers, or that held snapshots have kept from its end, to the next.
@@ -102,7 +104,7 @@ impl Look<'_> {
             return None;
         }
         // This asks each keyspace.
-        if self.steps.is_multiple_of(FILLS * FILLS) && self.pipeline.index().bytes_of_records() as u64 >= self.room {
+        if self.steps.is_multiple_of(LOOK) && self.pipeline.index().bytes_of_records() as u64 >= self.room {
             return Some(Warmed::Full);
         }
         yield_now();
