@@ -88,7 +88,9 @@ fn opens_in_the_memory_of_writing(name: &str, write: impl FnOnce(&Engine)) {
     });
     let (_engine, opened) = peak_of(|| {
         let engine = Engine::open(dir.path()).unwrap();
-        assert!(engine.versions_in_memory() <= versions);
+        // A deletion behind the last checkpoint leaves its tombstone: tables may have the key.
+        let replayed = usize::try_from(engine.table_stats().pending_ops).unwrap();
+        assert!(engine.versions_in_memory() <= versions + replayed);
         engine
     });
     // What the engine takes without any data, and a bundle or two.
