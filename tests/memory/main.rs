@@ -86,7 +86,7 @@ fn opens_in_the_memory_of_writing(name: &str, write: impl FnOnce(&Engine)) {
         engine.close().unwrap();
         engine.versions_in_memory()
     });
-    let (_engine, opened) = peak_of(|| {
+    let (engine, opened) = peak_of(|| {
         let engine = Engine::open(dir.path()).unwrap();
         // A deletion behind the last checkpoint leaves its tombstone: tables may have the key.
         let replayed = usize::try_from(engine.table_stats().pending_ops).unwrap();
@@ -96,7 +96,9 @@ fn opens_in_the_memory_of_writing(name: &str, write: impl FnOnce(&Engine)) {
     // What the engine takes without any data, and a bundle or two.
     let constant = 16 * MIB;
     println!("{name}: {} MiB while written, {} MiB to open", written / MIB, opened / MIB);
-    assert!(opened <= written + constant, "{opened} bytes to open what took {written} to write");
+    // Of a deletion behind the last checkpoint: its tombstone, and its place in the queue of those that leave with the next one.
+    let replayed = usize::try_from(engine.table_stats().pending_ops).unwrap() * 100;
+    assert!(opened <= written + constant + replayed, "{opened} bytes to open what took {written} to write");
 }
 
 /// 40 MiB while written, and 402 MiB to open: the loader kept every version of eight bundles.
