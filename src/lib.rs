@@ -148,8 +148,8 @@ pub mod unstable {
     pub mod disk {
         //! The seam to the storage medium: a small object-safe trait with positional reads and writes.
         pub use crate::disk::{
-            Access, Dir, DirCall, Disk, DiskFile, DiskLock, FailStop, FileId, FileStatus, Layer, Layered, LockMode,
-            Mapping, MemoryDisk, OsDisk, read_exact_at, write_all_at, write_and_sync,
+            Access, Dir, DirCall, Disk, DiskFile, DiskLock, FailStop, FileId, FileLayer, FileStatus, Layer, Layered,
+            LayeredFile, LockMode, Mapping, MemoryDisk, OsDisk, read_exact_at, write_all_at, write_and_sync,
         };
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::{Error, Result};
-use crate::disk::{Access, DiskFile, DiskLock, FileStatus, Layer, LockMode};
+use crate::disk::{Access, DiskFile, FileLayer, Layer, LayeredFile};
 use crate::rt::clock::{self, Moment};
 use crate::rt::sync::{Condvar, Mutex};
 
@@ -88,49 +88,15 @@ impl Paced {
 
 impl Layer for Paced {
     fn file(&self, _: &OsStr, _: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(File { inner: file, gate: Arc::clone(&self.0) })
+        // It offers no mapping, whose reads nobody could hold up.
+        Arc::new(LayeredFile::new(file, self.clone()))
     }
 }
 
-/// It offers no mapping, whose reads nobody could hold up.
-#[derive(Debug)]
-struct File {
-    inner: Arc<dyn DiskFile>,
-    gate: Arc<Gate>,
-}
-
-impl DiskFile for File {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn status(&self) -> io::Result<FileStatus> {
-        self.inner.status()
-    }
-
-    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.inner.lock(mode)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let read = self.inner.read_at(buffer, offset)?;
-        self.gate.pass(read);
+impl FileLayer for Paced {
+    fn read_at(&self, file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let read = file.read_at(buffer, offset)?;
+        self.0.pass(read);
         Ok(read)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.inner.write_at(bytes, offset)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.inner.set_len(length)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.inner.sync_all()
     }
 }

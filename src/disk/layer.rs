@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Access, Dir, Disk, DiskFile, DiskLock, FileId, IoBackend, LockMode};
+use super::{Access, Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode};
 
 /// A call to a [`Disk`] or a [`Dir`], as a [`Layer`] sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,5 +162,79 @@ impl<L: Layer> Dir for Layered<dyn Dir, L> {
 
     fn io(&self) -> IoBackend {
         self.inner.io()
+    }
+}
+
+/// The observer in front of a file. What it does not change goes on to the file.
+#[allow(missing_docs, reason = "each is the call of that name to the file")]
+pub trait FileLayer: Send + Sync + Debug + 'static {
+    fn status(&self, file: &dyn DiskFile) -> io::Result<FileStatus> {
+        file.status()
+    }
+    fn lock(&self, file: &dyn DiskFile, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        file.lock(mode)
+    }
+    fn read_at(&self, file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.read_at(buffer, offset)
+    }
+    fn write_at(&self, file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        file.write_at(bytes, offset)
+    }
+    fn set_len(&self, file: &dyn DiskFile, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+    fn sync_data(&self, file: &dyn DiskFile) -> io::Result<()> {
+        file.sync_data()
+    }
+    fn sync_all(&self, file: &dyn DiskFile) -> io::Result<()> {
+        file.sync_all()
+    }
+}
+
+/// A file behind a [`FileLayer`]. It offers neither a mapping nor a submission of its own, which the layer would not see.
+#[derive(Debug)]
+pub struct LayeredFile<L> {
+    inner: Arc<dyn DiskFile>,
+    layer: L,
+}
+
+impl<L: FileLayer> LayeredFile<L> {
+    /// Puts `layer` in front of `inner`.
+    pub fn new(inner: Arc<dyn DiskFile>, layer: L) -> Self {
+        LayeredFile { inner, layer }
+    }
+}
+
+impl<L: FileLayer> DiskFile for LayeredFile<L> {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        self.layer.status(&*self.inner)
+    }
+
+    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.layer.lock(&*self.inner, mode)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.layer.read_at(&*self.inner, buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.layer.write_at(&*self.inner, bytes, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.layer.set_len(&*self.inner, length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.layer.sync_data(&*self.inner)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.layer.sync_all(&*self.inner)
     }
 }

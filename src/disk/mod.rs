@@ -32,7 +32,7 @@ pub use latch::FailStop;
 pub(crate) use latch::is_refused_rename;
 #[cfg(feature = "unstable")]
 pub use layer::DirCall;
-pub use layer::{Layer, Layered};
+pub use layer::{FileLayer, Layer, Layered, LayeredFile};
 pub use memory::MemoryDisk;
 pub use os::OsDisk;
 

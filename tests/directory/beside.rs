@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use forelog::unstable::disk::{Access, DirCall, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode};
+use forelog::unstable::disk::{Access, DirCall, Disk, DiskFile, FileLayer, Layer, Layered, LayeredFile, LockMode};
 use forelog::{Checkpoints, CommitMode, DamageCause, Engine, ErrorKind, LockHeld, ReadOnly, ReadOnlyOptions, Result};
 
 use super::ground::{Ground, is_lock};
@@ -88,7 +88,8 @@ impl Layer for Hook {
         if is_lock(name) {
             file
         } else {
-            Arc::new(ReadFile { name: name.to_owned(), file, hook: self.clone(), met: None })
+            let read = ReadFile { name: name.to_owned(), hook: self.clone(), met: None };
+            Arc::new(LayeredFile::new(file, read))
         }
     }
 }
@@ -96,45 +97,32 @@ impl Layer for Hook {
 #[derive(Debug)]
 struct ReadFile {
     name: OsString,
-    file: Arc<dyn DiskFile>,
     hook: Hook,
     met: Option<Met>,
 }
 
-impl DiskFile for ReadFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn status(&self) -> io::Result<FileStatus> {
-        self.file.status()
-    }
-
-    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.file.lock(mode)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+impl FileLayer for ReadFile {
+    fn read_at(&self, file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.hook.call(Some(&self.name))?;
         match &self.met {
-            Some(met) => met.read_at(&*self.file, buffer, offset),
-            None => self.file.read_at(buffer, offset),
+            Some(met) => met.read_at(file, buffer, offset),
+            None => file.read_at(buffer, offset),
         }
     }
 
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+    fn write_at(&self, _: &dyn DiskFile, _: &[u8], _: u64) -> io::Result<usize> {
         panic!("a reader writes")
     }
 
-    fn set_len(&self, _: u64) -> io::Result<()> {
+    fn set_len(&self, _: &dyn DiskFile, _: u64) -> io::Result<()> {
         panic!("a reader cuts")
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync_data(&self, _: &dyn DiskFile) -> io::Result<()> {
         panic!("a reader syncs")
     }
 
-    fn sync_all(&self) -> io::Result<()> {
+    fn sync_all(&self, _: &dyn DiskFile) -> io::Result<()> {
         panic!("a reader syncs")
     }
 }
@@ -330,7 +318,7 @@ impl Layer for Met {
     fn file(&self, name: &OsStr, _: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         let hook = Hook::new(|_, _| Ok(()));
         let met = (name == self.name).then(|| self.clone());
-        Arc::new(ReadFile { name: name.to_owned(), file, hook, met })
+        Arc::new(LayeredFile::new(file, ReadFile { name: name.to_owned(), hook, met }))
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crashkit::{TempDir, copy_dir, mix};
 use forelog::unstable::disk::{
-    Access, DirCall, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode, OsDisk,
+    Access, DirCall, Disk, DiskFile, DiskLock, FileLayer, FileStatus, Layer, Layered, LayeredFile, LockMode, OsDisk,
 };
 use forelog::{Engine, ErrorKind, Options};
 
@@ -55,52 +55,22 @@ impl Layer for Late {
     }
 
     fn file(&self, name: &OsStr, _: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        if name == "LOCK" { Arc::new(LateLock { file, late: self.clone() }) } else { file }
+        if name == "LOCK" { Arc::new(LayeredFile::new(file, self.clone())) } else { file }
     }
 }
 
-/// LOCK, of which nothing is asked but its lock and what it is.
-#[derive(Debug)]
-struct LateLock {
-    file: Arc<dyn DiskFile>,
-    late: Late,
-}
-
-impl DiskFile for LateLock {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
+/// Of LOCK nothing is asked but its lock and what it is.
+impl FileLayer for Late {
+    fn status(&self, file: &dyn DiskFile) -> io::Result<FileStatus> {
+        self.wait();
+        file.status()
     }
 
-    fn status(&self) -> io::Result<FileStatus> {
-        self.late.wait();
-        self.file.status()
-    }
-
-    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.late.wait();
-        let locked = self.file.lock(mode);
-        self.late.wait();
+    fn lock(&self, file: &dyn DiskFile, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.wait();
+        let locked = file.lock(mode);
+        self.wait();
         locked
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.file.write_at(bytes, offset)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use forelog::sim::{self, SimDisk};
-use forelog::unstable::disk::{Access, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode};
+use forelog::unstable::disk::{Access, Disk, DiskFile, FileLayer, Layer, Layered, LayeredFile};
 use forelog::{CommitMode, Engine, ErrorKind, Options, ReadOnly, ReadOnlyOptions};
 
 use crashkit::DB;
@@ -20,33 +20,18 @@ struct Torn;
 
 impl Layer for Torn {
     fn file(&self, _: &OsStr, _: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(TornFile(file))
+        Arc::new(LayeredFile::new(file, Torn))
     }
 }
 
-#[derive(Debug)]
-struct TornFile(Arc<dyn DiskFile>);
-
 const PIECE: usize = 229;
 
-impl DiskFile for TornFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn status(&self) -> io::Result<FileStatus> {
-        self.0.status()
-    }
-
-    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.0.lock(mode)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+impl FileLayer for Torn {
+    fn read_at(&self, file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut read = 0;
         while read < buffer.len() {
             let piece = PIECE.min(buffer.len() - read);
-            match self.0.read_at(&mut buffer[read..read + piece], offset + read as u64)? {
+            match file.read_at(&mut buffer[read..read + piece], offset + read as u64)? {
                 0 => break,
                 more => read += more,
             }
@@ -55,19 +40,19 @@ impl DiskFile for TornFile {
         Ok(read)
     }
 
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+    fn write_at(&self, _: &dyn DiskFile, _: &[u8], _: u64) -> io::Result<usize> {
         panic!("a reader writes")
     }
 
-    fn set_len(&self, _: u64) -> io::Result<()> {
+    fn set_len(&self, _: &dyn DiskFile, _: u64) -> io::Result<()> {
         panic!("a reader cuts")
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync_data(&self, _: &dyn DiskFile) -> io::Result<()> {
         panic!("a reader syncs")
     }
 
-    fn sync_all(&self) -> io::Result<()> {
+    fn sync_all(&self, _: &dyn DiskFile) -> io::Result<()> {
         panic!("a reader syncs")
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use forelog::unstable::disk::{Access, DirCall, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode};
+use forelog::unstable::disk::{Access, DirCall, Disk, DiskFile, FileLayer, Layer, Layered, LayeredFile};
 
 use super::*;
 
@@ -25,13 +25,12 @@ impl Layer for Limit {
 
     fn file(&self, _: &OsStr, _: Access, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         self.open.fetch_add(1, SeqCst);
-        Arc::new(Counted { file, open: Arc::clone(&self.open) })
+        Arc::new(LayeredFile::new(file, Counted { open: Arc::clone(&self.open) }))
     }
 }
 
 #[derive(Debug)]
 struct Counted {
-    file: Arc<dyn DiskFile>,
     open: Arc<AtomicUsize>,
 }
 
@@ -41,39 +40,7 @@ impl Drop for Counted {
     }
 }
 
-impl DiskFile for Counted {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn status(&self) -> io::Result<FileStatus> {
-        self.file.status()
-    }
-
-    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.file.lock(mode)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.file.write_at(bytes, offset)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
-    }
-}
+impl FileLayer for Counted {}
 
 #[test]
 fn a_salvage_opens_runs_one_after_the_other() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::*;
-use crate::disk::{DiskFile, DiskLock, FileStatus, Layer as DiskLayer, Layered, LockMode};
+use crate::disk::{DiskFile, FileLayer, Layer as DiskLayer, Layered, LayeredFile};
 use crate::rt::sync::Mutex;
 
 /// What is open to read, and what was read.
@@ -41,7 +41,7 @@ impl DiskLayer for Counted {
         let mut counts = self.0.lock();
         *counts.open.entry(name.clone()).or_default() += 1;
         counts.most = counts.most.max(counts.open.values().sum());
-        Arc::new(OpenFile { name, counted: self.clone(), file })
+        Arc::new(LayeredFile::new(file, OpenFile { name, counted: self.clone() }))
     }
 }
 
@@ -49,7 +49,6 @@ impl DiskLayer for Counted {
 struct OpenFile {
     name: String,
     counted: Counted,
-    file: Arc<dyn DiskFile>,
 }
 
 impl Drop for OpenFile {
@@ -63,39 +62,27 @@ impl Drop for OpenFile {
     }
 }
 
-impl DiskFile for OpenFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn status(&self) -> io::Result<FileStatus> {
-        self.file.status()
-    }
-
-    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.file.lock(mode)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+impl FileLayer for OpenFile {
+    fn read_at(&self, file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut counts = self.counted.0.lock();
         counts.reads += 1;
         counts.longest = counts.longest.max(buffer.len());
-        self.file.read_at(buffer, offset)
+        file.read_at(buffer, offset)
     }
 
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+    fn write_at(&self, _: &dyn DiskFile, _: &[u8], _: u64) -> io::Result<usize> {
         unreachable!("it is open to read")
     }
 
-    fn set_len(&self, _: u64) -> io::Result<()> {
+    fn set_len(&self, _: &dyn DiskFile, _: u64) -> io::Result<()> {
         unreachable!("it is open to read")
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync_data(&self, _: &dyn DiskFile) -> io::Result<()> {
         unreachable!("it is open to read")
     }
 
-    fn sync_all(&self) -> io::Result<()> {
+    fn sync_all(&self, _: &dyn DiskFile) -> io::Result<()> {
         unreachable!("it is open to read")
     }
 }

@@ -7,9 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use forelog::unstable::disk::{
-    Access, DirCall, Disk, DiskFile, DiskLock, FileStatus, Layer, Layered, LockMode, OsDisk,
-};
+use forelog::unstable::disk::{Access, DirCall, Disk, DiskFile, FileLayer, Layer, Layered, LayeredFile, OsDisk};
 
 use super::image::{SECTOR, hash};
 use super::recorder::{Event, Recording};
@@ -77,13 +75,12 @@ impl Layer for Traced {
             self.shadows.lock().expect("no panic").insert(name(file_name), Vec::new());
         }
         let (marker, shadows) = (Arc::clone(&self.marker), Arc::clone(&self.shadows));
-        Arc::new(TracedFile { file, name: name(file_name), marker, shadows })
+        Arc::new(LayeredFile::new(file, TracedFile { name: name(file_name), marker, shadows }))
     }
 }
 
 #[derive(Debug)]
 struct TracedFile {
-    file: Arc<dyn DiskFile>,
     name: String,
     marker: Arc<Marker>,
     shadows: Shadows,
@@ -114,26 +111,10 @@ impl TracedFile {
     }
 }
 
-impl DiskFile for TracedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn status(&self) -> io::Result<FileStatus> {
-        self.file.status()
-    }
-
-    fn lock(&self, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.file.lock(mode)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+impl FileLayer for TracedFile {
+    fn write_at(&self, file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.marker.mark(&format!("{OPERATION}Write {} {offset} {}", self.name, bytes.len()))?;
-        let written = self.file.write_at(bytes, offset)?;
+        let written = file.write_at(bytes, offset)?;
         self.with_shadow(|shadow| {
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
             shadow.resize(shadow.len().max(start + written), 0);
@@ -142,19 +123,19 @@ impl DiskFile for TracedFile {
         Ok(written)
     }
 
-    fn set_len(&self, length: u64) -> io::Result<()> {
+    fn set_len(&self, file: &dyn DiskFile, length: u64) -> io::Result<()> {
         self.marker.mark(&format!("{OPERATION}SetLen {} {length}", self.name))?;
-        self.file.set_len(length)?;
+        file.set_len(length)?;
         self.with_shadow(|shadow| shadow.resize(usize::try_from(length).unwrap_or(usize::MAX), 0));
         Ok(())
     }
 
-    fn sync_data(&self) -> io::Result<()> {
-        self.sync(|| self.file.sync_data())
+    fn sync_data(&self, file: &dyn DiskFile) -> io::Result<()> {
+        self.sync(|| file.sync_data())
     }
 
-    fn sync_all(&self) -> io::Result<()> {
-        self.sync(|| self.file.sync_all())
+    fn sync_all(&self, file: &dyn DiskFile) -> io::Result<()> {
+        self.sync(|| file.sync_all())
     }
 }
 
