@@ -20,7 +20,6 @@ use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
 use crate::rt::background::Task;
 use crate::rt::sleeper::{Backoff, Sleeper, Woken};
-use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
@@ -129,7 +128,7 @@ impl Checkpointer {
 
     /// Whether the tables may have what is in a keyspace that was dropped.
     fn has_drop(&self) -> bool {
-        let stack = self.tables.store().and_then(Store::stack);
+        let stack = self.tables.stack();
         stack.is_some_and(|stack| stack.manifest.to.get() < self.dropped.load(Ordering::Relaxed))
     }
 

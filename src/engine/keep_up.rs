@@ -7,7 +7,6 @@ use crate::base::options::Checkpoints;
 use crate::format::table::manifest::Written;
 use crate::rt::clock;
 use crate::table::pick;
-use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 use crate::txn::throttle::{Load, beyond};
@@ -68,12 +67,12 @@ pub(super) fn settle(pipeline: &Pipeline, tables: &Tables) {
 }
 
 fn written(tables: &Tables) -> Written {
-    tables.store().and_then(Store::stack).map_or_else(Written::default, |stack| stack.manifest.written)
+    tables.stack().map_or_else(Written::default, |stack| stack.manifest.written)
 }
 
 /// In bytes, and what they may be.
 fn owed_by_merges(tables: &Tables, full: Amount) -> (u64, u64) {
-    let stack = tables.store().and_then(Store::stack);
+    let stack = tables.stack();
     let (owed, last) = stack.map_or((0, 0), |stack| pick::owed(&stack.manifest.layers));
     (owed, last.saturating_add(full.bytes.saturating_mul(MERGES)))
 }

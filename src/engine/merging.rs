@@ -18,7 +18,7 @@ use crate::table::job::{StepFailed, Stepped};
 use crate::table::layer::Sizes;
 use crate::table::merge::Retain;
 use crate::table::pick;
-use crate::table::store::{Stack, Store};
+use crate::table::store::Stack;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
@@ -30,7 +30,7 @@ const SHORT: u64 = 64 << 10;
 
 /// Whether a merge is due.
 pub(super) fn is_due(tables: &Tables) -> bool {
-    tables.store().and_then(Store::stack).is_some_and(|stack| pick::due(&stack.manifest.layers).is_some())
+    tables.stack().is_some_and(|stack| pick::due(&stack.manifest.layers).is_some())
 }
 
 /// Does steps of merges until none is due, one fails, or there were many: whoever asks for them is to go on.

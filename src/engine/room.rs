@@ -11,7 +11,6 @@ use crate::base::error::Error;
 use crate::base::options::Checkpoints;
 use crate::log::Reserve;
 use crate::table::room::{TakenIn, most_written};
-use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
@@ -47,7 +46,7 @@ impl Reserve for TableRoom {
         let Amount { bytes, ops } = self.tables.pending(&pipeline.due);
         let bytes = bytes.min(most);
         let taken = TakenIn { bytes, ops: ops.min(full.ops.saturating_add(most)), growth: growth.min(most - bytes) };
-        let stack = self.tables.store().and_then(Store::stack);
+        let stack = self.tables.stack();
         let lists = stack.as_ref().map_or(0, |stack| stack.bytes_of_lists());
         // A run may end with its keyspace when it has a quarter of its length. Then half of its bounds are short.
         most_written(taken, lists, run_bytes(settings, stack.as_deref()) / 2)

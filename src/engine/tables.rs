@@ -146,7 +146,7 @@ impl Tables {
 
     /// Generation and CRC of the installed MANIFEST.
     pub(super) fn names(&self) -> Option<(u64, u32)> {
-        self.store()?.stack().map(|stack| stack.names())
+        self.stack().map(|stack| stack.names())
     }
 
     /// Whether the MANIFEST that was found is still there (rule 4 of `disk/LOCK.md`). Asked before this open changes it.
@@ -190,7 +190,7 @@ impl Tables {
             waited,
             ..stats
         };
-        match self.store().and_then(Store::stack) {
+        match self.stack() {
             Some(stack) => stats.with(&stack),
             None => stats,
         }

@@ -237,7 +237,6 @@ impl Cursor {
                 Ok(next) => next,
                 Err(error) => {
                     end.clear();
-                    end.through = None;
                     *rest = None;
                     return Err(error);
                 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::beyond::{Beyond, Layers, LayersScan};
 use super::key::Key;
 use super::scan::Unknown;
-use super::value::Value;
-use super::version::{Content, Direction, Look, MOST_IN_PLACE};
+use super::tree::{content, share};
+use super::version::{Content, Direction, Look};
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 
@@ -86,16 +86,15 @@ impl Through {
                 Some((key, Look::Found(value))) => {
                     self.pass(order == Ordering::Equal);
                     let Some(value) = value else { continue };
-                    out(&key, content(&value));
+                    out(&key, Content::Shared(&value));
                     key
                 }
                 Some(_) if order == Ordering::Less => continue,
                 _ => {
                     let key = Key::from(self.scan.key());
-                    match self.scan.value() {
-                        value if value.len() > MOST_IN_PLACE => out(&key, Content::Shared(&Value::from(value))),
-                        value => out(&key, Content::InPlace(value)),
-                    }
+                    let value = Some(self.scan.value());
+                    let shared = share(value);
+                    out(&key, content(value, shared.as_ref()));
                     self.pass(true);
                     key
                 }
@@ -133,8 +132,4 @@ impl Through {
             self.stands = Stands::BeforeNext;
         }
     }
-}
-
-fn content(value: &Value) -> Content<'_> {
-    if value.len() > MOST_IN_PLACE { Content::Shared(value) } else { Content::InPlace(value) }
 }

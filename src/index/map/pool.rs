@@ -67,8 +67,9 @@ impl Free {
         self.count += 1;
     }
 
-    /// Removes `at`. Returns whether it was in the set. (Written without a branch, the count was lost at times in optimized
-    /// builds by rustc 1.9x: a chunk then had room that nobody found.)
+    /// Removes `at`. Returns whether it was in the set.
+    // With a branch: `self.count -= usize::from(is_there)` loses updates of `count` in optimized loops of rustc 1.95.0, and
+    // a chunk then grows over its end.
     fn remove(&mut self, at: usize) -> bool {
         let (word, bit) = (&mut self.words[at / WORD], 1 << (at % WORD));
         let is_there = *word & bit != 0;

@@ -359,18 +359,15 @@ proptest! {
 fn a_scan_under_way_does_not_see_what_a_tombstone_hid_that_has_left() {
     let mut machine = Machine::new();
     // Pieces have sixteen entries: the scan is to stand in front of the last key.
-    let many = |machine: &mut Machine| {
-        for number in 0..40_u8 {
-            let lsn = Lsn::new(machine.last.get() + 8);
-            let mut batch = BatchBuilder::new();
-            batch.put(1, &[b'a', number], b"v").unwrap();
-            machine.index.apply(lsn, &batch.batch(), machine.durable).unwrap();
-            machine.index.publish(lsn);
-            (machine.last, machine.durable) = (lsn, lsn);
-            machine.history.insert(vec![b'a', number], vec![(lsn, Some(b"v".to_vec()))]);
-        }
-    };
-    many(&mut machine);
+    for number in 0..40_u8 {
+        let lsn = Lsn::new(machine.last.get() + 8);
+        let mut batch = BatchBuilder::new();
+        batch.put(1, &[b'a', number], b"v").unwrap();
+        machine.index.apply(lsn, &batch.batch(), machine.durable).unwrap();
+        machine.index.publish(lsn);
+        (machine.last, machine.durable) = (lsn, lsn);
+        machine.history.insert(vec![b'a', number], vec![(lsn, Some(b"v".to_vec()))]);
+    }
     machine.run(Step::Commit(vec![(3, Some(1))]));
     machine.run(Step::Checkpoint);
     machine.commits.clear();
