@@ -200,10 +200,10 @@ impl Tree {
                     true => Some((lsn, before.older)),
                 };
                 match version {
-                    Some((lsn, older)) => slot.set(Version { lsn, older, content }),
+                    Some((lsn, older)) => *large += slot.set(Version { lsn, older, content }),
                     None if is_complete => *keys -= usize::from(map.remove(key)),
                     None => {
-                        slot.set(Version { lsn, older: Seq::NONE, content });
+                        *large += slot.set(Version { lsn, older: Seq::NONE, content });
                         stuck.push_back((lsn, Key::from(key)));
                     }
                 }
@@ -214,6 +214,7 @@ impl Tree {
                 }
                 slot.fill(Version { lsn, older: Seq::NONE, content });
                 *keys += 1;
+                *large += large_len(content);
                 if content.is_deleted() {
                     stuck.push_back((lsn, Key::from(key)));
                 }
@@ -221,7 +222,6 @@ impl Tree {
         }
         *newest = lsn;
         *live += usize::from(!content.is_deleted());
-        *large += large_len(content);
         let is_due = undo.front().is_some() || (!stuck.is_empty() && !*is_stuck);
         is_due && !std::mem::replace(waits, true)
     }
@@ -234,7 +234,6 @@ impl Tree {
             *newest = lsn.max(*newest);
             let shared = share(value);
             let version = Version { lsn, older: Seq::NONE, content: content(value, shared.as_ref()) };
-            *large += large_len(version.content);
             if value.is_none() {
                 stuck.push_back((lsn, Key::from(key)));
             }
@@ -244,13 +243,14 @@ impl Tree {
                     *large -= large_len(slot.version().content);
                     if value.is_some() || !slot.is_complete() {
                         *live += usize::from(value.is_some());
-                        slot.set(version);
+                        *large += slot.set(version);
                     } else {
                         *keys -= usize::from(map.remove(key));
                     }
                 }
                 Slot::Free(slot) if value.is_some() || !slot.is_complete() => {
                     slot.fill(version);
+                    *large += large_len(version.content);
                     *live += usize::from(value.is_some());
                     *keys += 1;
                 }

@@ -192,7 +192,7 @@ impl<const N: usize> Leaf<N> {
     }
 
     /// Replaces the version of the key at `index`.
-    pub(super) fn set(&mut self, index: usize, version: Version<'_>) {
+    pub(super) fn set(&mut self, index: usize, version: Version<'_>) -> usize {
         let place = self.places[index];
         let (header, rest) = Header::read_mut(&mut self.bytes, place);
         let before = header.value_len();
@@ -201,7 +201,8 @@ impl<const N: usize> Leaf<N> {
             if header.form == Form::InPlace && value.len() <= before {
                 rest[header.key_room()..][..value.len()].copy_from_slice(value);
                 self.unused += before - value.len();
-                return Header { value: narrow(value.len()), ..header }.write(&mut self.bytes, place);
+                Header { value: narrow(value.len()), ..header }.write(&mut self.bytes, place);
+                return 0;
             }
             // A record that grows is written anew behind the others, if there is room. Otherwise its value moves out of
             // the leaf.
@@ -211,17 +212,19 @@ impl<const N: usize> Leaf<N> {
                 self.discard(index);
                 self.places.copy_within(index + 1.., index);
                 self.heads.remove(index);
-                return self.insert(index, &New { key: &key, version });
+                self.insert(index, &New { key: &key, version });
+                return 0;
             }
         }
         self.unshare_value(index);
         self.unused += before;
-        let (form, value) = match version.content {
-            Content::Deleted => (Form::Deleted, 0),
-            Content::InPlace(value) => (Form::Shared, self.share(Value::from(value))),
-            Content::Shared(value) => (Form::Shared, self.share(value.clone())),
+        let (form, value, outside) = match version.content {
+            Content::Deleted => (Form::Deleted, 0, 0),
+            Content::InPlace(value) => (Form::Shared, self.share(Value::from(value)), value.len()),
+            Content::Shared(value) => (Form::Shared, self.share(value.clone()), value.len()),
         };
         Header { form, value, ..header }.write(&mut self.bytes, place);
+        outside
     }
 
     /// Writes a record for the entry at `index` behind the others; there must be room.

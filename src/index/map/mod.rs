@@ -80,8 +80,9 @@ impl<const N: usize> TakenSlot<'_, N> {
         self.leaf.entry(self.index).1
     }
 
-    pub(super) fn set(self, version: Version<'_>) {
-        self.leaf.set(self.index, version);
+    /// Returns the bytes of the value that lie outside of the leaf: one that does not fit into it moves out.
+    pub(super) fn set(self, version: Version<'_>) -> usize {
+        self.leaf.set(self.index, version)
     }
 
     /// Whether a key of its range without a record is absent.
