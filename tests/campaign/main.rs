@@ -1,7 +1,8 @@
 //! The long crash campaign: every part of the crash suite, and its figures as one table.
 //!
 //! ```text
-//! cargo test --release -p forelog-sim --test campaign -- [PART...] [--states N] [--minutes N] [--results FILE]
+//! cargo test --release -p forelog-sim --test campaign -- [PART...] [--states N] [--operations N] [--minutes N]
+//!     [--results FILE]
 //! cargo test --release -p forelog-sim --test campaign -- --table FILE
 //! cargo test --release -p forelog-sim --test campaign -- [models] plants --plant NAME...
 //! ```
@@ -13,6 +14,7 @@
 //! | part | by itself does | minutes |
 //! |---|---|---:|
 //! | `tier1` | `--states` 10,000,000, at 25,000 a second on two busy cores | 10 |
+//! | `history` | `--operations` 10,000,000 | 10 |
 //! | `faults` | everything, at 10,000,000 states or more | 20 |
 //! | `models` | 20,000 schedules for each model, all races | 20 |
 //! | `kill` | `--minutes` 5, but every sweep to its end | 15 |
@@ -25,6 +27,7 @@
 mod builds;
 mod faults;
 mod fuzz;
+mod history;
 mod kill;
 mod models;
 mod plants;
@@ -44,6 +47,8 @@ pub(crate) struct Request {
     parts: Vec<String>,
     /// Distinct crash states on the simulated disk.
     pub(crate) states: u64,
+    /// Random operations against their history.
+    pub(crate) operations: u64,
     /// For each part that is bounded by time.
     pub(crate) minutes: u64,
     /// The planted bugs to try; empty for all.
@@ -59,6 +64,7 @@ impl Request {
         let mut request = Request {
             parts: Vec::new(),
             states: 10_000_000,
+            operations: 10_000_000,
             minutes: 5,
             plants: Vec::new(),
             results: None,
@@ -70,6 +76,7 @@ impl Request {
             let number = |text: String| text.parse().map_err(|_| format!("no number: {text}"));
             match argument.as_str() {
                 "--states" => request.states = number(value()?)?,
+                "--operations" => request.operations = number(value()?)?,
                 "--minutes" => request.minutes = number(value()?)?,
                 "--plant" => request.plants.push(value()?),
                 "--results" => request.results = Some(value()?.into()),
@@ -122,6 +129,7 @@ type Part = fn(&Request) -> Vec<Figure>;
 /// The parts, in the order in which they run.
 const PARTS: &[(&str, Part)] = &[
     ("tier1", tier1::run),
+    ("history", history::run),
     ("faults", faults::run),
     ("models", models::run),
     ("kill", kill::run),

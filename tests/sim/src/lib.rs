@@ -5,6 +5,7 @@ pub mod crash;
 pub mod faults;
 pub mod figures;
 mod gate;
+pub mod history;
 pub mod results;
 pub mod segments;
 
