@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod checkpoints;
+mod differential;
 #[cfg(feature = "sim")]
 mod disk;
 mod face;
