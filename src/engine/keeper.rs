@@ -21,7 +21,7 @@ const ROUNDS: usize = 2;
 
 /// Has memory forgotten if there is too much.
 pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) {
-    if bytes(pipeline.index()) > tables.shares.records {
+    if pipeline.index().bytes_of_records() as u64 > tables.shares.records {
         forget(&mut tables.hand.lock(), pipeline, tables);
     }
 }
@@ -71,8 +71,9 @@ impl Look<'_> {
     }
 }
 
+/// Leaves are given back once the hand has passed their keyspace. Those that are to be are none that must be forgotten.
 fn bytes(index: &Index) -> u64 {
-    index.bytes_of_records() as u64
+    index.bytes_in_use() as u64
 }
 
 /// Up to where memory may be forgotten: what transactions ask for at their commit stays, unless there is no room for it.

@@ -233,6 +233,11 @@ impl Index {
         self.catalogue.read().trees().map(|tree| tree.bytes_of_records()).sum()
     }
 
+    /// What of these would be left if the memory of leaves without records were given back.
+    pub(crate) fn bytes_in_use(&self) -> usize {
+        self.catalogue.read().trees().map(|tree| tree.bytes_in_use()).sum()
+    }
+
     /// The keyspaces, by id, from an id on.
     pub(crate) fn trees_from(&self, id: u32) -> Vec<Arc<Tree>> {
         self.catalogue.read().trees().filter(|tree| tree.id() >= id).cloned().collect()

@@ -99,6 +99,12 @@ impl Tree {
         state.map.leaf_bytes() + state.large
     }
 
+    /// What of these would be left if the memory of leaves without records were given back.
+    pub(crate) fn bytes_in_use(&self) -> usize {
+        let state = self.state.read();
+        state.map.used_leaf_bytes() + state.large
+    }
+
     /// Gives back the memory of leaves that were let go of.
     pub(crate) fn give_back(&self) {
         /// Leaves that are moved under one lock.

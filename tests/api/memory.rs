@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crashkit::{Random, TempDir, error_of, seed};
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Options};
+use forelog::{Checkpoints, CommitMode, Engine, ErrorKind, Keyspace, Options};
 
 /// With the least memory, and checkpoints so small that most of what is written can be forgotten.
 fn options() -> Options {
@@ -111,6 +111,27 @@ fn a_transaction_finds_its_conflict_with_what_was_forgotten() {
         transaction.put(&keyspace, "mine", "1").unwrap();
         assert_eq!(error_of(transaction.commit()).kind(), ErrorKind::Conflict);
     }
+}
+
+/// The memory of leaves that were let go of counted until their keyspace was passed, and so all of it was forgotten.
+#[test]
+fn no_more_is_forgotten_than_there_must() {
+    let dir = TempDir::new("forgets-a-part");
+    let options = options().memory_bytes(64 << 20).checkpoint_bytes(1 << 20).checkpoints(Checkpoints::OnRequest);
+    let engine = options.open(dir.join("db")).unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    let value = [7; 1_000];
+    for first in (0..60_000_u32).step_by(100) {
+        let mut batch = engine.batch().unwrap();
+        (first..first + 100).for_each(|number| batch.put(&keyspace, key(number), value).unwrap());
+        batch.commit().unwrap();
+    }
+    let before = engine.memory_stats();
+    assert!(before.records > before.records_limit, "{before:?}");
+    engine.flush().unwrap();
+    engine.checkpoint().unwrap();
+    let after = engine.memory_stats();
+    assert!(after.records <= after.records_limit && after.records >= after.records_limit / 2, "{after:?}");
 }
 
 #[test]

@@ -255,6 +255,11 @@ impl<const N: usize> Map<N> {
         self.leaves.len() * size_of::<Leaf<N>>()
     }
 
+    /// The bytes of those of its leaves that have entries.
+    pub(super) fn used_leaf_bytes(&self) -> usize {
+        self.leaves.used() * size_of::<Leaf<N>>()
+    }
+
     /// The keys of `range` in order; none if the range ends before it begins.
     pub(super) fn range(&self, range: KeyRange<'_>) -> impl DoubleEndedIterator<Item = (&[u8], Version<'_>)> {
         Range::new(self, range)

@@ -256,6 +256,11 @@ impl<T: Default> Pool<T> {
         self.len
     }
 
+    /// The number of items that are in use.
+    pub(super) fn used(&self) -> usize {
+        self.len - self.free
+    }
+
     /// Whether enough items are free for it to be worth [moving](Pool::move_one) the others.
     pub(super) fn is_sparse(&self) -> bool {
         const FEW: usize = 8;
