@@ -19,13 +19,15 @@ const PART: &str = "planted bugs";
 pub(crate) type Tester = (&'static str, PathBuf, &'static [&'static str]);
 
 /// What each plant has to get past: a test target of the crash suite, and what it is told. The short ones come first.
-const SUITE: [(&str, &str, &[&str]); 8] = [
+const SUITE: [(&str, &str, &[&str]); 10] = [
     ("evidence", "faults", &["evidence::"]),
     ("salvage", "faults", &["salvage::"]),
     ("scrub", "faults", &["scrub::"]),
     ("directory", "directory", &[]),
     ("positions", "unit", &["log::tests::retain::", "log::tests::lineage::", "log::tests::prior::"]),
     ("checkpoints", "api", &["checkpoints::", "model::"]),
+    ("history", "history", &[]),
+    ("residency", "unit", &["index::tests::"]),
     ("tier1", "campaign", &["tier1", "--states", "40000"]),
     ("faults", "campaign", &["faults", "--states", "20000"]),
 ];

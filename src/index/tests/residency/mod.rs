@@ -1,5 +1,6 @@
 //! The index over layers, against the whole history: what is in memory and what only layers have must never show.
 
+mod clauses;
 mod layers;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ enum Step {
     Flush,
     Prune(usize),
     Hold(bool),
+    /// As of what is durable.
+    HoldDurable,
     Release(usize),
     Begin,
     Install,
@@ -62,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Flush),
         3 => (1..20_usize).prop_map(Step::Prune),
         3 => any::<bool>().prop_map(Step::Hold),
+        2 => Just(Step::HoldDurable),
         3 => any::<usize>().prop_map(Step::Release),
         3 => Just(Step::Begin),
         5 => Just(Step::Checkpoint),
@@ -192,6 +196,11 @@ impl Machine {
             Step::Hold(validates) => {
                 let guard = if validates { self.index.hold_to_validate() } else { self.index.hold() };
                 self.held.push(Held { guard, validates });
+            }
+            Step::HoldDurable => {
+                let durable = self.durable;
+                let guard = self.index.hold_at(|visible| durable.min(visible));
+                self.held.push(Held { guard, validates: false });
             }
             Step::Release(number) if !self.held.is_empty() => drop(self.held.swap_remove(number % self.held.len())),
             Step::Checkpoint => {

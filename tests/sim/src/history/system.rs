@@ -227,14 +227,21 @@ impl System {
         if tx.snapshot_lsn() != self.history.last() {
             return Err(format!("a transaction begins at {}, not {}", tx.snapshot_lsn(), self.history.last()));
         }
-        let slot = self.random.below(TXS);
+        let empty = self.txs.iter().position(Option::is_none);
+        let slot = empty.unwrap_or_else(|| self.random.below(TXS));
         self.txs[slot] = Some(Tx::new(tx));
         Ok(())
     }
 
+    /// The place of an open transaction.
+    fn open_transaction(&mut self) -> Option<usize> {
+        let open: Vec<_> = (0..TXS).filter(|slot| self.txs[*slot].is_some()).collect();
+        if open.is_empty() { None } else { Some(self.random.pick(&open)) }
+    }
+
     fn read_in_transaction(&mut self) -> Outcome {
-        let slot = self.random.below(TXS);
-        let Some(mut tx) = self.txs[slot].take() else { return self.begin() };
+        let Some(slot) = self.open_transaction() else { return self.begin() };
+        let Some(mut tx) = self.txs[slot].take() else { return Ok(()) };
         let (place, read) = (self.space_at(tx.tx.snapshot_lsn()), self.read());
         read.count(&mut self.counts);
         let result = tx.read(&self.history, place, &self.handle(place), &read);
@@ -243,8 +250,8 @@ impl System {
     }
 
     fn write_in_transaction(&mut self) -> Outcome {
-        let slot = self.random.below(TXS);
-        let Some(mut tx) = self.txs[slot].take() else { return self.begin() };
+        let Some(slot) = self.open_transaction() else { return self.begin() };
+        let Some(mut tx) = self.txs[slot].take() else { return Ok(()) };
         for _ in 0..self.random.between(1, 4) {
             let (place, operation) = (self.space_at(tx.tx.snapshot_lsn()), self.operation());
             let written = tx.write(&self.history, (place, &self.handle(place)), operation);
@@ -255,8 +262,8 @@ impl System {
     }
 
     fn commit(&mut self) -> Outcome {
-        let slot = self.random.below(TXS);
-        let Some(tx) = self.txs[slot].take() else { return self.begin() };
+        let Some(slot) = self.open_transaction() else { return self.begin() };
+        let Some(tx) = self.txs[slot].take() else { return Ok(()) };
         let mode = self.mode();
         self.commit_transaction(tx, mode)
     }
