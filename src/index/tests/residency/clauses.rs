@@ -4,10 +4,10 @@ use super::*;
 
 const K: u8 = 3;
 
-/// A machine that has put `K`, in layers alone.
+/// A machine that has put `K` and another key, in layers alone.
 fn away() -> Machine {
     let mut machine = Machine::new();
-    machine.run(Step::Commit(vec![(K, Some(1))]));
+    machine.run(Step::Commit(vec![(K, Some(1)), (1, Some(1))]));
     machine.run(Step::Checkpoint);
     machine.open(false);
     machine
@@ -20,12 +20,11 @@ fn delete_and_bury(machine: &mut Machine) {
     machine.run(Step::Prune(100));
 }
 
-/// Puts keys around `K` until the leaf has split by itself.
+/// Puts keys below `K` until the leaf has split by itself: `K` is in the part that is new.
 fn fill_up(machine: &mut Machine) {
     for number in 0..400_u16 {
         let lsn = Lsn::new(machine.last.get() + 8);
-        // Half of them come before `K`, which is then in the part that is new.
-        let key = [if number % 2 == 0 { b"a" } else { b"z" }.as_slice(), &number.to_be_bytes()].concat();
+        let key = [b"a".as_slice(), &number.to_be_bytes()].concat();
         let mut batch = BatchBuilder::new();
         batch.put(1, &key, b"v").unwrap();
         machine.index.apply(lsn, &batch.batch(), machine.durable).unwrap();
@@ -111,4 +110,23 @@ fn a_transaction_finds_its_conflict_in_a_leaf_that_has_forgotten_and_was_cut() {
     machine.run(Step::Forget(0, 6));
     machine.run(Step::Read(0));
     machine.run(Step::Land(0));
+}
+
+/// 6: the layers are taken after memory was looked at. Here a checkpoint is installed, and memory forgets, as soon as a reader has
+/// taken layers.
+#[test]
+fn a_reader_looks_at_memory_before_it_takes_layers() {
+    let mut machine = away();
+    machine.run(Step::Commit(vec![(5, Some(9))]));
+    machine.run(Step::Flush);
+    let (to, layers, tree) = (machine.last, Arc::clone(&machine.layers), Arc::clone(&machine.tree));
+    let next = layers.now().with(&machine.history, to, machine.index.horizon(to), false);
+    machine.layers.once_taken(move || {
+        layers.install(next);
+        (0..2).for_each(|_| drop(tree.forget(b"", 100, to)));
+    });
+    for key in [5, K] {
+        assert!(machine.tree.get(&key_of(key), to).unwrap().is_some(), "key {key}");
+    }
+    machine.check();
 }

@@ -1,6 +1,7 @@
 //! Layers in memory, for the index: what a checkpoint or merge would have written, with exactly what a horizon lets it leave out.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -19,23 +20,43 @@ pub(super) struct Fake {
     pub(super) to: Lsn,
 }
 
+/// What happens once.
+type Once = Box<dyn FnOnce() + Send>;
+
 /// Whatever is installed.
-#[derive(Debug, Default)]
-pub(super) struct Installed(Mutex<Arc<Fake>>);
+#[derive(Default)]
+pub(super) struct Installed {
+    now: Mutex<Arc<Fake>>,
+    once_taken: Mutex<Option<Once>>,
+}
+
+impl fmt::Debug for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Installed").field(&self.now()).finish()
+    }
+}
 
 impl Installed {
     pub(super) fn now(&self) -> Arc<Fake> {
-        Arc::clone(&self.0.lock())
+        Arc::clone(&self.now.lock())
     }
 
     pub(super) fn install(&self, layers: Fake) {
-        *self.0.lock() = Arc::new(layers);
+        *self.now.lock() = Arc::new(layers);
+    }
+
+    /// What happens right after the next reader has taken layers.
+    pub(super) fn once_taken(&self, then: impl FnOnce() + Send + 'static) {
+        *self.once_taken.lock() = Some(Box::new(then));
     }
 }
 
 impl Beyond for Installed {
     fn installed(&self) -> Arc<dyn Layers> {
-        self.now()
+        let taken = self.now();
+        let then = self.once_taken.lock().take();
+        then.into_iter().for_each(|then| then());
+        taken
     }
 }
 
