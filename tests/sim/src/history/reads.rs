@@ -6,7 +6,7 @@ use crashkit::Random;
 use forelog::{Entries, Keyspace, Result};
 
 use super::counts::Counts;
-use super::model::{Bounds, State, Value, is_empty};
+use super::model::{Bounds, State, is_empty};
 
 /// What snapshots and transactions have in common.
 pub(super) trait Reads {
@@ -141,15 +141,13 @@ impl Read {
             let found = found.transpose().map_err(|error| format!("{self:?}: {error}"))?;
             match (found, expected) {
                 (None, None) => return Ok(()),
-                (Some((key, value)), Some((wanted, Value { .. }))) if *key == **wanted => {
-                    let expected = expected.expect("just matched").1;
+                (Some((key, value)), Some((wanted, expected))) if *key == **wanted => {
                     if !expected.is(&value) {
                         return Err(format!("{self:?}: {key:?} has {} bytes and not {expected:?}", value.len()));
                     }
                 }
                 (found, expected) => {
                     let found = found.map(|(key, _)| key.to_vec());
-                    let expected = expected.map(|(key, value)| (key, value));
                     return Err(format!("{self:?}: entry {taken} is {found:?} and not {expected:?}"));
                 }
             }
