@@ -71,15 +71,15 @@ fn a_snapshot_that_begins_below_what_a_range_is_complete_from_asks_layers() {
     assert!(found.is_some());
 }
 
-/// 5: a split copies `forgot`.
+/// 5: a split copies `forgot`. The key was not there before: no superseded version tells of it.
 #[test]
 fn a_transaction_finds_its_conflict_in_a_leaf_that_has_forgotten_and_split() {
     let mut machine = away();
     machine.run(Step::FillAll);
     machine.run(Step::Hold(true));
-    machine.run(Step::Commit(vec![(K, Some(2))]));
+    machine.run(Step::Commit(vec![(5, Some(2))]));
     machine.run(Step::Checkpoint);
-    machine.run(Step::Commit(vec![(K + 1, Some(1))]));
+    machine.run(Step::Commit(vec![(6, Some(1))]));
     machine.run(Step::Forget(0, 6));
     fill_up(&mut machine);
 }
@@ -129,4 +129,30 @@ fn a_reader_looks_at_memory_before_it_takes_layers() {
         assert!(machine.tree.get(&key_of(key), to).unwrap().is_some(), "key {key}");
     }
     machine.check();
+}
+
+/// 5: a join takes the larger `buried`.
+#[test]
+fn a_range_that_has_buried_and_was_joined_does_not_forget_above_the_layers() {
+    let mut machine = Machine::new();
+    machine.run(Step::Commit((0..9).map(|key| (key, Some(1))).collect()));
+    machine.run(Step::Checkpoint);
+    machine.open(false);
+    // In leaves of three keys.
+    machine.fill_all();
+    machine.run(Step::Commit((3..6).map(|key| (key, None)).collect()));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(100));
+    machine.run(Step::Forget(0, 6));
+}
+
+/// 7: a range is complete from the end of the fill's layers on.
+#[test]
+fn a_snapshot_below_a_deletion_that_only_layers_have_is_not_told_absent() {
+    let mut machine = away();
+    machine.run(Step::Hold(false));
+    machine.run(Step::Commit(vec![(K, None)]));
+    machine.run(Step::Checkpoint);
+    machine.run(Step::Prune(100));
+    machine.run(Step::FillAll);
 }
