@@ -4,4 +4,5 @@ pub(crate) mod error;
 pub(crate) mod excerpt;
 pub(crate) mod options;
 mod parse;
+pub(crate) mod range_set;
 pub(crate) mod types;

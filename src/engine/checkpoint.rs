@@ -176,7 +176,7 @@ fn next_piece(
     // From here on no snapshot begins below the layer's end: a version that is superseded there has no other reader.
     let (floor, held) = pipeline.index().horizon(to);
     let horizon = Retain { floor, held, is_last: false };
-    let (writes, log_bytes) = (sorter.finish(), amount.bytes);
-    let piece = Piece { interval: Interval { from, to }, branch, writes, keyspaces, horizon, log_bytes };
+    let (ranges, writes, log_bytes) = (sorter.take_ranges(), sorter.finish(), amount.bytes);
+    let piece = Piece { interval: Interval { from, to }, branch, writes, ranges, keyspaces, horizon, log_bytes };
     Ok(Some((piece, amount)))
 }

@@ -291,6 +291,10 @@ impl Saver {
                 let keyspace = self.known(keyspace, saved)?;
                 saved.delete(keyspace, key)
             }
+            Op::DeleteRange { keyspace, from, to } => {
+                let keyspace = self.known(keyspace, saved)?;
+                saved.delete_range(keyspace, from, to)
+            }
         }
     }
 

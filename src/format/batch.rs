@@ -13,6 +13,9 @@
 //! | 2 | Delete | keyspace `varint`, key length `varint`, key |
 //! | 3 | CreateKeyspace | keyspace `varint`, name length `varint`, name |
 //! | 4 | DropKeyspace | keyspace `varint` |
+//! | 5 | DeleteRange | keyspace `varint`, form (1 byte), length of `from` `varint`, `from`; with form 1 also: length of `to` `varint`, `to` |
+//!
+//! A DeleteRange deletes each key that is at or above `from`: with form 1 below `to`, with form 0 to the end of its keyspace.
 //!
 //! A `varint` is an unsigned 32-bit number in LEB128: seven bits in each byte, the low ones first (little-endian), the
 //! top bit set in all but the last byte.
@@ -21,11 +24,22 @@
 //! - its version is 1 and its operations end exactly where it ends;
 //! - every tag is known;
 //! - every `varint` fits 32 bits and is as short as it can be (its last byte is not zero, unless it is the only one);
-//! - a key is at most 65,535 bytes long (it may be empty), a value at most 64 MiB, a name 1 to 255 bytes of UTF-8.
+//! - a key is at most 65,535 bytes long (it may be empty), a value at most 64 MiB, a name 1 to 255 bytes of UTF-8;
+//! - a form is 0 or 1, `from` and `to` are at most 65,536 bytes long (so that the longest key has an end), and `from` is below `to`.
 //!
-//! So two batches with different bytes never have the same meaning. Whether a keyspace exists is not checked here.
+//! So two batches with different bytes never have the same operations. Whether a keyspace exists is not checked here.
+
+mod effect;
+mod op;
+mod reader;
+mod refused;
 
 use std::fmt;
+
+pub(crate) use effect::Effective;
+pub use op::{Op, encoded_len};
+use reader::Reader;
+pub use refused::{Malformed, Reason};
 
 /// The batch version that this crate writes, and the only one that it reads.
 pub const BATCH_VERSION: u8 = 1;
@@ -33,6 +47,8 @@ pub const BATCH_VERSION: u8 = 1;
 pub(crate) const EMPTY_LEN: usize = 1;
 /// The longest key, in bytes.
 pub const MAX_KEY_LEN: usize = 65_535;
+/// The longest bound of a range, in bytes: what comes right behind the longest key.
+pub(crate) const MAX_BOUND_LEN: usize = MAX_KEY_LEN + 1;
 /// The longest value, in bytes.
 pub const MAX_VALUE_LEN: usize = 64 << 20;
 /// The longest name of a keyspace, in bytes of UTF-8. The shortest is one byte.
@@ -42,150 +58,31 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const CREATE_KEYSPACE: u8 = 3;
 const DROP_KEYSPACE: u8 = 4;
+const DELETE_RANGE: u8 = 5;
 
-/// One operation of a batch.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Op<'a> {
-    /// Sets the value of a key.
-    Put {
-        /// The keyspace's id.
-        keyspace: u32,
-        /// The key.
-        key: &'a [u8],
-        /// Its value from now on.
-        value: &'a [u8],
-    },
-    /// Removes a key, if it is there.
-    Delete {
-        /// The keyspace's id.
-        keyspace: u32,
-        /// The key.
-        key: &'a [u8],
-    },
-    /// Creates a keyspace under an id that was never used.
-    CreateKeyspace {
-        /// The new keyspace's id.
-        keyspace: u32,
-        /// Its name.
-        name: &'a str,
-    },
-    /// Drops a keyspace with all that is in it.
-    DropKeyspace {
-        /// The keyspace's id.
-        keyspace: u32,
-    },
+/// The forms of a range.
+const TO_THE_END: u8 = 0;
+const UP_TO: u8 = 1;
+
+/// What the operations of a batch are, besides puts and deletions of one key.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Kinds {
+    /// It creates or drops a keyspace.
+    has_changes: bool,
+    /// It deletes a range.
+    has_ranges: bool,
 }
 
-impl Op<'_> {
-    /// The keyspace that the operation is about.
-    pub fn keyspace(&self) -> u32 {
-        match *self {
-            Op::Put { keyspace, .. }
-            | Op::Delete { keyspace, .. }
-            | Op::CreateKeyspace { keyspace, .. }
-            | Op::DropKeyspace { keyspace } => keyspace,
-        }
+impl Kinds {
+    fn note(&mut self, op: &Op<'_>) {
+        self.has_changes |= !op.is_write();
+        self.has_ranges |= matches!(op, Op::DeleteRange { .. });
     }
 
-    /// Whether it writes to a keyspace, rather than creating or dropping one.
-    pub fn is_write(&self) -> bool {
-        matches!(self, Op::Put { .. } | Op::Delete { .. })
+    fn join(&mut self, other: Kinds) {
+        self.has_changes |= other.has_changes;
+        self.has_ranges |= other.has_ranges;
     }
-
-    /// Refuses an operation that could be encoded but not decoded.
-    fn check(&self) -> Result<(), Reason> {
-        match self {
-            Op::Put { key, value, .. } => check_key_len(key.len()).and_then(|()| check_value_len(value.len())),
-            Op::Delete { key, .. } => check_key_len(key.len()),
-            Op::CreateKeyspace { name, .. } => check_name_len(name.len()),
-            Op::DropKeyspace { .. } => Ok(()),
-        }
-    }
-}
-
-impl fmt::Debug for Op<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use crate::base::excerpt::Excerpt;
-        match self {
-            Op::Put { keyspace, key, value } => write!(f, "Put({keyspace}, {:?} = {:?})", Excerpt(key), Excerpt(value)),
-            Op::Delete { keyspace, key } => write!(f, "Delete({keyspace}, {:?})", Excerpt(key)),
-            Op::CreateKeyspace { keyspace, name } => write!(f, "CreateKeyspace({keyspace}, {name:?})"),
-            Op::DropKeyspace { keyspace } => write!(f, "DropKeyspace({keyspace})"),
-        }
-    }
-}
-
-/// Why bytes are not a batch, or why an operation cannot be part of a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Reason {
-    /// Written by a version that this crate does not know.
-    Version(u8),
-    /// No operation has this tag.
-    Tag(u8),
-    /// It ends within an operation, or before its version.
-    Truncated,
-    /// A number is longer than necessary.
-    NotMinimal,
-    /// A number does not fit 32 bits.
-    TooLarge,
-    /// A key is longer than [`MAX_KEY_LEN`].
-    KeyLength(usize),
-    /// A value is longer than [`MAX_VALUE_LEN`].
-    ValueLength(usize),
-    /// The name of a keyspace is empty or longer than [`MAX_KEYSPACE_NAME_LEN`].
-    NameLength(usize),
-    /// The name of a keyspace is not UTF-8.
-    NameEncoding,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Version(version) => write!(f, "batch version {version} is not known"),
-            Reason::Tag(tag) => write!(f, "no operation has the tag {tag}"),
-            Reason::Truncated => write!(f, "it ends too early"),
-            Reason::NotMinimal => write!(f, "a number is longer than necessary"),
-            Reason::TooLarge => write!(f, "a number does not fit 32 bits"),
-            Reason::KeyLength(len) => write!(f, "a key of {len} bytes: the limit is {MAX_KEY_LEN}"),
-            Reason::ValueLength(len) => write!(f, "a value of {len} bytes: the limit is {MAX_VALUE_LEN}"),
-            Reason::NameLength(len) => {
-                write!(f, "a keyspace name of {len} bytes: 1 to {MAX_KEYSPACE_NAME_LEN} are allowed")
-            }
-            Reason::NameEncoding => write!(f, "a keyspace name is not UTF-8"),
-        }
-    }
-}
-
-impl std::error::Error for Reason {}
-
-/// Bytes that are not a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Malformed {
-    /// The offset in the bytes at which the bad field begins.
-    pub offset: usize,
-    /// Why the field is refused.
-    pub reason: Reason,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a batch: at byte {}: {}", self.offset, self.reason)
-    }
-}
-
-impl std::error::Error for Malformed {}
-
-/// The bytes that `op` takes in a batch.
-pub fn encoded_len(op: &Op<'_>) -> usize {
-    let field_len = |bytes: &[u8]| varint_len(bytes.len()) + bytes.len();
-    let fields = match op {
-        Op::Put { key, value, .. } => field_len(key) + field_len(value),
-        Op::Delete { key, .. } => field_len(key),
-        Op::CreateKeyspace { name, .. } => field_len(name.as_bytes()),
-        Op::DropKeyspace { .. } => 0,
-    };
-    1 + varint_len(usize::try_from(op.keyspace()).unwrap_or(usize::MAX)) + fields
 }
 
 /// Writes a batch.
@@ -193,7 +90,7 @@ pub fn encoded_len(op: &Op<'_>) -> usize {
 pub struct BatchBuilder {
     bytes: Vec<u8>,
     count: usize,
-    only_writes: bool,
+    kinds: Kinds,
 }
 
 impl fmt::Debug for BatchBuilder {
@@ -218,21 +115,21 @@ impl BatchBuilder {
     pub fn with_capacity(bytes: usize) -> Self {
         let mut batch = Vec::with_capacity(bytes);
         batch.push(BATCH_VERSION);
-        BatchBuilder { bytes: batch, count: 0, only_writes: true }
+        BatchBuilder { bytes: batch, count: 0, kinds: Kinds::default() }
     }
 
     /// Appends all operations of `batch`.
     pub fn append(&mut self, batch: &Batch<'_>) {
         self.bytes.extend_from_slice(&batch.bytes[1..]);
         self.count += batch.count;
-        self.only_writes &= batch.only_writes;
+        self.kinds.join(batch.kinds);
     }
 
     /// Removes all operations and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.truncate(1);
         self.count = 0;
-        self.only_writes = true;
+        self.kinds = Kinds::default();
     }
 
     /// Appends an operation. Refuses one that is over a limit, and then appends nothing.
@@ -249,6 +146,12 @@ impl BatchBuilder {
                 self.head(DELETE, keyspace);
                 self.field(key);
             }
+            Op::DeleteRange { keyspace, from, to } => {
+                self.head(DELETE_RANGE, keyspace);
+                self.bytes.push(if to.is_some() { UP_TO } else { TO_THE_END });
+                self.field(from);
+                to.into_iter().for_each(|to| self.field(to));
+            }
             Op::CreateKeyspace { keyspace, name } => {
                 self.head(CREATE_KEYSPACE, keyspace);
                 self.field(name.as_bytes());
@@ -256,7 +159,7 @@ impl BatchBuilder {
             Op::DropKeyspace { keyspace } => self.head(DROP_KEYSPACE, keyspace),
         }
         self.count += 1;
-        self.only_writes &= op.is_write();
+        self.kinds.note(op);
         Ok(())
     }
 
@@ -268,6 +171,11 @@ impl BatchBuilder {
     /// Appends a `Delete`.
     pub fn delete(&mut self, keyspace: u32, key: &[u8]) -> Result<(), Reason> {
         self.push(&Op::Delete { keyspace, key })
+    }
+
+    /// Appends a `DeleteRange`: of the keys from `from` on, up to and without `to`.
+    pub fn delete_range(&mut self, keyspace: u32, from: &[u8], to: Option<&[u8]>) -> Result<(), Reason> {
+        self.push(&Op::DeleteRange { keyspace, from, to })
     }
 
     /// Appends a `CreateKeyspace`.
@@ -288,7 +196,7 @@ impl BatchBuilder {
 
     /// The batch so far.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { bytes: &self.bytes, count: self.count, only_writes: self.only_writes }
+        Batch { bytes: &self.bytes, count: self.count, kinds: self.kinds }
     }
 
     fn head(&mut self, tag: u8, keyspace: u32) {
@@ -319,7 +227,7 @@ impl BatchBuilder {
 pub struct Batch<'a> {
     bytes: &'a [u8],
     count: usize,
-    only_writes: bool,
+    kinds: Kinds,
 }
 
 /// Prints sizes only: the contents belong to the user.
@@ -338,18 +246,18 @@ impl<'a> Batch<'a> {
             None => return Err(Malformed { offset: 0, reason: Reason::Truncated }),
         }
         let mut reader = Reader { bytes, at: 1 };
-        let (mut count, mut only_writes) = (0, true);
+        let (mut count, mut kinds) = (0, Kinds::default());
         while reader.at < bytes.len() {
-            only_writes &= reader.op()?.is_write();
+            kinds.note(&reader.op()?);
             count += 1;
         }
-        Ok(Batch { bytes, count, only_writes })
+        Ok(Batch { bytes, count, kinds })
     }
 
     /// For tests: a batch that only a bug could make. Reading it panics.
     #[cfg(all(test, feature = "sim"))]
     pub(crate) fn broken() -> Batch<'static> {
-        Batch { bytes: &[BATCH_VERSION, u8::MAX], count: 1, only_writes: true }
+        Batch { bytes: &[BATCH_VERSION, u8::MAX], count: 1, kinds: Kinds::default() }
     }
 
     /// All bytes, as they go to the log.
@@ -369,7 +277,17 @@ impl<'a> Batch<'a> {
 
     /// Whether it creates and drops no keyspace.
     pub fn only_writes(&self) -> bool {
-        self.only_writes
+        !self.kinds.has_changes
+    }
+
+    /// Whether it deletes a range.
+    pub fn has_ranges(&self) -> bool {
+        self.kinds.has_ranges
+    }
+
+    /// The operations in order, without the writes of which a later deletion of a range in the batch leaves nothing.
+    pub(crate) fn effective(&self) -> Effective<'a> {
+        Effective::new(self)
     }
 
     /// The operations in order.
@@ -405,92 +323,6 @@ impl<'a> Iterator for Ops<'a> {
     fn next(&mut self) -> Option<Op<'a>> {
         let is_more = self.reader.at < self.reader.bytes.len();
         is_more.then(|| self.reader.op().expect("these bytes were checked, or built here"))
-    }
-}
-
-/// A position in unchecked bytes.
-#[derive(Clone)]
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn op(&mut self) -> Result<Op<'a>, Malformed> {
-        let start = self.at;
-        let tag = self.byte()?;
-        if !(PUT..=DROP_KEYSPACE).contains(&tag) {
-            return Err(Malformed { offset: start, reason: Reason::Tag(tag) });
-        }
-        let keyspace = self.varint()?;
-        Ok(match tag {
-            PUT => Op::Put { keyspace, key: self.field(check_key_len)?, value: self.field(check_value_len)? },
-            DELETE => Op::Delete { keyspace, key: self.field(check_key_len)? },
-            CREATE_KEYSPACE => Op::CreateKeyspace { keyspace, name: self.name()? },
-            _ => Op::DropKeyspace { keyspace },
-        })
-    }
-
-    fn name(&mut self) -> Result<&'a str, Malformed> {
-        let offset = self.at;
-        let bytes = self.field(check_name_len)?;
-        std::str::from_utf8(bytes).map_err(|_| Malformed { offset, reason: Reason::NameEncoding })
-    }
-
-    fn field(&mut self, check: fn(usize) -> Result<(), Reason>) -> Result<&'a [u8], Malformed> {
-        let offset = self.at;
-        let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-        check(len).map_err(|reason| Malformed { offset, reason })?;
-        let rest = &self.bytes[self.at..];
-        let field = rest.get(..len).ok_or(Malformed { offset, reason: Reason::Truncated })?;
-        self.at += len;
-        Ok(field)
-    }
-
-    fn varint(&mut self) -> Result<u32, Malformed> {
-        let offset = self.at;
-        let mut number = 0;
-        for shift in [0, 7, 14, 21, 28] {
-            let byte = self.byte()?;
-            let low = u32::from(byte & 0x7F);
-            if shift == 28 && byte > 0x0F {
-                return Err(Malformed { offset, reason: Reason::TooLarge });
-            }
-            number |= low << shift;
-            if byte & 0x80 == 0 {
-                let padded = byte == 0 && shift > 0;
-                return if padded { Err(Malformed { offset, reason: Reason::NotMinimal }) } else { Ok(number) };
-            }
-        }
-        Err(Malformed { offset, reason: Reason::TooLarge })
-    }
-
-    fn byte(&mut self) -> Result<u8, Malformed> {
-        let byte = *self.bytes.get(self.at).ok_or(Malformed { offset: self.at, reason: Reason::Truncated })?;
-        self.at += 1;
-        Ok(byte)
-    }
-}
-
-fn check_key_len(len: usize) -> Result<(), Reason> {
-    if len <= MAX_KEY_LEN { Ok(()) } else { Err(Reason::KeyLength(len)) }
-}
-
-fn check_value_len(len: usize) -> Result<(), Reason> {
-    if len <= MAX_VALUE_LEN { Ok(()) } else { Err(Reason::ValueLength(len)) }
-}
-
-fn check_name_len(len: usize) -> Result<(), Reason> {
-    if (1..=MAX_KEYSPACE_NAME_LEN).contains(&len) { Ok(()) } else { Err(Reason::NameLength(len)) }
-}
-
-fn varint_len(number: usize) -> usize {
-    match number {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        0x20_0000..0x1000_0000 => 4,
-        _ => 5,
     }
 }
 

@@ -3,8 +3,11 @@
 /// Layers of sorted runs in `table/`. HISTORY has a block that names a MANIFEST.
 pub(crate) const TABLES: u64 = 1;
 
+/// Records that delete ranges of keys.
+pub(crate) const RANGE_DELETION: u64 = 1 << 3;
+
 /// Those that headers of segments have, too (the registry's last column).
-pub(crate) const IN_SEGMENTS: u64 = TABLES;
+pub(crate) const IN_SEGMENTS: u64 = TABLES | RANGE_DELETION;
 
 /// The bits that are assigned. A bit is never given another meaning.
 const NAMES: [(u32, &str); 4] = [(0, "tables"), (1, "archived incarnations"), (2, "cuts"), (3, "range deletion")];

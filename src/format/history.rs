@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::features::{IN_SEGMENTS, TABLES};
+use super::features::{IN_SEGMENTS, RANGE_DELETION, TABLES};
 use super::fields::{array_at, put, u32_at, u64_at};
 use super::preamble::Kind;
 use super::table::MAX_NUMBER;
@@ -14,7 +14,7 @@ pub(crate) const FILE_NAME: &str = "HISTORY";
 /// The name under which the next content is written before it is renamed.
 pub(crate) const TEMPORARY_NAME: &str = "HISTORY.tmp";
 
-const KIND: Kind = Kind { magic: *b"forehist", known: TABLES };
+const KIND: Kind = Kind { magic: *b"forehist", known: TABLES | RANGE_DELETION };
 /// Where the id of the log stands, 16 bytes.
 pub(crate) const LOG_ID: usize = 32;
 const OLDEST: usize = 48;
@@ -92,12 +92,14 @@ pub(crate) struct History {
     pub(crate) first_number: u64,
     /// With them a build that does not know them refuses the directory, for ever.
     pub(crate) tables: Option<Tables>,
+    /// Whether records may delete ranges. A build that does not know them refuses the directory, for ever.
+    pub(crate) has_ranges: bool,
     pub(crate) entries: Vec<Entry>,
 }
 
 impl History {
     pub(crate) fn new(log_id: LogId) -> Self {
-        History { log_id, oldest: Lsn::ZERO, first_number: 1, tables: None, entries: Vec::new() }
+        History { log_id, oldest: Lsn::ZERO, first_number: 1, tables: None, has_ranges: false, entries: Vec::new() }
     }
 
     /// The number that the next incarnation gets.
@@ -113,7 +115,8 @@ impl History {
 
     /// The must-understand bits.
     fn features(&self) -> u64 {
-        if self.tables.is_some() { TABLES } else { 0 }
+        let bit = |bit, is_set| if is_set { bit } else { 0 };
+        bit(TABLES, self.tables.is_some()) | bit(RANGE_DELETION, self.has_ranges)
     }
 
     /// Those of its bits that the header of a segment has which is made now (F2 of `DECISIONS.md`).
@@ -221,6 +224,7 @@ impl Decoder {
             oldest: Lsn::new(u64_at(head, OLDEST)),
             first_number: u64_at(head, FIRST_NUMBER),
             tables: None,
+            has_ranges: preamble::features(head) & RANGE_DELETION != 0,
             entries: Vec::new(),
         };
         let is_known = preamble::is_of_this_version(head, KIND)?;

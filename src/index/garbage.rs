@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use crate::base::types::Lsn;
 
 use super::snapshot::{Holder, Horizon};
+use super::sweep::Next;
 use super::tree::Tree;
 
 #[derive(Debug, Default)]
@@ -24,6 +25,12 @@ pub(super) struct Garbage {
     stuck: Vec<Weak<Tree>>,
     /// The end of the layers when that was looked at last.
     installed: Lsn,
+    /// Keyspaces of which ranges were deleted, each with the LSN that must settle before there is something to sweep.
+    sweeping: VecDeque<(Lsn, Weak<Tree>)>,
+    /// Those that wait for a checkpoint, or for a snapshot to end.
+    resting: Vec<Weak<Tree>>,
+    /// How often something has come for which a sweep may wait.
+    changes: u64,
     /// For each holder, the keyspaces that retain entries for it. Weak: garbage does not keep a keyspace alive.
     retaining: BTreeMap<Holder, Vec<Weak<Tree>>>,
     /// Keyspaces that retain entries for a holder that has ended.
@@ -56,6 +63,11 @@ impl Garbage {
         self.waiting.push_back((lsn, Arc::downgrade(tree)));
     }
 
+    /// Queues a keyspace of which a range was deleted at `lsn`.
+    pub(super) fn sweep_later(&mut self, lsn: Lsn, tree: &Arc<Tree>) {
+        self.sweeping.push_back((lsn, Arc::downgrade(tree)));
+    }
+
     /// Queues a dropped keyspace, which readers may still see.
     pub(super) fn drop_keyspace(&mut self, tree: Arc<Tree>) {
         self.dropped.push_back(tree);
@@ -65,6 +77,7 @@ impl Garbage {
     pub(super) fn end(&mut self, holder: Holder) {
         let trees = self.retaining.remove(&holder).into_iter().flatten();
         self.released.extend(trees.map(|tree| (holder, tree)));
+        self.rouse();
         self.seen.remove(&holder).into_iter().flatten().for_each(|tree| self.dropped.push_front(tree));
     }
 
@@ -93,6 +106,7 @@ impl Garbage {
         if self.installed < horizon.installed() {
             self.installed = horizon.installed();
             let is_due = |weak: &Weak<Tree>| weak.upgrade().is_some_and(|tree| tree.unstick());
+            self.rouse();
             self.waiting.extend(self.stuck.drain(..).filter(is_due).map(|tree| (Lsn::ZERO, tree)));
         }
         while used < budget
@@ -141,6 +155,39 @@ impl Garbage {
         used
     }
 
+    /// What rested may be swept now.
+    fn rouse(&mut self) {
+        self.changes += 1;
+        let is_due = |weak: &Weak<Tree>| weak.upgrade().is_some_and(|tree| tree.rouse());
+        self.sweeping.extend(self.resting.drain(..).filter(is_due).map(|tree| (Lsn::ZERO, tree)));
+    }
+
+    /// Sweeps what was deleted by range, up to `budget` records and parts of ranges. Returns how many it looked at; fewer than
+    /// `budget` means that nothing more is due.
+    pub(super) fn sweep(&mut self, budget: usize, horizon: &Horizon) -> usize {
+        let mut used = 0;
+        while used < budget
+            && self.sweeping.front().is_some_and(|(lsn, _)| horizon.is_settled(*lsn))
+            && let Some((_, weak)) = self.sweeping.pop_front()
+        {
+            let Some(tree) = weak.upgrade() else { continue };
+            let swept = tree.sweep(budget - used, self.changes, horizon, &mut self.newly_retaining);
+            used += swept.used;
+            self.note_retaining(&weak);
+            if swept.is_sparse {
+                self.sparse.push_back(Weak::clone(&weak));
+            }
+            match swept.next {
+                Next::Nothing => {}
+                Next::Now => self.sweeping.push_front((Lsn::ZERO, weak)),
+                Next::Settled(lsn) => self.sweeping.push_back((lsn, weak)),
+                Next::Later(true) => self.resting.push(weak),
+                Next::Later(false) => {}
+            }
+        }
+        used
+    }
+
     /// Moves up to `budget` leaves out of memory that is mostly unused, which frees that memory. Returns how many it
     /// moved; fewer than `budget` means that there is no more to do.
     pub(super) fn tidy(&mut self, budget: usize) -> usize {
@@ -160,9 +207,10 @@ impl Garbage {
 
     /// Tells which garbage is left. Right only if nothing more is due.
     pub(super) fn left(&self) -> Left {
-        if !self.waiting.is_empty() || !self.dropped.is_empty() {
+        let for_snapshots = [self.retaining.is_empty(), self.seen.is_empty(), self.resting.is_empty()];
+        if !self.waiting.is_empty() || !self.dropped.is_empty() || !self.sweeping.is_empty() {
             Left::Unsettled
-        } else if self.retaining.is_empty() && self.seen.is_empty() && self.released.is_empty() {
+        } else if for_snapshots == [true; 3] && self.released.is_empty() {
             Left::Nothing
         } else {
             Left::ForSnapshots

@@ -87,8 +87,8 @@ impl Catalogue {
         for op in batch {
             let id = op.keyspace();
             match op {
-                Op::Put { .. } | Op::Delete { .. } if known == Some(id) => {}
-                Op::Put { .. } | Op::Delete { .. } => {
+                Op::Put { .. } | Op::Delete { .. } | Op::DeleteRange { .. } if known == Some(id) => {}
+                Op::Put { .. } | Op::Delete { .. } | Op::DeleteRange { .. } => {
                     changes.alive(id)?;
                     known = Some(id);
                 }

@@ -164,12 +164,17 @@ impl Loader {
             self.sort_and_merge()?;
             return Ok(self.apply(lsn, batch));
         }
-        for op in batch {
+        for op in batch.effective() {
             let last = self.bundle.last_tree();
             let tree = match self.trees.place_of(op.keyspace(), last, &self.index) {
                 Ok(tree) => tree,
                 Err(error) => return Ok(Err(error)),
             };
+            if let Op::DeleteRange { from, to, .. } = op {
+                // Whether it covers a version, their LSNs say: those that are gathered may go in later.
+                self.trees.list[tree as usize].load_range((from, to), lsn);
+                continue;
+            }
             self.bundle.push(tree, lsn, &op);
             // Also within a transaction, which may be far larger than a bundle.
             if self.is_full() {

@@ -23,16 +23,19 @@ mod key;
 mod keyspace;
 mod load;
 mod map;
+mod range_tombstones;
 mod residency;
 mod retained;
 mod scan;
 mod snapshot;
 mod state;
+mod sweep;
 mod through;
 mod tree;
 mod undo;
 mod value;
 mod version;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -121,6 +124,13 @@ struct Writer {
     horizon: Horizon,
 }
 
+/// What an operation does to a keyspace.
+enum Write<'a> {
+    Key(&'a [u8], Option<&'a [u8]>),
+    /// Deletes the keys from one on, up to another one.
+    Range(&'a [u8], Option<&'a [u8]>),
+}
+
 /// A commit among several that are applied together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Commit {
@@ -137,7 +147,7 @@ impl Writer {
             let mut keys = [&[][..]; AT_ONCE];
             let mut count = 0;
             for op in ops.take(AT_ONCE).filter(|op| op.keyspace() == tree.id()) {
-                if let Op::Put { key, .. } | Op::Delete { key, .. } = op {
+                if let Some(key) = op.key() {
                     keys[count] = key;
                     count += 1;
                 }
@@ -280,6 +290,7 @@ impl Index {
     ) -> std::result::Result<(), ApplyError> {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
+        debug_assert!(!batch.has_ranges() || commits.len() == 1, "what a range covers is told within one commit");
         let mut applied = writer.applied;
         for &Commit { lsn, .. } in commits {
             if lsn <= applied {
@@ -293,6 +304,21 @@ impl Index {
         }
         writer.applied = applied;
         self.snapshots.observe(prune_to, &mut writer.horizon);
+        if batch.has_ranges() {
+            batch.effective().try_for_each(|op| self.apply_op(writer, applied, &op))?;
+        } else {
+            self.apply_keys(writer, commits, batch)?;
+        }
+        self.collect(writer, batch.len().saturating_mul(2) + commits.len() * Self::MIN_PRUNED);
+        Ok(())
+    }
+
+    fn apply_keys(
+        &self,
+        writer: &mut Writer,
+        commits: &[Commit],
+        batch: &Batch<'_>,
+    ) -> std::result::Result<(), ApplyError> {
         let (mut ops, mut fetched) = (batch.iter(), 0);
         for commit in commits {
             for _ in 0..commit.ops {
@@ -305,14 +331,14 @@ impl Index {
                 }
             }
         }
-        self.collect(writer, batch.len().saturating_mul(2) + commits.len() * Self::MIN_PRUNED);
         Ok(())
     }
 
     fn apply_op(&self, writer: &mut Writer, lsn: Lsn, op: &Op<'_>) -> std::result::Result<(), ApplyError> {
-        let (key, value) = match *op {
-            Op::Put { key, value, .. } => (key, Some(value)),
-            Op::Delete { key, .. } => (key, None),
+        let write = match *op {
+            Op::Put { key, value, .. } => Write::Key(key, Some(value)),
+            Op::Delete { key, .. } => Write::Key(key, None),
+            Op::DeleteRange { from, to, .. } => Write::Range(from, to),
             Op::CreateKeyspace { keyspace, name } => {
                 self.catalogue.write().create(keyspace, name, lsn);
                 return Ok(());
@@ -329,8 +355,13 @@ impl Index {
             Some(tree) if tree.id() == op.keyspace() => tree,
             last => last.insert(self.alive(op.keyspace())?),
         };
-        if tree.write(key, value, lsn) {
-            writer.garbage.wait(lsn, tree);
+        match write {
+            Write::Key(key, value) if tree.write(key, value, lsn) => writer.garbage.wait(lsn, tree),
+            Write::Key(..) => {}
+            Write::Range(from, to) if tree.delete_range((from, to), lsn, &writer.horizon) => {
+                writer.garbage.sweep_later(lsn, tree);
+            }
+            Write::Range(..) => {}
         }
         Ok(())
     }
@@ -347,7 +378,9 @@ impl Index {
     pub(crate) fn prune(&self, prune_to: Lsn, budget: usize) -> usize {
         let mut writer = self.writer.lock();
         self.snapshots.observe(prune_to, &mut writer.horizon);
-        self.collect(&mut writer, budget)
+        let used = self.collect(&mut writer, budget);
+        let Writer { garbage, horizon, .. } = &mut *writer;
+        used + garbage.sweep(budget - used.min(budget), horizon)
     }
 
     /// The garbage that is left after an [`Index::prune`] that found nothing more due.
@@ -370,11 +403,12 @@ impl Index {
         writer.garbage.prune(budget, &writer.horizon)
     }
 
-    /// Queues the keyspaces in which a load has left tombstones.
+    /// Queues the keyspaces in which a load has left tombstones, of keys or of ranges.
     fn queue_stuck(&self) {
-        let trees: Vec<_> = self.catalogue.read().trees().filter(|tree| tree.sort_stuck()).cloned().collect();
+        let trees: Vec<_> = self.catalogue.read().trees().cloned().collect();
         let mut writer = self.writer.lock();
-        trees.iter().for_each(|tree| writer.garbage.wait(Lsn::ZERO, tree));
+        trees.iter().filter(|tree| tree.sort_stuck()).for_each(|tree| writer.garbage.wait(Lsn::ZERO, tree));
+        trees.iter().filter(|tree| tree.queue_sweep()).for_each(|tree| writer.garbage.sweep_later(Lsn::ZERO, tree));
     }
 
     /// Publishes everything up to `lsn`, which was loaded: versions before are not in memory, so nobody may ask for them.

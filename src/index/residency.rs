@@ -1,11 +1,13 @@
 //! What of a keyspace is in memory: what it lets go of, and what comes back (`table/RULES.md`, 2, 7 and 12).
 
+use std::ops::Bound;
+
 use super::fill::Fill;
 use super::key::Key;
 use super::map::Slot;
 use super::state::TreeState;
-use super::tree::{Tree, content, large_len, share};
-use super::version::{Seq, Version};
+use super::tree::Tree;
+use super::version::{Seq, Version, content, large_len, share};
 use crate::base::types::Lsn;
 
 impl Tree {
@@ -65,7 +67,7 @@ impl Tree {
     /// left memory since the layers were held. No reader asks below `settled`.
     pub(super) fn land(&self, fill: &Fill, settled: Lsn) -> bool {
         let mut state = self.state.write();
-        let TreeState { map, keys, live, large, newest, .. } = &mut *state;
+        let TreeState { map, ranges, keys, live, large, newest, .. } = &mut *state;
         if self.dropped().is_some() {
             // The whole keyspace is being freed.
             return true;
@@ -77,8 +79,10 @@ impl Tree {
         map.cut_out(fill.keys());
         for (key, lsn, value) in fill.entries() {
             // In a complete leaf the key may have been deleted, and buried, since it was read.
+            // And a deletion of its range that is newer than the layers would be older than what lands.
             if let Slot::Free(slot) = map.slot(key)
                 && !slot.is_complete()
+                && !ranges.changed_since(key, lsn)
             {
                 let shared = share(Some(value));
                 slot.fill(Version { lsn, older: Seq::NONE, content: content(Some(value), shared.as_ref()) });
@@ -89,14 +93,16 @@ impl Tree {
         }
         *keys += added;
         *live += added;
-        map.complete(fill.keys(), fill.to(), settled);
+        let (low, high) = fill.keys();
+        let range = (Bound::Included(low), high.map_or(Bound::Unbounded, Bound::Excluded));
+        map.complete(fill.keys(), fill.to().max(ranges.newest_within(range)), settled);
         true
     }
 
-    /// The bytes of its leaves and of the values that lie outside.
+    /// The bytes of its leaves, of the values that lie outside, and of its range tombstones.
     pub(crate) fn bytes_of_records(&self) -> usize {
         let state = self.state.read();
-        state.map.leaf_bytes() + state.large
+        state.map.leaf_bytes() + state.large + state.ranges.bytes()
     }
 
     /// What of these would be left if the memory of leaves without records were given back.

@@ -39,12 +39,12 @@ pub(super) enum Kept {
 }
 
 impl Entry {
-    /// What a reader at `at` reads. `at` must not be above the holder that the entry is stored under.
-    pub(super) fn read(&self, at: Lsn) -> Option<Content<'_>> {
+    /// What a reader at `at` reads, and the LSN that wrote it. `at` must not be above the holder that the entry is stored under.
+    pub(super) fn read(&self, at: Lsn) -> Option<(Lsn, Content<'_>)> {
         match &self.kept {
             _ if self.from > at => None,
-            Kept::Value(value) => Some(Content::Shared(value)),
-            Kept::Tombstone => Some(Content::Deleted),
+            Kept::Value(value) => Some((self.from, Content::Shared(value))),
+            Kept::Tombstone => Some((self.from, Content::Deleted)),
             Kept::Note => None,
         }
     }
@@ -106,8 +106,8 @@ impl Retained {
         self.holders.range(Holder::first(at)..).map(|(_, entries)| entries)
     }
 
-    /// What a reader at `at` reads of `key`, if anything is kept for it.
-    pub(super) fn get(&self, key: &[u8], at: Lsn) -> Option<Content<'_>> {
+    /// What a reader at `at` reads of `key`, if anything is kept for it, and the LSN that wrote it.
+    pub(super) fn get(&self, key: &[u8], at: Lsn) -> Option<(Lsn, Content<'_>)> {
         self.for_readers_at(at).find_map(|entries| entries.get(key)?.read(at))
     }
 

@@ -10,6 +10,7 @@ use crate::base::types::Lsn;
 
 use super::key::Key;
 use super::map::KeyRange;
+use super::range_tombstones::Deleted;
 use super::retained::Entry;
 use super::version::{Content, Direction, Look, Version};
 
@@ -37,6 +38,8 @@ pub(super) struct Unknown {
     pub(super) next: Option<Bound<Key>>,
     /// Nothing above this has left memory there.
     pub(super) forgot: Lsn,
+    /// What was deleted by range at the reader's LSN, newest commits only: layers that end below do not know it.
+    pub(super) deleted: Vec<Deleted>,
 }
 
 /// The map, and the entries of each holder that the reader searches, all in the direction of the scan.
@@ -58,7 +61,7 @@ struct Source<'a, K> {
 }
 
 /// A key, its newest version if the map has one, and what is retained for the reader, if anything.
-pub(super) type Found<'a> = (&'a [u8], Option<Version<'a>>, Option<Content<'a>>);
+pub(super) type Found<'a> = (&'a [u8], Option<Version<'a>>, Option<(Lsn, Content<'a>)>);
 
 /// Compares two keys; the one that comes first in a scan is the greater.
 fn earlier(a: &[u8], b: &[u8], direction: Direction) -> Ordering {

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use super::key::Key;
 use super::map::Map;
+use super::range_tombstones::RangeTombstones;
 use super::retained::{Entry, Kept, Retained};
 use super::scan::{Found, Piece, Sources};
 use super::snapshot::{Holder, Horizon};
+use super::sweep::Sweep;
 use super::undo::Undo;
 use super::version::{Content, Direction, Look, Version};
 use crate::base::types::Lsn;
@@ -21,6 +23,9 @@ pub(super) struct TreeState {
     pub(super) map: Map,
     pub(super) undo: Undo,
     pub(super) retained: Retained,
+    pub(super) ranges: RangeTombstones,
+    /// Where the sweep of `ranges` goes on.
+    pub(super) sweep: Sweep,
     /// The newest LSN that wrote to this keyspace.
     pub(super) newest: Lsn,
     /// Keys in the map, those with a tombstone included.
@@ -43,28 +48,48 @@ pub(super) struct TreeState {
 }
 
 impl TreeState {
-    /// Passes to `with` what a reader at `at` finds for `key`, whose newest version is `version`: nothing, if no version at or
-    /// below `at` is in memory.
+    /// Passes to `with` what a reader at `at` finds for `key`, whose newest version is `version`, and the LSN that wrote it: nothing,
+    /// if no version at or below `at` is in memory.
     #[inline]
-    fn read<R>(&self, key: &[u8], version: &Version<'_>, at: Lsn, with: impl FnOnce(Option<Content<'_>>) -> R) -> R {
+    fn read<R>(
+        &self,
+        key: &[u8],
+        version: &Version<'_>,
+        at: Lsn,
+        with: impl FnOnce(Option<(Lsn, Content<'_>)>) -> R,
+    ) -> R {
         if version.lsn <= at {
-            return with(Some(version.content));
+            return with(Some((version.lsn, version.content)));
         }
         match self.undo.find(version.older, at) {
             Some(superseded) => {
                 let value = self.undo.value(superseded);
-                with(Some(value.as_ref().map_or(Content::Deleted, Content::Shared)))
+                with(Some((superseded.lsn, value.as_ref().map_or(Content::Deleted, Content::Shared))))
             }
             None => with(self.retained.get(key, at)),
         }
+    }
+
+    /// The newest deletion of a range that has `key`, for a reader at `at`; zero if there is none.
+    #[inline]
+    fn deleted(&self, key: &[u8], at: Lsn) -> Lsn {
+        if self.ranges.is_empty() { Lsn::ZERO } else { self.ranges.newest(key, at).unwrap_or(Lsn::ZERO) }
     }
 
     /// What memory says of `key` at `at`.
     #[inline]
     pub(super) fn look(&self, key: &[u8], at: Lsn) -> Look {
         let (version, known) = self.map.get(key);
-        let nothing = || if known.complete_from <= at { Look::Absent(known.buried) } else { Look::Unknown };
-        let look = |content: Option<Content<'_>>| content.map_or_else(nothing, |content| Look::Found(content.value()));
+        let look = |found: Option<(Lsn, Content<'_>)>| {
+            let deleted = self.deleted(key, at);
+            match found {
+                // With equal LSNs the version is newer: its commit has deleted the range before.
+                Some((lsn, content)) if deleted <= lsn => Look::Found(content.value()),
+                Some(_) => Look::Found(None),
+                None if known.complete_from <= at => Look::Absent(known.buried.max(deleted)),
+                None => Look::Unknown(deleted),
+            }
+        };
         match version {
             Some(version) => self.read(key, &version, at, look),
             None => look(self.retained.get(key, at)),
@@ -101,7 +126,9 @@ impl TreeState {
         let mut last = None;
         for _ in 0..MAX_PIECE {
             let (key, version, retained) = sources.next()?;
-            let mut take = |content: Option<Content<'_>>| {
+            let mut take = |found: Option<(Lsn, Content<'_>)>| {
+                let is_shown = |lsn: Lsn| self.ranges.is_empty() || self.deleted(key, piece.at) <= lsn;
+                let content = found.map(|(lsn, content)| if is_shown(lsn) { content } else { Content::Deleted });
                 out(key, content);
                 content.is_some_and(|content| !content.is_deleted())
             };

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::beyond::{Beyond, Layers, LayersScan};
 use super::key::Key;
+use super::range_tombstones::Deleted;
 use super::scan::Unknown;
-use super::tree::{content, share};
-use super::version::{Content, Direction, Look};
+use super::version::{Content, Direction, Look, content, share};
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 
@@ -37,6 +37,13 @@ enum Stands {
     AtEnd,
 }
 
+/// Whether `key` was deleted with a range that layers up to `to` do not know.
+fn is_deleted(deleted: &[Deleted], key: &[u8], to: Lsn) -> bool {
+    let before = deleted.partition_point(|(from, ..)| from.as_slice() <= key).checked_sub(1);
+    let over = before.map(|before| &deleted[before]);
+    over.is_some_and(|(_, end, lsn)| *lsn > to && end.as_ref().is_none_or(|end| key < end.as_slice()))
+}
+
 impl Through {
     /// Goes on with the layers that are held, if nothing newer has left memory; else with those that are installed.
     pub(super) fn of(before: Option<Through>, reads: &Reads<'_>, forgot: Lsn) -> Self {
@@ -61,7 +68,7 @@ impl Through {
         limit: usize,
         mut out: impl FnMut(&[u8], Content<'_>),
     ) -> Result<Option<Bound<Key>>> {
-        let Unknown { looks, next, .. } = unknown;
+        let Unknown { looks, next, deleted, .. } = unknown;
         let direction = reads.direction;
         let last = match (&next, direction) {
             (Some(Bound::Excluded(key)), _) => Bound::Included(key.clone()),
@@ -90,6 +97,10 @@ impl Through {
                     key
                 }
                 Some(_) if order == Ordering::Less => continue,
+                _ if is_deleted(&deleted, self.scan.key(), self.layers.to()) => {
+                    self.pass(true);
+                    continue;
+                }
                 _ => {
                     let key = Key::from(self.scan.key());
                     let value = Some(self.scan.value());

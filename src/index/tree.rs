@@ -12,13 +12,13 @@ use crate::base::types::Lsn;
 
 use super::beyond::{AwayKeyspace, Beyond};
 use super::key::Key;
-use super::map::{KeyRange, Known, Map, SharedLeaf, Slot};
+use super::map::{KeyRange, Known, Map, SharedLeaf};
 use super::retained::{Entry, Kept};
 use super::scan::{Piece, Scanned, Unknown};
 use super::snapshot::{Holder, Horizon};
 use super::state::{MAX_PIECE, TreeState};
 use super::value::Value;
-use super::version::{Content, Direction, Look, MOST_IN_PLACE, Seq, Version};
+use super::version::{Content, Direction, Look};
 
 /// A keyspace. A reader passes an LSN, which a held snapshot must keep readable meanwhile.
 pub(crate) struct Tree {
@@ -113,9 +113,9 @@ impl Tree {
             #[cfg(not(debug_assertions))]
             Look::Absent(_) => Ok(None),
             // The layers are taken after memory was looked at: what left it meanwhile is in them.
-            Look::Unknown => match &self.beyond {
-                Some(beyond) => beyond.installed().get(self.id, key, at),
-                None => Ok(None),
+            Look::Unknown(deleted) => match self.beyond.as_ref().map(|beyond| beyond.installed()) {
+                Some(layers) if deleted <= layers.to() => layers.get(self.id, key, at),
+                _ => Ok(None),
             },
         }
     }
@@ -145,7 +145,7 @@ impl Tree {
             (Some(version), _) => version.lsn > lsn,
             (None, known) => known.forgot > lsn || state.retained.changed_since(key, lsn),
         };
-        Ok(state.newest > lsn && is_changed())
+        Ok(state.newest > lsn && (state.ranges.changed_since(key, lsn) || is_changed()))
     }
 
     /// Whether a commit after `lsn` changed, added or deleted a key of `range`; see [`Tree::changed_since`].
@@ -154,7 +154,8 @@ impl Tree {
         super::fault::strike()?;
         let state = self.state.read();
         let is_changed = || {
-            state.map.has_forgotten(range, lsn)
+            state.ranges.range_changed_since(range, lsn)
+                || state.map.has_forgotten(range, lsn)
                 || state.retained.range_changed_since(range, lsn)
                 || state.map.range(range).any(|(_, version)| version.lsn > lsn)
         };
@@ -176,87 +177,6 @@ impl Tree {
     /// Prefetches the leaves and records that writes to `keys` will touch.
     pub(super) fn fetch(&self, keys: &[&[u8]]) {
         self.state.read().map.fetch(keys);
-    }
-
-    /// Writes one version (`None`: a tombstone). Returns whether the caller must queue the keyspace as garbage.
-    pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>, lsn: Lsn) -> bool {
-        let shared = share(value);
-        let content = content(value, shared.as_ref());
-        let mut state = self.state.write();
-        let TreeState { map, undo, stuck, is_stuck, keys, live, large, newest, waits, .. } = &mut *state;
-        match map.slot(key) {
-            Slot::Taken(slot) => {
-                let (before, is_complete) = (slot.version(), slot.was_complete_before(lsn));
-                let was_deleted = before.content.is_deleted();
-                if content.is_deleted() && was_deleted {
-                    return false;
-                }
-                *live -= usize::from(!was_deleted);
-                *large -= large_len(before.content);
-                // A second write by one transaction: no reader saw the first.
-                let version = match before.lsn == lsn {
-                    false => Some((lsn, undo.push(key, &before, lsn, content.is_deleted()))),
-                    true if content.is_deleted() => undo.delete_again(before.older, lsn),
-                    true => Some((lsn, before.older)),
-                };
-                match version {
-                    Some((lsn, older)) => *large += slot.set(Version { lsn, older, content }),
-                    None if is_complete => *keys -= usize::from(map.remove(key)),
-                    None => {
-                        *large += slot.set(Version { lsn, older: Seq::NONE, content });
-                        stuck.push_back((lsn, Key::from(key)));
-                    }
-                }
-            }
-            Slot::Free(slot) => {
-                if content.is_deleted() && slot.is_complete() {
-                    return false;
-                }
-                slot.fill(Version { lsn, older: Seq::NONE, content });
-                *keys += 1;
-                *large += large_len(content);
-                if content.is_deleted() {
-                    stuck.push_back((lsn, Key::from(key)));
-                }
-            }
-        }
-        *newest = lsn;
-        *live += usize::from(!content.is_deleted());
-        let is_due = undo.front().is_some() || (!stuck.is_empty() && !*is_stuck);
-        is_due && !std::mem::replace(waits, true)
-    }
-
-    /// Applies the last write to each of some keys, while there are no readers: no other version is needed.
-    pub(super) fn load<'a>(&self, writes: impl Iterator<Item = (&'a [u8], Lsn, Option<&'a [u8]>)>) {
-        let mut state = self.state.write();
-        let TreeState { map, newest, keys, live, large, stuck, .. } = &mut *state;
-        for (key, lsn, value) in writes {
-            *newest = lsn.max(*newest);
-            let shared = share(value);
-            let version = Version { lsn, older: Seq::NONE, content: content(value, shared.as_ref()) };
-            if value.is_none() {
-                stuck.push_back((lsn, Key::from(key)));
-            }
-            match map.slot(key) {
-                Slot::Taken(slot) => {
-                    *live -= usize::from(!slot.version().content.is_deleted());
-                    *large -= large_len(slot.version().content);
-                    if value.is_some() || !slot.is_complete() {
-                        *live += usize::from(value.is_some());
-                        *large += slot.set(version);
-                    } else {
-                        *keys -= usize::from(map.remove(key));
-                    }
-                }
-                Slot::Free(slot) if value.is_some() || !slot.is_complete() => {
-                    slot.fill(version);
-                    *large += large_len(version.content);
-                    *live += usize::from(value.is_some());
-                    *keys += 1;
-                }
-                Slot::Free(_) => {}
-            }
-        }
     }
 
     /// Takes all keys out, for a rebuild: there are no readers and no superseded versions. [`Tree::put_all`] follows.
@@ -390,11 +310,12 @@ impl Tree {
         };
         let piece = Piece { range, ..*piece };
         let mut looks = Vec::new();
+        let deleted = if stretch.is_complete { Vec::new() } else { state.ranges.of_range(range, piece.at) };
         let last = if stretch.is_complete {
             state.scan(&piece, all)
         } else {
             state.scan(&piece, |key, content| {
-                let look = content.map_or(Look::Unknown, |content| Look::Found(content.value()));
+                let look = content.map_or(Look::Unknown(Lsn::ZERO), |content| Look::Found(content.value()));
                 looks.push((Key::from(key), look));
             })
         };
@@ -407,31 +328,13 @@ impl Tree {
         };
         Ok(match stretch.is_complete {
             true => Scanned::Known(next),
-            false => Scanned::Unknown(Unknown { looks, next, forgot: stretch.forgot }),
+            false => Scanned::Unknown(Unknown { looks, next, forgot: stretch.forgot, deleted }),
         })
     }
 
     /// The layers that are installed now; `None` if there are no tables.
     pub(super) fn beyond(&self) -> Option<&Arc<dyn Beyond>> {
         self.beyond.as_ref()
-    }
-}
-
-/// A copy of a value that is too large to lie in a leaf. `None` for smaller ones.
-pub(super) fn share(value: Option<&[u8]>) -> Option<Value> {
-    value.filter(|value| value.len() > MOST_IN_PLACE).map(Value::from)
-}
-
-/// The bytes that a value takes outside of the leaf.
-pub(super) fn large_len(content: Content<'_>) -> usize {
-    if let Content::Shared(value) = content { value.len() } else { 0 }
-}
-
-pub(super) fn content<'a>(value: Option<&'a [u8]>, shared: Option<&'a Value>) -> Content<'a> {
-    match (shared, value) {
-        (Some(value), _) => Content::Shared(value),
-        (None, Some(value)) => Content::InPlace(value),
-        (None, None) => Content::Deleted,
     }
 }
 

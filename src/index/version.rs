@@ -33,6 +33,24 @@ impl Content<'_> {
     }
 }
 
+/// A copy of a value that is too large to lie in a leaf. `None` for smaller ones.
+pub(super) fn share(value: Option<&[u8]>) -> Option<Value> {
+    value.filter(|value| value.len() > MOST_IN_PLACE).map(Value::from)
+}
+
+/// The bytes that a value takes outside of the leaf.
+pub(super) fn large_len(content: Content<'_>) -> usize {
+    if let Content::Shared(value) = content { value.len() } else { 0 }
+}
+
+pub(super) fn content<'a>(value: Option<&'a [u8]>, shared: Option<&'a Value>) -> Content<'a> {
+    match (shared, value) {
+        (Some(value), _) => Content::Shared(value),
+        (None, Some(value)) => Content::InPlace(value),
+        (None, None) => Content::Deleted,
+    }
+}
+
 /// What memory says of a key at an LSN.
 #[derive(Debug)]
 pub(super) enum Look {
@@ -40,8 +58,8 @@ pub(super) enum Look {
     Found(Option<Value>),
     /// There is none. Layers have that, too, if they have all up to this LSN: the newest deletion that left no trace.
     Absent(Lsn),
-    /// Layers may have it.
-    Unknown,
+    /// Layers may have it. If they end below this LSN, they do not know that it was deleted with a range.
+    Unknown(Lsn),
 }
 
 /// Names a version among the [superseded ones](super::undo::Undo).

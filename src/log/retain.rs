@@ -11,6 +11,7 @@ use super::pins::{Pin, Retiring};
 use super::room::Short;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
+use crate::format::history::History;
 use crate::log::read::reader::SegmentInfo;
 use crate::log::read::record_end::{Position, no_record_end, retired};
 
@@ -129,11 +130,25 @@ impl LogInner {
 
     /// Sets the bit of tables in HISTORY, durably, before the first MANIFEST (F1), once for each open.
     pub(crate) fn announce_tables(&self) -> Result<()> {
+        self.announce(|history| {
+            history.tables.get_or_insert_default();
+        })
+    }
+
+    /// Sets the bit of range deletions in HISTORY, durably, before the first record that has one is appended (F1), once in the
+    /// life of a database.
+    pub(crate) fn announce_ranges(&self) -> Result<()> {
+        // What was found at the open may be in the cache alone, until an incarnation has begun.
+        let is_known = || self.has_begun() && self.incarnations().look(|known| known.history.has_ranges);
+        if is_known() { Ok(()) } else { self.announce(|history| history.has_ranges = true) }
+    }
+
+    fn announce(&self, set: impl FnOnce(&mut History)) -> Result<()> {
         let announce = || {
             self.try_begin(Short::Made)?;
             let mut replacing = self.incarnations().replace();
             let mut history = replacing.history();
-            history.tables.get_or_insert_default();
+            set(&mut history);
             self.refuse_if_over(&replacing)?;
             replacing.save(&self.place, history, |_| ()).map_err(|error| self.note_failure(error))
         };

@@ -3,15 +3,18 @@
 
 use std::sync::Arc;
 
+use super::fragments::fragment;
 use super::keyspaces::KeyspaceList;
 use super::layer::Stretch;
 use super::merge::{Gone, Merge, Retain, Source};
 use super::sort::Sorted;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
 use crate::base::error::{Error, Result};
+use crate::base::range_set::RangeSet;
 use crate::base::types::{Incarnation, Lsn};
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::{Layer, NamedFile};
+use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::root::Range;
 
 /// A piece of the log, sorted, and what was true at its end.
@@ -21,6 +24,8 @@ pub(crate) struct Piece {
     /// The incarnation in which the piece ends.
     pub(crate) branch: Incarnation,
     pub(crate) writes: Sorted,
+    /// The ranges that it deletes.
+    pub(crate) ranges: Vec<RangeTombstone>,
     pub(crate) keyspaces: KeyspaceList,
     /// The horizon of the look that has chosen the end.
     pub(crate) horizon: Retain,
@@ -48,6 +53,8 @@ pub(crate) struct NewLayer<'s> {
     /// The file of the keyspaces, if the installed one lists others.
     file: Option<NamedFile>,
     log_bytes: u64,
+    /// What it deletes of the layers below, for every reader.
+    deleted: RangeSet<Vec<u8>>,
     /// It takes the place of all layers.
     is_whole: bool,
 }
@@ -59,12 +66,15 @@ impl Store {
     /// # Errors
     /// Those of new files. Nothing has changed then.
     pub(crate) fn write_layer(&self, piece: Piece, run_bytes: u64) -> Result<NewLayer<'_>> {
-        let Piece { interval, branch, writes, mut keyspaces, horizon, log_bytes } = piece;
+        let Piece { interval, branch, writes, ranges, mut keyspaces, horizon, log_bytes } = piece;
         let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon };
         keyspaces.prune(&retain);
         let mut attempt = self.begin();
-        let merge = Merge::new(vec![writes], retain, keyspaces.drops(), keyspaces.gone())?;
-        let layer = attempt.write_layer(Stretch { interval, branch }, merge, Vec::new(), run_bytes)?;
+        let (ranges, gone) = (fragment(ranges), keyspaces.gone());
+        let (kept, deleted) = (retain.ranges(&ranges, &gone), retain.deleted(&ranges));
+        let superseded = fragment(keyspaces.drops().into_iter().chain(ranges).collect());
+        let merge = Merge::new(vec![writes], retain, superseded, gone)?;
+        let layer = attempt.write_layer(Stretch { interval, branch }, merge, kept, run_bytes)?;
         let listed = self.stack().map(|stack| Arc::clone(&stack.keyspaces));
         let (keyspaces, file) = match listed.filter(|listed| **listed == keyspaces) {
             Some(listed) => (listed, None),
@@ -74,7 +84,7 @@ impl Store {
             }
         };
         attempt.sync_names()?;
-        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, is_whole: false })
+        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, deleted, is_whole: false })
     }
 
     /// Writes a layer that takes the place of all layers, and its keyspaces (steps 5 to 7).
@@ -90,7 +100,8 @@ impl Store {
         let file = Some(attempt.write_keyspaces(&keyspaces, interval.to, branch)?);
         attempt.sync_names()?;
         let keyspaces = Arc::new(keyspaces);
-        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes: 0, is_whole: true })
+        let deleted = RangeSet::default();
+        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes: 0, deleted, is_whole: true })
     }
 }
 
@@ -110,7 +121,7 @@ impl NewLayer<'_> {
         choose_oldest: impl FnOnce(Lsn) -> Lsn,
         installed: impl FnOnce(&Arc<Stack>),
     ) -> std::result::Result<Arc<Stack>, NotInstalled> {
-        let NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, is_whole } = self;
+        let NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, deleted, is_whole } = self;
         let choose = |before: Option<&Stack>| {
             let before = before.map(Chosen::of);
             let (to, oldest) = before.as_ref().map_or_else(Default::default, |before| (before.to, before.oldest));
@@ -126,6 +137,7 @@ impl NewLayer<'_> {
             }
             let gone = keyspaces.gone();
             layers.iter_mut().for_each(|layer| layer.drop_runs_of(&gone));
+            layers.iter_mut().for_each(|layer| layer.drop_runs_in(deleted));
             layers.insert(0, layer.clone());
             written.log_read = written.log_read.saturating_add(*log_bytes);
             written.by_checkpoints = written.by_checkpoints.saturating_add(layer.bytes());
@@ -148,6 +160,17 @@ impl Layer {
             let low = std::mem::replace(&mut end, run.range.high.clone());
             !gone.have_all(&Range { low, high: run.range.high.clone() })
         });
+        self.runs.push(last);
+    }
+
+    /// Lets go of the runs that have nothing but what a layer above has deleted for every reader (`MERGING.md`, 3). The last one stays,
+    /// as above.
+    fn drop_runs_in(&mut self, deleted: &RangeSet<Vec<u8>>) {
+        if deleted.is_empty() {
+            return;
+        }
+        let Some(last) = self.runs.pop() else { return };
+        self.runs.retain(|run| !deleted.has_all(&run.range.low, Some(&run.range.high)));
         self.runs.push(last);
     }
 }

@@ -31,11 +31,6 @@ impl HeldStack {
         Some(HeldStack { dir: Arc::clone(dir), path: path.to_owned(), stack })
     }
 
-    /// Layers that were found in `dir`, which nobody changes meanwhile. It is called `path` in messages.
-    pub(crate) fn new(dir: Arc<dyn Dir>, path: PathBuf, stack: Arc<Stack>) -> Self {
-        HeldStack { dir, path, stack }
-    }
-
     /// The same, read through what `view` makes of the directory.
     pub(crate) fn viewed(self, view: impl FnOnce(Arc<dyn Dir>) -> Arc<dyn Dir>) -> Self {
         HeldStack { dir: view(self.dir), ..self }

@@ -79,17 +79,18 @@ impl Store {
         let interval = job.interval;
         let from = job.cursor.clone().unwrap_or_default();
         let sources = inputs.iter().map(|layer| LayerCursor::new(self, layer, &from)).collect();
-        // No range tombstone is left out yet: nothing deletes ranges.
         let ranges = from_bound(fragment(range_tombstones(self, inputs).map_err(StepFailed::Input)?), &from);
         let mut keyspaces = KeyspaceList::clone(&stack.keyspaces);
         let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon.clone() };
         keyspaces.prune(&retain);
-        let superseded = keyspaces.drops().into_iter().chain(ranges.iter().cloned()).collect();
+        let gone = keyspaces.gone();
+        let kept = retain.ranges(&ranges, &gone);
+        let superseded = keyspaces.drops().into_iter().chain(ranges).collect();
         let stretch = Stretch { interval, branch: branch_of_end(self, layers).map_err(StepFailed::Input)? };
-        let merge = Merge::new(sources, retain, fragment(superseded), keyspaces.gone());
+        let merge = Merge::new(sources, retain, fragment(superseded), gone);
         let mut merge = merge.map_err(StepFailed::Input)?;
         let mut attempt = self.begin_merge();
-        let written = attempt.write_part((stretch, from), &mut merge, ranges, sizes);
+        let written = attempt.write_part((stretch, from), &mut merge, kept, sizes);
         let part = written.map_err(if merge.has_failed() { StepFailed::Input } else { StepFailed::Other })?;
         attempt.sync_names().map_err(StepFailed::Other)?;
         Ok(Step { attempt, job, part })
@@ -104,8 +105,8 @@ pub(crate) enum StepFailed {
     Other(Error),
 }
 
+#[cfg(all(test, feature = "sim"))]
 impl StepFailed {
-    #[cfg(test)]
     pub(crate) fn into_error(self) -> Error {
         match self {
             StepFailed::Input(error) | StepFailed::Other(error) => error,

@@ -65,7 +65,7 @@ impl KeyspaceList {
                 Op::DropKeyspace { keyspace: id } => {
                     self.by_id.entry(id).and_modify(|one| Arc::make_mut(one).dropped = Some(lsn));
                 }
-                Op::Put { .. } | Op::Delete { .. } => {}
+                Op::Put { .. } | Op::Delete { .. } | Op::DeleteRange { .. } => {}
             }
         }
     }

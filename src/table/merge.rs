@@ -57,7 +57,7 @@ pub(crate) struct Gone {
 }
 
 impl Gone {
-    fn has(&self, id: u32) -> bool {
+    pub(super) fn has(&self, id: u32) -> bool {
         id < self.next_id && !self.listed.contains(&id)
     }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `sort`, `merge`, `layer`, `fragments`, `keyspaces` | from writes and older layers to the runs of a new one |
 //! | `checkpoint`, `job` | a layer from a piece of the log; merging neighbouring layers |
+//! | `retain` | which range tombstones a layer must have |
 //! | `room` | what a checkpoint writes at most |
 //! | `store`, `dir`, `gate`, `held` | the stack that is installed, attempts to change it, MANIFEST in doubt; reading beside |
 //! | `copies` | copies of files of the tables, for a backup |
@@ -14,8 +15,6 @@
 //! `RULES.md` decides what memory may forget, what layers may leave out, and how a deletion of a range works in memory;
 //! `tests/residency` is its model. `FAULTS.md` decides the order of the calls and what each failure means;
 //! `tests/format/attempts.rs` is its model.
-
-#![allow(dead_code, reason = "no range tombstone is written yet")]
 
 pub(crate) mod checkpoint;
 pub(crate) mod copies;
@@ -33,6 +32,7 @@ pub(crate) mod open;
 pub(crate) mod pace;
 pub(crate) mod pick;
 pub(crate) mod reading;
+mod retain;
 pub(crate) mod room;
 pub(crate) mod run;
 pub(crate) mod sort;

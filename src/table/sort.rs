@@ -7,6 +7,7 @@ use crate::base::types::Lsn;
 use crate::format::batch::{Batch, Op};
 use crate::format::table::ID_LEN;
 use crate::format::table::data::Found;
+use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::table::merge::Source;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub(crate) struct Sorter {
     /// Full keys, each followed by its value.
     bytes: Vec<u8>,
     writes: Vec<Write>,
+    ranges: Vec<RangeTombstone>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,16 +51,18 @@ impl Write {
 
 impl Sorter {
     /// For a piece of the log that is `bytes` long.
+    #[cfg(test)]
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Sorter { bytes: Vec::with_capacity(bytes), writes: Vec::new() }
+        Sorter { bytes: Vec::with_capacity(bytes), ..Sorter::default() }
     }
 
     /// Takes in the writes of the record that ends at `lsn`, above all before.
     pub(crate) fn add(&mut self, lsn: Lsn, batch: &Batch<'_>) {
-        for op in batch {
+        for op in batch.effective() {
             match op {
                 Op::Put { keyspace, key, value } => self.push(lsn, keyspace, key, Some(value)),
                 Op::Delete { keyspace, key } => self.push(lsn, keyspace, key, None),
+                Op::DeleteRange { keyspace, from, to } => self.ranges.push(deleted(lsn, keyspace, from, to)),
                 Op::CreateKeyspace { .. } | Op::DropKeyspace { .. } => {}
             }
         }
@@ -82,6 +86,11 @@ impl Sorter {
         });
     }
 
+    /// The range tombstones that the records have left, in no order.
+    pub(crate) fn take_ranges(&mut self) -> Vec<RangeTombstone> {
+        std::mem::take(&mut self.ranges)
+    }
+
     /// All writes, sorted. Of several to a key in one record the last one counts.
     pub(crate) fn finish(mut self) -> Sorted {
         let bytes = &self.bytes;
@@ -93,6 +102,14 @@ impl Sorter {
         self.writes.dedup_by(|later, first| later.lsn == first.lsn && key(later) == key(first));
         Sorted { sorter: self, next: 0 }
     }
+}
+
+/// The deletion of a range of one keyspace, as a run has it.
+fn deleted(lsn: Lsn, keyspace: u32, from: &[u8], to: Option<&[u8]>) -> RangeTombstone {
+    let full = |key: &[u8]| [&keyspace.to_be_bytes(), key].concat();
+    // The last id is never used: there is a next one.
+    let end = to.map_or_else(|| keyspace.saturating_add(1).to_be_bytes().to_vec(), full);
+    RangeTombstone { start: full(from), end, lsn, says: Says::Deleted }
 }
 
 /// Sorted writes. It stands before the first one.

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounds::{KeyBounds, first_and_end};
 use super::keyspace::Keyspace;
 use super::pipeline::{Check, Pipeline};
-use super::writes::{check_alive, check_key, check_value, refused};
+use super::writes::{check_alive, check_bounds, check_key, check_value, refused};
 use crate::base::error::Result;
 use crate::base::types::{CommitMode, Lsn};
 use crate::format::batch::BatchBuilder;
@@ -89,6 +90,30 @@ impl WriteBatch {
         self.ops.delete(tree.id(), key.as_ref()).map_err(refused)?;
         self.note(tree);
         Ok(())
+    }
+
+    /// Removes all keys of a range, as [`Transaction::delete_range`](crate::Transaction::delete_range): what the batch has put there
+    /// before goes, too; what it puts there later stays.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::put`].
+    pub fn delete_range(&mut self, keyspace: &Keyspace, range: impl KeyBounds) -> Result<()> {
+        let tree = keyspace.at(&self.pipeline, Lsn::new(u64::MAX))?;
+        check_bounds(range.bounds())?;
+        self.check_len()?;
+        if let Some((from, to)) = first_and_end(range.bounds()) {
+            self.ops.delete_range(tree.id(), &from, to.as_deref()).map_err(refused)?;
+            self.note(tree);
+        }
+        Ok(())
+    }
+
+    /// Removes all keys, as [`WriteBatch::delete_range`]. The keyspace stays.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::put`].
+    pub fn clear(&mut self, keyspace: &Keyspace) -> Result<()> {
+        self.delete_range(keyspace, ..)
     }
 
     /// Refuses what comes after a write that took it over the limit: nothing makes it smaller again.

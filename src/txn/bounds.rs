@@ -1,5 +1,6 @@
 //! The bounds of a range of keys, in every form in which a caller has them.
 
+use std::borrow::Cow;
 use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
 use crate::index::KeyRange;
@@ -67,4 +68,23 @@ pub(super) fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 /// The range of keys that begin with `prefix`, given the end that [`end_of_prefix`] found.
 pub(super) fn prefix_range<'a>(prefix: &'a [u8], end: Option<&'a [u8]>) -> KeyRange<'a> {
     (Bound::Included(prefix), end.map_or(Bound::Unbounded, Bound::Excluded))
+}
+
+type Bytes<'a> = Cow<'a, [u8]>;
+
+/// The first key of a range, and the first one behind it (`None`: it goes to the end), each as long as it has to be; `None` if no
+/// key can be in it.
+pub(super) fn first_and_end(range: KeyRange<'_>) -> Option<(Bytes<'_>, Option<Bytes<'_>>)> {
+    let behind = |key: &[u8]| Cow::Owned([key, &[0]].concat());
+    let from = match range.0 {
+        Bound::Unbounded => Cow::Borrowed(&[][..]),
+        Bound::Included(key) => Cow::Borrowed(key),
+        Bound::Excluded(key) => behind(key),
+    };
+    let to = match range.1 {
+        Bound::Unbounded => None,
+        Bound::Included(key) => Some(behind(key)),
+        Bound::Excluded(key) => Some(Cow::Borrowed(key)),
+    };
+    to.as_ref().is_none_or(|to| from < *to).then_some((from, to))
 }

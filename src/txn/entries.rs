@@ -1,10 +1,10 @@
 //! Iteration over a range: a snapshot's entries, with a transaction's own writes laid over them.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use super::writes::Own;
 use crate::base::error::Result;
 use crate::index::{Cursor, Direction, Entry, Key, KeyRange, SnapshotGuard, Tree, Value, is_empty};
 
@@ -13,7 +13,7 @@ use crate::index::{Cursor, Direction, Entry, Key, KeyRange, SnapshotGuard, Tree,
 /// It keeps its snapshot alive and holds no lock, so it may be kept for long and used while anything else goes on.
 pub struct Entries {
     stored: Option<Cursor>,
-    own: VecDeque<(Key, Option<Value>)>,
+    own: Own,
     /// The own write that was lent last.
     lent: Option<(Key, Value)>,
     _hold: SnapshotGuard,
@@ -26,14 +26,9 @@ enum Next {
 }
 
 impl Entries {
-    pub(super) fn new(
-        tree: &Arc<Tree>,
-        range: KeyRange<'_>,
-        own: Vec<(Key, Option<Value>)>,
-        hold: &SnapshotGuard,
-    ) -> Self {
+    pub(super) fn new(tree: &Arc<Tree>, range: KeyRange<'_>, own: Own, hold: &SnapshotGuard) -> Self {
         let stored = (!is_empty(range)).then(|| Cursor::new(Arc::clone(tree), range, hold.lsn()));
-        Entries { stored, own: own.into(), lent: None, _hold: hold.to_read() }
+        Entries { stored, own, lent: None, _hold: hold.to_read() }
     }
 
     /// The next entry as [`Iterator::next`] has it, lent until the next call: it takes no memory of its own, which
@@ -73,7 +68,7 @@ impl Entries {
         let found = self.find(direction);
         if found.is_err() {
             self.stored = None;
-            self.own.clear();
+            self.own = Own::default();
         }
         found.transpose()
     }
@@ -84,7 +79,9 @@ impl Entries {
                 Some(cursor) => cursor.peek(direction)?,
                 None => None,
             };
-            let own = if direction == Direction::Forward { self.own.front() } else { self.own.back() };
+            let Own { keys, deleted } = &self.own;
+            let own = if direction == Direction::Forward { keys.front() } else { keys.back() };
+            let is_deleted = !deleted.is_empty() && stored.is_some_and(|stored| deleted.has(stored));
             let order = match (stored, own) {
                 (None, None) => return Ok(None),
                 (Some(_), None) => Ordering::Less,
@@ -92,15 +89,19 @@ impl Entries {
                 (Some(stored), Some((own, _))) if direction == Direction::Forward => stored.cmp(own),
                 (Some(stored), Some((own, _))) => own.as_slice().cmp(stored),
             };
-            if order == Ordering::Less {
+            if order == Ordering::Less && !is_deleted {
                 return Ok(Some(Next::Stored));
             }
-            if order == Ordering::Equal
+            if order != Ordering::Greater
                 && let Some(cursor) = &mut self.stored
             {
                 cursor.take(direction)?;
             }
-            let own = if direction == Direction::Forward { self.own.pop_front() } else { self.own.pop_back() };
+            if order == Ordering::Less {
+                continue;
+            }
+            let keys = &mut self.own.keys;
+            let own = if direction == Direction::Forward { keys.pop_front() } else { keys.pop_back() };
             // The own write hides the stored one; a deletion hides it and shows nothing.
             if let Some((key, Some(value))) = own {
                 return Ok(Some(Next::Own(key, value)));

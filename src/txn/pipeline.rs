@@ -69,14 +69,17 @@ impl Order {
     const MOST_BESIDE_A_FLUSH: usize = 64 << 10;
 
     /// Whether `batch` can be left to be applied with others. One that makes or drops a keyspace cannot: later commits ask
-    /// whether the keyspace is there.
+    /// whether the keyspace is there. One that deletes a range cannot, as what it covers is told within one commit.
     fn can_wait(batch: &Batch<'_>) -> bool {
-        batch.only_writes() && batch.len() < Self::ENOUGH && batch.bytes().len() <= Self::MOST_TO_WAIT
+        batch.only_writes()
+            && !batch.has_ranges()
+            && batch.len() < Self::ENOUGH
+            && batch.bytes().len() <= Self::MOST_TO_WAIT
     }
 
     /// Whether `batch` can be left to be applied while the device works.
     fn can_go_beside_a_flush(batch: &Batch<'_>) -> bool {
-        batch.only_writes() && batch.bytes().len() <= Self::MOST_BESIDE_A_FLUSH
+        batch.only_writes() && !batch.has_ranges() && batch.bytes().len() <= Self::MOST_BESIDE_A_FLUSH
     }
 
     fn leave(&mut self, lsn: Lsn, batch: &Batch<'_>) {
@@ -139,9 +142,10 @@ fn amount_of(batch: &Batch<'_>) -> Amount {
     Amount { bytes: batch.bytes().len() as u64, ops: batch.len() as u64 }
 }
 
-/// Whether `batch` does nothing but delete keys and drop keyspaces. Reads all of it.
+/// Whether `batch` does nothing but delete keys and ranges and drop keyspaces. Reads all of it.
 fn only_removes(batch: &Batch<'_>) -> bool {
-    !batch.is_empty() && batch.iter().all(|op| matches!(op, Op::Delete { .. } | Op::DropKeyspace { .. }))
+    let removes = |op| matches!(op, Op::Delete { .. } | Op::DeleteRange { .. } | Op::DropKeyspace { .. });
+    !batch.is_empty() && batch.iter().all(removes)
 }
 
 /// Looks, under the order lock, whether a commit may still take its place.
@@ -184,6 +188,10 @@ impl Pipeline {
         limit: WaitLimit,
         check: Check<'_>,
     ) -> Result<Receipt> {
+        if batch.has_ranges() {
+            // Before it has a place, and before anybody waits behind it: it may replace HISTORY.
+            self.log.announce_ranges()?;
+        }
         let mut record = self.log.prepare(batch.bytes())?;
         // Before it has a place: it may give up.
         self.throttle.pass(|| self.due.counted(), amount_of(&batch), limit, || self.is_over())?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
 use super::entries::Entries;
 use super::keyspace::no_such_keyspace;
+use super::writes::Own;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 use crate::disk::LockHeld;
@@ -79,7 +80,7 @@ impl ReadOnly {
     /// # Errors
     /// As [`ReadOnly::get`].
     pub fn range(&self, keyspace: &str, range: impl KeyBounds) -> Result<Entries> {
-        Ok(Entries::new(&self.keyspace(keyspace)?, range.bounds(), Vec::new(), &self.hold))
+        Ok(Entries::new(&self.keyspace(keyspace)?, range.bounds(), Own::default(), &self.hold))
     }
 
     /// The entries of a keyspace whose keys begin with `prefix`.
@@ -89,7 +90,7 @@ impl ReadOnly {
     pub fn prefix(&self, keyspace: &str, prefix: impl AsRef<[u8]>) -> Result<Entries> {
         let end = end_of_prefix(prefix.as_ref());
         let range = prefix_range(prefix.as_ref(), end.as_deref());
-        Ok(Entries::new(&self.keyspace(keyspace)?, range, Vec::new(), &self.hold))
+        Ok(Entries::new(&self.keyspace(keyspace)?, range, Own::default(), &self.hold))
     }
 
     fn keyspace(&self, name: &str) -> Result<Arc<Tree>> {

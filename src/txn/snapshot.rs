@@ -7,6 +7,7 @@ use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
 use super::entries::Entries;
 use super::keyspace::Keyspace;
 use super::pipeline::Pipeline;
+use super::writes::Own;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 use crate::index::{SnapshotGuard, Value};
@@ -102,7 +103,7 @@ impl Snapshot {
     /// As [`Snapshot::get`].
     pub fn range(&self, keyspace: &Keyspace, range: impl KeyBounds) -> Result<Entries> {
         let tree = keyspace.at(self.pipeline(), self.lsn())?;
-        Ok(Entries::new(tree, range.bounds(), Vec::new(), &self.hold))
+        Ok(Entries::new(tree, range.bounds(), Own::default(), &self.hold))
     }
 
     /// All entries.
@@ -120,7 +121,7 @@ impl Snapshot {
     pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Result<Entries> {
         let tree = keyspace.at(self.pipeline(), self.lsn())?;
         let end = end_of_prefix(prefix.as_ref());
-        Ok(Entries::new(tree, prefix_range(prefix.as_ref(), end.as_deref()), Vec::new(), &self.hold))
+        Ok(Entries::new(tree, prefix_range(prefix.as_ref(), end.as_deref()), Own::default(), &self.hold))
     }
 
     /// The keyspace called `name` as this snapshot sees it.

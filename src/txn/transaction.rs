@@ -152,6 +152,47 @@ impl Transaction {
         self.writes.delete(tree, key.as_ref(), &self.pipeline.settings)
     }
 
+    /// Removes all keys of a range (see [`KeyBounds`]), whatever their number: it takes one record in the log, and the commit looks
+    /// at none of them. Own writes to the range that were made before are gone, too; those that follow stay.
+    ///
+    /// It counts as a write to every key of the range, there or not: other transactions that have read one of them, or a part of
+    /// the range, get [`Conflict`](ErrorKind::Conflict). The memory and the disk space of what was deleted come back in the
+    /// background.
+    ///
+    /// The first commit in the life of a database that deletes a range marks the database, which takes some milliseconds, in
+    /// every mode: a forelog that does not know range deletions refuses it by name from then on.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = forelog::Engine::in_memory()?;
+    /// # let readings = engine.create_keyspace("readings")?;
+    /// # let mut batch = engine.batch()?;
+    /// # for day in ["2026-01-30", "2026-01-31", "2026-02-01"] { batch.put(&readings, day, "21.5")?; }
+    /// # batch.commit()?;
+    /// let mut tx = engine.begin()?;
+    /// tx.delete_range(&readings, .."2026-02")?;
+    /// tx.put(&readings, "2026-01-01", "kept")?;
+    /// assert_eq!(tx.iter(&readings)?.count(), 2);
+    /// tx.commit()?;
+    /// # assert_eq!(engine.snapshot()?.iter(&readings)?.count(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Transaction::put`].
+    pub fn delete_range(&mut self, keyspace: &Keyspace, range: impl KeyBounds) -> Result<()> {
+        let tree = self.tree(keyspace)?;
+        self.writes.delete_range(tree, range.bounds(), &self.pipeline.settings)
+    }
+
+    /// Removes all keys, as [`Transaction::delete_range`]. The keyspace stays.
+    ///
+    /// # Errors
+    /// As [`Transaction::put`].
+    pub fn clear(&mut self, keyspace: &Keyspace) -> Result<()> {
+        self.delete_range(keyspace, ..)
+    }
+
     /// Commits in the engine's default mode.
     ///
     /// A transaction that wrote nothing commits without waiting; its receipt becomes durable with the newest commit

@@ -35,6 +35,7 @@ mod memory;
 mod model;
 #[cfg(feature = "unstable")]
 mod no_silent_loss;
+mod ranges;
 mod receipts;
 
 /// This test again, in a process of its own; `name` with its module.

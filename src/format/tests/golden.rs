@@ -223,7 +223,14 @@ fn history() -> History {
     let ended = Entry { incarnation, key: 0xBBBB, begin: Lsn::ZERO, end: Some(end) };
     let open = Entry { incarnation: identity(0).incarnation, key: KEY, begin: Lsn::new(8192), end: None };
     let log_id = identity(0).log_id;
-    History { log_id, oldest: Lsn::new(744), first_number: 2, tables: None, entries: vec![ended, open] }
+    History {
+        log_id,
+        oldest: Lsn::new(744),
+        first_number: 2,
+        tables: None,
+        has_ranges: false,
+        entries: vec![ended, open],
+    }
 }
 
 /// Bit 0, and its block.

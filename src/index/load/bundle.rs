@@ -104,11 +104,12 @@ impl Bundle {
         self.writes.last().map(|last| last.tree)
     }
 
+    /// Adds a write to one key.
     pub(super) fn push(&mut self, tree: u32, lsn: Lsn, op: &Op<'_>) {
         let (key, value) = match *op {
             Op::Put { key, value, .. } => (key, Some(value)),
             Op::Delete { key, .. } => (key, None),
-            Op::CreateKeyspace { .. } | Op::DropKeyspace { .. } => return,
+            Op::DeleteRange { .. } | Op::CreateKeyspace { .. } | Op::DropKeyspace { .. } => return,
         };
         let narrow = |count| u32::try_from(count).expect("a bundle and a transaction are far below 4 GiB");
         let at = narrow(self.bytes.len());

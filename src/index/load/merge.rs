@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::super::key::Key;
 use super::super::map::{Builder, Built, KeyRange, Known, LONGEST_KEY, Map, SharedLeaf};
-use super::super::tree::{Tree, content, large_len, share};
-use super::super::version::{MOST_IN_PLACE, Seq, Version};
+use super::super::tree::Tree;
+use super::super::version::{MOST_IN_PLACE, Seq, Version, content, large_len, share};
 use super::Panicked;
 use super::bundle::{Bundle, Write, keep_newest, low_half};
 use crate::base::types::Lsn;

@@ -43,10 +43,13 @@ impl Known {
             self.buried = self.buried.max(lsn);
         } else if lsn <= to {
             self.forgot = self.forgot.max(lsn);
-        } else {
-            return false;
         }
-        true
+        self.may_bury(lsn, to)
+    }
+
+    /// Whether [`Known::bury`] lets it.
+    pub(in super::super) fn may_bury(&self, lsn: Lsn, to: Lsn) -> bool {
+        self.complete_from <= lsn || lsn <= to
     }
 
     /// What is left once all that layers have may have left memory (rule 2). What was buried is in layers.

@@ -218,6 +218,29 @@ impl<const N: usize> Map<N> {
         may_leave && self.remove(key)
     }
 
+    /// Where the range of `key` ends, and what it knows.
+    pub(in super::super) fn range_of(&self, key: &[u8]) -> (Option<&Key>, &Known) {
+        let (path, node) = Path::to(&self.root, key);
+        (path.bounds(&self.root).1, node.known(&self.leaves).0)
+    }
+
+    /// Range tombstones leave memory for these keys, of which no record is left that they cover. Each may ([`Known::may_bury`]).
+    /// With `is_noted` a transaction that began before one conflicts, whatever it has read there.
+    pub(in super::super) fn bury_range(&mut self, keys: Keys<'_>, lsns: &[Lsn], to: Lsn, is_noted: bool) {
+        let Map { root, leaves, forgot, .. } = self;
+        root.each(keys, leaves, &mut |node, leaves| {
+            let known = node.known_mut(leaves);
+            for lsn in lsns {
+                let may = known.bury(*lsn, to);
+                debug_assert!(may, "the range tombstone of {lsn} may not leave memory");
+                if is_noted {
+                    known.forgot = known.forgot.max(*lsn);
+                }
+            }
+            *forgot = known.forgot.max(*forgot);
+        });
+    }
+
     fn cut(&mut self, key: &[u8]) {
         if !key.is_empty() {
             let split = self.root.cut(key, &mut self.leaves);

@@ -4,6 +4,7 @@ mod load;
 mod map;
 mod model;
 mod pruning;
+mod ranges;
 mod residency;
 mod snapshots;
 mod undo;

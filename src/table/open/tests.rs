@@ -34,7 +34,7 @@ fn one_layer() -> (Arc<dyn Dir>, Store) {
     keyspaces.add(to, &batch.batch());
     let (interval, writes) = (Interval { from: Lsn::ZERO, to }, sorter.finish());
     let horizon = Retain { floor: to, ..Retain::default() };
-    let piece = Piece { interval, branch: BRANCH, writes, keyspaces, horizon, log_bytes: TO };
+    let piece = Piece { interval, branch: BRANCH, writes, ranges: Vec::new(), keyspaces, horizon, log_bytes: TO };
     store.write_layer(piece, u64::MAX).unwrap().install(|oldest| oldest, |_| ()).unwrap();
     (dir, store)
 }

@@ -37,6 +37,7 @@ pub(crate) enum Part<'a> {
     Partition(&'a Indexed),
     /// A data block, before its entries.
     Block(&'a Indexed),
+    #[cfg_attr(not(any(feature = "unstable", test)), expect(dead_code, reason = "the command shows them"))]
     Entry(&'a [u8], Found<'a>),
     /// Something could not be read, or is damaged. The walk goes on behind it, if `visit` lets it.
     Bad(Error),

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::batch::{Batch, BatchBuilder, Op};
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::Role;
+use crate::format::table::manifest::{NamedRun, Role};
+use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::{split_full_key, write_full_key};
 use crate::table::checkpoint::Piece;
 use crate::table::job::Stepped;
@@ -15,10 +16,18 @@ use crate::table::layer::Sizes;
 use crate::table::merge::Retain;
 use crate::table::sort::Sorter;
 
+#[derive(Clone, Copy, Debug)]
+enum Write {
+    Put(u8),
+    Delete,
+    /// With all behind it, up to this key.
+    DeleteRange(Option<u8>),
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    /// A record: keyspace, key, value.
-    Write(Vec<(u8, u8, Option<u8>)>),
+    /// A record: keyspace, key, what becomes of it.
+    Write(Vec<(u8, u8, Write)>),
     /// Drops the keyspace and creates the next one, in one record.
     Replace(u8),
     Hold,
@@ -30,7 +39,12 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let run_bytes = || prop::sample::select(vec![1, 700, u64::MAX]);
-    let write = prop::collection::vec((0..3_u8, 0..6_u8, prop::option::weighted(0.7, any::<u8>())), 1..5);
+    let what = prop_oneof![
+        6 => any::<u8>().prop_map(Write::Put),
+        2 => Just(Write::Delete),
+        1 => prop::option::weighted(0.8, 1..7_u8).prop_map(Write::DeleteRange),
+    ];
+    let write = prop::collection::vec((0..3_u8, 0..6_u8, what), 1..5);
     let step = prop_oneof![
         6 => write.prop_map(Step::Write),
         1 => (0..3_u8).prop_map(Step::Replace),
@@ -90,6 +104,10 @@ impl World {
                         state.get_mut(&keyspace).unwrap().insert(key.to_vec(), value.to_vec());
                     }
                     Op::Delete { keyspace, key } => drop(state.get_mut(&keyspace).unwrap().remove(key)),
+                    Op::DeleteRange { keyspace, from, to } => {
+                        let is_in = |key: &Vec<u8>| from <= key.as_slice() && to.is_none_or(|to| key.as_slice() < to);
+                        state.get_mut(&keyspace).unwrap().retain(|key, _| !is_in(key));
+                    }
                     Op::CreateKeyspace { keyspace, .. } => drop(state.insert(keyspace, BTreeMap::new())),
                     Op::DropKeyspace { keyspace } => drop(state.remove(&keyspace)),
                 }
@@ -114,8 +132,15 @@ impl World {
                 }
             }
         }
-        for (full, (_, value)) in newest {
+        let deleted: Vec<_> =
+            stack.manifest.begins().flat_map(|(layer, from)| ranges_from(&self.store, layer, from)).collect();
+        for (full, (version, value)) in newest {
             let (id, key) = split_full_key(&full).unwrap();
+            let covers =
+                |one: &&RangeTombstone| one.start <= full && full < one.end && version < one.lsn && one.lsn <= lsn;
+            if deleted.iter().any(|one| covers(&one)) {
+                continue;
+            }
             if let (Some(keyspace), Some(value)) = (state.get_mut(&id), value) {
                 keyspace.insert(key.to_vec(), value);
             }
@@ -141,11 +166,12 @@ impl World {
             keyspaces.add(*lsn, &batch);
             sorter.add(*lsn, &batch);
         }
-        let (writes, horizon) = (sorter.finish(), self.horizon(to));
+        let (ranges, writes, horizon) = (sorter.take_ranges(), sorter.finish(), self.horizon(to));
         let piece = Piece {
             interval: Interval { from, to },
             branch: BRANCH,
             writes,
+            ranges,
             keyspaces,
             horizon,
             log_bytes: to.get() - from.get(),
@@ -219,8 +245,14 @@ impl World {
                 for (keyspace, key, value) in writes {
                     let keyspace = self.alive[usize::from(*keyspace)];
                     match value {
-                        Some(value) => batch.put(keyspace, &[*key], &[*value; 60]).unwrap(),
-                        None => batch.delete(keyspace, &[*key]).unwrap(),
+                        Write::Put(value) => batch.put(keyspace, &[*key], &[*value; 60]).unwrap(),
+                        Write::Delete => batch.delete(keyspace, &[*key]).unwrap(),
+                        Write::DeleteRange(Some(to)) if to <= key => {}
+                        Write::DeleteRange(to) => {
+                            batch
+                                .delete_range(keyspace, &[*key], to.map(|to| [to]).as_ref().map(|to| &to[..]))
+                                .unwrap();
+                        }
                     }
                 }
                 self.append(&batch);
@@ -246,6 +278,13 @@ impl World {
     }
 }
 
+/// The range tombstones of a layer from a bound on.
+fn ranges_from(store: &Store, layer: &Layer, from: &[u8]) -> Vec<RangeTombstone> {
+    let of_run = |named: &NamedRun| store.open_run(named, layer.interval).unwrap().range_tombstones;
+    let all = layer.runs.iter().flat_map(of_run).filter(|one| one.end.as_slice() > from);
+    all.map(|one| RangeTombstone { start: one.start.clone().max(from.to_vec()), ..one }).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 150, ..ProptestConfig::default() })]
 
@@ -257,7 +296,7 @@ proptest! {
         world.merge_all();
         // A snapshot that begins now keeps nothing of what was dropped before.
         world.held = [world.end()].into();
-        world.take(&Step::Write(vec![(0, 0, Some(1))]));
+        world.take(&Step::Write(vec![(0, 0, Write::Put(1))]));
         world.checkpoint(u64::MAX);
         world.merge_all();
         let stack = world.store.stack().unwrap();
@@ -283,6 +322,7 @@ proptest! {
                 .collect();
             let keys: Vec<_> = found.keys().map(|(key, _)| key.clone()).collect();
             prop_assert_eq!(keys, live.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(ranges_from(&world.store, &stack.manifest.layers[0], &[]), []);
         }
     }
 }

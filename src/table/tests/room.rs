@@ -47,7 +47,8 @@ impl Records {
         let horizon = Retain { floor: self.to, held: Vec::new(), is_last: false };
         let (interval, writes) = (Interval { from, to: self.to }, std::mem::take(&mut self.sorter).finish());
         let keyspaces = self.keyspaces.clone();
-        let piece = Piece { interval, branch: BRANCH, writes, keyspaces, horizon, log_bytes: self.bytes };
+        let piece =
+            Piece { interval, branch: BRANCH, writes, ranges: Vec::new(), keyspaces, horizon, log_bytes: self.bytes };
         let mut layer = self.store.write_layer(piece, run_bytes).unwrap();
         layer.install(|oldest| oldest, |_| ()).unwrap();
     }

@@ -44,7 +44,7 @@ fn measure(value: usize) {
     let sorted = begun.elapsed();
     let to = payloads.last().unwrap().0;
     let (interval, horizon) = (Interval { from: Lsn::ZERO, to }, Retain { floor: to, ..Retain::default() });
-    let piece = Piece { interval, branch: BRANCH, writes, keyspaces, horizon, log_bytes: 64 << 20 };
+    let piece = Piece { interval, branch: BRANCH, writes, ranges: Vec::new(), keyspaces, horizon, log_bytes: 64 << 20 };
     let mut layer = store.write_layer(piece, 32 << 20).unwrap();
     let written = begun.elapsed();
     let stack = layer.install(|oldest| oldest, |_| ()).unwrap();

@@ -58,7 +58,8 @@ impl<'s> Work<'s> {
                 sorter.add(to, &batch.batch());
                 let horizon = Retain { floor: to, held: Vec::new(), is_last: false };
                 let (interval, writes) = (Interval { from, to }, sorter.finish());
-                let piece = Piece { interval, branch: BRANCH, writes, keyspaces, horizon, log_bytes: 8 };
+                let piece =
+                    Piece { interval, branch: BRANCH, writes, ranges: Vec::new(), keyspaces, horizon, log_bytes: 8 };
                 self.store.write_layer(piece, u64::MAX)?
             }
         };

@@ -29,6 +29,8 @@ pub enum Write {
     Put(Keyspace, Bytes, Bytes),
     /// Keyspace, key.
     Delete(Keyspace, Bytes),
+    /// Keyspace, first key, the first one behind; without it, to the end.
+    DeleteRange(Keyspace, Bytes, Option<Bytes>),
 }
 
 impl std::fmt::Debug for Write {
@@ -38,6 +40,10 @@ impl std::fmt::Debug for Write {
             Write::Drop(name) => write!(f, "drop {name}"),
             Write::Put(name, key, value) => write!(f, "{name}[{}] = {}", key.escape_ascii(), brief(value)),
             Write::Delete(name, key) => write!(f, "delete {name}[{}]", key.escape_ascii()),
+            Write::DeleteRange(name, from, to) => {
+                let to = to.as_deref().unwrap_or_default();
+                write!(f, "delete {name}[{}..{}]", from.escape_ascii(), to.escape_ascii())
+            }
         }
     }
 }
@@ -131,6 +137,10 @@ impl State {
                     self.keyspace(name).insert(Arc::clone(key), Arc::clone(value));
                 }
                 Write::Delete(name, key) => drop(self.keyspace(name).remove(key)),
+                Write::DeleteRange(name, from, to) => {
+                    let is_in = |key: &Bytes| from <= key && to.as_ref().is_none_or(|to| key < to);
+                    self.keyspace(name).retain(|key, _| !is_in(key));
+                }
             }
         }
     }

@@ -33,6 +33,7 @@ impl Op {
         let mode = [CommitMode::Sync, CommitMode::Written, CommitMode::Async][usize::from(what % 3)];
         let key = vec![with % 8];
         match what % 8 {
+            0..=5 if with > 240 => Op::Commit(vec![Change::DeleteRange { keyspace, from: key, to: None }], mode),
             0..=5 if with > 200 => Op::Commit(vec![Change::Delete { keyspace, key }], mode),
             0..=5 => Op::Commit(vec![Change::Put { keyspace, key, length: usize::from(what) * 3 }], mode),
             6 => Op::Flush,
@@ -76,6 +77,15 @@ pub enum Change {
         /// Which.
         key: Vec<u8>,
     },
+    /// Deletes a range of keys.
+    DeleteRange {
+        /// Where.
+        keyspace: &'static str,
+        /// The first one.
+        from: Vec<u8>,
+        /// The first one behind; without it, to the end.
+        to: Option<Vec<u8>>,
+    },
     /// Moves money from one account to another, if both are there.
     Transfer {
         /// Number of the account that gives.
@@ -105,6 +115,10 @@ pub fn writes<E>(
                 writes.push(Write::Put((*keyspace).into(), key[..].into(), value.into()));
             }
             Change::Delete { keyspace, key } => writes.push(Write::Delete((*keyspace).into(), key[..].into())),
+            Change::DeleteRange { keyspace, from, to } => {
+                let to = to.as_deref().map(Bytes::from);
+                writes.push(Write::DeleteRange((*keyspace).into(), from[..].into(), to));
+            }
             Change::Transfer { from, to, amount } => {
                 let (from, to) = (account(*from), account(*to));
                 let balance_of = |bytes: Option<Bytes>| bytes.and_then(|bytes| balance(&bytes));
@@ -126,6 +140,10 @@ macro_rules! fill {
         $writes.iter().try_for_each(|write: &$crate::model::Write| match write {
             $crate::model::Write::Put(name, key, value) => $unit.put(&($keyspace)(&**name)?, key, value),
             $crate::model::Write::Delete(name, key) => $unit.delete(&($keyspace)(&**name)?, key),
+            $crate::model::Write::DeleteRange(name, from, to) => {
+                let end = to.as_ref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+                $unit.delete_range(&($keyspace)(&**name)?, (std::ops::Bound::Included(from), end))
+            }
             _ => unreachable!("no part of a transaction"),
         })
     };
@@ -145,6 +163,8 @@ pub enum Kind {
     PutBig,
     /// One key.
     Delete,
+    /// A range of keys.
+    DeleteRange,
     /// A keyspace, key by key, in one transaction.
     Clear,
     /// Money moves between two accounts.
@@ -179,7 +199,8 @@ impl Shape {
             0..=5 => Kind::PutOne,
             6..=11 => Kind::PutMany,
             12..=17 => Kind::Transfer,
-            18..=19 => Kind::Delete,
+            18 => Kind::Delete,
+            19 => Kind::DeleteRange,
             20 => Kind::Clear,
             21..=26 => Kind::Observe,
             27..=29 => Kind::Checkpoint,
@@ -212,6 +233,13 @@ impl Shape {
             }
             Kind::Delete => {
                 vec![Change::Delete { keyspace, key: Self::key(random) }, put(keyspace, MARKER.to_vec(), MARK)]
+            }
+            // The mark is in the range that goes to the end, and stays: it is put behind the deletion.
+            Kind::DeleteRange => {
+                let from = Self::key(random);
+                let to =
+                    from.last().is_some_and(|last| last % 2 == 0).then(|| b"key 6".to_vec()).filter(|to| from < *to);
+                vec![Change::DeleteRange { keyspace, from, to }, put(keyspace, MARKER.to_vec(), MARK)]
             }
             Kind::Transfer => {
                 let from = random.below(ACCOUNTS);

@@ -13,12 +13,19 @@ use layers::{Fake, Installed};
 
 const KEYS: u8 = 10;
 
+#[derive(Clone, Copy, Debug)]
+enum Write {
+    Put(u8, u8),
+    Delete(u8),
+    /// From a key on, up to another one.
+    DeleteRange(u8, Option<u8>),
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    /// Puts (`Some`) and deletions.
-    Commit(Vec<(u8, Option<u8>)>),
+    Commit(Writes),
     /// The same, visible later.
-    Apply(Vec<(u8, Option<u8>)>),
+    Apply(Writes),
     Publish,
     Flush,
     Prune(usize),
@@ -53,8 +60,13 @@ enum Step {
     },
 }
 
-fn writes() -> impl Strategy<Value = Vec<(u8, Option<u8>)>> {
-    proptest::collection::vec((0..KEYS, proptest::option::weighted(0.6, any::<u8>())), 1..4)
+fn writes() -> impl Strategy<Value = Writes> {
+    let write = prop_oneof![
+        6 => (0..KEYS, any::<u8>()).prop_map(|(key, value)| Write::Put(key, value)),
+        3 => (0..KEYS).prop_map(Write::Delete),
+        1 => (0..KEYS, proptest::option::weighted(0.8, 0..KEYS)).prop_map(|(from, to)| Write::DeleteRange(from, to)),
+    ];
+    proptest::collection::vec(write, 1..4)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -82,8 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Puts (`Some`) and deletions.
-type Writes = Vec<(u8, Option<u8>)>;
+type Writes = Vec<Write>;
 /// The versions of each key, oldest first.
 type History = BTreeMap<Vec<u8>, Vec<(Lsn, Option<Vec<u8>>)>>;
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -117,6 +128,18 @@ struct Machine {
 /// Keys of several lengths, one of which is a prefix of others.
 fn key_of(number: u8) -> Vec<u8> {
     [b"k".as_slice(), &vec![number; usize::from(number % 3) * 8]].concat().into_iter().chain([number]).collect()
+}
+
+/// The bounds of a range that is not empty.
+fn range_of(from: u8, to: Option<u8>) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let (from, to) = (key_of(from), to.map(key_of));
+    to.as_ref().is_none_or(|to| from < *to).then_some((from, to))
+}
+
+/// The keys in it.
+fn keys_of(from: u8, to: Option<u8>) -> Vec<Vec<u8>> {
+    let Some((from, to)) = range_of(from, to) else { return Vec::new() };
+    (0..KEYS).map(key_of).filter(|key| from <= *key && to.as_ref().is_none_or(|to| key < to)).collect()
 }
 
 /// Values, some of them large.
@@ -158,12 +181,17 @@ impl Machine {
         self.history.iter().filter_map(|(key, versions)| Some((key.clone(), newest(versions)?))).collect()
     }
 
-    fn batch(&self, lsn: Lsn, writes: &[(u8, Option<u8>)]) -> BatchBuilder {
+    fn batch(&self, lsn: Lsn, writes: &[Write]) -> BatchBuilder {
         let mut batch = BatchBuilder::new();
-        for (key, value) in writes {
-            match value {
-                Some(value) => batch.put(1, &key_of(*key), &value_of(*value, lsn)).unwrap(),
-                None => batch.delete(1, &key_of(*key)).unwrap(),
+        for write in writes {
+            match *write {
+                Write::Put(key, value) => batch.put(1, &key_of(key), &value_of(value, lsn)).unwrap(),
+                Write::Delete(key) => batch.delete(1, &key_of(key)).unwrap(),
+                Write::DeleteRange(from, to) => {
+                    if let Some((from, to)) = range_of(from, to) {
+                        batch.delete_range(1, &from, to.as_deref()).unwrap();
+                    }
+                }
             }
         }
         batch
@@ -174,10 +202,17 @@ impl Machine {
         let batch = self.batch(lsn, &writes);
         self.index.apply(lsn, &batch.batch(), self.durable).unwrap();
         self.last = lsn;
-        for (key, value) in &writes {
-            let versions = self.history.entry(key_of(*key)).or_default();
-            versions.pop_if(|(last, _)| *last == lsn);
-            versions.push((lsn, value.map(|value| value_of(value, lsn))));
+        for write in &writes {
+            let (keys, value) = match *write {
+                Write::Put(key, value) => (vec![key_of(key)], Some(value_of(value, lsn))),
+                Write::Delete(key) => (vec![key_of(key)], None),
+                Write::DeleteRange(from, to) => (keys_of(from, to), None),
+            };
+            for key in keys {
+                let versions = self.history.entry(key).or_default();
+                versions.pop_if(|(last, _)| *last == lsn);
+                versions.push((lsn, value.clone()));
+            }
         }
         self.commits.push((lsn, writes));
     }
@@ -285,6 +320,16 @@ impl Machine {
         (self.last, self.durable) = (end, end);
     }
 
+    /// With nothing held and everything in layers, no range tombstone stays in memory.
+    fn end(mut self) {
+        self.held.clear();
+        self.scans.clear();
+        self.run(Step::Checkpoint);
+        while self.index.prune(self.durable, 100) == 100 {}
+        assert!(self.tree.state.read().ranges.is_empty());
+        self.check();
+    }
+
     fn scan(&mut self, held: usize, low: u8, high: u8) {
         let guard = self.held[held].guard.to_read();
         let (low, high) = (key_of(low), key_of(high));
@@ -359,6 +404,7 @@ proptest! {
         for step in steps {
             machine.run(step);
         }
+        machine.end();
     }
 }
 
@@ -377,15 +423,15 @@ fn a_scan_under_way_does_not_see_what_a_tombstone_hid_that_has_left() {
         (machine.last, machine.durable) = (lsn, lsn);
         machine.history.insert(vec![b'a', number], vec![(lsn, Some(b"v".to_vec()))]);
     }
-    machine.run(Step::Commit(vec![(3, Some(1))]));
+    machine.run(Step::Commit(vec![Write::Put(3, 1)]));
     machine.run(Step::Checkpoint);
     machine.commits.clear();
     machine.open(false);
-    machine.run(Step::Commit(vec![(3, None)]));
+    machine.run(Step::Commit(vec![Write::Delete(3)]));
     let guard = machine.index.hold();
     let mut cursor = Cursor::new(Arc::clone(&machine.tree), ALL, guard.lsn());
     assert_eq!(cursor.next().unwrap().unwrap().0, [b'a', 0]);
-    machine.run(Step::Commit(vec![(4, Some(1))]));
+    machine.run(Step::Commit(vec![Write::Put(4, 1)]));
     machine.run(Step::Read(3));
     machine.run(Step::Land(0));
     machine.run(Step::Checkpoint);
@@ -398,7 +444,7 @@ fn a_scan_under_way_does_not_see_what_a_tombstone_hid_that_has_left() {
 #[test]
 fn a_fill_that_lands_within_a_commit_does_not_bring_back_what_the_commit_deletes() {
     let mut machine = Machine::new();
-    machine.run(Step::Commit(vec![(3, Some(1))]));
+    machine.run(Step::Commit(vec![Write::Put(3, 1)]));
     machine.run(Step::Checkpoint);
     machine.open(false);
     let lsn = Lsn::new(machine.last.get() + 8);

@@ -268,6 +268,7 @@ fn log_bytes(writes: &[Write]) -> u64 {
     let bytes = writes.iter().map(|write| match write {
         Write::Put(_, key, value) => key.len() + value.len(),
         Write::Delete(_, key) => key.len(),
+        Write::DeleteRange(_, from, to) => from.len() + to.as_ref().map_or(0, |to| to.len()),
         Write::Create(name) | Write::Drop(name) => name.len().min(1),
     });
     frame + bytes.sum::<usize>() as u64

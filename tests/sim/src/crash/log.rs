@@ -88,6 +88,7 @@ fn decode(op: &Op<'_>, names: &mut Names) -> Write {
     match op {
         Op::Put { key, value, .. } => Write::Put(name, Arc::from(*key), Arc::from(*value)),
         Op::Delete { key, .. } => Write::Delete(name, Arc::from(*key)),
+        Op::DeleteRange { from, to, .. } => Write::DeleteRange(name, Arc::from(*from), to.map(Arc::from)),
         Op::CreateKeyspace { .. } => Write::Create(name),
         Op::DropKeyspace { .. } => Write::Drop(name),
     }

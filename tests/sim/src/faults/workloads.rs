@@ -140,7 +140,9 @@ impl Session {
         match op {
             Op::Commit(changes, mode) => {
                 let names = changes.iter().map(|change| match change {
-                    Change::Put { keyspace, .. } | Change::Delete { keyspace, .. } => *keyspace,
+                    Change::Put { keyspace, .. }
+                    | Change::Delete { keyspace, .. }
+                    | Change::DeleteRange { keyspace, .. } => *keyspace,
                     Change::Transfer { .. } => BANK,
                 });
                 if names.into_iter().all(|name| engine.open_keyspace(name).is_ok()) {
