@@ -126,10 +126,11 @@ impl Checkpointer {
         }
     }
 
-    /// Whether the tables may have what is in a keyspace that was dropped.
-    fn has_drop(&self) -> bool {
-        let stack = self.tables.stack();
-        stack.is_some_and(|stack| stack.manifest.to.get() < self.dropped.load(Ordering::Relaxed))
+    /// Whether the tables may have what is in a keyspace, or in a range of keys, that was dropped.
+    fn has_drop(&self, pipeline: &Pipeline) -> bool {
+        let is_behind =
+            |to: Lsn| to.get() < self.dropped.load(Ordering::Relaxed) || pipeline.due.has_deleted_behind(to);
+        self.tables.stack().is_some_and(|stack| is_behind(stack.manifest.to))
     }
 
     fn run(&self) {
@@ -164,7 +165,7 @@ impl Checkpointer {
             if pending.reaches(self.full) || self.is_room_wanted.load(Ordering::Acquire) {
                 return true;
             }
-            let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop();
+            let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop(pipeline);
             let next = if is_worth_it { self.full } else { self.full.part(WORTH) };
             if pipeline.due.set_mark(self.tables.health.done().plus(next)) {
                 continue;
@@ -187,7 +188,7 @@ impl Checkpointer {
     pub(super) fn at_close(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
         let pending = self.tables.pending(&pipeline.due);
-        let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop();
+        let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop(&pipeline);
         let is_cheap = is_worth_it && !pending.reaches(self.full.part(CHEAP));
         let all = Lsn::new(pipeline.log.positions().appended());
         // A database that was only read is left as it is: it may be one without tables.

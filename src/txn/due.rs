@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::base::options::Settings;
+use crate::base::types::Lsn;
 use crate::rt::sync::OnceLock;
 
 /// Bytes for which an operation counts.
@@ -76,6 +77,8 @@ pub(crate) struct Due {
     /// Commits compare with the mark.
     is_set: AtomicBool,
     mark: SharedAmount,
+    /// The newest commit that has deleted a range.
+    deleted: AtomicU64,
     told: OnceLock<Told>,
 }
 
@@ -124,6 +127,17 @@ impl Due {
         self.counted.store(counted);
         let is_set = self.is_set.load(Ordering::Acquire);
         (counted, is_set && counted.reaches(self.mark.load()) && self.is_set.swap(false, Ordering::AcqRel))
+    }
+
+    /// A commit that ends at `lsn` has deleted a range. Whether it is the first one that layers up to `installed` do not know, and
+    /// its thread is to [`Due::tell`].
+    pub(super) fn note_deleted(&self, lsn: Lsn, installed: Lsn) -> bool {
+        self.deleted.fetch_max(lsn.get(), Ordering::Relaxed) <= installed.get()
+    }
+
+    /// Whether a range was deleted that layers up to `installed` do not know of.
+    pub(crate) fn has_deleted_behind(&self, installed: Lsn) -> bool {
+        self.deleted.load(Ordering::Relaxed) > installed.get()
     }
 
     pub(super) fn tell(&self) {

@@ -212,7 +212,7 @@ impl Pipeline {
             self.log.verdict_on(lsn.get())?;
         }
         self.pruner.wake(self);
-        if is_due {
+        if is_due | (batch.has_ranges() && self.due.note_deleted(lsn, self.index.installed())) {
             self.due.tell();
         }
         if let Some(flush) = flush {

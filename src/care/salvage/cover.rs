@@ -3,6 +3,7 @@
 use crate::base::types::Lsn;
 use crate::format::table::data::Interval;
 use crate::format::table::is_below;
+use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::format::table::root::Range;
 use crate::table::run::rescue::Bad;
 
@@ -47,9 +48,11 @@ pub(super) struct Piece {
     pub(super) missing: Vec<Interval>,
 }
 
-/// Cuts the key space where the answers change. `begin` is that of the readable log.
-pub(super) fn pieces(speakers: &[Speaker], begin: Lsn) -> Vec<Piece> {
+/// Cuts the key space where the answers change. `begin` is that of the readable log. What lies below one of `deleted`, fragmented
+/// range tombstones in order, does not count, whether it is there or not.
+pub(super) fn pieces(speakers: &[Speaker], deleted: &[RangeTombstone], begin: Lsn) -> Vec<Piece> {
     let mut bounds: Vec<&[u8]> = vec![&[]];
+    bounds.extend(deleted.iter().flat_map(|one| [one.start.as_slice(), one.end.as_slice()]));
     for speaker in speakers {
         let ranges = speaker.bad.iter().map(|bad| &bad.range).chain([&speaker.reach]);
         bounds.extend(ranges.flat_map(|range| [range.low.as_slice(), range.high.as_slice()]));
@@ -65,7 +68,7 @@ pub(super) fn pieces(speakers: &[Speaker], begin: Lsn) -> Vec<Piece> {
             there.push(one);
         }
         let high = bounds.get(number + 1).map_or_else(Vec::new, |high| high.to_vec());
-        let (used, missing) = judge(speakers, &there, low, begin);
+        let (used, missing) = judge(speakers, &there, low, (deleted_up_to(deleted, low), begin));
         match pieces.last_mut() {
             Some(last) if last.used == used && last.missing == missing => last.range.high = high,
             _ => pieces.push(Piece { range: Range { low: low.to_vec(), high }, used, missing }),
@@ -74,8 +77,21 @@ pub(super) fn pieces(speakers: &[Speaker], begin: Lsn) -> Vec<Piece> {
     pieces
 }
 
-/// Whose entries count at `key`, of those that reach it, and which intervals are missing there.
-fn judge(speakers: &[Speaker], there: &[usize], key: &[u8], begin: Lsn) -> (Vec<usize>, Vec<Interval>) {
+/// The newest deletion of a range that has `key`; zero if there is none.
+fn deleted_up_to(deleted: &[RangeTombstone], key: &[u8]) -> Lsn {
+    let before = &deleted[..deleted.partition_point(|one| one.start.as_slice() <= key)];
+    let same = before.last().map_or(&[][..], |last| &before[before.partition_point(|one| one.start < last.start)..]);
+    let over = same.iter().filter(|one| one.says == Says::Deleted && key < one.end.as_slice());
+    over.map(|one| one.lsn).max().unwrap_or(Lsn::ZERO)
+}
+
+/// Whose entries count at `key`, of those that reach it, and which intervals are missing there, between two LSNs.
+fn judge(
+    speakers: &[Speaker],
+    there: &[usize],
+    key: &[u8],
+    (needed_from, begin): (Lsn, Lsn),
+) -> (Vec<usize>, Vec<Interval>) {
     let speaking: Vec<&Speaker> = there.iter().map(|one| &speakers[*one]).filter(|one| one.speaks_at(key)).collect();
     let counts = |one: &Speaker| !speaking.iter().any(|other| other.covers(one));
     // What is whole of one that does not answer is true all the same.
@@ -84,7 +100,7 @@ fn judge(speakers: &[Speaker], there: &[usize], key: &[u8], begin: Lsn) -> (Vec<
     let mut answers: Vec<Interval> =
         used.iter().map(|one| &speakers[*one]).filter(|one| one.speaks_at(key)).map(|one| one.interval).collect();
     answers.sort_by_key(|interval| interval.from);
-    let (mut end, mut missing) = (Lsn::ZERO, Vec::new());
+    let (mut end, mut missing) = (needed_from, Vec::new());
     for Interval { from, to } in answers {
         if from > end && end < begin {
             missing.push(Interval { from: end, to: from.min(begin) });

@@ -19,7 +19,7 @@ use crate::table::run::rescue::RemainsCursor;
 /// # Errors
 /// Those of `to`; and a file has become worse since it was read for the first time.
 pub(super) fn save(tables: &Tables, begin_of_log: Lsn, to: &mut dyn Save) -> Result<Vec<LostKeys>> {
-    let pieces = cover::pieces(&tables.speakers, begin_of_log);
+    let pieces = tables.pieces(begin_of_log);
     let chains = cover::chains(&tables.speakers);
     let sources = chains.into_iter().map(|chain| ChainCursor::new(tables, &pieces, chain)).collect();
     // The newest versions alone: what they supersede nobody asks for any more.
@@ -37,7 +37,7 @@ pub(super) fn save(tables: &Tables, begin_of_log: Lsn, to: &mut dyn Save) -> Res
 
 /// Whether MANIFEST, and all that it names, is there, so that nothing up to the end of the layers is missing.
 pub(super) fn miss_nothing(tables: &Tables) -> bool {
-    let are_whole = || cover::pieces(&tables.speakers, tables.to).iter().all(|piece| piece.missing.is_empty());
+    let are_whole = || tables.pieces(tables.to).iter().all(|piece| piece.missing.is_empty());
     tables.is_decided && tables.keyspaces.is_some() && are_whole()
 }
 

@@ -6,7 +6,7 @@ use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cover::{self, Speaker};
+use super::cover::{self, Piece, Speaker};
 use super::files::{Belongs, Origin, TableFiles, unless_newer};
 use super::{BadFile, LossCause};
 use crate::base::error::{DamageCause, Error, Result};
@@ -18,6 +18,7 @@ use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::root::Range;
 use crate::format::table::run::RunHeader;
 use crate::format::table::{FileKind, ends_within, file_name};
+use crate::table::fragments::fragment;
 use crate::table::run::rescue::{Bad, Remains, RemainsCursor, Survey};
 
 /// The runs that are used, and the keyspaces.
@@ -46,6 +47,11 @@ struct Content {
 }
 
 impl Tables {
+    /// Who answers for what, up to `begin`, where the readable log begins.
+    pub(super) fn pieces(&self, begin: Lsn) -> Vec<Piece> {
+        cover::pieces(&self.speakers, &fragment(self.range_tombstones.clone()), begin)
+    }
+
     /// Chooses what is used, and reads all of it. What is wrong with a file is noted in `bad`. `log_has` says whether the log
     /// has all records of an interval.
     ///
@@ -274,7 +280,7 @@ impl Choice<'_, '_> {
     }
 
     fn misses_up_to(&self, to: Lsn) -> bool {
-        cover::pieces(&self.tables.speakers, to).iter().any(|piece| !piece.missing.is_empty())
+        self.tables.pieces(to).iter().any(|piece| !piece.missing.is_empty())
     }
 
     /// Uses all runs in the place of MANIFEST, unless they miss something up to `to`. Returns whether it does.

@@ -26,6 +26,10 @@ fn speaker(number: u64, (from, to): (u64, u64), reach: &str, bad: &[&str]) -> Sp
 type Shown = (String, Vec<u64>, Vec<(u64, u64)>);
 
 fn cut(speakers: &[Speaker], begin: u64) -> Vec<Shown> {
+    cut_with(speakers, &[], begin)
+}
+
+fn cut_with(speakers: &[Speaker], deleted: &[RangeTombstone], begin: u64) -> Vec<Shown> {
     let letters = |bound: &[u8]| bound.first().map_or('-', |letter| char::from(*letter));
     let shown = |piece: Piece| {
         let range: String = [letters(&piece.range.low), letters(&piece.range.high)].into_iter().collect();
@@ -33,11 +37,30 @@ fn cut(speakers: &[Speaker], begin: u64) -> Vec<Shown> {
         let missing = piece.missing.iter().map(|missing| (missing.from.get(), missing.to.get())).collect();
         (range, used, missing)
     };
-    pieces(speakers, Lsn::new(begin)).into_iter().map(shown).collect()
+    pieces(speakers, deleted, Lsn::new(begin)).into_iter().map(shown).collect()
 }
 
 fn piece(range: &str, used: &[u64], missing: &[(u64, u64)]) -> Shown {
     (range.to_owned(), used.to_vec(), missing.to_vec())
+}
+
+/// A checkpoint lets go of the runs of older layers that it has deleted.
+#[test]
+fn what_a_range_tombstone_has_deleted_is_not_missed() {
+    let layers = [speaker(1, (0, 8), "hz", &[]), speaker(2, (8, 24), "-z", &[])];
+    let deleted = |from_to, lsn, says| {
+        let Range { low: start, high: end } = range(from_to);
+        [RangeTombstone { start, end, lsn: Lsn::new(lsn), says }]
+    };
+    let rest = [piece("hz", &[1, 2], &[]), piece("z-", &[], &[(0, 24)])];
+    let cut = |deleted: &[RangeTombstone]| cut_with(&layers, deleted, 24);
+    let first =
+        |pieces: Vec<Shown>| pieces.into_iter().take_while(|(range, ..)| !range.starts_with('h')).collect::<Vec<_>>();
+    assert_eq!(cut(&[]), [&[piece("-h", &[2], &[(0, 8)])][..], &rest].concat());
+    let up_to_f = cut(&deleted("cf", 16, Says::Deleted));
+    assert_eq!(first(up_to_f), [piece("-c", &[2], &[(0, 8)]), piece("cf", &[2], &[]), piece("fh", &[2], &[(0, 8)])]);
+    // What is lost is no deletion.
+    assert_eq!(cut(&deleted("ch", 16, Says::LostAbove(Lsn::new(8))))[0], piece("-h", &[2], &[(0, 8)]));
 }
 
 #[test]
