@@ -6,7 +6,7 @@ use super::heal::heal;
 use super::install::{install, name_in_history, remove_needless, run_bytes};
 use super::tables::Tables;
 use super::turn::Wait;
-use super::{keep_up, keeper, merger};
+use super::{keep_up, keeper, merger, warmer};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
@@ -55,7 +55,10 @@ pub(super) fn checkpoint(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>, wait: W
     let is_due = tables.pending(&pipeline.due).reaches(Amount::of_a_checkpoint(&pipeline.settings));
     tables.debt.checkpointed(&made, is_due);
     keep_up::settle(pipeline, tables);
-    keeper::keep(pipeline, tables);
+    if keeper::keep(pipeline, tables) {
+        // What is read again comes back.
+        warmer::start(pipeline, tables);
+    }
     made?;
     if then == Then::Merge {
         // What was asked for is done, whatever becomes of merges.

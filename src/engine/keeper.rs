@@ -13,17 +13,43 @@ use crate::txn::pipeline::Pipeline;
 
 /// Ranges that are forgotten under one lock.
 const RANGES: usize = 8;
-/// Between two looks at how much there is.
+/// The most steps between two looks at how much there is.
 const STEPS: usize = 64;
+/// The memory of a range.
+const RANGE: u64 = 16 << 10;
 /// The hand goes round no more often at a time: what it has spared is not spared twice, and what is left then cannot be
 /// forgotten yet.
 const ROUNDS: usize = 2;
 
-/// Has memory forgotten if there is too much.
-pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) {
-    if pipeline.index().bytes_of_records() as u64 > tables.shares.records {
+/// Has memory forgotten if there is too much. Returns whether there was.
+pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
+    let is_too_much = pipeline.index().bytes_of_records() as u64 > tables.shares.records;
+    if is_too_much {
         forget(&mut tables.hand.lock(), pipeline, tables);
     }
+    is_too_much
+}
+
+/// Makes room for something that is to be brought in. Returns whether there is any.
+pub(super) fn make_room(pipeline: &Pipeline, tables: &Tables) -> bool {
+    let has_room = || bytes(pipeline.index()) <= tables.shares.goal;
+    if !has_room() {
+        forget(&mut tables.hand.lock(), pipeline, tables);
+    }
+    has_room()
+}
+        forget(&mut tables.hand.lock(), pipeline, tables);
+    }
+    is_too_much
+}
+
+/// Makes room for something that is to be brought in. Returns whether there is any.
+pub(super) fn make_room(pipeline: &Pipeline, tables: &Tables) -> bool {
+    let has_room = || bytes(pipeline.index()) <= tables.shares.goal;
+    if !has_room() {
+        forget(&mut tables.hand.lock(), pipeline, tables);
+    }
+    has_room()
 }
 
 fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
@@ -63,7 +89,10 @@ struct Look<'a> {
 impl Look<'_> {
     fn goes_on(&mut self) -> bool {
         self.steps += 1;
-        if self.steps.is_multiple_of(STEPS) {
+        // With little memory no more is forgotten than has to be.
+        let steps = usize::try_from(self.tables.shares.goal / 16 / (RANGES as u64 * RANGE))
+            .map_or(STEPS, |steps| steps.clamp(1, STEPS));
+        if self.steps.is_multiple_of(steps) {
             self.to = forgettable(self.index, self.tables.shares);
             self.is_over = bytes(self.index) <= self.tables.shares.goal || self.tables.check_open().is_err();
         }

@@ -122,7 +122,9 @@ fn engine(open::Opened { pipeline, log, tables, at_open }: open::Opened) -> Engi
     let (pipeline, tables) = (Arc::new(pipeline), Arc::new(tables));
     pipeline.due.begin_at(at_open);
     let checkpointer = Checkpointer::begin(&pipeline, &tables);
-    warmer::start(&pipeline, tables.shares.to_warm());
+    if !pipeline.index().unsettled().is_empty() {
+        warmer::start(&pipeline, &tables);
+    }
     TableRoom::begin(&pipeline, &tables, checkpointer.as_ref());
     Engine { inner: Arc::new(Inner { pipeline, log, tables, checkpointer }) }
 }

@@ -1,9 +1,13 @@
 //! The warmer: a thread that brings into memory what an open has left in layers, while there is room (`table/RULES.md`, 7). It
 //! only reads, so it may run before the first commit of a life. Until it has come to a key, reads of it ask the layers.
+//!
+//! Then it brings in what is read from layers again and again, in the place of what nobody reads.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keeper;
+use super::tables::Tables;
 use crate::base::error::Result;
 use crate::index::{Filler, Tree};
 use crate::rt::sleeper::{Backoff, Sleeper, Woken};
@@ -20,27 +24,52 @@ const REST: Duration = Duration::from_millis(1);
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Starts it if something is to be brought in. `room` is for the leaves of all keyspaces, in bytes.
-pub(super) fn start(pipeline: &Arc<Pipeline>, room: u64) {
+/// Starts it, unless it runs.
+pub(super) fn start(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
     // The models have no thread to spare.
-    if cfg!(any(loom, shuttle)) || pipeline.index().unsettled().is_empty() {
+    if cfg!(any(loom, shuttle)) {
         return;
     }
-    let (warms, sleeper) = (Arc::clone(pipeline), Arc::new(Sleeper::new()));
+    let (warms, reads, sleeper) = (Arc::clone(pipeline), Arc::clone(tables), Arc::new(Sleeper::new()));
     let task = Arc::clone(&sleeper);
     // Without a thread reads ask layers, for as long as the database is open.
-    let _ = pipeline.log.start_once("forelog-warm", task, move |_| run(&warms, &sleeper, room));
+    let _ = pipeline.log.start_once("forelog-warm", task, move |_| run(&warms, &reads, &sleeper));
 }
 
-fn run(pipeline: &Pipeline, sleeper: &Sleeper, room: u64) {
-    let mut again = Backoff::new(AGAIN, LONGEST);
+fn run(pipeline: &Pipeline, tables: &Tables, sleeper: &Arc<Sleeper>) {
+    let (mut again, mut warmed) = (Backoff::new(AGAIN, LONGEST), Warmed::Part);
+    let (wanted, rings) = (tables.reading().wanted(), Arc::clone(sleeper));
+    wanted.set_told(move || rings.ring());
     loop {
-        match warm(pipeline, sleeper, room) {
-            Warmed::All | Warmed::Full | Warmed::Stopped => return,
-            Warmed::Part => {}
+        sleeper.forget();
+        if warmed == Warmed::Part {
+            warmed = warm(pipeline, sleeper, tables.shares.to_warm());
         }
-        if sleeper.sleep(Some(again.take())) == Woken::Stopped {
+        for (id, key) in wanted.take() {
+            if !sleeper.pause(Duration::ZERO) {
+                return;
+            }
+            bring_in(pipeline, tables, id, &key);
+        }
+        let woken = match warmed {
+            Warmed::All | Warmed::Full => sleeper.sleep(None),
+            Warmed::Part => sleeper.sleep(Some(again.take())),
+            Warmed::Stopped => return,
+        };
+        if woken == Woken::Stopped {
             return;
+        }
+    }
+}
+
+/// Brings in a range that begins with a key which is read again and again. What nobody has read lately makes room.
+fn bring_in(pipeline: &Pipeline, tables: &Tables, id: u32, key: &[u8]) {
+    let Some(tree) = pipeline.index().keyspace_by_id(id) else { return };
+    let mut filler = Filler::from(tree, key);
+    if filler.is_needed() && keeper::make_room(pipeline, tables) {
+        // A read that fails tells its reader, and a range that has changed meanwhile is read again soon.
+        if let Ok(Some(fill)) = filler.read() {
+            pipeline.index().land(filler.tree(), &fill);
         }
     }
 }

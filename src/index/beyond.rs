@@ -15,6 +15,9 @@ use crate::base::types::Lsn;
 pub(crate) trait Beyond: fmt::Debug + Send + Sync {
     /// The layers that are installed now. They stay, with their files, while they are held.
     fn installed(&self) -> Arc<dyn Layers>;
+
+    /// `key` was read there: if it is read again and again, its range is to come into memory.
+    fn note_read(&self, _keyspace: u32, _key: &[u8]) {}
 }
 
 /// Layers that are held. Together they have the effect of the log up to [`Layers::to`].

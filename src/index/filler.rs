@@ -38,13 +38,17 @@ impl Filler {
     }
 
     /// Begins at `key`.
-    #[cfg(test)]
-    pub(super) fn from(tree: Arc<Tree>, key: &[u8]) -> Self {
+    pub(crate) fn from(tree: Arc<Tree>, key: &[u8]) -> Self {
         Filler { from: Key::from(key), ..Filler::new(tree) }
     }
 
     pub(crate) fn tree(&self) -> &Arc<Tree> {
         &self.tree
+    }
+
+    /// Whether the range of the key at which it begins is not in memory.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.tree.gap_from(&self.from).is_some_and(|(low, _)| low <= self.from)
     }
 
     /// Reads the next fill: a range that is not complete, or the first part of it. `None` behind the last one.

@@ -253,6 +253,11 @@ impl Index {
         self.catalogue.read().trees().filter(|tree| tree.id() >= id).cloned().collect()
     }
 
+    /// The keyspace with this id, unless it was dropped.
+    pub(crate) fn keyspace_by_id(&self, id: u32) -> Option<Arc<Tree>> {
+        self.catalogue.read().alive(id).cloned()
+    }
+
     /// Up to here installed layers have the effect of the log.
     pub(crate) fn installed(&self) -> Lsn {
         self.snapshots.installed()
@@ -419,7 +424,7 @@ impl Index {
     }
 
     fn alive(&self, keyspace: u32) -> std::result::Result<Arc<Tree>, ApplyError> {
-        self.catalogue.read().alive(keyspace).cloned().ok_or(ApplyError::NoSuchKeyspace(keyspace))
+        self.keyspace_by_id(keyspace).ok_or(ApplyError::NoSuchKeyspace(keyspace))
     }
 
     /// Holds a snapshot at the visible LSN, for reading alone.

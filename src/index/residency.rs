@@ -108,7 +108,7 @@ impl Tree {
     /// What of these would be left if the memory of leaves without records were given back.
     pub(crate) fn bytes_in_use(&self) -> usize {
         let state = self.state.read();
-        state.map.used_leaf_bytes() + state.large
+        state.map.used_leaf_bytes() + state.large + state.ranges.bytes()
     }
 
     /// Gives back the memory of leaves that were let go of.

@@ -112,12 +112,22 @@ impl Tree {
             }
             #[cfg(not(debug_assertions))]
             Look::Absent(_) => Ok(None),
-            // The layers are taken after memory was looked at: what left it meanwhile is in them.
-            Look::Unknown(deleted) => match self.beyond.as_ref().map(|beyond| beyond.installed()) {
-                Some(layers) if deleted <= layers.to() => layers.get(self.id, key, at),
-                _ => Ok(None),
-            },
+            // Their layers are taken after memory was looked at: what left it meanwhile is in them.
+            Look::Unknown(deleted) => self.get_beyond(key, at, deleted),
         }
+    }
+
+    /// What layers have of `key`, which was `deleted` with a range.
+    fn get_beyond(&self, key: &[u8], at: Lsn, deleted: Lsn) -> Result<Option<Value>> {
+        let Some(beyond) = &self.beyond else { return Ok(None) };
+        let layers = beyond.installed();
+        if deleted > layers.to() {
+            // They do not know it yet.
+            return Ok(None);
+        }
+        let found = layers.get(self.id, key, at);
+        beyond.note_read(self.id, key);
+        found
     }
 
     /// Panics if layers have a key that memory calls absent.

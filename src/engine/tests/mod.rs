@@ -18,5 +18,6 @@ mod full_disk;
 mod harm;
 #[cfg(feature = "sim")]
 mod merging;
+mod promotion;
 #[cfg(feature = "sim")]
 mod quiet_opens;

@@ -7,6 +7,7 @@
 //! | `scan`, `layer_scan`, `run_scan`, `blocks` | a range: the merge, one layer, one run, its blocks |
 //! | `over`, `ranges` | range tombstones over one key, and those that a scan passes |
 //! | `open_runs`, `partitions`, `hash` | what stays open and in memory between reads |
+//! | `wanted` | keys that are read again and again |
 
 mod blocks;
 mod get;
@@ -20,6 +21,7 @@ mod partitions;
 mod ranges;
 mod run_scan;
 mod scan;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use installed::{Caches, Installed};
 use layers::Nothing;
 use open_runs::OpenRuns;
 use partitions::Partitions;
+use wanted::Wanted;
 
 use super::held::HeldStack;
 use super::store::{Follower, Stack, Store};
@@ -55,6 +58,7 @@ pub(crate) struct Reading {
     /// Empty before there are tables.
     store: Arc<OnceLock<Store>>,
     newest: Arc<Newest>,
+    wanted: Wanted,
 }
 
 /// The layers that readers get.
@@ -76,7 +80,7 @@ impl Reading {
     pub(crate) fn new(store: Arc<OnceLock<Store>>, limits: Limits) -> Self {
         let runs = OpenRuns::new(limits.open_runs);
         let caches = Arc::new(Caches { runs, partitions: Partitions::new(limits.partition_bytes) });
-        Reading { store, newest: Arc::new(Newest { caches, known: RwLock::default() }) }
+        Reading { store, newest: Arc::new(Newest { caches, known: RwLock::default() }), wanted: Wanted::new() }
     }
 
     /// The bytes that partitions in memory take.
@@ -89,6 +93,11 @@ impl Reading {
         self.newest.caches.runs.bytes()
     }
 
+    /// The keys that memory wants back.
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
     /// The runs that stay open.
     #[cfg(test)]
     pub(super) fn open_runs(&self) -> usize {
@@ -97,6 +106,10 @@ impl Reading {
 }
 
 impl Beyond for Reading {
+    fn note_read(&self, keyspace: u32, key: &[u8]) {
+        self.wanted.note(keyspace, key);
+    }
+
     fn installed(&self) -> Arc<dyn Layers> {
         if let Some(installed) = self.newest.get() {
             return installed;

@@ -1,0 +1,28 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+
+#[test]
+fn a_key_is_wanted_when_it_is_read_again_soon() {
+    let (wanted, told) = (Wanted::new(), Arc::new(AtomicUsize::new(0)));
+    wanted.note(1, b"before anybody asks");
+    wanted.note(1, b"before anybody asks");
+    let tells = Arc::clone(&told);
+    wanted.set_told(move || _ = tells.fetch_add(1, Ordering::Relaxed));
+    (0..100_000_u32).for_each(|key| wanted.note(1, &key.to_be_bytes()));
+    assert_eq!(wanted.take(), [], "each was read once");
+    for key in [&b"a"[..], b"a", b"b", b"a\0", b"b", b"a"] {
+        wanted.note(7, key);
+    }
+    wanted.note(8, b"a\0");
+    assert_eq!((wanted.take(), told.load(Ordering::Relaxed)), (vec![(7, Key::from(b"a")), (7, Key::from(b"b"))], 1));
+}
+
+#[test]
+fn no_more_keys_wait_than_can_be_brought_in_soon() {
+    let wanted = Wanted::new();
+    wanted.set_told(|| ());
+    (0..1000_u32).flat_map(|key| [key, key]).for_each(|key| wanted.note(1, &key.to_be_bytes()));
+    assert_eq!(wanted.take().len(), MOST);
+}
