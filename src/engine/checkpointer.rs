@@ -17,9 +17,11 @@ use super::turn::{Wait, retries};
 use super::{keep_up, merger};
 use crate::base::error::Result;
 use crate::base::options::Checkpoints;
+use crate::base::range_set::RangeSet;
 use crate::base::types::Lsn;
 use crate::rt::background::Task;
 use crate::rt::sleeper::{Backoff, Sleeper, Woken};
+use crate::table::checkpoint::has_runs_in;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
@@ -126,11 +128,12 @@ impl Checkpointer {
         }
     }
 
-    /// Whether the tables may have what is in a keyspace, or in a range of keys, that was dropped.
+    /// Whether a checkpoint gives files back: of a keyspace that was dropped, or of a range of keys that was deleted.
     fn has_drop(&self, pipeline: &Pipeline) -> bool {
-        let is_behind =
-            |to: Lsn| to.get() < self.dropped.load(Ordering::Relaxed) || pipeline.due.has_deleted_behind(to);
-        self.tables.stack().is_some_and(|stack| is_behind(stack.manifest.to))
+        let Some(stack) = self.tables.stack() else { return false };
+        let to = stack.manifest.to;
+        to.get() < self.dropped.load(Ordering::Relaxed)
+            || (pipeline.due.has_deleted_behind(to) && has_runs_in(&stack, &deleted(pipeline, to)))
     }
 
     fn run(&self) {
@@ -198,6 +201,19 @@ impl Checkpointer {
             let _ = checkpoint(&pipeline, &self.tables, Wait::Never, Then::Nothing);
         }
     }
+}
+
+/// The full keys that were deleted with their ranges above `to`, as far as memory knows.
+fn deleted(pipeline: &Pipeline, to: Lsn) -> RangeSet<Vec<u8>> {
+    let full = |id: u32, key: &[u8]| [&id.to_be_bytes(), key].concat();
+    let mut deleted = RangeSet::default();
+    for tree in pipeline.index().trees_from(0) {
+        for (from, end) in tree.ranges_deleted_since(to) {
+            let end = end.map_or_else(|| full(tree.id().saturating_add(1), &[]), |end| full(tree.id(), &end));
+            deleted.insert(full(tree.id(), &from), Some(end), |_, _| ());
+        }
+    }
+    deleted
 }
 
 /// A checkpoint under way ends at its next change in `table/`, which a close refuses.

@@ -38,19 +38,6 @@ pub(super) fn make_room(pipeline: &Pipeline, tables: &Tables) -> bool {
     }
     has_room()
 }
-        forget(&mut tables.hand.lock(), pipeline, tables);
-    }
-    is_too_much
-}
-
-/// Makes room for something that is to be brought in. Returns whether there is any.
-pub(super) fn make_room(pipeline: &Pipeline, tables: &Tables) -> bool {
-    let has_room = || bytes(pipeline.index()) <= tables.shares.goal;
-    if !has_room() {
-        forget(&mut tables.hand.lock(), pipeline, tables);
-    }
-    has_room()
-}
 
 fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
     let index = pipeline.index();

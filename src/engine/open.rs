@@ -9,25 +9,28 @@
 //! Nothing is written before step 4, so that a refusal leaves no trace. If the directory went away meanwhile, all of it is
 //! done again.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::memory;
 use super::residency::over_layers;
 use super::tables::{self, FoundTables, Tables};
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::Lsn;
 use crate::disk::{self, Claim, DirHandle, Disk};
 use crate::format::batch::{Batch, BatchBuilder};
-use crate::format::history::History;
+use crate::format::history::{self, History};
 use crate::format::table::data::Found;
 use crate::format::table::split_full_key;
 use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::log_dir::LogDir;
 use crate::log::open::decide::Verdicts;
 use crate::log::{self, Files, Replay};
-use crate::table::job::LayerCursor;
+use crate::table::fragments::fragment;
+use crate::table::job::{LayerCursor, ranges_of};
 use crate::table::merge::{Merge, Retain};
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
@@ -48,7 +51,7 @@ pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Open
     let (tables, found) = look_at_tables(&handle, settings, |look| log::open::read(claim, settings.create, look))?;
     let (index, to) = if settings.is_volatile { Default::default() } else { over_layers(&tables) };
     let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes));
-    let mut replayed = Replayed { loader: &mut loader, amount: Amount::default() };
+    let mut replayed = Replayed::new(&mut loader, &handle, &tables);
     let decided = found.decide(&mut replayed)?;
     let at_open = replayed.amount;
     let is_same = |history: &History| tables.are_as_found(&handle, history);
@@ -79,11 +82,26 @@ pub(super) struct Opened {
 struct Replayed<'l> {
     loader: &'l mut Loader,
     amount: Amount,
+    /// HISTORY, if no record that it allows deletes a range.
+    without_ranges: Option<PathBuf>,
+}
+
+impl<'l> Replayed<'l> {
+    fn new(loader: &'l mut Loader, handle: &DirHandle, tables: &Tables) -> Self {
+        let without_ranges = (!tables.may_have_ranges()).then(|| handle.path_of(OsStr::new(history::FILE_NAME)));
+        Replayed { loader, amount: Amount::default(), without_ranges }
+    }
 }
 
 impl Replay for Replayed<'_> {
     fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
-        self.amount.add(payload.len(), load(self.loader, lsn, payload)?);
+        let batch = parse(lsn, payload)?;
+        // Its bit is in HISTORY, durably, before the first one is appended (F1): this HISTORY is older than the log.
+        if let Some(history) = self.without_ranges.as_ref().filter(|_| batch.has_ranges()) {
+            return Err(Error::damaged(history, lsn, DamageCause::BadHistory));
+        }
+        load(self.loader, lsn, &batch)?;
+        self.amount.add(payload.len(), batch.len());
         Ok(())
     }
 }
@@ -119,7 +137,8 @@ pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
     let (tables, directory) =
         look_at_tables(handle, &Settings::default(), |look| log::open::load_existing(&place, files, look))?;
     load_layers(&tables, &mut loader)?;
-    let verdicts = log::open::decide::decide(&place, directory, files, &mut loader)?;
+    let mut replayed = Replayed::new(&mut loader, handle, &tables);
+    let verdicts = log::open::decide::decide(&place, directory, files, &mut replayed)?;
     Ok(Looked { index: loader.finish().map_err(panicked)?, verdicts, tables })
 }
 
@@ -133,7 +152,7 @@ fn load_layers(tables: &Tables, loader: &mut Loader) -> Result<()> {
     let mut lsns = (8..to.get()).step_by(8).map(Lsn::new);
     let mut give = |loader: &mut Loader, batch: &BatchBuilder| -> Result<()> {
         let lsn = lsns.next().ok_or_else(|| Error::bug("the tables hold more than the log can have had"))?;
-        loader.record(lsn, batch.batch().bytes())
+        load(loader, lsn, &batch.batch())
     };
     let mut batch = BatchBuilder::new();
     let impossible = |reason| Error::bug(format_args!("the tables hold what no commit can: {reason:?}"));
@@ -153,7 +172,8 @@ fn load_layers(tables: &Tables, loader: &mut Loader) -> Result<()> {
     let sources = stack.manifest.begins().map(|(layer, from)| LayerCursor::new(store, layer, from)).collect();
     let retain = Retain { floor: to, held: Vec::new(), is_last: true };
     let keyspaces = &stack.keyspaces;
-    let mut merge = Merge::new(sources, retain, keyspaces.drops(), keyspaces.gone())?;
+    let deleted = keyspaces.drops().into_iter().chain(ranges_of(store, stack.manifest.begins())?).collect();
+    let mut merge = Merge::new(sources, retain, fragment(deleted), keyspaces.gone())?;
     let mut push = |key: &[u8], version: Found<'_>| {
         let Some(((id, key), value)) = split_full_key(key).zip(version.value) else { return Ok(()) };
         batch.put(id, key, value).map_err(impossible)?;
@@ -165,25 +185,22 @@ fn load_layers(tables: &Tables, loader: &mut Loader) -> Result<()> {
     };
     while merge.next_key(&mut push)? {}
     // What can be read after the open is the state at `to`, also if the log has nothing above.
-    loader.record(to, batch.batch().bytes())
+    load(loader, to, &batch.batch())
 }
 
-impl Replay for Loader {
-    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
-        load(self, lsn, payload).map(drop)
-    }
+/// The checksums held, so a record that is no batch was not written by an engine.
+fn parse(lsn: Lsn, payload: &[u8]) -> Result<Batch<'_>> {
+    Batch::parse(payload).map_err(|malformed| not_ours(lsn, malformed))
 }
 
-/// Gives a record to the loader; returns how many operations it has. The checksums held, so a record that is no batch was
-/// not written by an engine.
-fn load(loader: &mut Loader, lsn: Lsn, payload: &[u8]) -> Result<usize> {
-    let not_ours = |why: String| {
-        let message = format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
-        Error::new(ErrorKind::NotADatabase, message)
-    };
-    let batch = Batch::parse(payload).map_err(|malformed| not_ours(malformed.to_string()))?;
-    loader.add(lsn, &batch).map_err(panicked)?.map_err(|error| not_ours(error.to_string()))?;
-    Ok(batch.len())
+/// Gives a record to the loader.
+fn load(loader: &mut Loader, lsn: Lsn, batch: &Batch<'_>) -> Result<()> {
+    loader.add(lsn, batch).map_err(panicked)?.map_err(|error| not_ours(lsn, error))
+}
+
+fn not_ours(lsn: Lsn, why: impl Display) -> Error {
+    let message = format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
+    Error::new(ErrorKind::NotADatabase, message)
 }
 
 fn panicked(_: Panicked) -> Error {

@@ -121,6 +121,7 @@ impl Options {
 fn engine(open::Opened { pipeline, log, tables, at_open }: open::Opened) -> Engine {
     let (pipeline, tables) = (Arc::new(pipeline), Arc::new(tables));
     pipeline.due.begin_at(at_open);
+    pipeline.sweep_what_was_replayed();
     let checkpointer = Checkpointer::begin(&pipeline, &tables);
     if !pipeline.index().unsettled().is_empty() {
         warmer::start(&pipeline, &tables);

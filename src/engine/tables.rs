@@ -44,6 +44,7 @@ pub(super) struct Tables {
     pub(super) hand: Mutex<Hand>,
     /// HISTORY names the MANIFEST that was found.
     is_named: bool,
+    may_have_ranges: bool,
     /// One checkpoint at a time.
     pub(super) turns: Turns,
     /// One step of a merge at a time.
@@ -59,6 +60,8 @@ pub(super) struct Tables {
 #[derive(Debug, Default)]
 pub(super) struct FoundTables {
     layers: Option<(Layers, Arc<dyn Dir>)>,
+    /// HISTORY has the bit of range deletions.
+    has_ranges: bool,
 }
 
 /// What the tables say of the log, once HISTORY is known.
@@ -80,7 +83,7 @@ pub(super) fn look(handle: &DirHandle, history: &History) -> Result<(FoundTables
     };
     let layers = open::read(Place { dir: dir.as_deref(), path: &path }, known)?;
     let to = layers.as_ref().map_or(Lsn::ZERO, |layers| layers.stack.manifest.to);
-    let found = FoundTables { layers: layers.zip(dir) };
+    let found = FoundTables { layers: layers.zip(dir), has_ranges: history.has_ranges };
     Ok((found, Prior { proven: to, known: to }))
 }
 
@@ -108,6 +111,7 @@ impl Tables {
             shares,
             hand,
             is_named,
+            may_have_ranges: found.has_ranges,
             turns,
             merge_turns,
             pacers,
@@ -125,6 +129,11 @@ impl Tables {
 
     fn dir(&self, handle: &DirHandle, dir: Arc<dyn Dir>) -> TableDir {
         TableDir::new(dir, &handle.path_of(OsStr::new(DIRECTORY)), Arc::clone(&self.gate))
+    }
+
+    /// Whether the log that was found may have deletions of ranges.
+    pub(super) fn may_have_ranges(&self) -> bool {
+        self.may_have_ranges
     }
 
     pub(super) fn is_named(&self) -> bool {

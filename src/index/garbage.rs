@@ -77,7 +77,9 @@ impl Garbage {
     pub(super) fn end(&mut self, holder: Holder) {
         let trees = self.retaining.remove(&holder).into_iter().flatten();
         self.released.extend(trees.map(|tree| (holder, tree)));
-        self.rouse();
+        if holder.validates() {
+            self.rouse();
+        }
         self.seen.remove(&holder).into_iter().flatten().for_each(|tree| self.dropped.push_front(tree));
     }
 

@@ -253,6 +253,11 @@ impl Index {
         self.catalogue.read().trees().filter(|tree| tree.id() >= id).cloned().collect()
     }
 
+    /// Whether a range was deleted that is not swept.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.catalogue.read().trees().any(|tree| tree.has_ranges())
+    }
+
     /// The keyspace with this id, unless it was dropped.
     pub(crate) fn keyspace_by_id(&self, id: u32) -> Option<Arc<Tree>> {
         self.catalogue.read().alive(id).cloned()

@@ -29,6 +29,23 @@ pub(super) struct Fragment {
     pub(super) lsns: Vec<Lsn>,
 }
 
+/// Where the sweep of a keyspace is.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// The keyspace stands in a queue of the garbage for it.
+    pub(super) is_queued: bool,
+    /// It stands in the list of those that wait for a checkpoint, or for a snapshot to end.
+    pub(super) is_resting: bool,
+    /// The key at which it goes on; `None` at the first one.
+    pub(super) at: Option<Key>,
+    /// Something has left the list since it was at the first key.
+    pub(super) has_moved: bool,
+    /// How often something had come by then for which it may wait.
+    pub(super) changes: u64,
+    /// The oldest deletion that was not settled, of those that it came to since.
+    pub(super) unsettled: Option<Lsn>,
+}
+
 /// A range of keys that was deleted at an LSN.
 pub(super) type Deleted = (Key, Option<Key>, Lsn);
 
@@ -153,17 +170,23 @@ impl RangeTombstones {
                 give_way(&mut fragment.lsns, &gives_way);
                 fragment.lsns.push(lsn);
                 self.lsns = self.lsns + fragment.lsns.len() - before;
-                let Some(end) = fragment.end.clone() else { return };
+                let end = fragment.end.clone();
+                // What has given way may have been all that told it from the one before: a queue whose front is deleted up to a
+                // key, again and again, would leave a fragment for each time.
+                self.join(&from);
+                let Some(end) = end else { return };
                 from = end;
                 continue;
             }
             // Up to the next one there is none.
             let end = next.or_else(|| to.map(Key::from));
             self.lsns += 1;
-            self.fragments.insert(from, Fragment { end: end.clone(), lsns: vec![lsn] });
+            self.fragments.insert(from.clone(), Fragment { end: end.clone(), lsns: vec![lsn] });
+            self.join(&from);
             let Some(end) = end else { return };
             from = end;
         }
+        self.join(&from);
     }
 
     /// Cuts the fragment that has `key` and keys before it.

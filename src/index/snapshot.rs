@@ -28,6 +28,10 @@ pub(super) struct Holder {
 }
 
 impl Holder {
+    pub(super) fn validates(self) -> bool {
+        self.purpose == Purpose::Validate
+    }
+
     /// Comes before all holders of `lsn` and above, and behind all those below.
     pub(super) fn first(lsn: Lsn) -> Self {
         Holder { lsn, purpose: Purpose::Validate }

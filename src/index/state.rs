@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 
 use super::key::Key;
 use super::map::Map;
-use super::range_tombstones::RangeTombstones;
+use super::range_tombstones::{RangeTombstones, Sweep};
 use super::retained::{Entry, Kept, Retained};
 use super::scan::{Found, Piece, Sources};
 use super::snapshot::{Holder, Horizon};
-use super::sweep::Sweep;
 use super::undo::Undo;
 use super::version::{Content, Direction, Look, Version};
 use crate::base::types::Lsn;
@@ -143,6 +142,29 @@ impl TreeState {
             last = Some(key);
         }
         last.map(Key::from)
+    }
+
+    /// Prunes up to `budget` superseded versions that are settled, or retains them. Returns how many it looked at.
+    pub(super) fn prune_undo(&mut self, budget: usize, horizon: &Horizon, newly_retaining: &mut Vec<Holder>) -> usize {
+        let mut used = 0;
+        while used < budget
+            && let Some(record) = self.undo.front().filter(|record| horizon.is_settled(record.by))
+        {
+            let (from, until, by_tombstone) = (record.lsn, record.by, record.by_tombstone);
+            let is_read = !record.is_void() && horizon.newest_held(from, until).is_some();
+            if is_read || by_tombstone {
+                let kept = match self.undo.value(record) {
+                    _ if !is_read => Kept::Note,
+                    Some(value) => Kept::Value(value),
+                    None => Kept::Tombstone,
+                };
+                let key = Key::from(&*self.undo.key(record));
+                self.prune_version(key, Entry { from, until, by_tombstone, kept }, horizon, newly_retaining);
+            }
+            self.undo.pop_front();
+            used += 1;
+        }
+        used
     }
 
     /// Prunes the superseded version `entry` of `key`, which is settled, or retains it for the holder that needs it. If a

@@ -6,7 +6,7 @@
 use std::ops::Bound;
 
 use super::key::Key;
-use super::range_tombstones::Fragment;
+use super::range_tombstones::{Fragment, Sweep};
 use super::retained::{Entry, Kept};
 use super::snapshot::{Holder, Horizon};
 use super::state::TreeState;
@@ -17,23 +17,6 @@ use crate::base::types::Lsn;
 /// With fewer range tombstones, one that an older transaction must detect stays in the list. In the map the note of it is
 /// for a whole node: transactions would conflict that have read other keys there.
 const LONG: usize = if cfg!(test) { 4 } else { 1024 };
-
-/// Where the sweep of a keyspace is.
-#[derive(Debug, Default)]
-pub(super) struct Sweep {
-    /// The keyspace stands in a queue of the garbage for it.
-    pub(super) is_queued: bool,
-    /// It stands in the list of those that wait for a checkpoint, or for a snapshot to end.
-    is_resting: bool,
-    /// The key at which it goes on; `None` at the first one.
-    at: Option<Key>,
-    /// Something has left the list since it was at the first key.
-    has_moved: bool,
-    /// How often something had come by then for which it may wait.
-    changes: u64,
-    /// The oldest deletion that was not settled, of those that it came to since.
-    unsettled: Option<Lsn>,
-}
 
 /// When there is more to sweep in a keyspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +55,8 @@ impl Tree {
             // The whole keyspace is being freed.
             return Swept { used: 0, next: Next::Nothing, is_sparse: false };
         }
-        let (mut used, mut next) = (0, Next::Now);
+        // Superseded versions of the records go first: only the records lead to them.
+        let (mut used, mut next) = (state.prune_undo(budget, horizon, newly_retaining), Next::Now);
         while used < budget && next == Next::Now {
             let from = state.sweep.at.take();
             if from.is_none() {
@@ -89,6 +73,17 @@ impl Tree {
         state.sweep.is_queued = matches!(next, Next::Now | Next::Settled(_));
         let is_sparse = state.map.is_sparse() && !std::mem::replace(&mut state.is_sparse, true);
         Swept { used, next, is_sparse }
+    }
+
+    pub(super) fn has_ranges(&self) -> bool {
+        !self.state.read().ranges.is_empty()
+    }
+
+    /// The ranges that were deleted above `lsn`, as far as they are not swept.
+    pub(crate) fn ranges_deleted_since(&self, lsn: Lsn) -> Vec<(Key, Option<Key>)> {
+        let state = self.state.read();
+        let all = state.ranges.of_range((Bound::Unbounded, Bound::Unbounded), Lsn::new(u64::MAX));
+        all.into_iter().filter(|(.., newest)| *newest > lsn).map(|(from, end, _)| (from, end)).collect()
     }
 
     /// What it has waited for may have come. Returns whether the keyspace is to be queued.
@@ -128,13 +123,12 @@ impl TreeState {
         newly_retaining: &mut Vec<Holder>,
     ) -> usize {
         let (end, known) = self.map.range_of(from);
+        let known = *known;
         let end = [end, fragment.end.as_ref()].into_iter().flatten().min().cloned();
         self.sweep.at.clone_from(&end);
-        // Superseded versions of the records go first: only the records lead to them.
-        let is_pruned = |lsn: Lsn| self.undo.front().is_none_or(|record| record.by > lsn);
-        let is_ready = |lsn: Lsn| horizon.is_settled(lsn) && is_pruned(lsn);
+        let is_ready = |lsn: Lsn| horizon.is_settled(lsn);
         let unsettled = fragment.lsns.iter().find(|lsn| !is_ready(**lsn)).copied();
-        self.sweep.unsettled = [self.sweep.unsettled, unsettled].into_iter().flatten().min();
+        self.note_unsettled(unsettled);
         let may_leave = |lsn: &&Lsn| is_ready(**lsn) && known.may_bury(**lsn, horizon.installed());
         let lsns = &fragment.lsns[..fragment.lsns.iter().take_while(may_leave).count()];
         let Some(newest) = lsns.last() else { return 0 };
@@ -142,36 +136,50 @@ impl TreeState {
         if is_noted && self.ranges.len() < LONG {
             return 0;
         }
-        let removed = self.remove_covered((from, end.as_ref()), lsns, horizon, newly_retaining);
+        let Some(removed) = self.remove_covered((from, end.as_ref()), lsns, horizon, newly_retaining) else {
+            // What is not pruned of them yet is behind this one.
+            self.note_unsettled(self.undo.front().map(|record| record.by));
+            return 0;
+        };
         self.map.bury_range((from, end.as_deref()), lsns, horizon.installed(), is_noted);
         self.ranges.remove(from, end.as_ref(), lsns.len());
         self.sweep.has_moved = true;
         removed
     }
 
-    /// Takes the records that the range tombstones of `lsns` cover out of the map, and retains what held snapshots read of them.
+    fn note_unsettled(&mut self, lsn: Option<Lsn>) {
+        self.sweep.unsettled = [self.sweep.unsettled, lsn].into_iter().flatten().min();
+    }
+
+    /// Takes the records that the range tombstones of `lsns` cover out of the map, and retains what held snapshots read of them. None
+    /// of them, if one leads to a superseded version that is not pruned.
     fn remove_covered(
         &mut self,
         (from, end): (&Key, Option<&Key>),
         lsns: &[Lsn],
         horizon: &Horizon,
         newly_retaining: &mut Vec<Holder>,
-    ) -> usize {
+    ) -> Option<usize> {
         let range = (Bound::Included(from.as_slice()), end.map_or(Bound::Unbounded, |end| Bound::Excluded(&**end)));
-        let mut covered = Vec::new();
+        let (mut covered, mut live, mut large) = (Vec::new(), 0, 0);
         for (key, version) in self.map.range(range) {
             // The oldest deletion above it superseded it.
             let Some(until) = lsns.get(lsns.partition_point(|lsn| *lsn <= version.lsn)).copied() else { continue };
+            if self.undo.has(version.older) {
+                return None;
+            }
             let holder = horizon.newest_held(version.lsn, until);
             let kept = holder.map(|holder| {
                 let kept = version.content.value().map_or(Kept::Tombstone, Kept::Value);
                 (holder, Entry { from: version.lsn, until, by_tombstone: true, kept })
             });
             covered.push((Key::from(key), kept));
-            self.live -= usize::from(!version.content.is_deleted());
-            self.large -= large_len(version.content);
+            live += usize::from(!version.content.is_deleted());
+            large += large_len(version.content);
         }
         let count = covered.len();
+        self.live -= live;
+        self.large -= large;
         for (key, kept) in covered {
             self.keys -= usize::from(self.map.remove(&key));
             if let Some((holder, entry)) = kept
@@ -180,6 +188,6 @@ impl TreeState {
                 newly_retaining.push(holder);
             }
         }
-        count
+        Some(count)
     }
 }

@@ -13,7 +13,6 @@ use crate::base::types::Lsn;
 use super::beyond::{AwayKeyspace, Beyond};
 use super::key::Key;
 use super::map::{KeyRange, Known, Map, SharedLeaf};
-use super::retained::{Entry, Kept};
 use super::scan::{Piece, Scanned, Unknown};
 use super::snapshot::{Holder, Horizon};
 use super::state::{MAX_PIECE, TreeState};
@@ -229,24 +228,7 @@ impl Tree {
     pub(super) fn prune(&self, budget: usize, horizon: &Horizon, newly_retaining: &mut Vec<Holder>) -> Pruned {
         let mut state = self.state.write();
         let state = &mut *state;
-        let mut used = 0;
-        while used < budget
-            && let Some(record) = state.undo.front().filter(|record| horizon.is_settled(record.by))
-        {
-            let (from, until, by_tombstone) = (record.lsn, record.by, record.by_tombstone);
-            let is_read = !record.is_void() && horizon.newest_held(from, until).is_some();
-            if is_read || by_tombstone {
-                let kept = match state.undo.value(record) {
-                    _ if !is_read => Kept::Note,
-                    Some(value) => Kept::Value(value),
-                    None => Kept::Tombstone,
-                };
-                let key = Key::from(&*state.undo.key(record));
-                state.prune_version(key, Entry { from, until, by_tombstone, kept }, horizon, newly_retaining);
-            }
-            state.undo.pop_front();
-            used += 1;
-        }
+        let mut used = state.prune_undo(budget, horizon, newly_retaining);
         used += state.release_stuck(budget - used, horizon, newly_retaining);
         let of_stuck = state.stuck.front().map(|(lsn, _)| *lsn).filter(|lsn| *lsn <= horizon.installed());
         let next = state.undo.front().map(|record| record.by).into_iter().chain(of_stuck).min();

@@ -84,6 +84,11 @@ impl Undo {
         self.records.get(usize::try_from(seq.0.checked_sub(self.first)?).ok()?)
     }
 
+    /// Whether this one was not pruned yet.
+    pub(super) fn has(&self, seq: Seq) -> bool {
+        self.record(seq).is_some()
+    }
+
     /// Appends a version of `key` that the commit `by` supersedes.
     pub(super) fn push(&mut self, key: &[u8], version: &Version<'_>, by: Lsn, by_tombstone: bool) -> Seq {
         let seq = Seq(self.first + self.records.len() as u64);

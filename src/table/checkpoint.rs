@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::range_set::RangeSet;
 use crate::base::types::{Incarnation, Lsn};
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::{Layer, NamedFile};
+use crate::format::table::manifest::{Layer, NamedFile, NamedRun};
 use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::root::Range;
 
@@ -70,7 +70,7 @@ impl Store {
         let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon };
         keyspaces.prune(&retain);
         let mut attempt = self.begin();
-        let (ranges, gone) = (fragment(ranges), keyspaces.gone());
+        let (ranges, gone) = (retain.newest(ranges), keyspaces.gone());
         let (kept, deleted) = (retain.ranges(&ranges, &gone), retain.deleted(&ranges));
         let superseded = fragment(keyspaces.drops().into_iter().chain(ranges).collect());
         let merge = Merge::new(vec![writes], retain, superseded, gone)?;
@@ -164,13 +164,28 @@ impl Layer {
     }
 
     /// Lets go of the runs that have nothing but what a layer above has deleted for every reader (`MERGING.md`, 3). The last one stays,
-    /// as above.
+    /// as above, and mostly the first one: each speaks for all that lies behind the run before it, too.
     fn drop_runs_in(&mut self, deleted: &RangeSet<Vec<u8>>) {
         if deleted.is_empty() {
             return;
         }
         let Some(last) = self.runs.pop() else { return };
-        self.runs.retain(|run| !deleted.has_all(&run.range.low, Some(&run.range.high)));
+        let mut end = Vec::new();
+        self.runs.retain(|run| !goes_with(deleted, &mut end, run));
         self.runs.push(last);
     }
+}
+
+/// Whether a run lies in `deleted`, with what it speaks for behind the `end` of the run before it.
+fn goes_with(deleted: &RangeSet<Vec<u8>>, end: &mut Vec<u8>, run: &NamedRun) -> bool {
+    let low = std::mem::replace(end, run.range.high.clone());
+    deleted.has_all(&low, Some(&run.range.high))
+}
+
+/// Whether a checkpoint that deletes these keys lets go of a run.
+pub(crate) fn has_runs_in(stack: &Stack, deleted: &RangeSet<Vec<u8>>) -> bool {
+    stack.manifest.layers.iter().any(|layer| {
+        let mut end = Vec::new();
+        layer.runs.iter().rev().skip(1).rev().any(|run| goes_with(deleted, &mut end, run))
+    })
 }

@@ -225,6 +225,21 @@ impl Source for LayerCursor<'_> {
     }
 }
 
+/// The range tombstones of layers that have effect each from its bound on, fragmented.
+///
+/// # Errors
+/// A run cannot be read.
+pub(crate) fn ranges_of<'l>(
+    store: &Store,
+    layers: impl Iterator<Item = (&'l Layer, &'l [u8])>,
+) -> Result<Vec<RangeTombstone>> {
+    let mut all = Vec::new();
+    for (layer, from) in layers {
+        all.extend(from_bound(range_tombstones(store, std::slice::from_ref(layer))?, from));
+    }
+    Ok(fragment(all))
+}
+
 /// The range tombstones of these layers, as their runs have them.
 fn range_tombstones(store: &Store, layers: &[Layer]) -> Result<Vec<RangeTombstone>> {
     let runs = layers.iter().flat_map(|layer| layer.runs.iter().map(|run| (run, layer.interval)));

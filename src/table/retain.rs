@@ -1,7 +1,13 @@
 //! Which range tombstones must stay (RULES.md, 1 and 9).
 
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound;
+
 use super::merge::{Gone, Retain};
 use crate::base::range_set::RangeSet;
+use crate::base::types::Lsn;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::format::table::split_full_key;
 
@@ -9,6 +15,46 @@ use crate::format::table::split_full_key;
 mod tests;
 
 impl Retain {
+    /// The deletions of ranges in a piece of the log, fragmented and in order, without those that a newer one has made needless. A
+    /// queue whose front is deleted up to a key, again and again, has as many of them over its first keys as there were commits:
+    /// of each part no more are looked at than stay.
+    pub(super) fn newest(&self, mut ranges: Vec<RangeTombstone>) -> Vec<RangeTombstone> {
+        let mut bounds: Vec<Vec<u8>> = ranges.iter().flat_map(|one| [one.start.clone(), one.end.clone()]).collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        ranges.sort_by(|a, b| a.start.cmp(&b.start));
+        let (mut pieces, mut next) = (Vec::new(), ranges.into_iter().peekable());
+        // Those over the present part: by LSN, and by their ends.
+        let (mut open, mut ends) = (BTreeMap::<Lsn, usize>::new(), BinaryHeap::<Reverse<(Vec<u8>, Lsn)>>::new());
+        for pair in bounds.windows(2) {
+            let (start, end) = (&pair[0], &pair[1]);
+            while let Some(Reverse((_, lsn))) = ends.peek_mut().filter(|one| one.0.0 <= *start).map(PeekMut::pop) {
+                match open.get_mut(&lsn) {
+                    Some(count) if *count > 1 => *count -= 1,
+                    _ => drop(open.remove(&lsn)),
+                }
+            }
+            while let Some(one) = next.next_if(|one| one.start <= *start) {
+                *open.entry(one.lsn).or_default() += 1;
+                ends.push(Reverse((one.end, one.lsn)));
+            }
+            let says = Says::Deleted;
+            let piece = |lsn| RangeTombstone { start: start.clone(), end: end.clone(), lsn, says };
+            pieces.extend(self.needed(&open).into_iter().map(piece));
+        }
+        pieces
+    }
+
+    /// Which of these deletions of the same keys stay, the newest first: those above the floor, and for the floor and each held LSN
+    /// the newest one that its readers see.
+    fn needed(&self, open: &BTreeMap<Lsn, usize>) -> Vec<Lsn> {
+        let above = open.range((Bound::Excluded(self.floor), Bound::Unbounded)).map(|(lsn, _)| *lsn);
+        let seen_by = |at: &Lsn| open.range(..=*at).next_back().map(|(lsn, _)| *lsn);
+        let seen = [self.floor].iter().chain(&self.held).filter_map(seen_by).collect::<Vec<_>>();
+        let needed: BTreeSet<Lsn> = above.chain(seen).collect();
+        needed.into_iter().rev().collect()
+    }
+
     /// Those that a layer must have, of fragmented ones in order. Neighbours that say the same become one: each merge has cut them
     /// at the ends of its runs.
     pub(super) fn ranges(&self, ranges: &[RangeTombstone], gone: &Gone) -> Vec<RangeTombstone> {

@@ -225,6 +225,14 @@ impl Pipeline {
         Ok(Receipt::new(&self.log, lsn))
     }
 
+    /// What an open has replayed of deletions of ranges is swept: no commit has to come first.
+    pub(crate) fn sweep_what_was_replayed(self: &Arc<Self>) {
+        if self.index.has_ranges() {
+            self.due.note_deleted(self.index.visible(), Lsn::ZERO);
+            self.pruner.wake(self);
+        }
+    }
+
     /// Whether nothing is to be waited for any more: what comes next says why.
     fn is_over(&self) -> bool {
         self.closed.load(Ordering::Acquire) || self.log.poisoned().is_some()

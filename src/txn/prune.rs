@@ -115,7 +115,7 @@ fn run(pipeline: &impl Prunable) {
 fn prune_all(pipeline: &impl Prunable) -> Option<Left> {
     pipeline.catch_up();
     let index = pipeline.index();
-    while index.prune(pipeline.log().durable(), VERSIONS) == VERSIONS {
+    while index.prune(pipeline.log().durable(), VERSIONS) >= VERSIONS {
         rest(pipeline)?;
     }
     let left = index.left();

@@ -1,6 +1,7 @@
 //! Which runs answer for which keys, and what no run answers for (`format/TABLES.md`, section 4).
 
 use crate::base::types::Lsn;
+use crate::format::WORD;
 use crate::format::table::data::Interval;
 use crate::format::table::is_below;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
@@ -77,12 +78,13 @@ pub(super) fn pieces(speakers: &[Speaker], deleted: &[RangeTombstone], begin: Ls
     pieces
 }
 
-/// The newest deletion of a range that has `key`; zero if there is none.
+/// Up to where the newest deletion of a range that has `key` has left nothing; zero if there is none.
 fn deleted_up_to(deleted: &[RangeTombstone], key: &[u8]) -> Lsn {
     let before = &deleted[..deleted.partition_point(|one| one.start.as_slice() <= key)];
     let same = before.last().map_or(&[][..], |last| &before[before.partition_point(|one| one.start < last.start)..]);
     let over = same.iter().filter(|one| one.says == Says::Deleted && key < one.end.as_slice());
-    over.map(|one| one.lsn).max().unwrap_or(Lsn::ZERO)
+    // Its own commit may have put the key behind it: what has that LSN counts.
+    over.map(|one| Lsn::new(one.lsn.get().saturating_sub(WORD))).max().unwrap_or(Lsn::ZERO)
 }
 
 /// Whose entries count at `key`, of those that reach it, and which intervals are missing there, between two LSNs.

@@ -71,7 +71,7 @@ impl Fixture {
     }
 
     fn prune(&self) {
-        while self.index.prune(self.prune_to(), 100) == 100 {}
+        while self.index.prune(self.prune_to(), 100) >= 100 {}
     }
 }
 

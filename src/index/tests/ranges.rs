@@ -203,6 +203,50 @@ fn a_deletion_of_what_a_range_has_deleted_leaves_what_a_snapshot_reads() {
     assert_eq!(tree.get(b"k", old.lsn()).unwrap().unwrap(), b"1"[..]);
 }
 
+/// The same by way of a put: within its commit the deletion takes it back, and the tombstone of the range stands there again.
+#[test]
+fn a_put_that_its_commit_takes_back_leaves_what_a_snapshot_reads() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.put(b"k", b"1");
+    let old = fixture.index.hold();
+    fixture.commit(|batch| batch.delete_range(1, b"", None).unwrap());
+    fixture.commit(|batch| batch.delete_range(1, b"", None).unwrap());
+    fixture.durable = Some(fixture.put(b"l", b"1"));
+    fixture.put(b"l", b"2");
+    fixture.commit(|batch| {
+        batch.put(1, b"k", b"2").unwrap();
+        batch.delete(1, b"k").unwrap();
+    });
+    fixture.prune();
+    assert_eq!(tree.get(b"k", old.lsn()).unwrap().unwrap(), b"1"[..]);
+}
+
+/// The sweep waited for what pruning had not come to, since it waited itself for a later commit: they asked each other in turn.
+#[test]
+fn a_sweep_does_not_wait_for_what_is_settled() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    fixture.durable = Some(fixture.put(b"k", b"1"));
+    let deleted = fixture.commit(|batch| batch.delete_range(1, b"", None).unwrap());
+    fixture.put(b"k", b"2");
+    fixture.index.prune(fixture.prune_to(), 100);
+    fixture.durable = Some(deleted);
+    fixture.put(b"k", b"3");
+    assert!(fixture.index.prune(fixture.prune_to(), usize::MAX) < 10);
+    assert!(tree.state.read().ranges.is_empty());
+}
+
+/// A queue whose front is deleted up to a key, again and again, had a part in the list for each time.
+#[test]
+fn deletions_that_reach_further_and_further_are_one() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let _old = fixture.index.hold_to_validate();
+    for key in 1..200_u8 {
+        fixture.put(&[key], b"1");
+        fixture.commit(|batch| batch.delete_range(1, b"", Some(&[key])).unwrap());
+    }
+    assert!(tree.state.read().ranges.len() < 10, "{:?}", tree.state.read().ranges);
+}
+
 /// The list must not grow with a program that empties its keyspace now and then, while an old snapshot is read.
 #[test]
 fn deletions_of_the_same_range_give_way_to_the_newest() {

@@ -200,6 +200,6 @@ fn snapshots_are_whole_while_commits_go_on() {
         }
         done.store(true, Ordering::Relaxed);
     });
-    while index.prune(index.visible(), 100) == 100 {}
+    while index.prune(index.visible(), 100) >= 100 {}
     assert_eq!(index.version_count(), 40);
 }

@@ -1,5 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
-use crate::base::types::Lsn;
+use crate::table::fragments::fragment;
 
 fn one(start: &[u8], end: &[u8], lsn: u64, says: Says) -> RangeTombstone {
     let full = |key: &[u8]| [&[0, 0, 0, 1][..], key].concat();
@@ -66,4 +68,34 @@ fn what_is_deleted_for_every_reader_is_told() {
     let full = |key: &[u8]| [&[0, 0, 0, 1][..], key].concat();
     assert!(found.has_all(&full(b"a"), Some(&full(b"c"))) && !found.has(&full(b"c")));
     assert!(retain(6, &[3], false).deleted(&ranges).is_empty());
+}
+
+proptest! {
+    /// They say of each key what all of them say, to everybody who reads, and of each version whether it stays.
+    #[test]
+    fn those_that_stay_are_told_without_a_look_at_the_others(
+        ranges in prop::collection::vec((0_u8..8, 1_u8..9, 1_u64..30), 0..20),
+        floor in 0_u64..40,
+        held in prop::collection::btree_set(0_u64..30, 0..4),
+    ) {
+        let held: Vec<_> = held.into_iter().filter(|held| *held < floor).collect();
+        let retain = retain(floor, &held, false);
+        let ranges: Vec<_> =
+            ranges.iter().filter(|(a, b, _)| a < b).map(|(a, b, lsn)| deleted(&[*a], &[*b], *lsn)).collect();
+        let needed = |of_range: &[RangeTombstone]| {
+            let newer = |number: usize| number.checked_sub(1).map(|newer| of_range[newer].lsn);
+            let stays = |number: &usize| retain.needs(of_range[*number].lsn, newer(*number));
+            (0..of_range.len()).filter(stays).map(|number| of_range[number].clone()).collect::<Vec<_>>()
+        };
+        let all = fragment(ranges.clone());
+        let expected: Vec<_> = all.chunk_by(|a, b| a.start == b.start).flat_map(needed).collect();
+        prop_assert_eq!(retain.newest(ranges), expected);
+    }
+}
+
+/// With all of them at once it was a thousand million.
+#[test]
+fn a_queue_whose_front_is_deleted_again_and_again_leaves_a_piece_for_each_time() {
+    let ranges = (1..40_000_u32).map(|n| deleted(b"", &n.to_be_bytes(), u64::from(n))).collect();
+    assert_eq!(retain(40_000, &[7], false).newest(ranges).len(), 39_999 + 7);
 }

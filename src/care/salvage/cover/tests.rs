@@ -59,6 +59,8 @@ fn what_a_range_tombstone_has_deleted_is_not_missed() {
     assert_eq!(cut(&[]), [&[piece("-h", &[2], &[(0, 8)])][..], &rest].concat());
     let up_to_f = cut(&deleted("cf", 16, Says::Deleted));
     assert_eq!(first(up_to_f), [piece("-c", &[2], &[(0, 8)]), piece("cf", &[2], &[]), piece("fh", &[2], &[(0, 8)])]);
+    // Its own commit may have put a key behind it.
+    assert_eq!(cut(&deleted("ch", 8, Says::Deleted))[0], piece("-h", &[2], &[(0, 8)]));
     // What is lost is no deletion.
     assert_eq!(cut(&deleted("ch", 16, Says::LostAbove(Lsn::new(8))))[0], piece("-h", &[2], &[(0, 8)]));
 }

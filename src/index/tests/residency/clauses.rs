@@ -7,7 +7,7 @@ const K: u8 = 3;
 /// A machine that has put `K` and another key, in layers alone.
 fn away() -> Machine {
     let mut machine = Machine::new();
-    machine.run(Step::Commit(vec![(K, Some(1)), (1, Some(1))]));
+    machine.run(Step::Commit(vec![Write::Put(K, 1), Write::Put(1, 1)]));
     machine.run(Step::Checkpoint);
     machine.open(false);
     machine
@@ -15,7 +15,7 @@ fn away() -> Machine {
 
 /// Deletes `K`, and has the deletion buried.
 fn delete_and_bury(machine: &mut Machine) {
-    machine.run(Step::Commit(vec![(K, None)]));
+    machine.run(Step::Commit(vec![Write::Delete(K)]));
     machine.run(Step::Flush);
     machine.run(Step::Prune(100));
 }
@@ -62,7 +62,7 @@ fn a_fill_does_not_bring_back_what_a_complete_leaf_has_buried() {
 fn a_snapshot_that_begins_below_what_a_range_is_complete_from_asks_layers() {
     let mut machine = away();
     let durable = machine.durable;
-    machine.run(Step::Commit(vec![(K, None)]));
+    machine.run(Step::Commit(vec![Write::Delete(K)]));
     machine.fill_all();
     let guard = machine.index.hold_at(|_| durable);
     assert_eq!(guard.lsn(), durable);
@@ -77,9 +77,9 @@ fn a_transaction_finds_its_conflict_in_a_leaf_that_has_forgotten_and_split() {
     let mut machine = away();
     machine.run(Step::FillAll);
     machine.run(Step::Hold(true));
-    machine.run(Step::Commit(vec![(5, Some(2))]));
+    machine.run(Step::Commit(vec![Write::Put(5, 2)]));
     machine.run(Step::Checkpoint);
-    machine.run(Step::Commit(vec![(6, Some(1))]));
+    machine.run(Step::Commit(vec![Write::Put(6, 1)]));
     machine.run(Step::Forget(0, 6));
     fill_up(&mut machine);
 }
@@ -89,7 +89,7 @@ fn a_transaction_finds_its_conflict_in_a_leaf_that_has_forgotten_and_split() {
 fn a_leaf_that_has_buried_and_split_does_not_forget_above_the_layers() {
     let mut machine = away();
     machine.fill_all();
-    machine.run(Step::Commit(vec![(K + 1, Some(1))]));
+    machine.run(Step::Commit(vec![Write::Put(K + 1, 1)]));
     delete_and_bury(&mut machine);
     fill_up(&mut machine);
     machine.tree.forget(b"", 1_000, machine.layers.now().to);
@@ -104,9 +104,9 @@ fn a_transaction_finds_its_conflict_in_a_leaf_that_has_forgotten_and_was_cut() {
     let mut machine = away();
     machine.run(Step::FillAll);
     machine.run(Step::Hold(true));
-    machine.run(Step::Commit(vec![(8, Some(2))]));
+    machine.run(Step::Commit(vec![Write::Put(8, 2)]));
     machine.run(Step::Checkpoint);
-    machine.run(Step::Commit((0..9).map(|key| (key, Some(1))).filter(|(key, _)| *key != 8).collect()));
+    machine.run(Step::Commit((0..8).map(|key| Write::Put(key, 1)).collect()));
     machine.run(Step::Forget(0, 6));
     machine.run(Step::Read(0));
     machine.run(Step::Land(0));
@@ -117,7 +117,7 @@ fn a_transaction_finds_its_conflict_in_a_leaf_that_has_forgotten_and_was_cut() {
 #[test]
 fn a_reader_looks_at_memory_before_it_takes_layers() {
     let mut machine = away();
-    machine.run(Step::Commit(vec![(5, Some(9))]));
+    machine.run(Step::Commit(vec![Write::Put(5, 9)]));
     machine.run(Step::Flush);
     let (to, layers, tree) = (machine.last, Arc::clone(&machine.layers), Arc::clone(&machine.tree));
     let next = layers.now().with(&machine.history, to, machine.index.horizon(to), false);
@@ -135,12 +135,12 @@ fn a_reader_looks_at_memory_before_it_takes_layers() {
 #[test]
 fn a_range_that_has_buried_and_was_joined_does_not_forget_above_the_layers() {
     let mut machine = Machine::new();
-    machine.run(Step::Commit((0..9).map(|key| (key, Some(1))).collect()));
+    machine.run(Step::Commit((0..9).map(|key| Write::Put(key, 1)).collect()));
     machine.run(Step::Checkpoint);
     machine.open(false);
     // In leaves of three keys, which join once one of them has fewer.
     machine.fill_all();
-    machine.run(Step::Commit(vec![(4, None)]));
+    machine.run(Step::Commit(vec![Write::Delete(4)]));
     machine.run(Step::Flush);
     machine.run(Step::Prune(100));
     machine.run(Step::Forget(0, 6));
@@ -151,7 +151,7 @@ fn a_range_that_has_buried_and_was_joined_does_not_forget_above_the_layers() {
 fn a_snapshot_below_a_deletion_that_only_layers_have_is_not_told_absent() {
     let mut machine = away();
     machine.run(Step::Hold(false));
-    machine.run(Step::Commit(vec![(K, None)]));
+    machine.run(Step::Commit(vec![Write::Delete(K)]));
     machine.run(Step::Checkpoint);
     machine.run(Step::Prune(100));
     machine.run(Step::FillAll);

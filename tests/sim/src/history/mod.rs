@@ -10,23 +10,22 @@
 //! | must be so | of |
 //! |---|---|
 //! | a read at an LSN finds what the history says, whatever is in memory and whatever in layers | gets, ranges and prefixes, forward, backward and from both ends |
-//! | a transaction conflicts if something that it read was put, or deleted while it was there | commits |
+//! | a transaction conflicts if something that it read was put, deleted while it was there, or deleted with a range | commits |
 //! | it does not conflict without a write over what it read, unless a checkpoint came meanwhile: then the range may have been forgotten | commits |
 //! | what is recovered is the effect of a prefix of the commits, which has all that was safe | crashes |
 //! | tokens of commits in the prefix are durable, others lost | crashes |
 //!
-//! Everything follows from the seed of a case. A range deletion is an operation of the history; what the engine does for
-//! it is in [`range`](range::delete_range) alone.
+//! Everything follows from the seed of a case.
 
 pub mod case;
 pub mod counts;
 mod events;
 pub mod model;
 mod plan;
-mod range;
 mod reads;
 mod system;
 mod transactions;
+mod writes;
 
 pub use case::{Run, Until, run_many, run_one};
 pub use counts::Counts;

@@ -120,7 +120,7 @@ impl Space {
                 was_there = value.is_some();
             }
         }
-        // Which keys a range deletion found there nobody asks for.
+        // A range deletion counts as a write to every key, there or not.
         let meets = |from: &Vec<u8>, to: &Vec<u8>| {
             let begins = match &bounds.1 {
                 Bound::Included(high) => from <= high,
@@ -133,8 +133,8 @@ impl Space {
             };
             begins && ends
         };
-        changed.touched |= self.cleared.iter().any(|(lsn, from, to)| *lsn > since && meets(from, to));
-        changed
+        let is_cleared = self.cleared.iter().any(|(lsn, from, to)| *lsn > since && meets(from, to));
+        Changed { touched: changed.touched | is_cleared, changed: changed.changed | is_cleared }
     }
 
     /// Nothing after `end` has happened.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use forelog::{CommitMode, ErrorKind, Keyspace, Transaction};
 
 use super::model::{Bounds, Changed, History, Operation, Space, State, Value, half_open, part};
-use super::range::{Writes, delete_range};
 use super::reads::{Outcome, Read};
 use super::system::System;
+use super::writes::Writes;
 
 /// What was written and not committed, in order, by the place of its keyspace.
 #[derive(Debug, Default)]
@@ -32,15 +32,13 @@ impl Written {
         self.keys.get(&place).is_some_and(|keys| keys.contains_key(key))
     }
 
-    /// Does it in a batch or transaction, too. `space` is the keyspace below, as of what the writer sees. Returns the range
-    /// that was read for it.
+    /// Does it in a batch or transaction, too. `space` is the keyspace below, as of what the writer sees.
     pub(super) fn write(
         &mut self,
         writes: &mut impl Writes,
         (place, space, keyspace): (usize, &Space, &Keyspace),
         (operation, at): (Operation, forelog::Lsn),
-    ) -> forelog::Result<Option<Bounds>> {
-        let mut read = None;
+    ) -> forelog::Result<()> {
         match &operation {
             Operation::Put { key, value } => {
                 writes.put(keyspace, key, &value.bytes())?;
@@ -53,13 +51,12 @@ impl Written {
             Operation::DeleteRange { from, to } => {
                 let bounds = half_open(from, to);
                 let present: Vec<_> = self.over(place, space.range(&bounds, at), &bounds).into_keys().collect();
-                let has_read = delete_range(writes, keyspace, (from, to), &present)?;
-                read = has_read.then_some(bounds);
+                writes.delete_range(keyspace, from, to)?;
                 self.keys.entry(place).or_default().extend(present.into_iter().map(|key| (key, None)));
             }
         }
         self.operations.push((place, operation));
-        Ok(read)
+        Ok(())
     }
 }
 
@@ -95,9 +92,7 @@ impl Tx {
         operation: Operation,
     ) -> forelog::Result<()> {
         let since = self.tx.snapshot_lsn();
-        let read = self.written.write(&mut self.tx, (place, &history.spaces[place], keyspace), (operation, since))?;
-        self.reads.extend(read.map(|bounds| (place, bounds)));
-        Ok(())
+        self.written.write(&mut self.tx, (place, &history.spaces[place], keyspace), (operation, since))
     }
 
     /// What was done meanwhile to what it has read, and whether a keyspace that it uses is gone.
