@@ -104,7 +104,8 @@ pub use base::options::{Checkpoints, LossBudget};
 pub use base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 pub use disk::{IoBackend, LockHeld};
 pub use engine::{
-    BackupOptions, BackupProgress, BackupReport, CopyReport, Engine, MemoryStats, Options, ReadOnlyOptions, TableStats,
+    BackupOptions, BackupProgress, BackupReport, CompactOptions, CompactProgress, CompactReport, CopyReport, Engine,
+    MemoryStats, Options, ReadOnlyOptions, TableStats,
 };
 pub use index::{Key, Value};
 pub use log::failure::Poisoned;

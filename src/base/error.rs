@@ -174,12 +174,21 @@ struct Inner {
     message: String,
     damage: Option<Damage>,
     token: Option<Token>,
+    /// Files of the database are of different moments.
+    is_mixed: bool,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Arc::new(Inner { kind, message: message.into(), damage: None, token: None, source: None }))
+        Error(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            damage: None,
+            token: None,
+            is_mixed: false,
+            source: None,
+        }))
     }
 
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
@@ -284,6 +293,20 @@ impl Error {
         self
     }
 
+    /// The reason for this error: `proof` says that files of the database in `dir` are of different moments.
+    pub(crate) fn of_mixed_files(mut self, dir: &Path, proof: impl fmt::Display) -> Self {
+        let inner = self.inner();
+        inner.is_mixed = true;
+        inner.message = format!(
+            "the files in {} are of different moments: {proof}. No crash leaves that, and no damage to a file. The directory was \
+             copied while a program had it open, or a file was put into it from an older copy. `Engine::backup` copies an open \
+             database, and `forelog backup` a closed one: copy it anew. What the open met is: {}",
+            dir.display(),
+            inner.message
+        );
+        self
+    }
+
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -296,6 +319,13 @@ impl Error {
     /// Where the damage is, if the kind is [`ErrorKind::Damaged`].
     pub fn damage(&self) -> Option<&Damage> {
         self.0.damage.as_ref()
+    }
+
+    /// Whether the files of the database prove to be of different moments: the directory was copied while a program had it
+    /// open, or an older file was put into it. The kind is [`ErrorKind::Damaged`]. `false` proves nothing. Make copies by
+    /// [`Engine::backup`](crate::Engine::backup).
+    pub fn is_of_mixed_files(&self) -> bool {
+        self.0.is_mixed
     }
 
     /// The error of the operating system, if that is the cause.

@@ -1,6 +1,7 @@
 //! Merges, step by step, and who is to do them (`table/MERGING.md`).
 
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::heal::{heal, is_rot};
@@ -12,7 +13,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::disk::Dir;
 use crate::format::table::DIRECTORY;
-use crate::format::table::manifest::bytes_of;
+use crate::format::table::manifest::{Layer, bytes_of};
 use crate::log::LogInner;
 use crate::table::job::{StepFailed, Stepped};
 use crate::table::layer::Sizes;
@@ -28,6 +29,9 @@ const STEPS: usize = 32;
 const PER_MANIFEST: u64 = 64;
 const SHORT: u64 = 64 << 10;
 
+/// Which of the installed layers a step is about; none if there is nothing to do.
+pub(super) type Choose<'c> = &'c dyn Fn(&[Layer]) -> Option<Range<usize>>;
+
 /// Whether a merge is due.
 pub(super) fn is_due(tables: &Tables) -> bool {
     tables.stack().is_some_and(|stack| pick::due(&stack.manifest.layers).is_some())
@@ -42,8 +46,13 @@ pub(super) fn merge_many(pipeline: &Pipeline, tables: &Tables, wait: Wait, leave
 
 /// Does one step, if one is due: whether one was. The caller has the turn.
 pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables, leaves: Leaves) -> Result<bool> {
+    merge_step_of(pipeline, tables, leaves, &pick::due)
+}
+
+/// The same, of the layers that `choose` says.
+pub(super) fn merge_step_of(pipeline: &Pipeline, tables: &Tables, leaves: Leaves, choose: Choose<'_>) -> Result<bool> {
     let begun = tables.pacers.merges.begin();
-    let stepped = step(pipeline, tables, leaves);
+    let stepped = step(pipeline, tables, leaves, choose);
     let took = begun.took();
     let result = match stepped {
         Ok(stepped) => {
@@ -80,10 +89,11 @@ fn step(
     pipeline: &Pipeline,
     tables: &Tables,
     leaves: Leaves,
+    choose: Choose<'_>,
 ) -> std::result::Result<Option<(Stepped, u64)>, StepFailed> {
     let log = &pipeline.log;
     let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else { return Ok(None) };
-    let Some(layers) = pick::due(&stack.manifest.layers) else { return Ok(None) };
+    let Some(layers) = choose(&stack.manifest.layers) else { return Ok(None) };
     let is_ours = || log.check_ours(|| tables.check_place(log.handle())).map_err(StepFailed::Other);
     is_ours()?;
     // First, as in each attempt: nothing else gives room.

@@ -3,6 +3,8 @@
 mod backup;
 mod checkpoint;
 mod checkpointer;
+mod compact;
+mod copied;
 mod copy;
 #[cfg(feature = "sim")]
 pub(crate) mod crash_test;
@@ -35,6 +37,7 @@ mod warmer;
 mod tests;
 
 pub use backup::{BackupOptions, BackupProgress, BackupReport};
+pub use compact::{CompactOptions, CompactProgress, CompactReport};
 pub use health::TableStats;
 pub use memory::MemoryStats;
 pub use options::Options;

@@ -14,6 +14,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::copied::explained;
 use super::memory;
 use super::residency::over_layers;
 use super::tables::{self, FoundTables, Tables};
@@ -46,6 +47,11 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<O
 
 /// Opens the database in a directory that is claimed: steps 2 to 5.
 pub(super) fn open_claimed(claim: Claim<'_>, settings: &Settings) -> Result<Opened> {
+    let handle = Arc::clone(claim.handle);
+    recover(claim, settings).map_err(|error| explained(&handle, error))
+}
+
+fn recover(claim: Claim<'_>, settings: &Settings) -> Result<Opened> {
     let settings = &memory::resolved(settings);
     let handle = Arc::clone(claim.handle);
     let (tables, found) = look_at_tables(&handle, settings, |look| log::open::read(claim, settings.create, look))?;
@@ -131,6 +137,11 @@ pub(super) struct Looked {
 
 /// Reads and checks a database as an open would, changing nothing.
 pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
+    let looked = look_at(handle, files);
+    if files == Files::Still { looked.map_err(|error| explained(handle, error)) } else { looked }
+}
+
+fn look_at(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
     let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
     let place = LogDir::new(Arc::clone(handle));
     // All files are found, and open, before any is read at length.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::base::types::Lsn;
 use crate::format::table::manifest::{Layer, Role, bytes_of};
 
 #[cfg(test)]
@@ -20,13 +21,35 @@ pub(crate) fn due(layers: &[Layer]) -> Option<Range<usize>> {
         return Some(0..tier);
     }
     if let Some(first) = job {
-        let inputs = layers[first..].iter().take_while(|layer| layer.role == Role::Input).count();
-        return Some(first..first + inputs + 1);
+        return Some(job_at(layers, first));
     }
     let (upper, last) = layers.split_at(last);
     let entry = entry_bytes(&last[0]);
     let weight = upper.iter().fold(0_u64, |sum, layer| sum.saturating_add(weight(layer, entry)));
     (!upper.is_empty() && weight >= last[0].bytes() / 2).then_some(0..layers.len())
+}
+
+/// Of the layers of a stack, those of the step by which all become one (`MERGING.md`, 7): of the job that has begun for it and
+/// ends at `begun`, else of one that stands in its way, else all. Nothing is left to do once the job is over.
+pub(crate) fn due_to_compact(layers: &[Layer], begun: Option<Lsn>) -> Option<Range<usize>> {
+    match begun {
+        Some(to) => {
+            let output = layers.last().filter(|last| last.role != Role::Whole && last.interval.to == to)?;
+            layers.iter().position(|layer| layer.interval.to == output.interval.to).map(|first| job_at(layers, first))
+        }
+        None => match layers.iter().position(|layer| layer.role == Role::Input) {
+            Some(first) => Some(job_at(layers, first)),
+            None => (!layers.is_empty()).then_some(0..layers.len()),
+        },
+    }
+}
+
+/// The bytes that are to be read until then.
+pub(crate) fn left_to_compact(layers: &[Layer], begun: Option<Lsn>) -> u64 {
+    match begun {
+        None => bytes_of(layers),
+        Some(_) => due_to_compact(layers, begun).map_or(0, |job| bytes_of(&layers[job.start..job.end - 1])),
+    }
 }
 
 /// What merges owe: the bytes of layers that are above the last one, where they have not been merged. With those of the last.
@@ -37,6 +60,12 @@ pub(crate) fn owed(layers: &[Layer]) -> (u64, u64) {
         (Role::Output { .. }, Some((input, upper))) => (bytes_of(upper), input.bytes().saturating_add(last.bytes())),
         _ => (bytes_of(upper), last.bytes()),
     }
+}
+
+/// The layers of a job, whose first input is there.
+fn job_at(layers: &[Layer], first: usize) -> Range<usize> {
+    let inputs = layers[first..].iter().take_while(|layer| layer.role == Role::Input).count();
+    first..first + inputs + 1
 }
 
 /// The average length of an entry.

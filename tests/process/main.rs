@@ -5,6 +5,7 @@ mod beside;
 mod cli;
 mod cli_care;
 mod common;
+mod compact;
 mod import;
 mod reading;
 mod salvage;

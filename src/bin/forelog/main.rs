@@ -1,4 +1,4 @@
-//! `forelog`: try the commit modes on a disk, import, scan, get, info, dump, verify, salvage, backup, restore.
+//! `forelog`: try the commit modes on a disk, import, scan, get, info, dump, verify, salvage, backup, restore, compact.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong, 3 a sound
 //! database that would not open (`verify`), 130 ended by a signal.
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod backup;
+mod compact;
 mod dump;
 mod get;
 mod import;
@@ -45,6 +46,7 @@ enum Command {
     Salvage(salvage::Arguments),
     Backup(backup::Arguments),
     Restore(backup::RestoreArguments),
+    Compact(compact::Arguments),
 }
 
 /// The command line, or the end of the process with what is wrong with it.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Salvage(arguments) => salvage::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => backup::run_restore(&arguments),
+        Command::Compact(arguments) => compact::run(&arguments),
     };
     if workspace::is_interrupted() {
         return workspace::INTERRUPTED.into();

@@ -57,7 +57,7 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 /// Makes signals no longer end this process at once: [`check`] reports them, and the directory is removed.
-fn watch_signals() {
+pub(crate) fn watch_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // A command under nohup, or in the background, goes on.

@@ -12,16 +12,16 @@ use crate::engine::{Engine, Options};
 use crate::rt::schedule::{self, sleep};
 
 /// Runs of 2 KiB.
-fn small(checkpoints: Checkpoints) -> Options {
+pub(super) fn small(checkpoints: Checkpoints) -> Options {
     Options::new().segment_bytes(8192).checkpoint_bytes(4096).checkpoints(checkpoints).commit_mode(CommitMode::Async)
 }
 
-fn open_small(disk: &SimDisk, checkpoints: Checkpoints) -> Engine {
+pub(super) fn open_small(disk: &SimDisk, checkpoints: Checkpoints) -> Engine {
     small(checkpoints).open_on(Arc::new(disk.clone()), "db").unwrap()
 }
 
 /// Puts this value under the keys from `first` on, of 100 bytes each.
-fn put(engine: &Engine, name: &str, first: u32, count: u32, value: u8) {
+pub(super) fn put(engine: &Engine, name: &str, first: u32, count: u32, value: u8) {
     let keys = engine.create_keyspace(name).unwrap();
     let mut batch = engine.batch().unwrap();
     for number in first..first + count {
@@ -30,7 +30,7 @@ fn put(engine: &Engine, name: &str, first: u32, count: u32, value: u8) {
     batch.commit().unwrap();
 }
 
-fn values(engine: &Engine, name: &str) -> Vec<u8> {
+pub(super) fn values(engine: &Engine, name: &str) -> Vec<u8> {
     let keys = engine.open_keyspace(name).unwrap();
     engine.snapshot().unwrap().iter(&keys).unwrap().map(|entry| entry.unwrap().1[0]).collect()
 }

@@ -9,6 +9,10 @@ mod background;
 mod checkpoints;
 #[cfg(feature = "sim")]
 mod commit_errors;
+#[cfg(feature = "sim")]
+mod compact;
+#[cfg(feature = "sim")]
+mod copied;
 mod failing_reads;
 #[cfg(feature = "sim")]
 mod first_table;

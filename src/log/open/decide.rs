@@ -230,10 +230,7 @@ fn chain_of(
 
 /// A segment of an incarnation that never began must be empty; else HISTORY is older than the log.
 fn refuse_if_used(place: &LogDir, info: &SegmentInfo) -> Result<()> {
-    let mut used = false;
-    Frames::open(place, info)
-        .and_then(|mut frames| frames.search(info.first_frame(), |_, _| used = true))
-        .map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
+    let used = info.has_frames(place).map_err(|error| Error::unreadable(&info.path, Lsn::new(info.base()), error))?;
     if used { Err(damaged(info, info.base(), DamageCause::BadHistory)) } else { Ok(()) }
 }
 

@@ -25,6 +25,15 @@ pub(crate) struct Frames {
     position: u64,
 }
 
+impl SegmentInfo {
+    /// Whether there is a valid header of a frame anywhere in it.
+    pub(crate) fn has_frames(&self, place: &LogDir) -> io::Result<bool> {
+        let mut has = false;
+        Frames::open(place, self)?.search(self.first_frame(), |_, _| has = true)?;
+        Ok(has)
+    }
+}
+
 impl Frames {
     pub(crate) fn open(place: &LogDir, info: &SegmentInfo) -> io::Result<Self> {
         Ok(Frames::of_file(place.open(&info.path, Access::Read)?, info))
