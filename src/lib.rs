@@ -105,13 +105,14 @@ pub use base::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token};
 pub use disk::{IoBackend, LockHeld};
 pub use engine::{
     BackupOptions, BackupProgress, BackupReport, CompactOptions, CompactProgress, CompactReport, CopyReport, Engine,
-    MemoryStats, Options, ReadOnlyOptions, TableStats,
+    MemoryStats, Options, ReadOnlyOptions, RestorePoint, TableStats,
 };
 pub use index::{Key, Value};
 pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;
 pub use log::open::decide::Recovery;
 pub use log::receipts::receipt::Receipt;
+pub use log::retention::LogPin;
 pub use log::stats::Stats;
 pub use log::write::budget::LossWindow;
 pub use txn::{Entries, KeyBounds, Keyspace, ReadOnly, Snapshot, Transaction, TryCommitError, WriteBatch};

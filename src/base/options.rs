@@ -81,6 +81,32 @@ pub const MAX_TRANSACTION_BYTES: u64 = 1 << 30;
 /// The first segment of an incarnation is at most this large; each further one doubles, up to `segment_bytes`.
 pub(crate) const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
+/// Which segments of the log stay though tables have all that is in them (`table/RETENTION.md`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RetainLog {
+    /// As long as together they have no more bytes than this.
+    pub(crate) bytes: Option<u64>,
+    /// As long as their newest record is no older than this.
+    pub(crate) age: Option<Duration>,
+    /// What an earlier open has retained, and what joins it.
+    pub(crate) as_found: bool,
+    /// A pin is dropped if it keeps more bytes than this.
+    pub(crate) pinned_bytes: u64,
+}
+
+impl Default for RetainLog {
+    fn default() -> Self {
+        RetainLog { bytes: None, age: None, as_found: false, pinned_bytes: 1 << 30 }
+    }
+}
+
+impl RetainLog {
+    /// Whether any segment may stay.
+    pub(crate) fn is_any(&self) -> bool {
+        self.bytes.is_some() || self.age.is_some() || self.as_found
+    }
+}
+
 /// The options of [`Options`] that the layers below the engine need.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Settings {
@@ -102,6 +128,7 @@ pub(crate) struct Settings {
     pub(crate) memory_bytes: Option<u64>,
     /// It lives in memory alone, and no open comes after this one.
     pub(crate) is_volatile: bool,
+    pub(crate) retain: RetainLog,
 }
 
 impl Default for Settings {
@@ -121,6 +148,7 @@ impl Default for Settings {
             is_checkpoint_chosen: false,
             memory_bytes: None,
             is_volatile: false,
+            retain: RetainLog::default(),
         }
     }
 }

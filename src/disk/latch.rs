@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::{Access, Dir, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode, Mapping};
 use crate::rt::sync::Mutex;
@@ -298,6 +299,10 @@ impl File {
 impl DiskFile for File {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
+    }
+
+    fn age(&self) -> io::Result<Option<Duration>> {
+        self.inner.age()
     }
 
     fn status(&self) -> io::Result<FileStatus> {

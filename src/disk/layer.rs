@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Access, Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode};
 
@@ -208,6 +209,10 @@ impl<L: FileLayer> LayeredFile<L> {
 impl<L: FileLayer> DiskFile for LayeredFile<L> {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
+    }
+
+    fn age(&self) -> io::Result<Option<Duration>> {
+        self.inner.age()
     }
 
     fn status(&self) -> io::Result<FileStatus> {

@@ -13,6 +13,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
+use std::time::Duration;
 
 mod dir;
 mod kept_open;
@@ -205,6 +206,10 @@ pub(crate) fn check_name(name: &OsStr) -> io::Result<()> {
 pub trait DiskFile: Send + Sync + Debug {
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// How long ago its content was changed last, by the clock of the system; `None` if that is not known, or still to come.
+    fn age(&self) -> io::Result<Option<Duration>> {
+        Ok(None)
+    }
     /// Which file it is, and whether it still has a name.
     fn status(&self) -> io::Result<FileStatus>;
     /// Locks the file; `None` if another lock excludes this one. The file stays open meanwhile.

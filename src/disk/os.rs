@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Dir, Disk, DiskFile, DiskLock, FileId, FileStatus, IoBackend, LockMode, Mapping};
 use crate::rt::process;
@@ -149,6 +150,11 @@ pub(super) struct OsFile(pub(super) File);
 impl DiskFile for OsFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn age(&self) -> io::Result<Option<Duration>> {
+        // A time that is still to come is no age.
+        Ok(self.0.metadata()?.modified()?.elapsed().ok())
     }
 
     #[cfg(unix)]

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
@@ -73,6 +74,10 @@ struct UringFile {
 impl DiskFile for UringFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    fn age(&self) -> io::Result<Option<Duration>> {
+        self.file.age()
     }
 
     fn status(&self) -> io::Result<FileStatus> {

@@ -1,12 +1,16 @@
 //! Backups of an open engine, and their restore. `BACKUP.md` beside this file has the rules, and each step.
 
+mod point;
 mod source;
 mod target;
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::point::Point;
+pub use self::point::RestorePoint;
 use self::source::{Earlier, Source};
 use self::target::Target;
 use super::unfinished::{MayHold, refuse_if_used, refuse_inside};
@@ -167,7 +171,7 @@ impl Engine {
     /// As [`Engine::restore`]; [`ErrorKind::InvalidInput`] if the pace is zero.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn restore_with(from: impl AsRef<Path>, to: impl AsRef<Path>, options: BackupOptions) -> Result<BackupReport> {
-        restore(&OsDisk, from.as_ref(), to.as_ref(), &options)
+        restore(&OsDisk, (from.as_ref(), to.as_ref()), None, &options)
     }
 
     /// [`Engine::restore_with`] on a disk of your own.
@@ -182,7 +186,77 @@ impl Engine {
         to: impl AsRef<Path>,
         options: BackupOptions,
     ) -> Result<BackupReport> {
-        restore(&*disk, from.as_ref(), to.as_ref(), &options)
+        restore(&*disk, (from.as_ref(), to.as_ref()), None, &options)
+    }
+
+    /// Copies the backup in `from` to `to`, as [`Engine::restore`] does, and brings it up to a commit, by the log of the database
+    /// that it is a backup of: the state of the new database is exactly the one behind that commit. It has a history of its
+    /// own from there on. Tokens up to that commit are answered `Durable`, those above it `Lost`, or as those of another copy.
+    ///
+    /// The log is there from the backup's end on as far as it is retained: see
+    /// [`Options::retain_log_bytes`](crate::Options::retain_log_bytes). What of it lies above the commit, and what the tables of
+    /// that database hold, is not needed, and may be damaged.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = std::env::temp_dir().join(format!("forelog-doc-restore-{}", std::process::id()));
+    /// # let _ = std::fs::remove_dir_all(&dir);
+    /// use forelog::{Engine, Options, RestorePoint};
+    /// let engine = Options::new().retain_log_bytes(1 << 30).open(dir.join("bank"))?;
+    /// let accounts = engine.create_keyspace("accounts")?;
+    /// engine.backup(dir.join("monday"))?;
+    /// let commit = |value| -> forelog::Result<_> {
+    ///     let mut batch = engine.batch()?;
+    ///     batch.put(&accounts, "alice", value)?;
+    ///     Ok(batch.commit()?.token())
+    /// };
+    /// let good = commit("90")?;
+    /// commit("-10000")?;
+    /// engine.close()?;
+    ///
+    /// let point = RestorePoint::new(good).with_log_of(dir.join("bank"));
+    /// Engine::restore_to(dir.join("monday"), dir.join("again"), &point)?;
+    /// assert_eq!(Engine::read_only(dir.join("again"))?.get("accounts", "alice")?.unwrap(), b"90");
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Engine::restore`]; [`ErrorKind::InvalidInput`] if the token is below the backup's end, if it is above that and no log
+    /// is given, or if the database is not the one that the backup is of, or no longer has the commit;
+    /// [`ErrorKind::Retired`], or [`ErrorKind::Damaged`] with the segment that is missing, if the log does not reach back to the backup;
+    /// [`ErrorKind::Locked`] if a program has that database open.
+    pub fn restore_to(from: impl AsRef<Path>, to: impl AsRef<Path>, point: &RestorePoint) -> Result<BackupReport> {
+        Engine::restore_to_with(from, to, point, BackupOptions::new())
+    }
+
+    /// [`Engine::restore_to`] in another way.
+    ///
+    /// # Errors
+    /// As [`Engine::restore_to`]; [`ErrorKind::InvalidInput`] if the pace is zero.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn restore_to_with(
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        point: &RestorePoint,
+        options: BackupOptions,
+    ) -> Result<BackupReport> {
+        restore(&OsDisk, (from.as_ref(), to.as_ref()), Some(point), &options)
+    }
+
+    /// [`Engine::restore_to_with`] on a disk of your own.
+    ///
+    /// # Errors
+    /// As [`Engine::restore_to_with`].
+    #[cfg(feature = "unstable")]
+    pub fn restore_to_on(
+        disk: Arc<dyn Disk>,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        point: &RestorePoint,
+        options: BackupOptions,
+    ) -> Result<BackupReport> {
+        restore(&*disk, (from.as_ref(), to.as_ref()), Some(point), &options)
     }
 }
 
@@ -201,11 +275,22 @@ fn backup(engine: &Engine, disk: &dyn Disk, to: &Path, options: &BackupOptions) 
     })
 }
 
-fn restore(disk: &dyn Disk, from: &Path, to: &Path, options: &BackupOptions) -> Result<BackupReport> {
+fn restore(
+    disk: &dyn Disk,
+    (from, to): (&Path, &Path),
+    point: Option<&RestorePoint>,
+    options: &BackupOptions,
+) -> Result<BackupReport> {
     let handle = Arc::new(DirHandle::open(disk, from)?);
     let target = target(disk, to, &handle, options)?;
     let source = Source::in_directory(&handle)?;
     source.check_no_log(from)?;
+    if let Some(point) = point
+        && let Some(found) = Point::find(disk, &source, point)?
+    {
+        refuse_inside(disk, to, found.handle())?;
+        target.point.set(Some(found));
+    }
     copy(&target, source, options, &|| Ok(()))
 }
 
@@ -223,7 +308,7 @@ fn target<'a>(disk: &'a dyn Disk, to: &'a Path, from: &DirHandle, options: &Back
             )));
         }
     }
-    Ok(Target { disk, path: to, earlier })
+    Ok(Target { disk, path: to, earlier, point: Cell::new(None) })
 }
 
 /// `source` is let go of at the end.

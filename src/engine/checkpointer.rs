@@ -19,6 +19,7 @@ use crate::base::error::Result;
 use crate::base::options::Checkpoints;
 use crate::base::range_set::RangeSet;
 use crate::base::types::Lsn;
+use crate::log::LetGo;
 use crate::rt::background::Task;
 use crate::rt::sleeper::{Backoff, Sleeper, Woken};
 use crate::table::checkpoint::has_runs_in;
@@ -90,7 +91,8 @@ impl Checkpointer {
     pub(super) fn make_room(self: &Arc<Self>) -> bool {
         let is_some_pending =
             self.pipeline.upgrade().is_some_and(|pipeline| self.tables.pending(&pipeline.due) != Amount::default());
-        if !is_some_pending || self.tables.health.has_failed() {
+        let is_some_retained = self.pipeline.upgrade().is_some_and(|pipeline| pipeline.log.retained_bytes() > 0);
+        if !is_some_retained && (!is_some_pending || self.tables.health.has_failed()) {
             return false;
         }
         self.is_room_wanted.store(true, Ordering::Release);
@@ -111,6 +113,9 @@ impl Checkpointer {
         if !is_room_wanted {
             return checkpoint(pipeline, &self.tables, Wait::ForItsTurn, Then::Merge);
         }
+        // Before a checkpoint, which may need the room; nothing needs what is retained.
+        let gave_way = pipeline.log.let_go(LetGo::All, || self.tables.check_place(pipeline.log.handle()));
+        self.tables.health.not_removed(gave_way.as_ref().err());
         let _unpaced = self.tables.pacers.checkpoints.hurry();
         let flushed = pipeline.log.flush_to(appended);
         let made = flushed.and_then(|()| checkpoint(pipeline, &self.tables, Wait::ForItsTurn, Then::Nothing));
@@ -173,10 +178,18 @@ impl Checkpointer {
             if pipeline.due.set_mark(self.tables.health.done().plus(next)) {
                 continue;
             }
-            match self.sleeper.sleep(is_worth_it.then_some(REST)) {
+            let too_old = pipeline.log.next_too_old().map(|time| time.max(REST));
+            match self.sleeper.sleep(is_worth_it.then_some(REST).into_iter().chain(too_old).min()) {
                 Woken::Stopped => return false,
                 Woken::Rung => {}
                 Woken::TimedOut => {
+                    if too_old.is_some() {
+                        let gone = pipeline.log.let_go(LetGo::Due, || self.tables.check_place(pipeline.log.handle()));
+                        self.tables.health.not_removed(gone.as_ref().err());
+                    }
+                    if !is_worth_it {
+                        continue;
+                    }
                     let appended = pipeline.log.positions().appended();
                     if std::mem::replace(seen, appended) == appended {
                         return true;

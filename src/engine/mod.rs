@@ -24,6 +24,7 @@ mod open;
 mod options;
 mod read_only;
 mod residency;
+mod retention;
 mod room;
 pub(crate) mod salvage;
 mod save;
@@ -36,7 +37,7 @@ mod warmer;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{BackupOptions, BackupProgress, BackupReport};
+pub use backup::{BackupOptions, BackupProgress, BackupReport, RestorePoint};
 pub use compact::{CompactOptions, CompactProgress, CompactReport};
 pub use health::TableStats;
 pub use memory::MemoryStats;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::checkpointer::Checkpointer;
 use super::inner::Inner;
@@ -74,6 +75,42 @@ impl Options {
     #[must_use]
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
         self.settings.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Segments of the log that checkpoints need no more stay, as long as together they have no more than this many bytes: for a
+    /// restore to a moment ([`Engine::restore_to`]). The oldest go first. Default: none stay. With
+    /// [`retain_log_for`](Options::retain_log_for) both limits hold.
+    ///
+    /// What an earlier open has retained goes with an open that retains less. If the disk has no room for a commit, all of it is
+    /// let go, and [`Stats::retention_gave_way`](crate::Stats::retention_gave_way) tells.
+    #[must_use]
+    pub fn retain_log_bytes(mut self, bytes: u64) -> Self {
+        self.settings.retain.bytes = Some(bytes);
+        self
+    }
+
+    /// Segments of the log that checkpoints need no more stay until their newest commit is this old, by the time at which their
+    /// files were changed last. They are looked at after each checkpoint, and in between once there was one. Default: none stay.
+    #[must_use]
+    pub fn retain_log_for(mut self, time: Duration) -> Self {
+        self.settings.retain.age = Some(time);
+        self
+    }
+
+    /// What an earlier open has retained of the log stays, with what follows it: for a program that opens a database for a moment,
+    /// and does not know how much is to be retained.
+    #[must_use]
+    pub fn retain_log_as_found(mut self) -> Self {
+        self.settings.retain.as_found = true;
+        self
+    }
+
+    /// The most that a pin keeps of the log ([`Engine::retain_from`]), in bytes of segments; one that would keep more is dropped.
+    /// Default 1 GiB.
+    #[must_use]
+    pub fn retain_pinned_bytes(mut self, bytes: u64) -> Self {
+        self.settings.retain.pinned_bytes = bytes;
         self
     }
 

@@ -82,9 +82,12 @@ pub(super) fn look(handle: &DirHandle, history: &History) -> Result<(FoundTables
         incarnations: &history.entries,
     };
     let layers = open::read(Place { dir: dir.as_deref(), path: &path }, known)?;
-    let to = layers.as_ref().map_or(Lsn::ZERO, |layers| layers.stack.manifest.to);
+    let (to, let_go) = layers.as_ref().map_or((Lsn::ZERO, Lsn::ZERO), |layers| {
+        let manifest = &layers.stack.manifest;
+        (manifest.to, manifest.oldest)
+    });
     let found = FoundTables { layers: layers.zip(dir), has_ranges: history.has_ranges };
-    Ok((found, Prior { proven: to, known: to }))
+    Ok((found, Prior { proven: to, known: to, let_go }))
 }
 
 impl Tables {

@@ -15,12 +15,35 @@ pub(crate) struct CleanUp {
     remove: Vec<PathBuf>,
     /// Segments that hold log, all of which is retired.
     retired: Vec<PathBuf>,
+    /// Segments that nothing needs, and that nobody has let go.
+    retained: Vec<SegmentInfo>,
 }
 
 impl CleanUp {
-    /// Nothing but these segments, which are retired.
-    pub(crate) fn of(retired: Vec<PathBuf>) -> Self {
-        CleanUp { retired, ..CleanUp::default() }
+    /// Nothing but these segments, which are retired; and those that may be retained.
+    pub(crate) fn of(retired: Vec<PathBuf>, retained: Vec<SegmentInfo>) -> Self {
+        CleanUp { retired, retained, ..CleanUp::default() }
+    }
+
+    /// What may be retained, in order. What of it is given back to [`CleanUp::keep`] stays, and what to [`CleanUp::let_go`] is
+    /// retired.
+    pub(crate) fn take_retained(&mut self) -> Vec<SegmentInfo> {
+        self.retained.sort_unstable_by_key(SegmentInfo::base);
+        std::mem::take(&mut self.retained)
+    }
+
+    pub(crate) fn let_go(&mut self, info: SegmentInfo) {
+        self.retired.push(info.path);
+    }
+
+    /// A segment that stays, as far as there is log in it.
+    pub(crate) fn keep(&mut self, mut info: SegmentInfo) -> SegmentInfo {
+        let length = info.end - info.base();
+        if info.length > length && info.end < info.header.limit() {
+            self.cut.push(info.clone());
+            info.length = length;
+        }
+        info
     }
 
     /// Leaves what is retired: a MANIFEST may need it.
@@ -38,22 +61,21 @@ impl CleanUp {
     }
 
     /// Takes in a segment of an incarnation that ends at `end`; gives back what of it is log that is not retired.
-    pub(crate) fn end_at(&mut self, mut info: SegmentInfo, end: u64, oldest: u64) -> Option<SegmentInfo> {
+    /// What was not `let_go`, and may be retained, stays here.
+    pub(crate) fn end_at(&mut self, mut info: SegmentInfo, end: u64, oldest: u64, let_go: u64) -> Option<SegmentInfo> {
         info.end = info.end.min(end);
         if info.base() >= end {
             self.remove.push(info.path);
             return None;
         }
         if info.end <= oldest {
-            self.retired.push(info.path);
+            match info.end > let_go {
+                true => self.retained.push(info),
+                false => self.retired.push(info.path),
+            }
             return None;
         }
-        let length = info.end - info.base();
-        if info.length > length {
-            self.cut.push(info.clone());
-            info.length = length;
-        }
-        Some(info)
+        Some(self.keep(info))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -137,8 +137,10 @@ impl LogInner {
         entry.end = Some(End { lsn: Lsn::new(end), prepared: Lsn::new(limit), clean: true });
         let mut clean_up = CleanUp::default();
         right.save(&self.place, history, |segments| {
-            *segments =
-                std::mem::take(segments).into_iter().filter_map(|info| clean_up.end_at(info, end, oldest)).collect();
+            *segments = std::mem::take(segments)
+                .into_iter()
+                .filter_map(|info| clean_up.end_at(info, end, oldest, oldest))
+                .collect();
         })?;
         clean_up.run(&self.place)
     }

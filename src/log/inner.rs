@@ -27,6 +27,7 @@ use super::mark::Marker;
 use super::pins::Retention;
 use super::positions::Positions;
 use super::reserve::Reserve;
+use super::retained::RetainedStats;
 use super::stats::Stats;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
@@ -90,11 +91,12 @@ impl WakeEveryone for LogInner {
 impl LogInner {
     pub(super) fn new(place: LogDir, appender: Appender, report: Recovery) -> Arc<Self> {
         let oldest = appender.incarnations.oldest();
+        let retention = Arc::new(Retention::new(oldest, report.tables_up_to));
         Arc::new_cyclic(|me| LogInner {
             me: me.clone(),
             place,
             report,
-            retention: Arc::new(Retention::new(oldest)),
+            retention,
             reserve: OnceLock::new(),
             flusher: Flusher::new(appender),
             background: Background::default(),
@@ -172,7 +174,17 @@ impl LogInner {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        if self.is_of_this_process() { self.appender().read_stats() } else { self.appender().read_counters() }
+        if !self.is_of_this_process() {
+            return self.appender().read_counters();
+        }
+        let RetainedStats { bytes, from, gave_way, pins_dropped } = self.retained_stats();
+        Stats {
+            retained_bytes: bytes,
+            oldest: from,
+            retention_gave_way: gave_way,
+            log_pins_dropped: pins_dropped,
+            ..self.appender().read_stats()
+        }
     }
 
     pub(crate) fn io(&self) -> IoBackend {

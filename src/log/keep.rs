@@ -16,7 +16,10 @@ impl LogInner {
     pub(crate) fn check_whole(&self) -> Result<()> {
         let (segments, length) =
             self.incarnations().look(|known| (known.segments.clone(), known.history.encoded_len()));
-        segments.iter().try_for_each(|info| self.handle().check_there(&info.path, info.length))?;
+        // What is only retained is nobody's need.
+        let known = self.retention.retained().known.get();
+        let needed = || segments.iter().filter(|info| info.end > known);
+        needed().try_for_each(|info| self.handle().check_there(&info.path, info.length))?;
         self.handle().check_there(&self.place.path(FILE_NAME), length)?;
         self.check_history().unwrap_or(Ok(()))
     }

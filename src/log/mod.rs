@@ -58,6 +58,8 @@ pub(crate) mod read;
 pub(crate) mod receipts;
 pub(crate) mod reserve;
 pub(crate) mod retain;
+mod retained;
+pub(crate) mod retention;
 mod room;
 pub(crate) mod stats;
 pub(crate) mod write;
@@ -84,6 +86,7 @@ pub(crate) use write::stall::{Stall, WaitLimit};
 pub use pins::Pin;
 pub use read::record_end::{Position, RecordEnd};
 pub use read::scan::{Record, Scan, Tail};
+pub(crate) use retention::{LetGo, LogPin};
 
 /// How a [`Log`] is opened.
 #[derive(Clone, Debug, Default)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::log_dir::LogDir;
+use super::retained::Retained;
 use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::rt::process;
@@ -19,6 +20,8 @@ pub(crate) struct Retention {
     /// Held by a retirement to the removal of its last file. A close waits for it: nothing in the directory may change
     /// once it was given up. No commit needs it. With it comes what earlier ones could not remove.
     retiring: Mutex<Vec<PathBuf>>,
+    /// Taken under the one of `pins`, if under any.
+    retained: Mutex<Retained>,
     /// The process that opened the log.
     generation: u64,
 }
@@ -32,10 +35,12 @@ struct Pins {
 }
 
 impl Retention {
-    pub(super) fn new(oldest: Lsn) -> Self {
+    /// Tables have the effect of the log up to `known`.
+    pub(super) fn new(oldest: Lsn, known: Lsn) -> Self {
         Retention {
             pins: Mutex::new(Pins { held: BTreeMap::new(), gone: oldest }),
             retiring: Mutex::default(),
+            retained: Mutex::new(Retained::new(oldest, known)),
             generation: process::generation(),
         }
     }
@@ -48,6 +53,25 @@ impl Retention {
         }
         *pins.held.entry(at).or_default() += 1;
         Ok(Pin { retention: Arc::clone(self), at })
+    }
+
+    /// Does something unless what lies above `at` is gone; up to where it is gone if so.
+    pub(super) fn unless_gone(&self, at: Lsn, then: impl FnOnce()) -> std::result::Result<(), Lsn> {
+        let pins = self.pins.lock();
+        if at < pins.gone {
+            return Err(pins.gone);
+        }
+        then();
+        Ok(())
+    }
+
+    pub(super) fn retained(&self) -> Guard<'_, Retained> {
+        self.retained.lock()
+    }
+
+    /// Whether it is not a copy that a fork has made.
+    pub(super) fn is_of_this_process(&self) -> bool {
+        process::is_current(self.generation)
     }
 
     /// The right to retire, for one thread at a time.
@@ -74,7 +98,8 @@ impl Retiring<'_> {
     /// not replaced HISTORY yet, must not take from under a new one.
     pub(super) fn announce(&self, up_to: Lsn) -> Lsn {
         let mut pins = self.retention.pins.lock();
-        let up_to = pins.floor().map_or(up_to, |floor| floor.min(up_to));
+        let lowest = [pins.floor(), self.retention.retained().lowest_pin()];
+        let up_to = lowest.into_iter().flatten().fold(up_to, Lsn::min);
         pins.gone = pins.gone.max(up_to);
         up_to
     }
@@ -128,7 +153,7 @@ impl fmt::Debug for Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         // In a forked child another thread may hold the lock for ever; the pin is its parent's.
-        if !process::is_current(self.retention.generation) {
+        if !self.retention.is_of_this_process() {
             return;
         }
         let mut pins = self.retention.pins.lock();

@@ -85,8 +85,9 @@ impl LogInner {
     ) -> std::result::Result<(T, Result<()>), E> {
         let mut right = self.retention.retire();
         self.check_ours(&is_there).map_err(E::from)?;
-        let oldest = right.announce(up_to);
+        let oldest = right.announce(self.not_retained(up_to));
         let installed = install(oldest).inspect_err(|_| right.withdraw(self.incarnations().oldest()))?;
+        self.retention.retained().known = up_to;
         match self.check_ours(is_there) {
             // Memory has forgotten nothing of it: all is in the log, wherever that is now.
             Err(error) if self.poisoned().is_some() => return Err(E::from(error)),

@@ -99,7 +99,13 @@ impl LogInner {
             self.place.dir().display(),
             room.unwrap_or_default(),
         );
-        let error = Error::new(ErrorKind::DiskFull, message);
+        let mut error = Error::new(ErrorKind::DiskFull, message);
+        let retained = self.retained_bytes();
+        if retained > 0 {
+            error = error.adding(format_args!(
+                "Of the log, {retained} bytes are only retained: retain_log_bytes(0) gives them up"
+            ));
+        }
         match reserve.failure() {
             Some(cause) => error.with_source(cause),
             None => error.with_source(io::Error::from(io::ErrorKind::StorageFull)),

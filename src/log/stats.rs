@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::base::types::Lsn;
 use crate::log::write::budget::LossWindow;
 
 /// What a log has done since it was opened.
@@ -28,6 +29,14 @@ pub struct Stats {
     pub stalls: u64,
     /// The largest loss window at an acknowledgement so far, each figure on its own.
     pub largest_window: LossWindow,
+    /// Everything in the log at or below this was let go.
+    pub oldest: Lsn,
+    /// Bytes of segments that only [retention](crate::Options::retain_log_bytes) keeps: tables have all that is in them.
+    pub retained_bytes: u64,
+    /// Times that these were let go for lack of room on the disk.
+    pub retention_gave_way: u64,
+    /// [Pins](crate::LogPin) that were dropped: they kept too much, or there was no room.
+    pub log_pins_dropped: u64,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +100,7 @@ impl Counters {
             mark_failures: get(&self.mark_failures),
             stalls: get(&self.stalls),
             largest_window,
+            ..Stats::default()
         }
     }
 }

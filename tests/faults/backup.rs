@@ -14,6 +14,7 @@ use forelog::{
 };
 
 mod calls;
+mod point;
 
 const TO: &str = "backups/one";
 const NEXT: &str = "backups/two";

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use forelog::Engine;
+use forelog::{Checkpoints, Engine, Options, Outcome};
 use serde_json::Value;
 
 use crate::common::{Scratch, forelog, import, on, printed, refused};
@@ -53,6 +53,26 @@ fn a_database_is_backed_up_against_an_earlier_backup_and_restored() {
     assert!(rows(&back) == rows(&db) && rows(&back).lines().count() == 2001);
     assert!(printed(&mut on("verify", &back, &[])).starts_with("sound"));
     assert!(printed(&mut on("verify", &two, &[])).starts_with("sound"));
+
+    // To a commit behind it, by the log that the database has retained.
+    let engine = Options::new().checkpoints(Checkpoints::OnRequest).open(&db).unwrap();
+    let keys = engine.open_keyspace("rows").unwrap();
+    let tokens = ["one", "two"].map(|value| {
+        let mut batch = engine.batch().unwrap();
+        batch.put(&keys, "at", value).unwrap();
+        batch.commit().unwrap().token()
+    });
+    engine.close().unwrap();
+    let moment = scratch.path("moment");
+    let at = tokens[0].to_string();
+    assert!(refused(restore(&two, &moment).args(["--at", &at])).contains("give the database that has the log"));
+    assert!(!moment.exists());
+    let restored = json(restore(&two, &moment).args(["--at", &at, "--log", db.to_str().unwrap()]));
+    assert_eq!(restored["lsn"], tokens[0].lsn.get());
+    assert_eq!(Engine::read_only(&moment).unwrap().get("rows", "at").unwrap().unwrap(), b"one");
+    let engine = Engine::open(&moment).unwrap();
+    assert_eq!(tokens.map(|token| engine.outcome(&token).unwrap()), [Outcome::Durable, Outcome::Lost]);
+    engine.close().unwrap();
 
     // Damage in a backup is told, and not restored.
     let entries = fs::read_dir(two.join("table")).unwrap().map(|entry| entry.unwrap().path());

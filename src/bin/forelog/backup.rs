@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{BackupOptions, BackupProgress, BackupReport, Checkpoints, Engine, Options};
+use forelog::{BackupOptions, BackupProgress, BackupReport, Checkpoints, Engine, Options, RestorePoint, Token};
 use serde_json::json;
 
 use crate::output::{Done, Failure, grouped, print, print_json, progress_bar, size};
@@ -32,7 +32,8 @@ pub(crate) struct Arguments {
 
 /// Copy a backup to where the database is to be, checking all of it
 ///
-/// The backup is not changed. Nothing is replaced: where something is, it is refused. Exit code 0: the database is whole, and
+/// With a token it is brought up to that commit: a restore to a moment. The log behind the backup is taken from its database,
+/// as far as that retains it. Neither of the two is changed. Nothing is replaced: where something is, it is refused. Exit code 0: the database is whole, and
 /// durable. 1: it is not.
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArguments {
@@ -42,6 +43,12 @@ pub(crate) struct RestoreArguments {
     /// The new database: a directory that is empty or does not exist, or an unfinished restore
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// Bring it up to this commit, by its token
+    #[arg(long, value_name = "TOKEN")]
+    at: Option<Token>,
+    /// The database that the backup is of, which has the log from the backup on; no program may have it open
+    #[arg(long, value_name = "DATABASE", requires = "at")]
+    log: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -49,7 +56,8 @@ pub(crate) struct RestoreArguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     // The backup makes the one checkpoint that it needs.
-    let engine = Options::new().create(false).checkpoints(Checkpoints::OnRequest).open(&arguments.db)?;
+    let engine =
+        Options::new().create(false).checkpoints(Checkpoints::OnRequest).retain_log_as_found().open(&arguments.db)?;
     let mut options = options();
     if let Some(earlier) = &arguments.against {
         options = options.against(earlier);
@@ -60,7 +68,15 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 }
 
 pub(crate) fn run_restore(arguments: &RestoreArguments) -> Done {
-    let made = Engine::restore_with(&arguments.from, &arguments.to, options())?;
+    let RestoreArguments { from, to, at, log, .. } = arguments;
+    let made = match at {
+        None => Engine::restore_with(from, to, options())?,
+        Some(token) => {
+            let point = RestorePoint::new(*token);
+            let point = log.iter().fold(point, RestorePoint::with_log_of);
+            Engine::restore_to_with(from, to, &point, options())?
+        }
+    };
     told("restored", &made, arguments.json)
 }
 

@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     // Its own checkpoint is the one that is needed, and nobody is there whom a pace would spare.
-    let engine = Options::new().create(false).checkpoints(Checkpoints::OnRequest).open(&arguments.db)?;
+    let engine =
+        Options::new().create(false).checkpoints(Checkpoints::OnRequest).retain_log_as_found().open(&arguments.db)?;
     watch_signals();
     let compacted = engine.compact_with(options(&engine));
     engine.close()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
-use crate::base::types::Lsn;
+use crate::base::types::{Incarnation, LogId, Lsn};
 use crate::disk::{DirHandle, Disk};
 use crate::engine::Engine;
 use crate::engine::checkpoint::{Then, checkpoint};
@@ -20,6 +20,7 @@ use crate::log::Files;
 use crate::log::log_dir::LogDir;
 use crate::log::open::{load_existing, unless_unlocked};
 use crate::table::held::HeldStack;
+use crate::table::store::Stack;
 
 pub(super) struct Source {
     /// Without an open incarnation.
@@ -92,11 +93,28 @@ impl Source {
         end_of(self.layers.as_ref())
     }
 
+    /// The same, and the incarnation in which it lies.
+    pub(super) fn end(&self) -> (Lsn, Incarnation) {
+        let held = self.layers.as_ref().map(|layers| &layers.stack.manifest);
+        held.map_or((Lsn::ZERO, Incarnation::NONE), |manifest| (manifest.to, manifest.branch))
+    }
+
+    pub(super) fn log_id(&self) -> LogId {
+        self.history.log_id
+    }
+
     /// MANIFEST of a copy.
     pub(super) fn manifest(&self) -> Option<Manifest> {
         let held = &self.layers.as_ref()?.stack.manifest;
         // What a merge set aside as damaged is for a salvage of the source.
         Some(Manifest { aside: Vec::new(), ..held.clone() })
+    }
+
+    /// The layers of a copy whose MANIFEST has this CRC.
+    pub(super) fn stack(&self, names: Option<(u64, u32)>) -> Option<Stack> {
+        let (manifest, (_, crc)) = self.manifest().zip(names)?;
+        let keyspaces = Arc::clone(&self.layers.as_ref()?.stack.keyspaces);
+        Some(Stack { manifest, keyspaces, crc })
     }
 
     /// HISTORY of a copy with this MANIFEST, if there is one.
@@ -124,7 +142,7 @@ fn end_of(layers: Option<&HeldStack>) -> Lsn {
 }
 
 /// How an open incarnation ends in a copy that has everything up to `to`, and nothing above.
-fn ended(open: &Entry, to: Lsn, prepared: Lsn) -> Result<End> {
+pub(super) fn ended(open: &Entry, to: Lsn, prepared: Lsn) -> Result<End> {
     let lsn = to.max(open.begin);
     let aligned = (lsn.get() / SEGMENT_HEADER).checked_add(1).and_then(|end| end.checked_mul(SEGMENT_HEADER));
     let least = aligned.ok_or_else(|| Error::bug("the positions of the log are used up"))?;

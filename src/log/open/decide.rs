@@ -118,7 +118,7 @@ pub(crate) fn decide(
         oldest: directory.oldest(),
         catalogue: Vec::new(),
         unfinished: None,
-        clean_up: CleanUp::of(directory.leftovers),
+        clean_up: CleanUp::of(directory.leftovers, directory.retained),
         temporary: directory.temporary,
         report: Recovery::default(),
         doubt: None,
@@ -146,7 +146,7 @@ pub(crate) fn decide(
             verdicts.report.recovered_to = verdicts.report.recovered_to.max(Lsn::new(end));
         }
         // Now that it is known where its incarnation ends.
-        let kept = |info| verdicts.clean_up.end_at(info, end, oldest.get());
+        let kept = |info| verdicts.clean_up.end_at(info, end, oldest.get(), prior.let_go.get());
         verdicts.catalogue.extend(chain.into_iter().filter_map(kept));
         verdicts.unfinished = unfinished;
     }

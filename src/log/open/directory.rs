@@ -40,6 +40,8 @@ pub(crate) struct Directory {
     pub(crate) segments: BTreeMap<u64, Vec<SegmentInfo>>,
     /// Files that nothing depends on and that may go: retired segments whose removal was cut off, whole or not.
     pub(crate) leftovers: Vec<PathBuf>,
+    /// Segments that nothing needs, and that nobody has let go.
+    pub(crate) retained: Vec<SegmentInfo>,
     /// Files that were being prepared.
     pub(crate) temporary: Vec<PathBuf>,
 }
@@ -71,8 +73,8 @@ impl Directory {
         let prior = look(place.handle(), &history)?;
         let Names { mut bases, temporary, .. } = names;
         let mark = Slots::read(place)?;
-        let (segments, leftovers) = Default::default();
-        let mut directory = Directory { history, prior, mark, segments, leftovers, temporary };
+        let (segments, leftovers, retained) = Default::default();
+        let mut directory = Directory { history, prior, mark, segments, leftovers, retained, temporary };
         bases.sort_unstable();
         if files == Files::MayChange {
             // All at once, before any is read: a reader keeps open what it has opened.
@@ -130,7 +132,11 @@ impl Directory {
             }
             let end = entry.end.map_or(info.header.limit(), |end| end.lsn.get().min(info.header.limit()));
             if end <= self.oldest().get() && end > base {
-                self.leftovers.push(info.path);
+                if end > self.history.oldest.max(self.prior.let_go).get() {
+                    self.retained.push(SegmentInfo { end, ..info });
+                } else {
+                    self.leftovers.push(info.path);
+                }
                 return Ok(());
             }
         }

@@ -5,6 +5,7 @@ pub(crate) mod beside;
 pub(crate) mod decide;
 pub(crate) mod directory;
 pub(crate) mod prior;
+mod retained;
 pub(crate) mod settle;
 pub(crate) mod unfinished;
 
@@ -97,6 +98,7 @@ impl Decided {
         let Decided { place, mut verdicts, history, started } = self;
         let is_same = || Ok(is_as_read(&place, history.as_ref())? && is_same(&verdicts.history)?);
         place.handle().complete_lock(is_same)?;
+        verdicts.retain(&settings.retain);
         let (may_remove, names) = before(verdicts.clean_up.has_retired())?;
         if !may_remove {
             verdicts.clean_up.spare_retired();
@@ -176,8 +178,8 @@ fn new_log(place: &LogDir) -> Result<Directory> {
     let id = entropy::bytes().map_err(|error| Error::io("draw random numbers for", place.dir(), error))?;
     let history = History::new(LogId(id));
     let mark = Slots::default();
-    let (prior, segments, leftovers, temporary) = Default::default();
-    Ok(Directory { history, prior, mark, segments, leftovers, temporary })
+    let (prior, segments, leftovers, retained, temporary) = Default::default();
+    Ok(Directory { history, prior, mark, segments, leftovers, retained, temporary })
 }
 
 fn share(place: LogDir, mut settings: Settings, verdicts: Verdicts) -> Arc<LogInner> {

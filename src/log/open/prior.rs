@@ -9,4 +9,7 @@ pub(crate) struct Prior {
     pub(crate) proven: Lsn,
     /// A record ends here, and what those up to here say is known: they are not needed, not walked and not replayed.
     pub(crate) known: Lsn,
+    /// Segments that end at or below this were let go. Others stay, even if all in them is known, as far as the opener retains
+    /// them.
+    pub(crate) let_go: Lsn,
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use forelog::limits::MAX_KEYSPACE_NAME_LEN;
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn};
+use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Options};
 use serde_json::json;
 
 use crate::output::{Done, Failure, Lines, grouped, print, print_json, progress_bar, rate, short};
@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let input = Input::open(&arguments.file)?;
     let survey = source::survey(source_of(arguments, &input))?;
     // Whatever can be refused by what was read is refused by now: from here on there is a database.
-    let engine = Engine::open(&arguments.db)?;
+    let engine = Options::new().retain_log_as_found().open(&arguments.db)?;
     let file = file_key(arguments, &input, &survey);
     let begun = find_progress(&engine, arguments, &file)?;
     let (begin, finished) = match &begun {
