@@ -249,6 +249,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::restore_to_with`].
     #[cfg(feature = "unstable")]
+    #[expect(clippy::needless_pass_by_value, reason = "as of the calls on the operating system's disk")]
     pub fn restore_to_on(
         disk: Arc<dyn Disk>,
         from: impl AsRef<Path>,

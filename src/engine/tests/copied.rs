@@ -94,7 +94,7 @@ fn copy(source: &mut Source, random: &mut Random) -> SimDisk {
     let mut names: Vec<PathBuf> = files(&source.disk).into_keys().collect();
     let list_tables_again = random.below(2) == 0;
     for at in (1..names.len()).rev() {
-        names.swap(at, random.below(at as u32 + 1) as usize);
+        names.swap(at, random.below(u32::try_from(at).unwrap() + 1) as usize);
     }
     if random.below(3) == 0 {
         // In the order of the names, as many programs do.
