@@ -37,6 +37,7 @@ mod model;
 mod no_silent_loss;
 mod ranges;
 mod receipts;
+mod retention;
 
 /// This test again, in a process of its own; `name` with its module.
 fn this_test(name: &str) -> std::process::Command {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::merging::{open_small, small};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Checkpoints;
 use crate::base::types::CommitMode;
-use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
+use crate::disk::sim::{CrashPoint, Granularity, Loss, OpKind, Phase, SimDisk};
 use crate::engine::Engine;
 use crate::rt::schedule;
 
@@ -248,50 +248,51 @@ fn a_manifest_that_was_copied_first_is_told() {
 /// would look for the mistake in the wrong place.
 #[test]
 fn damage_after_a_crash_is_not_taken_for_a_copy() {
-    let mut tried = 0;
-    for (kind, on, skip) in [
-        (OpKind::Rename, "MANIFEST", 3),
-        (OpKind::SyncDir, "table", 5),
-        (OpKind::Sync, ".run", 3),
-        (OpKind::Sync, ".log", 40),
-    ] {
+    let points: Arc<Mutex<Vec<CrashPoint>>> = Arc::default();
+    schedule::run(1, || {
+        let mut source = Source::new();
+        let taken = Arc::clone(&points);
+        source.disk.on_op(move |disk, op| {
+            // Files are there that no MANIFEST names, segments that hold nothing yet, and an incarnation before it begins.
+            let is_between = matches!(op.kind, OpKind::Rename | OpKind::SyncDir | OpKind::Remove);
+            if is_between && op.phase == Phase::Before {
+                taken.lock().unwrap().push(disk.crash_point());
+            }
+        });
+        let mut random = Random(7);
+        for _ in 0..14 {
+            source.work(&mut random);
+        }
+        source.reopen();
+        source.commit(5);
+        source.engine.checkpoint().unwrap();
+        source.disk.clear_on_op();
+    });
+    let (mut tried, mut unnamed) = (0, 0);
+    for point in points.lock().unwrap().iter().step_by(3) {
         for loss in [Loss::Nothing, Loss::Everything] {
-            schedule::run(1, || {
-                let mut source = Source::new();
-                source.commit(20);
-                source.engine.checkpoint().unwrap();
-                source.disk.inject(Fault::lasting(OpSelector::of(kind).on(on).skip(skip), FaultKind::Errno(5)));
-                let mut random = Random(skip);
-                for _ in 0..20 {
-                    source.commits += 1;
-                    let keys = source.engine.create_keyspace("k").unwrap();
-                    let mut batch = source.engine.batch().unwrap();
-                    batch.put(&keys, "newest", vec![1; 300]).unwrap();
-                    let _ = batch.commit_with(CommitMode::Async);
-                    if random.below(2) == 0 {
-                        let _ = source.engine.flush().and_then(|_| source.engine.checkpoint());
+            let crashed = files(&point.power_loss(&loss, Granularity::default()));
+            unnamed += i32::from(crashed.keys().filter(|path| base_name(path).ends_with(".run")).count() > 1);
+            for name in crashed.keys() {
+                for damage in 0..4 {
+                    let mut damaged = crashed.clone();
+                    let bytes = damaged.get_mut(name).unwrap();
+                    match damage {
+                        0 => drop(damaged.remove(name)),
+                        1 => bytes.truncate(bytes.len() / 2),
+                        2 => bytes.iter_mut().skip(16).take(700).for_each(|byte| *byte = 0),
+                        _ => bytes.iter_mut().last().into_iter().for_each(|byte| *byte ^= 1),
                     }
-                }
-                let crashed = files(&source.disk.crash_point().power_loss(&loss, Granularity::default()));
-                for name in crashed.keys() {
-                    for damage in 0..4 {
-                        let mut damaged = crashed.clone();
-                        let bytes = damaged.get_mut(name).unwrap();
-                        match damage {
-                            0 => drop(damaged.remove(name)),
-                            1 => bytes.truncate(bytes.len() / 2),
-                            2 => bytes.iter_mut().skip(16).take(700).for_each(|byte| *byte = 0),
-                            _ => bytes.iter_mut().last().into_iter().for_each(|byte| *byte ^= 1),
-                        }
+                    schedule::run(1, || {
                         let read = Engine::read_only_on(Arc::new(disk_of(&damaged)), "db");
                         if let Err(error) = read {
                             assert!(!error.is_of_mixed_files(), "{name:?}, {damage}: {error}");
                             tried += 1;
                         }
-                    }
+                    });
                 }
-            });
+            }
         }
     }
-    assert!(tried > 50, "{tried}");
+    assert!(tried > 200 && unnamed > 20, "{tried}, {unnamed}");
 }

@@ -85,6 +85,10 @@ fn a_restore_to_a_commit_is_the_state_behind_it() {
             engine.close().unwrap();
         }
         assert!(before == (files(&disk, DB), files(&disk, TO)), "neither of the two has changed");
+        // HISTORY knows that there are tables.
+        restore(&disk, "restored/less", ledger[at + 5].0).unwrap();
+        disk.delete("restored/less/table/MANIFEST").unwrap();
+        assert_eq!(open_at(&disk, "restored/less").unwrap_err().kind(), ErrorKind::Damaged);
         // The database goes on, and a restore to what it has done since as well.
         let engine = open_at(&disk, DB).unwrap();
         write(&engine, &mut ledger, 5, Some(77));
