@@ -113,6 +113,18 @@ fn the_log_of_a_killed_database_leads_up_to_what_was_whole() {
         let token = ledger[ledger.len() - 5].0;
         restore(&killed, NEXT, token).unwrap();
         check_at(&killed, NEXT, &state(&ledger, token.lsn.get()), "killed");
+        // One that a power loss has taken does not come back.
+        write(&engine, &mut ledger, 99, Some(31));
+        let lost = ledger.pop().unwrap().0;
+        let after = disk.crash_point().power_loss(&Loss::Everything, Granularity::default());
+        let again = open_on(&after, retaining()).unwrap();
+        assert_eq!(again.outcome(&lost).unwrap(), Outcome::Lost);
+        write(&again, &mut ledger, 98, Some(32));
+        again.close().unwrap();
+        let refused = restore(&after, NEXT, lost).unwrap_err();
+        assert!(refused.kind() == ErrorKind::InvalidInput && refused.to_string().contains("no commit that is left"));
+        restore(&after, NEXT, ledger.last().unwrap().0).unwrap();
+        check_at(&after, NEXT, &state(&ledger, u64::MAX), "beside the lost one");
     });
 }
 
