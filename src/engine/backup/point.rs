@@ -215,12 +215,13 @@ impl<'s> Layers<'s> {
         let (from, to) = (self.from, self.to);
         let branch = self.history.entries.iter().rev().find(|entry| entry.begin < to);
         let branch = branch.ok_or_else(|| Error::bug("a record of no incarnation"))?.incarnation;
-        let writes = std::mem::take(&mut self.sorter).finish();
+        let mut sorter = std::mem::take(&mut self.sorter);
+        let (ranges, writes) = (sorter.take_ranges(), sorter.finish());
         // Nobody reads it yet.
         let horizon = Retain { floor: to, held: Vec::new(), is_last: false };
         let log_bytes = std::mem::take(&mut self.amount).bytes;
         let keyspaces = self.keyspaces.clone();
-        let piece = Piece { interval: Interval { from, to }, branch, writes, keyspaces, horizon, log_bytes };
+        let piece = Piece { interval: Interval { from, to }, branch, writes, ranges, keyspaces, horizon, log_bytes };
         let run_bytes = run_bytes(&Settings::default(), self.store.stack().as_deref());
         let mut layer = self.store.write_layer(piece, run_bytes)?;
         layer.install(|_| to, |_| ()).map_err(NotInstalled::into_error)?;
