@@ -54,6 +54,8 @@ impl Shares {
         let records = rest.max(memory / 4) / 8 * 7;
         // Up to two checkpoints are in the log, and what was written lately lies in leaves that are mostly empty.
         let goal = records.saturating_sub(settings.checkpoint_bytes.saturating_mul(4)).max(records / 4);
+        // The memory of up to an eighth of the leaves that were let go of stays with the map.
+        let goal = goal.min(records / 16 * 13);
         Shares { memory, records, goal, partitions }
     }
 
