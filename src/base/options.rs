@@ -103,7 +103,7 @@ impl Default for RetainLog {
 impl RetainLog {
     /// Whether any segment may stay.
     pub(crate) fn is_any(&self) -> bool {
-        self.bytes.is_some() || self.age.is_some() || self.as_found
+        self.bytes.is_some_and(|bytes| bytes > 0) || self.age.is_some() || self.as_found
     }
 }
 

@@ -12,7 +12,7 @@ use crate::base::options::Checkpoints;
 use crate::base::types::Lsn;
 use crate::format::batch::Batch;
 use crate::format::table::data::Interval;
-use crate::log::{LogInner, Position, RecordEnd, Scan};
+use crate::log::{LetGo, LogInner, Position, RecordEnd, Scan};
 use crate::table::checkpoint::Piece;
 use crate::table::keyspaces::KeyspaceList;
 use crate::table::merge::Retain;
@@ -52,6 +52,11 @@ pub(super) fn checkpoint(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>, wait: W
     let made = make(pipeline, tables, target);
     tables.health.checkpointed(&made);
     drop(turn);
+    if made.as_ref().is_ok_and(|made| *made == 0) && log.retained_bytes() > 0 {
+        // Nothing was to be written, and the log may have more behind the tables than anybody wants.
+        let gone = log.let_go(LetGo::Due, || tables.check_place(log.handle()));
+        tables.health.not_removed(gone.as_ref().err());
+    }
     let is_due = tables.pending(&pipeline.due).reaches(Amount::of_a_checkpoint(&pipeline.settings));
     tables.debt.checkpointed(&made, is_due);
     keep_up::settle(pipeline, tables);

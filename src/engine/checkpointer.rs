@@ -21,6 +21,7 @@ use crate::base::range_set::RangeSet;
 use crate::base::types::Lsn;
 use crate::log::LetGo;
 use crate::rt::background::Task;
+use crate::rt::clock;
 use crate::rt::sleeper::{Backoff, Sleeper, Woken};
 use crate::table::checkpoint::has_runs_in;
 use crate::txn::due::Amount;
@@ -159,8 +160,23 @@ impl Checkpointer {
                 Err(_) if pipeline.log.poisoned().is_some() => return,
                 Err(_) => failures.take(),
             };
-            if !self.sleeper.pause(pause) {
+            if !self.pause(pause) {
                 return;
+            }
+        }
+    }
+
+    /// Waits, but not while a commit waits for room. Returns false if the thread is to end.
+    fn pause(&self, time: Duration) -> bool {
+        let end = clock::now().after(time);
+        loop {
+            self.sleeper.forget();
+            let left = end.since(clock::now());
+            if left.is_zero() || self.is_room_wanted.load(Ordering::Acquire) {
+                return self.sleeper.pause(Duration::ZERO);
+            }
+            if self.sleeper.sleep(Some(left)) == Woken::Stopped {
+                return false;
             }
         }
     }

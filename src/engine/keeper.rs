@@ -15,6 +15,8 @@ use crate::txn::pipeline::Pipeline;
 const RANGES: usize = 8;
 /// The most steps between two looks at how much there is.
 const STEPS: usize = 64;
+/// The steps after which the next key that is wanted has its turn.
+const FOR_ONE: usize = 8;
 /// The memory of a range.
 const RANGE: u64 = 16 << 10;
 /// The hand goes round no more often at a time: what it has spared is not spared twice, and what is left then cannot be
@@ -30,22 +32,45 @@ pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
     is_too_much
 }
 
-/// Makes room for something that is to be brought in. Returns whether there is any.
+/// Makes room for something that is to be brought in: some ranges that nobody has read lately are forgotten, and not more. Returns
+/// whether there is any.
+///
+/// What was written since the last checkpoint cannot be forgotten. If that alone is too much, nothing else is to suffer for it.
 pub(super) fn make_room(pipeline: &Pipeline, tables: &Tables) -> bool {
-    let has_room = || bytes(pipeline.index()) <= tables.shares.goal;
-    if !has_room() {
-        forget(&mut tables.hand.lock(), pipeline, tables);
+    let (index, limit) = (pipeline.index(), tables.shares.records);
+    let full = limit / 16 * 15;
+    if bytes(index) <= full {
+        return true;
     }
-    has_room()
+    let mut hand = tables.hand.lock();
+    if hand.full_at != Some(index.installed()) {
+        forget_down_to(&mut hand, pipeline, tables, Bound { goal: full, steps: FOR_ONE });
+        hand.full_at = (bytes(index) > limit).then(|| index.installed());
+    }
+    hand.full_at.is_none()
+}
+
+/// How much is forgotten.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// Down to so many bytes.
+    goal: u64,
+    /// In so many steps at most.
+    steps: usize,
 }
 
 fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
+    forget_down_to(hand, pipeline, tables, Bound { goal: tables.shares.goal, steps: usize::MAX });
+}
+
+fn forget_down_to(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables, bound: Bound) {
     let index = pipeline.index();
-    let mut look = Look { tables, index, steps: 0, to: forgettable(index, tables.shares), is_over: false };
+    let to = forgettable(index, tables.shares);
+    let mut look = Look { tables, index, bound, steps: 0, to, is_over: false };
     for _ in 0..ROUNDS {
         for tree in index.trees_from(hand.id) {
             if hand.id != tree.id() {
-                *hand = Hand::at(tree.id());
+                hand.go_to(tree.id());
             }
             while look.goes_on() {
                 let Some(next) = tree.forget(&hand.low, RANGES, look.to) else { break };
@@ -56,9 +81,9 @@ fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
             if look.is_over {
                 return;
             }
-            *hand = Hand::at(tree.id().saturating_add(1));
+            hand.go_to(tree.id().saturating_add(1));
         }
-        *hand = Hand::default();
+        hand.go_to(0);
     }
 }
 
@@ -66,6 +91,7 @@ fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
 struct Look<'a> {
     tables: &'a Tables,
     index: &'a Index,
+    bound: Bound,
     steps: usize,
     /// Up to where memory may be forgotten.
     to: Lsn,
@@ -77,12 +103,12 @@ impl Look<'_> {
     fn goes_on(&mut self) -> bool {
         self.steps += 1;
         // With little memory no more is forgotten than has to be.
-        let steps = usize::try_from(self.tables.shares.goal / 16 / (RANGES as u64 * RANGE))
-            .map_or(STEPS, |steps| steps.clamp(1, STEPS));
-        if self.steps.is_multiple_of(steps) {
+        let steps = usize::try_from(self.bound.goal / 16 / (RANGES as u64 * RANGE));
+        if self.steps.is_multiple_of(steps.map_or(STEPS, |steps| steps.clamp(1, STEPS))) {
             self.to = forgettable(self.index, self.tables.shares);
-            self.is_over = bytes(self.index) <= self.tables.shares.goal || self.tables.check_open().is_err();
+            self.is_over = bytes(self.index) <= self.bound.goal || self.tables.check_open().is_err();
         }
+        self.is_over |= self.steps > self.bound.steps;
         !self.is_over
     }
 }

@@ -1,6 +1,7 @@
 //! How an engine's memory is shared out.
 
 use crate::base::options::Settings;
+use crate::base::types::Lsn;
 use crate::index::Key;
 use crate::rt::machine;
 use crate::table::reading::Limits;
@@ -88,17 +89,19 @@ pub(super) fn resolved(settings: &Settings) -> Settings {
 pub(super) struct Hand {
     pub(super) id: u32,
     pub(super) low: Key,
+    /// Nothing could be brought in when layers ended here.
+    pub(super) full_at: Option<Lsn>,
 }
 
 impl Hand {
-    /// At the begin of a keyspace.
-    pub(super) fn at(id: u32) -> Self {
-        Hand { id, low: Key::from(&[]) }
+    /// Goes to the begin of a keyspace.
+    pub(super) fn go_to(&mut self, id: u32) {
+        (self.id, self.low) = (id, Key::from(&[]));
     }
 }
 
 impl Default for Hand {
     fn default() -> Self {
-        Hand::at(0)
+        Hand { id: 0, low: Key::from(&[]), full_at: None }
     }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::rt::sleeper::Backoff;
 use crate::rt::sync::{Condvar, Mutex};
 
+#[cfg(test)]
+mod tests;
+
 /// When a thread tries again what failed: after 1, 2, 4 .. 60 s.
 pub(super) fn retries() -> Backoff {
     Backoff::new(Duration::from_secs(1), Duration::from_secs(60))
@@ -19,10 +22,20 @@ pub(super) enum Wait {
     Never,
 }
 
+/// Whoever waits has the next turn, in the order in which they came: one that takes turn after turn, as a compaction does, keeps
+/// nobody waiting for longer than one of them.
 #[derive(Debug)]
 pub(super) struct Turns {
-    is_taken: Mutex<bool>,
+    numbers: Mutex<Numbers>,
     over: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    /// That of the turn which is taken, or comes next.
+    present: u64,
+    /// The first one that nobody has drawn.
+    next: u64,
 }
 
 /// The turn of this thread.
@@ -33,25 +46,26 @@ pub(super) struct Turn<'t> {
 
 impl Turns {
     pub(super) fn new() -> Self {
-        Turns { is_taken: Mutex::default(), over: Condvar::new() }
+        Turns { numbers: Mutex::default(), over: Condvar::new() }
     }
 
     pub(super) fn take(&self, wait: Wait) -> Option<Turn<'_>> {
-        let mut is_taken = self.is_taken.lock();
-        while *is_taken {
-            if wait == Wait::Never {
-                return None;
-            }
-            self.over.wait(&mut is_taken);
+        let mut numbers = self.numbers.lock();
+        if wait == Wait::Never && numbers.present < numbers.next {
+            return None;
         }
-        *is_taken = true;
+        let own = numbers.next;
+        numbers.next += 1;
+        while numbers.present < own {
+            self.over.wait(&mut numbers);
+        }
         Some(Turn { turns: self })
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.turns.is_taken.lock() = false;
+        self.turns.numbers.lock().present += 1;
         self.turns.over.notify_all();
     }
 }

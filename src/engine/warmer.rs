@@ -10,6 +10,7 @@ use super::keeper;
 use super::tables::Tables;
 use crate::base::error::Result;
 use crate::index::{Filler, Tree};
+use crate::rt::clock;
 use crate::rt::sleeper::{Backoff, Sleeper, Woken};
 use crate::rt::sync::yield_now;
 use crate::txn::pipeline::Pipeline;
@@ -37,13 +38,15 @@ pub(super) fn start(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
 }
 
 fn run(pipeline: &Pipeline, tables: &Tables, sleeper: &Arc<Sleeper>) {
-    let (mut again, mut warmed) = (Backoff::new(AGAIN, LONGEST), Warmed::Part);
+    let (mut again, mut warmed, mut next) = (Backoff::new(AGAIN, LONGEST), Warmed::Part, clock::now());
     let (wanted, rings) = (tables.reading().wanted(), Arc::clone(sleeper));
     wanted.set_told(move || rings.ring());
     loop {
         sleeper.forget();
-        if warmed == Warmed::Part {
+        // Keys that are wanted come much more often than it is worth a try.
+        if warmed == Warmed::Part && next <= clock::now() {
             warmed = warm(pipeline, sleeper, tables.shares.to_warm());
+            next = clock::now().after(again.take());
         }
         for (id, key) in wanted.take() {
             if !sleeper.pause(Duration::ZERO) {
@@ -53,7 +56,7 @@ fn run(pipeline: &Pipeline, tables: &Tables, sleeper: &Arc<Sleeper>) {
         }
         let woken = match warmed {
             Warmed::All | Warmed::Full => sleeper.sleep(None),
-            Warmed::Part => sleeper.sleep(Some(again.take())),
+            Warmed::Part => sleeper.sleep(Some(next.since(clock::now()))),
             Warmed::Stopped => return,
         };
         if woken == Woken::Stopped {

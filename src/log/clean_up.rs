@@ -17,12 +17,14 @@ pub(crate) struct CleanUp {
     retired: Vec<PathBuf>,
     /// Segments that nothing needs, and that nobody has let go.
     retained: Vec<SegmentInfo>,
+    /// There are segments that could not be read: whether the others go on in them nobody knows.
+    has_unread: bool,
 }
 
 impl CleanUp {
     /// Nothing but these segments, which are retired; and those that may be retained.
-    pub(crate) fn of(retired: Vec<PathBuf>, retained: Vec<SegmentInfo>) -> Self {
-        CleanUp { retired, retained, ..CleanUp::default() }
+    pub(crate) fn of(retired: Vec<PathBuf>, retained: Vec<SegmentInfo>, has_unread: bool) -> Self {
+        CleanUp { retired, retained, has_unread, ..CleanUp::default() }
     }
 
     /// What may be retained, in order. What of it is given back to [`CleanUp::keep`] stays, and what to [`CleanUp::let_go`] is
@@ -33,7 +35,10 @@ impl CleanUp {
     }
 
     pub(crate) fn let_go(&mut self, info: SegmentInfo) {
-        self.retired.push(info.path);
+        // The next open may read what this one could not.
+        if !self.has_unread {
+            self.retired.push(info.path);
+        }
     }
 
     /// A segment that stays, as far as there is log in it.

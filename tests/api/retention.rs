@@ -61,3 +61,19 @@ fn a_segment_is_as_old_as_its_file() {
     assert_eq!(engine.stats().retained_bytes, 0);
     engine.close().unwrap();
 }
+
+/// Zero bytes were a choice to retain: what the message of a full disk advises freed nothing.
+#[test]
+fn who_asks_for_none_has_none_after_an_open() {
+    let dir = TempDir::new("retention-none");
+    let options = || Options::new().segment_bytes(8192).checkpoints(Checkpoints::OnRequest);
+    let engine = options().retain_log_bytes(1 << 30).open(dir.path()).unwrap();
+    put(&engine, 10);
+    assert!(engine.stats().retained_bytes > 30_000);
+    engine.close().unwrap();
+    let before = segments(dir.path()).len();
+    let engine = options().retain_log_bytes(0).open(dir.path()).unwrap();
+    engine.checkpoint().unwrap();
+    assert_eq!(engine.stats().retained_bytes, 0);
+    assert!(segments(dir.path()).len() < before);
+}

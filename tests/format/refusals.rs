@@ -14,8 +14,9 @@ use crashkit::{TempDir, contents_of};
 const SEGMENT: &str = "0000000000000000.log";
 const VERSION: usize = 12;
 const MUST_UNDERSTAND: usize = 24;
-/// The bit that is known.
+/// The bits that are known.
 const TABLES: u8 = 1;
+const RANGE_DELETION: usize = 3;
 
 /// Changes a file, and makes the checksum of its first `covered` bytes good.
 fn patch(path: &Path, covered: Option<usize>, change: impl FnOnce(&mut Vec<u8>)) {
@@ -57,7 +58,7 @@ fn refused(file: &str, says: &[&str], change: impl FnOnce(&mut Vec<u8>)) {
 #[test]
 fn every_unknown_feature_bit_is_refused_by_number_and_by_the_name_it_has() {
     let names = ["tables", "archived incarnations", "cuts", "range deletion"];
-    for bit in 1..64 {
+    for bit in (1..64).filter(|bit| *bit != RANGE_DELETION) {
         let number = format!("bit {bit}");
         let name = names.get(bit).copied().unwrap_or_default();
         for file in ["HISTORY", SEGMENT] {

@@ -111,6 +111,12 @@ impl Point {
         if from > Lsn::ZERO && !lies_in(&history.entries, branch, from) {
             return refused(format!("{path} does not go on from the backup: it is another copy, or older"));
         }
+        if from == Lsn::ZERO && history.first_number > 1 {
+            return Err(Error::new(
+                ErrorKind::Retired,
+                format!("{path} has forgotten the begin of its log: take a later backup"),
+            ));
+        }
         if !lies_in(&history.entries, token.incarnation, token.lsn) {
             return refused(format!("{token} is no commit that is left in {path}"));
         }
@@ -175,7 +181,8 @@ impl Point {
         let prior = Prior { proven: from, known: from, let_go: Lsn::ZERO };
         let of_log = history.clone();
         let mark = Slots::default();
-        let directory = Directory { history: of_log, prior, mark, segments, leftovers, retained, temporary };
+        let directory =
+            Directory { history: of_log, prior, mark, segments, leftovers, retained, has_unread: false, temporary };
         let mut layers = Layers::new(&store, &history, from);
         let replayed = decide(&place, directory, Files::Still, &mut layers).map(drop).and_then(|()| layers.finish(to));
         replayed.map_err(|error| match (error.damage().map(|damage| damage.cause), unreadable) {

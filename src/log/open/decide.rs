@@ -118,7 +118,7 @@ pub(crate) fn decide(
         oldest: directory.oldest(),
         catalogue: Vec::new(),
         unfinished: None,
-        clean_up: CleanUp::of(directory.leftovers, directory.retained),
+        clean_up: CleanUp::of(directory.leftovers, directory.retained, directory.has_unread),
         temporary: directory.temporary,
         report: Recovery::default(),
         doubt: None,

@@ -42,6 +42,8 @@ pub(crate) struct Directory {
     pub(crate) leftovers: Vec<PathBuf>,
     /// Segments that nothing needs, and that nobody has let go.
     pub(crate) retained: Vec<SegmentInfo>,
+    /// There are others, which the system has not let read.
+    pub(crate) has_unread: bool,
     /// Files that were being prepared.
     pub(crate) temporary: Vec<PathBuf>,
 }
@@ -74,7 +76,8 @@ impl Directory {
         let Names { mut bases, temporary, .. } = names;
         let mark = Slots::read(place)?;
         let (segments, leftovers, retained) = Default::default();
-        let mut directory = Directory { history, prior, mark, segments, leftovers, retained, temporary };
+        let mut directory =
+            Directory { history, prior, mark, segments, leftovers, retained, has_unread: false, temporary };
         bases.sort_unstable();
         if files == Files::MayChange {
             // All at once, before any is read: a reader keeps open what it has opened.
@@ -84,8 +87,12 @@ impl Directory {
             match read_info(place, base) {
                 Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
                 Err(error) if files == Files::MayChange && is_missing(&error) => {}
-                Err(_) if directory.has_all_of(base, bases.get(index + 1).copied()) => {
-                    directory.leftovers.push(place.path(&file_name(base)));
+                Err(error) if directory.has_all_of(base, bases.get(index + 1).copied()) => {
+                    // What the system does not show now may be whole, and somebody may want to retain it.
+                    match error.damage() {
+                        Some(_) => directory.leftovers.push(place.path(&file_name(base))),
+                        None => directory.has_unread = true,
+                    }
                 }
                 info => directory.add(place, base, info?)?,
             }

@@ -179,7 +179,7 @@ fn new_log(place: &LogDir) -> Result<Directory> {
     let history = History::new(LogId(id));
     let mark = Slots::default();
     let (prior, segments, leftovers, retained, temporary) = Default::default();
-    Ok(Directory { history, prior, mark, segments, leftovers, retained, temporary })
+    Ok(Directory { history, prior, mark, segments, leftovers, retained, has_unread: false, temporary })
 }
 
 fn share(place: LogDir, mut settings: Settings, verdicts: Verdicts) -> Arc<LogInner> {
