@@ -20,7 +20,7 @@ pub enum Reason {
     TooLarge,
     /// A key is longer than [`MAX_KEY_LEN`].
     KeyLength(usize),
-    /// A bound of a range is longer than [`MAX_BOUND_LEN`].
+    /// A bound of a range is more than one byte longer than [`MAX_KEY_LEN`].
     BoundLength(usize),
     /// A range ends where it begins, or before.
     EmptyRange,
