@@ -98,24 +98,34 @@ impl TreeState {
     /// Shows the keys of one piece of a scan to `out`, each with what memory has of it at `piece.at`. Returns the last key, if
     /// the piece ends before its range does.
     pub(super) fn scan(&self, piece: &Piece<'_>, out: impl FnMut(&[u8], Option<Content<'_>>)) -> Option<Key> {
+        // Mostly no range was deleted: then no entry is asked for.
+        if self.ranges.is_empty() { self.scan_with::<false>(piece, out) } else { self.scan_with::<true>(piece, out) }
+    }
+
+    #[inline]
+    fn scan_with<const HAS_RANGES: bool>(
+        &self,
+        piece: &Piece<'_>,
+        out: impl FnMut(&[u8], Option<Content<'_>>),
+    ) -> Option<Key> {
         let map = self.map.range(piece.range);
         let mut retained = self.retained.ranges(piece.range, piece.at).peekable();
         // Mostly nothing is retained: then each entry of the map costs no more than the step to it.
         let of_map = |(key, version)| (key, Some(version), None);
         match (piece.direction, retained.peek()) {
-            (Direction::Forward, None) => self.walk(map.map(of_map), piece, out),
-            (Direction::Backward, None) => self.walk(map.rev().map(of_map), piece, out),
-            (Direction::Forward, Some(_)) => self.walk(Sources::new(map, retained, piece), piece, out),
+            (Direction::Forward, None) => self.walk::<HAS_RANGES>(map.map(of_map), piece, out),
+            (Direction::Backward, None) => self.walk::<HAS_RANGES>(map.rev().map(of_map), piece, out),
+            (Direction::Forward, Some(_)) => self.walk::<HAS_RANGES>(Sources::new(map, retained, piece), piece, out),
             (Direction::Backward, Some(_)) => {
                 let retained = retained.map(Iterator::rev);
-                self.walk(Sources::new(map.rev(), retained, piece), piece, out)
+                self.walk::<HAS_RANGES>(Sources::new(map.rev(), retained, piece), piece, out)
             }
         }
     }
 
     /// Takes the keys of one piece of a scan from `sources`.
     #[inline]
-    fn walk<'a>(
+    fn walk<'a, const HAS_RANGES: bool>(
         &'a self,
         mut sources: impl Iterator<Item = Found<'a>>,
         piece: &Piece<'_>,
@@ -126,8 +136,10 @@ impl TreeState {
         for _ in 0..MAX_PIECE {
             let (key, version, retained) = sources.next()?;
             let mut take = |found: Option<(Lsn, Content<'_>)>| {
-                let is_shown = |lsn: Lsn| self.ranges.is_empty() || self.deleted(key, piece.at) <= lsn;
-                let content = found.map(|(lsn, content)| if is_shown(lsn) { content } else { Content::Deleted });
+                let content = match found {
+                    Some((lsn, _)) if HAS_RANGES && self.deleted(key, piece.at) > lsn => Some(Content::Deleted),
+                    found => found.map(|(_, content)| content),
+                };
                 out(key, content);
                 content.is_some_and(|content| !content.is_deleted())
             };

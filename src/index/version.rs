@@ -57,7 +57,7 @@ pub(super) enum Look {
     /// A value, or `None`: it was deleted.
     Found(Option<Value>),
     /// There is none. Layers have that, too, if they have all up to this LSN: the newest deletion that left no trace.
-    Absent(Lsn),
+    Absent(#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "a check of debug builds asks"))] Lsn),
     /// Layers may have it. If they end below this LSN, they do not know that it was deleted with a range.
     Unknown(Lsn),
 }
