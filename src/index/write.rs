@@ -118,8 +118,8 @@ impl Tree {
 
 impl TreeState {
     /// If the value of `key` was deleted with a range, that deletion supersedes it here and now, the oldest one: so the intervals
-    /// in `undo` are exact. Not if it `is_deleted` again, which changes nothing: a tombstone of an old commit, with a record in `undo` that
-    /// is new, would seem to be pruned. Returns whether nothing is left to be written.
+    /// in `undo` are exact. If the write `is_deleted` itself, the range has done what it would. Returns whether nothing is left to
+    /// be written.
     fn bring_down(&mut self, key: &[u8], is_deleted: bool) -> bool {
         let Slot::Taken(slot) = self.map.slot(key) else { return false };
         let before = slot.version();
