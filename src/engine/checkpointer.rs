@@ -19,6 +19,7 @@ use crate::base::error::Result;
 use crate::base::options::Checkpoints;
 use crate::base::range_set::RangeSet;
 use crate::base::types::Lsn;
+use crate::format::table::full_range;
 use crate::log::LetGo;
 use crate::rt::background::Task;
 use crate::rt::clock;
@@ -234,12 +235,11 @@ impl Checkpointer {
 
 /// The full keys that were deleted with their ranges above `to`, as far as memory knows.
 fn deleted(pipeline: &Pipeline, to: Lsn) -> RangeSet<Vec<u8>> {
-    let full = |id: u32, key: &[u8]| [&id.to_be_bytes(), key].concat();
     let mut deleted = RangeSet::default();
     for tree in pipeline.index().trees_from(0) {
         for (from, end) in tree.ranges_deleted_since(to) {
-            let end = end.map_or_else(|| full(tree.id().saturating_add(1), &[]), |end| full(tree.id(), &end));
-            deleted.insert(full(tree.id(), &from), Some(end), |_, _| ());
+            let (from, end) = full_range(tree.id(), &from, end.as_deref());
+            deleted.insert(from, Some(end), |_, _| ());
         }
     }
     deleted

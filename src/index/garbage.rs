@@ -209,13 +209,13 @@ impl Garbage {
 
     /// Tells which garbage is left. Right only if nothing more is due.
     pub(super) fn left(&self) -> Left {
-        let for_snapshots = [self.retaining.is_empty(), self.seen.is_empty(), self.resting.is_empty()];
+        let is_retaining = !self.retaining.is_empty() || !self.seen.is_empty() || !self.released.is_empty();
         if !self.waiting.is_empty() || !self.dropped.is_empty() || !self.sweeping.is_empty() {
             Left::Unsettled
-        } else if for_snapshots == [true; 3] && self.released.is_empty() {
-            Left::Nothing
-        } else {
+        } else if is_retaining || !self.resting.is_empty() {
             Left::ForSnapshots
+        } else {
+            Left::Nothing
         }
     }
 

@@ -79,7 +79,7 @@ impl Store {
         let interval = job.interval;
         let from = job.cursor.clone().unwrap_or_default();
         let sources = inputs.iter().map(|layer| LayerCursor::new(self, layer, &from)).collect();
-        let ranges = from_bound(fragment(range_tombstones(self, inputs).map_err(StepFailed::Input)?), &from);
+        let ranges = ranges_of(self, inputs.iter().map(|layer| (layer, &*from))).map_err(StepFailed::Input)?;
         let mut keyspaces = KeyspaceList::clone(&stack.keyspaces);
         let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon.clone() };
         keyspaces.prune(&retain);
@@ -235,25 +235,13 @@ pub(crate) fn ranges_of<'l>(
 ) -> Result<Vec<RangeTombstone>> {
     let mut all = Vec::new();
     for (layer, from) in layers {
-        all.extend(from_bound(range_tombstones(store, std::slice::from_ref(layer))?, from));
+        for named in layer.runs.iter().filter(|named| named.range_tombstones > 0) {
+            let of_run = store.open_run(named, layer.interval)?.range_tombstones;
+            let above = of_run.into_iter().filter(|range| range.end.as_slice() > from);
+            all.extend(above.map(|range| RangeTombstone { start: range.start.max(from.to_vec()), ..range }));
+        }
     }
     Ok(fragment(all))
-}
-
-/// The range tombstones of these layers, as their runs have them.
-fn range_tombstones(store: &Store, layers: &[Layer]) -> Result<Vec<RangeTombstone>> {
-    let runs = layers.iter().flat_map(|layer| layer.runs.iter().map(|run| (run, layer.interval)));
-    let mut all = Vec::new();
-    for (named, interval) in runs.filter(|(named, _)| named.range_tombstones > 0) {
-        all.extend(store.open_run(named, interval)?.range_tombstones);
-    }
-    Ok(all)
-}
-
-/// What of these lies at or above a bound.
-fn from_bound(ranges: Vec<RangeTombstone>, from: &[u8]) -> Vec<RangeTombstone> {
-    let above = ranges.into_iter().filter(|range| range.end.as_slice() > from);
-    above.map(|range| RangeTombstone { start: range.start.max(from.to_vec()), ..range }).collect()
 }
 
 /// The incarnation in which the newest of the layers of a job ends: a run that was written for it has that, or one of the

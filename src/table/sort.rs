@@ -5,9 +5,9 @@ use std::cmp::Reverse;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 use crate::format::batch::{Batch, Op};
-use crate::format::table::ID_LEN;
 use crate::format::table::data::Found;
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
+use crate::format::table::{ID_LEN, full_range};
 use crate::table::merge::Source;
 
 #[cfg(test)]
@@ -106,10 +106,8 @@ impl Sorter {
 
 /// The deletion of a range of one keyspace, as a run has it.
 fn deleted(lsn: Lsn, keyspace: u32, from: &[u8], to: Option<&[u8]>) -> RangeTombstone {
-    let full = |key: &[u8]| [&keyspace.to_be_bytes(), key].concat();
-    // The last id is never used: there is a next one.
-    let end = to.map_or_else(|| keyspace.saturating_add(1).to_be_bytes().to_vec(), full);
-    RangeTombstone { start: full(from), end, lsn, says: Says::Deleted }
+    let (start, end) = full_range(keyspace, from, to);
+    RangeTombstone { start, end, lsn, says: Says::Deleted }
 }
 
 /// Sorted writes. It stands before the first one.

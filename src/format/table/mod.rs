@@ -122,6 +122,13 @@ pub(crate) fn number_of(name: &str) -> Option<(u64, FileKind)> {
     })
 }
 
+/// A range of the keys of a keyspace as full keys; without `to` it goes to the keyspace's end.
+pub(crate) fn full_range(keyspace: u32, from: &[u8], to: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
+    let full = |key: &[u8]| [&keyspace.to_be_bytes(), key].concat();
+    // The last id is never used: there is a next one.
+    (full(from), to.map_or_else(|| keyspace.saturating_add(1).to_be_bytes().to_vec(), full))
+}
+
 /// Writes the full key of `key` in the keyspace `id` over `full`.
 pub(crate) fn write_full_key(full: &mut Vec<u8>, id: u32, key: &[u8]) {
     full.clear();
