@@ -28,20 +28,21 @@ pub(super) fn over_layers(tables: &Tables) -> (Index, Lsn) {
 }
 
 /// About how many keys the layers have of a keyspace: what several layers have counts as often, and a run of several keyspaces
-/// is shared out evenly. Nothing is read for it.
-fn keys_of(stack: &Stack, id: u32) -> u64 {
+/// is shared out evenly. `None` if they have nothing of it, neither keys nor what deletes them. Nothing is read for it.
+fn keys_of(stack: &Stack, id: u32) -> Option<u64> {
     let runs = stack.manifest.layers.iter().flat_map(|layer| &layer.runs);
-    runs.map(|run| {
+    let has_some = |run: &&NamedRun| run.entries > 0 || run.range_tombstones > 0;
+    let keys = runs.filter(has_some).filter_map(|run| {
         let (low, high) = ids_of(run);
         if !(low..=high).contains(&id) {
-            return 0;
+            return None;
         }
         // A tombstone stands for a key that is gone, and hides an entry below.
         let keys = run.entries.saturating_sub(run.tombstones.saturating_mul(2));
         let alive = stack.keyspaces.iter().filter(|one| (low..=high).contains(&one.id)).count() as u64;
-        keys.div_ceil(alive.max(1))
-    })
-    .sum()
+        Some(keys.div_ceil(alive.max(1)))
+    });
+    keys.reduce(|sum, keys| sum + keys)
 }
 
 /// The ids of the first and the last keyspace that a run has keys of.

@@ -68,6 +68,6 @@ pub(crate) struct AwayKeyspace {
     pub(crate) name: Box<str>,
     /// The LSN that created it.
     pub(crate) created: Lsn,
-    /// About how many keys it has.
-    pub(crate) keys: u64,
+    /// About how many keys it has; `None` if they have nothing of it at all.
+    pub(crate) keys: Option<u64>,
 }

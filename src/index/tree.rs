@@ -53,13 +53,15 @@ impl Tree {
         Tree { id, name: name.into(), created, dropped: AtomicU64::new(ALIVE), beyond, state: RwLock::default() }
     }
 
-    /// A keyspace that layers have.
+    /// A keyspace that layers know.
     pub(super) fn away(keyspace: &AwayKeyspace, beyond: Arc<dyn Beyond>) -> Self {
         let tree = Tree::new(keyspace.id, &keyspace.name, keyspace.created, Some(beyond));
-        let mut state = tree.state.write();
-        state.map = Map::bare(Known::AWAY);
-        state.away = usize::try_from(keyspace.keys).unwrap_or(usize::MAX);
-        drop(state);
+        // Where they have nothing, what is deleted needs no tombstone.
+        if let Some(keys) = keyspace.keys {
+            let mut state = tree.state.write();
+            state.map = Map::bare(Known::AWAY);
+            state.away = usize::try_from(keys).unwrap_or(usize::MAX);
+        }
         tree
     }
 

@@ -165,18 +165,24 @@ fn a_queue_of_large_values_under_scattered_keys_opens_in_the_memory_of_writing()
     });
 }
 
-/// 24 MiB while written, and 958 MiB to open.
+/// 24 MiB while written, and 958 MiB to open. Then, if a checkpoint happened to come meanwhile, 97 MiB and 236 MiB: its layer
+/// had nothing in it, and the next open kept a tombstone for each key.
 #[test]
 fn deletions_of_absent_keys_open_in_the_memory_of_writing() {
     for (name, length, count) in [("memory-absent", 100, 300_000_u64), ("memory-absent-long", 60_000, 2000)] {
-        opens_in_the_memory_of_writing(name, |engine| {
-            let keys = engine.create_keyspace("k").unwrap();
-            for number in 0..count {
-                let mut key = scattered(number).to_vec();
-                key.resize(length, 7);
-                delete(engine, &keys, &key);
-            }
-        });
+        for checkpoint_at in [None, Some(count / 10)] {
+            opens_in_the_memory_of_writing(name, |engine| {
+                let keys = engine.create_keyspace("k").unwrap();
+                for number in 0..count {
+                    let mut key = scattered(number).to_vec();
+                    key.resize(length, 7);
+                    delete(engine, &keys, &key);
+                    if Some(number) == checkpoint_at {
+                        engine.checkpoint().unwrap();
+                    }
+                }
+            });
+        }
     }
 }
 

@@ -309,7 +309,7 @@ impl Machine {
         self.history.values_mut().for_each(|versions| versions.retain(|(lsn, _)| *lsn <= end));
         let now = self.layers.now();
         let beyond: Arc<dyn Beyond> = Arc::clone(&self.layers) as _;
-        let one = AwayKeyspace { id: 1, name: "one".into(), created: Lsn::new(8), keys: 0 };
+        let one = AwayKeyspace { id: 1, name: "one".into(), created: Lsn::new(8), keys: Some(0) };
         let index = Index::over(&beyond, [one], now.to, 2);
         let mut loader = Loader::into_index(index, now.to, Limits { writes: 5, bytes: 4000, alone: usize::MAX });
         for (lsn, writes) in self.commits.iter().filter(|(lsn, _)| *lsn > now.to) {
