@@ -216,7 +216,12 @@ impl Error {
     /// An operating-system error while doing `what` to `path`.
     pub(crate) fn io(what: &str, path: &Path, source: io::Error) -> Self {
         let kind = if is_disk_full(&source) { ErrorKind::DiskFull } else { ErrorKind::Io };
-        Error::new(kind, format!("cannot {what} {}", path.display())).with_source(source)
+        let error = Error::new(kind, format!("cannot {what} {}", path.display()));
+        let error = match is_short_of_files(&source) {
+            true => error.adding("Raise the limit of open files (ulimit -n), or have fewer open"),
+            false => error,
+        };
+        error.with_source(source)
     }
 
     pub(crate) fn damaged(file: &Path, lsn: Lsn, cause: DamageCause) -> Self {
@@ -358,6 +363,13 @@ impl Error {
 /// Whether an operating-system error means that there was no room for new data.
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// Whether a process, or the system, has as many files open as it may.
+pub(crate) fn is_short_of_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// Whether a read ended early because the file ends: a finding of this crate, not an error of the operating system.

@@ -94,7 +94,7 @@ pub fn is_unclosed(dir: impl AsRef<Path>) -> Result<bool> {
 /// What is in the directory of a log, which a writer may change meanwhile. The segments stay open.
 fn look(dir: &Path) -> Result<(LogDir, Directory)> {
     read_beside(&Arc::new(DirHandle::open(&OsDisk, dir)?), |view| {
-        let place = LogDir::new(Arc::clone(view));
+        let place = LogDir::new(Arc::clone(&view.handle));
         let directory = open::load_existing(&place, Files::MayChange, &mut |_, _| Ok(Prior::default()))?;
         let history = directory.history.clone();
         Ok(Read { answer: (place, directory), history, doubt: None })

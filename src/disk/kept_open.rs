@@ -1,5 +1,5 @@
-//! A directory as a reader has it beside a writer (`LOCK.md`, B2): files that were opened stay open, so that they can be read
-//! once their names are gone. It changes nothing.
+//! A directory as one has it who reads without opening the database (`LOCK.md`, B2 and B9): files that were opened stay open,
+//! so that they can be read once their names are gone. It changes nothing.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -9,9 +9,6 @@ use std::sync::Arc;
 use super::{Access, Dir, DiskFile, DiskLock, FailStop, FileId, LockMode};
 use crate::rt::sync::Mutex;
 
-/// So many files stay open: a quarter of what a process may have open where nothing else is said.
-const MOST: usize = 256;
-
 /// Whether a file of this name never gives its name to another one.
 pub(crate) type IsForOne = fn(&OsStr) -> bool;
 
@@ -20,12 +17,55 @@ pub(crate) struct KeptOpen {
     dir: Arc<dyn Dir>,
     is_for_one: IsForOne,
     /// Those of this directory and of the ones in it.
-    files: Arc<Mutex<HashMap<OsString, Arc<dyn DiskFile>>>>,
+    files: Arc<Mutex<Files>>,
+}
+
+#[derive(Debug)]
+struct Files {
+    /// So many more may stay open.
+    room: usize,
+    by_name: HashMap<OsString, Found>,
+}
+
+/// A file that was there when it was first opened.
+#[derive(Clone, Debug)]
+enum Found {
+    Open(Arc<dyn DiskFile>),
+    /// There was no room to keep it open: it is opened again by its name.
+    Closed(FileId),
 }
 
 impl KeptOpen {
-    pub(crate) fn new(dir: FailStop, is_for_one: IsForOne) -> Self {
-        KeptOpen { dir: Arc::new(dir), is_for_one, files: Arc::default() }
+    /// Keeps up to `most` files open, of those whose names are for one file.
+    pub(crate) fn new(dir: FailStop, is_for_one: IsForOne, most: usize) -> Self {
+        let files = Files { room: most, by_name: HashMap::new() };
+        KeptOpen { dir: Arc::new(dir), is_for_one, files: Arc::new(Mutex::new(files)) }
+    }
+
+    /// Closes the files that are not needed any more, once nobody has them.
+    pub(crate) fn let_go(&self, is_needed: impl Fn(&OsStr) -> bool) {
+        let _closed: Vec<_> = {
+            let mut files = self.files.lock();
+            let closed: Vec<_> = files.by_name.extract_if(|name, _| !is_needed(name)).collect();
+            files.room += closed.iter().filter(|(_, found)| matches!(found, Found::Open(_))).count();
+            closed
+        };
+    }
+
+    /// Opens again a file that was not kept open.
+    fn open_again(&self, name: &OsStr, id: FileId) -> io::Result<Arc<dyn DiskFile>> {
+        let gone = |why| {
+            let message = format!(
+                "it {why} after the database was read, and had not been kept open, as this process may not have enough \
+                 files open: raise that limit (ulimit -n), and read the database again"
+            );
+            io::Error::other(message)
+        };
+        match self.dir.open(name, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(gone("was removed")),
+            Ok(file) if file.status()?.id != id => Err(gone("was replaced")),
+            opened => opened,
+        }
     }
 }
 
@@ -38,13 +78,20 @@ impl Dir for KeptOpen {
         if access != Access::Read {
             return refused();
         }
-        if let Some(file) = self.files.lock().get(name) {
-            return Ok(Arc::clone(file));
+        let found = self.files.lock().by_name.get(name).cloned();
+        match found {
+            Some(Found::Open(file)) => return Ok(file),
+            Some(Found::Closed(id)) => return self.open_again(name, id),
+            None => {}
         }
         let file = self.dir.open(name, access)?;
-        let mut files = self.files.lock();
-        if (self.is_for_one)(name) && files.len() < MOST {
-            files.insert(name.to_owned(), Arc::clone(&file));
+        if (self.is_for_one)(name) {
+            let id = file.status()?.id;
+            let mut files = self.files.lock();
+            let room = files.room.checked_sub(1);
+            files.room = room.unwrap_or_default();
+            let found = room.map_or(Found::Closed(id), |_| Found::Open(Arc::clone(&file)));
+            files.by_name.insert(name.to_owned(), found);
         }
         Ok(file)
     }

@@ -139,8 +139,8 @@ impl Engine {
         ReadOnlyOptions::new().pace(options).verify(dir)
     }
 
-    /// Reads the database in directory `dir` into memory, changing nothing; no right to write is needed. After a crash it
-    /// is read as the next open will keep it. [`ReadOnlyOptions`] has more, and an example.
+    /// Reads the database in directory `dir`, changing nothing; no right to write is needed. After a crash it is read as the next
+    /// open will keep it. [`ReadOnlyOptions`] has more, and an example.
     ///
     /// # Errors
     /// As [`ReadOnlyOptions::open`]; [`ErrorKind::Locked`] while a program has it open.

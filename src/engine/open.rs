@@ -22,22 +22,14 @@ use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::Lsn;
 use crate::disk::{self, Claim, DirHandle, Disk};
-use crate::format::batch::{Batch, BatchBuilder};
+use crate::format::batch::Batch;
 use crate::format::history::{self, History};
-use crate::format::table::data::Found;
-use crate::format::table::split_full_key;
 use crate::index::{Index, Limits, Loader, Panicked};
 use crate::log::log_dir::LogDir;
 use crate::log::open::decide::Verdicts;
 use crate::log::{self, Files, Replay};
-use crate::table::fragments::fragment;
-use crate::table::job::{LayerCursor, ranges_of};
-use crate::table::merge::{Merge, Retain};
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
-
-/// Loaded at a time, in bytes.
-const TOGETHER: usize = 1 << 20;
 
 /// Opens the database in `dir`.
 pub(super) fn open(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Opened> {
@@ -130,73 +122,42 @@ pub(super) fn look_at_tables<T>(
 
 /// What a database holds, and the verdict on its log, on which nothing was done.
 pub(super) struct Looked {
+    /// It asks the layers.
     pub(super) index: Index,
     pub(super) verdicts: Verdicts,
     pub(super) tables: Tables,
 }
 
-/// Reads and checks a database as an open would, changing nothing.
-pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
-    let looked = look_at(handle, files);
+/// How much of a database is read when it is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Depth {
+    /// What an open reads: of layers, which there are.
+    AsOpened,
+    /// Everything.
+    Whole,
+}
+
+/// Reads a database as an open would, changing nothing.
+pub(super) fn look(handle: &Arc<DirHandle>, files: Files, depth: Depth) -> Result<Looked> {
+    let looked = look_at(handle, files, depth);
     if files == Files::Still { looked.map_err(|error| explained(handle, error)) } else { looked }
 }
 
-fn look_at(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
-    let mut loader = Loader::new(Limits::of(Settings::default().segment_bytes));
+fn look_at(handle: &Arc<DirHandle>, files: Files, depth: Depth) -> Result<Looked> {
+    let settings = Settings::default();
     let place = LogDir::new(Arc::clone(handle));
     // All files are found, and open, before any is read at length.
-    let (tables, directory) =
-        look_at_tables(handle, &Settings::default(), |look| log::open::load_existing(&place, files, look))?;
-    load_layers(&tables, &mut loader)?;
+    let (tables, directory) = look_at_tables(handle, &settings, |look| log::open::load_existing(&place, files, look))?;
+    if depth == Depth::Whole
+        && let Some(layers) = tables.hold()
+    {
+        layers.check_runs()?;
+    }
+    let (index, to) = over_layers(&tables);
+    let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes));
     let mut replayed = Replayed::new(&mut loader, handle, &tables);
     let verdicts = log::open::decide::decide(&place, directory, files, &mut replayed)?;
     Ok(Looked { index: loader.finish().map_err(panicked)?, verdicts, tables })
-}
-
-/// Loads what the layers hold, which the log does not have.
-fn load_layers(tables: &Tables, loader: &mut Loader) -> Result<()> {
-    let Some((store, stack)) = tables.store().and_then(|store| Some((store, store.stack()?))) else {
-        return Ok(());
-    };
-    let to = stack.manifest.to;
-    // The loader takes its records in LSN order. There are far fewer of these than places below `to`.
-    let mut lsns = (8..to.get()).step_by(8).map(Lsn::new);
-    let mut give = |loader: &mut Loader, batch: &BatchBuilder| -> Result<()> {
-        let lsn = lsns.next().ok_or_else(|| Error::bug("the tables hold more than the log can have had"))?;
-        load(loader, lsn, &batch.batch())
-    };
-    let mut batch = BatchBuilder::new();
-    let impossible = |reason| Error::bug(format_args!("the tables hold what no commit can: {reason:?}"));
-    let alive = || stack.keyspaces.iter().filter(|one| one.dropped.is_none());
-    for keyspace in alive() {
-        batch.create_keyspace(keyspace.id, &keyspace.name).map_err(impossible)?;
-    }
-    let last = stack.keyspaces.next_id().checked_sub(1);
-    if let Some(last) = last.filter(|last| alive().all(|one| one.id != *last)) {
-        // So that its id is not used again.
-        let is_free = |name: &String| alive().all(|one| one.name != *name);
-        let name = (0..).map(|number| format!("dropped {number}")).find(is_free).unwrap_or_default();
-        batch.create_keyspace(last, &name).and_then(|()| batch.drop_keyspace(last)).map_err(impossible)?;
-    }
-    give(loader, &batch)?;
-    batch.clear();
-    let sources = stack.manifest.begins().map(|(layer, from)| LayerCursor::new(store, layer, from)).collect();
-    let retain = Retain { floor: to, held: Vec::new(), is_last: true };
-    let keyspaces = &stack.keyspaces;
-    let deleted = keyspaces.drops().into_iter().chain(ranges_of(store, stack.manifest.begins())?).collect();
-    let mut merge = Merge::new(sources, retain, fragment(deleted), keyspaces.gone())?;
-    let mut push = |key: &[u8], version: Found<'_>| {
-        let Some(((id, key), value)) = split_full_key(key).zip(version.value) else { return Ok(()) };
-        batch.put(id, key, value).map_err(impossible)?;
-        if batch.len() >= TOGETHER {
-            give(loader, &batch)?;
-            batch.clear();
-        }
-        Ok(())
-    };
-    while merge.next_key(&mut push)? {}
-    // What can be read after the open is the state at `to`, also if the log has nothing above.
-    load(loader, to, &batch.batch())
 }
 
 /// The checksums held, so a record that is no batch was not written by an engine.

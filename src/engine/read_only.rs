@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::open::{self, Looked};
+use super::open::{self, Depth, Looked};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::care::pace::{Paced, ScrubOptions};
 use crate::disk::{DirHandle, Disk, Layered, LockHeld, OsDisk};
 #[cfg(doc)]
 use crate::engine::Engine;
 use crate::log::log_dir::LogDir;
-use crate::log::open::beside::{Read, read_beside};
+use crate::log::open::beside::{Read, View, read_beside};
 use crate::log::open::{account, obstacles, unless_unlocked};
 use crate::log::{Files, Recovery};
 use crate::rt::clock;
@@ -80,10 +80,11 @@ impl ReadOnlyOptions {
         self
     }
 
-    /// Reads all that the database in directory `dir` holds into memory. After a crash it is read as the next open will keep
-    /// it.
+    /// Reads the log of the database in directory `dir` behind its tables, and finds the tables, of which a part is read when it
+    /// is asked for. After a crash it is read as the next open will keep it. No bytes of tables are checked until they are read:
+    /// for that there is [`ReadOnlyOptions::verify`].
     ///
-    /// Where nobody has it open, it is read under shared locks, which end with this call; an open meanwhile is refused as
+    /// Where nobody has it open, this is done under shared locks, which end with this call; an open meanwhile is refused as
     /// [`ErrorKind::Locked`]. If they cannot be had, [`Recovery::lock`] says so, and it is read as beside a writer, which
     /// may be there.
     ///
@@ -92,7 +93,8 @@ impl ReadOnlyOptions {
     /// [`ErrorKind::NotADatabase`], [`ErrorKind::Unsupported`], [`ErrorKind::Damaged`], [`ErrorKind::Io`] as of
     /// [`Engine::open`]. Beside a writer [`ErrorKind::WouldBlock`] if it changes its files too fast each time, after which
     /// another call may succeed, and [`ErrorKind::Removed`] if the database was removed or replaced meanwhile.
-    /// [`ErrorKind::InvalidInput`] if the [pace](ReadOnlyOptions::pace) is zero.
+    /// [`ErrorKind::InvalidInput`] if the [pace](ReadOnlyOptions::pace) is zero. [`ErrorKind::Io`] also if this process may not
+    /// have enough files open; it keeps up to half as many open as it may have.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<ReadOnly> {
         self.read(Arc::new(OsDisk), dir.as_ref())
     }
@@ -126,13 +128,13 @@ impl ReadOnlyOptions {
 
     fn read(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<ReadOnly> {
         let started = clock::now();
-        let (handle, Looked { index, verdicts, .. }) = self.look(disk, dir)?;
+        let (handle, Looked { index, verdicts, .. }) = self.look(disk, dir, Depth::AsOpened)?;
         Ok(ReadOnly::new(index, account(&handle, verdicts.report, started)))
     }
 
     fn check(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Recovery> {
         let started = clock::now();
-        let (handle, Looked { verdicts, tables, .. }) = self.look(disk, dir)?;
+        let (handle, Looked { verdicts, tables, .. }) = self.look(disk, dir, Depth::Whole)?;
         let (mut obstacle, mut commit_obstacle) = (None, None);
         if handle.lock_held() != LockHeld::Beside {
             (obstacle, commit_obstacle) = obstacles(&LogDir::new(Arc::clone(&handle)), &verdicts);
@@ -142,7 +144,7 @@ impl ReadOnlyOptions {
     }
 
     /// Locks the directory if that can be, and reads what is in it.
-    fn look(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<(Arc<DirHandle>, Looked)> {
+    fn look(self, disk: Arc<dyn Disk>, dir: &Path, depth: Depth) -> Result<(Arc<DirHandle>, Looked)> {
         let handle = match self.pace {
             Some(pace) => DirHandle::open(&Layered::new(disk, Paced::new(pace)?), dir)?,
             None => DirHandle::open(&*disk, dir)?,
@@ -162,13 +164,18 @@ impl ReadOnlyOptions {
             }
             locked => locked?,
         }
+        let read = |view: &View, files| {
+            let looked = open::look(&view.handle, files, depth)?;
+            view.keep_runs();
+            Ok(looked)
+        };
         let looked = match handle.lock_held() {
             LockHeld::Beside | LockHeld::Not { .. } => read_beside(&handle, |view| {
-                let mut answer = open::look(view, Files::MayChange)?;
+                let mut answer = read(view, Files::MayChange)?;
                 let (history, doubt) = (answer.verdicts.history.clone(), answer.verdicts.doubt.take());
                 Ok(Read { answer, history, doubt })
             })?,
-            _ => open::look(&handle, Files::Still).map_err(|error| unless_unlocked(&handle, error))?,
+            _ => read(&View::of(&handle), Files::Still).map_err(|error| unless_unlocked(&handle, error))?,
         };
         Ok((handle, looked))
     }

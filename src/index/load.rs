@@ -133,6 +133,7 @@ impl Loader {
     /// At least this number of bundles, and less than twice as many, take as much as all live data.
     const SHARES: usize = 16;
 
+    #[cfg(test)]
     pub(crate) fn new(limits: Limits) -> Self {
         Loader::into_index(Index::new(), Lsn::ZERO, limits)
     }

@@ -7,7 +7,7 @@ use super::dir::open_to_read;
 use super::list::read_list;
 use super::named::{Place, check_length};
 use super::open::read_keyspaces;
-use super::run::read::Run;
+use super::run::read::{Part, Run};
 use super::store::{Stack, Store};
 use crate::base::error::{DamageCause, Error, Result};
 use crate::disk::{Dir, DiskFile};
@@ -59,6 +59,22 @@ impl HeldStack {
     /// As [`Run::open_named`].
     pub(super) fn open_run_as(&self, dir: &dyn Dir, path: &Path, named: &NamedRun, interval: Interval) -> Result<Run> {
         Run::open_as(dir, path, named, (self.stack.manifest.log_id, interval))
+    }
+
+    /// Reads and checks all runs of the layers.
+    ///
+    /// # Errors
+    /// As [`HeldStack::open_run`], and the first damage in one.
+    pub(crate) fn check_runs(&self) -> Result<()> {
+        for layer in &self.stack.manifest.layers {
+            for named in &layer.runs {
+                self.open_run(named, layer.interval)?.walk(|part| match part {
+                    Part::Bad(error) => Err(error.clone()),
+                    Part::Partition(_) | Part::Block(_) | Part::Entry(..) => Ok(()),
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens a file that MANIFEST names, to read its bytes.

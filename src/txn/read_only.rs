@@ -15,8 +15,9 @@ use crate::log::Recovery;
 
 /// What a database held when it was read: see [`Engine::read_only`](crate::Engine::read_only).
 ///
-/// All of it is in memory. It keeps no file open and holds no lock. Others may open the database meanwhile; this stays as it
-/// was.
+/// It holds no lock. Others may open the database meanwhile; this stays as it was. In memory is what the log had behind the
+/// tables. What tables hold is read from their files, which stay open: those that were replaced since take room on the disk until
+/// this is dropped.
 pub struct ReadOnly {
     index: Index,
     hold: SnapshotGuard,
@@ -54,7 +55,7 @@ impl ReadOnly {
     /// The names of the keyspaces, in order.
     ///
     /// # Errors
-    /// None today: all keyspaces are in memory.
+    /// None today: the names are in memory.
     pub fn keyspace_names(&self) -> Result<Vec<String>> {
         Ok(self.index.keyspaces(self.hold.lsn())?.iter().map(|tree| tree.name().to_owned()).collect())
     }
@@ -62,7 +63,9 @@ impl ReadOnly {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`NoSuchKeyspace`](crate::ErrorKind::NoSuchKeyspace).
+    /// [`NoSuchKeyspace`](crate::ErrorKind::NoSuchKeyspace); [`Damaged`](crate::ErrorKind::Damaged) and
+    /// [`Io`](crate::ErrorKind::Io) from tables. Io also if there are more tables than files that may stay open, and one of the
+    /// others was replaced since: read the database again.
     pub fn get(&self, keyspace: &str, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.keyspace(keyspace)?.get(key.as_ref(), self.hold.lsn())
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::DirHandle;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result, is_short_of_files};
 use crate::disk::{Access, Dir, DiskFile, DiskLock, FailStop, LockMode};
 use crate::rt::sync::Mutex;
 
@@ -298,8 +298,5 @@ impl DirHandle {
 
 /// Whether this process was short of a resource, rather than forbidden to lock the file.
 fn is_out_of_resources(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    let too_many_open = cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE));
-    too_many_open || error.kind() == io::ErrorKind::OutOfMemory
+    is_short_of_files(error) || error.kind() == io::ErrorKind::OutOfMemory
 }

@@ -12,8 +12,9 @@ use crate::base::types::LogId;
 use crate::disk::{Access, Dir, DirHandle, DiskFile, KeptOpen};
 use crate::format::history::{self, Entry, History};
 use crate::format::segment::base_of;
-use crate::format::table::{self, manifest, number_of};
+use crate::format::table::{self, FileKind, manifest, number_of};
 use crate::log::log_dir::LogDir;
+use crate::rt::machine;
 
 /// How often all is read, before the writer is found to be too quick.
 const TRIES: usize = 16;
@@ -27,20 +28,40 @@ pub(crate) struct Read<T> {
     pub(crate) doubt: Option<Error>,
 }
 
+/// A directory, with files that stay open.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) handle: Arc<DirHandle>,
+    files: KeptOpen,
+}
+
+impl View {
+    /// So many files stay open, if the process may have twice as many.
+    const MOST: u64 = 1 << 14;
+
+    pub(crate) fn of(handle: &DirHandle) -> Self {
+        let most = machine::open_files().map_or(Self::MOST, |limit| limit / 2).min(Self::MOST);
+        let files = KeptOpen::new(handle.dir().clone(), is_for_one, usize::try_from(most).unwrap_or_default());
+        View { handle: Arc::new(handle.viewed_as(Arc::new(files.clone()))), files }
+    }
+
+    /// Of the files, only runs are still to be read.
+    pub(crate) fn keep_runs(&self) {
+        let is_run = |(_, kind)| kind == FileKind::Run;
+        self.files.let_go(|name| name.to_str().and_then(number_of).is_some_and(is_run));
+    }
+}
+
 /// Calls `read` with a view of the directory until it has an answer, or a refusal, that is the directory's at one instant.
 ///
 /// # Errors
 /// Those of `read`; [`ErrorKind::Removed`] if the database was removed or replaced meanwhile; [`ErrorKind::WouldBlock`] if
 /// the writer changed it each time before it was read.
-pub(crate) fn read_beside<T>(
-    handle: &Arc<DirHandle>,
-    mut read: impl FnMut(&Arc<DirHandle>) -> Result<Read<T>>,
-) -> Result<T> {
+pub(crate) fn read_beside<T>(handle: &Arc<DirHandle>, mut read: impl FnMut(&View) -> Result<Read<T>>) -> Result<T> {
     let mut refused = None;
     for _ in 0..TRIES {
         let before = Heads::read(handle);
-        let view = KeptOpen::new(handle.dir().clone(), is_for_one);
-        let read = read(&Arc::new(handle.viewed_as(Arc::new(view))));
+        let read = read(&View::of(handle));
         let after = Heads::read(handle);
         let error = match read {
             Ok(Read { doubt: Some(doubt), .. }) if before == after => doubt,
