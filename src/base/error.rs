@@ -215,13 +215,12 @@ impl Error {
 
     /// An operating-system error while doing `what` to `path`.
     pub(crate) fn io(what: &str, path: &Path, source: io::Error) -> Self {
-        let kind = if is_disk_full(&source) { ErrorKind::DiskFull } else { ErrorKind::Io };
-        let error = Error::new(kind, format!("cannot {what} {}", path.display()));
-        let error = match is_short_of_files(&source) {
-            true => error.adding("Raise the limit of open files (ulimit -n), or have fewer open"),
-            false => error,
+        let kind = match &source {
+            _ if is_disk_full(&source) => ErrorKind::DiskFull,
+            _ if source.get_ref().is_some_and(|inner| inner.is::<GoneSince>()) => ErrorKind::Removed,
+            _ => ErrorKind::Io,
         };
-        error.with_source(source)
+        Error::new(kind, format!("cannot {what} {}", path.display())).of_system(source)
     }
 
     pub(crate) fn damaged(file: &Path, lsn: Lsn, cause: DamageCause) -> Self {
@@ -273,7 +272,16 @@ impl Error {
              mount and the permissions, and try again",
             file.display()
         );
-        Error::new(ErrorKind::Io, message).with_source(source)
+        Error::new(ErrorKind::Io, message).of_system(source)
+    }
+
+    /// With an error of the operating system, and what to do about it where that is known.
+    fn of_system(self, source: io::Error) -> Self {
+        let error = match is_short_of_files(&source) {
+            true => self.adding("Raise the limit of open files (ulimit -n), or have fewer open"),
+            false => self,
+        };
+        error.with_source(source)
     }
 
     pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -359,6 +367,21 @@ impl Error {
         self.0.token.is_none() && matches!(self.0.kind, Conflict | WouldBlock | TimedOut | DiskFull | Io)
     }
 }
+
+/// A file was there when a database was read, and is not any more.
+#[derive(Debug)]
+pub(crate) struct GoneSince;
+
+impl fmt::Display for GoneSince {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "it was removed or replaced since the database was looked at, and had not been kept open, for want of open files: \
+             read the database again, and raise that limit (ulimit -n) if this goes on",
+        )
+    }
+}
+
+impl std::error::Error for GoneSince {}
 
 /// Whether an operating-system error means that there was no room for new data.
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {

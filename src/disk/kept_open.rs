@@ -7,39 +7,66 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Access, Dir, DiskFile, DiskLock, FailStop, FileId, LockMode};
+use crate::base::error::{GoneSince, is_short_of_files};
 use crate::rt::sync::Mutex;
 
-/// Whether a file of this name never gives its name to another one.
-pub(crate) type IsForOne = fn(&OsStr) -> bool;
+/// What is done with a file of this name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keep {
+    /// It gives its name to another one: it is opened each time.
+    Never,
+    IfRoom,
+    /// As well, and a quarter of all room is for these alone.
+    First,
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct KeptOpen {
     dir: Arc<dyn Dir>,
-    is_for_one: IsForOne,
+    keep: fn(&OsStr) -> Keep,
     /// Those of this directory and of the ones in it.
     files: Arc<Mutex<Files>>,
 }
 
 #[derive(Debug)]
 struct Files {
-    /// So many more may stay open.
-    room: usize,
+    /// At most so many stay open.
+    most: usize,
+    open: usize,
     by_name: HashMap<OsString, Found>,
 }
 
 /// A file that was there when it was first opened.
 #[derive(Clone, Debug)]
-enum Found {
-    Open(Arc<dyn DiskFile>),
-    /// There was no room to keep it open: it is opened again by its name.
-    Closed(FileId),
+struct Found {
+    id: FileId,
+    /// If it stays open.
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+impl Files {
+    fn add(&mut self, name: &OsStr, keep: Keep, id: FileId, file: &Arc<dyn DiskFile>) {
+        let most = if keep == Keep::First { self.most } else { self.most - self.most / 4 };
+        let stays = self.open < most && !self.by_name.contains_key(name);
+        self.open += usize::from(stays);
+        let found = Found { id, file: stays.then(|| Arc::clone(file)) };
+        self.by_name.entry(name.to_owned()).or_insert(found);
+    }
+
+    /// Takes out the files of every second name, or all: others need descriptors. Returns them, to be closed without the lock.
+    fn give_up_half(&mut self) -> Vec<Arc<dyn DiskFile>> {
+        let half = self.open.div_ceil(2);
+        self.open -= half;
+        self.most = self.open;
+        self.by_name.values_mut().filter_map(|found| found.file.take()).take(half).collect()
+    }
 }
 
 impl KeptOpen {
-    /// Keeps up to `most` files open, of those whose names are for one file.
-    pub(crate) fn new(dir: FailStop, is_for_one: IsForOne, most: usize) -> Self {
-        let files = Files { room: most, by_name: HashMap::new() };
-        KeptOpen { dir: Arc::new(dir), is_for_one, files: Arc::new(Mutex::new(files)) }
+    /// Keeps up to `most` files open, of those that `keep` says.
+    pub(crate) fn new(dir: FailStop, keep: fn(&OsStr) -> Keep, most: usize) -> Self {
+        let files = Files { most, open: 0, by_name: HashMap::new() };
+        KeptOpen { dir: Arc::new(dir), keep, files: Arc::new(Mutex::new(files)) }
     }
 
     /// Closes the files that are not needed any more, once nobody has them.
@@ -47,23 +74,22 @@ impl KeptOpen {
         let _closed: Vec<_> = {
             let mut files = self.files.lock();
             let closed: Vec<_> = files.by_name.extract_if(|name, _| !is_needed(name)).collect();
-            files.room += closed.iter().filter(|(_, found)| matches!(found, Found::Open(_))).count();
+            files.open -= closed.iter().filter(|(_, found)| found.file.is_some()).count();
             closed
         };
     }
 
-    /// Opens again a file that was not kept open.
-    fn open_again(&self, name: &OsStr, id: FileId) -> io::Result<Arc<dyn DiskFile>> {
-        let gone = |why| {
-            let message = format!(
-                "it {why} after the database was read, and had not been kept open, as this process may not have enough \
-                 files open: raise that limit (ulimit -n), and read the database again"
-            );
-            io::Error::other(message)
-        };
+    /// Opens a file, for whose descriptor others are closed if there is no more.
+    fn open_new(&self, name: &OsStr) -> io::Result<Arc<dyn DiskFile>> {
         match self.dir.open(name, Access::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(gone("was removed")),
-            Ok(file) if file.status()?.id != id => Err(gone("was replaced")),
+            Err(error) if is_short_of_files(&error) => {
+                let closed = self.files.lock().give_up_half();
+                if closed.is_empty() {
+                    return Err(error);
+                }
+                drop(closed);
+                self.dir.open(name, Access::Read)
+            }
             opened => opened,
         }
     }
@@ -78,22 +104,24 @@ impl Dir for KeptOpen {
         if access != Access::Read {
             return refused();
         }
+        let keep = (self.keep)(name);
         let found = self.files.lock().by_name.get(name).cloned();
-        match found {
-            Some(Found::Open(file)) => return Ok(file),
-            Some(Found::Closed(id)) => return self.open_again(name, id),
-            None => {}
+        let Some(found) = found.filter(|_| keep != Keep::Never) else {
+            let file = self.open_new(name)?;
+            if keep != Keep::Never {
+                let id = file.status()?.id;
+                self.files.lock().add(name, keep, id, &file);
+            }
+            return Ok(file);
+        };
+        if let Some(file) = found.file {
+            return Ok(file);
         }
-        let file = self.dir.open(name, access)?;
-        if (self.is_for_one)(name) {
-            let id = file.status()?.id;
-            let mut files = self.files.lock();
-            let room = files.room.checked_sub(1);
-            files.room = room.unwrap_or_default();
-            let found = room.map_or(Found::Closed(id), |_| Found::Open(Arc::clone(&file)));
-            files.by_name.insert(name.to_owned(), found);
+        match self.open_new(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(io::Error::other(GoneSince)),
+            Ok(file) if file.status()?.id != found.id => Err(io::Error::other(GoneSince)),
+            opened => opened,
         }
-        Ok(file)
     }
 
     fn list(&self) -> io::Result<Vec<OsString>> {

@@ -28,7 +28,7 @@ mod uring;
 
 pub use dir::LockHeld;
 pub(crate) use dir::{Claim, DirHandle, LOCK_NAME, claim, is_system_name, no_database};
-pub(crate) use kept_open::KeptOpen;
+pub(crate) use kept_open::{Keep, KeptOpen};
 pub use latch::FailStop;
 pub(crate) use latch::is_refused_rename;
 #[cfg(feature = "unstable")]
@@ -69,6 +69,11 @@ pub(crate) fn operating_system(io_uring: bool) -> Arc<dyn Disk> {
     }
     let _ = io_uring;
     Arc::new(OsDisk)
+}
+
+/// A share of the files that this process may have open at once, up to `most`: one of `parts` parts.
+pub(crate) fn share_of_files(parts: u64, most: usize) -> usize {
+    os::open_files().map_or(most, |limit| usize::try_from(limit / parts).unwrap_or(most).min(most))
 }
 
 /// A file system, or a simulation of one.

@@ -18,9 +18,9 @@ mod elsewhere;
 mod unix;
 
 #[cfg(not(unix))]
-pub(super) use elsewhere::OsDir;
+pub(super) use elsewhere::{OsDir, open_files};
 #[cfg(unix)]
-pub(super) use unix::{OsDir, may_have_renamed};
+pub(super) use unix::{OsDir, may_have_renamed, open_files};
 
 /// The operating system's file system.
 ///

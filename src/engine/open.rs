@@ -128,31 +128,21 @@ pub(super) struct Looked {
     pub(super) tables: Tables,
 }
 
-/// How much of a database is read when it is looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Depth {
-    /// What an open reads: of layers, which there are.
-    AsOpened,
-    /// Everything.
-    Whole,
-}
+/// The memory of one who reads without opening: a 32nd of it is for parts of tables.
+const READER_BYTES: u64 = 1 << 30;
 
 /// Reads a database as an open would, changing nothing.
-pub(super) fn look(handle: &Arc<DirHandle>, files: Files, depth: Depth) -> Result<Looked> {
-    let looked = look_at(handle, files, depth);
+pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
+    let looked = look_at(handle, files);
     if files == Files::Still { looked.map_err(|error| explained(handle, error)) } else { looked }
 }
 
-fn look_at(handle: &Arc<DirHandle>, files: Files, depth: Depth) -> Result<Looked> {
-    let settings = Settings::default();
+fn look_at(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
+    // What it keeps of tables follows from this, and is the same on every machine.
+    let settings = Settings { memory_bytes: Some(READER_BYTES), ..Settings::default() };
     let place = LogDir::new(Arc::clone(handle));
     // All files are found, and open, before any is read at length.
     let (tables, directory) = look_at_tables(handle, &settings, |look| log::open::load_existing(&place, files, look))?;
-    if depth == Depth::Whole
-        && let Some(layers) = tables.hold()
-    {
-        layers.check_runs()?;
-    }
     let (index, to) = over_layers(&tables);
     let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes));
     let mut replayed = Replayed::new(&mut loader, handle, &tables);

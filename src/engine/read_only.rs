@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::open::{self, Depth, Looked};
+use super::copied::explained;
+use super::open::{self, Looked};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::care::pace::{Paced, ScrubOptions};
 use crate::disk::{DirHandle, Disk, Layered, LockHeld, OsDisk};
@@ -73,7 +74,7 @@ impl ReadOnlyOptions {
         self
     }
 
-    /// Reads no faster than this: for a disk that others need meanwhile. By default there is no limit.
+    /// Reads no faster than this, also once it is open: for a disk that others need meanwhile. By default there is no limit.
     #[must_use]
     pub fn pace(mut self, pace: ScrubOptions) -> Self {
         self.pace = Some(pace);
@@ -93,8 +94,8 @@ impl ReadOnlyOptions {
     /// [`ErrorKind::NotADatabase`], [`ErrorKind::Unsupported`], [`ErrorKind::Damaged`], [`ErrorKind::Io`] as of
     /// [`Engine::open`]. Beside a writer [`ErrorKind::WouldBlock`] if it changes its files too fast each time, after which
     /// another call may succeed, and [`ErrorKind::Removed`] if the database was removed or replaced meanwhile.
-    /// [`ErrorKind::InvalidInput`] if the [pace](ReadOnlyOptions::pace) is zero. [`ErrorKind::Io`] also if this process may not
-    /// have enough files open; it keeps up to half as many open as it may have.
+    /// [`ErrorKind::InvalidInput`] if the [pace](ReadOnlyOptions::pace) is zero. [`ErrorKind::Io`] also if this process has as
+    /// many files open as it may.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<ReadOnly> {
         self.read(Arc::new(OsDisk), dir.as_ref())
     }
@@ -128,13 +129,16 @@ impl ReadOnlyOptions {
 
     fn read(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<ReadOnly> {
         let started = clock::now();
-        let (handle, Looked { index, verdicts, .. }) = self.look(disk, dir, Depth::AsOpened)?;
+        let (handle, Looked { index, verdicts, .. }) = self.look(disk, dir)?;
         Ok(ReadOnly::new(index, account(&handle, verdicts.report, started)))
     }
 
     fn check(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<Recovery> {
         let started = clock::now();
-        let (handle, Looked { verdicts, tables, .. }) = self.look(disk, dir, Depth::Whole)?;
+        let (handle, Looked { verdicts, tables, .. }) = self.look(disk, dir)?;
+        // Runs never change, so what is found in them needs no second look.
+        let runs = tables.hold().map_or(Ok(()), |layers| layers.check_runs());
+        runs.map_err(|error| explained(&handle, unless_unlocked(&handle, error)))?;
         let (mut obstacle, mut commit_obstacle) = (None, None);
         if handle.lock_held() != LockHeld::Beside {
             (obstacle, commit_obstacle) = obstacles(&LogDir::new(Arc::clone(&handle)), &verdicts);
@@ -144,7 +148,7 @@ impl ReadOnlyOptions {
     }
 
     /// Locks the directory if that can be, and reads what is in it.
-    fn look(self, disk: Arc<dyn Disk>, dir: &Path, depth: Depth) -> Result<(Arc<DirHandle>, Looked)> {
+    fn look(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<(Arc<DirHandle>, Looked)> {
         let handle = match self.pace {
             Some(pace) => DirHandle::open(&Layered::new(disk, Paced::new(pace)?), dir)?,
             None => DirHandle::open(&*disk, dir)?,
@@ -165,7 +169,7 @@ impl ReadOnlyOptions {
             locked => locked?,
         }
         let read = |view: &View, files| {
-            let looked = open::look(&view.handle, files, depth)?;
+            let looked = open::look(&view.handle, files)?;
             view.keep_runs();
             Ok(looked)
         };

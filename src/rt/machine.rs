@@ -1,4 +1,4 @@
-//! How much memory, and how many files, the process may use.
+//! How much memory the process may use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,12 +41,4 @@ fn limit_in(path: &Path) -> Option<u64> {
 fn total_of(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
-}
-
-/// How many files the process may have open at once. `None` if the operating system sets no limit.
-pub(crate) fn open_files() -> Option<u64> {
-    #[cfg(unix)]
-    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    #[cfg(not(unix))]
-    return None;
 }

@@ -14,6 +14,7 @@ use crate::disk::{Dir, DiskFile};
 use crate::format::Refusal;
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::{FILE_NAME, Manifest, NamedFile, NamedRun};
+use crate::format::table::{FileKind, file_name, split_full_key};
 
 /// A stack whose files stay while this is there.
 #[derive(Clone, Debug)]
@@ -66,10 +67,15 @@ impl HeldStack {
     /// # Errors
     /// As [`HeldStack::open_run`], and the first damage in one.
     pub(crate) fn check_runs(&self) -> Result<()> {
+        let next_id = self.stack.keyspaces.next_id();
+        let is_ours = |key: &[u8]| split_full_key(key).is_some_and(|(id, _)| id < next_id);
         for layer in &self.stack.manifest.layers {
             for named in &layer.runs {
+                let path = self.path_of(&file_name(named.file.number, FileKind::Run));
                 self.open_run(named, layer.interval)?.walk(|part| match part {
                     Part::Bad(error) => Err(error.clone()),
+                    // A keyspace that is made later would have it.
+                    Part::Entry(key, _) if !is_ours(key) => Err(Error::bad_file(&path, DamageCause::ForeignTable)),
                     Part::Partition(_) | Part::Block(_) | Part::Entry(..) => Ok(()),
                 })?;
             }

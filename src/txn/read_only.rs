@@ -7,21 +7,26 @@ use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
 use super::entries::Entries;
 use super::keyspace::no_such_keyspace;
 use super::writes::Own;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::disk::LockHeld;
 use crate::index::{Index, SnapshotGuard, Tree, Value};
 use crate::log::Recovery;
+use crate::rt::process;
 
 /// What a database held when it was read: see [`Engine::read_only`](crate::Engine::read_only).
 ///
 /// It holds no lock. Others may open the database meanwhile; this stays as it was. In memory is what the log had behind the
-/// tables. What tables hold is read from their files, which stay open: those that were replaced since take room on the disk until
-/// this is dropped.
+/// tables, and up to about 32 MiB of where in the tables what is. What tables hold is read from their files each time. These stay
+/// open, up to a quarter of the files that the process may have open, and those that were replaced since take room on the disk
+/// until this is dropped. On a network file system, a writer on another host may end that: reads fail then. On Windows the
+/// directory can be neither renamed nor removed meanwhile.
 pub struct ReadOnly {
     index: Index,
     hold: SnapshotGuard,
     report: Recovery,
+    /// That of the process that read it: in a child, a thread that is not there may hold the lock of what tables keep.
+    generation: u64,
 }
 
 impl fmt::Debug for ReadOnly {
@@ -32,7 +37,7 @@ impl fmt::Debug for ReadOnly {
 
 impl ReadOnly {
     pub(crate) fn new(index: Index, report: Recovery) -> Self {
-        ReadOnly { hold: index.hold(), index, report }
+        ReadOnly { hold: index.hold(), index, report, generation: process::generation() }
     }
 
     /// Everything up to here is in it: after a crash, what the next open will keep; beside a writer, what it had written.
@@ -64,8 +69,9 @@ impl ReadOnly {
     ///
     /// # Errors
     /// [`NoSuchKeyspace`](crate::ErrorKind::NoSuchKeyspace); [`Damaged`](crate::ErrorKind::Damaged) and
-    /// [`Io`](crate::ErrorKind::Io) from tables. Io also if there are more tables than files that may stay open, and one of the
-    /// others was replaced since: read the database again.
+    /// [`Io`](crate::ErrorKind::Io) from tables; [`Removed`](crate::ErrorKind::Removed) if there are more tables than files that
+    /// may stay open, and one of the others was replaced since: read the database again. [`Forked`](crate::ErrorKind::Forked) in
+    /// a forked child.
     pub fn get(&self, keyspace: &str, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.keyspace(keyspace)?.get(key.as_ref(), self.hold.lsn())
     }
@@ -97,6 +103,9 @@ impl ReadOnly {
     }
 
     fn keyspace(&self, name: &str) -> Result<Arc<Tree>> {
+        if !process::is_current(self.generation) {
+            return Err(Error::forked());
+        }
         self.index.keyspace_by_name(name, self.hold.lsn())?.ok_or_else(|| no_such_keyspace(name))
     }
 }

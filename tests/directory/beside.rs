@@ -500,7 +500,11 @@ fn rot_is_damage_beside_a_writer_too() {
         writer.checkpoint();
         let run = writer.ground.names("db/table").unwrap().into_iter().find(|name| name.ends_with(".run")).unwrap();
         flip(&format!("db/table/{run}"), 600);
-        assert_eq!(read().unwrap_err().kind(), ErrorKind::Damaged);
+        let damaged = read().unwrap().get("rows", "00000").unwrap_err();
+        assert!(damaged.kind() == ErrorKind::Damaged && damaged.to_string().contains(&run), "{damaged}");
+        let verify =
+            ReadOnlyOptions::new().beside_a_writer(true).verify_on(writer.ground.disk(), writer.ground.path("db"));
+        assert_eq!(verify.unwrap_err().kind(), ErrorKind::Damaged);
         flip(&format!("db/table/{run}"), 600);
         assert_eq!(seen(&read().unwrap()), 9);
     }

@@ -12,5 +12,6 @@ mod moved;
 mod obstacles;
 mod openers;
 mod race;
+mod read_later;
 mod tampered;
 mod traces;

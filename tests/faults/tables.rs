@@ -10,7 +10,9 @@ use crashkit::{DB, Random, open_on, wait_until};
 use forelog::salvage::{Completeness, LossCause, Salvaged};
 use forelog::scrub::ScrubOptions;
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
-use forelog::{Checkpoints, CommitMode, DamageCause, Engine, Error, ErrorKind, LossBudget, Options};
+use forelog::{
+    Checkpoints, CommitMode, DamageCause, Engine, Error, ErrorKind, LossBudget, Options, ReadOnly, ReadOnlyOptions,
+};
 
 mod bounds;
 mod proof;
@@ -102,6 +104,18 @@ fn try_contents(engine: &Engine) -> Result<State, Error> {
     Ok(all)
 }
 
+/// All that was read without an open.
+fn read_all(seen: &ReadOnly) -> Result<State, Error> {
+    let mut all = State::new();
+    for name in seen.keyspace_names()? {
+        for entry in seen.iter(&name)? {
+            let (key, value) = entry?;
+            all.insert((name.clone(), key.to_vec()), value.to_vec());
+        }
+    }
+    Ok(all)
+}
+
 fn copy(disk: &SimDisk) -> SimDisk {
     disk.crash_point().process_kill()
 }
@@ -145,10 +159,16 @@ impl Reference {
         disk
     }
 
-    /// A reading of all, and an open, which reads of tables what is asked for: a refusal that is typed, of the open or of a read,
-    /// or the state as it was. What can be read is right all the same.
+    /// A reading of all without an open and in one, and a look at everything: a refusal that is typed, or the state as it was.
+    /// What can be read is right all the same.
     fn check_open(&self, disk: &SimDisk, what: &str) -> bool {
-        let seen = Engine::read_only_on(Arc::new(disk.clone()), DB);
+        let verified = ReadOnlyOptions::new().verify_on(Arc::new(disk.clone()), DB);
+        let seen = Engine::read_only_on(Arc::new(disk.clone()), DB).and_then(|seen| {
+            let found = read_all(&seen)?;
+            assert!(found == self.state(), "{what}: read another state");
+            Ok(seen)
+        });
+        assert!(verified.is_err() || seen.is_ok(), "{what}: sound, and cannot be read: {seen:?}");
         let opened = open_on(&copy(disk), options());
         let opened = opened.and_then(|engine| {
             self.check_reads(&engine, what);

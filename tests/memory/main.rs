@@ -258,6 +258,33 @@ fn many_keyspaces_open_in_the_memory_of_writing() {
     });
 }
 
+/// Whoever reads a database without opening it, or verifies it, needs memory for the log behind its tables, and for parts of these.
+#[test]
+fn reading_without_an_open_takes_memory_that_does_not_follow_the_data() {
+    let _alone = alone();
+    let dir = TempDir::new("memory-read-only");
+    let engine = Engine::open(dir.path()).unwrap();
+    let keys = engine.create_keyspace("k").unwrap();
+    (0..300_000).for_each(|number| put(&engine, &keys, &scattered(number), &[7; 400]));
+    engine.flush().unwrap();
+    engine.checkpoint().unwrap();
+    engine.close().unwrap();
+    drop((engine, keys));
+    let read = || {
+        let seen = Engine::read_only(dir.path()).unwrap();
+        assert_eq!(seen.iter("k").unwrap().map(Result::unwrap).count(), 300_000);
+        assert_eq!(seen.get("k", scattered(5)).unwrap().as_deref(), Some(&[7; 400][..]));
+    };
+    let (((), read), (_, verified)) = (peak_of(read), peak_of(|| Engine::verify(dir.path()).unwrap()));
+    println!(
+        "memory-read-only: {} MiB to read, {} MiB to verify, of {} MiB",
+        read / MIB,
+        verified / MIB,
+        300_000 * 408 / MIB
+    );
+    assert!(read < 24 * MIB && verified < 24 * MIB, "{read} bytes to read, {verified} to verify");
+}
+
 /// A held snapshot kept a note for each key that was put and deleted after it began: a million for a queue that was never
 /// longer than one element. Only a transaction needs them, to find out at its commit what has changed.
 #[test]

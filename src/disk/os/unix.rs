@@ -20,6 +20,11 @@ mod tests;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
+/// How many files the process may have open at once; `None` if there is no limit.
+pub(in crate::disk) fn open_files() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 #[derive(Debug)]
 pub(in crate::disk) struct OsDir {
     dir: File,

@@ -9,12 +9,11 @@ use super::directory::{is_missing, read_history};
 use super::unless_unlocked;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::LogId;
-use crate::disk::{Access, Dir, DirHandle, DiskFile, KeptOpen};
+use crate::disk::{Access, Dir, DirHandle, DiskFile, Keep, KeptOpen, share_of_files};
 use crate::format::history::{self, Entry, History};
 use crate::format::segment::base_of;
 use crate::format::table::{self, FileKind, manifest, number_of};
 use crate::log::log_dir::LogDir;
-use crate::rt::machine;
 
 /// How often all is read, before the writer is found to be too quick.
 const TRIES: usize = 16;
@@ -36,12 +35,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// So many files stay open, if the process may have twice as many.
-    const MOST: u64 = 1 << 14;
-
     pub(crate) fn of(handle: &DirHandle) -> Self {
-        let most = machine::open_files().map_or(Self::MOST, |limit| limit / 2).min(Self::MOST);
-        let files = KeptOpen::new(handle.dir().clone(), is_for_one, usize::try_from(most).unwrap_or_default());
+        let files = KeptOpen::new(handle.dir().clone(), keep, share_of_files(4, 1 << 14));
         View { handle: Arc::new(handle.viewed_as(Arc::new(files.clone()))), files }
     }
 
@@ -91,9 +86,13 @@ pub(crate) fn read_beside<T>(handle: &Arc<DirHandle>, mut read: impl FnMut(&View
     })
 }
 
-/// Segments, runs and lists of keyspaces.
-fn is_for_one(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| base_of(name).is_some() || number_of(name).is_some())
+/// Segments, of which there are few and which go soon, before runs and lists of keyspaces.
+fn keep(name: &OsStr) -> Keep {
+    match name.to_str() {
+        Some(name) if base_of(name).is_some() => Keep::First,
+        Some(name) if number_of(name).is_some() => Keep::IfRoom,
+        _ => Keep::Never,
+    }
 }
 
 /// Of each file: magic, checksum of all the rest, the fields that all versions have, and the log's id.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::open_runs::OpenRuns;
 use super::partitions::Partitions;
-use crate::base::error::Result;
+use crate::base::error::{Result, is_short_of_files};
 use crate::format::table::data::Interval;
 use crate::format::table::manifest::NamedRun;
 use crate::table::held::HeldStack;
@@ -43,7 +43,15 @@ impl Installed {
         if let Some(run) = self.caches.runs.get(number) {
             return Ok(run);
         }
-        let run = Arc::new(self.held.open_run(named, interval)?);
+        let run = match self.held.open_run(named, interval) {
+            Err(error) if error.io_error().is_some_and(is_short_of_files) => {
+                // Those that nobody reads just now give their descriptors back.
+                self.caches.runs.close_all();
+                self.held.open_run(named, interval)?
+            }
+            opened => opened?,
+        };
+        let run = Arc::new(run);
         Ok(self.caches.runs.keep(number, run, self.generation()))
     }
 }

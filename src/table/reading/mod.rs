@@ -33,6 +33,7 @@ use wanted::Wanted;
 
 use super::held::HeldStack;
 use super::store::{Follower, Stack, Store};
+use crate::disk::share_of_files;
 use crate::index::{Beyond, Layers};
 use crate::rt::sync::{OnceLock, ShortRwLock as RwLock};
 
@@ -47,12 +48,11 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        // A quarter of what a process may have open where nothing else is said.
-        Limits { open_runs: 256, partition_bytes: 32 << 20 }
+        Limits { open_runs: share_of_files(4, 256), partition_bytes: 32 << 20 }
     }
 }
 
-/// The layers of an open database, for its readers. There is one of it.
+/// The layers of a database, for those who read it: one for each open, and for each that reads without.
 #[derive(Debug)]
 pub(crate) struct Reading {
     /// Empty before there are tables.

@@ -85,6 +85,11 @@ impl OpenRuns {
         };
     }
 
+    /// Closes all, each once no reader has it.
+    pub(super) fn close_all(&self) {
+        let _closed: Vec<Slot> = self.table.write().remove(|_| true);
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
