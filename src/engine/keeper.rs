@@ -25,7 +25,7 @@ const ROUNDS: usize = 2;
 
 /// Has memory forgotten if there is too much. Returns whether there was.
 pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
-    let is_too_much = pipeline.index().bytes_of_records() as u64 > tables.shares.records;
+    let is_too_much = pipeline.index().bytes().all as u64 > tables.shares.records;
     if is_too_much {
         forget(&mut tables.hand.lock(), pipeline, tables);
     }
@@ -87,7 +87,7 @@ fn forget_down_to(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables, bound: 
     }
 }
 
-/// Looks now and then at how much there is, which asks each keyspace.
+/// Looks now and then at how much there is.
 struct Look<'a> {
     tables: &'a Tables,
     index: &'a Index,
@@ -115,7 +115,7 @@ impl Look<'_> {
 
 /// Leaves are given back once the hand has passed their keyspace. Those that are to be are none that must be forgotten.
 fn bytes(index: &Index) -> u64 {
-    index.bytes_in_use() as u64
+    index.bytes().in_use as u64
 }
 
 /// Up to where memory may be forgotten: what transactions ask for at their commit stays, unless there is no room for it.

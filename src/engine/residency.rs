@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::tables::Tables;
 use crate::base::types::Lsn;
+use crate::format::table::keyspaces::Keyspace;
 use crate::format::table::manifest::NamedRun;
 use crate::format::table::split_full_key;
 use crate::index::{AwayKeyspace, Beyond, Index};
@@ -16,33 +17,35 @@ pub(super) fn over_layers(tables: &Tables) -> (Index, Lsn) {
         return (Index::over(&beyond, [], Lsn::ZERO, 0), Lsn::ZERO);
     };
     let to = stack.manifest.to;
+    let alive: Vec<&Keyspace> = stack.keyspaces.iter().filter(|keyspace| keyspace.dropped.is_none()).collect();
+    let ids: Vec<u32> = alive.iter().map(|keyspace| keyspace.id).collect();
     // A snapshot at `to` is the oldest that anybody can take.
-    let alive = stack.keyspaces.iter().filter(|keyspace| keyspace.dropped.is_none());
-    let keyspaces = alive.map(|keyspace| AwayKeyspace {
+    let keyspaces = alive.iter().zip(keys_of(&stack, &ids)).map(|(keyspace, keys)| AwayKeyspace {
         id: keyspace.id,
         name: keyspace.name.as_str().into(),
         created: keyspace.created,
-        keys: keys_of(&stack, keyspace.id),
+        keys,
     });
     (Index::over(&beyond, keyspaces, to, stack.keyspaces.next_id()), to)
 }
 
-/// About how many keys the layers have of a keyspace: what several layers have counts as often, and a run of several keyspaces
-/// is shared out evenly. `None` if they have nothing of it, neither keys nor what deletes them. Nothing is read for it.
-fn keys_of(stack: &Stack, id: u32) -> Option<u64> {
+/// About how many keys the layers have of each of these keyspaces: what several layers have counts as often, and a run of several
+/// keyspaces is shared out evenly. `None` if they have nothing of it, neither keys nor what deletes them. Nothing is read for it.
+fn keys_of(stack: &Stack, ids: &[u32]) -> Vec<Option<u64>> {
+    let mut keys: Vec<Option<u64>> = vec![None; ids.len()];
     let runs = stack.manifest.layers.iter().flat_map(|layer| &layer.runs);
-    let has_some = |run: &&NamedRun| run.entries > 0 || run.range_tombstones > 0;
-    let keys = runs.filter(has_some).filter_map(|run| {
+    for run in runs.filter(|run| run.entries > 0 || run.range_tombstones > 0) {
         let (low, high) = ids_of(run);
-        if !(low..=high).contains(&id) {
-            return None;
-        }
+        let first = ids.partition_point(|id| *id < low);
+        let its_own = &mut keys[first..ids.partition_point(|id| *id <= high)];
         // A tombstone stands for a key that is gone, and hides an entry below.
-        let keys = run.entries.saturating_sub(run.tombstones.saturating_mul(2));
-        let alive = stack.keyspaces.iter().filter(|one| (low..=high).contains(&one.id)).count() as u64;
-        Some(keys.div_ceil(alive.max(1)))
-    });
-    keys.reduce(|sum, keys| sum + keys)
+        let all = run.entries.saturating_sub(run.tombstones.saturating_mul(2));
+        let each = all.div_ceil(its_own.len().max(1) as u64);
+        for keys in its_own {
+            *keys = Some(keys.unwrap_or(0).saturating_add(each));
+        }
+    }
+    keys
 }
 
 /// The ids of the first and the last keyspace that a run has keys of.

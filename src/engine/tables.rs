@@ -212,7 +212,7 @@ impl Tables {
         MemoryStats {
             limit: self.shares.memory,
             records_limit: self.shares.records,
-            records: pipeline.index().bytes_of_records() as u64,
+            records: pipeline.index().bytes().all as u64,
             partitions: self.reading.partition_bytes(),
             open_runs: self.reading.open_run_bytes() as u64,
         }

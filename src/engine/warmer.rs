@@ -136,7 +136,7 @@ impl Look<'_> {
             return None;
         }
         // This asks each keyspace.
-        if self.steps.is_multiple_of(LOOK) && self.pipeline.index().bytes_of_records() as u64 >= self.room {
+        if self.steps.is_multiple_of(LOOK) && self.pipeline.index().bytes().all as u64 >= self.room {
             return Some(Warmed::Full);
         }
         yield_now();

@@ -8,6 +8,7 @@ use crate::format::batch::{Batch, Op};
 
 use super::ApplyError;
 use super::beyond::{AwayKeyspace, Beyond};
+use super::meter::Meter;
 use super::tree::Tree;
 
 /// All keyspaces that a reader may still see, dropped ones included.
@@ -21,6 +22,7 @@ pub(super) struct Catalogue {
     made: Vec<(Lsn, u32)>,
     /// What all keyspaces ask that are not in memory as a whole.
     beyond: Option<Arc<dyn Beyond>>,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl Catalogue {
@@ -28,8 +30,8 @@ impl Catalogue {
     const FIRST_ID: u32 = 1;
 
     pub(super) fn new() -> Self {
-        let (by_id, by_name, made) = Default::default();
-        Catalogue { by_id, by_name, next_id: Self::FIRST_ID, made, beyond: None }
+        let (by_id, by_name, made, meter) = Default::default();
+        Catalogue { by_id, by_name, next_id: Self::FIRST_ID, made, beyond: None, meter }
     }
 
     /// The keyspaces that layers have, whose effect goes up to `to`. An id from `next_id` on was never used.
@@ -41,7 +43,7 @@ impl Catalogue {
     ) -> Self {
         let mut catalogue = Catalogue::new();
         for keyspace in keyspaces {
-            catalogue.add(Arc::new(Tree::away(&keyspace, Arc::clone(beyond))));
+            catalogue.add(Arc::new(Tree::away(&keyspace, Arc::clone(beyond), &catalogue.meter)));
         }
         catalogue.next_id = catalogue.next_id.max(next_id);
         catalogue.made.push((to, catalogue.next_id));
@@ -103,7 +105,7 @@ impl Catalogue {
     }
 
     pub(super) fn create(&mut self, id: u32, name: &str, lsn: Lsn) {
-        self.add(Arc::new(Tree::new(id, name, lsn, self.beyond.clone())));
+        self.add(Arc::new(Tree::new(id, name, lsn, self.beyond.clone(), &self.meter)));
         self.made.push((lsn, self.next_id));
     }
 

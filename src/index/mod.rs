@@ -23,6 +23,7 @@ mod key;
 mod keyspace;
 mod load;
 mod map;
+mod meter;
 mod range_tombstones;
 mod residency;
 mod retained;
@@ -65,6 +66,7 @@ pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
 use map::AT_ONCE;
 pub(crate) use map::{KeyRange, is_empty};
+pub(crate) use meter::Bytes;
 pub(crate) use snapshot::SnapshotGuard;
 pub(crate) use tree::Tree;
 pub use value::Value;
@@ -238,14 +240,10 @@ impl Index {
         tree.is_whole()
     }
 
-    /// The bytes that the newest versions of all keyspaces take, unused room of leaves included.
-    pub(crate) fn bytes_of_records(&self) -> usize {
-        self.catalogue.read().trees().map(|tree| tree.bytes_of_records()).sum()
-    }
-
-    /// What of these would be left if the memory of leaves without records were given back.
-    pub(crate) fn bytes_in_use(&self) -> usize {
-        self.catalogue.read().trees().map(|tree| tree.bytes_in_use()).sum()
+    /// What the newest versions of all keyspaces take of memory, unused room of leaves included. Those that were dropped count until
+    /// they are freed.
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.catalogue.read().meter.read()
     }
 
     /// The keyspaces, by id, from an id on.

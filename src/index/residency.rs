@@ -13,17 +13,17 @@ use crate::base::types::Lsn;
 impl Tree {
     /// The first range at or behind `key` that is not complete: its first key, and the first one behind it.
     pub(super) fn gap_from(&self, key: &[u8]) -> Option<(Key, Option<Key>)> {
-        self.state.read().map.gap_from(key)
+        self.look().map.gap_from(key)
     }
 
     /// Whether all of it is in memory, as far as it was seen.
     pub(crate) fn is_complete(&self) -> bool {
-        self.state.read().map.is_complete()
+        self.look().map.is_complete()
     }
 
     /// Whether nobody asks layers.
     pub(crate) fn is_whole(&self) -> bool {
-        self.state.read().map.is_complete_at(Lsn::ZERO)
+        self.look().map.is_complete_at(Lsn::ZERO)
     }
 
     /// Looks from where on all of it is in memory. No reader asks below `settled`.
@@ -32,7 +32,7 @@ impl Tree {
         const RANGES: usize = 64;
         let (mut low, mut from, mut times) = (Key::from(&[]), Lsn::ZERO, None);
         loop {
-            let mut state = self.state.write();
+            let mut state = self.change();
             let times = *times.get_or_insert(state.map.times_forgotten());
             let (of_ranges, next) = state.map.settle(&low, RANGES, settled);
             from = from.max(of_ranges);
@@ -46,7 +46,7 @@ impl Tree {
     /// Has the next `count` ranges behind `low` forget what layers have up to `to`, which are installed. Returns where the next
     /// range begins.
     pub(crate) fn forget(&self, low: &[u8], count: usize, to: Lsn) -> Option<Key> {
-        let mut state = self.state.write();
+        let mut state = self.change();
         if self.dropped().is_some() {
             // The whole keyspace is being freed.
             return None;
@@ -66,7 +66,7 @@ impl Tree {
     /// Lets a fill land: its range is complete from then on. Returns `false`, and has changed nothing, if newer things have
     /// left memory since the layers were held. No reader asks below `settled`.
     pub(super) fn land(&self, fill: &Fill, settled: Lsn) -> bool {
-        let mut state = self.state.write();
+        let mut state = self.change();
         let TreeState { map, ranges, keys, live, large, newest, .. } = &mut *state;
         if self.dropped().is_some() {
             // The whole keyspace is being freed.
@@ -99,18 +99,6 @@ impl Tree {
         true
     }
 
-    /// The bytes of its leaves, of the values that lie outside, and of its range tombstones.
-    pub(crate) fn bytes_of_records(&self) -> usize {
-        let state = self.state.read();
-        state.map.leaf_bytes() + state.large + state.ranges.bytes()
-    }
-
-    /// What of these would be left if the memory of leaves without records were given back.
-    pub(crate) fn bytes_in_use(&self) -> usize {
-        let state = self.state.read();
-        state.map.used_leaf_bytes() + state.large + state.ranges.bytes()
-    }
-
     /// Gives back the memory of leaves that were let go of.
     pub(crate) fn give_back(&self) {
         /// Leaves that are moved under one lock.
@@ -120,14 +108,14 @@ impl Tree {
 
     /// A checkpoint was installed: whether the keyspace is to be queued for its stuck tombstones, and is not yet.
     pub(super) fn unstick(&self) -> bool {
-        let mut state = self.state.write();
+        let mut state = self.change();
         state.is_stuck = false;
         !std::mem::replace(&mut state.waits, true)
     }
 
     /// Puts the tombstones that a load has left in the order of their LSNs. Returns whether the keyspace is to be queued.
     pub(super) fn sort_stuck(&self) -> bool {
-        let mut state = self.state.write();
+        let mut state = self.change();
         state.stuck.make_contiguous().sort_unstable();
         !state.stuck.is_empty() && !std::mem::replace(&mut state.waits, true)
     }

@@ -50,7 +50,7 @@ impl Tree {
         horizon: &Horizon,
         newly_retaining: &mut Vec<Holder>,
     ) -> Swept {
-        let mut state = self.state.write();
+        let mut state = self.change();
         if self.dropped().is_some() {
             // The whole keyspace is being freed.
             return Swept { used: 0, next: Next::Nothing, is_sparse: false };
@@ -76,26 +76,26 @@ impl Tree {
     }
 
     pub(super) fn has_ranges(&self) -> bool {
-        !self.state.read().ranges.is_empty()
+        !self.look().ranges.is_empty()
     }
 
     /// The ranges that were deleted above `lsn`, as far as they are not swept.
     pub(crate) fn ranges_deleted_since(&self, lsn: Lsn) -> Vec<(Key, Option<Key>)> {
-        let state = self.state.read();
+        let state = self.look();
         let all = state.ranges.of_range((Bound::Unbounded, Bound::Unbounded), Lsn::new(u64::MAX));
         all.into_iter().filter(|(.., newest)| *newest > lsn).map(|(from, end, _)| (from, end)).collect()
     }
 
     /// What it has waited for may have come. Returns whether the keyspace is to be queued.
     pub(super) fn rouse(&self) -> bool {
-        let mut state = self.state.write();
+        let mut state = self.change();
         state.sweep.is_resting = false;
         !std::mem::replace(&mut state.sweep.is_queued, true)
     }
 
     /// Whether a load has left range tombstones, and the keyspace is to be queued.
     pub(super) fn queue_sweep(&self) -> bool {
-        let mut state = self.state.write();
+        let mut state = self.change();
         !state.ranges.is_empty() && !std::mem::replace(&mut state.sweep.is_queued, true)
     }
 }

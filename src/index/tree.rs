@@ -1,7 +1,7 @@
 //! One keyspace: its name, its creation and drop, and its keys in order.
 
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicU64};
 
@@ -13,6 +13,7 @@ use crate::base::types::Lsn;
 use super::beyond::{AwayKeyspace, Beyond};
 use super::key::Key;
 use super::map::{KeyRange, Known, Map, SharedLeaf};
+use super::meter::{Bytes, Changing, Meter};
 use super::scan::{Piece, Scanned, Unknown};
 use super::snapshot::{Holder, Horizon};
 use super::state::{MAX_PIECE, TreeState};
@@ -29,7 +30,8 @@ pub(crate) struct Tree {
     /// Asked where memory does not know; `None` if there are no tables.
     beyond: Option<Arc<dyn Beyond>>,
     /// Held for one key, or for one bounded piece of a scan; never while a caller's code runs, and never during I/O.
-    pub(super) state: RwLock<TreeState>,
+    state: RwLock<TreeState>,
+    meter: Arc<Meter>,
 }
 
 const ALIVE: u64 = u64::MAX;
@@ -47,22 +49,41 @@ pub(super) struct Pruned {
     pub(super) is_sparse: bool,
 }
 
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.meter.change(self.state.read().bytes(), Bytes::default());
+    }
+}
+
 impl Tree {
-    /// A keyspace all of which is in memory.
-    pub(super) fn new(id: u32, name: &str, created: Lsn, beyond: Option<Arc<dyn Beyond>>) -> Self {
-        Tree { id, name: name.into(), created, dropped: AtomicU64::new(ALIVE), beyond, state: RwLock::default() }
+    /// A keyspace all of which is in memory. What its records take is counted with `meter`.
+    pub(super) fn new(id: u32, name: &str, created: Lsn, beyond: Option<Arc<dyn Beyond>>, meter: &Arc<Meter>) -> Self {
+        let (dropped, state) = (AtomicU64::new(ALIVE), RwLock::default());
+        Tree { id, name: name.into(), created, dropped, beyond, state, meter: Arc::clone(meter) }
     }
 
     /// A keyspace that layers know.
-    pub(super) fn away(keyspace: &AwayKeyspace, beyond: Arc<dyn Beyond>) -> Self {
-        let tree = Tree::new(keyspace.id, &keyspace.name, keyspace.created, Some(beyond));
+    pub(super) fn away(keyspace: &AwayKeyspace, beyond: Arc<dyn Beyond>, meter: &Arc<Meter>) -> Self {
+        let tree = Tree::new(keyspace.id, &keyspace.name, keyspace.created, Some(beyond), meter);
         // Where they have nothing, what is deleted needs no tombstone.
         if let Some(keys) = keyspace.keys {
-            let mut state = tree.state.write();
+            let mut state = tree.change();
             state.map = Map::bare(Known::AWAY);
             state.away = usize::try_from(keys).unwrap_or(usize::MAX);
         }
         tree
+    }
+
+    /// What is in memory of it, to read.
+    #[inline]
+    pub(super) fn look(&self) -> impl Deref<Target = TreeState> + '_ {
+        self.state.read()
+    }
+
+    /// What is in memory of it, to change.
+    #[inline]
+    pub(super) fn change(&self) -> Changing<'_, impl DerefMut<Target = TreeState> + '_> {
+        Changing::new(self.state.write(), &self.meter)
     }
 
     /// Its id. No other keyspace ever has it.
@@ -103,7 +124,7 @@ impl Tree {
     pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Result<Option<Value>> {
         #[cfg(test)]
         super::fault::strike()?;
-        let look = self.state.read().look(key, at);
+        let look = self.look().look(key, at);
         match look {
             Look::Found(value) => Ok(value),
             #[cfg(debug_assertions)]
@@ -151,7 +172,7 @@ impl Tree {
     pub(crate) fn changed_since(&self, key: &[u8], lsn: Lsn) -> Result<bool> {
         #[cfg(test)]
         super::fault::strike()?;
-        let state = self.state.read();
+        let state = self.look();
         let is_changed = || match state.map.get(key) {
             (Some(version), _) => version.lsn > lsn,
             (None, known) => known.forgot > lsn || state.retained.changed_since(key, lsn),
@@ -163,7 +184,7 @@ impl Tree {
     pub(crate) fn range_changed_since(&self, range: KeyRange<'_>, lsn: Lsn) -> Result<bool> {
         #[cfg(test)]
         super::fault::strike()?;
-        let state = self.state.read();
+        let state = self.look();
         let is_changed = || {
             state.ranges.range_changed_since(range, lsn)
                 || state.map.has_forgotten(range, lsn)
@@ -175,24 +196,24 @@ impl Tree {
 
     /// About how many keys there are at the newest LSN, visible or not.
     pub(crate) fn len_estimate(&self) -> usize {
-        let state = self.state.read();
+        let state = self.look();
         if state.map.is_complete() { state.live } else { state.live.max(state.away) }
     }
 
     /// How many versions are in memory, tombstones included.
     pub(crate) fn version_count(&self) -> usize {
-        let state = self.state.read();
+        let state = self.look();
         state.keys + state.undo.versions() + state.retained.versions()
     }
 
     /// Prefetches the leaves and records that writes to `keys` will touch.
     pub(super) fn fetch(&self, keys: &[&[u8]]) {
-        self.state.read().map.fetch(keys);
+        self.look().map.fetch(keys);
     }
 
     /// Takes all keys out, for a rebuild: there are no readers and no superseded versions. [`Tree::put_all`] follows.
     pub(super) fn take_all(&self) -> Vec<SharedLeaf> {
-        let mut state = self.state.write();
+        let mut state = self.change();
         (state.keys, state.live, state.large) = (0, 0, 0);
         state.stuck.clear();
         std::mem::take(&mut state.map).into_shared_leaves()
@@ -207,7 +228,7 @@ impl Tree {
         newest: Lsn,
         tombstones: Vec<(Lsn, Key)>,
     ) {
-        let mut state = self.state.write();
+        let mut state = self.change();
         state.stuck = tombstones.into();
         (state.keys, state.live, state.large) = (keys, live, large);
         state.newest = newest.max(state.newest);
@@ -217,18 +238,18 @@ impl Tree {
     /// Panics unless its keys are in order.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        self.state.read().map.check();
+        self.look().map.check();
     }
 
     /// The bytes of its leaves, unused room included.
     pub(super) fn bytes(&self) -> usize {
-        self.state.read().map.leaf_bytes()
+        self.look().map.leaf_bytes()
     }
 
     /// Prunes up to `budget` superseded versions, or retains them for the holders that need them. A holder for which this
     /// keyspace retained nothing before is added to `newly_retaining`.
     pub(super) fn prune(&self, budget: usize, horizon: &Horizon, newly_retaining: &mut Vec<Holder>) -> Pruned {
-        let mut state = self.state.write();
+        let mut state = self.change();
         let state = &mut *state;
         let mut used = state.prune_undo(budget, horizon, newly_retaining);
         used += state.release_stuck(budget - used, horizon, newly_retaining);
@@ -249,7 +270,7 @@ impl Tree {
         horizon: &Horizon,
         newly_retaining: &mut Vec<Holder>,
     ) -> (usize, bool) {
-        let mut state = self.state.write();
+        let mut state = self.change();
         let mut used = 0;
         while used < budget
             && let Some((key, entry)) = state.retained.pop(holder)
@@ -263,7 +284,7 @@ impl Tree {
     /// If most of the map's memory is unused, moves up to `budget` leaves, which frees memory. Returns how many it
     /// moved; fewer than `budget` means that there is no more to do.
     pub(super) fn tidy(&self, budget: usize) -> usize {
-        let mut state = self.state.write();
+        let mut state = self.change();
         if self.dropped().is_some() {
             // The whole keyspace is being freed.
             return 0;
@@ -275,7 +296,7 @@ impl Tree {
 
     /// Frees one leaf of a keyspace that no reader can see. Returns whether more are left.
     pub(super) fn free_leaf(&self) -> bool {
-        let mut state = self.state.write();
+        let mut state = self.change();
         (state.keys, state.live, state.large) = (0, 0, 0);
         let is_left = state.map.free_leaf();
         if !is_left {
@@ -289,7 +310,7 @@ impl Tree {
     pub(super) fn scan(&self, piece: &Piece<'_>, mut out: impl FnMut(&[u8], Content<'_>)) -> Result<Scanned> {
         #[cfg(test)]
         super::fault::strike()?;
-        let state = self.state.read();
+        let state = self.look();
         let all = |key: &[u8], content: Option<Content<'_>>| out(key, content.unwrap_or(Content::Deleted));
         if state.map.is_complete_at(piece.at) {
             return Ok(Scanned::Known(state.scan(piece, all).map(Bound::Excluded)));

@@ -13,7 +13,7 @@ impl Tree {
     pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>, lsn: Lsn) -> bool {
         let shared = share(value);
         let content = content(value, shared.as_ref());
-        let mut state = self.state.write();
+        let mut state = self.change();
         if !state.ranges.is_empty() && state.bring_down(key, value.is_none()) {
             return false;
         }
@@ -62,7 +62,7 @@ impl Tree {
 
     /// Applies the last write to each of some keys, while there are no readers: no other version is needed.
     pub(super) fn load<'a>(&self, writes: impl Iterator<Item = (&'a [u8], Lsn, Option<&'a [u8]>)>) {
-        let mut state = self.state.write();
+        let mut state = self.change();
         let TreeState { map, newest, keys, live, large, stuck, .. } = &mut *state;
         for (key, lsn, value) in writes {
             *newest = lsn.max(*newest);
@@ -105,11 +105,11 @@ impl Tree {
     pub(super) fn load_range(&self, range: (&[u8], Option<&[u8]>), lsn: Lsn) {
         self.add_range(range, lsn, |_, _| true);
         // The load queues it.
-        self.state.write().sweep.is_queued = false;
+        self.change().sweep.is_queued = false;
     }
 
     fn add_range(&self, (from, to): (&[u8], Option<&[u8]>), lsn: Lsn, gives_way: impl Fn(Lsn, Lsn) -> bool) -> bool {
-        let mut state = self.state.write();
+        let mut state = self.change();
         state.ranges.insert(from, to, lsn, gives_way);
         state.newest = lsn.max(state.newest);
         !std::mem::replace(&mut state.sweep.is_queued, true)

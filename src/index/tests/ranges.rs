@@ -136,7 +136,7 @@ impl Model {
     fn check_changed(&self, key: u8, at: Lsn) {
         let expected = self.changed.get(&key).is_some_and(|changed| *changed > at);
         // What has left a long list is noted for more keys.
-        if expected || !self.tree.state.read().map.has_forgotten(ALL, at) {
+        if expected || !self.tree.look().map.has_forgotten(ALL, at) {
             assert_eq!(self.tree.changed_since(&[key], at).unwrap(), expected, "key {key} since {at}");
             let range = (Bound::Included(&[key][..]), Bound::Included(&[key][..]));
             assert_eq!(self.tree.range_changed_since(range, at).unwrap(), expected, "range of key {key} since {at}");
@@ -148,7 +148,7 @@ impl Model {
         self.run(Step::Flush);
         self.fixture.prune();
         self.check();
-        let state = self.tree.state.read();
+        let state = self.tree.look();
         assert!(state.ranges.is_empty(), "{:?} {:?}", state.ranges, state.sweep);
         drop(state);
         assert_eq!((self.tree.version_count(), self.tree.len_estimate()), {
@@ -232,7 +232,7 @@ fn a_sweep_does_not_wait_for_what_is_settled() {
     fixture.durable = Some(deleted);
     fixture.put(b"k", b"3");
     assert!(fixture.index.prune(fixture.prune_to(), usize::MAX) < 10);
-    assert!(tree.state.read().ranges.is_empty());
+    assert!(tree.look().ranges.is_empty());
 }
 
 /// A queue whose front is deleted up to a key, again and again, had a part in the list for each time.
@@ -244,7 +244,7 @@ fn deletions_that_reach_further_and_further_are_one() {
         fixture.put(&[key], b"1");
         fixture.commit(|batch| batch.delete_range(1, b"", Some(&[key])).unwrap());
     }
-    assert!(tree.state.read().ranges.len() < 10, "{:?}", tree.state.read().ranges);
+    assert!(tree.look().ranges.len() < 10, "{:?}", tree.look().ranges);
 }
 
 /// The list must not grow with a program that empties its keyspace now and then, while an old snapshot is read.
@@ -257,7 +257,7 @@ fn deletions_of_the_same_range_give_way_to_the_newest() {
         fixture.put(b"k", b"2");
         fixture.commit(|batch| batch.delete_range(1, b"", None).unwrap());
     }
-    assert!(tree.state.read().ranges.len() <= 3, "{:?}", tree.state.read().ranges);
+    assert!(tree.look().ranges.len() <= 3, "{:?}", tree.look().ranges);
     assert_eq!(tree.get(b"k", old.lsn()).unwrap().unwrap(), b"1"[..]);
     assert!(tree.changed_since(b"never there", old.lsn()).unwrap());
 }

@@ -1,0 +1,74 @@
+//! What the records of all keyspaces take in memory, known without asking each: there may be a hundred thousand, and those who keep
+//! memory look often.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::state::TreeState;
+
+/// Bytes of records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Bytes {
+    /// Of leaves, of values that lie outside, and of range tombstones.
+    pub(crate) all: usize,
+    /// What of these would be left if the memory of leaves without records were given back.
+    pub(crate) in_use: usize,
+}
+
+/// The sums over all keyspaces. A sum is never read together with what it is about, so nothing orders the accesses.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    all: AtomicUsize,
+    in_use: AtomicUsize,
+}
+
+impl Meter {
+    pub(super) fn read(&self) -> Bytes {
+        Bytes { all: self.all.load(Ordering::Relaxed), in_use: self.in_use.load(Ordering::Relaxed) }
+    }
+
+    /// A keyspace takes other memory than before. The line is shared by all writers: it is written only where that changes.
+    pub(super) fn change(&self, before: Bytes, now: Bytes) {
+        for (sum, before, now) in [(&self.all, before.all, now.all), (&self.in_use, before.in_use, now.in_use)] {
+            if before != now {
+                // What wraps here wraps back in the sum.
+                sum.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The state of a keyspace, to change it. What that takes of memory is counted when this goes.
+pub(super) struct Changing<'a, G: Deref<Target = TreeState>> {
+    guard: G,
+    meter: &'a Meter,
+    before: Bytes,
+}
+
+impl<'a, G: Deref<Target = TreeState>> Changing<'a, G> {
+    #[inline]
+    pub(super) fn new(guard: G, meter: &'a Meter) -> Self {
+        Changing { before: guard.bytes(), guard, meter }
+    }
+}
+
+impl<G: Deref<Target = TreeState>> Deref for Changing<'_, G> {
+    type Target = TreeState;
+
+    fn deref(&self) -> &TreeState {
+        &self.guard
+    }
+}
+
+impl<G: DerefMut<Target = TreeState>> DerefMut for Changing<'_, G> {
+    fn deref_mut(&mut self) -> &mut TreeState {
+        &mut self.guard
+    }
+}
+
+impl<G: Deref<Target = TreeState>> Drop for Changing<'_, G> {
+    #[inline]
+    fn drop(&mut self) {
+        self.meter.change(self.before, self.guard.bytes());
+    }
+}
