@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::key::Key;
-use super::map::Map;
+use super::map::{Map, each};
 use super::meter::Bytes;
 use super::range_tombstones::{RangeTombstones, Sweep};
 use super::retained::{Entry, Kept, Retained};
@@ -116,7 +116,16 @@ impl TreeState {
         piece: &Piece<'_>,
         out: impl FnMut(&[u8], Option<Content<'_>>),
     ) -> Option<Key> {
-        let map = self.map.range(piece.range);
+        each!(&self.map, map => self.scan_in::<HAS_RANGES>(map.range(piece.range), piece, out))
+    }
+
+    #[inline]
+    fn scan_in<'a, const HAS_RANGES: bool>(
+        &'a self,
+        map: impl DoubleEndedIterator<Item = (&'a [u8], Version<'a>)>,
+        piece: &Piece<'_>,
+        out: impl FnMut(&[u8], Option<Content<'_>>),
+    ) -> Option<Key> {
         let mut retained = self.retained.ranges(piece.range, piece.at).peekable();
         // Mostly nothing is retained: then each entry of the map costs no more than the step to it.
         let of_map = |(key, version)| (key, Some(version), None);

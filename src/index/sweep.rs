@@ -162,11 +162,11 @@ impl TreeState {
     ) -> Option<usize> {
         let range = (Bound::Included(from.as_slice()), end.map_or(Bound::Unbounded, |end| Bound::Excluded(&**end)));
         let (mut covered, mut live, mut large) = (Vec::new(), 0, 0);
-        for (key, version) in self.map.range(range) {
+        let has_unpruned = self.map.any(range, |key, version| {
             // The oldest deletion above it superseded it.
-            let Some(until) = lsns.get(lsns.partition_point(|lsn| *lsn <= version.lsn)).copied() else { continue };
+            let Some(until) = lsns.get(lsns.partition_point(|lsn| *lsn <= version.lsn)).copied() else { return false };
             if self.undo.has(version.older) {
-                return None;
+                return true;
             }
             let holder = horizon.newest_held(version.lsn, until);
             let kept = holder.map(|holder| {
@@ -176,6 +176,10 @@ impl TreeState {
             covered.push((Key::from(key), kept));
             live += usize::from(!version.content.is_deleted());
             large += large_len(version.content);
+            false
+        });
+        if has_unpruned {
+            return None;
         }
         let count = covered.len();
         self.live -= live;

@@ -189,7 +189,7 @@ impl Tree {
             state.ranges.range_changed_since(range, lsn)
                 || state.map.has_forgotten(range, lsn)
                 || state.retained.range_changed_since(range, lsn)
-                || state.map.range(range).any(|(_, version)| version.lsn > lsn)
+                || state.map.any(range, |_, version| version.lsn > lsn)
         };
         Ok(state.newest > lsn && is_changed())
     }

@@ -9,37 +9,37 @@ use super::row::Row;
 use super::shape::{FULL, New};
 
 /// The leaves of a map.
-pub(super) type Leaves<const N: usize> = Pool<Leaf<N>>;
+pub(super) type Leaves<const N: usize, const ROOM: usize> = Pool<Leaf<N, ROOM>>;
 
 /// A subtree. All its leaves are at the same depth, and so are its bare nodes.
 #[derive(Debug)]
-pub(super) enum Node<const N: usize> {
+pub(super) enum Node<const N: usize, const ROOM: usize> {
     /// A leaf with at least one entry.
     Leaf(Id),
     /// In the place of a leaf: a range without a record. It takes no memory of the leaves' pool.
     Bare(Box<Known>),
-    Branch(Box<Branch<N>>),
+    Branch(Box<Branch<N, ROOM>>),
 }
 
 /// Up to `N` children, and one separator fewer. A separator is above all keys of the child before it, and not above any
 /// key of the child behind it.
 #[derive(Debug)]
-pub(super) struct Branch<const N: usize> {
+pub(super) struct Branch<const N: usize, const ROOM: usize> {
     heads: Heads<N>,
-    children: Row<Node<N>, N>,
+    children: Row<Node<N, ROOM>, N>,
     separators: Vec<Key>,
 }
 
 /// The new right sibling of a node that split, and the separator before it.
-pub(super) type Split<const N: usize> = (Key, Node<N>);
+pub(super) type Split<const N: usize, const ROOM: usize> = (Key, Node<N, ROOM>);
 
-impl<const N: usize> Node<N> {
+impl<const N: usize, const ROOM: usize> Node<N, ROOM> {
     /// A node at most this full is merged with a sibling, if both together are at most [`Node::DENSE`].
     const SPARSE: usize = FULL / 4;
     const DENSE: usize = FULL - FULL / 4;
 
     /// How full it is, of [`FULL`]; 0 if it is empty.
-    fn fullness(&self, leaves: &Leaves<N>) -> usize {
+    fn fullness(&self, leaves: &Leaves<N, ROOM>) -> usize {
         match self {
             Node::Leaf(leaf) => leaves[*leaf].fullness(),
             Node::Bare(_) => 0,
@@ -48,7 +48,7 @@ impl<const N: usize> Node<N> {
     }
 
     /// Inserts an entry whose key is not there. If the node splits, returns the new right sibling.
-    pub(super) fn insert(&mut self, new: &New<'_>, leaves: &mut Leaves<N>) -> Option<Split<N>> {
+    pub(super) fn insert(&mut self, new: &New<'_>, leaves: &mut Leaves<N, ROOM>) -> Option<Split<N, ROOM>> {
         match self {
             Node::Leaf(id) => {
                 let leaf = &mut leaves[*id];
@@ -77,7 +77,7 @@ impl<const N: usize> Node<N> {
     }
 
     /// Removes an entry, if it is there. A leaf may become bare.
-    pub(super) fn remove(&mut self, key: &[u8], leaves: &mut Leaves<N>) -> Option<()> {
+    pub(super) fn remove(&mut self, key: &[u8], leaves: &mut Leaves<N, ROOM>) -> Option<()> {
         match self {
             Node::Leaf(id) => {
                 let leaf = &mut leaves[*id];
@@ -97,7 +97,12 @@ impl<const N: usize> Node<N> {
     }
 
     /// Has the leaf that has `key` forget what `forget` takes from it, and mends the branches above.
-    pub(super) fn forget(&mut self, key: &[u8], leaves: &mut Leaves<N>, forget: &mut impl FnMut(&mut Leaf<N>)) {
+    pub(super) fn forget(
+        &mut self,
+        key: &[u8],
+        leaves: &mut Leaves<N, ROOM>,
+        forget: &mut impl FnMut(&mut Leaf<N, ROOM>),
+    ) {
         match self {
             Node::Leaf(id) => {
                 forget(&mut leaves[*id]);
@@ -113,7 +118,7 @@ impl<const N: usize> Node<N> {
     }
 
     /// A leaf without an entry gives its memory back.
-    pub(super) fn bare_if_empty(&mut self, leaves: &mut Leaves<N>) {
+    pub(super) fn bare_if_empty(&mut self, leaves: &mut Leaves<N, ROOM>) {
         if let Node::Leaf(id) = self
             && leaves[*id].len() == 0
         {
@@ -133,7 +138,7 @@ impl<const N: usize> Node<N> {
     }
 
     /// The first node in the place of a leaf, or the last.
-    fn outermost(&mut self, is_last: bool) -> &mut Node<N> {
+    fn outermost(&mut self, is_last: bool) -> &mut Node<N, ROOM> {
         match self {
             Node::Branch(branch) => {
                 let index = if is_last { branch.children.len() - 1 } else { 0 };
@@ -144,7 +149,7 @@ impl<const N: usize> Node<N> {
     }
 
     /// The node in the place of a leaf that has `key`, or would have it.
-    pub(super) fn node_of(&mut self, key: &[u8]) -> &mut Node<N> {
+    pub(super) fn node_of(&mut self, key: &[u8]) -> &mut Node<N, ROOM> {
         match self {
             Node::Leaf(_) | Node::Bare(_) => self,
             Node::Branch(branch) => {
@@ -155,7 +160,7 @@ impl<const N: usize> Node<N> {
     }
 
     /// Makes `key` a separator, unless a range begins there. Returns the new right sibling, if there is one.
-    pub(super) fn cut(&mut self, key: &[u8], leaves: &mut Leaves<N>) -> Option<Split<N>> {
+    pub(super) fn cut(&mut self, key: &[u8], leaves: &mut Leaves<N, ROOM>) -> Option<Split<N, ROOM>> {
         match self {
             Node::Leaf(id) => {
                 let (Ok(index) | Err(index)) = leaves[*id].search(key);
@@ -183,8 +188,8 @@ impl<const N: usize> Node<N> {
     pub(super) fn each(
         &mut self,
         (low, high): (&[u8], Option<&[u8]>),
-        leaves: &mut Leaves<N>,
-        show: &mut impl FnMut(&mut Node<N>, &mut Leaves<N>),
+        leaves: &mut Leaves<N, ROOM>,
+        show: &mut impl FnMut(&mut Node<N, ROOM>, &mut Leaves<N, ROOM>),
     ) {
         let Node::Branch(branch) = self else { return show(self, leaves) };
         let first = branch.route(low);
@@ -209,7 +214,7 @@ impl<const N: usize> Node<N> {
     }
 
     /// Appends the contents of `right`, the next node on the same level.
-    fn append(&mut self, separator: Key, right: Node<N>, leaves: &mut Leaves<N>) {
+    fn append(&mut self, separator: Key, right: Node<N, ROOM>, leaves: &mut Leaves<N, ROOM>) {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right)) => {
                 let taken = leaves.take(right);
@@ -221,14 +226,14 @@ impl<const N: usize> Node<N> {
     }
 }
 
-impl<const N: usize> Branch<N> {
-    pub(super) fn new(children: Row<Node<N>, N>, separators: Vec<Key>) -> Box<Self> {
+impl<const N: usize, const ROOM: usize> Branch<N, ROOM> {
+    pub(super) fn new(children: Row<Node<N, ROOM>, N>, separators: Vec<Key>) -> Box<Self> {
         let mut branch = Box::new(Branch { heads: Heads::new(), children, separators });
         branch.rebuild();
         branch
     }
 
-    pub(super) fn over(left: Node<N>, (separator, right): Split<N>) -> Box<Self> {
+    pub(super) fn over(left: Node<N, ROOM>, (separator, right): Split<N, ROOM>) -> Box<Self> {
         let (mut children, mut separators) = (Row::new(), Vec::with_capacity(N));
         children.push(left);
         children.push(right);
@@ -236,12 +241,12 @@ impl<const N: usize> Branch<N> {
         Branch::new(children, separators)
     }
 
-    pub(super) fn children(&self) -> &Row<Node<N>, N> {
+    pub(super) fn children(&self) -> &Row<Node<N, ROOM>, N> {
         &self.children
     }
 
     /// The child, if there is only one.
-    pub(super) fn pop_only_child(&mut self) -> Option<Node<N>> {
+    pub(super) fn pop_only_child(&mut self) -> Option<Node<N, ROOM>> {
         if self.children.len() == 1 { self.children.pop() } else { None }
     }
 
@@ -256,7 +261,7 @@ impl<const N: usize> Branch<N> {
 
     /// Inserts the new right sibling of the child at `index`. If this branch splits, returns the new right sibling of
     /// the branch.
-    fn insert_behind(&mut self, index: usize, split: Split<N>) -> Option<(Key, Box<Self>)> {
+    fn insert_behind(&mut self, index: usize, split: Split<N, ROOM>) -> Option<(Key, Box<Self>)> {
         if self.children.len() < N {
             self.put_behind(index, split);
             return None;
@@ -281,7 +286,7 @@ impl<const N: usize> Branch<N> {
         Some((separator, right))
     }
 
-    fn put_behind(&mut self, index: usize, (separator, node): Split<N>) {
+    fn put_behind(&mut self, index: usize, (separator, node): Split<N, ROOM>) {
         let separators = &self.separators;
         self.heads.insert(index, &separator, |index| &separators[index]);
         self.separators.insert(index, separator);
@@ -290,18 +295,18 @@ impl<const N: usize> Branch<N> {
 
     /// Leaves the range of the child at `index` to a sibling if it is bare, or merges it with one if it is sparse. Two
     /// ranges that know different things stay apart (rule 5).
-    fn mend(&mut self, index: usize, leaves: &mut Leaves<N>) {
+    fn mend(&mut self, index: usize, leaves: &mut Leaves<N, ROOM>) {
         if let Some(known) = self.children[index].only_bare()
             && self.join_bare(index, known, leaves)
         {
             return;
         }
         let fullness = self.children[index].fullness(leaves);
-        if fullness <= Node::<N>::SPARSE {
+        if fullness <= Node::<N, ROOM>::SPARSE {
             let fits = |other: &usize| {
                 *other < self.children.len()
                     && self.are_alike(index, *other, leaves)
-                    && self.children[*other].fullness(leaves) + fullness <= Node::<N>::DENSE
+                    && self.children[*other].fullness(leaves) + fullness <= Node::<N, ROOM>::DENSE
             };
             if let Some(left) = index.checked_sub(1).filter(fits) {
                 self.merge(left, leaves);
@@ -312,7 +317,7 @@ impl<const N: usize> Branch<N> {
     }
 
     /// Whether two children are branches, or leaves that are alike.
-    fn are_alike(&self, a: usize, b: usize, leaves: &Leaves<N>) -> bool {
+    fn are_alike(&self, a: usize, b: usize, leaves: &Leaves<N, ROOM>) -> bool {
         match (&self.children[a], &self.children[b]) {
             (Node::Leaf(a), Node::Leaf(b)) => leaves[*a].known.is_like(&leaves[*b].known),
             (Node::Branch(_), Node::Branch(_)) => true,
@@ -322,7 +327,7 @@ impl<const N: usize> Branch<N> {
 
     /// Leaves the range of the child at `index`, in which there is one bare node and no other, to a sibling whose next node
     /// knows as much.
-    fn join_bare(&mut self, index: usize, known: Known, leaves: &mut Leaves<N>) -> bool {
+    fn join_bare(&mut self, index: usize, known: Known, leaves: &mut Leaves<N, ROOM>) -> bool {
         for sibling in [index.checked_sub(1), Some(index + 1)].into_iter().flatten() {
             if sibling == self.children.len() {
                 return false;
@@ -343,7 +348,7 @@ impl<const N: usize> Branch<N> {
     }
 
     /// Merges the child at `index` with the one behind it.
-    fn merge(&mut self, index: usize, leaves: &mut Leaves<N>) {
+    fn merge(&mut self, index: usize, leaves: &mut Leaves<N, ROOM>) {
         let separator = self.remove_separator(index);
         if let Some(right) = self.children.remove(index + 1) {
             self.children[index].append(separator, right, leaves);
@@ -355,7 +360,7 @@ impl<const N: usize> Branch<N> {
         self.separators.remove(index)
     }
 
-    fn append(&mut self, separator: Key, mut right: Branch<N>) {
+    fn append(&mut self, separator: Key, mut right: Branch<N, ROOM>) {
         self.children.take_from(&mut right.children, 0);
         self.separators.push(separator);
         self.separators.append(&mut right.separators);

@@ -4,23 +4,24 @@ use std::sync::Arc;
 
 use super::super::version::Version;
 use super::branch::{Branch, Leaves, Node, Split};
+use super::btree::BTree;
 use super::known::Known;
 use super::leaf::{Leaf, separator};
 use super::pool::{Chunk, Id};
 use super::row::Row;
 use super::shape::New;
-use super::{FAN_OUT, KeyRange, Map};
+use super::{KeyRange, MOST_ROOM, WIDEST};
 
 /// Leaves in order, in the chunks that hold them.
 #[derive(Debug)]
-pub(in super::super) struct Built<const N: usize = FAN_OUT> {
-    chunks: Vec<Chunk<Leaf<N>>>,
+pub(in super::super) struct Built<const N: usize = WIDEST, const ROOM: usize = MOST_ROOM> {
+    chunks: Vec<Chunk<Leaf<N, ROOM>>>,
 }
 
 /// Puts entries that come in key order into leaves.
 #[derive(Debug)]
-pub(in super::super) struct Builder<const N: usize = FAN_OUT> {
-    chunks: Vec<Chunk<Leaf<N>>>,
+pub(in super::super) struct Builder<const N: usize = WIDEST, const ROOM: usize = MOST_ROOM> {
+    chunks: Vec<Chunk<Leaf<N, ROOM>>>,
     /// How many more leaves are expected.
     expected: usize,
     /// The number of entries in the last leaf.
@@ -32,17 +33,17 @@ const fn loaded(full: usize) -> usize {
     full - full / 8
 }
 
-impl<const N: usize> Builder<N> {
+impl<const N: usize, const ROOM: usize> Builder<N, ROOM> {
     /// A builder for at most about `entries` entries, given the total bytes of their keys and of their inline values.
     pub(in super::super) fn new(entries: usize, bytes: usize) -> Self {
-        Builder { chunks: Vec::new(), expected: Leaf::<N>::count_for(entries, bytes, loaded), len: 0 }
+        Builder { chunks: Vec::new(), expected: Leaf::<N, ROOM>::count_for(entries, bytes, loaded), len: 0 }
     }
 
     /// Appends an entry. Its key must be above all others.
     pub(in super::super) fn push(&mut self, key: &[u8], version: Version<'_>) {
         let new = New { key, version };
         let len = self.len;
-        let room = |leaf: &&mut Leaf<N>| len < loaded(N) && leaf.is_below(loaded, &new);
+        let room = |leaf: &&mut Leaf<N, ROOM>| len < loaded(N) && leaf.is_below(loaded, &new);
         if let Some(leaf) = self.chunks.last_mut().and_then(Chunk::last_mut).filter(room) {
             leaf.push(len, &new);
             self.len += 1;
@@ -65,7 +66,7 @@ impl<const N: usize> Builder<N> {
         }
     }
 
-    pub(in super::super) fn finish(mut self) -> Built<N> {
+    pub(in super::super) fn finish(mut self) -> Built<N, ROOM> {
         self.end_leaf();
         // There may be fewer leaves than expected.
         self.chunks.last_mut().into_iter().for_each(Chunk::end_building);
@@ -73,17 +74,17 @@ impl<const N: usize> Builder<N> {
     }
 }
 
-impl<const N: usize> Map<N> {
+impl<const N: usize, const ROOM: usize> BTree<N, ROOM> {
     /// Builds the map over some leaves, all of whose ranges know this. No leaf may have a key below those of a leaf before it.
-    pub(in super::super) fn of(built: impl IntoIterator<Item = Built<N>>, known: Known) -> Self {
+    pub(in super::super) fn of(built: impl IntoIterator<Item = Built<N, ROOM>>, known: Known) -> Self {
         let chunks: Vec<_> = built.into_iter().flat_map(|built| built.chunks).collect();
         if chunks.is_empty() {
-            return Map::bare(known);
+            return BTree::bare(known);
         }
         let mut leaves = Leaves::of(chunks);
         leaves.ids().collect::<Vec<_>>().into_iter().for_each(|id| leaves[id].known = known);
-        let mut before: Option<&Leaf<N>> = None;
-        let mut level: Vec<Split<N>> = Vec::new();
+        let mut before: Option<&Leaf<N, ROOM>> = None;
+        let mut level: Vec<Split<N, ROOM>> = Vec::new();
         for id in leaves.ids() {
             let leaf = &leaves[id];
             let low = before.map_or_else(|| [][..].into(), |before| separator(before.last_key(), leaf.key(0)));
@@ -94,11 +95,11 @@ impl<const N: usize> Map<N> {
             level = branches(level);
         }
         let root = level.pop().expect("there is a leaf").1;
-        Map { root, leaves, complete_from: known.complete_from, forgot: known.forgot, times_forgotten: 0 }
+        BTree { root, leaves, complete_from: known.complete_from, forgot: known.forgot, times_forgotten: 0 }
     }
 
     /// Its leaves in order. The memory of a chunk is freed with the last of its leaves.
-    pub(in super::super) fn into_shared_leaves(self) -> Vec<SharedLeaf<N>> {
+    pub(in super::super) fn into_shared_leaves(self) -> Vec<SharedLeaf<N, ROOM>> {
         let mut ids = Vec::new();
         self.root.leaf_ids(&mut ids);
         let chunks: Vec<_> = self.leaves.into_chunks().map(Arc::new).collect();
@@ -108,7 +109,7 @@ impl<const N: usize> Map<N> {
 }
 
 /// Builds the level above `level`. All branches are about equally full.
-fn branches<const N: usize>(level: Vec<Split<N>>) -> Vec<Split<N>> {
+fn branches<const N: usize, const ROOM: usize>(level: Vec<Split<N, ROOM>>) -> Vec<Split<N, ROOM>> {
     let (nodes, count) = (level.len(), level.len().div_ceil(loaded(N)));
     let mut level = level.into_iter();
     let mut above = Vec::with_capacity(count);
@@ -129,13 +130,13 @@ fn branches<const N: usize>(level: Vec<Split<N>>) -> Vec<Split<N>> {
 
 /// A leaf of a map that was taken apart.
 #[derive(Clone, Debug)]
-pub(in super::super) struct SharedLeaf<const N: usize = FAN_OUT> {
-    chunk: Arc<Chunk<Leaf<N>>>,
+pub(in super::super) struct SharedLeaf<const N: usize = WIDEST, const ROOM: usize = MOST_ROOM> {
+    chunk: Arc<Chunk<Leaf<N, ROOM>>>,
     at: usize,
 }
 
-impl<const N: usize> SharedLeaf<N> {
-    fn leaf(&self) -> &Leaf<N> {
+impl<const N: usize, const ROOM: usize> SharedLeaf<N, ROOM> {
+    fn leaf(&self) -> &Leaf<N, ROOM> {
         self.chunk.get(self.at)
     }
 

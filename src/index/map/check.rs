@@ -1,8 +1,8 @@
 //! For tests: the invariants of a whole tree.
 
 use super::super::key::Key;
-use super::Map;
 use super::branch::Node;
+use super::btree::BTree;
 use super::known::Known;
 
 /// The size of a tree.
@@ -13,9 +13,9 @@ pub(in super::super) struct Shape {
     pub(in super::super) height: usize,
 }
 
-impl<const N: usize> Map<N> {
+impl<const N: usize, const ROOM: usize> BTree<N, ROOM> {
     pub(in super::super) fn shape(&self) -> Shape {
-        fn walk<const N: usize>(node: &Node<N>) -> Shape {
+        fn walk<const N: usize, const ROOM: usize>(node: &Node<N, ROOM>) -> Shape {
             let Node::Branch(branch) = node else { return Shape { nodes: 1, height: 1 } };
             branch.children().iter().map(walk).fold(Shape { nodes: 1, height: 1 }, |all, child| Shape {
                 nodes: all.nodes + child.nodes,
@@ -40,7 +40,12 @@ impl<const N: usize> Map<N> {
 }
 
 /// Checks a subtree with keys from `low` on and below `high`; returns its height.
-fn check<const N: usize>(map: &Map<N>, node: &Node<N>, low: Option<&Key>, high: Option<&Key>) -> usize {
+fn check<const N: usize, const ROOM: usize>(
+    map: &BTree<N, ROOM>,
+    node: &Node<N, ROOM>,
+    low: Option<&Key>,
+    high: Option<&Key>,
+) -> usize {
     let knows = |known: &Known| {
         assert!(known.forgot <= map.forgot && known.complete_from <= map.complete_from, "{known:?}");
     };

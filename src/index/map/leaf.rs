@@ -13,9 +13,6 @@ use super::shape::{FULL, New};
 use crate::base::types::Lsn;
 use crate::rt::memory::prefetch;
 
-/// Bytes for records. With heads and places a leaf takes 16 KiB: room for 128 entries of about 100 bytes.
-const ROOM: usize = 14 << 10;
-
 impl New<'_> {
     fn record_len(&self) -> usize {
         let value = if let Content::InPlace(value) = self.version.content { value } else { &[] };
@@ -23,10 +20,10 @@ impl New<'_> {
     }
 }
 
-/// Up to `N` entries. A search reads the heads and then the place of one record, and a record is contiguous: between
+/// Up to `N` entries, in `ROOM` bytes. A search reads the heads and then the place of one record, and a record is contiguous: between
 /// two flushes the cache has neither, so each of the two is one wait for memory.
 #[derive(Debug)]
-pub(super) struct Leaf<const N: usize> {
+pub(super) struct Leaf<const N: usize, const ROOM: usize> {
     heads: Heads<N>,
     /// Where the record of each key begins, in key order.
     places: [u16; N],
@@ -46,7 +43,7 @@ fn narrow(count: usize) -> u32 {
 }
 
 /// The leaf of an empty map.
-impl<const N: usize> Default for Leaf<N> {
+impl<const N: usize, const ROOM: usize> Default for Leaf<N, ROOM> {
     fn default() -> Self {
         const { assert!(N >= 4 && N <= 256 && ROOM <= u16::MAX as usize) };
         let (end, unused, shared, known) = (0, 0, Vec::new(), Known::COMPLETE);
@@ -54,7 +51,7 @@ impl<const N: usize> Default for Leaf<N> {
     }
 }
 
-impl<const N: usize> Leaf<N> {
+impl<const N: usize, const ROOM: usize> Leaf<N, ROOM> {
     pub(super) fn len(&self) -> usize {
         self.heads.len()
     }
@@ -117,6 +114,21 @@ impl<const N: usize> Leaf<N> {
 
     pub(super) fn has_room(&self, new: &New<'_>) -> bool {
         self.len() < N && self.end - self.unused + new.record_len() <= ROOM
+    }
+
+    /// Whether an empty one has room for an entry.
+    pub(super) fn takes(new: &New<'_>) -> bool {
+        new.record_len() <= ROOM
+    }
+
+    /// Moves the entries, and what is known, to an empty leaf of another size, which must have room for them.
+    pub(super) fn move_to<const M: usize, const OTHER: usize>(&self, to: &mut Leaf<M, OTHER>) {
+        to.known = self.known;
+        for index in 0..self.len() {
+            let (key, version) = self.entry(index);
+            to.push(index, &New { key, version });
+        }
+        to.end_pushing(self.len());
     }
 
     #[inline]

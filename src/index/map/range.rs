@@ -4,9 +4,10 @@ use std::ops::Bound;
 
 use super::super::key::Key;
 use super::super::version::Version;
+use super::KeyRange;
 use super::branch::Node;
+use super::btree::BTree;
 use super::leaf::Leaf;
-use super::{KeyRange, Map};
 
 /// The index of the child to take on each level, from the root down to a leaf or a bare node.
 ///
@@ -17,17 +18,26 @@ pub(super) struct Path([u8; 24]);
 impl Path {
     /// The path to the leaf or bare node that has `key`, or would have it.
     #[inline]
-    pub(super) fn to<'a, const N: usize>(root: &'a Node<N>, key: &[u8]) -> (Self, &'a Node<N>) {
+    pub(super) fn to<'a, const N: usize, const ROOM: usize>(
+        root: &'a Node<N, ROOM>,
+        key: &[u8],
+    ) -> (Self, &'a Node<N, ROOM>) {
         Path::default().descend(root, 0, |branch| branch.route(key))
     }
 
     /// The path to the first one, or to the last.
-    pub(super) fn to_end<const N: usize>(root: &Node<N>, is_last: bool) -> (Self, &Node<N>) {
+    pub(super) fn to_end<const N: usize, const ROOM: usize>(
+        root: &Node<N, ROOM>,
+        is_last: bool,
+    ) -> (Self, &Node<N, ROOM>) {
         Path::default().descend(root, 0, |branch| if is_last { branch.children().len() - 1 } else { 0 })
     }
 
     /// The bounds of the range of keys that the path leads to: the first key, and the first one behind; `None` at the ends.
-    pub(super) fn bounds<'a, const N: usize>(&self, root: &'a Node<N>) -> (Option<&'a Key>, Option<&'a Key>) {
+    pub(super) fn bounds<'a, const N: usize, const ROOM: usize>(
+        &self,
+        root: &'a Node<N, ROOM>,
+    ) -> (Option<&'a Key>, Option<&'a Key>) {
         let (mut low, mut high, mut node, mut level) = (None, None, root, 0);
         while let Node::Branch(branch) = node {
             let index = usize::from(self.0[level]);
@@ -41,12 +51,12 @@ impl Path {
 
     /// Completes the path from `node`, on the level `level`, down to a leaf or bare node.
     #[inline]
-    fn descend<'a, const N: usize>(
+    fn descend<'a, const N: usize, const ROOM: usize>(
         mut self,
-        mut node: &'a Node<N>,
+        mut node: &'a Node<N, ROOM>,
         mut level: usize,
-        choose: impl Fn(&'a super::branch::Branch<N>) -> usize,
-    ) -> (Self, &'a Node<N>) {
+        choose: impl Fn(&'a super::branch::Branch<N, ROOM>) -> usize,
+    ) -> (Self, &'a Node<N, ROOM>) {
         loop {
             match node {
                 Node::Leaf(_) | Node::Bare(_) => return (self, node),
@@ -61,22 +71,28 @@ impl Path {
     }
 
     /// The path to the next leaf or bare node.
-    pub(super) fn next<const N: usize>(self, root: &Node<N>) -> Option<(Self, &Node<N>)> {
+    pub(super) fn next<const N: usize, const ROOM: usize>(
+        self,
+        root: &Node<N, ROOM>,
+    ) -> Option<(Self, &Node<N, ROOM>)> {
         self.turn(root, |index, len| (index + 1 < len).then_some(index + 1), |_| 0)
     }
 
     /// The path to the previous leaf or bare node.
-    pub(super) fn previous<const N: usize>(self, root: &Node<N>) -> Option<(Self, &Node<N>)> {
+    pub(super) fn previous<const N: usize, const ROOM: usize>(
+        self,
+        root: &Node<N, ROOM>,
+    ) -> Option<(Self, &Node<N, ROOM>)> {
         self.turn(root, |index, _| index.checked_sub(1), |len| len - 1)
     }
 
     /// Takes another child (`other`) at the lowest branch that has one, and the outermost children (`outer`) below it.
-    fn turn<const N: usize>(
+    fn turn<const N: usize, const ROOM: usize>(
         mut self,
-        root: &Node<N>,
+        root: &Node<N, ROOM>,
         other: impl Fn(usize, usize) -> Option<usize>,
         outer: impl Fn(usize) -> usize,
-    ) -> Option<(Self, &Node<N>)> {
+    ) -> Option<(Self, &Node<N, ROOM>)> {
         let mut lowest = None;
         let mut node = root;
         let mut level = 0;
@@ -96,15 +112,15 @@ impl Path {
 
 /// The place of an entry.
 #[derive(Debug)]
-struct LeafPosition<'a, const N: usize> {
+struct LeafPosition<'a, const N: usize, const ROOM: usize> {
     path: Path,
-    leaf: &'a Leaf<N>,
+    leaf: &'a Leaf<N, ROOM>,
     index: usize,
 }
 
-impl<'a, const N: usize> LeafPosition<'a, N> {
+impl<'a, const N: usize, const ROOM: usize> LeafPosition<'a, N, ROOM> {
     /// The first entry at or above `low`.
-    fn first(map: &'a Map<N>, low: Bound<&[u8]>) -> Option<Self> {
+    fn first(map: &'a BTree<N, ROOM>, low: Bound<&[u8]>) -> Option<Self> {
         let (path, node) = match low {
             Bound::Unbounded => Path::to_end(&map.root, false),
             Bound::Included(key) | Bound::Excluded(key) => Path::to(&map.root, key),
@@ -120,7 +136,7 @@ impl<'a, const N: usize> LeafPosition<'a, N> {
     }
 
     /// The last entry at or below `high`.
-    fn last(map: &'a Map<N>, high: Bound<&[u8]>) -> Option<Self> {
+    fn last(map: &'a BTree<N, ROOM>, high: Bound<&[u8]>) -> Option<Self> {
         let (path, node) = match high {
             Bound::Unbounded => Path::to_end(&map.root, true),
             Bound::Included(key) | Bound::Excluded(key) => Path::to(&map.root, key),
@@ -136,7 +152,7 @@ impl<'a, const N: usize> LeafPosition<'a, N> {
     }
 
     /// The first entry behind the leaf or bare node at `path`.
-    fn next(mut path: Path, map: &'a Map<N>) -> Option<Self> {
+    fn next(mut path: Path, map: &'a BTree<N, ROOM>) -> Option<Self> {
         loop {
             let (next, node) = path.next(&map.root)?;
             path = next;
@@ -147,7 +163,7 @@ impl<'a, const N: usize> LeafPosition<'a, N> {
     }
 
     /// The last entry before the leaf or bare node at `path`.
-    fn previous(mut path: Path, map: &'a Map<N>) -> Option<Self> {
+    fn previous(mut path: Path, map: &'a BTree<N, ROOM>) -> Option<Self> {
         loop {
             let (previous, node) = path.previous(&map.root)?;
             path = previous;
@@ -177,25 +193,25 @@ const AHEAD: usize = 8;
 
 /// The entries of a range.
 #[derive(Debug)]
-pub(super) struct Range<'a, const N: usize>(Option<Rest<'a, N>>);
+pub(super) struct Range<'a, const N: usize, const ROOM: usize>(Option<Rest<'a, N, ROOM>>);
 
 /// The entries that neither end has handed out: at least one.
 #[derive(Debug)]
-struct Rest<'a, const N: usize> {
-    map: &'a Map<N>,
-    first: LeafPosition<'a, N>,
-    last: LeafPosition<'a, N>,
+struct Rest<'a, const N: usize, const ROOM: usize> {
+    map: &'a BTree<N, ROOM>,
+    first: LeafPosition<'a, N, ROOM>,
+    last: LeafPosition<'a, N, ROOM>,
 }
 
-impl<'a, const N: usize> Range<'a, N> {
-    pub(super) fn new(map: &'a Map<N>, (low, high): KeyRange<'_>) -> Self {
+impl<'a, const N: usize, const ROOM: usize> Range<'a, N, ROOM> {
+    pub(super) fn new(map: &'a BTree<N, ROOM>, (low, high): KeyRange<'_>) -> Self {
         let rest = LeafPosition::first(map, low).zip(LeafPosition::last(map, high));
         let rest = rest.filter(|(first, last)| first.key() <= last.key());
         Range(rest.map(|(first, last)| Rest { map, first, last }))
     }
 }
 
-impl<'a, const N: usize> Iterator for Range<'a, N> {
+impl<'a, const N: usize, const ROOM: usize> Iterator for Range<'a, N, ROOM> {
     type Item = (&'a [u8], Version<'a>);
 
     // Always, as `Leaf::entry`.
@@ -216,7 +232,7 @@ impl<'a, const N: usize> Iterator for Range<'a, N> {
     }
 }
 
-impl<const N: usize> DoubleEndedIterator for Range<'_, N> {
+impl<const N: usize, const ROOM: usize> DoubleEndedIterator for Range<'_, N, ROOM> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         let Rest { map, first, last } = self.0.as_mut()?;

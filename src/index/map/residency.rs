@@ -4,10 +4,11 @@ use std::ops::Bound;
 
 use super::super::key::Key;
 use super::super::version::{Direction, Version};
+use super::KeyRange;
 use super::branch::{Leaves, Node};
+use super::btree::BTree;
 use super::known::Known;
 use super::range::Path;
-use super::{KeyRange, Map};
 use crate::base::types::Lsn;
 
 /// Ranges that follow one another, all of which are complete for a reader, or none.
@@ -23,9 +24,9 @@ pub(in super::super) struct Stretch {
 /// The keys from one on up to another one, which may be none.
 pub(in super::super) type Keys<'a> = (&'a [u8], Option<&'a [u8]>);
 
-impl<const N: usize> Node<N> {
+impl<const N: usize, const ROOM: usize> Node<N, ROOM> {
     /// What it knows, and its number of entries.
-    fn known<'a>(&'a self, leaves: &'a Leaves<N>) -> (&'a Known, usize) {
+    fn known<'a>(&'a self, leaves: &'a Leaves<N, ROOM>) -> (&'a Known, usize) {
         match self {
             Node::Leaf(id) => (&leaves[*id].known, leaves[*id].len()),
             Node::Bare(known) => (known, 0),
@@ -33,7 +34,7 @@ impl<const N: usize> Node<N> {
         }
     }
 
-    fn known_mut<'a>(&'a mut self, leaves: &'a mut Leaves<N>) -> &'a mut Known {
+    fn known_mut<'a>(&'a mut self, leaves: &'a mut Leaves<N, ROOM>) -> &'a mut Known {
         match self {
             Node::Leaf(id) => &mut leaves[*id].known,
             Node::Bare(known) => known,
@@ -42,7 +43,7 @@ impl<const N: usize> Node<N> {
     }
 }
 
-impl<const N: usize> Map<N> {
+impl<const N: usize, const ROOM: usize> BTree<N, ROOM> {
     /// Whether all keys without a version are absent for a reader at `at`.
     #[inline]
     pub(in super::super) fn is_complete_at(&self, at: Lsn) -> bool {
@@ -110,7 +111,7 @@ impl<const N: usize> Map<N> {
         Stretch { is_complete, forgot, end: None }
     }
 
-    /// [`Map::nodes`], from the last one on.
+    /// [`BTree::nodes`], from the last one on.
     fn nodes_backward(&self, (low, high): KeyRange<'_>) -> impl Iterator<Item = (Path, &Known, usize)> {
         let last = match high {
             Bound::Unbounded => Path::to_end(&self.root, true),
@@ -152,7 +153,7 @@ impl<const N: usize> Map<N> {
         let last = self.nodes((Bound::Included(low), Bound::Unbounded)).take(count).last();
         let next = last.and_then(|(path, ..)| path.bounds(&self.root).1.cloned());
         let mut complete_from = Lsn::ZERO;
-        let Map { root, leaves, .. } = self;
+        let BTree { root, leaves, .. } = self;
         root.each((low, next.as_deref()), leaves, &mut |node, leaves| {
             let known = node.known_mut(leaves);
             known.settle(settled);
@@ -227,7 +228,7 @@ impl<const N: usize> Map<N> {
     /// Range tombstones leave memory for these keys, of which no record is left that they cover. Each may ([`Known::may_bury`]).
     /// With `is_noted` a transaction that began before one conflicts, whatever it has read there.
     pub(in super::super) fn bury_range(&mut self, keys: Keys<'_>, lsns: &[Lsn], to: Lsn, is_noted: bool) {
-        let Map { root, leaves, forgot, .. } = self;
+        let BTree { root, leaves, forgot, .. } = self;
         root.each(keys, leaves, &mut |node, leaves| {
             let known = node.known_mut(leaves);
             for lsn in lsns {
@@ -263,7 +264,7 @@ impl<const N: usize> Map<N> {
     /// All that layers have of these keys up to `to` has landed. A reader above that, and above what memory had, is answered
     /// from now on by memory alone: what it sees is the newest version of each key. No reader asks below `settled`.
     pub(in super::super) fn complete(&mut self, keys: Keys<'_>, to: Lsn, settled: Lsn) {
-        let Map { root, leaves, .. } = self;
+        let BTree { root, leaves, .. } = self;
         root.each(keys, leaves, &mut |node, leaves| {
             let newest = match node {
                 Node::Leaf(id) => leaves[*id].newest(),

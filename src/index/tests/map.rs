@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::map::{Builder, Known, Map, Slot};
+use super::super::map::{BTree, Builder, Known};
 use super::super::version::{Content, MOST_IN_PLACE, Seq, Version};
 use super::*;
 
-type Small = Map<4>;
+type Small = BTree<4>;
 
 /// The content of the version of a tag, by turns: none, a value of any small size, or a shared value.
 fn bytes(tag: u64) -> Option<Vec<u8>> {
@@ -17,7 +17,7 @@ fn bytes(tag: u64) -> Option<Vec<u8>> {
 }
 
 /// Hands `with` a version that no other tag has.
-fn with_version<R>(tag: u64, with: impl FnOnce(Version<'_>) -> R) -> R {
+pub(super) fn with_version<R>(tag: u64, with: impl FnOnce(Version<'_>) -> R) -> R {
     let bytes = bytes(tag);
     let shared = bytes.as_deref().filter(|bytes| bytes.len() > MOST_IN_PLACE).map(Value::from);
     let content = match (&shared, &bytes) {
@@ -29,22 +29,19 @@ fn with_version<R>(tag: u64, with: impl FnOnce(Version<'_>) -> R) -> R {
 }
 
 /// Puts as the index does. Returns the former version.
-fn put<const N: usize>(map: &mut Map<N>, key: &[u8], tag: u64) -> Option<u64> {
-    match map.slot(key) {
-        Slot::Taken(slot) => {
-            let before = tag_of(&slot.version());
-            with_version(tag, |version| slot.set(version));
-            Some(before)
-        }
-        Slot::Free(slot) => {
-            with_version(tag, |version| slot.fill(version));
-            None
-        }
+fn put<const N: usize>(map: &mut BTree<N>, key: &[u8], tag: u64) -> Option<u64> {
+    let place = map.find(key);
+    if !place.is_taken {
+        with_version(tag, |version| map.fill(place, key, version));
+        return None;
     }
+    let before = tag_of(&map.version(place));
+    with_version(tag, |version| map.set(place, version));
+    Some(before)
 }
 
 /// The tag of a version, whose content must be complete.
-fn tag_of(version: &Version<'_>) -> u64 {
+pub(super) fn tag_of(version: &Version<'_>) -> u64 {
     let tag = version.lsn.get();
     assert_eq!(version.older, Seq(tag * 3));
     assert_eq!(version.content.value().as_deref(), bytes(tag).as_deref());
@@ -111,7 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Default)]
 struct Pair<const N: usize> {
-    map: Map<N>,
+    map: BTree<N>,
     model: BTreeMap<Vec<u8>, u64>,
     tag: u64,
 }
@@ -276,7 +273,7 @@ fn nodes_as_wide_as_in_use_split_and_merge() {
 
 #[test]
 fn keys_that_come_in_order_fill_nodes() {
-    let mut map = Map::<128>::default();
+    let mut map = BTree::<128>::default();
     for number in 0..10_000_u64 {
         // Values of three bytes, all of them.
         put(&mut map, &number.to_be_bytes(), number * 99);
@@ -286,7 +283,7 @@ fn keys_that_come_in_order_fill_nodes() {
 }
 
 /// Builds a map of the entries of `model`, in `pieces` pieces.
-fn built<const N: usize>(model: &BTreeMap<Vec<u8>, u64>, pieces: usize) -> Map<N> {
+fn built<const N: usize>(model: &BTreeMap<Vec<u8>, u64>, pieces: usize) -> BTree<N> {
     let entries: Vec<_> = model.iter().collect();
     let build = |piece: &[(&Vec<u8>, &u64)]| {
         let mut builder = Builder::<N>::new(piece.len(), 0);
@@ -295,7 +292,7 @@ fn built<const N: usize>(model: &BTreeMap<Vec<u8>, u64>, pieces: usize) -> Map<N
         }
         builder.finish()
     };
-    Map::of(entries.chunks(entries.len().div_ceil(pieces).max(1)).map(build), Known::COMPLETE)
+    BTree::of(entries.chunks(entries.len().div_ceil(pieces).max(1)).map(build), Known::COMPLETE)
 }
 
 fn build_and_go_on<const N: usize>(count: u64, pieces: usize) {
@@ -410,7 +407,7 @@ proptest! {
     /// What is in the map is what was put and neither buried nor forgotten, whatever was joined, cut and moved.
     #[test]
     fn ranges_that_come_and_go_leave_the_map_in_order(steps in proptest::collection::vec(stay(), 0..1500)) {
-        let mut map = Map::<4>::bare(Known::AWAY);
+        let mut map = BTree::<4>::bare(Known::AWAY);
         let mut model: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         for (lsn, step) in (1..).zip(steps) {
             match step {
@@ -450,7 +447,7 @@ proptest! {
 /// A pool with several chunks: leaves come and go until chunks are mostly free, and move.
 #[test]
 fn a_large_map_forgets_and_gives_back_memory() {
-    let mut map = Map::<4>::default();
+    let mut map = BTree::<4>::default();
     let key = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
     for round in 1..=4_u64 {
         for number in 1..=10_000 {

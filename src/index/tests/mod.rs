@@ -6,6 +6,7 @@ mod model;
 mod pruning;
 mod ranges;
 mod residency;
+mod sizes;
 mod snapshots;
 mod undo;
 mod values;

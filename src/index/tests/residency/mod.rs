@@ -326,7 +326,7 @@ impl Machine {
         self.scans.clear();
         self.run(Step::Checkpoint);
         while self.index.prune(self.durable, 100) >= 100 {}
-        assert!(self.tree.state.read().ranges.is_empty());
+        assert!(self.tree.look().ranges.is_empty());
         self.check();
     }
 
