@@ -201,3 +201,24 @@ fn writes_to_a_dropped_keyspace_are_refused_while_it_is_still_seen() {
     let put = |batch: &mut BatchBuilder| batch.put(1, b"key", b"value").unwrap();
     assert_eq!(fixture.try_apply(put), Err(ApplyError::NoSuchKeyspace(1)));
 }
+
+#[test]
+fn what_all_keyspaces_take_is_known_until_they_are_freed() {
+    let mut fixture = Fixture::new();
+    let all = |fixture: &Fixture| {
+        let trees = fixture.index.keyspaces(fixture.index.visible()).unwrap();
+        trees.iter().map(|tree| tree.look().bytes().all).sum::<usize>()
+    };
+    for id in 1..=20_u32 {
+        fixture.commit(|batch| batch.create_keyspace(id, &id.to_string()).unwrap());
+        fixture.commit(|batch| (0..10 * id).for_each(|key| batch.put(id, &key.to_be_bytes(), &[7; 2000]).unwrap()));
+        assert_eq!(fixture.index.bytes().all, all(&fixture));
+    }
+    let before = fixture.index.bytes();
+    assert!(before.all >= 2000 * 10 * 210 && before.in_use <= before.all, "{before:?}");
+    for id in 1..=20 {
+        fixture.commit(|batch| batch.drop_keyspace(id).unwrap());
+    }
+    fixture.prune();
+    assert_eq!(fixture.index.bytes(), Bytes::default());
+}

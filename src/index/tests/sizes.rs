@@ -138,6 +138,7 @@ fn a_leaf_is_as_large_as_what_is_in_it() {
     for number in 0..2000 {
         assert!(pair.map.remove(&key(number)));
     }
+    pair.model.clear();
     pair.map.tidy(8);
     assert_eq!(pair.map.leaf_bytes(), 0);
     pair.tag = 8;

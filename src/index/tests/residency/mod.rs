@@ -342,6 +342,7 @@ impl Machine {
     }
 
     fn check(&self) {
+        assert_eq!(self.index.bytes(), self.tree.look().bytes());
         self.tree.check();
         let newest = self.index.hold();
         for (at, validates) in
