@@ -119,6 +119,9 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
         let begun = tables.pacers.checkpoints.begin();
         let (layer, amount) = match next_piece(pipeline, tables, store, target, full) {
             Ok(Some((piece, amount))) => {
+                if tables.debt.finds_some() {
+                    keep_up::settle(pipeline, tables);
+                }
                 let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
                 let layer = store.write_layer(piece, run_bytes)?;
                 (layer, amount)

@@ -66,6 +66,7 @@ impl Checkpointer {
         let checkpointer = Checkpointer { pipeline: pipeline_of, tables, sleeper, full, dropped, is_room_wanted };
         let checkpointer = Arc::new(checkpointer);
         keep_up::pace(pipeline, &checkpointer.tables);
+        keep_up::settle(pipeline, &checkpointer.tables);
         let told = Arc::clone(&checkpointer);
         pipeline.due.set_told(move || _ = told.wake());
         pipeline.due.set_mark(full.part(WORTH));

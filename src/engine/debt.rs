@@ -30,6 +30,8 @@ struct State {
     /// What steps of merges have written, likewise.
     merges: VecDeque<Work>,
     checkpoints_fail: bool,
+    /// The last checkpoint had nothing to take in, though a whole one was due: nothing was durable.
+    finds_nothing: bool,
     merges_fail: bool,
     inflow: Inflow,
 }
@@ -73,7 +75,14 @@ impl Debt {
     /// What a request for a checkpoint, or the thread, has come to. One that brings nothing forward, though a whole one is
     /// due, has found nothing durable.
     pub(super) fn checkpointed(&self, made: &Result<u64>, is_due: bool) {
-        self.state.lock().checkpoints_fail = !matches!(made, Ok(1..)) && (made.is_err() || is_due);
+        let mut state = self.state.lock();
+        state.checkpoints_fail = made.is_err();
+        state.finds_nothing = is_due && matches!(made, Ok(0));
+    }
+
+    /// A checkpoint has something to take in. Returns whether the last one had nothing.
+    pub(super) fn finds_some(&self) -> bool {
+        std::mem::take(&mut self.state.lock().finds_nothing)
     }
 
     /// A step of a merge has written so much.
@@ -87,6 +96,12 @@ impl Debt {
         self.state.lock().merges_fail = true;
     }
 
+    /// The last one has not brought anything forward: nobody waits for what cannot come.
+    pub(super) fn checkpoints_fail(&self) -> bool {
+        let state = self.state.lock();
+        state.checkpoints_fail || state.finds_nothing
+    }
+
     /// What 1 MiB of log costs checkpoints, and what 1 MiB that they write costs merges; nothing before enough was done to
     /// tell, and while they fail: nobody waits for what cannot come.
     pub(super) fn costs(&self, full: Amount) -> (Duration, Duration) {
@@ -97,7 +112,8 @@ impl Debt {
             let cost = clock::nanos((sum.took.as_nanos() << 20) / u128::from(sum.bytes.max(1)));
             if is_known { cost } else { Duration::ZERO }
         };
-        (cost(state.checkpoints_fail, &state.checkpoints), cost(state.merges_fail, &state.merges))
+        let checkpoints_fail = state.checkpoints_fail || state.finds_nothing;
+        (cost(checkpoints_fail, &state.checkpoints), cost(state.merges_fail, &state.merges))
     }
 
     /// How many bytes a second commits write, given how many they have written by now.

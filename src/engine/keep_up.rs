@@ -14,6 +14,8 @@ use crate::txn::throttle::{Load, beyond};
 /// In checkpoints: what the log owes without a wait, and what merges do beside what the last layer has.
 const LOG: u64 = 2;
 const MERGES: u64 = 16;
+/// In checkpoints: commits stop when the log owes so much, unless checkpoints fail.
+const STOP: u64 = 5;
 /// The least bytes a second that the background writes.
 const LEAST_RATE: u64 = 16 << 20;
 /// The least that is written for a byte of log.
@@ -50,7 +52,8 @@ fn rate(pipeline: &Pipeline, tables: &Tables) -> Option<u64> {
 /// Says how long commits wait from now on, if checkpoints are made without being asked for. To be called after each piece of
 /// work, and when one has failed.
 pub(super) fn settle(pipeline: &Pipeline, tables: &Tables) {
-    if pipeline.settings.checkpoints != Checkpoints::Automatic {
+    // In memory alone there is nothing to wait for.
+    if pipeline.settings.checkpoints != Checkpoints::Automatic || pipeline.settings.is_volatile {
         return;
     }
     let _newest = tables.debt.telling.lock();
@@ -61,8 +64,9 @@ pub(super) fn settle(pipeline: &Pipeline, tables: &Tables) {
     let (by_merges, log_read) = (u128::from(by_merges), u128::from(log_read.max(1)));
     // For each MiB of log: what merges have written for it so far, but no less than they do in the long run.
     let factor = by_merges.max(log_read * u128::from(LEAST_FACTOR));
-    let merges = beyond(clock::nanos(merging.as_nanos() * factor / log_read), owed, bound);
-    let load = Load { done: tables.health.done(), bound: full.times(LOG), log, merges };
+    let merges = beyond(clock::nanos(merging.as_nanos() * factor / log_read), owed, bound, bound);
+    let stop = if tables.debt.checkpoints_fail() { Load::NOTHING } else { full.times(STOP) };
+    let load = Load { done: tables.health.done(), bound: full.times(LOG), stop, log, merges };
     pipeline.throttle.set(load, pipeline.due.counted());
 }
 

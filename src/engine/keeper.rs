@@ -8,7 +8,6 @@ use super::memory::{Hand, Shares};
 use super::tables::Tables;
 use crate::base::types::Lsn;
 use crate::index::Index;
-use crate::rt::sync::yield_now;
 use crate::txn::pipeline::Pipeline;
 
 /// Ranges that are forgotten under one lock.
@@ -25,7 +24,7 @@ const ROUNDS: usize = 2;
 
 /// Has memory forgotten if there is too much. Returns whether there was.
 pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
-    let is_too_much = pipeline.index().bytes().all as u64 > tables.shares.records;
+    let is_too_much = pipeline.index().bytes().all as u64 > tables.shares.start;
     if is_too_much {
         forget(&mut tables.hand.lock(), pipeline, tables);
     }
@@ -74,8 +73,8 @@ fn forget_down_to(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables, bound: 
             }
             while look.goes_on() {
                 let Some(next) = tree.forget(&hand.low, RANGES, look.to) else { break };
+                // Without giving up the processor: beside others who want it, this would take for ever.
                 hand.low = next;
-                yield_now();
             }
             tree.give_back();
             if look.is_over {

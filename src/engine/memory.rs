@@ -40,6 +40,8 @@ pub(super) struct Shares {
     pub(super) memory: u64,
     /// What records may take.
     pub(super) records: u64,
+    /// More than this is too much: what comes until the end of the next checkpoint, and while it forgets, still has room.
+    pub(super) start: u64,
     /// Down to here ranges are forgotten when there is too much: what comes until the next checkpoint cannot be.
     pub(super) goal: u64,
     partitions: u64,
@@ -57,7 +59,8 @@ impl Shares {
         let goal = records.saturating_sub(settings.checkpoint_bytes.saturating_mul(4)).max(records / 4);
         // The memory of up to an eighth of the leaves that were let go of stays with the map.
         let goal = goal.min(records / 16 * 13);
-        Shares { memory, records, goal, partitions }
+        let start = records.saturating_sub(settings.checkpoint_bytes.saturating_mul(2)).max(goal.midpoint(records));
+        Shares { memory, records, start, goal, partitions }
     }
 
     /// What is brought in of its own accord.

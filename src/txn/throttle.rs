@@ -24,17 +24,23 @@ pub(crate) struct Load {
     pub(crate) done: Amount,
     /// Nobody waits for what they have not, up to this much.
     pub(crate) bound: Amount,
-    /// What a weight of 1 MiB waits when the log owes twice the bound.
+    /// When they have not so much, commits stop until there is less: what it costs may have been measured before others came who
+    /// take the processors, and what is not in tables cannot leave memory.
+    pub(crate) stop: Amount,
+    /// What a weight of 1 MiB waits when the log owes a half more than the bound.
     pub(crate) log: Duration,
     /// What it waits for merges, as much as they owe now.
     pub(crate) merges: Duration,
 }
 
 impl Load {
+    /// Never as much.
+    pub(crate) const NOTHING: Amount = Amount { bytes: u64::MAX, ops: u64::MAX };
     /// Nobody waits.
     pub(crate) const NONE: Load = Load {
         done: Amount { bytes: 0, ops: 0 },
-        bound: Amount { bytes: u64::MAX, ops: u64::MAX },
+        bound: Load::NOTHING,
+        stop: Load::NOTHING,
         log: Duration::ZERO,
         merges: Duration::ZERO,
     };
@@ -44,23 +50,30 @@ impl Load {
         match (self.merges.is_zero(), self.log.is_zero()) {
             (false, _) => Amount::default(),
             (true, false) => self.done.plus(self.bound),
-            (true, true) => Load::NONE.bound,
+            (true, true) if self.stop == Load::NOTHING => Load::NOTHING,
+            (true, true) => self.done.plus(self.stop),
         }
+    }
+
+    /// Whether commits stop when the log owes so much.
+    fn stops(&self, owed: Amount) -> bool {
+        owed.weight() >= self.stop.weight()
     }
 
     /// What a commit of this weight adds to the waits of those behind it. Commits are never held to less than half of what the
     /// work can bear: a measure may be wrong.
     fn delay(&self, owed: u64, weight: u64) -> Duration {
-        let log = beyond(self.log, owed, self.bound.weight());
+        let bound = self.bound.weight();
+        let log = beyond(self.log, owed, bound, bound / 2);
         clock::nanos(((self.merges.as_nanos() + log.as_nanos()) * u128::from(weight)) >> 20)
     }
 }
 
-/// What of a `cost` is waited for when so much is owed: nothing up to the bound, all of it at twice the bound, and twice as much
-/// from three times the bound on.
-pub(crate) fn beyond(cost: Duration, owed: u64, bound: u64) -> Duration {
-    let above = owed.saturating_sub(bound).min(bound.saturating_mul(2));
-    clock::nanos(cost.as_nanos() * u128::from(above) / u128::from(bound.max(1)))
+/// What of a `cost` is waited for when so much is owed: nothing up to the bound, all of it at one unit more, and twice as much
+/// from two units more on.
+pub(crate) fn beyond(cost: Duration, owed: u64, bound: u64, unit: u64) -> Duration {
+    let above = owed.saturating_sub(bound).min(unit.saturating_mul(2));
+    clock::nanos(cost.as_nanos() * u128::from(above) / u128::from(unit.max(1)))
 }
 
 /// What all commits pass. On lines of the cache that nothing is written to while nobody waits.
@@ -144,15 +157,16 @@ impl Throttle {
         let mut state = self.state.lock();
         let result = loop {
             let now = clock::now();
-            let owed = counted().above(state.load.done).weight();
+            let owed = counted().above(state.load.done);
             // As much as it is now: a debt that has sunk lets those go on who wait for it.
-            let next = state.passed.after(state.load.delay(owed, state.weight));
-            if next <= now || is_over() {
+            let next = state.passed.after(state.load.delay(owed.weight(), state.weight));
+            let is_stopped = state.load.stops(owed);
+            if (next <= now && !is_stopped) || is_over() {
                 // A commit that comes long after the last one does not bring its time with it.
                 (state.passed, state.weight) = (if has_waited { next } else { now }, weight);
                 break Ok(());
             }
-            let look = now.after(LOOK).min(next);
+            let look = if is_stopped { now.after(LOOK) } else { now.after(LOOK).min(next) };
             let until = match limit {
                 WaitLimit::Never => break Err(refused(ErrorKind::WouldBlock)),
                 WaitLimit::Until(deadline) if deadline <= now => break Err(refused(ErrorKind::TimedOut)),

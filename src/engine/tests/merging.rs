@@ -263,6 +263,33 @@ fn commits_wait_for_checkpoints_that_do_not_keep_up() {
     }
 }
 
+/// Beside others who wanted the processors, checkpoints became far slower than they had been measured, and commits went on: a log of
+/// 500 MiB in memory that was to have 128.
+#[test]
+fn commits_stop_for_checkpoints_that_have_become_slow() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open_small(&disk, Checkpoints::Automatic);
+        let keys = engine.create_keyspace("k").unwrap();
+        let mut most = 0;
+        for number in 0..3000_u32 {
+            if number == 1000 {
+                let slow = FaultKind::Stall(Duration::from_millis(300));
+                disk.inject(Fault::lasting(OpSelector::of(OpKind::Create).on(".run"), slow));
+            }
+            let mut batch = engine.batch().unwrap();
+            batch.put(&keys, (number % 50).to_be_bytes(), [7; 100]).unwrap();
+            batch.commit_with(CommitMode::Sync).unwrap();
+            sleep(Duration::from_micros(10));
+            most = most.max(engine.table_stats().pending_ops);
+        }
+        // Five checkpoints of 4 KiB, for which an operation counts as 160 bytes, and one commit.
+        assert!((100..=5 * 4096 / 160 + 2).contains(&most), "{most}");
+        assert!(engine.table_stats().waits > 100, "{:?}", engine.table_stats());
+        engine.close().unwrap();
+    });
+}
+
 /// Nobody waits for what cannot come.
 #[test]
 fn commits_do_not_wait_for_checkpoints_that_fail() {

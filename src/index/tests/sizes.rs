@@ -10,7 +10,7 @@ use super::*;
 
 const KEYS: u64 = 60;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Put(u64),
     /// Keys that follow one another.
@@ -129,8 +129,8 @@ fn a_leaf_is_as_large_as_what_is_in_it() {
         pair.tag = 8 + 9 * number;
         pair.put(number);
         let most = match number + 1 {
-            ..=8 => 1200,
-            ..=40 => 4200,
+            0..=8 => 1200,
+            9..=40 => 4200,
             entries => 16 << 10 << entries.div_ceil(64).ilog2(),
         };
         assert!(pair.map.leaf_bytes() <= most, "{number}: {} and {most}", pair.map.leaf_bytes());

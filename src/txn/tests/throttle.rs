@@ -1,5 +1,6 @@
 //! Commits that wait for background work, in simulated time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::ErrorKind;
@@ -16,7 +17,8 @@ fn amount(bytes: u64) -> Amount {
 
 /// At twice its bound the log costs a second for a MiB.
 fn load() -> Load {
-    Load { done: Amount::default(), bound: amount(MIB), log: Duration::from_secs(1), merges: Duration::ZERO }
+    let (log, merges) = (Duration::from_millis(500), Duration::ZERO);
+    Load { done: Amount::default(), bound: amount(MIB), stop: Load::NOTHING, log, merges }
 }
 
 /// How long a commit of so many bytes waits when the log owes so much, in whole milliseconds: a lock takes a moment, too.
@@ -63,7 +65,7 @@ fn no_debt_holds_commits_to_less_than_half() {
         throttle.set(load(), amount(9000 * MIB));
         pass(&throttle, 9000 * MIB, MIB, WaitLimit::Forever);
         let wait = pass(&throttle, 9000 * MIB, MIB, WaitLimit::Forever).0;
-        assert!(wait >= Duration::from_millis(1900) && wait < Duration::from_millis(2100), "{wait:?}");
+        assert!(wait >= Duration::from_millis(900) && wait < Duration::from_millis(1100), "{wait:?}");
     });
 }
 
@@ -81,5 +83,30 @@ fn patience_is_respected_and_what_gave_up_charges_nobody() {
         let wait = pass(&throttle, 2 * MIB, MIB, WaitLimit::Forever).0;
         assert!((600..800).contains(&wait.as_millis()), "{wait:?}");
         assert_eq!(throttle.waited().0, 2);
+    });
+}
+
+#[test]
+fn commits_stop_when_too_much_is_owed_and_go_on_when_it_is_less() {
+    schedule::run(1, || {
+        let throttle = Arc::new(Throttle::new());
+        let stops = Load { log: Duration::ZERO, stop: amount(2 * MIB), ..load() };
+        throttle.set(stops, amount(0));
+        assert_eq!(pass(&throttle, 2 * MIB - 1, MIB, WaitLimit::Forever).0, Duration::ZERO);
+        throttle.note(amount(2 * MIB));
+        assert_eq!(pass(&throttle, 2 * MIB, MIB, WaitLimit::Never).1, Some(ErrorKind::WouldBlock));
+        let limit = WaitLimit::lasting(Duration::from_millis(300));
+        assert_eq!(pass(&throttle, 2 * MIB, MIB, limit).1, Some(ErrorKind::TimedOut));
+        let other = Arc::clone(&throttle);
+        let worker = schedule::start("worker", move || {
+            schedule::sleep(Duration::from_secs(1));
+            other.set(Load { done: amount(MIB), ..stops }, amount(2 * MIB));
+        });
+        let (wait, error) = pass(&throttle, 2 * MIB, MIB, WaitLimit::Forever);
+        assert!(error.is_none() && (1000..1020).contains(&wait.as_millis()), "{wait:?}");
+        worker.join();
+        // Nobody waits for what fails.
+        throttle.set(Load { stop: Load::NOTHING, ..stops }, amount(9 * MIB));
+        assert_eq!(pass(&throttle, 9 * MIB, MIB, WaitLimit::Never).1, None);
     });
 }
