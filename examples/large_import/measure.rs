@@ -54,11 +54,12 @@ pub(crate) fn free_disk(dir: &Path) -> Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// The bytes of the files in a directory.
+/// The bytes of the files in a directory and below it.
 pub(crate) fn size_of(dir: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
-        bytes += entry?.metadata()?.len();
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() { size_of(&entry.path())? } else { entry.metadata()?.len() };
     }
     Ok(bytes)
 }
