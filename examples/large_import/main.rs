@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! cargo build --release --features cli
-//! cargo run --release --features cli --example large_import -- --rows 5000000 --mode written --batch 100 --kills 10
+//! cargo run --release --features cli --example large_import -- --rows 50000000 --seed 1 --mode written --batch 100 --kills 10
+//! cargo run --release --features cli --example large_import -- --rows 5000000 --seed 1 --mode MODE --batch 100 --kills 10
 //! ```
 //!
 //! Everything follows from the seed but the moments at which the kills hit. The environment variable `FORELOG_BIN` names
@@ -61,7 +62,7 @@ struct Arguments {
 const LEAST_MEMORY: u64 = 16 << 20;
 /// The room that is needed, as a multiple of the file's size: for the file, its temporary file, and the database with what
 /// a merge writes before it removes anything.
-const ROOM: u64 = 7;
+const ROOM: u64 = 5;
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
