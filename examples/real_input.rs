@@ -9,15 +9,14 @@
 //! DIRECTORY holds `runways.csv`, `airport-frequencies.csv`, `navaids.csv` and `countries.csv` of <https://ourairports.com/data/>
 //! (default: `../shared/data`). The environment variable `FORELOG_BIN` names another `forelog` than the one just built.
 
-use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
+use common::{Importing, Result, check, program};
 use serde_json::{Map, Value};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+mod common;
 
 const FILES: [&str; 4] = ["runways.csv", "airport-frequencies.csv", "navaids.csv", "countries.csv"];
 const MODES: [&str; 4] = ["sync", "written", "async", "within:5ms"];
@@ -52,19 +51,6 @@ fn main() -> Result<ExitCode> {
     }
     fs::remove_dir_all(&scratch)?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// The `forelog` to try: the one that was asked for, or the one built beside this example.
-fn program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("FORELOG_BIN") {
-        return Ok(path.into());
-    }
-    let example = std::env::current_exe()?;
-    let beside = example.ancestors().nth(2).map(|target| target.join("forelog"));
-    match beside.filter(|path| path.exists()) {
-        Some(path) => Ok(path),
-        None => Err("build the program first: cargo build --features cli (with --release if this is)".into()),
-    }
 }
 
 struct Trial<'a> {
@@ -122,27 +108,14 @@ impl Trial<'_> {
             if db.exists() {
                 fs::remove_dir_all(&db)?;
             }
-            let mut child = Command::new(self.program)
-                .args(["import", "--keyspace", "rows", "--key", "id", "--acks", "--mode", self.mode, "--db"])
-                .arg(&db)
-                .arg(self.file)
-                .stdout(Stdio::piped())
-                .spawn()?;
-            let mut acks = BufReader::new(child.stdout.take().ok_or("no pipe")?);
-            let (mut line, mut acknowledged) = (String::new(), 0);
-            while acknowledged < half && acks.read_line(&mut line)? > 0 {
-                acknowledged = line.trim().parse()?;
-                line.clear();
+            let mut command = Command::new(self.program);
+            command.args(["import", "--keyspace", "rows", "--key", "id", "--acks", "--mode", self.mode, "--db"]);
+            let mut import = Importing::start(command.arg(&db).arg(self.file))?;
+            while import.next()?.is_some_and(|acknowledged| acknowledged < half as u64) {}
+            let ended = import.end(true)?;
+            if ended.was_killed {
+                return Ok((db, usize::try_from(ended.acknowledged.unwrap_or(0))?));
             }
-            child.kill()?;
-            let status = child.wait()?;
-            let mut rest = String::new();
-            acks.read_to_string(&mut rest)?;
-            if status.code().is_none() {
-                let last = rest.lines().next_back().map(str::parse).transpose()?;
-                return Ok((db, last.unwrap_or(acknowledged)));
-            }
-            check(status.success(), "the import failed by itself")?;
         }
         Err("no kill hit a running import".into())
     }
@@ -172,8 +145,4 @@ fn in_key_order(rows: &[(String, String)]) -> Vec<(String, String)> {
     let mut rows = rows.to_vec();
     rows.sort();
     rows
-}
-
-fn check(holds: bool, otherwise: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(otherwise.into()) }
 }

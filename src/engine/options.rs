@@ -116,6 +116,14 @@ impl Options {
 
     setters!();
 
+    /// Refuses what each open refuses without looking at a database: values that are out of range, or contradict each other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), which names the option and what it may be.
+    pub fn check(&self) -> Result<()> {
+        self.settings.check()
+    }
+
     /// Opens the database in directory `dir`, creating it if needed.
     ///
     /// # Errors

@@ -245,3 +245,80 @@ fn no_control_character_of_the_input_reaches_the_terminal() {
     let (_, shown, _) = run(&mut on("salvage", &db, &["--to", scratch.path(&format!("to{evil}")).to_str().unwrap()]));
     assert!(is_clean(&shown), "{shown:?}");
 }
+
+/// With the least memory, about 57,000 keys are in memory, and the rest goes through a temporary file.
+#[test]
+fn a_key_that_comes_twice_is_told_in_the_same_words_however_many_rows_there_are() {
+    let scratch = Scratch::new("many-keys");
+    let temporary = scratch.path("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let (db, least) = (scratch.path("db"), ["--memory", "16MiB", "--mode", "written", "--batch", "5000"]);
+    let text = |rows: u64, again: &[(u64, &str)]| {
+        (1..=rows).fold("name,id\n".to_owned(), |text, row| {
+            let key = again.iter().find(|(at, _)| *at == row).map_or(format!("k{row}"), |(_, key)| (*key).to_owned());
+            text + &format!("x,{key}\n")
+        })
+    };
+    for rows in [50_000, 150_000] {
+        let again = [(40_000, "k30"), (rows - 1, "k7"), (rows, "k29999")];
+        for (again, said) in [
+            (&again[..], "row 40000 (line 40001): the key 'k30' is in row 30 already"),
+            (&again[1..], &format!("row {} (line {rows}): the key 'k7' is in row 7 already", rows - 1)),
+        ] {
+            let file = scratch.write("twice.csv", text(rows, again));
+            let error = refused(import(&db, &file, &least).env("TMPDIR", &temporary));
+            assert!(error.ends_with(&format!("{said}: a key column must tell all rows apart\n")), "{error}");
+            // The same from a pipe, which is kept beside it.
+            let piped = fs::read(&file).unwrap();
+            let (code, _, stderr) = end(fed(import(&db, Path::new("-"), &least).env("TMPDIR", &temporary), &piped));
+            assert!(code == 1 && stderr.contains(said), "{stderr}");
+        }
+        assert!(!db.exists() && fs::read_dir(&temporary).unwrap().next().is_none());
+    }
+    let file = scratch.write("whole.csv", text(150_000, &[]));
+    let summary = printed(import(&db, &file, &least).arg("--json").env("TMPDIR", &temporary));
+    assert_eq!(serde_json::from_str::<Value>(&summary).unwrap()["imported"], 150_000);
+    assert_eq!(rows(&db).len(), 150_000);
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+#[test]
+fn without_room_for_a_temporary_file_it_says_what_to_do() {
+    let scratch = Scratch::new("no-room");
+    let db = scratch.path("db");
+    let text = (0..150_000).fold("id\n".to_owned(), |text, row| text + &format!("k{row}\n"));
+    let file = scratch.write("many.csv", text);
+    let nowhere = scratch.path("nowhere");
+    let missing = refused(import(&db, &file, &["--memory", "16MiB"]).env("TMPDIR", &nowhere));
+    assert!(missing.contains("nowhere") && missing.contains("24 bytes for each row"), "{missing}");
+    // A file that may not grow stands for a full disk: with the signal ignored, the write fails.
+    let line = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(line).arg(env!("CARGO_BIN_EXE_forelog")).args(["import", "--memory", "16MiB"]);
+    command.args(["--keyspace", "rows", "--key", "id", "--db"]).arg(&db).arg(&file).env("TMPDIR", &scratch.0);
+    let full = refused(&mut command);
+    assert!(full.contains("24 bytes for each row") && full.contains("Set TMPDIR to a directory with room"), "{full}");
+    assert!(!db.exists());
+}
+
+#[test]
+fn a_memory_that_the_engine_refuses_is_refused_before_anything_is_read_or_made() {
+    let scratch = Scratch::new("memory");
+    let db = scratch.path("db");
+    let not_read = scratch.path("not-there.csv");
+    let error = refused(&mut import(&db, &not_read, &["--memory", "1MiB"]));
+    assert!(error.contains("memory_bytes is 1048576: choose 16777216 or more"), "{error}");
+    for (command, more) in [("compact", &[][..]), ("backup", &["--to", "elsewhere"])] {
+        let error = refused(on(command, &db, more).args(["--memory", "5"]));
+        assert!(error.contains("memory_bytes is 5"), "{error}");
+    }
+    for wrong in ["lots", "1.5GiB", "", "-1"] {
+        let (code, _, stderr) = run(&mut import(&db, &not_read, &[&format!("--memory={wrong}")]));
+        assert!(code == 2 && stderr.contains("--memory") && stderr.contains("256MiB"), "{stderr}");
+    }
+    assert!(!db.exists());
+    let file = scratch.write("two.csv", TWO);
+    printed(&mut import(&db, &file, &["--memory", "16mib"]));
+    printed(&mut on("compact", &db, &["--memory", "17MiB"]));
+    assert_eq!(rows(&db), TWO_ROWS);
+}

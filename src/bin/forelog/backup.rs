@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{BackupOptions, BackupProgress, BackupReport, Checkpoints, Engine, Options, RestorePoint, Token};
+use forelog::{BackupOptions, BackupProgress, BackupReport, Checkpoints, Engine, RestorePoint, Token};
 use serde_json::json;
 
+use crate::memory::Memory;
 use crate::output::{Done, Failure, grouped, print, print_json, progress_bar, size};
 
 /// Copy a database that no program has open into a new one, checking all of it
@@ -25,6 +26,8 @@ pub(crate) struct Arguments {
     /// Copy only what this backup has not, and share the files that it has, by hard links
     #[arg(long, value_name = "EARLIER")]
     against: Option<PathBuf>,
+    #[command(flatten)]
+    memory: Memory,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -56,8 +59,8 @@ pub(crate) struct RestoreArguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     // The backup makes the one checkpoint that it needs.
-    let engine =
-        Options::new().create(false).checkpoints(Checkpoints::OnRequest).retain_log_as_found().open(&arguments.db)?;
+    let opening = arguments.memory.options()?.create(false).checkpoints(Checkpoints::OnRequest);
+    let engine = opening.retain_log_as_found().open(&arguments.db)?;
     let mut options = options();
     if let Some(earlier) = &arguments.against {
         options = options.against(earlier);

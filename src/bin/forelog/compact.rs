@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{Checkpoints, CompactOptions, CompactProgress, CompactReport, Engine, ErrorKind, Options};
+use forelog::{Checkpoints, CompactOptions, CompactProgress, CompactReport, Engine, ErrorKind};
 use serde_json::json;
 
+use crate::memory::Memory;
 use crate::output::{Done, grouped, print, print_json, progress_bar, size};
 use crate::workspace::{is_interrupted, watch_signals};
 
@@ -19,6 +20,8 @@ pub(crate) struct Arguments {
     /// The database
     #[arg(long, value_name = "DIR")]
     db: PathBuf,
+    #[command(flatten)]
+    memory: Memory,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -26,8 +29,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     // Its own checkpoint is the one that is needed, and nobody is there whom a pace would spare.
-    let engine =
-        Options::new().create(false).checkpoints(Checkpoints::OnRequest).retain_log_as_found().open(&arguments.db)?;
+    let opening = arguments.memory.options()?.create(false).checkpoints(Checkpoints::OnRequest);
+    let engine = opening.retain_log_as_found().open(&arguments.db)?;
     watch_signals();
     let compacted = engine.compact_with(options(&engine));
     engine.close()?;

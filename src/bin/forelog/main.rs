@@ -15,6 +15,7 @@ mod dump;
 mod get;
 mod import;
 mod info;
+mod memory;
 mod output;
 mod reading;
 mod salvage;

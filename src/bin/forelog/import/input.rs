@@ -1,12 +1,12 @@
 //! Where the rows come from: a file, or a pipe. An import reads twice, and a pipe can be read only once. So what comes
 //! through a pipe is kept in a temporary file while it is read for the first time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::temporary;
 use crate::output::Failure;
 
 /// The most that is kept of a pipe, in bytes.
@@ -22,6 +22,8 @@ pub(super) struct Input {
     kept: Option<File>,
     /// Whether its name says which file it is.
     pub(super) is_named: bool,
+    /// How long it is, if that is known before it was read.
+    pub(super) length: Option<u64>,
 }
 
 impl Input {
@@ -38,9 +40,11 @@ impl Input {
         }
         // Standard input may be a file that another program has read in part, and goes on from there.
         let is_file = found.is_file() && !is_stdin;
-        let kept = if is_file { None } else { Some(temporary()?) };
+        let kept =
+            if is_file { None } else { Some(temporary::create().map_err(|error| Failure::told(cannot_keep(&error)))?) };
         let is_descriptor = ["/dev/stdin", "/dev/fd", "/proc"].iter().any(|name| path.starts_with(name));
-        Ok(Input { name, file, kept, is_named: is_file && !is_descriptor })
+        let length = is_file.then_some(found.len());
+        Ok(Input { name, file, kept, is_named: is_file && !is_descriptor, length })
     }
 
     /// For the first reading.
@@ -49,8 +53,8 @@ impl Input {
         self.reading(&self.file, keep)
     }
 
-    /// For the second reading, when the first one has come to the end.
-    pub(super) fn second(&self) -> Result<Reading, Failure> {
+    /// For another reading from the begin, when the one before has come to its end, or as far as it will.
+    pub(super) fn again(&self) -> Result<Reading, Failure> {
         let file = self.kept.as_ref().unwrap_or(&self.file);
         let rewound = (&*file).seek(SeekFrom::Start(0)).map(|_| None);
         self.reading(file, rewound)
@@ -97,28 +101,13 @@ impl Keep {
             let most = MAX_KEPT >> 30;
             io::Error::other(format!("more than {most} GiB come through the pipe: save it to a file, and import that"))
         })?;
-        self.file.write_all(bytes).map_err(|error| io::Error::other(cannot_keep(&std::env::temp_dir(), &error)))
+        self.file.write_all(bytes).map_err(|error| io::Error::other(cannot_keep(&error)))
     }
 }
 
-/// A file that has no name, and so is gone when the process ends, however it ends.
-fn temporary() -> Result<File, Failure> {
-    let dir = std::env::temp_dir();
-    let path: PathBuf = dir.join(format!("forelog-import-{}", std::process::id()));
-    let open = || {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        fs::remove_file(&path)?;
-        Ok(file)
-    };
-    open().map_err(|error| Failure::told(cannot_keep(&dir, &error)))
-}
-
-fn cannot_keep(dir: &Path, error: &io::Error) -> String {
-    format!(
-        "cannot keep in {} what comes through the pipe: {error}. Set TMPDIR to a directory with room for it, or save it \
-         to a file and import that",
-        dir.display()
-    )
+fn cannot_keep(error: &io::Error) -> String {
+    let told = temporary::cannot_keep("what comes through the pipe", error);
+    format!("{told}, or save it to a file and import that")
 }
 
 #[cfg(test)]
@@ -127,7 +116,7 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_there_is_room_for() {
-        let mut keep = Keep { file: temporary().unwrap(), room: 5 };
+        let mut keep = Keep { file: temporary::create().unwrap(), room: 5 };
         keep.keep(b"abc").unwrap();
         keep.keep(b"de").unwrap();
         assert!(keep.keep(b"f").unwrap_err().to_string().contains("more than 64 GiB"));

@@ -7,18 +7,23 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use forelog::limits::MAX_KEYSPACE_NAME_LEN;
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn, Options};
+use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn};
 use serde_json::json;
 
+use crate::memory::Memory;
 use crate::output::{Done, Failure, Lines, grouped, print, print_json, progress_bar, rate, short};
 use input::Input;
+use keys::Keys;
 use progress::Progress;
 use source::{Identity, Row, Rows, Source, Survey};
 
 mod input;
+mod keys;
 mod progress;
 mod source;
+mod spill;
 mod strict;
+mod temporary;
 
 /// Import a CSV file, resumable after a crash
 ///
@@ -32,6 +37,9 @@ mod strict;
 /// Of a pipe (-, /dev/stdin, a FIFO, <(command) of a shell), up to 64 GiB are kept in a temporary file in $TMPDIR, or
 /// else in /tmp, until the command ends. A pipe is known again by its contents, a file by its name. Where the pipe
 /// ends, the file is taken to end: whether the command before it failed, the shell tells (set -o pipefail).
+///
+/// Memory does not grow with the file. To find keys that two rows have, up to 64 MiB are used, and less with a small
+/// --memory; for larger files a temporary file in the same place takes 24 bytes for each row besides.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database; created if there is none
@@ -48,7 +56,9 @@ pub(crate) struct Arguments {
     /// within that time)
     #[arg(long, value_name = "MODE", default_value_t = CommitMode::Sync)]
     mode: CommitMode,
-    /// Rows in one transaction; fewer if they have 64 MiB together
+    #[command(flatten)]
+    memory: Memory,
+    /// Rows in one transaction; fewer if they have 64 MiB together, or an eighth of --memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     batch: u64,
     /// Accept what most programs accept, where a strict reading refuses the file
@@ -86,10 +96,11 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         let message = format!("a keyspace name of {length} bytes: names have 1 to {MAX_KEYSPACE_NAME_LEN} bytes");
         return Err(Failure::told(message));
     }
+    let options = arguments.memory.options()?;
     let input = Input::open(&arguments.file)?;
-    let survey = source::survey(source_of(arguments, &input))?;
+    let survey = source::survey(source_of(arguments, &input), Keys::new(arguments.memory.bytes()))?;
     // Whatever can be refused by what was read is refused by now: from here on there is a database.
-    let engine = Options::new().retain_log_as_found().open(&arguments.db)?;
+    let engine = options.retain_log_as_found().open(&arguments.db)?;
     let file = file_key(arguments, &input, &survey);
     let begun = find_progress(&engine, arguments, &file)?;
     let (begin, finished) = match &begun {
@@ -188,7 +199,9 @@ struct Import<'a> {
 impl<'a> Import<'a> {
     /// A transaction with this many bytes of rows takes no further one. With the last row it has at most twice as many,
     /// which is below what a transaction may have.
-    const ENOUGH: usize = 64 << 20;
+    const ENOUGH: u64 = 64 << 20;
+    /// Nor does one with this part of the memory of the engine: what is read ahead comes on top of it.
+    const PART: u64 = 8;
 
     fn new(
         engine: &'a Engine,
@@ -217,6 +230,8 @@ impl<'a> Import<'a> {
         rows.skip(self.progress.rows)?;
         let bar = progress_bar(self.total, "{wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta} left");
         bar.set_position(self.progress.rows);
+        // The rate and the time that is left are those of this run.
+        bar.reset_eta();
         let mut acks = self.arguments.acks.then(Lines::new);
         while !self.progress.done {
             let batch = self.next_batch(&mut rows).map_err(stopped)?;
@@ -235,12 +250,13 @@ impl<'a> Import<'a> {
     /// Reads the rows of the next transaction, and adds them to the progress that it commits.
     fn next_batch(&mut self, rows: &mut Rows) -> Result<Vec<Row>, Failure> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        while (batch.len() as u64) < self.arguments.batch && bytes < Self::ENOUGH {
+        let enough = self.arguments.memory.bytes().map_or(Self::ENOUGH, |memory| Self::ENOUGH.min(memory / Self::PART));
+        while (batch.len() as u64) < self.arguments.batch && bytes < enough {
             let Some(row) = rows.next()? else {
                 self.progress.done = true;
                 break;
             };
-            bytes += row.key.len() + row.json.len();
+            bytes += (row.key.len() + row.json.len()) as u64;
             batch.push(row);
         }
         self.progress.rows = rows.number();

@@ -1,6 +1,5 @@
 //! The rows: read once to check all of them, and a second time to import them.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -9,8 +8,9 @@ use forelog::limits::{MAX_KEY_LEN, MAX_VALUE_LEN};
 use serde_json::{Map, Value};
 
 use super::input::{Input, Reading};
+use super::keys::{Keys, Twice};
 use super::strict::{Flaw, Strict};
-use crate::output::Failure;
+use crate::output::{Failure, progress_bar};
 
 /// One row of the file.
 #[derive(Debug)]
@@ -49,19 +49,70 @@ pub(super) struct Source<'a> {
 
 /// Reads the whole file and checks every row, so that a bad row is found before the first one is imported.
 ///
-/// Keeps all keys in memory, as the engine does.
-pub(super) fn survey(source: Source<'_>) -> Result<Survey, Failure> {
+/// What is wrong first is told, whether the keys were kept in memory or not: a key that two rows have stands before what
+/// ended the reading.
+pub(super) fn survey(source: Source<'_>, mut keys: Keys) -> Result<Survey, Failure> {
     let mut rows = Rows::open(source, source.input.first()?)?;
-    let mut first_seen: HashMap<Box<str>, u64> = HashMap::new();
-    while let Some(key) = rows.advance()? {
-        if let Some(&first) = first_seen.get(key) {
-            let message = format!("the key '{key}' is in row {first} already: a key column must tell all rows apart");
-            return Err(rows.failed_at_row(message));
-        }
-        let key = key.into();
-        first_seen.insert(key, rows.number);
+    let read = check_all(&mut rows, &mut keys, source.input.length);
+    let twice = match &read {
+        Ok(None) => keys.finish()?,
+        Ok(twice) => *twice,
+        Err(_) => keys.finish().unwrap_or(None),
+    };
+    if let Some(twice) = twice {
+        return Err(twice_told(source, twice));
     }
-    Ok(Survey { identity: rows.identity(), rows: rows.number, empty: rows.empty })
+    read.map(|_| Survey { identity: rows.identity(), rows: rows.number, empty: rows.empty })
+}
+
+/// Reads up to the end, or to a row whose key is known to be that of an earlier one.
+fn check_all(rows: &mut Rows, keys: &mut Keys, length: Option<u64>) -> Result<Option<Twice>, Failure> {
+    let bar = length.map(|length| progress_bar(length, "{wide_bar} {bytes}/{total_bytes} checked, {eta} left"));
+    while rows.advance()? {
+        if let Some(bar) = bar.as_ref().filter(|_| rows.number.is_multiple_of(ROWS_A_LOOK)) {
+            bar.set_position(rows.reader.get_ref().bytes);
+        }
+        if let Some(twice) = keys.add(rows.key(), rows.number)? {
+            return Ok(Some(twice));
+        }
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(None)
+}
+
+/// Rows between two moves of the progress bar.
+const ROWS_A_LOOK: u64 = 1024;
+
+/// Says that two rows have the same key. The file is read again up to there, since only hashes of the keys are kept.
+fn twice_told(source: Source<'_>, twice: Twice) -> Failure {
+    find_twice(source, twice).unwrap_or_else(|failure| failure)
+}
+
+fn find_twice(source: Source<'_>, twice: Twice) -> Result<Failure, Failure> {
+    let Source { input, key_column, .. } = source;
+    let mut reader = csv_reader(input.again()?);
+    let unreadable = |error: csv::Error| Failure::told(format!("{}: {}", input.name, explain(&error)));
+    let column = reader.headers().map_err(unreadable)?.iter().position(|name| name == key_column).unwrap_or_default();
+    let (mut record, mut number, mut first) = (StringRecord::new(), 0, None);
+    while reader.read_record(&mut record).map_err(unreadable)? {
+        number += 1;
+        let key = record.get(column).unwrap_or_default();
+        if number == twice.first {
+            first = Some(key.to_owned());
+        }
+        if number == twice.second && first.as_deref() == Some(key) {
+            let what =
+                format!("the key '{key}' is in row {} already: a key column must tell all rows apart", twice.first);
+            return Ok(failed_at(&input.name, &record, number, what));
+        }
+    }
+    Ok(Failure::told(format!(
+        "{}: rows {} and {} had keys with the same hash, and they are different: was the file changed while it was read? \
+         Run the command again",
+        input.name, twice.first, twice.second
+    )))
 }
 
 /// The rows of the file, one after another.
@@ -81,14 +132,14 @@ pub(super) struct Rows {
 impl Rows {
     /// The rows that the second reading brings.
     pub(super) fn again(source: Source<'_>) -> Result<Self, Failure> {
-        Rows::open(source, source.input.second()?)
+        Rows::open(source, source.input.again()?)
     }
 
     fn open(source: Source<'_>, reading: Reading) -> Result<Self, Failure> {
         let Source { input, key_column, lenient } = source;
         let name = input.name.clone();
         let measured = Measured { reading, crc32: crc32fast::Hasher::new(), bytes: 0, strict: Strict::new(lenient) };
-        let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(64 << 10).from_reader(measured);
+        let mut reader = csv_reader(measured);
         let header = match reader.headers() {
             Ok(header) => header.clone(),
             Err(error) => {
@@ -122,15 +173,15 @@ impl Rows {
         Ok(Rows { name, reader, header, header_json, key_index, record, number: 0, empty: 0, lenient })
     }
 
-    /// Reads the next row; returns its key.
-    fn advance(&mut self) -> Result<Option<&str>, Failure> {
+    /// Reads the next row, and checks it. Returns whether there is one.
+    fn advance(&mut self) -> Result<bool, Failure> {
         loop {
             let read = self.reader.read_record(&mut self.record);
             if let Some(flaw) = self.reader.get_mut().strict.follow(&[]) {
                 return Err(told_of(&self.name, flaw));
             }
             match read {
-                Ok(false) => return Ok(None),
+                Ok(false) => return Ok(false),
                 Ok(true) => self.number += 1,
                 Err(error) => {
                     self.number += 1;
@@ -142,8 +193,13 @@ impl Rows {
                 self.empty += 1;
                 continue;
             }
-            return self.check().map(|()| self.record.get(self.key_index));
+            return self.check().map(|()| true);
         }
+    }
+
+    /// The key of the row that was read last.
+    fn key(&self) -> &str {
+        self.record.get(self.key_index).unwrap_or_default()
     }
 
     /// Refuses a row that does not match the header, or has no key.
@@ -163,7 +219,7 @@ impl Rows {
         if length < expected && !self.lenient {
             return Err(self.failed_at_row(unequal));
         }
-        let key = self.record.get(self.key_index).unwrap_or_default();
+        let key = self.key();
         if is_blank(key) {
             let column = self.header.get(self.key_index).unwrap_or_default();
             let what = if key.is_empty() { "is empty" } else { "has nothing that can be seen" };
@@ -202,14 +258,15 @@ impl Rows {
 
     /// The next row.
     pub(super) fn next(&mut self) -> Result<Option<Row>, Failure> {
-        let Some(key) = self.advance()? else { return Ok(None) };
-        let key = key.to_owned();
-        Ok(Some(Row { number: self.number, key, json: self.json() }))
+        if !self.advance()? {
+            return Ok(None);
+        }
+        Ok(Some(Row { number: self.number, key: self.key().to_owned(), json: self.json() }))
     }
 
     /// Skips the first `rows` rows.
     pub(super) fn skip(&mut self, rows: u64) -> Result<(), Failure> {
-        while self.number < rows && self.advance()?.is_some() {}
+        while self.number < rows && self.advance()? {}
         Ok(())
     }
 
@@ -225,9 +282,17 @@ impl Rows {
     }
 
     fn failed_at_row(&self, what: impl fmt::Display) -> Failure {
-        let line = self.record.position().map_or(0, csv::Position::line);
-        Failure::told(format!("{}, row {} (line {line}): {what}", self.name, self.number))
+        failed_at(&self.name, &self.record, self.number, what)
     }
+}
+
+fn failed_at(name: &str, record: &StringRecord, number: u64, what: impl fmt::Display) -> Failure {
+    let line = record.position().map_or(0, csv::Position::line);
+    Failure::told(format!("{name}, row {number} (line {line}): {what}"))
+}
+
+fn csv_reader<R: Read>(reading: R) -> csv::Reader<R> {
+    csv::ReaderBuilder::new().flexible(true).buffer_capacity(64 << 10).from_reader(reading)
 }
 
 /// The most bytes that one byte of text takes in JSON: `\u0001`.
