@@ -71,7 +71,7 @@ impl<'a> Work<'a> {
     }
 
     /// The ranks of the keys that are there, in another order for each phase.
-    fn ranks(&self, phase: Phase) -> impl Iterator<Item = u64> + use<'_> {
+    fn ranks(&self, phase: Phase) -> impl Iterator<Item = u64> + Clone + use<'_> {
         let order = Order::new(self.present.max(1), self.data.seed ^ (phase as u64 + 1) << 32);
         (0..self.present).map(move |place| self.order.at(order.at(place)))
     }
@@ -83,7 +83,12 @@ impl<'a> Work<'a> {
     }
 
     fn overwrite(&self, store: &dyn Store, phase: Phase) -> Result<()> {
-        self.write(store, phase, self.present, self.ranks(phase), BATCH.min(self.data.keys))
+        let (ranks, batch) = (self.ranks(phase), BATCH.min(self.data.keys));
+        if phase == Phase::BeforeKill {
+            // It is killed while it writes, however few keys there are.
+            return self.write(store, phase, self.present, ranks.cycle(), batch);
+        }
+        self.write(store, phase, self.present, ranks, batch)
     }
 
     fn write(

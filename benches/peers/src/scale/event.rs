@@ -74,12 +74,14 @@ pub struct Request {
     pub seconds: f64,
 }
 
-/// One second of a phase.
+/// One second of a phase, or what is left of it at its end.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Second {
     pub phase: Phase,
     /// When it ended: seconds since 1970 as a child tells it, seconds of the run as it is reported.
     pub at: f64,
+    /// How long it was, in seconds.
+    pub length: f64,
     pub operations: u64,
     /// Of the transactions or reads that ended in it.
     pub times: Option<Times>,

@@ -75,17 +75,18 @@ impl Meter {
     /// Tells of the seconds that are over. In those that a single operation took, none ended.
     pub fn pass(&mut self, now: Instant) -> Result<()> {
         while now >= self.second_end {
-            self.tell_second(now, self.second_end)?;
+            let end = self.second_end;
+            self.tell_second(now, end, Self::SECOND)?;
             self.second_end += Self::SECOND;
         }
         Ok(())
     }
 
-    fn tell_second(&mut self, now: Instant, end: Instant) -> Result<()> {
+    fn tell_second(&mut self, now: Instant, end: Instant, length: Duration) -> Result<()> {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let at = (since_1970 - (now - end)).as_secs_f64();
-        let (phase, operations) = (self.phase, self.in_second);
-        tell(&Event::Second(Second { phase, at, operations, times: self.second.times() }))?;
+        let (phase, length, operations) = (self.phase, length.as_secs_f64(), self.in_second);
+        tell(&Event::Second(Second { phase, at, length, operations, times: self.second.times() }))?;
         self.second.clear();
         self.in_second = 0;
         Ok(())
@@ -102,8 +103,13 @@ impl Meter {
     }
 
     /// Tells what the phase gave.
-    pub fn finish(self) -> Result<()> {
-        let seconds = self.begin.elapsed().as_secs_f64();
+    pub fn finish(mut self) -> Result<()> {
+        let now = Instant::now();
+        let seconds = (now - self.begin).as_secs_f64();
+        self.pass(now)?;
+        if self.in_second > 0 {
+            self.tell_second(now, now, now - (self.second_end - Self::SECOND))?;
+        }
         let io = Io::of("self").since(self.io);
         tell(&Event::Ended(Outcome {
             phase: self.phase,

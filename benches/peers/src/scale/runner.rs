@@ -18,7 +18,9 @@ use crate::runner::{Scratch, fresh, sync_all};
 pub fn run(arguments: &Arguments, save: impl Fn(&ScaleReport) -> Result<(), String>) -> Result<ScaleReport, String> {
     let dir = arguments.dir.as_deref().ok_or("name a directory with --dir")?;
     let (kind, peers, all_data) = (kind(arguments), arguments.peers()?, all_data(arguments));
-    let place = Place::of(dir, room(&all_data))?;
+    Place::of(dir, 0)?;
+    let place =
+        Place::of(dir, room(&all_data)).map_err(|told| format!("{told}; fewer or smaller records need less"))?;
     let dir = dir.canonicalize().map_err(|error| format!("{}: {error}", dir.display()))?;
     let memory = arguments.memory.unwrap_or(if kind == Kind::Few { 256 << 20 } else { 1 << 30 });
     let controller = if arguments.no_cgroup { None } else { Some(Controller::find()?) };

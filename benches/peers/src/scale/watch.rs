@@ -24,8 +24,10 @@ pub struct Watch<'a> {
     dir: PathBuf,
     group: Option<&'a Group>,
     begin: SystemTime,
-    /// What the processes before this one have read and written.
+    /// What this process and those before it have read and written.
     io: Io,
+    /// The number of the process that runs.
+    process: String,
     phase: Phase,
     operations: u64,
 }
@@ -33,7 +35,8 @@ pub struct Watch<'a> {
 impl<'a> Watch<'a> {
     pub fn new(run: Run, dir: &Path, group: Option<&'a Group>) -> Watch<'a> {
         let begin = SystemTime::now();
-        Watch { run, dir: dir.to_owned(), group, begin, io: Io::default(), phase: Phase::Load, operations: 0 }
+        let (dir, io, process) = (dir.to_owned(), Io::default(), String::new());
+        Watch { run, dir, group, begin, io, process, phase: Phase::Load, operations: 0 }
     }
 
     /// Runs a process to its end. Its failure is recorded.
@@ -77,18 +80,16 @@ impl<'a> Watch<'a> {
     /// Records events until there are no more. The error is why the process is to be ended.
     fn follow(&mut self, child: &Child, events: &Receiver<Event>, most: Duration) -> Result<(), String> {
         const SECOND: Duration = Duration::from_secs(1);
-        let process = child.id().to_string();
+        self.process = child.id().to_string();
         let (begin, before) = (Instant::now(), self.io);
         let mut next = begin + SECOND;
         loop {
             match events.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(event) => self.record(event),
+                Ok(event) => self.record(event, before),
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {
                     next = Instant::now() + SECOND;
-                    let io = Io::of(&process);
-                    self.io = Io { read: before.read + io.read, written: before.written + io.written };
-                    self.sample(&process);
+                    self.sample(before);
                     if begin.elapsed() > most {
                         return Err(format!("not ready after {} s, and ended", most.as_secs()));
                     }
@@ -101,8 +102,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn sample(&mut self, process: &str) {
-        let (resident, group) = (Resident::of(process), self.group.map(Group::usage));
+    /// `before` is what the processes before this one have read and written. One that has ended is not sampled.
+    fn sample(&mut self, before: Io) {
+        let (resident, group) = (Resident::of(&self.process), self.group.map(Group::usage));
+        if resident.all == 0 {
+            return;
+        }
+        let io = Io::of(&self.process);
+        self.io = Io { read: before.read + io.read, written: before.written + io.written };
         let at = self.begin.elapsed().unwrap_or_default().as_secs_f64();
         self.run.samples.push(Sample {
             at,
@@ -119,7 +126,7 @@ impl<'a> Watch<'a> {
         });
     }
 
-    fn record(&mut self, event: Event) {
+    fn record(&mut self, event: Event, before: Io) {
         match event {
             Event::Begun(phase) => (self.phase, self.operations) = (phase, 0),
             Event::Second(mut second) => {
@@ -130,6 +137,7 @@ impl<'a> Watch<'a> {
             }
             Event::Ended(outcome) => {
                 eprintln!("  {}", told(&outcome));
+                self.sample(before);
                 self.run.phases.push(Recorded { outcome, disk: disk_bytes(&self.dir) });
             }
         }

@@ -67,9 +67,10 @@ fn of_phase(run: &Run, phase: Phase, value: &dyn Fn(&Second) -> Option<f64>) -> 
 }
 
 fn rates(report: &ScaleReport, phase: Phase, name: &str) -> Chart {
-    let lines = report.runs.iter().map(|run| of_phase(run, phase, &|second| Some(second.operations as f64)));
+    let lines =
+        report.runs.iter().map(|run| of_phase(run, phase, &|second| Some(second.operations as f64 / second.length)));
     Chart {
-        title: format!("{name}: keys of each second"),
+        title: format!("{name}: keys a second"),
         unit: "keys",
         is_logarithmic: false,
         together: Together::Mean,
