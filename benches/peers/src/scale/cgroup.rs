@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::process::value;
+use super::usage::value;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::data::{Keys, Order, fill_value};
 use super::event::{Data, Part, Phase, Request};
 use super::meter::Meter;
-use super::process::{Io, disk_bytes};
+use super::usage::{Io, disk_bytes};
 use crate::child::{die, die_with_parent};
 use crate::common::KEY_BYTES;
 use crate::peer::{Mode, Purpose, Put, Result, Setting, Store};
@@ -34,7 +34,7 @@ pub fn main(request: &str) -> Result<()> {
             work.overwrite(&*store, Phase::BeforeKill)?;
             die()
         }
-        // What is left of the time goes to no close: the process ends.
+        // The process ends without a close, which nobody measures.
         Part::Open => {
             std::mem::forget(work.open(Phase::OpenKilled)?);
             Ok(())
@@ -103,15 +103,16 @@ impl<'a> Work<'a> {
         let mut values = vec![0; batch as usize * length];
         let mut session = store.session()?;
         let mut meter = self.begin(phase, wanted)?;
-        let mut times = phase as u64;
+        // Another one for each phase and transaction, from which the values follow.
+        let mut writing = phase as u64;
         loop {
             let batch: Vec<u64> = ranks.by_ref().take(batch as usize).collect();
             if batch.is_empty() || meter.is_over() {
                 break;
             }
-            times += 1 << 8;
+            writing += 1 << 8;
             let puts = batch.iter().zip(values.chunks_exact_mut(length)).map(|(rank, value)| -> Put {
-                fill_value(value, *rank, times);
+                fill_value(value, *rank, writing);
                 (self.keys.key(*rank), value)
             });
             let puts: Vec<Put> = puts.collect();

@@ -77,9 +77,9 @@ impl Keys {
     }
 }
 
-/// Fills a value with bytes that no compression shortens, other ones for each key and each time that it is written.
-pub fn fill_value(value: &mut [u8], rank: u64, times: u64) {
-    let mut state = mix(rank ^ mix(times)) | 1;
+/// Fills a value with bytes that no compression shortens, other ones for each key and each number of a `writing`.
+pub fn fill_value(value: &mut [u8], rank: u64, writing: u64) {
+    let mut state = mix(rank ^ mix(writing)) | 1;
     for piece in value.chunks_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::event::{EVENT, Event, Outcome, Phase, Second};
 use super::histogram::Histogram;
-use super::process::{Io, Resident};
 use super::shares::limit;
+use super::usage::{Io, Resident};
 use crate::common::stats::nanoseconds;
 use crate::peer::Result;
 

@@ -7,12 +7,12 @@ mod data;
 mod event;
 mod histogram;
 mod meter;
-mod process;
 mod report;
 mod runner;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod watch;
 
 use std::path::Path;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::cgroup::Group;
 use super::event::{EVENT, Event, Outcome, Part, Phase, Request};
-use super::process::{Io, Resident, disk_bytes};
 use super::report::{Recorded, Run, Sample};
 use super::shares::most;
+use super::usage::{Io, Resident, disk_bytes};
 use crate::place::free_bytes;
 use crate::process::{joined, last_line_of, start};
 use crate::report::figure;

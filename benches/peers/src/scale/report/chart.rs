@@ -161,7 +161,9 @@ fn draw(text: &mut String, scale: &Scale, together: Together, line: &Line, colou
         let _ = write!(path, "{command}{:.1} {:.1}", scale.x(seconds), scale.y(value));
     }
     let _ = writeln!(text, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>");
-    for mark in &line.marks {
+    // A line of one point would not be seen.
+    let alone = line.points.first().filter(|_| line.points.len() == 1).map(|point| point.0);
+    for mark in line.marks.iter().copied().chain(alone) {
         let nearest = line.points.iter().min_by(|one, other| (one.0 - mark).abs().total_cmp(&(other.0 - mark).abs()));
         if let Some((seconds, value)) = nearest {
             let _ = writeln!(

@@ -62,7 +62,11 @@ fn over_run(report: &ScaleReport, title: &str, limit: Option<f64>, value: &dyn F
 /// The seconds of a phase, from its begin on.
 fn of_phase(run: &Run, phase: Phase, value: &dyn Fn(&Second) -> Option<f64>) -> Line {
     let seconds = run.seconds.iter().filter(|second| second.phase == phase);
-    let points = seconds.enumerate().filter_map(|(number, second)| Some(((number + 1) as f64, value(second)?)));
+    let points = seconds.scan(0.0, |end, second| {
+        *end += second.length;
+        Some((*end, value(second)))
+    });
+    let points = points.filter_map(|(end, value)| Some((end, value?)));
     Line { name: run.peer.clone(), points: points.collect(), marks: Vec::new() }
 }
 

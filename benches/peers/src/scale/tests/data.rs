@@ -25,13 +25,13 @@ fn keys_are_ordered_as_their_ranks_and_an_absent_one_lies_beside_each() {
 }
 
 #[test]
-fn values_differ_by_key_and_by_time() {
-    let value = |rank, times| {
+fn values_differ_by_key_and_by_writing() {
+    let value = |rank, writing| {
         let mut value = [0; 21];
-        fill_value(&mut value, rank, times);
+        fill_value(&mut value, rank, writing);
         value
     };
-    let values: HashSet<_> = (0..10).flat_map(|rank| (0..10).map(move |times| value(rank, times))).collect();
+    let values: HashSet<_> = (0..10).flat_map(|rank| (0..10).map(move |writing| value(rank, writing))).collect();
     assert_eq!(values.len(), 100);
     assert_eq!(value(3, 4), value(3, 4));
 }

@@ -81,6 +81,7 @@ fn plots_have_a_line_for_each_engine() {
     let plots = plots::all(&report(vec![run("forelog", 1.0, false), run("lmdb", 1.0, false)]));
     let load = &plots.iter().find(|(name, _)| name == "max-load").expect("a plot").1;
     assert!(load.starts_with("<svg") && load.ends_with("</svg>\n"), "{load}");
+    assert_eq!(load.matches("<circle").count(), 2, "a line of one point is seen");
     assert!(load.contains(">forelog</text>") && load.contains(">lmdb</text>"), "{load}");
 }
 
