@@ -59,7 +59,7 @@ fn heads(text: &mut String, runs: &[&Run], last: &str) {
 }
 
 fn summary(text: &mut String, kind: Kind, data: Data, runs: &[&Run]) {
-    push!(text, "### {} keys of {} bytes with their values\n", figure(data.keys as f64), data.record_bytes());
+    push!(text, "### {} keys of {} bytes with their values\n", count(data.keys), data.record_bytes());
     heads(text, runs, "forelog beside the best other");
     line(text, "puts loaded", runs.iter().map(|run| loaded(run)), "");
     for row in rows::of(kind) {
@@ -73,11 +73,16 @@ fn summary(text: &mut String, kind: Kind, data: Data, runs: &[&Run]) {
 }
 
 fn loaded(run: &Run) -> String {
-    let loaded = figure(run.loaded() as f64);
+    let loaded = count(run.loaded());
     if run.loaded() < run.data.writes {
-        return format!("{loaded} of {}", figure(run.data.writes as f64));
+        return format!("{loaded} of {}", count(run.data.writes));
     }
     loaded
+}
+
+/// A number of things, which has no decimals if it is small.
+fn count(number: u64) -> String {
+    if number < 10_000 { number.to_string() } else { figure(number as f64) }
 }
 
 fn cell(run: &Run, row: &Row) -> String {

@@ -103,6 +103,7 @@ macro_rules! rows {
 
 rows! {
     LOAD: "load in random order, 100 keys a transaction", PerSecond, Load, |run| rate(run, Phase::Load);
+    FEW: "overwrites of them, ten a transaction", PerSecond, Load, |run| rate(run, Phase::Load);
     CLOSE: "close after it", Seconds, Close, |run| seconds(run, Phase::Close);
     OPEN_CLOSED: "open after a close, until a read is answered", Seconds, OpenClosed, |run| seconds(run, Phase::OpenClosed);
     OPEN_KILLED: "open after SIGKILL, until a read is answered", Seconds, OpenKilled, |run| seconds(run, Phase::OpenKilled);
@@ -153,7 +154,7 @@ pub fn of(kind: Kind) -> &'static [Row] {
         ],
         Kind::Opens => &[LOAD, OPEN_CLOSED, CLOSED_RESIDENT, OPEN_KILLED, KILLED_RESIDENT],
         Kind::Few => {
-            &[LOAD, LOAD_MAX, DISK, CLOSE, OPEN_CLOSED, CLOSED_RESIDENT, OPEN_KILLED, KILLED_RESIDENT, RESIDENT]
+            &[FEW, LOAD_MAX, DISK, CLOSE, OPEN_CLOSED, CLOSED_RESIDENT, OPEN_KILLED, KILLED_RESIDENT, RESIDENT]
         }
     }
 }
