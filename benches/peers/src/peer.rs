@@ -45,6 +45,27 @@ pub enum Purpose {
     LongLog,
     /// A load in large transactions, or reads of what a process left that loaded and was killed.
     Reads,
+    /// Data that outgrow memory: `Written` commits, deletions and reads of a process that may use so many bytes of memory,
+    /// the page cache of its files among them.
+    Limited { memory: u64 },
+}
+
+/// How many bytes each part of an engine is given of the memory of its process, so that half is left for the page cache
+/// and for what no option limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shares {
+    /// For an engine with one limit for everything.
+    pub whole: u64,
+    /// What is read.
+    pub cache: u64,
+    /// What was written and is in no table yet.
+    pub writes: u64,
+}
+
+impl Shares {
+    pub const fn of(memory: u64) -> Shares {
+        Shares { whole: memory / 2, cache: memory / 8 * 3, writes: memory / 8 }
+    }
 }
 
 impl Purpose {
@@ -54,6 +75,7 @@ impl Purpose {
             Purpose::Commits(mode) => Some(mode),
             Purpose::Mixed => None,
             Purpose::LongLog | Purpose::Reads => Some(Mode::Async),
+            Purpose::Limited { .. } => Some(Mode::Written),
         }
     }
 }
@@ -103,6 +125,11 @@ pub struct Run {
 pub trait Session {
     /// Commits one transaction. `mode` is the one the store was opened for, unless it was opened for several.
     fn commit(&mut self, puts: &[Put], mode: Mode) -> Result<()>;
+
+    /// Commits one transaction that deletes these keys.
+    fn delete(&mut self, _keys: &[[u8; KEY_BYTES]], _mode: Mode) -> Result<()> {
+        Err("deletes nothing".into())
+    }
 }
 
 pub trait Reader {
@@ -110,8 +137,19 @@ pub trait Reader {
     fn get(&mut self, key: &[u8]) -> Result<Option<usize>>;
 
     /// Visits all keys with their values in order. Returns their number.
-    fn scan(&mut self) -> Result<u64>;
+    fn scan(&mut self) -> Result<u64> {
+        self.scan_until(&mut |_| false)
+    }
+
+    /// As [`Reader::scan`], and ends early if `is_enough` says so of the number of keys visited. It is asked at each
+    /// multiple of [`ASK_EACH`].
+    fn scan_until(&mut self, _is_enough: &mut dyn FnMut(u64) -> bool) -> Result<u64> {
+        Err("scans all keys at once".into())
+    }
 }
+
+/// Seldom enough that a scan is not slower by it.
+pub const ASK_EACH: u64 = 1024;
 
 /// What a peer can do besides commits.
 #[derive(Clone, Copy, Default, Debug)]
@@ -159,6 +197,8 @@ pub struct Peer {
     pub reads: Option<Reads>,
     /// What else is set, and what the peer's own documentation advises.
     pub advice: &'static str,
+    /// How it is told to stay within the memory of [`Purpose::Limited`]. `None` for a peer that is not measured so.
+    pub limited: Option<fn(Shares) -> String>,
     /// The version of what is not a crate, or what to install.
     pub installed: fn() -> Result<String>,
     pub open: fn(&Setting) -> Result<Box<dyn Store>>,

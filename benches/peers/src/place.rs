@@ -64,7 +64,7 @@ fn try_write(dir: &Path) -> Result<(), String> {
 }
 
 #[expect(unsafe_code, reason = "the standard library does not tell the free space")]
-fn free_bytes(dir: &Path) -> Result<u64, Error> {
+pub fn free_bytes(dir: &Path) -> Result<u64, Error> {
     let path = CString::new(dir.as_os_str().as_bytes())?;
     // SAFETY: all zeros is a valid `statvfs`: it holds integers alone.
     let mut found: libc::statvfs = unsafe { std::mem::zeroed() };

@@ -2,14 +2,16 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::child::{ANSWER, Job, Measured, Request};
 
-/// Runs this program again with the request; `before` is a command that runs it in turn, such as a tracer.
-pub fn ask(request: &Request, before: &[String], most: Duration) -> Result<Measured, String> {
+/// Starts this program again as a child with this request, in `dir`; `before` is a command that runs it in turn, such as a
+/// tracer.
+pub fn start(request: &str, dir: &Path, before: &[String]) -> Result<Child, String> {
     // The program that runs, even if another was built in its place meanwhile.
     let itself = format!("/proc/{}/exe", std::process::id());
     let mut command = match before.split_first() {
@@ -20,15 +22,16 @@ pub fn ask(request: &Request, before: &[String], most: Duration) -> Result<Measu
             command
         }
     };
-    let request_text = serde_json::to_string(request).map_err(|error| error.to_string())?;
     // Peers that read their settings from the environment find their directory there.
-    command.arg("--child").arg(request_text).current_dir(&request.dir);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{:?} cannot be run: {error}", command.get_program()))?;
+    command.arg("--child").arg(request).current_dir(dir);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map_err(|error| format!("{:?} cannot be run: {error}", command.get_program()))
+}
+
+/// Runs this program with the request until it has answered; `before` as in [`start`].
+pub fn ask(request: &Request, before: &[String], most: Duration) -> Result<Measured, String> {
+    let request_text = serde_json::to_string(request).map_err(|error| error.to_string())?;
+    let mut child = start(&request_text, &request.dir, before)?;
     let answer = child.stdout.take().map(|out| std::thread::spawn(move || answer_in(out)));
     let told = child.stderr.take().map(|out| std::thread::spawn(move || last_line_of(out)));
     let status = wait(&mut child, most)?;
@@ -43,7 +46,7 @@ pub fn ask(request: &Request, before: &[String], most: Duration) -> Result<Measu
     }
 }
 
-fn joined<T>(thread: Option<JoinHandle<T>>) -> Option<T> {
+pub fn joined<T>(thread: Option<JoinHandle<T>>) -> Option<T> {
     thread.and_then(|thread| thread.join().ok())
 }
 
@@ -53,7 +56,7 @@ fn answer_in(out: impl Read) -> Option<String> {
 }
 
 /// The last line that says something; of a panic, the line that says why.
-fn last_line_of(out: impl Read) -> Option<String> {
+pub fn last_line_of(out: impl Read) -> Option<String> {
     let lines = BufReader::new(out).split(b'\n').map_while(Result::ok);
     let lines = lines.map(|line| String::from_utf8_lossy(&line).trim().chars().take(300).collect::<String>());
     lines.filter(|line| !line.is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE")).last()

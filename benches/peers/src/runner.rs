@@ -199,10 +199,10 @@ pub fn order(cells: usize, turn: usize) -> Vec<usize> {
 }
 
 /// The directory of this run; removed with all that is in it.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(parent: &Path) -> Result<Self, String> {
+    pub fn new(parent: &Path) -> Result<Self, String> {
         let dir = parent.join(format!("forelog-peers-{}", std::process::id()));
         std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         eprintln!("measuring in {}: remove it should this be interrupted", dir.display());
@@ -216,12 +216,12 @@ impl Drop for Scratch {
     }
 }
 
-fn fresh(dir: &Path) -> Result<(), String> {
+pub fn fresh(dir: &Path) -> Result<(), String> {
     make_empty(dir).map_err(|error| format!("{}: {error}", dir.display()))
 }
 
 #[expect(unsafe_code, reason = "the standard library syncs single files alone")]
-fn sync_all() {
+pub fn sync_all() {
     // SAFETY: takes no arguments.
     unsafe { libc::sync() };
 }

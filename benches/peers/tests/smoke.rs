@@ -1,42 +1,18 @@
 //! The program as a whole, for milliseconds.
 
+mod support;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Removed with what is in it.
-struct Temporary(PathBuf);
+use support::Temporary;
 
-impl Temporary {
-    fn new(parent: PathBuf, name: &str) -> Self {
-        let dir = parent.join(format!("forelog-peers-smoke-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir(&dir).expect("a directory");
-        Temporary(dir)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+const PROGRAM: &str = env!("CARGO_BIN_EXE_forelog-peers");
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_forelog-peers")).args(arguments).output().expect("the program runs")
-}
-
-/// Fails with exit status 2 and these words.
-fn refuses(arguments: &[&str], words: &[&str]) {
-    let output = run(arguments);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(words.iter().all(|word| told.contains(word)), "{told}");
+    support::run(PROGRAM, arguments)
 }
 
 const SHORT: [&str; 6] = ["--rounds", "1", "--seconds", "0.01", "--transactions", "1000"];
@@ -79,7 +55,7 @@ fn every_workload_runs_and_is_reported() {
 fn a_peer_that_is_not_there_is_skipped_and_the_rest_runs() {
     let dir = Temporary::new(std::env::temp_dir(), "skipped");
     let place = dir.path("");
-    let output = Command::new(env!("CARGO_BIN_EXE_forelog-peers"))
+    let output = Command::new(PROGRAM)
         .args(["--dir", &place, "--peers", "redis", "--only", "sync-1", "--unchecked"])
         .args(SHORT)
         .env("PATH", "")
@@ -111,6 +87,7 @@ fn a_directory_in_memory_makes_sync_meaningless() {
 fn bad_input_is_told_what_to_do() {
     let dir = Temporary::new(std::env::temp_dir(), "bad");
     let (missing, file, place) = (dir.path("missing"), dir.path("file"), dir.path(""));
+    let refuses = |arguments: &[&str], words: &[&str]| support::refuses(PROGRAM, arguments, words);
     std::fs::write(&file, "").expect("a file");
     refuses(&["--dir", &missing], &["missing", "make it, or name another with --dir"]);
     refuses(&["--dir", &file], &["is no directory"]);

@@ -183,14 +183,14 @@ fn cpu_seconds() -> f64 {
 
 /// A run that is given up leaves nothing behind.
 #[expect(unsafe_code, reason = "a system call without a wrapper")]
-fn die_with_parent() {
+pub fn die_with_parent() {
     // SAFETY: sets a flag of this process.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
 /// Ends this process as the out-of-memory killer would.
 #[expect(unsafe_code, reason = "the standard library sends no signals")]
-fn die() -> ! {
+pub fn die() -> ! {
     // SAFETY: a signal to this process.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     std::process::abort()

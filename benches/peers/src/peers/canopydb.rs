@@ -19,6 +19,7 @@ pub const PEER: Peer = Peer {
     reads: Some(Reads::OneSnapshot),
     advice: "defaults; several threads write with begin_write_concurrent and begin anew after a conflict, one alone \
              with begin_write; reopen: no checkpoint below 2 GiB",
+    limited: None,
     installed: built_in,
     open,
 };

@@ -1,9 +1,11 @@
 //! fjall: an LSM tree whose journal is persisted on demand.
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot};
 
+use crate::common::KEY_BYTES;
 use crate::peer::{
-    Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Store, built_in,
+    ASK_EACH, Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Shares, Store,
+    built_in,
 };
 
 pub const PEER: Peer = Peer {
@@ -17,24 +19,40 @@ pub const PEER: Peer = Peer {
     reads: Some(Reads::OneSnapshot),
     advice: "defaults; its documentation advises persist() after what must be durable; reads and reopen: a memtable of \
              2 GiB, so that all is in it and in the journal",
+    limited: Some(|shares| {
+        let (cache, memtable) = (shares.cache >> 20, memtable_bytes(shares) >> 20);
+        format!("a batch with PersistMode::Buffer; cache_size {cache} MiB, max_memtable_size {memtable} MiB")
+    }),
     installed: built_in,
     open,
 };
 
 const LONG: u64 = 2 << 30;
 
+/// One is written to while another one becomes a table.
+fn memtable_bytes(shares: Shares) -> u64 {
+    shares.writes / 2
+}
+
 fn open(setting: &Setting) -> Result<Box<dyn Store>> {
     let by_hand = matches!(setting.purpose, Purpose::Commits(Mode::Async) | Purpose::Mixed);
     let database = Database::builder(setting.dir).manual_journal_persist(by_hand);
-    let (database, long) = match setting.purpose {
-        Purpose::LongLog => (database.max_journaling_size(LONG), true),
-        Purpose::Reads => (database.cache_size(512 << 20), false),
-        _ => (database, false),
+    let (database, memtable) = match setting.purpose {
+        Purpose::LongLog => (database.max_journaling_size(LONG), Some(LONG)),
+        Purpose::Reads => (database.cache_size(512 << 20), None),
+        Purpose::Limited { memory } => {
+            let shares = Shares::of(memory);
+            (database.cache_size(shares.cache), Some(memtable_bytes(shares)))
+        }
+        _ => (database, None),
     };
     let database = database.open()?;
     let keys = database.keyspace("keys", || {
         let options = KeyspaceCreateOptions::default();
-        if long { options.max_memtable_size(LONG) } else { options }
+        match memtable {
+            Some(bytes) => options.max_memtable_size(bytes),
+            None => options,
+        }
     })?;
     Ok(Box::new(Opened { database, keys }))
 }
@@ -42,6 +60,16 @@ fn open(setting: &Setting) -> Result<Box<dyn Store>> {
 struct Opened {
     database: Database,
     keys: Keyspace,
+}
+
+impl Opened {
+    fn batch(&self, mode: Mode) -> OwnedWriteBatch {
+        self.database.batch().durability(match mode {
+            Mode::Sync => Some(PersistMode::SyncData),
+            Mode::Written => Some(PersistMode::Buffer),
+            Mode::Async => None,
+        })
+    }
 }
 
 impl Store for Opened {
@@ -67,13 +95,17 @@ impl Session for &Opened {
             }
             return Ok(());
         }
-        let mut batch = self.database.batch().durability(match mode {
-            Mode::Sync => Some(PersistMode::SyncData),
-            Mode::Written => Some(PersistMode::Buffer),
-            Mode::Async => None,
-        });
+        let mut batch = self.batch(mode);
         for (key, value) in puts {
             batch.insert(&self.keys, *key, *value);
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn delete(&mut self, keys: &[[u8; KEY_BYTES]], mode: Mode) -> Result<()> {
+        let mut batch = self.batch(mode);
+        for key in keys {
+            batch.remove(&self.keys, *key);
         }
         Ok(batch.commit()?)
     }
@@ -84,11 +116,14 @@ impl Reader for (Snapshot, &Keyspace) {
         Ok(self.0.get(self.1, key)?.map(|value| value.len()))
     }
 
-    fn scan(&mut self) -> Result<u64> {
+    fn scan_until(&mut self, is_enough: &mut dyn FnMut(u64) -> bool) -> Result<u64> {
         let mut keys = 0;
         for entry in self.0.iter(self.1) {
             std::hint::black_box(entry.into_inner()?);
             keys += 1;
+            if keys % ASK_EACH == 0 && is_enough(keys) {
+                break;
+            }
         }
         Ok(keys)
     }

@@ -1,11 +1,14 @@
 //! The engine itself, and its log alone.
 
 use forelog::log::Log;
-use forelog::{CommitMode, Engine, Keyspace, Snapshot};
+use forelog::{CommitMode, Engine, Keyspace, Options, Snapshot};
 
 use crate::common::awaited::{Awaited, keep_in_flight};
-use crate::common::{key, record_bytes};
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Reads, Result, Session, Setting, Store, built_in};
+use crate::common::{KEY_BYTES, key, record_bytes};
+use crate::peer::{
+    ASK_EACH, Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Shares, Store,
+    built_in,
+};
 
 pub const ENGINE: Peer = Peer {
     name: "forelog",
@@ -17,9 +20,14 @@ pub const ENGINE: Peer = Peer {
     can: Abilities { mixed: true, awaited: true, replays: true },
     reads: Some(Reads::OneSnapshot),
     advice: "default options",
+    limited: Some(|shares| format!("memory_bytes {} MiB", shares.whole >> 20)),
     installed: built_in,
     open: |setting| {
-        let engine = Engine::open(setting.dir)?;
+        let options = match setting.purpose {
+            Purpose::Limited { memory } => Options::new().memory_bytes(Shares::of(memory).whole),
+            _ => Options::new(),
+        };
+        let engine = options.open(setting.dir)?;
         let keys = engine.create_keyspace("keys")?;
         Ok(Box::new(Opened { engine, keys }))
     },
@@ -35,6 +43,7 @@ pub const LOG: Peer = Peer {
     can: Abilities { mixed: true, awaited: true, replays: false },
     reads: None,
     advice: "default options; a transaction is one record of keys and values",
+    limited: None,
     installed: built_in,
     open: |setting: &Setting| Ok(Box::new(OpenedLog(Log::open(setting.dir)?))),
 };
@@ -87,6 +96,15 @@ impl Session for &Opened {
         Opened::commit(self, puts, commit_mode(mode))?;
         Ok(())
     }
+
+    fn delete(&mut self, keys: &[[u8; KEY_BYTES]], mode: Mode) -> Result<()> {
+        let mut batch = self.engine.batch()?;
+        for key in keys {
+            batch.delete(&self.keys, key)?;
+        }
+        batch.commit_with(commit_mode(mode))?;
+        Ok(())
+    }
 }
 
 impl Reader for (Snapshot, &Keyspace) {
@@ -94,12 +112,15 @@ impl Reader for (Snapshot, &Keyspace) {
         Ok(self.0.get(self.1, key)?.map(|value| value.len()))
     }
 
-    fn scan(&mut self) -> Result<u64> {
+    fn scan_until(&mut self, is_enough: &mut dyn FnMut(u64) -> bool) -> Result<u64> {
         let mut keys = 0;
         let mut entries = self.0.iter(self.1)?;
         while let Some(entry) = entries.next_ref() {
             std::hint::black_box(entry?);
             keys += 1;
+            if keys % ASK_EACH == 0 && is_enough(keys) {
+                break;
+            }
         }
         Ok(keys)
     }

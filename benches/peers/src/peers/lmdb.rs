@@ -1,9 +1,12 @@
 //! LMDB through heed: a copy-on-write B+tree in a memory map, without a log.
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithTls};
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Put, Reader, Reads, Result, Session, Setting, Store, built_in};
+use crate::common::KEY_BYTES;
+use crate::peer::{
+    ASK_EACH, Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Store, built_in,
+};
 
 pub const PEER: Peer = Peer {
     name: "lmdb",
@@ -16,17 +19,28 @@ pub const PEER: Peer = Peer {
     reads: Some(Reads::OneSnapshot),
     advice: "an 8 GiB map; one writer at a time; Sync beside Async: MDB_NOSYNC, and force_sync after those; no log, so \
              nothing is replayed",
+    limited: Some(|_| {
+        format!(
+            "MDB_NOSYNC; a map of {} GiB; it has no cache of its own, the page cache is its memory; its environment is left to the end of the process, so its close takes no time",
+            LARGE_MAP_BYTES >> 30
+        )
+    }),
     installed: built_in,
     open,
 };
 
 const MAP_BYTES: usize = 8 << 30;
+/// Addresses, of which the file takes as many as it needs.
+const LARGE_MAP_BYTES: usize = 256 << 30;
 
 #[expect(unsafe_code, reason = "a memory map trusts that nobody else changes the file")]
 fn open(setting: &Setting) -> Result<Box<dyn Store>> {
     let always_sync = setting.purpose.mode() == Some(Mode::Sync);
     let mut options = EnvOpenOptions::new();
-    options.map_size(MAP_BYTES);
+    options.map_size(match setting.purpose {
+        Purpose::Limited { .. } => LARGE_MAP_BYTES,
+        _ => MAP_BYTES,
+    });
     if !always_sync {
         // SAFETY: without syncs a power loss may damage the database; it is thrown away after the measurement.
         unsafe { options.flags(EnvFlags::NO_SYNC) };
@@ -50,6 +64,16 @@ struct Opened {
     always_sync: bool,
 }
 
+impl Opened {
+    fn finish(&self, transaction: RwTxn, mode: Mode) -> Result<()> {
+        transaction.commit()?;
+        if mode == Mode::Sync && !self.always_sync {
+            self.environment.force_sync()?;
+        }
+        Ok(())
+    }
+}
+
 impl Store for Opened {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         Ok(Box::new(self))
@@ -70,11 +94,15 @@ impl Session for &Opened {
         for (key, value) in puts {
             self.keys.put(&mut transaction, key, value)?;
         }
-        transaction.commit()?;
-        if mode == Mode::Sync && !self.always_sync {
-            self.environment.force_sync()?;
+        self.finish(transaction, mode)
+    }
+
+    fn delete(&mut self, keys: &[[u8; KEY_BYTES]], mode: Mode) -> Result<()> {
+        let mut transaction = self.environment.write_txn()?;
+        for key in keys {
+            self.keys.delete(&mut transaction, key)?;
         }
-        Ok(())
+        self.finish(transaction, mode)
     }
 }
 
@@ -83,11 +111,14 @@ impl Reader for (RoTxn<'static, WithTls>, Database<'static, Bytes, Bytes>) {
         Ok(self.1.get(&self.0, key)?.map(<[u8]>::len))
     }
 
-    fn scan(&mut self) -> Result<u64> {
+    fn scan_until(&mut self, is_enough: &mut dyn FnMut(u64) -> bool) -> Result<u64> {
         let mut keys = 0;
         for entry in self.1.iter(&self.0)? {
             std::hint::black_box(entry?);
             keys += 1;
+            if keys % ASK_EACH == 0 && is_enough(keys) {
+                break;
+            }
         }
         Ok(keys)
     }

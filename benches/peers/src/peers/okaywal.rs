@@ -15,6 +15,7 @@ pub const PEER: Peer = Peer {
     can: Abilities { mixed: false, awaited: false, replays: false },
     reads: None,
     advice: "defaults: segments of 1 MiB, checkpoints (here: nothing) after 768 KiB; every commit syncs",
+    limited: None,
     installed: built_in,
     open: |setting: &Setting| Ok(Box::new(Opened(Configuration::default_for(setting.dir).open(LogVoid)?))),
 };

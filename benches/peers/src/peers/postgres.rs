@@ -22,6 +22,7 @@ pub const PEER: Peer = Peer {
     can: Abilities { mixed: false, awaited: false, replays: false },
     reads: None,
     advice: "defaults; pgbench -M prepared: one INSERT ... ON CONFLICT DO UPDATE over a Unix socket; a process of its own",
+    limited: None,
     installed: || {
         let line = first_line(&Programs::found()?.postgres, "--version")?;
         Ok(line.split_whitespace().nth(2).unwrap_or("unknown").to_owned())

@@ -15,6 +15,7 @@ pub const PEER: Peer = Peer {
     reads: Some(Reads::Latest),
     advice: "defaults; all keys in one group; no transactions over reads; its files are purged on demand alone, which \
              is never asked for here",
+    limited: None,
     installed: built_in,
     open: |setting: &Setting| {
         let dir = setting.dir.to_str().ok_or("the directory's name is no UTF-8")?.to_owned();

@@ -30,6 +30,7 @@ pub const PEER: Peer = Peer {
     reads: None,
     advice: "a file of zeros written in advance, from the front again at its end; as many bytes as forelog logs; \
              1,024 awaited: one write and fdatasync for 1,024 records; reopen: reading the log and its CRC-32",
+    limited: None,
     installed: built_in,
     open,
 };

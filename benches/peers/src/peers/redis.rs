@@ -18,6 +18,7 @@ pub const PEER: Peer = Peer {
     can: Abilities { mixed: false, awaited: false, replays: false },
     reads: None,
     advice: "SET (several puts: MSET) over a Unix socket, a connection each thread; no snapshots; a process of its own",
+    limited: None,
     installed: || {
         let line = first_line(&found()?, "--version")?;
         Ok(line.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("unknown").to_owned())

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use libloading::Library;
 
-use crate::peer::{Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Store};
+use crate::common::KEY_BYTES;
+use crate::peer::{
+    ASK_EACH, Abilities, Kind, Mode, Peer, Purpose, Put, Reader, Reads, Result, Session, Setting, Shares, Store,
+};
 
 pub const PEER: Peer = Peer {
     name: "rocksdb",
@@ -19,6 +22,15 @@ pub const PEER: Peer = Peer {
     reads: Some(Reads::OneSnapshot),
     advice: "defaults; its documentation advises WriteOptions.sync for durability and batches of writes for speed; \
              reads: 512 MiB of block cache, a snapshot each thread; reopen and reads: a memtable of 2 GiB, so that all is in the log",
+    limited: Some(|Shares { cache, writes, .. }| {
+        format!(
+            "WriteOptions.sync = false; block cache {} MiB with indexes and filters in it, {FILTER_BITS} bits of filter a key, \
+             write_buffer_size {} MiB, db_write_buffer_size {} MiB",
+            cache >> 20,
+            writes >> 21,
+            writes >> 20
+        )
+    }),
     installed: || Ok(format!("{} (C interface)", library()?.1)),
     open: |setting: &Setting| Ok(Box::new(Opened::open(setting)?)),
 };
@@ -67,10 +79,14 @@ interface! {
     options_set_create_if_missing: fn(*mut c_void, c_uchar);
     options_set_manual_wal_flush: fn(*mut c_void, c_uchar);
     options_set_write_buffer_size: fn(*mut c_void, usize);
+    options_set_db_write_buffer_size: fn(*mut c_void, usize);
     options_set_block_based_table_factory: fn(*mut c_void, *mut c_void);
     block_based_options_create: fn() -> *mut c_void;
     block_based_options_destroy: fn(*mut c_void);
     block_based_options_set_block_cache: fn(*mut c_void, *mut c_void);
+    block_based_options_set_cache_index_and_filter_blocks: fn(*mut c_void, c_uchar);
+    block_based_options_set_filter_policy: fn(*mut c_void, *mut c_void);
+    filterpolicy_create_bloom: fn(f64) -> *mut c_void;
     cache_create_lru: fn(usize) -> *mut c_void;
     cache_destroy: fn(*mut c_void);
     open: fn(*const c_void, *const c_char, *mut *mut c_char) -> *mut c_void;
@@ -83,6 +99,7 @@ interface! {
     writebatch_create: fn() -> *mut c_void;
     writebatch_destroy: fn(*mut c_void);
     writebatch_clear: fn(*mut c_void);
+    writebatch_delete: fn(*mut c_void, *const u8, usize);
     writebatch_put: fn(*mut c_void, *const u8, usize, *const u8, usize);
     write: fn(*mut c_void, *const c_void, *mut c_void, *mut *mut c_char);
     flush_wal: fn(*mut c_void, c_uchar, *mut *mut c_char);
@@ -121,6 +138,30 @@ impl Api {
     }
 }
 
+/// As its tuning guide advises for point reads.
+const FILTER_BITS: f64 = 10.0;
+
+impl Api {
+    /// Gives a database that is opened with these options a block cache; `has_filters` gives its tables filters, and counts
+    /// them and the indexes in the cache.
+    #[expect(unsafe_code, reason = "the library is foreign")]
+    fn set_cache(&self, options: *mut c_void, bytes: usize, has_filters: bool) {
+        // SAFETY: each object is used between its creation and its destruction; the options keep what they need of it, and
+        // own the filter policy.
+        unsafe {
+            let (table, cache) = ((self.block_based_options_create)(), (self.cache_create_lru)(bytes));
+            (self.block_based_options_set_block_cache)(table, cache);
+            if has_filters {
+                (self.block_based_options_set_cache_index_and_filter_blocks)(table, 1);
+                (self.block_based_options_set_filter_policy)(table, (self.filterpolicy_create_bloom)(FILTER_BITS));
+            }
+            (self.options_set_block_based_table_factory)(options, table);
+            (self.cache_destroy)(cache);
+            (self.block_based_options_destroy)(table);
+        }
+    }
+}
+
 struct Opened {
     api: Arc<Api>,
     database: *mut c_void,
@@ -150,12 +191,16 @@ impl Opened {
             if matches!(setting.purpose, Purpose::LongLog | Purpose::Reads) {
                 (api.options_set_write_buffer_size)(options, 2 << 30);
             }
-            if setting.purpose == Purpose::Reads {
-                let (table, cache) = ((api.block_based_options_create)(), (api.cache_create_lru)(512 << 20));
-                (api.block_based_options_set_block_cache)(table, cache);
-                (api.options_set_block_based_table_factory)(options, table);
-                (api.cache_destroy)(cache);
-                (api.block_based_options_destroy)(table);
+            match setting.purpose {
+                Purpose::Reads => api.set_cache(options, 512 << 20, false),
+                Purpose::Limited { memory } => {
+                    let shares = Shares::of(memory);
+                    let writes = usize::try_from(shares.writes)?;
+                    (api.options_set_write_buffer_size)(options, writes / 2);
+                    (api.options_set_db_write_buffer_size)(options, writes);
+                    api.set_cache(options, usize::try_from(shares.cache)?, true);
+                }
+                _ => {}
             }
             let database = api.checked(|error| (api.open)(options, path.as_ptr(), error));
             (api.options_destroy)(options);
@@ -237,6 +282,24 @@ impl Session for OneSession<'_> {
             // SAFETY: the slices outlive the call, which copies them.
             unsafe { (api.writebatch_put)(self.batch, key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
         }
+        self.write(options)
+    }
+
+    #[expect(unsafe_code, reason = "the library is foreign")]
+    fn delete(&mut self, keys: &[[u8; KEY_BYTES]], mode: Mode) -> Result<()> {
+        for key in keys {
+            // SAFETY: the key outlives the call, which copies it.
+            unsafe { (self.store.api.writebatch_delete)(self.batch, key.as_ptr(), key.len()) };
+        }
+        self.write(self.store.write_options[usize::from(mode == Mode::Sync)])
+    }
+}
+
+impl OneSession<'_> {
+    /// Writes the batch and empties it.
+    #[expect(unsafe_code, reason = "the library is foreign")]
+    fn write(&mut self, options: *const c_void) -> Result<()> {
+        let Opened { api, database, .. } = self.store;
         // SAFETY: the database is open and the batch this thread's own.
         let written = api.checked(|error| unsafe { (api.write)(*database, options, self.batch, error) });
         // SAFETY: as above.
@@ -282,7 +345,7 @@ impl Reader for OneReader<'_> {
     }
 
     #[expect(unsafe_code, reason = "the library is foreign")]
-    fn scan(&mut self) -> Result<u64> {
+    fn scan_until(&mut self, is_enough: &mut dyn FnMut(u64) -> bool) -> Result<u64> {
         let Opened { api, database, .. } = self.store;
         let (mut keys, mut lengths): (u64, [usize; 2]) = (0, [0; 2]);
         // SAFETY: the iterator is used between its creation and its destruction, on an open database; a key and a
@@ -295,6 +358,9 @@ impl Reader for OneReader<'_> {
                 let value = (api.iter_value)(iterator, &raw mut lengths[1]);
                 std::hint::black_box((slice_from_raw_parts(key, lengths[0]), slice_from_raw_parts(value, lengths[1])));
                 keys += 1;
+                if keys % ASK_EACH == 0 && is_enough(keys) {
+                    break;
+                }
                 (api.iter_next)(iterator);
             }
             let over = api.checked(|error| (api.iter_get_error)(iterator, error));

@@ -14,6 +14,7 @@ pub const PEER: Peer = Peer {
     can: Abilities { mixed: true, awaited: false, replays: true },
     reads: Some(Reads::Latest),
     advice: "defaults; the last release that is not an alpha; its documentation advises flush() for durability",
+    limited: None,
     installed: built_in,
     open: |setting: &Setting| Ok(Box::new(Opened(sled::open(setting.dir)?))),
 };

@@ -18,6 +18,7 @@ pub const PEER: Peer = Peer {
     reads: Some(Reads::OneSnapshot),
     advice: "bundled; prepared statements, a WITHOUT ROWID table; one writer at a time, so threads take turns at one \
              connection a mode; 256 MiB of cache; its documentation advises FULL for durability in WAL mode",
+    limited: None,
     installed: || Ok(format!("SQLite {} (rusqlite)", rusqlite::version())),
     open: |setting: &Setting| {
         let path = setting.dir.join("sqlite");

@@ -21,6 +21,7 @@ pub const PEER: Peer = Peer {
     advice: "with_wal_preallocation(true), as its documentation advises for small synced commits; write-only \
              transactions, blocked on one at a time in each thread and begun anew after a conflict; a tokio runtime \
              around it; reads: 512 MiB of cache; reopen and reads: a memtable of 2 GiB, so that all is in the log",
+    limited: None,
     installed: built_in,
     open: |setting: &Setting| {
         let runtime = Runtime::new()?;

@@ -15,6 +15,7 @@ pub const PEER: Peer = Peer {
     can: Abilities { mixed: true, awaited: false, replays: false },
     reads: None,
     advice: "defaults: one file that grows; a transaction is one record",
+    limited: None,
     installed: built_in,
     open: |setting: &Setting| Ok(Box::new(Opened(Wal::open(setting.dir.join("wal"))?))),
 };

@@ -15,6 +15,7 @@ pub const PEER: Peer = Peer {
     can: Abilities { mixed: false, awaited: false, replays: false },
     reads: None,
     advice: "its default backend (pwrite); all threads append to one topic; a transaction is one entry",
+    limited: None,
     installed: built_in,
     open: |setting: &Setting| {
         let schedule = match setting.purpose.mode() {

@@ -21,11 +21,6 @@ pub fn render(report: &Report) -> String {
     text
 }
 
-/// Writing to a string never fails.
-macro_rules! push {
-    ($text:expr, $($rest:tt)*) => { let _ = writeln!($text, $($rest)*); };
-}
-
 fn head(text: &mut String, report: &Report) {
     let (machine, place, settings) = (&report.machine, &report.place, &report.settings);
     let rounds = report.rows.iter().flat_map(|row| &row.cells).map(|cell| cell.rounds.len()).max().unwrap_or(0);

@@ -1,5 +1,11 @@
 //! What a run found, and how it is shown.
 
+/// Appends a line to a text. Writing to a string never fails.
+macro_rules! push {
+    ($text:expr, $($rest:tt)*) => {{ let _ = writeln!($text, $($rest)*); }};
+}
+pub(crate) use push;
+
 mod compare;
 pub mod markdown;
 pub mod svg;

@@ -83,6 +83,6 @@ fn bar(text: &mut String, entry: &Entry, spread: Spread, top: f64, at: impl Fn(f
     );
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

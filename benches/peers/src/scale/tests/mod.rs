@@ -1,0 +1,4 @@
+mod cgroup;
+mod data;
+mod histogram;
+mod report;
