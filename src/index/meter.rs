@@ -4,8 +4,6 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::state::TreeState;
-
 /// Bytes of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Bytes {
@@ -13,6 +11,11 @@ pub(crate) struct Bytes {
     pub(crate) all: usize,
     /// What of these would be left if the memory of leaves without records were given back.
     pub(crate) in_use: usize,
+}
+
+/// What takes memory.
+pub(super) trait Measured {
+    fn bytes(&self) -> Bytes;
 }
 
 /// The sums over all keyspaces. A sum is never read together with what it is about, so nothing orders the accesses.
@@ -39,34 +42,34 @@ impl Meter {
 }
 
 /// The state of a keyspace, to change it. What that takes of memory is counted when this goes.
-pub(super) struct Changing<'a, G: Deref<Target = TreeState>> {
+pub(super) struct Changing<'a, G: Deref<Target: Measured>> {
     guard: G,
     meter: &'a Meter,
     before: Bytes,
 }
 
-impl<'a, G: Deref<Target = TreeState>> Changing<'a, G> {
+impl<'a, G: Deref<Target: Measured>> Changing<'a, G> {
     #[inline]
     pub(super) fn new(guard: G, meter: &'a Meter) -> Self {
         Changing { before: guard.bytes(), guard, meter }
     }
 }
 
-impl<G: Deref<Target = TreeState>> Deref for Changing<'_, G> {
-    type Target = TreeState;
+impl<G: Deref<Target: Measured>> Deref for Changing<'_, G> {
+    type Target = G::Target;
 
-    fn deref(&self) -> &TreeState {
+    fn deref(&self) -> &G::Target {
         &self.guard
     }
 }
 
-impl<G: DerefMut<Target = TreeState>> DerefMut for Changing<'_, G> {
-    fn deref_mut(&mut self) -> &mut TreeState {
+impl<G: DerefMut<Target: Measured>> DerefMut for Changing<'_, G> {
+    fn deref_mut(&mut self) -> &mut G::Target {
         &mut self.guard
     }
 }
 
-impl<G: Deref<Target = TreeState>> Drop for Changing<'_, G> {
+impl<G: Deref<Target: Measured>> Drop for Changing<'_, G> {
     #[inline]
     fn drop(&mut self) {
         self.meter.change(self.before, self.guard.bytes());

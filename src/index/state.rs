@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::key::Key;
 use super::map::{Map, each};
-use super::meter::Bytes;
+use super::meter::{Bytes, Measured};
 use super::range_tombstones::{RangeTombstones, Sweep};
 use super::retained::{Entry, Kept, Retained};
 use super::scan::{Found, Piece, Sources};
@@ -47,14 +47,15 @@ pub(super) struct TreeState {
     pub(super) is_sparse: bool,
 }
 
-impl TreeState {
-    /// What its records take of memory.
+impl Measured for TreeState {
     #[inline]
-    pub(super) fn bytes(&self) -> Bytes {
+    fn bytes(&self) -> Bytes {
         let outside = self.large + self.ranges.bytes();
         Bytes { all: self.map.leaf_bytes() + outside, in_use: self.map.used_leaf_bytes() + outside }
     }
+}
 
+impl TreeState {
     /// Passes to `with` what a reader at `at` finds for `key`, whose newest version is `version`, and the LSN that wrote it: nothing,
     /// if no version at or below `at` is in memory.
     #[inline]

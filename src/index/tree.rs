@@ -13,7 +13,7 @@ use crate::base::types::Lsn;
 use super::beyond::{AwayKeyspace, Beyond};
 use super::key::Key;
 use super::map::{KeyRange, Known, Map, SharedLeaf};
-use super::meter::{Bytes, Changing, Meter};
+use super::meter::{Bytes, Changing, Measured, Meter};
 use super::scan::{Piece, Scanned, Unknown};
 use super::snapshot::{Holder, Horizon};
 use super::state::{MAX_PIECE, TreeState};

@@ -10,7 +10,7 @@ use super::branch::{Branch, Leaves, Node, Split};
 use super::known::Known;
 use super::leaf::Leaf;
 use super::pool::Id;
-use super::range::{Path, Range};
+use super::range::{Path, Range, Tree};
 use super::shape::New;
 use super::{AT_ONCE, KeyRange, MOST_ROOM, WIDEST};
 use crate::base::types::Lsn;
@@ -239,6 +239,6 @@ impl<const N: usize, const ROOM: usize> BTree<N, ROOM> {
 
     /// The keys of `range` in order; none if the range ends before it begins.
     pub(in super::super) fn range(&self, range: KeyRange<'_>) -> impl DoubleEndedIterator<Item = (&[u8], Version<'_>)> {
-        Range::new(self, range)
+        Range::new(Tree { root: &self.root, leaves: &self.leaves }, range)
     }
 }

@@ -5,8 +5,7 @@ use std::ops::Bound;
 use super::super::key::Key;
 use super::super::version::Version;
 use super::KeyRange;
-use super::branch::Node;
-use super::btree::BTree;
+use super::branch::{Leaves, Node};
 use super::leaf::Leaf;
 
 /// The index of the child to take on each level, from the root down to a leaf or a bare node.
@@ -110,6 +109,21 @@ impl Path {
     }
 }
 
+/// What a map consists of.
+#[derive(Debug)]
+pub(super) struct Tree<'a, const N: usize, const ROOM: usize> {
+    pub(super) root: &'a Node<N, ROOM>,
+    pub(super) leaves: &'a Leaves<N, ROOM>,
+}
+
+impl<const N: usize, const ROOM: usize> Clone for Tree<'_, N, ROOM> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<const N: usize, const ROOM: usize> Copy for Tree<'_, N, ROOM> {}
+
 /// The place of an entry.
 #[derive(Debug)]
 struct LeafPosition<'a, const N: usize, const ROOM: usize> {
@@ -120,55 +134,55 @@ struct LeafPosition<'a, const N: usize, const ROOM: usize> {
 
 impl<'a, const N: usize, const ROOM: usize> LeafPosition<'a, N, ROOM> {
     /// The first entry at or above `low`.
-    fn first(map: &'a BTree<N, ROOM>, low: Bound<&[u8]>) -> Option<Self> {
+    fn first(tree: Tree<'a, N, ROOM>, low: Bound<&[u8]>) -> Option<Self> {
         let (path, node) = match low {
-            Bound::Unbounded => Path::to_end(&map.root, false),
-            Bound::Included(key) | Bound::Excluded(key) => Path::to(&map.root, key),
+            Bound::Unbounded => Path::to_end(tree.root, false),
+            Bound::Included(key) | Bound::Excluded(key) => Path::to(tree.root, key),
         };
         if let Node::Leaf(id) = node {
-            let leaf = &map.leaves[*id];
+            let leaf = &tree.leaves[*id];
             let index = leaf.indices((low, Bound::Unbounded)).start;
             if index < leaf.len() {
                 return Some(LeafPosition { path, leaf, index });
             }
         }
-        Self::next(path, map)
+        Self::next(path, tree)
     }
 
     /// The last entry at or below `high`.
-    fn last(map: &'a BTree<N, ROOM>, high: Bound<&[u8]>) -> Option<Self> {
+    fn last(tree: Tree<'a, N, ROOM>, high: Bound<&[u8]>) -> Option<Self> {
         let (path, node) = match high {
-            Bound::Unbounded => Path::to_end(&map.root, true),
-            Bound::Included(key) | Bound::Excluded(key) => Path::to(&map.root, key),
+            Bound::Unbounded => Path::to_end(tree.root, true),
+            Bound::Included(key) | Bound::Excluded(key) => Path::to(tree.root, key),
         };
         if let Node::Leaf(id) = node {
-            let leaf = &map.leaves[*id];
+            let leaf = &tree.leaves[*id];
             let end = leaf.indices((Bound::Unbounded, high)).end;
             if let Some(index) = end.checked_sub(1) {
                 return Some(LeafPosition { path, leaf, index });
             }
         }
-        Self::previous(path, map)
+        Self::previous(path, tree)
     }
 
     /// The first entry behind the leaf or bare node at `path`.
-    fn next(mut path: Path, map: &'a BTree<N, ROOM>) -> Option<Self> {
+    fn next(mut path: Path, tree: Tree<'a, N, ROOM>) -> Option<Self> {
         loop {
-            let (next, node) = path.next(&map.root)?;
+            let (next, node) = path.next(tree.root)?;
             path = next;
             if let Node::Leaf(id) = node {
-                return Some(LeafPosition { path, leaf: &map.leaves[*id], index: 0 });
+                return Some(LeafPosition { path, leaf: &tree.leaves[*id], index: 0 });
             }
         }
     }
 
     /// The last entry before the leaf or bare node at `path`.
-    fn previous(mut path: Path, map: &'a BTree<N, ROOM>) -> Option<Self> {
+    fn previous(mut path: Path, tree: Tree<'a, N, ROOM>) -> Option<Self> {
         loop {
-            let (previous, node) = path.previous(&map.root)?;
+            let (previous, node) = path.previous(tree.root)?;
             path = previous;
             if let Node::Leaf(id) = node {
-                let leaf = &map.leaves[*id];
+                let leaf = &tree.leaves[*id];
                 return Some(LeafPosition { path, leaf, index: leaf.len() - 1 });
             }
         }
@@ -198,16 +212,16 @@ pub(super) struct Range<'a, const N: usize, const ROOM: usize>(Option<Rest<'a, N
 /// The entries that neither end has handed out: at least one.
 #[derive(Debug)]
 struct Rest<'a, const N: usize, const ROOM: usize> {
-    map: &'a BTree<N, ROOM>,
+    tree: Tree<'a, N, ROOM>,
     first: LeafPosition<'a, N, ROOM>,
     last: LeafPosition<'a, N, ROOM>,
 }
 
 impl<'a, const N: usize, const ROOM: usize> Range<'a, N, ROOM> {
-    pub(super) fn new(map: &'a BTree<N, ROOM>, (low, high): KeyRange<'_>) -> Self {
-        let rest = LeafPosition::first(map, low).zip(LeafPosition::last(map, high));
+    pub(super) fn new(tree: Tree<'a, N, ROOM>, (low, high): KeyRange<'_>) -> Self {
+        let rest = LeafPosition::first(tree, low).zip(LeafPosition::last(tree, high));
         let rest = rest.filter(|(first, last)| first.key() <= last.key());
-        Range(rest.map(|(first, last)| Rest { map, first, last }))
+        Range(rest.map(|(first, last)| Rest { tree, first, last }))
     }
 }
 
@@ -217,14 +231,14 @@ impl<'a, const N: usize, const ROOM: usize> Iterator for Range<'a, N, ROOM> {
     // Always, as `Leaf::entry`.
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        let Rest { map, first, last } = self.0.as_mut()?;
+        let Rest { tree, first, last } = self.0.as_mut()?;
         let entry = first.entry();
         if first.is(last) {
             self.0 = None;
         } else if first.index + 1 < first.leaf.len() {
             first.index += 1;
             first.leaf.fetch_entry(first.index + AHEAD);
-        } else if let Some(next) = LeafPosition::next(first.path, map) {
+        } else if let Some(next) = LeafPosition::next(first.path, *tree) {
             *first = next;
             (0..AHEAD).for_each(|index| first.leaf.fetch_entry(index));
         }
@@ -235,14 +249,14 @@ impl<'a, const N: usize, const ROOM: usize> Iterator for Range<'a, N, ROOM> {
 impl<const N: usize, const ROOM: usize> DoubleEndedIterator for Range<'_, N, ROOM> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        let Rest { map, first, last } = self.0.as_mut()?;
+        let Rest { tree, first, last } = self.0.as_mut()?;
         let entry = last.entry();
         if last.is(first) {
             self.0 = None;
         } else if last.index > 0 {
             last.index -= 1;
             last.leaf.fetch_entry(last.index.saturating_sub(AHEAD));
-        } else if let Some(previous) = LeafPosition::previous(last.path, map) {
+        } else if let Some(previous) = LeafPosition::previous(last.path, *tree) {
             *last = previous;
         }
         Some(entry)
