@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::base::types::Lsn;
 use crate::format::batch::{Batch, BatchBuilder};
 
+use super::meter::Measured;
 use super::*;
 
 const ALL: KeyRange<'static> = (Bound::Unbounded, Bound::Unbounded);
