@@ -115,7 +115,7 @@ fn table() {
     row("bytes of MANIFEST", &|data, _| data.manifest());
     row("bytes of a step of a merge", &|data, _| data.step());
     row("partitions, bytes", &|data, _| data.keys * data.partition());
-    row("memory whose share holds all partitions", &|data, _| 32.0 * data.keys * data.partition());
+    row("memory whose share holds all partitions", &|data, _| 4.0 * data.keys * data.partition());
     row("leaves of all data, bytes", &|data, _| data.keys * data.memory().1);
     row("bytes of leaves a key, filled", &|data, _| data.memory().1);
     row("bytes of leaves a key, written in any order", &|data, _| data.memory().0);

@@ -24,7 +24,7 @@ const ROUNDS: usize = 2;
 
 /// Has memory forgotten if there is too much. Returns whether there was.
 pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
-    let is_too_much = pipeline.index().bytes().all as u64 > tables.shares.start;
+    let is_too_much = pipeline.index().bytes().all as u64 > tables.shares().start();
     if is_too_much {
         forget(&mut tables.hand.lock(), pipeline, tables);
     }
@@ -36,7 +36,7 @@ pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
 ///
 /// What was written since the last checkpoint cannot be forgotten. If that alone is too much, nothing else is to suffer for it.
 pub(super) fn make_room(pipeline: &Pipeline, tables: &Tables) -> bool {
-    let (index, limit) = (pipeline.index(), tables.shares.records);
+    let (index, limit) = (pipeline.index(), tables.shares().records);
     let full = limit / 16 * 15;
     if bytes(index) <= full {
         return true;
@@ -59,12 +59,12 @@ struct Bound {
 }
 
 fn forget(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables) {
-    forget_down_to(hand, pipeline, tables, Bound { goal: tables.shares.goal, steps: usize::MAX });
+    forget_down_to(hand, pipeline, tables, Bound { goal: tables.shares().goal(), steps: usize::MAX });
 }
 
 fn forget_down_to(hand: &mut Hand, pipeline: &Pipeline, tables: &Tables, bound: Bound) {
     let index = pipeline.index();
-    let to = forgettable(index, tables.shares);
+    let to = forgettable(index, tables.shares());
     let mut look = Look { tables, index, bound, steps: 0, to, is_over: false };
     for _ in 0..ROUNDS {
         for tree in index.trees_from(hand.id) {
@@ -104,7 +104,7 @@ impl Look<'_> {
         // With little memory no more is forgotten than has to be.
         let steps = usize::try_from(self.bound.goal / 16 / (RANGES as u64 * RANGE));
         if self.steps.is_multiple_of(steps.map_or(STEPS, |steps| steps.clamp(1, STEPS))) {
-            self.to = forgettable(self.index, self.tables.shares);
+            self.to = forgettable(self.index, self.tables.shares());
             self.is_over = bytes(self.index) <= self.bound.goal || self.tables.check_open().is_err();
         }
         self.is_over |= self.steps > self.bound.steps;

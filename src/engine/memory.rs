@@ -10,9 +10,13 @@ use crate::table::reading::Limits;
 const UNKNOWN: u64 = 1 << 30;
 /// Buffers of the log, of merges and of their runs.
 const FIXED: u64 = 12 << 20;
-/// Partitions of tables take a part of it, ...
-const PARTITIONS: u64 = 32;
-/// ... and no less than this: one is up to about 64 KiB long, and several readers share the rest.
+/// This part of it is set aside for partitions of tables, ...
+const ASIDE: u64 = 32;
+/// ... and they may take this part, if reads ask for so many: then records give up the rest. Without its partition a read of a key that
+/// is not in memory reads up to 64 KiB more for each layer; the memory of a partition has but a few records in a hundred of those it
+/// leads to.
+const PARTITIONS: u64 = 4;
+/// No less than this: one is up to about 64 KiB long, and several readers share the rest.
 const LEAST_PARTITIONS: u64 = 2 << 20;
 /// A checkpoint takes in no more than a part of it, unless the user says so.
 const CHECKPOINT: u64 = 16;
@@ -40,36 +44,50 @@ pub(super) struct Shares {
     pub(super) memory: u64,
     /// What records may take.
     pub(super) records: u64,
-    /// More than this is too much: what comes until the end of the next checkpoint, and while it forgets, still has room.
-    pub(super) start: u64,
-    /// Down to here ranges are forgotten when there is too much: what comes until the next checkpoint cannot be.
-    pub(super) goal: u64,
-    partitions: u64,
+    /// What a checkpoint takes in of the log.
+    checkpoint: u64,
+    /// What partitions take without taking it from records, and what they may take.
+    partitions: (u64, u64),
 }
 
 impl Shares {
     pub(super) fn of(settings: &Settings) -> Self {
-        let memory = memory(settings);
-        let partitions = (memory / PARTITIONS).max(LEAST_PARTITIONS);
+        let (memory, checkpoint) = (memory(settings), settings.checkpoint_bytes);
+        let aside = (memory / ASIDE).max(LEAST_PARTITIONS);
         // Sorting takes the checkpoint and a half.
-        let sorting = settings.checkpoint_bytes.saturating_add(settings.checkpoint_bytes / 2);
-        let rest = memory.saturating_sub(partitions + FIXED).saturating_sub(sorting);
+        let sorting = checkpoint.saturating_add(checkpoint / 2);
+        let rest = memory.saturating_sub(aside + FIXED).saturating_sub(sorting);
         let records = rest.max(memory / 4) / 8 * 7;
+        Shares { memory, records, checkpoint, partitions: (aside, aside.max(memory / PARTITIONS)) }
+    }
+
+    /// The same while partitions take so much.
+    pub(super) fn beside(self, partitions: u64) -> Self {
+        let more = partitions.saturating_sub(self.partitions.0);
+        Shares { records: self.records.saturating_sub(more).max(self.records / 2), ..self }
+    }
+
+    /// More records than this are too many: what comes until the end of the next checkpoint, and while it has memory forgotten, still
+    /// has room.
+    pub(super) fn start(self) -> u64 {
+        self.records.saturating_sub(self.checkpoint.saturating_mul(2)).max(self.goal().midpoint(self.records))
+    }
+
+    /// Down to here ranges are forgotten when there is too much: what comes until the next checkpoint cannot be.
+    pub(super) fn goal(self) -> u64 {
         // Up to two checkpoints are in the log, and what was written lately lies in leaves that are mostly empty.
-        let goal = records.saturating_sub(settings.checkpoint_bytes.saturating_mul(4)).max(records / 4);
+        let goal = self.records.saturating_sub(self.checkpoint.saturating_mul(4)).max(self.records / 4);
         // The memory of up to an eighth of the leaves that were let go of stays with the map.
-        let goal = goal.min(records / 16 * 13);
-        let start = records.saturating_sub(settings.checkpoint_bytes.saturating_mul(2)).max(goal.midpoint(records));
-        Shares { memory, records, start, goal, partitions }
+        goal.min(self.records / 16 * 13)
     }
 
     /// What is brought in of its own accord.
     pub(super) fn to_warm(self) -> u64 {
-        self.goal / 8 * 7
+        self.goal() / 8 * 7
     }
 
     pub(super) fn limits(self) -> Limits {
-        Limits { partition_bytes: self.partitions, ..Limits::default() }
+        Limits { partition_bytes: self.partitions.1, ..Limits::default() }
     }
 }
 

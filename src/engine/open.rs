@@ -128,8 +128,8 @@ pub(super) struct Looked {
     pub(super) tables: Tables,
 }
 
-/// The memory of one who reads without opening: a 32nd of it is for parts of tables.
-const READER_BYTES: u64 = 1 << 30;
+/// The memory of one who reads without opening: a quarter of it is for parts of tables.
+const READER_BYTES: u64 = 128 << 20;
 
 /// Reads a database as an open would, changing nothing.
 pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {

@@ -39,7 +39,7 @@ pub(super) struct Tables {
     store: Arc<OnceLock<Store>>,
     /// What the index asks of them.
     reading: Arc<Reading>,
-    pub(super) shares: Shares,
+    shares: Shares,
     /// Where memory is forgotten next.
     pub(super) hand: Mutex<Hand>,
     /// HISTORY names the MANIFEST that was found.
@@ -208,10 +208,15 @@ impl Tables {
         }
     }
 
+    /// How memory is shared out now.
+    pub(super) fn shares(&self) -> Shares {
+        self.shares.beside(self.reading.partition_bytes())
+    }
+
     pub(super) fn memory_stats(&self, pipeline: &Pipeline) -> MemoryStats {
         MemoryStats {
             limit: self.shares.memory,
-            records_limit: self.shares.records,
+            records_limit: self.shares().records,
             records: pipeline.index().bytes().all as u64,
             partitions: self.reading.partition_bytes(),
             open_runs: self.reading.open_run_bytes() as u64,

@@ -45,7 +45,7 @@ fn run(pipeline: &Pipeline, tables: &Tables, sleeper: &Arc<Sleeper>) {
         sleeper.forget();
         // Keys that are wanted come much more often than it is worth a try.
         if warmed == Warmed::Part && next <= clock::now() {
-            warmed = warm(pipeline, sleeper, tables.shares.to_warm());
+            warmed = warm(pipeline, sleeper, tables.shares().to_warm());
             next = clock::now().after(again.take());
         }
         for (id, key) in wanted.take() {
