@@ -174,7 +174,9 @@ impl Checkpointer {
         loop {
             self.sleeper.forget();
             let left = end.since(clock::now());
-            if left.is_zero() || self.is_room_wanted.load(Ordering::Acquire) {
+            // Somebody else has made one since: commits count on this thread again.
+            let is_settled = !self.tables.debt.checkpoints_fail();
+            if left.is_zero() || is_settled || self.is_room_wanted.load(Ordering::Acquire) {
                 return self.sleeper.pause(Duration::ZERO);
             }
             if self.sleeper.sleep(Some(left)) == Woken::Stopped {

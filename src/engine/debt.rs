@@ -30,7 +30,7 @@ struct State {
     /// What steps of merges have written, likewise.
     merges: VecDeque<Work>,
     checkpoints_fail: bool,
-    /// The last checkpoint had nothing to take in, though a whole one was due: nothing was durable.
+    /// The last checkpoint had nothing to take in, though a whole one was due: nothing was durable. Or it writes all data anew.
     finds_nothing: bool,
     merges_fail: bool,
     inflow: Inflow,
@@ -78,6 +78,11 @@ impl Debt {
         let mut state = self.state.lock();
         state.checkpoints_fail = made.is_err();
         state.finds_nothing = is_due && matches!(made, Ok(0));
+    }
+
+    /// All data are written from memory: that takes as long as it takes.
+    pub(super) fn begins_anew(&self) {
+        self.state.lock().finds_nothing = true;
     }
 
     /// A checkpoint has something to take in. Returns whether the last one had nothing.

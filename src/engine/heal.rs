@@ -9,6 +9,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::install::{install, run_bytes};
+use super::keep_up;
 use super::tables::Tables;
 use crate::base::error::{Error, Result, is_the_mediums};
 use crate::base::types::Lsn;
@@ -32,6 +33,8 @@ pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Err
     if !tables.health.found_rot(&why, store.stack().is_none() && store.is_in_doubt()) {
         return Err(why);
     }
+    tables.debt.begins_anew();
+    keep_up::settle(pipeline, tables);
     let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
     let Some(written) = write_from_memory(pipeline, tables, store, run_bytes)? else { return Err(why) };
     install(pipeline, tables, store, written)?;

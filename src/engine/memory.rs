@@ -70,7 +70,9 @@ impl Shares {
     /// More records than this are too many: what comes until the end of the next checkpoint, and while it has memory forgotten, still
     /// has room.
     pub(super) fn start(self) -> u64 {
-        self.records.saturating_sub(self.checkpoint.saturating_mul(2)).max(self.goal().midpoint(self.records))
+        // More than what is left when all was forgotten that could be: see below.
+        let least = self.goal().midpoint(self.records).max(self.goal() / 7 * 8);
+        self.records.saturating_sub(self.checkpoint.saturating_mul(2)).max(least)
     }
 
     /// Down to here ranges are forgotten when there is too much: what comes until the next checkpoint cannot be.

@@ -81,6 +81,7 @@ fn write_again(pipeline: &Pipeline, tables: &Tables, why: Error) -> Result<()> {
     let (Some(_turn), Some(store)) = (tables.turns.take(Wait::ForItsTurn), tables.store()) else { return Err(why) };
     let healed = heal(pipeline, tables, store, why).map(|()| 1);
     tables.health.checkpointed(&healed);
+    tables.debt.finds_some();
     healed.map(drop)
 }
 

@@ -28,6 +28,8 @@ pub(super) struct TreeState {
     pub(super) sweep: Sweep,
     /// The newest LSN that wrote to this keyspace.
     pub(super) newest: Lsn,
+    /// The newest deletion that a load has left no record of. A map that is built anew has to know.
+    pub(super) buried: Lsn,
     /// Keys in the map, those with a tombstone included.
     pub(super) keys: usize,
     /// Keys whose newest version is not a tombstone.

@@ -12,7 +12,7 @@ use crate::base::types::Lsn;
 
 use super::beyond::{AwayKeyspace, Beyond};
 use super::key::Key;
-use super::map::{KeyRange, Known, Map, SharedLeaf};
+use super::map::{Built, KeyRange, Known, Map, SharedLeaf};
 use super::meter::{Bytes, Changing, Measured, Meter};
 use super::scan::{Piece, Scanned, Unknown};
 use super::snapshot::{Holder, Horizon};
@@ -47,6 +47,38 @@ pub(super) struct Pruned {
     pub(super) is_stuck: bool,
     /// Whether most of the map's memory has become unused.
     pub(super) is_sparse: bool,
+}
+
+/// What a load has made of a keyspace, or of a part of it.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// All its leaves, in order.
+    pub(super) built: Vec<Built>,
+    /// Layers have keys that are not in them.
+    pub(super) is_away: bool,
+    pub(super) keys: usize,
+    /// Keys with a value.
+    pub(super) live: usize,
+    /// The bytes of values that lie outside of the leaves.
+    pub(super) large: usize,
+    pub(super) newest: Lsn,
+    /// Those that may leave once layers have them.
+    pub(super) tombstones: Vec<(Lsn, Key)>,
+    /// The newest deletion of which there is no record.
+    pub(super) buried: Lsn,
+}
+
+impl Loaded {
+    /// Adds the next part.
+    pub(super) fn append(&mut self, next: Loaded) {
+        self.built.extend(next.built);
+        self.keys += next.keys;
+        self.live += next.live;
+        self.large += next.large;
+        self.tombstones.extend(next.tombstones);
+        self.newest = self.newest.max(next.newest);
+        self.buried = self.buried.max(next.buried);
+    }
 }
 
 impl Drop for Tree {
@@ -219,20 +251,17 @@ impl Tree {
         std::mem::take(&mut state.map).into_shared_leaves()
     }
 
-    /// Replaces the map by `map`, which has `keys` keys, `live` of them with a value, `large` bytes of which lie outside.
-    /// Some of the keys have tombstones that may leave once layers have them.
-    pub(super) fn put_all(
-        &self,
-        map: Map,
-        (keys, live, large): (usize, usize, usize),
-        newest: Lsn,
-        tombstones: Vec<(Lsn, Key)>,
-    ) {
+    /// Replaces the map by what was loaded.
+    pub(super) fn put_all(&self, loaded: Loaded) {
+        let Loaded { built, is_away, keys, live, large, newest, tombstones, buried } = loaded;
         let mut state = self.change();
         state.stuck = tombstones.into();
         (state.keys, state.live, state.large) = (keys, live, large);
         state.newest = newest.max(state.newest);
-        state.map = map;
+        state.buried = buried.max(state.buried);
+        // What layers have was away before, and is now.
+        let known = if is_away { Known::AWAY } else { Known { buried: state.buried, ..Known::COMPLETE } };
+        state.map = Map::of(built, known);
     }
 
     /// Panics unless its keys are in order.

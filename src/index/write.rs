@@ -1,7 +1,7 @@
 //! How versions come into a keyspace: by commits, and by a load.
 
 use super::key::Key;
-use super::map::Slot;
+use super::map::{Map, Slot};
 use super::snapshot::Horizon;
 use super::state::TreeState;
 use super::tree::Tree;
@@ -63,7 +63,12 @@ impl Tree {
     /// Applies the last write to each of some keys, while there are no readers: no other version is needed.
     pub(super) fn load<'a>(&self, writes: impl Iterator<Item = (&'a [u8], Lsn, Option<&'a [u8]>)>) {
         let mut state = self.change();
-        let TreeState { map, newest, keys, live, large, stuck, .. } = &mut *state;
+        let TreeState { map, newest, keys, live, large, stuck, buried, .. } = &mut *state;
+        // Layers that do not have the deletion yet may have what it deletes: until then the range must not be forgotten.
+        let mut bury = |map: &mut Map, key: &[u8], lsn: Lsn| {
+            *buried = lsn.max(*buried);
+            map.note_buried(key, lsn);
+        };
         for (key, lsn, value) in writes {
             *newest = lsn.max(*newest);
             let shared = share(value);
@@ -80,6 +85,7 @@ impl Tree {
                         *large += slot.set(version);
                     } else {
                         *keys -= usize::from(map.remove(key));
+                        bury(map, key, lsn);
                     }
                 }
                 Slot::Free(slot) if value.is_some() || !slot.is_complete() => {
@@ -88,7 +94,7 @@ impl Tree {
                     *live += usize::from(value.is_some());
                     *keys += 1;
                 }
-                Slot::Free(_) => {}
+                Slot::Free(_) => bury(map, key, lsn),
             }
         }
     }

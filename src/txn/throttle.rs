@@ -136,12 +136,12 @@ impl Throttle {
         counted: impl Fn() -> Amount,
         record: Amount,
         limit: WaitLimit,
-        is_over: impl Fn() -> bool,
+        (is_over, tell): (impl Fn() -> bool, impl Fn()),
     ) -> Result<()> {
         if !self.is_on.load(Ordering::Relaxed) || is_background() || runs_callbacks() {
             return Ok(());
         }
-        self.wait(counted, record.weight(), limit, is_over)
+        self.wait(counted, record.weight(), limit, (is_over, tell))
     }
 
     #[cold]
@@ -150,7 +150,7 @@ impl Throttle {
         counted: impl Fn() -> Amount,
         weight: u64,
         limit: WaitLimit,
-        is_over: impl Fn() -> bool,
+        (is_over, tell): (impl Fn() -> bool, impl Fn()),
     ) -> Result<()> {
         let begin = clock::now();
         let mut has_waited = false;
@@ -167,6 +167,12 @@ impl Throttle {
                 break Ok(());
             }
             let look = if is_stopped { now.after(LOOK) } else { now.after(LOOK).min(next) };
+            if is_stopped {
+                // No commit comes through that would tell of the mark: perhaps the thread was never started, or rests.
+                drop(state);
+                tell();
+                state = self.state.lock();
+            }
             let until = match limit {
                 WaitLimit::Never => break Err(refused(ErrorKind::WouldBlock)),
                 WaitLimit::Until(deadline) if deadline <= now => break Err(refused(ErrorKind::TimedOut)),

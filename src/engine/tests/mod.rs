@@ -21,6 +21,7 @@ mod full_disk;
 #[cfg(feature = "sim")]
 mod harm;
 #[cfg(feature = "sim")]
+mod long_log;
 mod merging;
 mod promotion;
 #[cfg(feature = "sim")]

@@ -8,12 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::super::key::Key;
-use super::super::map::{Builder, Built, KeyRange, Known, LONGEST_KEY, Map, SharedLeaf};
-use super::super::tree::Tree;
+use super::super::map::{Builder, KeyRange, LONGEST_KEY, SharedLeaf};
+use super::super::tree::{Loaded, Tree};
 use super::super::version::{MOST_IN_PLACE, Seq, Version, content, large_len, share};
 use super::Panicked;
 use super::bundle::{Bundle, Write, keep_newest, low_half};
-use crate::base::types::Lsn;
 use crate::rt::sync::{self, Mutex};
 
 /// A part of a keyspace that one thread builds: writes, and old entries.
@@ -60,15 +59,7 @@ pub(super) enum Pieces {
 #[derive(Debug)]
 struct Done {
     tree: usize,
-    built: Built,
-    keys: usize,
-    /// Of the keys, those with a value.
-    live: usize,
-    /// The bytes of values that do not lie in leaves.
-    large: usize,
-    /// Tombstones, which stay until layers have them.
-    tombstones: Vec<(Lsn, Key)>,
-    newest: Lsn,
+    loaded: Loaded,
 }
 
 /// A part is large enough with this number of bytes of records. If each thread would get fewer, there are more parts,
@@ -115,22 +106,12 @@ pub(super) fn merge(trees: &[Arc<Tree>], bundles: Vec<Bundle>, after: Pieces) ->
     if let Some(part) = super::fault::part_that_dies().and_then(|number| parts.get_mut(number)) {
         part.dies = true;
     }
-    let is_away: BTreeMap<usize, bool> = parts.iter().map(|part| (part.tree, part.is_away)).collect();
     let mut done = run(parts, after)?.into_iter().peekable();
-    while let Some(first) = done.next() {
-        let Done { tree, mut keys, mut live, mut large, mut newest, mut tombstones, built } = first;
-        let mut all = vec![built];
+    while let Some(Done { tree, mut loaded }) = done.next() {
         while let Some(next) = done.next_if(|next| next.tree == tree) {
-            keys += next.keys;
-            live += next.live;
-            large += next.large;
-            tombstones.extend(next.tombstones);
-            newest = newest.max(next.newest);
-            all.push(next.built);
+            loaded.append(next.loaded);
         }
-        // What layers have was away before, and is now.
-        let known = if is_away[&tree] { Known::AWAY } else { Known::COMPLETE };
-        trees[tree].put_all(Map::of(all, known), (keys, live, large), newest, tombstones);
+        trees[tree].put_all(loaded);
     }
     Ok(())
 }
@@ -272,29 +253,36 @@ impl Part {
         let sizes = kept.map(|(_, write)| (1, write.record_len())).chain(old.iter().map(SharedLeaf::size));
         let (entries, bytes) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let mut builder = Builder::new(entries, bytes);
-        let (mut keys, mut live, mut large, mut tombstones) = (0, 0, 0, Vec::new());
-        let mut put = |key: &[u8], version: Version<'_>| {
+        let mut loaded = Loaded { is_away, newest: last, ..Loaded::default() };
+        let mut put = |loaded: &mut Loaded, key: &[u8], version: Version<'_>| {
             builder.push(key, version);
-            keys += 1;
-            live += usize::from(!version.content.is_deleted());
-            large += large_len(version.content);
+            loaded.keys += 1;
+            loaded.live += usize::from(!version.content.is_deleted());
+            loaded.large += large_len(version.content);
             if version.content.is_deleted() {
-                tombstones.push((version.lsn, Key::from(key)));
+                loaded.tombstones.push((version.lsn, Key::from(key)));
             }
         };
         let mut old = old.iter().flat_map(|leaf| leaf.entries(range)).peekable();
         for (key, write, value) in in_order(bundles, &newest) {
             while let Some((key, version)) = old.next_if(|(old, _)| *old < key) {
-                put(key, version);
+                put(&mut loaded, key, version);
             }
             old.next_if(|(old, _)| *old == key);
-            if stays(value) {
+            if !stays(value) {
+                loaded.buried = write.lsn.max(loaded.buried);
+            } else {
                 let shared = share(value);
-                put(key, Version { lsn: write.lsn, older: Seq::NONE, content: content(value, shared.as_ref()) });
+                put(
+                    &mut loaded,
+                    key,
+                    Version { lsn: write.lsn, older: Seq::NONE, content: content(value, shared.as_ref()) },
+                );
             }
         }
-        old.for_each(|(key, version)| put(key, version));
-        Done { tree, built: builder.finish(), keys, live, large, tombstones, newest: last }
+        old.for_each(|(key, version)| put(&mut loaded, key, version));
+        loaded.built.push(builder.finish());
+        Done { tree, loaded }
     }
 }
 

@@ -124,6 +124,8 @@ impl<const N: usize, const ROOM: usize> Leaf<N, ROOM> {
     /// Moves the entries, and what is known, to an empty leaf of another size, which must have room for them.
     pub(super) fn move_to<const M: usize, const OTHER: usize>(&self, to: &mut Leaf<M, OTHER>) {
         to.known = self.known;
+        // Whoever had it outgrow its size has just been here.
+        to.note_use();
         for index in 0..self.len() {
             let (key, version) = self.entry(index);
             to.push(index, &New { key, version });

@@ -304,6 +304,11 @@ impl Map {
         each!(self, map => map.bury(key, lsn, to))
     }
 
+    /// While there are no readers a deletion of `key` leaves no record, since memory alone answers for its range.
+    pub(super) fn note_buried(&mut self, key: &[u8], lsn: Lsn) {
+        each!(self, map => map.note_buried(key, lsn));
+    }
+
     /// Where the range of `key` ends, and what it knows.
     pub(super) fn range_of(&self, key: &[u8]) -> (Option<&Key>, &Known) {
         each!(self, map => map.range_of(key))

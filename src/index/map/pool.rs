@@ -240,8 +240,12 @@ impl<T: Default> Pool<T> {
     /// whether another item is left to be dropped. Nothing can be added any more.
     pub(super) fn drop_last(&mut self) -> bool {
         if self.has_several() {
-            let popped = self.chunks.last_mut().and_then(|chunk| chunk.items.pop());
-            self.len -= usize::from(popped.is_some());
+            if let Some(chunk) = self.chunks.last_mut()
+                && chunk.items.pop().is_some()
+            {
+                self.len -= 1;
+                self.free -= usize::from(chunk.free.remove(chunk.items.len()));
+            }
         }
         self.chunks.pop_if(|chunk| chunk.items.is_empty());
         self.has_several()

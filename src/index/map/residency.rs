@@ -219,6 +219,12 @@ impl<const N: usize, const ROOM: usize> BTree<N, ROOM> {
         may_leave && self.remove(key)
     }
 
+    /// While there are no readers a deletion of `key` leaves no record, since memory alone answers for its range.
+    pub(in super::super) fn note_buried(&mut self, key: &[u8], lsn: Lsn) {
+        let known = self.root.node_of(key).known_mut(&mut self.leaves);
+        known.buried = lsn.max(known.buried);
+    }
+
     /// Where the range of `key` ends, and what it knows.
     pub(in super::super) fn range_of(&self, key: &[u8]) -> (Option<&Key>, &Known) {
         let (path, node) = Path::to(&self.root, key);

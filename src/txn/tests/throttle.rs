@@ -24,7 +24,7 @@ fn load() -> Load {
 /// How long a commit of so many bytes waits when the log owes so much, in whole milliseconds: a lock takes a moment, too.
 fn pass(throttle: &Throttle, owed: u64, bytes: u64, limit: WaitLimit) -> (Duration, Option<ErrorKind>) {
     let begin = schedule::now().unwrap();
-    let passed = throttle.pass(|| amount(owed), amount(bytes), limit, || false);
+    let passed = throttle.pass(|| amount(owed), amount(bytes), limit, (|| false, || ()));
     let waited = schedule::now().unwrap().since(begin).as_secs_f64() * 1000.0;
     (Duration::from_secs_f64(waited.floor() / 1000.0), passed.err().map(|error| error.kind()))
 }
