@@ -22,6 +22,7 @@ mod full_disk;
 mod harm;
 #[cfg(feature = "sim")]
 mod long_log;
+#[cfg(feature = "sim")]
 mod merging;
 mod promotion;
 #[cfg(feature = "sim")]

@@ -13,6 +13,8 @@ use crate::rt::sync::{Mutex, OnceLock};
 
 /// About as many reads of other keys may lie between two of one. A power of two.
 const SLOTS: usize = 4096;
+/// Keys of which the hashes say the same. With one of them, two keys that are read by turns would each take the other's place.
+const WAYS: usize = 2;
 /// No more keys wait to be brought in: each takes some reads of blocks.
 const MOST: usize = 64;
 
@@ -20,8 +22,8 @@ type Told = Box<dyn Fn() + Send + Sync>;
 
 /// The keys that were read from layers lately.
 pub(crate) struct Wanted {
-    /// In the place that its hash says, a part of the hash of the key that was read last.
-    seen: Box<[AtomicU32]>,
+    /// In the place that its hash says, a part of the hash of each of the last keys that were read, the last first.
+    seen: Box<[[AtomicU32; WAYS]]>,
     /// The keys that were read twice, with their keyspaces.
     keys: Mutex<Vec<(u32, Key)>>,
     /// Who brings them in.
@@ -30,7 +32,11 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     pub(super) fn new() -> Self {
-        Wanted { seen: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(), keys: Mutex::default(), told: OnceLock::new() }
+        Wanted {
+            seen: (0..SLOTS / WAYS).map(|_| Default::default()).collect(),
+            keys: Mutex::default(),
+            told: OnceLock::new(),
+        }
     }
 
     /// Notes that `key` was read. Nothing is noted before there is somebody who brings it in.
@@ -45,8 +51,10 @@ impl Wanted {
         });
         let hash = hash.finish() ^ key.len() as u64;
         let [low @ .., a, b, c, d] = hash.to_le_bytes();
-        let (slot, tag) = (usize::from(u16::from_le_bytes([low[0], low[1]])) % SLOTS, u32::from_le_bytes([a, b, c, d]));
-        if self.seen[slot].swap(tag, Ordering::Relaxed) != tag {
+        let (slot, tag) = (usize::from(u16::from_le_bytes([low[0], low[1]])), u32::from_le_bytes([a, b, c, d]));
+        let [last, before] = &self.seen[slot % (SLOTS / WAYS)];
+        if last.load(Ordering::Relaxed) != tag && before.load(Ordering::Relaxed) != tag {
+            before.store(last.swap(tag, Ordering::Relaxed), Ordering::Relaxed);
             return;
         }
         let mut keys = self.keys.lock();

@@ -26,3 +26,19 @@ fn no_more_keys_wait_than_can_be_brought_in_soon() {
     (0..1000_u32).flat_map(|key| [key, key]).for_each(|key| wanted.note(1, &key.to_be_bytes()));
     assert_eq!(wanted.take().len(), MOST);
 }
+
+/// Two whose hashes lead to the same place took it from each other, and stayed in tables however often they were read.
+#[test]
+fn keys_that_are_read_by_turns_are_all_wanted() {
+    let keys: Vec<_> = (0..200_u32).map(u32::to_be_bytes).collect();
+    for (number, one) in keys.iter().enumerate() {
+        for other in &keys[..number] {
+            let wanted = Wanted::new();
+            wanted.set_told(|| ());
+            for key in [one, other, one, other] {
+                wanted.note(1, key);
+            }
+            assert_eq!(wanted.take().len(), 2, "{one:?} and {other:?}");
+        }
+    }
+}
