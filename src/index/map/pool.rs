@@ -239,13 +239,12 @@ impl<T: Default> Pool<T> {
     /// Drops the last item, and the memory of its chunk if the chunk is empty then; keeps the last chunk. Returns
     /// whether another item is left to be dropped. Nothing can be added any more.
     pub(super) fn drop_last(&mut self) -> bool {
-        if self.has_several() {
-            if let Some(chunk) = self.chunks.last_mut()
-                && chunk.items.pop().is_some()
-            {
-                self.len -= 1;
-                self.free -= usize::from(chunk.free.remove(chunk.items.len()));
-            }
+        if self.has_several()
+            && let Some(chunk) = self.chunks.last_mut()
+            && chunk.items.pop().is_some()
+        {
+            self.len -= 1;
+            self.free -= usize::from(chunk.free.remove(chunk.items.len()));
         }
         self.chunks.pop_if(|chunk| chunk.items.is_empty());
         self.has_several()
