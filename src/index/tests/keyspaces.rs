@@ -215,7 +215,9 @@ fn what_all_keyspaces_take_is_known_until_they_are_freed() {
         assert_eq!(fixture.index.bytes().all, all(&fixture));
     }
     // Some leaves are free, too few to be worth a move.
-    fixture.commit(|batch| (50..120_u32).for_each(|key| batch.delete(20, &key.to_be_bytes()).unwrap()));
+    let key = |number: u32| [b"small", &number.to_be_bytes()[..]].concat();
+    fixture.commit(|batch| (0..2000).for_each(|number| batch.put(20, &key(number), b"").unwrap()));
+    fixture.commit(|batch| (500..1000).for_each(|number| batch.delete(20, &key(number)).unwrap()));
     fixture.prune();
     let before = fixture.index.bytes();
     assert!(before.in_use < before.all);
