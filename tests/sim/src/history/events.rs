@@ -208,19 +208,24 @@ impl System {
         Ok(())
     }
 
-    /// One key in each keyspace of the ballast: each takes a leaf.
+    /// So much in each keyspace of the ballast that it takes a wide leaf.
     fn write_ballast(&mut self, mode: CommitMode) -> Outcome {
-        if self.plan.ballast == 0 {
-            return Ok(());
-        }
-        let mut batch = self.engine.batch().map_err(failed("a batch"))?;
-        for number in 0..self.plan.ballast {
-            let keyspace = self.engine.open_keyspace(&format!("{BALLAST}{number:03}"));
-            batch.put(&keyspace.map_err(failed("ballast"))?, b"k", b"v").map_err(failed("ballast"))?;
+        /// Keyspaces in a commit: no more than what may be lost.
+        const TOGETHER: usize = 9;
+        for first in (0..self.plan.ballast).step_by(TOGETHER) {
+            let mut batch = self.engine.batch().map_err(failed("a batch"))?;
+            for number in first..(first + TOGETHER).min(self.plan.ballast) {
+                let keyspace = self.engine.open_keyspace(&format!("{BALLAST}{number:03}"));
+                let keyspace = keyspace.map_err(failed("ballast"))?;
+                for key in [b"a", b"b", b"c"] {
+                    batch.put(&keyspace, key, [b'v'; 1010]).map_err(failed("ballast"))?;
+                }
+            }
+            let receipt = batch.commit_with(mode).map_err(failed("ballast"))?;
+            self.committed(&receipt, mode, &[])?;
         }
         self.counts.ballast += self.plan.ballast as u64;
-        let receipt = batch.commit_with(mode).map_err(failed("ballast"))?;
-        self.committed(&receipt, mode, &[])
+        Ok(())
     }
 
     /// Sets a trap, and runs into it with an event, or with what comes.

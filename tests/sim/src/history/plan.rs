@@ -9,7 +9,7 @@ use forelog::{Checkpoints, CommitMode, LossBudget, Options};
 const MEMORY: u64 = 16 << 20;
 /// What records may take: see `engine/memory.rs`.
 const RECORDS: usize = 7 << 19;
-/// What one key takes in a keyspace of its own.
+/// What the ballast takes in a keyspace: a wide leaf.
 const LEAF: usize = 16 << 10;
 
 /// How a case is run.
@@ -42,7 +42,7 @@ impl Plan {
             _ => random.between(most + 8, most + 40),
         };
         // The smallest make hundreds of files, which takes long.
-        let is_tiny = random.one_in(24);
+        let is_tiny = ballast == 0 && random.one_in(6);
         let steps = random.between(400, 1_200);
         Plan {
             steps: if is_tiny { steps / 8 } else { steps },
@@ -52,7 +52,12 @@ impl Plan {
             modes,
             checkpoints: random.pick(&[Checkpoints::Automatic, Checkpoints::OnRequest]),
             // Those of a MiB have more forgotten at a time.
-            checkpoint_bytes: if is_tiny { 4 << 10 } else { random.pick(&[16 << 10, 128 << 10, 1 << 20, 1 << 20]) },
+            checkpoint_bytes: match ballast {
+                _ if is_tiny => 4 << 10,
+                0 => random.pick(&[16 << 10, 128 << 10, 1 << 20]),
+                // The ballast alone is most of a MiB.
+                _ => random.pick(&[128 << 10, 1 << 20, 1 << 20]),
+            },
             segment_bytes: random.pick(&[4 << 10, 16 << 10, 256 << 10]),
             sync_latency: Duration::from_micros(random.pick(&[0, 50, 300])),
             events: random.between(8, 24),

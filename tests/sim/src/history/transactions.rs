@@ -29,7 +29,10 @@ impl Written {
     }
 
     fn has(&self, place: usize, key: &[u8]) -> bool {
+        // Of a range that it has deleted it knows all, also of keys that were not there.
+        let is_deleted = |operation: &Operation| matches!(operation, Operation::DeleteRange { from, to } if **from <= *key && *key < **to);
         self.keys.get(&place).is_some_and(|keys| keys.contains_key(key))
+            || self.operations.iter().any(|(of, operation)| *of == place && is_deleted(operation))
     }
 
     /// Does it in a batch or transaction, too. `space` is the keyspace below, as of what the writer sees.
