@@ -242,13 +242,7 @@ impl Run<'_> {
         let keyspaces = file_name(manifest.keyspaces.number, FileKind::Keyspaces);
         self.note_error(&layers.path_of(&keyspaces), layers.check_keyspaces().err());
         self.pace(manifest.to_bytes().len() as u64 + manifest.keyspaces.length, 0)?;
-        for layer in &manifest.layers {
-            for named in &layer.runs {
-                let path = layers.path_of(&file_name(named.file.number, FileKind::Run));
-                self.run(&path, named.file.length, layers.open_run(named, layer.interval))?;
-            }
-        }
-        Ok(())
+        layers.runs().try_for_each(|(path, named, run)| self.run(&path, named.file.length, run))
     }
 
     /// Reads all of a run that is `length` bytes long, block by block.

@@ -53,7 +53,7 @@ impl Files {
         self.by_name.entry(name.to_owned()).or_insert(found);
     }
 
-    /// Takes out the files of every second name, or all: others need descriptors. Returns them, to be closed without the lock.
+    /// Keeps half of the files open from now on, since somebody needs descriptors. Returns the others, to be closed without the lock.
     fn give_up_half(&mut self) -> Vec<Arc<dyn DiskFile>> {
         let half = self.open.div_ceil(2);
         self.open -= half;
@@ -104,10 +104,9 @@ impl Dir for KeptOpen {
         if access != Access::Read {
             return refused();
         }
-        let keep = (self.keep)(name);
         let found = self.files.lock().by_name.get(name).cloned();
-        let Some(found) = found.filter(|_| keep != Keep::Never) else {
-            let file = self.open_new(name)?;
+        let Some(found) = found else {
+            let (file, keep) = (self.open_new(name)?, (self.keep)(name));
             if keep != Keep::Never {
                 let id = file.status()?.id;
                 self.files.lock().add(name, keep, id, &file);

@@ -29,7 +29,8 @@ struct State {
     checkpoints: VecDeque<Work>,
     /// What steps of merges have written, likewise.
     merges: VecDeque<Work>,
-    checkpoints_fail: bool,
+    /// The last checkpoint has failed.
+    has_failed: bool,
     /// The last checkpoint had nothing to take in, though a whole one was due: nothing was durable. Or it writes all data anew.
     finds_nothing: bool,
     merges_fail: bool,
@@ -50,6 +51,13 @@ struct Inflow {
     counted: u64,
     /// Bytes a second.
     rate: u64,
+}
+
+impl State {
+    /// Whether checkpoints bring nothing forward for now.
+    fn checkpoints_fail(&self) -> bool {
+        self.has_failed || self.finds_nothing
+    }
 }
 
 impl Inflow {
@@ -76,7 +84,7 @@ impl Debt {
     /// due, has found nothing durable.
     pub(super) fn checkpointed(&self, made: &Result<u64>, is_due: bool) {
         let mut state = self.state.lock();
-        state.checkpoints_fail = made.is_err();
+        state.has_failed = made.is_err();
         state.finds_nothing = is_due && matches!(made, Ok(0));
     }
 
@@ -103,8 +111,7 @@ impl Debt {
 
     /// The last one has not brought anything forward: nobody waits for what cannot come.
     pub(super) fn checkpoints_fail(&self) -> bool {
-        let state = self.state.lock();
-        state.checkpoints_fail || state.finds_nothing
+        self.state.lock().checkpoints_fail()
     }
 
     /// What 1 MiB of log costs checkpoints, and what 1 MiB that they write costs merges; nothing before enough was done to
@@ -117,8 +124,7 @@ impl Debt {
             let cost = clock::nanos((sum.took.as_nanos() << 20) / u128::from(sum.bytes.max(1)));
             if is_known { cost } else { Duration::ZERO }
         };
-        let checkpoints_fail = state.checkpoints_fail || state.finds_nothing;
-        (cost(checkpoints_fail, &state.checkpoints), cost(state.merges_fail, &state.merges))
+        (cost(state.checkpoints_fail(), &state.checkpoints), cost(state.merges_fail, &state.merges))
     }
 
     /// How many bytes a second commits write, given how many they have written by now.

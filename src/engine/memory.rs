@@ -46,8 +46,10 @@ pub(super) struct Shares {
     pub(super) records: u64,
     /// What a checkpoint takes in of the log.
     checkpoint: u64,
-    /// What partitions take without taking it from records, and what they may take.
-    partitions: (u64, u64),
+    /// What partitions take without taking it from records.
+    aside: u64,
+    /// What they may take.
+    partitions: u64,
 }
 
 impl Shares {
@@ -58,12 +60,12 @@ impl Shares {
         let sorting = checkpoint.saturating_add(checkpoint / 2);
         let rest = memory.saturating_sub(aside + FIXED).saturating_sub(sorting);
         let records = rest.max(memory / 4) / 8 * 7;
-        Shares { memory, records, checkpoint, partitions: (aside, aside.max(memory / PARTITIONS)) }
+        Shares { memory, records, checkpoint, aside, partitions: aside.max(memory / PARTITIONS) }
     }
 
     /// The same while partitions take so much.
     pub(super) fn beside(self, partitions: u64) -> Self {
-        let more = partitions.saturating_sub(self.partitions.0);
+        let more = partitions.saturating_sub(self.aside);
         Shares { records: self.records.saturating_sub(more).max(self.records / 2), ..self }
     }
 
@@ -89,7 +91,7 @@ impl Shares {
     }
 
     pub(super) fn limits(self) -> Limits {
-        Limits { partition_bytes: self.partitions.1, ..Limits::default() }
+        Limits { partition_bytes: self.partitions, ..Limits::default() }
     }
 }
 

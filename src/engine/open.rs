@@ -133,8 +133,7 @@ const READER_BYTES: u64 = 128 << 20;
 
 /// Reads a database as an open would, changing nothing.
 pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
-    let looked = look_at(handle, files);
-    if files == Files::Still { looked.map_err(|error| explained(handle, error)) } else { looked }
+    look_at(handle, files).map_err(|error| explained(handle, error))
 }
 
 fn look_at(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {

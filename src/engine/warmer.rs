@@ -135,7 +135,6 @@ impl Look<'_> {
         if !self.steps.is_multiple_of(FILLS) {
             return None;
         }
-        // This asks each keyspace.
         if self.steps.is_multiple_of(LOOK) && self.pipeline.index().bytes().all as u64 >= self.room {
             return Some(Warmed::Full);
         }

@@ -69,18 +69,24 @@ impl HeldStack {
     pub(crate) fn check_runs(&self) -> Result<()> {
         let next_id = self.stack.keyspaces.next_id();
         let is_ours = |key: &[u8]| split_full_key(key).is_some_and(|(id, _)| id < next_id);
-        for layer in &self.stack.manifest.layers {
-            for named in &layer.runs {
+        self.runs().try_for_each(|(path, _, run)| {
+            run?.walk(|part| match part {
+                Part::Bad(error) => Err(error.clone()),
+                // A keyspace that is made later would have it.
+                Part::Entry(key, _) if !is_ours(key) => Err(Error::bad_file(&path, DamageCause::ForeignTable)),
+                Part::Partition(_) | Part::Block(_) | Part::Entry(..) => Ok(()),
+            })
+        })
+    }
+
+    /// The runs of the layers, one after the other: its path, what MANIFEST says of it, and the run, or why it cannot be opened.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (PathBuf, &NamedRun, Result<Run>)> {
+        self.stack.manifest.layers.iter().flat_map(move |layer| {
+            layer.runs.iter().map(move |named| {
                 let path = self.path_of(&file_name(named.file.number, FileKind::Run));
-                self.open_run(named, layer.interval)?.walk(|part| match part {
-                    Part::Bad(error) => Err(error.clone()),
-                    // A keyspace that is made later would have it.
-                    Part::Entry(key, _) if !is_ours(key) => Err(Error::bad_file(&path, DamageCause::ForeignTable)),
-                    Part::Partition(_) | Part::Block(_) | Part::Entry(..) => Ok(()),
-                })?;
-            }
-        }
-        Ok(())
+                (path, named, self.open_run(named, layer.interval))
+            })
+        })
     }
 
     /// Opens a file that MANIFEST names, to read its bytes.

@@ -50,7 +50,6 @@ impl Load {
         match (self.merges.is_zero(), self.log.is_zero()) {
             (false, _) => Amount::default(),
             (true, false) => self.done.plus(self.bound),
-            (true, true) if self.stop == Load::NOTHING => Load::NOTHING,
             (true, true) => self.done.plus(self.stop),
         }
     }

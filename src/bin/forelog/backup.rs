@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{BackupOptions, BackupProgress, BackupReport, Checkpoints, Engine, RestorePoint, Token};
+use forelog::{BackupOptions, BackupProgress, BackupReport, Engine, RestorePoint, Token};
 use serde_json::json;
 
 use crate::memory::Memory;
@@ -59,8 +59,7 @@ pub(crate) struct RestoreArguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     // The backup makes the one checkpoint that it needs.
-    let opening = arguments.memory.options()?.create(false).checkpoints(Checkpoints::OnRequest);
-    let engine = opening.retain_log_as_found().open(&arguments.db)?;
+    let engine = arguments.memory.open(&arguments.db)?;
     let mut options = options();
     if let Some(earlier) = &arguments.against {
         options = options.against(earlier);

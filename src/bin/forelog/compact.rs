@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{Checkpoints, CompactOptions, CompactProgress, CompactReport, Engine, ErrorKind};
+use forelog::{CompactOptions, CompactProgress, CompactReport, Engine, ErrorKind};
 use serde_json::json;
 
 use crate::memory::Memory;
@@ -29,8 +29,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     // Its own checkpoint is the one that is needed, and nobody is there whom a pace would spare.
-    let opening = arguments.memory.options()?.create(false).checkpoints(Checkpoints::OnRequest);
-    let engine = opening.retain_log_as_found().open(&arguments.db)?;
+    let engine = arguments.memory.open(&arguments.db)?;
     watch_signals();
     let compacted = engine.compact_with(options(&engine));
     engine.close()?;

@@ -1,9 +1,10 @@
 //! `--memory`: how much memory the engine of a command may use.
 
+use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
-use forelog::{Error, Options};
+use forelog::{Checkpoints, Engine, Error, Options};
 
 /// What the commands that write take.
 #[derive(Debug, Args)]
@@ -20,6 +21,12 @@ impl Memory {
         let options = self.bytes().into_iter().fold(Options::new(), Options::memory_bytes);
         options.check()?;
         Ok(options)
+    }
+
+    /// Opens the database in `db`, which must be there, for a command that asks for the checkpoints which it needs.
+    pub(crate) fn open(&self, db: &Path) -> Result<Engine, Error> {
+        let options = self.options()?.create(false).checkpoints(Checkpoints::OnRequest);
+        options.retain_log_as_found().open(db)
     }
 
     /// In bytes, if it was said.

@@ -269,15 +269,12 @@ impl Part {
                 put(&mut loaded, key, version);
             }
             old.next_if(|(old, _)| *old == key);
-            if !stays(value) {
-                loaded.buried = write.lsn.max(loaded.buried);
-            } else {
+            if stays(value) {
                 let shared = share(value);
-                put(
-                    &mut loaded,
-                    key,
-                    Version { lsn: write.lsn, older: Seq::NONE, content: content(value, shared.as_ref()) },
-                );
+                let content = content(value, shared.as_ref());
+                put(&mut loaded, key, Version { lsn: write.lsn, older: Seq::NONE, content });
+            } else {
+                loaded.buried = write.lsn.max(loaded.buried);
             }
         }
         old.for_each(|(key, version)| put(&mut loaded, key, version));

@@ -10,7 +10,7 @@ use super::branch::{Branch, Leaves, Node, Split};
 use super::known::Known;
 use super::leaf::Leaf;
 use super::pool::Id;
-use super::range::{Path, Range, Tree};
+use super::range::{Parts, Path, Range};
 use super::shape::New;
 use super::{AT_ONCE, KeyRange, MOST_ROOM, WIDEST};
 use crate::base::types::Lsn;
@@ -134,13 +134,13 @@ impl<const N: usize, const ROOM: usize> BTree<N, ROOM> {
 
     /// The same map, which is one leaf, or none, in a leaf of another size, which must have room for it.
     pub(super) fn resized<const M: usize, const OTHER: usize>(self) -> BTree<M, OTHER> {
-        let BTree { root, leaves, complete_from, forgot, times_forgotten } = self;
+        let BTree { root, mut leaves, complete_from, forgot, times_forgotten } = self;
         let (root, leaves) = match root {
             Node::Bare(known) => (Node::Bare(known), Leaves::new()),
             Node::Leaf(id) => {
                 let mut resized = Leaves::new();
                 let to = resized.add();
-                leaves[id].move_to(&mut resized[to]);
+                resized[to].take_all(leaves.take(id));
                 (Node::Leaf(to), resized)
             }
             Node::Branch(_) => unreachable!("a map of several leaves has wide ones"),
@@ -239,6 +239,6 @@ impl<const N: usize, const ROOM: usize> BTree<N, ROOM> {
 
     /// The keys of `range` in order; none if the range ends before it begins.
     pub(in super::super) fn range(&self, range: KeyRange<'_>) -> impl DoubleEndedIterator<Item = (&[u8], Version<'_>)> {
-        Range::new(Tree { root: &self.root, leaves: &self.leaves }, range)
+        Range::new(Parts { root: &self.root, leaves: &self.leaves }, range)
     }
 }

@@ -121,18 +121,6 @@ impl<const N: usize, const ROOM: usize> Leaf<N, ROOM> {
         new.record_len() <= ROOM
     }
 
-    /// Moves the entries, and what is known, to an empty leaf of another size, which must have room for them.
-    pub(super) fn move_to<const M: usize, const OTHER: usize>(&self, to: &mut Leaf<M, OTHER>) {
-        to.known = self.known;
-        // Whoever had it outgrow its size has just been here.
-        to.note_use();
-        for index in 0..self.len() {
-            let (key, version) = self.entry(index);
-            to.push(index, &New { key, version });
-        }
-        to.end_pushing(self.len());
-    }
-
     #[inline]
     pub(super) fn key(&self, index: usize) -> &[u8] {
         key_at(&self.bytes, &self.shared, self.places[index])
@@ -368,8 +356,16 @@ impl<const N: usize, const ROOM: usize> Leaf<N, ROOM> {
         self.take_from(&mut right, 0);
     }
 
+    /// An empty leaf takes the entries of one of another size, for which it must have room, and what that knows.
+    pub(super) fn take_all<const M: usize, const OTHER: usize>(&mut self, mut other: Leaf<M, OTHER>) {
+        self.known = other.known;
+        // Whoever had it outgrow its size has just been here.
+        self.note_use();
+        self.take_from(&mut other, 0);
+    }
+
     /// Appends the entries of `other`, the next leaf, from `from` on.
-    fn take_from(&mut self, other: &mut Self, from: usize) {
+    fn take_from<const M: usize, const OTHER: usize>(&mut self, other: &mut Leaf<M, OTHER>, from: usize) {
         let (len, end) = (self.len(), other.len());
         let taken: usize = (from..end).map(|index| record_at(&other.bytes, other.places[index]).len()).sum();
         self.make_room(taken);

@@ -110,19 +110,11 @@ impl Path {
 }
 
 /// What a map consists of.
-#[derive(Debug)]
-pub(super) struct Tree<'a, const N: usize, const ROOM: usize> {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts<'a, const N: usize, const ROOM: usize> {
     pub(super) root: &'a Node<N, ROOM>,
     pub(super) leaves: &'a Leaves<N, ROOM>,
 }
-
-impl<const N: usize, const ROOM: usize> Clone for Tree<'_, N, ROOM> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<const N: usize, const ROOM: usize> Copy for Tree<'_, N, ROOM> {}
 
 /// The place of an entry.
 #[derive(Debug)]
@@ -134,55 +126,55 @@ struct LeafPosition<'a, const N: usize, const ROOM: usize> {
 
 impl<'a, const N: usize, const ROOM: usize> LeafPosition<'a, N, ROOM> {
     /// The first entry at or above `low`.
-    fn first(tree: Tree<'a, N, ROOM>, low: Bound<&[u8]>) -> Option<Self> {
+    fn first(parts: Parts<'a, N, ROOM>, low: Bound<&[u8]>) -> Option<Self> {
         let (path, node) = match low {
-            Bound::Unbounded => Path::to_end(tree.root, false),
-            Bound::Included(key) | Bound::Excluded(key) => Path::to(tree.root, key),
+            Bound::Unbounded => Path::to_end(parts.root, false),
+            Bound::Included(key) | Bound::Excluded(key) => Path::to(parts.root, key),
         };
         if let Node::Leaf(id) = node {
-            let leaf = &tree.leaves[*id];
+            let leaf = &parts.leaves[*id];
             let index = leaf.indices((low, Bound::Unbounded)).start;
             if index < leaf.len() {
                 return Some(LeafPosition { path, leaf, index });
             }
         }
-        Self::next(path, tree)
+        Self::next(path, parts)
     }
 
     /// The last entry at or below `high`.
-    fn last(tree: Tree<'a, N, ROOM>, high: Bound<&[u8]>) -> Option<Self> {
+    fn last(parts: Parts<'a, N, ROOM>, high: Bound<&[u8]>) -> Option<Self> {
         let (path, node) = match high {
-            Bound::Unbounded => Path::to_end(tree.root, true),
-            Bound::Included(key) | Bound::Excluded(key) => Path::to(tree.root, key),
+            Bound::Unbounded => Path::to_end(parts.root, true),
+            Bound::Included(key) | Bound::Excluded(key) => Path::to(parts.root, key),
         };
         if let Node::Leaf(id) = node {
-            let leaf = &tree.leaves[*id];
+            let leaf = &parts.leaves[*id];
             let end = leaf.indices((Bound::Unbounded, high)).end;
             if let Some(index) = end.checked_sub(1) {
                 return Some(LeafPosition { path, leaf, index });
             }
         }
-        Self::previous(path, tree)
+        Self::previous(path, parts)
     }
 
     /// The first entry behind the leaf or bare node at `path`.
-    fn next(mut path: Path, tree: Tree<'a, N, ROOM>) -> Option<Self> {
+    fn next(mut path: Path, parts: Parts<'a, N, ROOM>) -> Option<Self> {
         loop {
-            let (next, node) = path.next(tree.root)?;
+            let (next, node) = path.next(parts.root)?;
             path = next;
             if let Node::Leaf(id) = node {
-                return Some(LeafPosition { path, leaf: &tree.leaves[*id], index: 0 });
+                return Some(LeafPosition { path, leaf: &parts.leaves[*id], index: 0 });
             }
         }
     }
 
     /// The last entry before the leaf or bare node at `path`.
-    fn previous(mut path: Path, tree: Tree<'a, N, ROOM>) -> Option<Self> {
+    fn previous(mut path: Path, parts: Parts<'a, N, ROOM>) -> Option<Self> {
         loop {
-            let (previous, node) = path.previous(tree.root)?;
+            let (previous, node) = path.previous(parts.root)?;
             path = previous;
             if let Node::Leaf(id) = node {
-                let leaf = &tree.leaves[*id];
+                let leaf = &parts.leaves[*id];
                 return Some(LeafPosition { path, leaf, index: leaf.len() - 1 });
             }
         }
@@ -212,16 +204,16 @@ pub(super) struct Range<'a, const N: usize, const ROOM: usize>(Option<Rest<'a, N
 /// The entries that neither end has handed out: at least one.
 #[derive(Debug)]
 struct Rest<'a, const N: usize, const ROOM: usize> {
-    tree: Tree<'a, N, ROOM>,
+    parts: Parts<'a, N, ROOM>,
     first: LeafPosition<'a, N, ROOM>,
     last: LeafPosition<'a, N, ROOM>,
 }
 
 impl<'a, const N: usize, const ROOM: usize> Range<'a, N, ROOM> {
-    pub(super) fn new(tree: Tree<'a, N, ROOM>, (low, high): KeyRange<'_>) -> Self {
-        let rest = LeafPosition::first(tree, low).zip(LeafPosition::last(tree, high));
+    pub(super) fn new(parts: Parts<'a, N, ROOM>, (low, high): KeyRange<'_>) -> Self {
+        let rest = LeafPosition::first(parts, low).zip(LeafPosition::last(parts, high));
         let rest = rest.filter(|(first, last)| first.key() <= last.key());
-        Range(rest.map(|(first, last)| Rest { tree, first, last }))
+        Range(rest.map(|(first, last)| Rest { parts, first, last }))
     }
 }
 
@@ -231,14 +223,14 @@ impl<'a, const N: usize, const ROOM: usize> Iterator for Range<'a, N, ROOM> {
     // Always, as `Leaf::entry`.
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        let Rest { tree, first, last } = self.0.as_mut()?;
+        let Rest { parts, first, last } = self.0.as_mut()?;
         let entry = first.entry();
         if first.is(last) {
             self.0 = None;
         } else if first.index + 1 < first.leaf.len() {
             first.index += 1;
             first.leaf.fetch_entry(first.index + AHEAD);
-        } else if let Some(next) = LeafPosition::next(first.path, *tree) {
+        } else if let Some(next) = LeafPosition::next(first.path, *parts) {
             *first = next;
             (0..AHEAD).for_each(|index| first.leaf.fetch_entry(index));
         }
@@ -249,14 +241,14 @@ impl<'a, const N: usize, const ROOM: usize> Iterator for Range<'a, N, ROOM> {
 impl<const N: usize, const ROOM: usize> DoubleEndedIterator for Range<'_, N, ROOM> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        let Rest { tree, first, last } = self.0.as_mut()?;
+        let Rest { parts, first, last } = self.0.as_mut()?;
         let entry = last.entry();
         if last.is(first) {
             self.0 = None;
         } else if last.index > 0 {
             last.index -= 1;
             last.leaf.fetch_entry(last.index.saturating_sub(AHEAD));
-        } else if let Some(previous) = LeafPosition::previous(last.path, *tree) {
+        } else if let Some(previous) = LeafPosition::previous(last.path, *parts) {
             *last = previous;
         }
         Some(entry)
