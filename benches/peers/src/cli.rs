@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::output::Output;
 use crate::peer::Peer;
 use crate::peers::{self, OURS, RAW};
 use crate::workload::{WORKLOADS, Workload};
@@ -33,18 +34,8 @@ pub struct Arguments {
     /// Does not watch whether each Sync mode really syncs
     #[arg(long)]
     pub unchecked: bool,
-    /// Writes everything measured as JSON
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Writes a plot of each workload as SVG
-    #[arg(long, value_name = "DIR")]
-    pub svg: Option<PathBuf>,
-    /// Writes the report as Markdown; otherwise it is printed
-    #[arg(long, value_name = "FILE")]
-    pub markdown: Option<PathBuf>,
-    /// Measures nothing and writes the report of an earlier run's JSON
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
-    pub from: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
     /// Lists the workloads and the peers
     #[arg(long)]
     pub list: bool,

@@ -26,15 +26,9 @@ fn head(text: &mut String, report: &Report) {
     let rounds = report.rows.iter().flat_map(|row| &row.cells).map(|cell| cell.rounds.len()).max().unwrap_or(0);
     push!(
         text,
-        "{} x {}, {} MiB, Linux {}, {} on {}. {} rounds of {} s a measurement, each in a process of its own; medians \
-         with their quartiles; ratios within rounds.",
-        machine.processors,
-        machine.processor,
-        machine.memory_mib,
-        machine.kernel,
-        place.file_system,
-        place.device,
-        rounds,
+        "{} {rounds} rounds of {} s a measurement, each in a process of its own; medians with their quartiles; ratios within \
+         rounds.",
+        machine.with(place),
         settings.seconds
     );
     if place.memory {

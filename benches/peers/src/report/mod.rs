@@ -104,6 +104,13 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// In words, with the place on it that was measured.
+    pub fn with(&self, place: &Place) -> String {
+        let Machine { processor, processors, memory_mib, kernel } = self;
+        let Place { file_system, device, .. } = place;
+        format!("{processors} x {processor}, {memory_mib} MiB, Linux {kernel}, {file_system} on {device}.")
+    }
+
     /// The machine that this runs on, as its kernel tells it.
     pub fn this() -> Machine {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

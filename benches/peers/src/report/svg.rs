@@ -7,7 +7,7 @@ use crate::common::stats::Spread;
 use crate::peer::Kind;
 use crate::peers::OURS;
 
-const WIDTH: f64 = 820.0;
+pub const WIDTH: f64 = 820.0;
 /// Room for the names on the left and the figures on the right.
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = 190.0;
@@ -24,18 +24,23 @@ pub fn render(line: &Line) -> String {
     }
     let most = bars.iter().map(|(_, spread)| spread.high).fold(f64::MIN_POSITIVE, f64::max);
     let height = TOP + BAR * bars.len() as f64 + 16.0;
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
-         font-size=\"13\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
-         <text x=\"16\" y=\"24\" font-size=\"16\" fill=\"#1b1f24\">{}</text>\n\
-         <text x=\"16\" y=\"43\" fill=\"#57606a\">{}; bars are medians, whiskers quartiles</text>\n",
-        escaped(&line.title),
-        scale(line)
-    );
+    let mut text = opening(height, &line.title, &format!("{}; bars are medians, whiskers quartiles", scale(line)));
     for (number, (entry, spread)) in bars.iter().enumerate() {
         bar(&mut text, entry, *spread, TOP + BAR * number as f64, |value| LEFT + value / most * (WIDTH - LEFT - RIGHT));
     }
     text + "</svg>\n"
+}
+
+/// A white plot of this height, with its title and what it shows.
+pub fn opening(height: f64, title: &str, shows: &str) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
+         font-size=\"13\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
+         <text x=\"16\" y=\"24\" font-size=\"16\" fill=\"#1b1f24\">{}</text>\n\
+         <text x=\"16\" y=\"43\" fill=\"#57606a\">{}</text>\n",
+        escaped(title),
+        escaped(shows)
+    )
 }
 
 fn scale(line: &Line) -> String {

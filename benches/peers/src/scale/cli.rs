@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::output::Output;
 use crate::peer::Peer;
 use crate::peers;
 
@@ -52,18 +53,8 @@ pub struct Arguments {
     /// How many for --overwrites-of-few
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub few_overwrites: u64,
-    /// Writes everything measured as JSON
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Writes plots over time as SVG
-    #[arg(long, value_name = "DIR")]
-    pub svg: Option<PathBuf>,
-    /// Writes the report as Markdown; otherwise it is printed
-    #[arg(long, value_name = "FILE")]
-    pub markdown: Option<PathBuf>,
-    /// Measures nothing and writes the report of an earlier run's JSON
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
-    pub from: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
     #[arg(long, hide = true)]
     pub child: Option<String>,
 }

@@ -4,9 +4,8 @@ use std::fmt::Write;
 
 use crate::peers::OURS;
 use crate::report::figure;
-use crate::report::svg::escaped;
+use crate::report::svg::{WIDTH, escaped, opening};
 
-const WIDTH: f64 = 820.0;
 const HEIGHT: f64 = 400.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 110.0;
@@ -94,14 +93,7 @@ fn steps(most: f64) -> Vec<f64> {
 pub fn render(chart: &Chart) -> String {
     let scale = Scale::of(chart);
     let kind = if chart.is_logarithmic { ", powers of ten" } else { "" };
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-         font-size=\"13\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n\
-         <text x=\"16\" y=\"24\" font-size=\"16\" fill=\"#1b1f24\">{}</text>\n\
-         <text x=\"16\" y=\"43\" fill=\"#57606a\">{}{kind}, over seconds</text>\n",
-        escaped(&chart.title),
-        escaped(chart.unit)
-    );
+    let mut text = opening(HEIGHT, &chart.title, &format!("{}{kind}, over seconds", chart.unit));
     axes(&mut text, &scale);
     if let Some(limit) = chart.limit {
         let y = scale.y(limit);

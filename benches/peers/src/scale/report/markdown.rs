@@ -28,13 +28,8 @@ fn head(text: &mut String, report: &ScaleReport) {
     let (machine, place) = (&report.machine, &report.place);
     push!(
         text,
-        "{} x {}, {} MiB, Linux {}, {} on {}. One run; the phases of an engine had {} s at most together.\n",
-        machine.processors,
-        machine.processor,
-        machine.memory_mib,
-        machine.kernel,
-        place.file_system,
-        place.device,
+        "{} One run; the phases of an engine had {} s at most together.\n",
+        machine.with(place),
         report.seconds
     );
     let memory = report.memory >> 20;
