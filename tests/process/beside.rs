@@ -10,7 +10,7 @@ use forelog::{CommitMode, Engine, ErrorKind, Options, ReadOnly, ReadOnlyOptions}
 use serde_json::Value;
 
 use crate::common::{Scratch, on, refused, run};
-use crate::reading::traits;
+use crate::reading::{traits, wait_until_still};
 
 /// What tells the test of this name that it is to be the writer.
 const DB: &str = "FORELOG_TEST_WRITER";
@@ -162,8 +162,7 @@ fn the_commands_that_read_do_so_beside_a_writer() {
     put("a");
     engine.checkpoint().unwrap();
     put("b");
-    // Until the next segment is prepared.
-    engine.flush().unwrap();
+    wait_until_still(&engine, &db);
     let commands: [(&str, &[&str], &str); 7] = [
         ("scan", &["--keyspace", "rows"], "a\tof a\nb\tof b\n"),
         ("get", &["--keyspace", "rows", "b"], "of b\n"),
