@@ -114,7 +114,8 @@ pub(crate) struct Settings {
     pub(crate) flush_interval: Duration,
     pub(crate) flush_bytes: u64,
     pub(crate) loss_budget: LossBudget,
-    pub(crate) segment_bytes: u64,
+    /// `None` until the user says so, or it follows from what a checkpoint takes in.
+    pub(crate) segment_bytes: Option<u64>,
     pub(crate) max_transaction_bytes: u64,
     pub(crate) create: bool,
     pub(crate) mapped_reads: bool,
@@ -138,7 +139,7 @@ impl Default for Settings {
             flush_interval: Duration::from_millis(10),
             flush_bytes: 1 << 20,
             loss_budget: LossBudget::default(),
-            segment_bytes: 64 << 20,
+            segment_bytes: None,
             max_transaction_bytes: 256 << 20,
             create: true,
             mapped_reads: false,
@@ -154,6 +155,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The size of a segment of the log, once the log has come to it.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.unwrap_or(64 << 20)
+    }
+
     /// Refuses a record of `bytes` bytes if it is over the limit.
     pub(crate) fn check_record(&self, bytes: u64) -> Result<()> {
         let limit = self.max_transaction_bytes;
@@ -168,12 +174,10 @@ impl Settings {
     /// Refuses values that are impossible or contradict each other.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |text: String| Err(Error::invalid_input(text));
-        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes)
-            || !self.segment_bytes.is_multiple_of(512)
-        {
+        let segment = self.segment_bytes();
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&segment) || !segment.is_multiple_of(512) {
             return refuse(format!(
-                "segment_bytes is {}: choose a multiple of 512 from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}",
-                self.segment_bytes
+                "segment_bytes is {segment}: choose a multiple of 512 from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}"
             ));
         }
         if !(1..=MAX_TRANSACTION_BYTES).contains(&self.max_transaction_bytes) {
@@ -237,11 +241,12 @@ macro_rules! setters {
             self
         }
 
-        /// The size of a log segment in bytes: a multiple of 512 from 4 KiB to 1 GiB. Default 64 MiB. The first
+        /// The size of a log segment in bytes: a multiple of 512 from 4 KiB to 1 GiB. Default 64 MiB; where a checkpoint
+        /// takes in less, that much, but no less than 4 MiB: the log keeps a segment in use and one ahead. The first
         /// segments after an open are smaller, so that a small database stays small.
         #[must_use]
         pub fn segment_bytes(mut self, bytes: u64) -> Self {
-            self.settings.segment_bytes = bytes;
+            self.settings.segment_bytes = Some(bytes);
             self
         }
 

@@ -1,6 +1,6 @@
 //! How an engine's memory is shared out.
 
-use crate::base::options::Settings;
+use crate::base::options::{MIN_CHECKPOINT_BYTES, Settings};
 use crate::base::types::Lsn;
 use crate::index::Key;
 use crate::rt::machine;
@@ -20,6 +20,9 @@ const PARTITIONS: u64 = 4;
 const LEAST_PARTITIONS: u64 = 2 << 20;
 /// A checkpoint takes in no more than a part of it, unless the user says so.
 const CHECKPOINT: u64 = 16;
+
+/// Segments are no longer than a checkpoint, unless the user says so, but no shorter than this: each costs a few syncs.
+const LEAST_SEGMENT: u64 = 4 << 20;
 
 /// What an engine keeps in memory: see [`Engine::memory_stats`](crate::Engine::memory_stats). In bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -99,12 +102,16 @@ fn memory(settings: &Settings) -> u64 {
     settings.memory_bytes.unwrap_or_else(|| machine::memory().map_or(UNKNOWN, |memory| memory / 2))
 }
 
-/// The settings with what follows from the memory.
+/// The settings with what follows from the memory and from each other.
 pub(super) fn resolved(settings: &Settings) -> Settings {
     let mut settings = settings.clone();
     if !settings.is_checkpoint_chosen {
         let part = memory(&settings) / CHECKPOINT;
-        settings.checkpoint_bytes = settings.checkpoint_bytes.min(part).max(crate::base::options::MIN_CHECKPOINT_BYTES);
+        settings.checkpoint_bytes = settings.checkpoint_bytes.min(part).max(MIN_CHECKPOINT_BYTES);
+    }
+    if settings.segment_bytes.is_none() {
+        let longest = settings.checkpoint_bytes.max(LEAST_SEGMENT).next_multiple_of(4096);
+        settings.segment_bytes = Some(settings.segment_bytes().min(longest));
     }
     settings
 }

@@ -48,7 +48,7 @@ fn recover(claim: Claim<'_>, settings: &Settings) -> Result<Opened> {
     let handle = Arc::clone(claim.handle);
     let (tables, found) = look_at_tables(&handle, settings, |look| log::open::read(claim, settings.create, look))?;
     let (index, to) = if settings.is_volatile { Default::default() } else { over_layers(&tables) };
-    let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes));
+    let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes()));
     let mut replayed = Replayed::new(&mut loader, &handle, &tables);
     let decided = found.decide(&mut replayed)?;
     let at_open = replayed.amount;
@@ -143,7 +143,7 @@ fn look_at(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
     // All files are found, and open, before any is read at length.
     let (tables, directory) = look_at_tables(handle, &settings, |look| log::open::load_existing(&place, files, look))?;
     let (index, to) = over_layers(&tables);
-    let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes));
+    let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes()));
     let mut replayed = Replayed::new(&mut loader, handle, &tables);
     let verdicts = log::open::decide::decide(&place, directory, files, &mut replayed)?;
     Ok(Looked { index: loader.finish().map_err(panicked)?, verdicts, tables })

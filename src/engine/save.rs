@@ -28,7 +28,7 @@ pub(super) fn save(engine: &Engine, disk: &dyn Disk, to: &Path) -> Result<CopyRe
     let snapshot = engine.snapshot()?;
     let settings = &engine.pipeline().settings;
     let options = Options::new()
-        .segment_bytes(settings.segment_bytes)
+        .segment_bytes(settings.segment_bytes())
         .max_transaction_bytes(crate::base::options::MAX_TRANSACTION_BYTES)
         .commit_mode(CommitMode::Async)
         // The way back to a version without tables.

@@ -102,6 +102,6 @@ impl LogInner {
 
     pub(super) fn segment_size(&self, prepared: u32) -> u64 {
         let grown = FIRST_SEGMENT_BYTES.checked_shl(prepared.min(16)).unwrap_or(u64::MAX);
-        grown.min(self.settings().segment_bytes)
+        grown.min(self.settings().segment_bytes())
     }
 }

@@ -144,3 +144,23 @@ fn too_little_memory_is_refused() {
     }
     drop(Options::new().memory_bytes(u64::MAX).open(dir.join("db")).unwrap());
 }
+
+/// With an engine of 32 MiB two segments of 64 MiB lay beside 174 MB of data, and one of 16 MiB had as many.
+#[test]
+fn the_log_of_an_engine_with_little_memory_takes_little_of_the_disk() {
+    let log_of = |options: Options| {
+        let dir = TempDir::new("small-log");
+        let engine = options.commit_mode(CommitMode::Written).open(&dir).unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
+        write(&engine, &keyspace, &mut Model::new(), 0..300_000, 0);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        let files = std::fs::read_dir(&dir).unwrap().map(Result::unwrap);
+        let segments = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        segments.map(|segment| segment.metadata().unwrap().len()).sum::<u64>()
+    };
+    let (little, chosen) = (Options::new().memory_bytes(16 << 20), Options::new().segment_bytes(16 << 20));
+    let (little, chosen) = (log_of(little), log_of(chosen.memory_bytes(16 << 20)));
+    assert!(little <= 8 << 20, "{little} bytes");
+    assert!(chosen > 8 << 20, "what the user says holds: {chosen} bytes");
+}

@@ -1,10 +1,15 @@
 //! The filter of a partition: a Bloom filter in lines of the length of a cache line (TABLES.md, section 2.3).
 
 use super::super::fill::mix;
+use super::data::Interval;
+use crate::base::types::Lsn;
 
 /// Length of a line: one cache line, so that a question waits for memory once.
 pub(crate) const LINE: usize = 64;
-const BITS_PER_KEY: usize = 10;
+/// Bits for each key in a run of the lowest layer, which has most of the keys.
+const IN_LOWEST: usize = 10;
+/// And in a run of any other. A read asks each of them before it comes to the lowest one; together they have half as many keys.
+const ABOVE: usize = 16;
 const BITS_PER_LINE: usize = 8 * LINE;
 /// Bits set for each key.
 const PROBES: u32 = 6;
@@ -24,9 +29,14 @@ pub(crate) fn hash(full_key: &[u8]) -> u64 {
     mix(hash ^ u64::from_le_bytes(last))
 }
 
-/// The filter of keys with these hashes.
-pub(crate) fn build(hashes: &[u64]) -> Vec<u8> {
-    let lines = (hashes.len() * BITS_PER_KEY).div_ceil(BITS_PER_LINE).max(1);
+/// How many bits a run with this interval has for each key.
+pub(crate) fn bits_per_key(interval: Interval) -> usize {
+    if interval.from == Lsn::ZERO { IN_LOWEST } else { ABOVE }
+}
+
+/// The filter of keys with these hashes, with so many bits for each.
+pub(crate) fn build(hashes: &[u64], bits_per_key: usize) -> Vec<u8> {
+    let lines = (hashes.len() * bits_per_key).div_ceil(BITS_PER_LINE).max(1);
     let mut filter = vec![0; lines * LINE];
     for hash in hashes {
         let start = line_of(*hash, lines) * LINE;

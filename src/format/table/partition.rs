@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use super::super::Refusal;
 use super::block::{Block, BlockKind, BlockRef, Indexed, is_padding};
+use super::data::Interval;
 use super::filter::{self, LINE};
 use super::reader::{Reader, put_shared, put_varint};
 
@@ -13,8 +14,9 @@ pub(crate) const MOST_BLOCKS: usize = 64;
 const LEAST: usize = 7;
 
 /// Builds the content of a partition.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PartitionBuilder {
+    bits_per_key: usize,
     first: u64,
     blocks: Vec<u8>,
     count: u32,
@@ -23,6 +25,16 @@ pub(crate) struct PartitionBuilder {
 }
 
 impl PartitionBuilder {
+    /// Of a partition of a run with this interval.
+    pub(crate) fn new(interval: Interval) -> Self {
+        PartitionBuilder::with(filter::bits_per_key(interval))
+    }
+
+    fn with(bits_per_key: usize) -> Self {
+        let (first, blocks, count, last, hashes) = Default::default();
+        PartitionBuilder { bits_per_key, first, blocks, count, last, hashes }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -54,8 +66,9 @@ impl PartitionBuilder {
 
     /// The kind and count for the block's header, and its content. The builder is empty then.
     pub(crate) fn finish(&mut self) -> ((BlockKind, u32), Vec<u8>) {
-        let PartitionBuilder { first, blocks, count, hashes, .. } = std::mem::take(self);
-        let filter = filter::build(&hashes);
+        let next = PartitionBuilder::with(self.bits_per_key);
+        let PartitionBuilder { bits_per_key, first, blocks, count, hashes, .. } = std::mem::replace(self, next);
+        let filter = filter::build(&hashes, bits_per_key);
         let lines = u32::try_from(filter.len() / LINE).expect("64 blocks have few keys");
         let head = first.to_le_bytes().into_iter().chain(lines.to_le_bytes()).chain([0; 4]);
         ((BlockKind::Partition, count), head.chain(filter).chain(blocks).collect())

@@ -49,7 +49,7 @@ impl RunWriter {
             pending: header.to_bytes().to_vec(),
             written: 0,
             data: DataBuilder::new(header.interval),
-            partition: PartitionBuilder::default(),
+            partition: PartitionBuilder::new(header.interval),
             noted: None,
             root: Root::default(),
             range_tombstones: Vec::new(),

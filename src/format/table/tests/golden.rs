@@ -102,7 +102,7 @@ fn data() -> (Vec<u8>, BlockRef) {
 
 fn partition() -> (Vec<u8>, BlockRef) {
     let (bytes, data) = data();
-    let mut builder = PartitionBuilder::default();
+    let mut builder = PartitionBuilder::new(INTERVAL);
     [full(1, b"apple"), full(1, b"apply"), full(2, b"")].iter().for_each(|key| builder.add_key(key));
     builder.add_block(&full(2, b""), data);
     sealed(512 + bytes.len() as u64, builder.finish())
