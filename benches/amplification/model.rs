@@ -9,8 +9,9 @@ const RESTART: f64 = 16.0;
 const BLOCK_HEADER: f64 = 16.0;
 /// `format/table/partition.rs`: data blocks of a partition.
 const BLOCKS: f64 = 64.0;
-/// `format/table/filter.rs`.
-const BITS_PER_KEY: f64 = 10.0;
+/// `format/table/filter.rs`: bits for a key in the lowest layer, and above it.
+const IN_LOWEST: f64 = 10.0;
+const ABOVE: f64 = 16.0;
 const PROBES: f64 = 6.0;
 /// The id of the keyspace, in front of each key (`format/table/mod.rs`).
 const ID: f64 = 4.0;
@@ -18,7 +19,7 @@ const ID: f64 = 4.0;
 const TIER: usize = 4;
 const SMALLEST: f64 = (1 << 20) as f64;
 /// `engine/install.rs`: how long a run is.
-const RUNS: f64 = 512.0;
+const RUNS: f64 = 128.0;
 const LONGEST_RUN: f64 = (128 << 20) as f64;
 /// `format/table/manifest.rs`: the header, and what is fixed of a run.
 const MANIFEST: f64 = 256.0;
@@ -86,13 +87,15 @@ impl Data {
         let separator = 2.0 + ID + self.key - shared + 2.0 + 4.0 + (BLOCK_HEADER + 16.0) / BLOCKS;
         let restart = ((in_block / RESTART).ceil() * 4.0) / in_block;
         // Padding to eight bytes is half of that on average.
-        plain + restart + (BLOCK_HEADER + 4.0 + separator) / in_block + BITS_PER_KEY / 8.0
+        plain + restart + (BLOCK_HEADER + 4.0 + separator) / in_block + IN_LOWEST / 8.0
     }
 
-    /// Bytes of a partition for a key: the filter, and what says where blocks are.
+    /// Bytes of partitions for a key: the filter, and what says where blocks are. Half of the keys stand once more in the layers
+    /// above the lowest one, at most.
     pub(crate) fn partition(self) -> f64 {
         let in_block = (BLOCK / (self.key + self.value + 12.0)).max(1.0);
-        BITS_PER_KEY / 8.0 + (self.key + 12.0) / in_block
+        let blocks = (self.key + 12.0) / in_block;
+        IN_LOWEST / 8.0 + blocks + (ABOVE / 8.0 + blocks) / 2.0
     }
 
     /// Bytes of layers in which each key is once.
@@ -127,10 +130,10 @@ impl Data {
         (LEAF / (most * std::f64::consts::LN_2).max(1.0) + outside, LEAF / filled + outside)
     }
 
-    /// The part of the filters that say "maybe" for a key that is not there, were the bits of a key anywhere in the filter. In
-    /// lines it is more.
-    pub(crate) fn false_positives() -> f64 {
-        (1.0 - (-PROBES / BITS_PER_KEY).exp()).powf(PROBES)
+    /// The part of the filters that say "maybe" for a key that is not there, were the bits of a key anywhere in the filter, for
+    /// the lowest layer and for one above. In lines it is more.
+    pub(crate) fn false_positives() -> [f64; 2] {
+        [IN_LOWEST, ABOVE].map(|bits| (1.0 - (-PROBES / bits).exp()).powf(PROBES))
     }
 }
 

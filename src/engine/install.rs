@@ -12,8 +12,9 @@ use crate::table::store::{NotInstalled, Stack, Store};
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
-/// A run ends when it is so many times shorter than the data: MANIFEST, which lists all runs, is written for each few.
-const RUNS: u64 = 512;
+/// A run ends when it is so many times shorter than the data: MANIFEST, which lists all runs, is written for each few, and a reader keeps
+/// each of them open if it may.
+const RUNS: u64 = 128;
 /// A merge is to give back what it has read before it has read much more.
 const LONGEST_RUN: u64 = 128 << 20;
 

@@ -16,8 +16,10 @@ const LOG: u64 = 2;
 const MERGES: u64 = 16;
 /// In checkpoints: commits stop when the log owes so much, unless checkpoints fail.
 const STOP: u64 = 5;
-/// The least bytes a second that the background writes.
+/// The least bytes a second that the background writes while there are commits, ...
 const LEAST_RATE: u64 = 16 << 20;
+/// ... and while there are none whose flush could wait for it. Reads may wait for the disk meanwhile.
+const AT_REST: u64 = 64 << 20;
 /// The least that is written for a byte of log.
 const LEAST_FACTOR: u64 = 4;
 
@@ -40,7 +42,8 @@ fn rate(pipeline: &Pipeline, tables: &Tables) -> Option<u64> {
     let factor = written.by_checkpoints.saturating_add(written.by_merges).checked_div(written.log_read);
     let inflow = tables.debt.inflow(counted.bytes);
     let keeps_up = inflow.saturating_mul(factor.unwrap_or(0).saturating_add(1).max(LEAST_FACTOR));
-    let rate = keeps_up.saturating_add(keeps_up / 4).max(LEAST_RATE);
+    let least = if inflow == 0 { AT_REST } else { LEAST_RATE };
+    let rate = keeps_up.saturating_add(keeps_up / 4).max(least);
     // Before commits wait, the background goes as fast as it can.
     match log.max(percent(owed, bound)) {
         0..75 => Some(rate),

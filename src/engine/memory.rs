@@ -10,12 +10,10 @@ use crate::table::reading::Limits;
 const UNKNOWN: u64 = 1 << 30;
 /// Buffers of the log, of merges and of their runs.
 const FIXED: u64 = 12 << 20;
-/// This part of it is set aside for partitions of tables, ...
+/// This part of it is set aside for partitions of tables. They may take more, if reads ask for so many: then records give up as much,
+/// but no more than half of their own. Without its partition a read of a key that is not in memory reads up to 64 KiB more for each
+/// layer; the memory of a partition has but a few records in a hundred of those it leads to.
 const ASIDE: u64 = 32;
-/// ... and they may take this part, if reads ask for so many: then records give up the rest. Without its partition a read of a key that
-/// is not in memory reads up to 64 KiB more for each layer; the memory of a partition has but a few records in a hundred of those it
-/// leads to.
-const PARTITIONS: u64 = 4;
 /// No less than this: one is up to about 64 KiB long, and several readers share the rest.
 const LEAST_PARTITIONS: u64 = 2 << 20;
 /// A checkpoint takes in no more than a part of it, unless the user says so.
@@ -49,10 +47,8 @@ pub(super) struct Shares {
     pub(super) records: u64,
     /// What a checkpoint takes in of the log.
     checkpoint: u64,
-    /// What partitions take without taking it from records.
+    /// What is kept of tables without taking it from records.
     aside: u64,
-    /// What they may take.
-    partitions: u64,
 }
 
 impl Shares {
@@ -63,12 +59,12 @@ impl Shares {
         let sorting = checkpoint.saturating_add(checkpoint / 2);
         let rest = memory.saturating_sub(aside + FIXED).saturating_sub(sorting);
         let records = rest.max(memory / 4) / 8 * 7;
-        Shares { memory, records, checkpoint, aside, partitions: aside.max(memory / PARTITIONS) }
+        Shares { memory, records, checkpoint, aside }
     }
 
-    /// The same while partitions take so much.
-    pub(super) fn beside(self, partitions: u64) -> Self {
-        let more = partitions.saturating_sub(self.aside);
+    /// The same while what is kept of tables takes so much.
+    pub(super) fn beside(self, tables: u64) -> Self {
+        let more = tables.saturating_sub(self.aside);
         Shares { records: self.records.saturating_sub(more).max(self.records / 2), ..self }
     }
 
@@ -94,7 +90,7 @@ impl Shares {
     }
 
     pub(super) fn limits(self) -> Limits {
-        Limits { partition_bytes: self.partitions, ..Limits::default() }
+        Limits { partition_bytes: self.aside + self.records / 2, ..Limits::default() }
     }
 }
 

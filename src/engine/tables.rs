@@ -210,7 +210,7 @@ impl Tables {
 
     /// How memory is shared out now.
     pub(super) fn shares(&self) -> Shares {
-        self.shares.beside(self.reading.partition_bytes())
+        self.shares.beside(self.reading.partition_bytes() + self.reading.open_run_bytes() as u64)
     }
 
     pub(super) fn memory_stats(&self, pipeline: &Pipeline) -> MemoryStats {

@@ -10,7 +10,7 @@
 //! | `store`, `dir`, `gate`, `held` | the stack that is installed, attempts to change it, MANIFEST in doubt; reading beside |
 //! | `copies` | copies of files of the tables, for a backup |
 //! | `reading` | what memory asks where it cannot answer alone: keys and ranges, through all layers |
-//! | `open`, `list`, `named`, `run` | what an open finds; reading lists and runs, damaged ones too, writing runs |
+//! | `open`, `list`, `named`, `run`, `fences` | what an open finds; reading lists and runs, damaged ones too, writing runs; bounds for search |
 //!
 //! `RULES.md` decides what memory may forget, what layers may leave out, and how a deletion of a range works in memory;
 //! `tests/residency` is its model. `FAULTS.md` decides the order of the calls and what each failure means;
@@ -19,6 +19,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod copies;
 pub(crate) mod dir;
+mod fences;
 pub(crate) mod fragments;
 pub(crate) mod gate;
 pub(crate) mod held;

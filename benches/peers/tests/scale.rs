@@ -77,6 +77,21 @@ fn overwrites_of_few_keys_are_reported() {
 }
 
 #[test]
+fn single_commits_are_timed_alone_and_beside_overwrites() {
+    let dir = Temporary::new(std::env::temp_dir(), "scale-steady");
+    let (report, markdown) = measured(&dir, &["--steady", "--keys", "500", "--peers", "forelog,redb"]);
+    let runs = report["runs"].as_array().expect("runs");
+    assert!(runs.len() == 2 && runs.iter().all(|run| phases(run) == 7), "{runs:?}");
+    assert!(markdown.contains("| Sync beside overwrites, p99.9 |"), "{markdown}");
+    assert!(markdown.contains("| Async alone | "), "{markdown}");
+    for plot in ["sync-p99.9", "async-longest"] {
+        let plot = std::fs::read_to_string(dir.path(&format!("plots/{plot}.svg"))).expect("a plot");
+        // The two phases meet at a mark, once for each engine.
+        assert!(plot.starts_with("<svg") && !plot.contains("NaN") && plot.matches("<circle").count() >= 2, "{plot}");
+    }
+}
+
+#[test]
 fn bad_input_is_told_what_to_do() {
     let dir = Temporary::new(std::env::temp_dir(), "scale-bad");
     let place = dir.path("");
@@ -85,6 +100,7 @@ fn bad_input_is_told_what_to_do() {
     refuses(&["--dir", &place, "--peers", "sqlite"], &["no peer of this build", "sqlite", "rocksdb"]);
     refuses(&["--dir", &place, "--memory", "1MiB"], &["--memory", "32MiB or more"]);
     refuses(&["--dir", &place, "--opens", "--overwrites-of-few"], &["--opens", "--overwrites-of-few"]);
+    refuses(&["--dir", &place, "--steady", "--opens"], &["--steady", "--opens"]);
     refuses(&["--dir", &dir.path("missing")], &["make it, or name another with --dir"]);
     refuses(&[], &["--dir"]);
 }

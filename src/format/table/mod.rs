@@ -1,6 +1,7 @@
 //! The files in `table/`: MANIFEST, keyspaces and runs (TABLES.md beside this folder).
 
 pub(crate) mod block;
+pub(crate) mod block_index;
 pub(crate) mod data;
 pub(crate) mod entries;
 pub(crate) mod filter;

@@ -133,11 +133,3 @@ impl<'a> Partition<'a> {
         (position == self.end && is_padding(reader.rest())).then_some(blocks)
     }
 }
-
-/// The data blocks that may have versions of `full_key`: the first whose separator is at or above it, and those behind
-/// while the separator equals it.
-pub(crate) fn candidates<'b>(blocks: &'b [Indexed], full_key: &[u8]) -> &'b [Indexed] {
-    let first = blocks.partition_point(|block| block.separator.as_slice() < full_key);
-    let equal = blocks[first..].iter().take_while(|block| block.separator == full_key).count();
-    &blocks[first..blocks.len().min(first + equal + 1)]
-}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::installed::Caches;
 use super::partitions::Partition;
 use crate::base::error::Result;
-use crate::format::table::block::{BlockRef, Indexed};
+use crate::format::table::block::BlockRef;
 use crate::format::table::data::DataBlock;
 use crate::index::Direction;
 use crate::table::run::read::Run;
@@ -26,6 +26,8 @@ pub(super) struct Blocks {
     /// The number of the present partition, and that of the present block in it.
     place: (usize, usize),
     partition: Arc<Partition>,
+    /// Where the present block is.
+    present: BlockRef,
     /// Blocks that were read.
     read: usize,
     /// Bytes of the file from a position on.
@@ -41,12 +43,12 @@ impl Blocks {
         bound: &[u8],
         direction: Direction,
     ) -> Result<Option<Self>> {
-        let number = run.root.partitions.partition_point(|partition| partition.separator.as_slice() < bound);
+        let number = run.partition_at(bound);
         if number == run.root.partitions.len() {
             return Ok(None);
         }
         let partition = caches.partitions.get(file, run, number, true)?;
-        let block = partition.blocks.partition_point(|block| block.separator.as_slice() < bound);
+        let block = partition.blocks.first_at(bound);
         let place = (number, block.min(partition.blocks.len() - 1));
         Ok(Some(Blocks::new((file, run), caches, direction, place, partition)))
     }
@@ -70,8 +72,8 @@ impl Blocks {
         place: (usize, usize),
         partition: Arc<Partition>,
     ) -> Self {
-        let (run, caches) = (Arc::clone(run), Arc::clone(caches));
-        Blocks { run, caches, file, direction, place, partition, read: 0, bytes: Vec::new(), begin: 0 }
+        let (run, caches, present) = (Arc::clone(run), Arc::clone(caches), partition.blocks.block(place.1));
+        Blocks { run, caches, file, direction, place, partition, present, read: 0, bytes: Vec::new(), begin: 0 }
     }
 
     /// Goes to the next block in its direction; `false` if there is none.
@@ -84,6 +86,7 @@ impl Blocks {
         };
         if let Some(block) = next {
             self.place.1 = block;
+            self.present = self.partition.blocks.block(block);
             return Ok(true);
         }
         let number = match self.direction {
@@ -95,37 +98,33 @@ impl Blocks {
         self.partition = self.caches.partitions.get(self.file, &self.run, number, false)?;
         let last = self.partition.blocks.len() - 1;
         self.place = (number, if self.direction == Direction::Forward { 0 } else { last });
+        self.present = self.partition.blocks.block(self.place.1);
         Ok(true)
-    }
-
-    fn present(&self) -> &Indexed {
-        &self.partition.blocks[self.place.1]
     }
 
     /// The last full key of the present block.
     pub(super) fn separator(&self) -> &[u8] {
-        &self.present().separator
+        self.partition.blocks.separator(self.place.1)
     }
 
     /// The last full key before the present block.
     pub(super) fn separator_before(&self) -> Option<&[u8]> {
         let (number, block) = self.place;
-        let before = match (block.checked_sub(1), number.checked_sub(1)) {
-            (Some(block), _) => &self.partition.blocks[block],
-            (None, Some(number)) => &self.run.root.partitions[number],
-            (None, None) => return None,
-        };
-        Some(&before.separator)
+        match (block.checked_sub(1), number.checked_sub(1)) {
+            (Some(block), _) => Some(self.partition.blocks.separator(block)),
+            (None, Some(number)) => Some(&self.run.root.partitions[number].separator),
+            (None, None) => None,
+        }
     }
 
     /// Where in the file the present block is.
     pub(super) fn position(&self) -> u64 {
-        self.present().block.position
+        self.present.position
     }
 
     /// Reads the bytes of the present block.
     pub(super) fn read(&mut self) -> Result<()> {
-        let BlockRef { position, length, .. } = self.present().block;
+        let BlockRef { position, length, .. } = self.present;
         self.read += 1;
         let end = self.begin + self.bytes.len() as u64;
         if self.begin <= position && position + u64::from(length) <= end && !self.bytes.is_empty() {
@@ -144,14 +143,16 @@ impl Blocks {
     /// From where to where to read: the present block, and once the walk goes on for long those of its partition behind it.
     fn neighbours(&self) -> (u64, u64) {
         let blocks = &self.partition.blocks;
-        let BlockRef { position, length, .. } = self.present().block;
+        let BlockRef { position, length, .. } = self.present;
         let (mut begin, mut end) = (position, position + u64::from(length));
         if self.read <= ALONE {
             return (begin, end);
         }
         match self.direction {
             Direction::Forward => {
-                for BlockRef { position, length, .. } in blocks[self.place.1 + 1..].iter().map(|block| block.block) {
+                for BlockRef { position, length, .. } in
+                    (self.place.1 + 1..blocks.len()).map(|number| blocks.block(number))
+                {
                     let reached = position + u64::from(length);
                     if reached - begin > TOGETHER {
                         break;
@@ -160,7 +161,7 @@ impl Blocks {
                 }
             }
             Direction::Backward => {
-                for BlockRef { position, .. } in blocks[..self.place.1].iter().rev().map(|block| block.block) {
+                for BlockRef { position, .. } in (0..self.place.1).rev().map(|number| blocks.block(number)) {
                     if end - position > TOGETHER {
                         break;
                     }
@@ -173,12 +174,12 @@ impl Blocks {
 
     /// The present block, which was read, once it is checked.
     pub(super) fn data(&self) -> Result<DataBlock<'_>> {
-        self.run.data(self.present().block, self.block_bytes())
+        self.run.data(self.present, self.block_bytes())
     }
 
     /// The bytes of the present block, which was read.
     pub(super) fn block_bytes(&self) -> &[u8] {
-        let BlockRef { position, length, .. } = self.present().block;
+        let BlockRef { position, length, .. } = self.present;
         let begin = usize::try_from(position - self.begin).expect("in memory");
         &self.bytes[begin..begin + length as usize]
     }

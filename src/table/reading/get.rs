@@ -8,10 +8,10 @@ use crate::base::error::Result;
 use crate::base::types::Lsn;
 use crate::format::table::filter;
 use crate::format::table::manifest::{Layer, NamedRun};
-use crate::format::table::partition::candidates;
 use crate::format::table::{is_below, write_full_key};
 use crate::index::Value;
 use crate::rt::sync;
+use crate::table::fences::Fences;
 use crate::table::run::read::Run;
 
 /// A longer buffer is not kept: one large value must not stay in the memory of each thread.
@@ -44,12 +44,12 @@ impl Installed {
     }
 
     fn ask(&self, question: &Question<'_>, block: &mut Vec<u8>) -> Result<Option<Value>> {
-        for (layer, begin) in self.held.stack.manifest.begins() {
+        for ((layer, begin), ends) in self.held.stack.manifest.begins().zip(&self.ends) {
             // What lies above the reader, and what the output of a merge stands for.
             if layer.interval.from >= question.at || question.full_key < begin {
                 continue;
             }
-            let Some(named) = run_of(layer, question.full_key) else { continue };
+            let Some(named) = run_of(layer, ends, question.full_key) else { continue };
             let run = self.run(named, layer.interval)?;
             if let Some(answer) = self.ask_run(named.file.number, &run, question, block)? {
                 return Ok(answer);
@@ -87,14 +87,13 @@ impl Installed {
         block: &mut Vec<u8>,
     ) -> Result<Option<(Lsn, Option<Value>)>> {
         let partitions = &run.root.partitions;
-        let first = partitions.partition_point(|partition| partition.separator.as_slice() < question.full_key);
-        for (number, indexed) in partitions.iter().enumerate().skip(first) {
+        for (number, indexed) in partitions.iter().enumerate().skip(run.partition_at(question.full_key)) {
             let partition = self.caches.partitions.get(file, run, number, true)?;
             if !partition.may_contain(question.hash) {
                 return Ok(None);
             }
-            for indexed in candidates(&partition.blocks, question.full_key) {
-                let at = indexed.block;
+            for candidate in partition.blocks.candidates(question.full_key) {
+                let at = partition.blocks.block(candidate);
                 block.resize(at.length as usize, 0);
                 run.read_into(block, at.position)?;
                 let newest = run.data(at, block)?.newest(question.full_key, question.at);
@@ -112,7 +111,7 @@ impl Installed {
 }
 
 /// The run of the layer whose range has the key: all that the layer has of it is there.
-fn run_of<'l>(layer: &'l Layer, full_key: &[u8]) -> Option<&'l NamedRun> {
-    let number = layer.runs.partition_point(|run| !is_below(full_key, &run.range.high));
+fn run_of<'l>(layer: &'l Layer, ends: &Fences, full_key: &[u8]) -> Option<&'l NamedRun> {
+    let number = ends.find(full_key, |number| !is_below(full_key, &layer.runs[number].range.high));
     layer.runs.get(number).filter(|run| run.range.low.as_slice() <= full_key)
 }

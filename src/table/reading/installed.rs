@@ -6,7 +6,8 @@ use super::open_runs::OpenRuns;
 use super::partitions::Partitions;
 use crate::base::error::{Result, is_short_of_files};
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::NamedRun;
+use crate::format::table::manifest::{Layer, NamedRun};
+use crate::table::fences::Fences;
 use crate::table::held::HeldStack;
 use crate::table::run::read::Run;
 
@@ -24,13 +25,17 @@ pub(super) struct Installed {
     pub(super) caches: Arc<Caches>,
     /// Of each layer: whether a run of it has range tombstones. There are many runs, and a scan may ask for few keys.
     pub(super) have_ranges: Vec<bool>,
+    /// Of each layer: where its runs end, but for one that reaches to the end of all keys.
+    pub(super) ends: Vec<Fences>,
 }
 
 impl Installed {
     pub(super) fn new(held: HeldStack, caches: &Arc<Caches>) -> Self {
-        let layers = held.stack.manifest.layers.iter();
-        let have_ranges = layers.map(|layer| layer.runs.iter().any(|run| run.range_tombstones > 0)).collect();
-        Installed { held, caches: Arc::clone(caches), have_ranges }
+        let layers = || held.stack.manifest.layers.iter();
+        let have_ranges = layers().map(|layer| layer.runs.iter().any(|run| run.range_tombstones > 0)).collect();
+        let ends_of = |layer: &Layer| Fences::of(ends(&layer.runs));
+        let ends = layers().map(ends_of).collect();
+        Installed { held, caches: Arc::clone(caches), have_ranges, ends }
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -54,4 +59,10 @@ impl Installed {
         let run = Arc::new(run);
         Ok(self.caches.runs.keep(number, run, self.generation()))
     }
+}
+
+/// Where runs of a layer end. An empty bound, which only the last one may have, is the end of all keys.
+fn ends(runs: &[NamedRun]) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
+    let bounded = runs.len() - usize::from(runs.last().is_some_and(|last| last.range.high.is_empty()));
+    runs[..bounded].iter().map(|run| run.range.high.as_slice())
 }

@@ -48,7 +48,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { open_runs: share_of_files(4, 256), partition_bytes: 32 << 20 }
+        Limits { open_runs: share_of_files(4, 4096), partition_bytes: 32 << 20 }
     }
 }
 

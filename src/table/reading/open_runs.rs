@@ -23,6 +23,8 @@ struct Table {
     by_number: HashMap<u64, usize, Mixed>,
     /// The next slot that may give way.
     hand: usize,
+    /// The bytes that the runs take in memory.
+    bytes: usize,
     /// That of the installed MANIFEST.
     generation: u64,
 }
@@ -31,13 +33,15 @@ struct Table {
 struct Slot {
     number: u64,
     run: Arc<Run>,
+    /// That it takes in memory.
+    bytes: usize,
     /// Since the hand has passed. Nothing but speed depends on it.
     was_used: AtomicBool,
 }
 
 impl Slot {
     fn new(number: u64, run: &Arc<Run>) -> Self {
-        Slot { number, run: Arc::clone(run), was_used: AtomicBool::new(false) }
+        Slot { number, run: Arc::clone(run), bytes: run.memory(), was_used: AtomicBool::new(false) }
     }
 }
 
@@ -98,13 +102,14 @@ impl OpenRuns {
 
     /// The bytes that they take in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.table.read().slots.iter().map(|slot| slot.run.memory()).sum()
+        self.table.read().bytes
     }
 }
 
 impl Table {
     /// Puts in one that is not there. Returns the one that gave way to it.
     fn insert(&mut self, slot: Slot, most: usize) -> Option<Arc<Run>> {
+        self.bytes += slot.bytes;
         if self.slots.len() < most {
             self.by_number.insert(slot.number, self.slots.len());
             self.slots.push(slot);
@@ -117,6 +122,7 @@ impl Table {
                 self.by_number.insert(slot.number, at);
                 let before = std::mem::replace(&mut self.slots[at], slot);
                 self.by_number.remove(&before.number);
+                self.bytes -= before.bytes;
                 return Some(before.run);
             }
         }
@@ -125,6 +131,7 @@ impl Table {
     fn remove(&mut self, goes: impl Fn(&Slot) -> bool) -> Vec<Slot> {
         let removed: Vec<Slot> = self.slots.extract_if(.., |slot| goes(slot)).collect();
         if !removed.is_empty() {
+            self.bytes -= removed.iter().map(|slot| slot.bytes).sum::<usize>();
             self.by_number = self.slots.iter().enumerate().map(|(at, slot)| (slot.number, at)).collect();
         }
         removed

@@ -8,7 +8,7 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 use super::hash::Mixed;
 use crate::base::error::Result;
-use crate::format::table::block::Indexed;
+use crate::format::table::block_index::BlockIndex;
 use crate::format::table::filter;
 use crate::table::run::read::Run;
 
@@ -25,14 +25,14 @@ const USUAL: u64 = 16 << 10;
 pub(super) struct Partition {
     filter: Box<[u8]>,
     /// The data blocks, in the order of their keys.
-    pub(super) blocks: Vec<Indexed>,
+    pub(super) blocks: BlockIndex,
 }
 
 impl Partition {
     fn read(run: &Run, number: usize) -> Result<Self> {
         let bytes = run.read_block(run.root.partitions[number].block)?;
         let (partition, blocks) = run.partition(number, &bytes)?;
-        Ok(Partition { filter: partition.filter().into(), blocks })
+        Ok(Partition { filter: partition.filter().into(), blocks: BlockIndex::of(&blocks) })
     }
 
     /// Whether it may have versions of the full key with this hash. `false` is certain.
@@ -41,7 +41,7 @@ impl Partition {
     }
 
     fn memory(&self) -> usize {
-        size_of::<Self>() + self.filter.len() + self.blocks.iter().map(Indexed::memory).sum::<usize>()
+        size_of::<Self>() + self.filter.len() + self.blocks.memory()
     }
 }
 

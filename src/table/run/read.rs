@@ -19,6 +19,7 @@ use crate::format::table::root::{Range, Root};
 use crate::format::table::run::{Counts, Footer, LEAST_RUN, RunHeader, SECTOR, SECTOR_LEN};
 use crate::format::table::{FileIdentity, FileKind, file_name, filter, is_below};
 use crate::table::dir::open_to_read;
+use crate::table::fences::Fences;
 
 /// An open run. Its footer, root and range tombstones are in memory.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Run {
     checksum: Hasher,
     pub(crate) footer: Footer,
     pub(crate) root: Root,
+    /// The separators of the partitions.
+    fences: Fences,
     pub(crate) range_tombstones: Vec<RangeTombstone>,
 }
 
@@ -123,7 +126,8 @@ impl Run {
         if range_tombstones.len() as u64 != footer.counts.range_tombstones {
             return Err(Error::bad_table(path, end));
         }
-        Ok(Run { file, path: path.to_owned(), checksum, footer, root, range_tombstones })
+        let fences = Fences::of(root.partitions.iter().map(|partition| partition.separator.as_slice()));
+        Ok(Run { file, path: path.to_owned(), checksum, footer, root, fences, range_tombstones })
     }
 
     /// Opens the run that a layer with this interval names, and compares the two.
@@ -250,7 +254,13 @@ impl Run {
         let ranges =
             self.range_tombstones.iter().map(|one| size_of_val(one) + one.start.capacity() + one.end.capacity());
         let bounds = bound(range) + bound(reach);
-        size_of::<Self>() + self.path.as_os_str().len() + bounds + partitions + witnesses + ranges.sum::<usize>()
+        let others = self.path.as_os_str().len() + self.fences.memory();
+        size_of::<Self>() + others + bounds + partitions + witnesses + ranges.sum::<usize>()
+    }
+
+    /// The number of the first partition that may have something at or above `full_key`; how many there are if none has.
+    pub(in crate::table) fn partition_at(&self, full_key: &[u8]) -> usize {
+        self.fences.find(full_key, |number| self.root.partitions[number].separator.as_slice() < full_key)
     }
 
     /// The partition with this number, which has these bytes, and its data blocks.

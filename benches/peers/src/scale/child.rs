@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::data::{Keys, Order, fill_value};
 use super::event::{Data, Part, Phase, Request};
 use super::meter::Meter;
+use super::steady;
 use super::usage::{Io, disk_bytes};
 use crate::child::{die, die_with_parent};
 use crate::common::KEY_BYTES;
-use crate::peer::{Mode, Purpose, Put, Result, Setting, Store};
+use crate::peer::{Mode, Purpose, Put, Result, Session, Setting, Store};
 use crate::peers;
 
 /// Puts or deletions of a transaction.
@@ -40,10 +41,17 @@ pub fn main(request: &str) -> Result<()> {
             Ok(())
         }
         Part::OpenAndGoOn => work.go_on(),
+        Part::Steady => {
+            let store = work.store()?;
+            work.load(&*store)?;
+            work.settle(Phase::SettleOverwritten)?;
+            steady::measure(&work, &*store)?;
+            work.close(store)
+        }
     }
 }
 
-struct Work<'a> {
+pub struct Work<'a> {
     request: &'a Request,
     data: Data,
     keys: Keys,
@@ -57,7 +65,9 @@ impl<'a> Work<'a> {
     fn new(request: &'a Request) -> Work<'a> {
         let data = request.data;
         let order = Order::new(data.keys, data.seed);
-        let present = request.loaded.min(data.keys);
+        // A process that loads and goes on is not told how many there are.
+        let loaded = if request.part == Part::Steady { data.keys } else { request.loaded };
+        let present = loaded.min(data.keys);
         Work { request, data, keys: Keys::new(data.keys), order, present }
     }
 
@@ -66,12 +76,12 @@ impl<'a> Work<'a> {
         (peer.open)(&Setting { dir: &self.request.dir, purpose: Purpose::Limited { memory: self.request.memory } })
     }
 
-    fn begin(&self, phase: Phase, wanted: u64) -> Result<Meter> {
+    pub fn begin(&self, phase: Phase, wanted: u64) -> Result<Meter> {
         Meter::begin(phase, wanted, self.request.seconds)
     }
 
     /// The ranks of the keys that are there, in another order for each phase.
-    fn ranks(&self, phase: Phase) -> impl Iterator<Item = u64> + Clone + use<'_> {
+    pub fn ranks(&self, phase: Phase) -> impl Iterator<Item = u64> + Clone + use<'_> {
         let order = Order::new(self.present.max(1), self.data.seed ^ (phase as u64 + 1) << 32);
         (0..self.present).map(move |place| self.order.at(order.at(place)))
     }
@@ -99,8 +109,6 @@ impl<'a> Work<'a> {
         mut ranks: impl Iterator<Item = u64>,
         batch: u64,
     ) -> Result<()> {
-        let length = self.data.value_bytes;
-        let mut values = vec![0; batch as usize * length];
         let mut session = store.session()?;
         let mut meter = self.begin(phase, wanted)?;
         // Another one for each phase and transaction, from which the values follow.
@@ -111,11 +119,8 @@ impl<'a> Work<'a> {
                 break;
             }
             writing += 1 << 8;
-            let puts = batch.iter().zip(values.chunks_exact_mut(length)).map(|(rank, value)| -> Put {
-                fill_value(value, *rank, writing);
-                (self.keys.key(*rank), value)
-            });
-            let puts: Vec<Put> = puts.collect();
+            let values = self.values(&batch, writing);
+            let puts: Vec<Put> = self.puts(&batch, &values);
             meter.time(puts.len() as u64, || session.commit(&puts, Mode::Written))?;
         }
         drop(session);
@@ -124,6 +129,26 @@ impl<'a> Work<'a> {
             store.flush()?;
         }
         meter.finish()
+    }
+
+    /// A value for each key, one after the other; other ones for each `writing`.
+    fn values(&self, ranks: &[u64], writing: u64) -> Vec<u8> {
+        let length = self.data.value_bytes;
+        let mut values = vec![0; ranks.len() * length];
+        for (rank, value) in ranks.iter().zip(values.chunks_exact_mut(length)) {
+            fill_value(value, *rank, writing);
+        }
+        values
+    }
+
+    fn puts<'v>(&self, ranks: &[u64], values: &'v [u8]) -> Vec<Put<'v>> {
+        let values = values.chunks_exact(self.data.value_bytes);
+        ranks.iter().zip(values).map(|(rank, value)| (self.keys.key(*rank), value)).collect()
+    }
+
+    /// Commits one transaction, with what it takes to make its keys and values.
+    pub fn put(&self, session: &mut dyn Session, ranks: &[u64], writing: u64, mode: Mode) -> Result<()> {
+        session.commit(&self.puts(ranks, &self.values(ranks, writing)), mode)
     }
 
     fn close(&self, store: Box<dyn Store>) -> Result<()> {

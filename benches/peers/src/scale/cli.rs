@@ -53,6 +53,9 @@ pub struct Arguments {
     /// How many for --overwrites-of-few
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub few_overwrites: u64,
+    /// Measures instead how long single Sync and Async commits take, alone and beside a thread that overwrites
+    #[arg(long, conflicts_with_all = ["opens", "overwrites_of_few"])]
+    pub steady: bool,
     #[command(flatten)]
     pub output: Output,
     #[arg(long, hide = true)]

@@ -26,6 +26,11 @@ pub enum Phase {
     SettleOverwritten,
     Delete,
     SettleDeleted,
+    /// Single commits while nothing else goes on, and beside a thread that overwrites.
+    SyncAlone,
+    AsyncAlone,
+    SyncBeside,
+    AsyncBeside,
 }
 
 /// The keys and values of a run.
@@ -56,6 +61,8 @@ pub enum Part {
     Open,
     /// Opens, and takes all that follows.
     OpenAndGoOn,
+    /// Writes everything, times single commits, and closes.
+    Steady,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

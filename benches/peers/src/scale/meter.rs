@@ -55,7 +55,11 @@ impl Meter {
 
     /// Times one transaction or read, of so many keys.
     pub fn time<T>(&mut self, keys: u64, operation: impl FnOnce() -> Result<T>) -> Result<T> {
-        let before = Instant::now();
+        self.time_since(Instant::now(), keys, operation)
+    }
+
+    /// The same, from a moment on that may be earlier.
+    pub fn time_since<T>(&mut self, before: Instant, keys: u64, operation: impl FnOnce() -> Result<T>) -> Result<T> {
         let result = operation()?;
         let after = Instant::now();
         self.pass(after)?;

@@ -10,6 +10,7 @@ mod meter;
 mod report;
 mod runner;
 mod shares;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -58,10 +58,11 @@ pub fn run(arguments: &Arguments, save: impl Fn(&ScaleReport) -> Result<(), Stri
 }
 
 fn kind(arguments: &Arguments) -> Kind {
-    match (arguments.opens, arguments.overwrites_of_few) {
-        (true, _) => Kind::Opens,
-        (_, true) => Kind::Few,
-        _ => Kind::Phases,
+    match () {
+        () if arguments.opens => Kind::Opens,
+        () if arguments.overwrites_of_few => Kind::Few,
+        () if arguments.steady => Kind::Steady,
+        () => Kind::Phases,
     }
 }
 
@@ -69,7 +70,7 @@ fn all_data(arguments: &Arguments) -> Vec<Data> {
     let data = |keys, value_bytes, writes| Data { keys, value_bytes, writes, seed: arguments.seed };
     let Arguments { keys, value_bytes, open_keys, record_bytes, few_overwrites, .. } = arguments;
     match kind(arguments) {
-        Kind::Phases => vec![data(*keys, *value_bytes as usize, *keys)],
+        Kind::Phases | Kind::Steady => vec![data(*keys, *value_bytes as usize, *keys)],
         Kind::Few => vec![data(10, *value_bytes as usize, *few_overwrites)],
         Kind::Opens => open_keys
             .iter()
@@ -119,14 +120,14 @@ fn measure(
         memory: report.memory,
         group: group.as_ref().map(Group::members),
         data,
-        part: Part::Load,
+        part: if report.kind == Kind::Steady { Part::Steady } else { Part::Load },
         loaded: 0,
         seconds: report.seconds,
     };
     let mut watch = Watch::new(Run::new(peer.name, data), dir, group.as_ref());
     watch.process(&request);
     request.loaded = watch.run.loaded();
-    if request.loaded > 0 {
+    if request.loaded > 0 && report.kind != Kind::Steady {
         let last = if report.kind == Kind::Phases { Part::OpenAndGoOn } else { Part::Open };
         for part in [Part::OpenAndDie, last] {
             evict(dir)?;

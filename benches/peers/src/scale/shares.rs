@@ -15,6 +15,7 @@ pub fn per_mille(phase: Phase) -> u64 {
         Phase::Overwrite => 120,
         Phase::SettleOverwritten | Phase::SettleDeleted => 65,
         Phase::Delete => 80,
+        Phase::SyncAlone | Phase::AsyncAlone | Phase::SyncBeside | Phase::AsyncBeside => 130,
         // They end when they end.
         Phase::Close | Phase::OpenClosed | Phase::OpenKilled => 0,
     }
@@ -35,6 +36,14 @@ pub fn most(part: Part, seconds: f64) -> Duration {
         Part::Load => &[Phase::Load],
         Part::OpenAndDie => &[Phase::BeforeKill],
         Part::Open => &[],
+        Part::Steady => &[
+            Phase::Load,
+            Phase::SettleOverwritten,
+            Phase::SyncAlone,
+            Phase::AsyncAlone,
+            Phase::SyncBeside,
+            Phase::AsyncBeside,
+        ],
         Part::OpenAndGoOn => &[
             Phase::ReadPresent,
             Phase::ReadAbsent,

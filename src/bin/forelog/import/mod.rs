@@ -194,6 +194,9 @@ struct Import<'a> {
     progress_key: String,
     progress: Progress,
     total: u64,
+    /// There may be keys that are not of this file. The keys of the file differ, and nobody else has the database open: of a
+    /// keyspace that is empty at the begin nothing needs to be asked.
+    has_others: bool,
 }
 
 impl<'a> Import<'a> {
@@ -211,15 +214,18 @@ impl<'a> Import<'a> {
         survey: &Survey,
         begin: u64,
     ) -> Result<Self, Failure> {
+        let keyspace = engine.create_keyspace(&arguments.keyspace)?;
+        let has_others = engine.snapshot()?.iter(&keyspace)?.next_ref().is_some();
         Ok(Import {
             arguments,
             input,
             engine,
-            keyspace: engine.create_keyspace(&arguments.keyspace)?,
+            keyspace,
             ledger: engine.create_keyspace(progress::KEYSPACE)?,
             progress_key: Progress::key(&arguments.keyspace, file),
             progress: Progress { file: survey.identity, key_column: arguments.key.clone(), rows: begin, done: false },
             total: survey.rows,
+            has_others,
         })
     }
 
@@ -275,7 +281,7 @@ impl<'a> Import<'a> {
         for row in batch {
             let at_row = |failure: Failure| failure.at(format_args!("{}, row {}", self.input.name, row.number));
             let key = row.key.as_bytes();
-            if !self.arguments.replace && transaction.get(&self.keyspace, key)?.is_some() {
+            if self.has_others && !self.arguments.replace && transaction.get(&self.keyspace, key)?.is_some() {
                 return Err(at_row(Failure::told(format!(
                     "the key '{}' is in keyspace {} already, and not from this file: --replace would overwrite it",
                     row.key, self.arguments.keyspace

@@ -6,8 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::block::{self, Block, BlockKind, BlockRef, Indexed};
+use super::super::block_index::BlockIndex;
 use super::super::data::{DataBlock, DataBuilder, Found, Interval};
-use super::super::partition::{Partition, PartitionBuilder, candidates};
+use super::super::partition::{Partition, PartitionBuilder};
 use super::super::range_tombstones;
 use super::super::root::{Range, Root};
 use super::super::{FileIdentity, filter, write_full_key};
@@ -91,8 +92,8 @@ impl Written {
 
     /// The newest version of `key` at or below `at`, as a reader of the run finds it.
     fn newest(&self, key: &[u8], at: Lsn) -> Option<Found<'_>> {
-        let blocks = self.partition().blocks().unwrap();
-        candidates(&blocks, key).iter().find_map(|indexed| self.data(indexed.block).newest(key, at).unwrap())
+        let blocks = BlockIndex::of(&self.partition().blocks().unwrap());
+        blocks.candidates(key).find_map(|number| self.data(blocks.block(number)).newest(key, at).unwrap())
     }
 }
 

@@ -15,8 +15,10 @@ pub fn render(report: &ScaleReport) -> String {
     for data in all_data {
         let runs: Vec<&Run> = report.runs.iter().filter(|run| run.data == data).collect();
         summary(&mut text, report.kind, data, &runs);
-        if report.kind == Kind::Phases {
-            details(&mut text, &runs);
+        match report.kind {
+            Kind::Phases => details(&mut text, &runs),
+            Kind::Steady => timed(&mut text, &runs, &STEADY),
+            Kind::Opens | Kind::Few => {}
         }
         failures(&mut text, &runs);
     }
@@ -102,6 +104,13 @@ const TIMED: [(Phase, &str); 5] = [
     (Phase::Delete, "transactions that delete"),
 ];
 
+const STEADY: [(Phase, &str); 4] = [
+    (Phase::SyncAlone, "Sync alone"),
+    (Phase::SyncBeside, "Sync beside overwrites"),
+    (Phase::AsyncAlone, "Async alone"),
+    (Phase::AsyncBeside, "Async beside overwrites"),
+];
+
 const ALL: [(Phase, &str); 12] = [
     (Phase::Load, "load"),
     (Phase::Close, "close"),
@@ -117,14 +126,22 @@ const ALL: [(Phase, &str); 12] = [
     (Phase::SettleDeleted, "settling after them"),
 ];
 
-fn details(text: &mut String, runs: &[&Run]) {
-    let of = |run: &Run, phase, told: fn(&Recorded) -> String| run.phase(phase).map_or(String::new(), told);
+fn of(run: &Run, phase: Phase, told: fn(&Recorded) -> String) -> String {
+    run.phase(phase).map_or(String::new(), told)
+}
+
+fn timed(text: &mut String, runs: &[&Run], phases: &[(Phase, &str)]) {
     push!(text, "Microseconds of single operations: p50; p99; p99.9; longest.\n");
     heads(text, runs, "");
-    for (phase, name) in TIMED {
-        line(text, name, runs.iter().map(|run| of(run, phase, times)), "");
+    for (phase, name) in phases {
+        line(text, name, runs.iter().map(|run| of(run, *phase, times)), "");
     }
-    push!(text, "\nRead and written by the process, its memory and the directory at the end of each phase, in MiB.\n");
+    push!(text, "");
+}
+
+fn details(text: &mut String, runs: &[&Run]) {
+    timed(text, runs, &TIMED);
+    push!(text, "Read and written by the process, its memory and the directory at the end of each phase, in MiB.\n");
     heads(text, runs, "");
     for (phase, name) in ALL {
         line(text, name, runs.iter().map(|run| of(run, phase, bytes)), "");

@@ -19,6 +19,8 @@ pub enum Kind {
     Opens,
     /// Overwrites of few keys, and the opens after them.
     Few,
+    /// Single commits, alone and beside a thread that overwrites.
+    Steady,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

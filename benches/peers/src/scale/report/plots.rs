@@ -27,7 +27,7 @@ pub fn all(report: &ScaleReport) -> Vec<(String, String)> {
     let phases: &[(Phase, &str)] = match report.kind {
         Kind::Phases => &[(Phase::Load, "load"), (Phase::Overwrite, "overwrites"), (Phase::Delete, "deletions")],
         Kind::Few => &[(Phase::Load, "load")],
-        Kind::Opens => &[],
+        Kind::Opens | Kind::Steady => &[],
     };
     for (phase, name) in phases {
         plots.push((format!("rate-{name}"), rates(report, *phase, name)));
@@ -39,6 +39,9 @@ pub fn all(report: &ScaleReport) -> Vec<(String, String)> {
             format!("max-{name}"),
             latencies(report, *phase, &format!("{name}: longest of each second"), |it| it.max),
         ));
+    }
+    if report.kind == Kind::Steady {
+        plots = steady(report);
     }
     plots.into_iter().map(|(name, chart)| (name, render(&chart))).collect()
 }
@@ -68,6 +71,42 @@ fn of_phase(run: &Run, phase: Phase, value: &dyn Fn(&Second) -> Option<f64>) -> 
     });
     let points = points.filter_map(|(end, value)| Some((end, value?)));
     Line { name: run.peer.clone(), points: points.collect(), marks: Vec::new() }
+}
+
+/// Single commits, alone and then beside overwrites, one plot for each mode and percentile.
+fn steady(report: &ScaleReport) -> Vec<(String, Chart)> {
+    const MODES: [(&str, [Phase; 2]); 2] =
+        [("Sync", [Phase::SyncAlone, Phase::SyncBeside]), ("Async", [Phase::AsyncAlone, Phase::AsyncBeside])];
+    const TIMES: [(&str, fn(&Times) -> f64); 4] =
+        [("p50", |it| it.p50), ("p99", |it| it.p99), ("p99.9", |it| it.p999), ("longest", |it| it.max)];
+    let chart = |mode: &str, phases: [Phase; 2], name: &str, of: fn(&Times) -> f64| Chart {
+        title: format!("{mode} commits: {name} of each second, alone, and from the dot on beside overwrites"),
+        unit: "microseconds",
+        is_logarithmic: true,
+        together: Together::Most,
+        limit: None,
+        lines: report
+            .runs
+            .iter()
+            .map(|run| one_after_the_other(run, phases, &|second| second.times.as_ref().map(of)))
+            .collect(),
+    };
+    let plots = MODES.iter().flat_map(|(mode, phases)| {
+        let named = move |(name, of): &(&str, fn(&Times) -> f64)| {
+            (format!("{}-{name}", mode.to_lowercase()), chart(mode, *phases, name, *of))
+        };
+        TIMES.iter().map(named)
+    });
+    plots.collect()
+}
+
+/// Two phases as one line, with a mark where the second one begins.
+fn one_after_the_other(run: &Run, [first, second]: [Phase; 2], value: &dyn Fn(&Second) -> Option<f64>) -> Line {
+    let (mut line, next) = (of_phase(run, first, value), of_phase(run, second, value));
+    let end = line.points.last().map_or(0.0, |point| point.0);
+    line.marks.extend(next.points.first().map(|point| end + point.0));
+    line.points.extend(next.points.into_iter().map(|(at, value)| (end + at, value)));
+    line
 }
 
 fn rates(report: &ScaleReport, phase: Phase, name: &str) -> Chart {

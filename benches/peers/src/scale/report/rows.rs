@@ -67,6 +67,11 @@ fn seconds(run: &Run, phase: Phase) -> Option<f64> {
     run.phase(phase).map(|recorded| recorded.outcome.seconds)
 }
 
+/// The 99.9th percentile, in milliseconds.
+fn p999(run: &Run, phase: Phase) -> Option<f64> {
+    run.phase(phase)?.outcome.times.map(|times| times.p999 / 1000.0)
+}
+
 fn longest(run: &Run, phase: Phase) -> Option<f64> {
     run.phase(phase)?.outcome.times.map(|times| times.max / 1000.0)
 }
@@ -126,6 +131,12 @@ rows! {
     DELETE_SPACE: "directory for each byte that is left, deleted and settled", Times, SettleDeleted,
         |run| space(run, Phase::SettleDeleted, left_after_deletes(run));
     DISK: "directory, closed", MiB, Close, |run| run.phase(Phase::Close).map(|recorded| mib(recorded.disk));
+    SYNC_ALONE: "Sync alone, p99.9", Milliseconds, SyncAlone, |run| p999(run, Phase::SyncAlone);
+    SYNC_BESIDE: "Sync beside overwrites, p99.9", Milliseconds, SyncBeside, |run| p999(run, Phase::SyncBeside);
+    SYNC_MAX: "Sync beside overwrites, longest", Milliseconds, SyncBeside, |run| longest(run, Phase::SyncBeside);
+    ASYNC_ALONE: "Async alone, p99.9", Milliseconds, AsyncAlone, |run| p999(run, Phase::AsyncAlone);
+    ASYNC_BESIDE: "Async beside overwrites, p99.9", Milliseconds, AsyncBeside, |run| p999(run, Phase::AsyncBeside);
+    ASYNC_MAX: "Async beside overwrites, longest", Milliseconds, AsyncBeside, |run| longest(run, Phase::AsyncBeside);
     RESIDENT: "most memory of the process", MiB, Load, |run| run.most_resident().map(mib);
 }
 
@@ -153,6 +164,7 @@ pub fn of(kind: Kind) -> &'static [Row] {
             RESIDENT,
         ],
         Kind::Opens => &[LOAD, OPEN_CLOSED, CLOSED_RESIDENT, OPEN_KILLED, KILLED_RESIDENT],
+        Kind::Steady => &[LOAD, SYNC_ALONE, SYNC_BESIDE, SYNC_MAX, ASYNC_ALONE, ASYNC_BESIDE, ASYNC_MAX],
         Kind::Few => {
             &[FEW, LOAD_MAX, DISK, CLOSE, OPEN_CLOSED, CLOSED_RESIDENT, OPEN_KILLED, KILLED_RESIDENT, RESIDENT]
         }
