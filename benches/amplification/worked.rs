@@ -4,8 +4,8 @@ use crate::model::{Data, Merging, Writes, merging};
 use crate::{BATCH, CHECKPOINT, KEY};
 
 /// Of the memory of an engine, partitions may take this much (`engine/memory.rs`): half of what records have, which is 7/8 of all but
-/// what is set aside and what sorting takes, 1/32 and 3/32; and what is set aside.
-const SHARE: f64 = 0.5 * 0.875 * 0.875 + 1.0 / 32.0;
+/// what is set aside and what sorting takes, 1/32 and 3/32.
+const SHARE: f64 = 0.5 * 0.875 * 0.875;
 
 fn data(bytes: f64, value: f64) -> Data {
     Data { keys: (bytes / (KEY + value)).floor(), key: KEY, value, batch: BATCH as f64, checkpoint: CHECKPOINT }

@@ -241,9 +241,9 @@ macro_rules! setters {
             self
         }
 
-        /// The size of a log segment in bytes: a multiple of 512 from 4 KiB to 1 GiB. Default 64 MiB; where a checkpoint
-        /// takes in less, that much, but no less than 4 MiB: the log keeps a segment in use and one ahead. The first
-        /// segments after an open are smaller, so that a small database stays small.
+        /// The size of a log segment in bytes: a multiple of 512 from 4 KiB to 1 GiB. Default 64 MiB; in an engine whose
+        /// checkpoints take in less, about that much, but no less than 4 MiB: the log keeps a segment in use and one ahead.
+        /// The first segments after an open are smaller, so that a small database stays small.
         #[must_use]
         pub fn segment_bytes(mut self, bytes: u64) -> Self {
             self.settings.segment_bytes = Some(bytes);

@@ -14,6 +14,8 @@ const MEASURED: u64 = 4;
 const PART: u64 = 16;
 /// How fast commits come is measured over no less than this.
 const LOOK: Duration = Duration::from_millis(250);
+/// After so long without any, none come.
+const REST: Duration = Duration::from_secs(1);
 
 /// How the work of this open went.
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ struct Work {
 struct Inflow {
     at: Moment,
     counted: u64,
+    /// When some had come.
+    last: Moment,
     /// Bytes a second.
     rate: u64,
 }
@@ -62,13 +66,20 @@ impl State {
 
 impl Inflow {
     fn look(&mut self, counted: u64) -> u64 {
-        let time = clock::now().since(self.at);
+        let now = clock::now();
+        let time = now.since(self.at);
         if time >= LOOK {
             let bytes = counted.saturating_sub(self.counted);
+            if bytes > 0 {
+                self.last = now;
+            } else if now.since(self.last) >= REST {
+                (self.at, self.rate) = (now, 0);
+                return 0;
+            }
             let rate = u128::from(bytes) * 1_000 / time.as_millis().max(1);
             // Half of it is that of the time before: commits come in bursts.
             self.rate = self.rate.midpoint(u64::try_from(rate).unwrap_or(u64::MAX));
-            (self.at, self.counted) = (clock::now(), counted);
+            (self.at, self.counted) = (now, counted);
         }
         self.rate
     }

@@ -31,6 +31,19 @@ pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
     is_too_much
 }
 
+/// Has no more forgotten than what is over the limit: what tables take was given up by records.
+pub(super) fn fit(pipeline: &Pipeline, tables: &Tables) {
+    let (index, limit) = (pipeline.index(), tables.shares().records);
+    if bytes(index) <= limit {
+        return;
+    }
+    let mut hand = tables.hand.lock();
+    if hand.full_at != Some(index.installed()) {
+        forget_down_to(&mut hand, pipeline, tables, Bound { goal: limit, steps: usize::MAX });
+        hand.full_at = (bytes(index) > limit).then(|| index.installed());
+    }
+}
+
 /// Makes room for something that is to be brought in: some ranges that nobody has read lately are forgotten, and not more. Returns
 /// whether there is any.
 ///

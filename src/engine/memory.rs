@@ -10,17 +10,17 @@ use crate::table::reading::Limits;
 const UNKNOWN: u64 = 1 << 30;
 /// Buffers of the log, of merges and of their runs.
 const FIXED: u64 = 12 << 20;
-/// This part of it is set aside for partitions of tables. They may take more, if reads ask for so many: then records give up as much,
-/// but no more than half of their own. Without its partition a read of a key that is not in memory reads up to 64 KiB more for each
-/// layer; the memory of a partition has but a few records in a hundred of those it leads to.
+/// This part of it is set aside for what is kept of tables: runs that stay open, and partitions. Partitions may take half of what
+/// records may, if reads ask for so many: then records give up as much. Without its partition a read of a key that is not in memory reads
+/// some KiB more for each layer; the memory of a partition has but a few records in a hundred of those it leads to.
 const ASIDE: u64 = 32;
-/// No less than this: one is up to about 64 KiB long, and several readers share the rest.
+/// No less than this: a partition is up to about 100 KiB long, and several readers share the rest.
 const LEAST_PARTITIONS: u64 = 2 << 20;
 /// A checkpoint takes in no more than a part of it, unless the user says so.
 const CHECKPOINT: u64 = 16;
 
 /// Segments are no longer than a checkpoint, unless the user says so, but no shorter than this: each costs a few syncs.
-const LEAST_SEGMENT: u64 = 4 << 20;
+const SHORTEST_SEGMENT: u64 = 4 << 20;
 
 /// What an engine keeps in memory: see [`Engine::memory_stats`](crate::Engine::memory_stats). In bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -90,7 +90,11 @@ impl Shares {
     }
 
     pub(super) fn limits(self) -> Limits {
-        Limits { partition_bytes: self.aside + self.records / 2, ..Limits::default() }
+        Limits {
+            open_run_bytes: self.aside,
+            partition_bytes: (self.records / 2).max(LEAST_PARTITIONS),
+            ..Limits::default()
+        }
     }
 }
 
@@ -106,7 +110,7 @@ pub(super) fn resolved(settings: &Settings) -> Settings {
         settings.checkpoint_bytes = settings.checkpoint_bytes.min(part).max(MIN_CHECKPOINT_BYTES);
     }
     if settings.segment_bytes.is_none() {
-        let longest = settings.checkpoint_bytes.max(LEAST_SEGMENT).next_multiple_of(4096);
+        let longest = settings.checkpoint_bytes.max(SHORTEST_SEGMENT).next_multiple_of(4096);
         settings.segment_bytes = Some(settings.segment_bytes().min(longest));
     }
     settings

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::heal::{heal, is_rot};
@@ -102,11 +103,10 @@ fn step(
     if store.end_doubt(|stack| name_in_history(log, stack)).map_err(StepFailed::Other)? {
         remove_needless(tables, store);
     }
-    let run = run_bytes(&pipeline.settings, Some(&stack));
-    let manifest = stack.manifest.to_bytes().len() as u64;
-    let sizes = Sizes { run, part: if manifest > SHORT { run.max(PER_MANIFEST * manifest) } else { run } };
+    let room = room_for_a_step(log, leaves).map_err(StepFailed::Other)?;
+    let sizes = sizes(pipeline, &stack, room);
     if leaves == Leaves::Room {
-        check_room(log, &stack, sizes).map_err(StepFailed::Other)?;
+        check_room(log, &stack, sizes, room).map_err(StepFailed::Other)?;
     }
     let (floor, held) = pipeline.index().horizon(Lsn::ZERO);
     let horizon = Retain { floor, held, is_last: false };
@@ -130,21 +130,44 @@ pub(super) enum Leaves {
     Nothing,
 }
 
+/// The bytes that a step may write; `None` if the disk does not say.
+fn room_for_a_step(log: &LogInner, leaves: Leaves) -> Result<Option<u64>> {
+    match (log.handle().dir().room(), leaves) {
+        (Ok(room), Leaves::Room) => Ok(room.map(|room| room.saturating_sub(log.room_to_leave()))),
+        (Ok(room), Leaves::Nothing) => Ok(room),
+        // It is tried, whatever there is.
+        (Err(_), Leaves::Nothing) => Ok(None),
+        (Err(error), Leaves::Room) => Err(Error::io("look for room in", &tables_in(log), error)),
+    }
+}
+
+fn tables_in(log: &LogInner) -> PathBuf {
+    log.handle().path_of(OsStr::new(DIRECTORY))
+}
+
+/// How much a step writes. Where room is short it ends sooner, so that its inputs give theirs back sooner.
+fn sizes(pipeline: &Pipeline, stack: &Stack, room: Option<u64>) -> Sizes {
+    let least = run_bytes(&pipeline.settings, None);
+    let run = run_bytes(&pipeline.settings, Some(stack)).min(room.map_or(u64::MAX, |room| (room / 4).max(least)));
+    let manifest = stack.manifest.to_bytes().len() as u64;
+    Sizes { run, part: if manifest > SHORT { run.max(PER_MANIFEST * manifest) } else { run } }
+}
+
 /// Refuses a step that could fill the disk.
-fn check_room(log: &LogInner, stack: &Stack, sizes: Sizes) -> Result<()> {
-    let path = log.handle().path_of(OsStr::new(DIRECTORY));
+fn check_room(log: &LogInner, stack: &Stack, sizes: Sizes, room: Option<u64>) -> Result<()> {
     // A file ends with the entry that makes it long enough.
-    let bytes = bytes_of(&stack.manifest.layers).min(sizes.part.saturating_add(sizes.run.saturating_mul(2)));
-    let needed = bytes.saturating_add(log.room_to_leave());
-    match log.handle().dir().room() {
-        Ok(Some(room)) if room < needed => {
+    let needed = bytes_of(&stack.manifest.layers).min(sizes.part.saturating_add(sizes.run.saturating_mul(2)));
+    match room {
+        Some(room) if room < needed => {
+            let (path, leave) = (tables_in(log), log.room_to_leave());
             let message = format!(
-                "a merge of tables in {} waits until {needed} bytes are free, and {room} are: make room",
-                path.display()
+                "a merge of tables in {} waits until {} bytes are free, and {} are: make room",
+                path.display(),
+                needed.saturating_add(leave),
+                room.saturating_add(leave)
             );
             Err(Error::new(ErrorKind::DiskFull, message))
         }
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::io("look for room in", &path, error)),
+        _ => Ok(()),
     }
 }

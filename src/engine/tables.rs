@@ -210,7 +210,7 @@ impl Tables {
 
     /// How memory is shared out now.
     pub(super) fn shares(&self) -> Shares {
-        self.shares.beside(self.reading.partition_bytes() + self.reading.open_run_bytes() as u64)
+        self.shares.beside(self.reading.partition_bytes() + self.reading.open_run_bytes())
     }
 
     pub(super) fn memory_stats(&self, pipeline: &Pipeline) -> MemoryStats {
@@ -219,7 +219,7 @@ impl Tables {
             records_limit: self.shares().records,
             records: pipeline.index().bytes().all as u64,
             partitions: self.reading.partition_bytes(),
-            open_runs: self.reading.open_run_bytes() as u64,
+            open_runs: self.reading.open_run_bytes(),
         }
     }
 

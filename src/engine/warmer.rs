@@ -40,7 +40,7 @@ pub(super) fn start(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
 fn run(pipeline: &Pipeline, tables: &Tables, sleeper: &Arc<Sleeper>) {
     let (mut again, mut warmed, mut next) = (Backoff::new(AGAIN, LONGEST), Warmed::Part, clock::now());
     let (wanted, rings) = (tables.reading().wanted(), Arc::clone(sleeper));
-    wanted.set_told(move || rings.ring());
+    tables.reading().bell().set_told(move || rings.ring());
     loop {
         sleeper.forget();
         // Keys that are wanted come much more often than it is worth a try.
@@ -48,6 +48,8 @@ fn run(pipeline: &Pipeline, tables: &Tables, sleeper: &Arc<Sleeper>) {
             warmed = warm(pipeline, sleeper, tables.shares().to_warm());
             next = clock::now().after(again.take());
         }
+        // Reads alone let partitions grow: then no checkpoint comes that would make room for them.
+        keeper::fit(pipeline, tables);
         for (id, key) in wanted.take() {
             if !sleeper.pause(Duration::ZERO) {
                 return;

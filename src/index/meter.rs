@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Bytes {
-    /// Of leaves, of values that lie outside, and of range tombstones.
+    /// Of leaves, of long keys and large values that lie outside, and of range tombstones.
     pub(crate) all: usize,
     /// What of these would be left if the memory of leaves without records were given back.
     pub(crate) in_use: usize,

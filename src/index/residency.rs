@@ -7,7 +7,7 @@ use super::key::Key;
 use super::map::Slot;
 use super::state::TreeState;
 use super::tree::Tree;
-use super::version::{Seq, Version, content, large_len, share};
+use super::version::{Seq, Version, content, outside_len, share};
 use crate::base::types::Lsn;
 
 impl Tree {
@@ -52,10 +52,10 @@ impl Tree {
             return None;
         }
         let (mut keys, mut live, mut large) = (0, 0, 0);
-        let next = state.map.forget(low, count, to, |version| {
+        let next = state.map.forget(low, count, to, |key, version| {
             keys += 1;
             live += usize::from(!version.content.is_deleted());
-            large += large_len(version.content);
+            large += outside_len(key, version.content);
         });
         state.keys -= keys;
         state.live -= live;
@@ -87,7 +87,7 @@ impl Tree {
                 let shared = share(Some(value));
                 slot.fill(Version { lsn, older: Seq::NONE, content: content(Some(value), shared.as_ref()) });
                 *newest = lsn.max(*newest);
-                *large += large_len(content(Some(value), shared.as_ref()));
+                *large += outside_len(key, content(Some(value), shared.as_ref()));
                 added += 1;
             }
         }

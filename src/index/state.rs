@@ -10,7 +10,7 @@ use super::retained::{Entry, Kept, Retained};
 use super::scan::{Found, Piece, Sources};
 use super::snapshot::{Holder, Horizon};
 use super::undo::Undo;
-use super::version::{Content, Direction, Look, Version};
+use super::version::{Content, Direction, Look, Version, long_key_len};
 use crate::base::types::Lsn;
 
 /// A piece of a scan looks at no more keys than this, so that a range of tombstones does not block writers for long.
@@ -34,7 +34,7 @@ pub(super) struct TreeState {
     pub(super) keys: usize,
     /// Keys whose newest version is not a tombstone.
     pub(super) live: usize,
-    /// The bytes of their values that do not lie in leaves.
+    /// The bytes of their long keys and large values, which do not lie in leaves.
     pub(super) large: usize,
     /// Tombstones of which pruning would not come to know: they had no predecessor in memory, or pruning came to them before a
     /// checkpoint did. Oldest first, mostly.
@@ -212,7 +212,10 @@ impl TreeState {
         if entry.by_tombstone && self.map.get(&key).0.is_some_and(is_newest) {
             match self.map.bury(&key, entry.until, horizon.installed()) {
                 // A keyspace that is being freed counts its keys no more.
-                true => self.keys = self.keys.saturating_sub(1),
+                true => {
+                    self.keys = self.keys.saturating_sub(1);
+                    self.large = self.large.saturating_sub(long_key_len(&key));
+                }
                 false => self.stuck.push_back((entry.until, key.clone())),
             }
         }

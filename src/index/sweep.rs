@@ -11,7 +11,7 @@ use super::retained::{Entry, Kept};
 use super::snapshot::{Holder, Horizon};
 use super::state::TreeState;
 use super::tree::Tree;
-use super::version::large_len;
+use super::version::outside_len;
 use crate::base::types::Lsn;
 
 /// With fewer range tombstones, one that an older transaction must detect stays in the list. In the map the note of it is
@@ -175,7 +175,7 @@ impl TreeState {
             });
             covered.push((Key::from(key), kept));
             live += usize::from(!version.content.is_deleted());
-            large += large_len(version.content);
+            large += outside_len(key, version.content);
             false
         });
         if has_unpruned {

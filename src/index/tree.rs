@@ -59,7 +59,7 @@ pub(super) struct Loaded {
     pub(super) keys: usize,
     /// Keys with a value.
     pub(super) live: usize,
-    /// The bytes of values that lie outside of the leaves.
+    /// The bytes of long keys and large values, which lie outside of the leaves.
     pub(super) large: usize,
     pub(super) newest: Lsn,
     /// Those that may leave once layers have them.

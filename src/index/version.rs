@@ -8,6 +8,9 @@ use super::value::Value;
 /// reader gets a copy.
 pub(super) const MOST_IN_PLACE: usize = 1024;
 
+/// A longer key is allocated on its own, too: its record has the number under which its leaf has it instead.
+pub(super) const LONGEST_KEY: usize = 1024;
+
 /// The value of a version, or its absence.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content<'a> {
@@ -41,6 +44,16 @@ pub(super) fn share(value: Option<&[u8]>) -> Option<Value> {
 /// The bytes that a value takes outside of the leaf.
 pub(super) fn large_len(content: Content<'_>) -> usize {
     if let Content::Shared(value) = content { value.len() } else { 0 }
+}
+
+/// The bytes that a key takes outside of the leaf, as long as it has a record.
+pub(super) fn long_key_len(key: &[u8]) -> usize {
+    if key.len() > LONGEST_KEY { key.len() } else { 0 }
+}
+
+/// The bytes that a record takes outside of the leaf.
+pub(super) fn outside_len(key: &[u8], content: Content<'_>) -> usize {
+    long_key_len(key) + large_len(content)
 }
 
 pub(super) fn content<'a>(value: Option<&'a [u8]>, shared: Option<&'a Value>) -> Content<'a> {

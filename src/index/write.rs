@@ -5,7 +5,7 @@ use super::map::{Map, Slot};
 use super::snapshot::Horizon;
 use super::state::TreeState;
 use super::tree::Tree;
-use super::version::{Content, Seq, Version, content, large_len, share};
+use super::version::{Content, Seq, Version, content, large_len, long_key_len, outside_len, share};
 use crate::base::types::Lsn;
 
 impl Tree {
@@ -35,7 +35,10 @@ impl Tree {
                 };
                 match version {
                     Some((lsn, older)) => *large += slot.set(Version { lsn, older, content }),
-                    None if is_complete => *keys -= usize::from(map.remove(key)),
+                    None if is_complete => {
+                        *keys -= usize::from(map.remove(key));
+                        *large -= long_key_len(key);
+                    }
                     None => {
                         *large += slot.set(Version { lsn, older: Seq::NONE, content });
                         stuck.push_back((lsn, Key::from(key)));
@@ -48,7 +51,7 @@ impl Tree {
                 }
                 slot.fill(Version { lsn, older: Seq::NONE, content });
                 *keys += 1;
-                *large += large_len(content);
+                *large += outside_len(key, content);
                 if content.is_deleted() {
                     stuck.push_back((lsn, Key::from(key)));
                 }
@@ -85,12 +88,13 @@ impl Tree {
                         *large += slot.set(version);
                     } else {
                         *keys -= usize::from(map.remove(key));
+                        *large -= long_key_len(key);
                         bury(map, key, lsn);
                     }
                 }
                 Slot::Free(slot) if value.is_some() || !slot.is_complete() => {
                     slot.fill(version);
-                    *large += large_len(version.content);
+                    *large += outside_len(key, version.content);
                     *live += usize::from(value.is_some());
                     *keys += 1;
                 }

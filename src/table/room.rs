@@ -1,6 +1,6 @@
 //! The most that one attempt of a checkpoint writes. So much is left on the disk when the log ends (`FAULTS.md`, section 4).
 
-/// What an operation takes beside what its record has: an entry at most 10 bytes more (id, lengths, age, its share of
+/// What an operation takes beside what its record has: an entry at most 11 bytes more (id, lengths, age, its share of
 /// restarts and filter), a keyspace in its list 24 more than its name.
 const OF_AN_OP: u64 = 24;
 /// What a byte of a record takes if nothing is known of it: the smallest entry has three bytes there, and up to ten more in

@@ -121,7 +121,7 @@ fn no_more_is_forgotten_than_there_must() {
     let engine = options.open(dir.join("db")).unwrap();
     let keyspace = engine.create_keyspace("k").unwrap();
     let value = [7; 1_000];
-    for first in (0..60_000_u32).step_by(100) {
+    for first in (0..40_000_u32).step_by(100) {
         let mut batch = engine.batch().unwrap();
         (first..first + 100).for_each(|number| batch.put(&keyspace, key(number), value).unwrap());
         batch.commit().unwrap();
@@ -163,4 +163,35 @@ fn the_log_of_an_engine_with_little_memory_takes_little_of_the_disk() {
     let (little, chosen) = (log_of(little), log_of(chosen.memory_bytes(16 << 20)));
     assert!(little <= 8 << 20, "{little} bytes");
     assert!(chosen > 8 << 20, "what the user says holds: {chosen} bytes");
+}
+
+/// Reads alone let partitions grow, and no checkpoint came that made records give up as much.
+#[test]
+fn what_reads_keep_of_tables_is_given_up_by_records() {
+    let dir = TempDir::new("partitions");
+    let options = || Options::new().memory_bytes(64 << 20).commit_mode(CommitMode::Written);
+    let engine = options().open(&dir).unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    // Long keys: a third of the data are separators.
+    let long = |number: u32| [key(number).as_slice(), &[b'k'; 1500]].concat();
+    for first in (0..40_000).step_by(20) {
+        let mut batch = engine.batch().unwrap();
+        (first..first + 20).for_each(|number| batch.put(&keyspace, long(number), b"").unwrap());
+        batch.commit().unwrap();
+    }
+    engine.flush().unwrap();
+    engine.checkpoint().unwrap();
+    let snapshot = engine.snapshot().unwrap();
+    (0..40_000).for_each(|number| assert!(snapshot.get(&keyspace, long(number)).unwrap().is_some()));
+    let held = || {
+        let stats = engine.memory_stats();
+        (stats.records <= stats.records_limit, stats)
+    };
+    assert!(held().1.partitions > 8 << 20, "{:?}", held());
+    // The bound is for a test that fails.
+    let holds = (0..3000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        held().0
+    });
+    assert!(holds, "{:?}", held());
 }

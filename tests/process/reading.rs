@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use forelog::{CommitMode, Engine, MarkFound, ReadOnlyOptions};
+use forelog::{CommitMode, Engine, ErrorKind, MarkFound, ReadOnlyOptions};
 use serde_json::Value;
 
 use crate::common::{Scratch, contents, on, printed, refused, run};
@@ -34,13 +34,20 @@ pub(crate) fn wait_until_still(engine: &Engine, db: &Path) {
         let is = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
         let marked = || match ReadOnlyOptions::new().beside_a_writer(true).open(db) {
             Ok(seen) => seen.recovery().mark == MarkFound::Proves(engine.durable_lsn()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
             Err(error) => panic!("{error}"),
         };
         is(".log") == 2 && is(".tmp") == 0 && (!moved || marked())
     };
-    while !is_still() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    // The bound is for a test that fails.
+    assert!(
+        (0..12_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            is_still()
+        }),
+        "{:?}",
+        traits(db)
+    );
 }
 
 /// Two commits, of which the second is in the kernel's hands only; returned as a crash leaves them.

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::super::key::Key;
-use super::super::map::{Builder, KeyRange, LONGEST_KEY, SharedLeaf};
+use super::super::map::{Builder, KeyRange, SharedLeaf};
 use super::super::tree::{Loaded, Tree};
-use super::super::version::{MOST_IN_PLACE, Seq, Version, content, large_len, share};
+use super::super::version::{LONGEST_KEY, MOST_IN_PLACE, Seq, Version, content, outside_len, share};
 use super::Panicked;
 use super::bundle::{Bundle, Write, keep_newest, low_half};
 use crate::rt::sync::{self, Mutex};
@@ -258,7 +258,7 @@ impl Part {
             builder.push(key, version);
             loaded.keys += 1;
             loaded.live += usize::from(!version.content.is_deleted());
-            loaded.large += large_len(version.content);
+            loaded.large += outside_len(key, version.content);
             if version.content.is_deleted() {
                 loaded.tombstones.push((version.lsn, Key::from(key)));
             }

@@ -400,7 +400,7 @@ impl<const N: usize, const ROOM: usize> Leaf<N, ROOM> {
     }
 
     /// Lets the records at or below `to` leave, and shows each. What stays is written anew: mostly that is little.
-    pub(super) fn forget(&mut self, to: Lsn, mut show: impl FnMut(&Version<'_>)) {
+    pub(super) fn forget(&mut self, to: Lsn, mut show: impl FnMut(&[u8], &Version<'_>)) {
         if (0..self.len()).all(|index| self.entry(index).1.lsn > to) {
             return;
         }
@@ -414,7 +414,7 @@ impl<const N: usize, const ROOM: usize> Leaf<N, ROOM> {
                 kept += 1;
             } else {
                 self.known.forgot = self.known.forgot.max(version.lsn);
-                show(&version);
+                show(key, &version);
             }
         }
         self.rebuild(kept);

@@ -28,7 +28,6 @@ pub(super) use btree::{BTree, Place};
 pub(super) use build::{Builder, Built, SharedLeaf};
 pub(super) use heads::{common, head};
 pub(super) use known::Known;
-pub(super) use record::LONGEST_KEY;
 pub(super) use residency::{Keys, Stretch};
 
 /// A range of keys.
@@ -295,7 +294,13 @@ impl Map {
 
     /// Has the next `count` ranges behind `low` forget what layers have up to `to` (rule 2), and shows each version that leaves.
     /// A leaf in which somebody has read since the last time is spared. Returns where the next range begins.
-    pub(super) fn forget(&mut self, low: &[u8], count: usize, to: Lsn, show: impl FnMut(&Version<'_>)) -> Option<Key> {
+    pub(super) fn forget(
+        &mut self,
+        low: &[u8],
+        count: usize,
+        to: Lsn,
+        show: impl FnMut(&[u8], &Version<'_>),
+    ) -> Option<Key> {
         each!(self, map => map.forget(low, count, to, show))
     }
 

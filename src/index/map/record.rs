@@ -1,13 +1,11 @@
 //! An entry as bytes of its leaf: a header, the key unless it is long, and the value if it is stored in place.
 
-use super::super::version::Seq;
+use super::super::version::{LONGEST_KEY, Seq};
 use super::shape::New;
 use crate::base::types::Lsn;
 
 /// Bytes of a header.
 const LEN: usize = 24;
-/// A longer key is shared, as large values are: the record has its number among the shared ones instead.
-pub(in super::super) const LONGEST_KEY: usize = 1024;
 const NUMBER: usize = 4;
 
 /// Where the value of an entry is.

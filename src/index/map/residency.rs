@@ -180,7 +180,7 @@ impl<const N: usize, const ROOM: usize> BTree<N, ROOM> {
         low: &[u8],
         count: usize,
         to: Lsn,
-        mut show: impl FnMut(&Version<'_>),
+        mut show: impl FnMut(&[u8], &Version<'_>),
     ) -> Option<Key> {
         let mut low = Key::from(low);
         for _ in 0..count {

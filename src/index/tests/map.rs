@@ -425,7 +425,7 @@ proptest! {
                 }
                 Stay::Forget(key, count, to) => {
                     let mut gone = Vec::new();
-                    map.forget(&key.to_be_bytes(), count, Lsn::new(to), |version| gone.push(version.lsn.get()));
+                    map.forget(&key.to_be_bytes(), count, Lsn::new(to), |_, version| gone.push(version.lsn.get()));
                     assert!(gone.iter().all(|lsn| *lsn <= to));
                     model.retain(|_, lsn| !gone.contains(lsn));
                 }
@@ -457,7 +457,7 @@ fn a_large_map_forgets_and_gives_back_memory() {
         let full = map.leaf_count();
         let mut low = Some(Key::from(&[]));
         while let Some(from) = low {
-            low = map.forget(&from, 4, Lsn::new(round * 10_000 + 9000), |_| ());
+            low = map.forget(&from, 4, Lsn::new(round * 10_000 + 9000), |_, _| ());
         }
         while map.tidy(8) == 8 {}
         map.check();

@@ -72,7 +72,7 @@ impl Pair {
                 let mut gone = BTreeSet::new();
                 let mut low = Some(Key::from(&[]));
                 while let Some(from) = low {
-                    low = self.map.forget(&from, 4, to, |version| {
+                    low = self.map.forget(&from, 4, to, |_, version| {
                         gone.insert(tag_of(version));
                     });
                 }

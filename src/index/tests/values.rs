@@ -24,6 +24,24 @@ fn a_clone_shares_the_bytes() {
     assert_eq!(value.clone().as_ptr(), value.as_ptr());
 }
 
+/// An engine of 64 MiB counted 8 MB for 90 MB of keys that lay outside of their leaves, and forgot none.
+#[test]
+fn a_long_key_counts_as_long_as_it_has_a_record() {
+    let (mut fixture, tree) = Fixture::with_keyspace();
+    let long = |number: u16| [&number.to_be_bytes()[..], &[7; 2000]].concat();
+    let outside = || tree.look().bytes().all - tree.bytes();
+    (0..100).for_each(|number| _ = fixture.put(&long(number), b"value"));
+    assert_eq!(outside(), 100 * 2002);
+    (0..100).for_each(|number| _ = fixture.put(&long(number), &[1; 5000]));
+    assert_eq!(outside(), 100 * 7002);
+    (0..50).for_each(|number| _ = fixture.delete(&long(number)));
+    fixture.prune();
+    assert_eq!(outside(), 50 * 7002);
+    (50..100).for_each(|number| _ = fixture.delete(&long(number)));
+    fixture.prune();
+    assert_eq!(outside(), 0);
+}
+
 /// A value that grows where its leaf has no room moves out of it, however small it is. What it takes there counts, and what
 /// counts no more when it goes is what has counted.
 #[test]

@@ -7,8 +7,9 @@
 //! | `scan`, `layer_scan`, `run_scan`, `blocks` | a range: the merge, one layer, one run, its blocks |
 //! | `over`, `ranges` | range tombstones over one key, and those that a scan passes |
 //! | `open_runs`, `partitions`, `hash` | what stays open and in memory between reads |
-//! | `wanted` | keys that are read again and again |
+//! | `wanted`, `bell` | keys that are read again and again; who is told when memory is to be looked after |
 
+mod bell;
 mod blocks;
 mod get;
 mod hash;
@@ -25,6 +26,7 @@ mod wanted;
 
 use std::sync::Arc;
 
+use bell::Bell;
 use installed::{Caches, Installed};
 use layers::Nothing;
 use open_runs::OpenRuns;
@@ -40,15 +42,16 @@ use crate::rt::sync::{OnceLock, ShortRwLock as RwLock};
 /// What readers may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Runs that stay open between reads. Those that scans are in come on top.
+    /// Runs that stay open between reads, and the bytes of memory that they take. Those that scans are in come on top.
     pub(crate) open_runs: usize,
+    pub(crate) open_run_bytes: u64,
     /// Bytes of partitions in memory.
     pub(crate) partition_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { open_runs: share_of_files(4, 4096), partition_bytes: 32 << 20 }
+        Limits { open_runs: share_of_files(4, 1024), open_run_bytes: 8 << 20, partition_bytes: 32 << 20 }
     }
 }
 
@@ -59,6 +62,7 @@ pub(crate) struct Reading {
     store: Arc<OnceLock<Store>>,
     newest: Arc<Newest>,
     wanted: Wanted,
+    bell: Arc<Bell>,
 }
 
 /// The layers that readers get.
@@ -78,9 +82,10 @@ struct Known {
 
 impl Reading {
     pub(crate) fn new(store: Arc<OnceLock<Store>>, limits: Limits) -> Self {
-        let runs = OpenRuns::new(limits.open_runs);
-        let caches = Arc::new(Caches { runs, partitions: Partitions::new(limits.partition_bytes) });
-        Reading { store, newest: Arc::new(Newest { caches, known: RwLock::default() }), wanted: Wanted::new() }
+        let (runs, bell) = (OpenRuns::new(limits.open_runs, limits.open_run_bytes), Arc::new(Bell::default()));
+        let partitions = Partitions::new(limits.partition_bytes, Arc::clone(&bell));
+        let newest = Newest { caches: Arc::new(Caches { runs, partitions }), known: RwLock::default() };
+        Reading { store, newest: Arc::new(newest), wanted: Wanted::new(Arc::clone(&bell)), bell }
     }
 
     /// The bytes that partitions in memory take.
@@ -89,8 +94,13 @@ impl Reading {
     }
 
     /// The bytes that runs take which stay open.
-    pub(crate) fn open_run_bytes(&self) -> usize {
+    pub(crate) fn open_run_bytes(&self) -> u64 {
         self.newest.caches.runs.bytes()
+    }
+
+    /// Rings when there is a key that memory wants back, or when partitions have grown.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// The keys that memory wants back.

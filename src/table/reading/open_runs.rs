@@ -12,8 +12,10 @@ use crate::table::run::read::Run;
 /// that a long scan passes give way to each other.
 #[derive(Debug)]
 pub(super) struct OpenRuns {
-    /// At most so many.
+    /// At most so many, ...
     most: usize,
+    /// ... which take at most so many bytes of memory, but for one.
+    most_bytes: u64,
     table: RwLock<Table>,
 }
 
@@ -24,7 +26,7 @@ struct Table {
     /// The next slot that may give way.
     hand: usize,
     /// The bytes that the runs take in memory.
-    bytes: usize,
+    bytes: u64,
     /// That of the installed MANIFEST.
     generation: u64,
 }
@@ -34,20 +36,20 @@ struct Slot {
     number: u64,
     run: Arc<Run>,
     /// That it takes in memory.
-    bytes: usize,
+    bytes: u64,
     /// Since the hand has passed. Nothing but speed depends on it.
     was_used: AtomicBool,
 }
 
 impl Slot {
     fn new(number: u64, run: &Arc<Run>) -> Self {
-        Slot { number, run: Arc::clone(run), bytes: run.memory(), was_used: AtomicBool::new(false) }
+        Slot { number, run: Arc::clone(run), bytes: run.memory() as u64, was_used: AtomicBool::new(false) }
     }
 }
 
 impl OpenRuns {
-    pub(super) fn new(most: usize) -> Self {
-        OpenRuns { most, table: RwLock::default() }
+    pub(super) fn new(most: usize, most_bytes: u64) -> Self {
+        OpenRuns { most, most_bytes, table: RwLock::default() }
     }
 
     /// The run in the file with this number, if it is open.
@@ -64,16 +66,16 @@ impl OpenRuns {
     /// Keeps a run open that was opened for a reader of the layers of this generation; or returns the one that someone else has
     /// opened meanwhile. One of layers that are installed no more is not kept: its file is to go with its last reader.
     pub(super) fn keep(&self, number: u64, run: Arc<Run>, generation: u64) -> Arc<Run> {
+        let slot = Slot::new(number, &run);
         // What gives way is closed without the lock.
         let (kept, _closed) = {
             let mut table = self.table.write();
             if let Some(slot) = table.by_number.get(&number) {
-                (Arc::clone(&table.slots[*slot].run), Some(run))
+                (Arc::clone(&table.slots[*slot].run), vec![run])
             } else if self.most == 0 || generation < table.generation {
-                (run, None)
+                (run, Vec::new())
             } else {
-                let closed = table.insert(Slot::new(number, &run), self.most);
-                (run, closed)
+                (run, table.insert(slot, self.most, self.most_bytes))
             }
         };
         kept
@@ -101,37 +103,47 @@ impl OpenRuns {
     }
 
     /// The bytes that they take in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> u64 {
         self.table.read().bytes
     }
 }
 
 impl Table {
-    /// Puts in one that is not there. Returns the one that gave way to it.
-    fn insert(&mut self, slot: Slot, most: usize) -> Option<Arc<Run>> {
-        self.bytes += slot.bytes;
-        if self.slots.len() < most {
-            self.by_number.insert(slot.number, self.slots.len());
-            self.slots.push(slot);
-            return None;
+    /// Puts in one that is not there. Returns those that gave way to it.
+    fn insert(&mut self, slot: Slot, most: usize, most_bytes: u64) -> Vec<Arc<Run>> {
+        let mut closed = Vec::new();
+        while !self.slots.is_empty() && (self.slots.len() >= most || self.bytes + slot.bytes > most_bytes) {
+            closed.push(self.give_way());
         }
+        self.bytes += slot.bytes;
+        self.by_number.insert(slot.number, self.slots.len());
+        self.slots.push(slot);
+        closed
+    }
+
+    /// Takes out one that was not used since the hand came by.
+    fn give_way(&mut self) -> Arc<Run> {
         loop {
             let at = self.hand % self.slots.len();
-            self.hand = at + 1;
             if !self.slots[at].was_used.swap(false, Ordering::Relaxed) {
-                self.by_number.insert(slot.number, at);
-                let before = std::mem::replace(&mut self.slots[at], slot);
+                let before = self.slots.swap_remove(at);
                 self.by_number.remove(&before.number);
+                if let Some(moved) = self.slots.get(at) {
+                    self.by_number.insert(moved.number, at);
+                }
                 self.bytes -= before.bytes;
-                return Some(before.run);
+                // What has come to its place was looked at last.
+                self.hand = at + 1;
+                return before.run;
             }
+            self.hand = at + 1;
         }
     }
 
     fn remove(&mut self, goes: impl Fn(&Slot) -> bool) -> Vec<Slot> {
         let removed: Vec<Slot> = self.slots.extract_if(.., |slot| goes(slot)).collect();
         if !removed.is_empty() {
-            self.bytes -= removed.iter().map(|slot| slot.bytes).sum::<usize>();
+            self.bytes -= removed.iter().map(|slot| slot.bytes).sum::<u64>();
             self.by_number = self.slots.iter().enumerate().map(|(at, slot)| (slot.number, at)).collect();
         }
         removed

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
+use super::bell::Bell;
 use super::hash::Mixed;
 use crate::base::error::Result;
 use crate::format::table::block_index::BlockIndex;
@@ -18,7 +20,9 @@ type Place = (u64, u32);
 /// Parts of the cache that have locks of their own. A fixed number: what is displaced must not depend on the machine.
 const SHARDS: usize = 16;
 /// About what a partition takes, for a first guess of how many there will be.
-const USUAL: u64 = 16 << 10;
+const USUAL: u64 = 8 << 10;
+/// They ring so often until they take all that they may.
+const STEPS: u64 = 32;
 
 /// A partition that was checked against its parent.
 #[derive(Debug)]
@@ -57,11 +61,16 @@ impl Weighter<Place, Arc<Partition>> for Bytes {
 /// The partitions that are in memory.
 pub(super) struct Partitions {
     cache: Cache<Place, Arc<Partition>, Bytes, Mixed>,
+    /// Rings when they have grown, for the one who makes room for them among records.
+    bell: Arc<Bell>,
+    /// It rings next when they take so many bytes.
+    next: AtomicU64,
+    step: u64,
 }
 
 impl Partitions {
     /// They take at most so many bytes.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub(super) fn new(bytes: u64, bell: Arc<Bell>) -> Self {
         let items = usize::try_from(bytes / USUAL).unwrap_or(usize::MAX).clamp(1, 1 << 20);
         let options = OptionsBuilder::new()
             .shards(SHARDS)
@@ -69,7 +78,9 @@ impl Partitions {
             .weight_capacity(bytes)
             .build()
             .expect("shards, items and bytes are given");
-        Partitions { cache: Cache::with_options(options, Bytes, Mixed::default(), DefaultLifecycle::default()) }
+        let cache = Cache::with_options(options, Bytes, Mixed::default(), DefaultLifecycle::default());
+        let step = bytes / STEPS;
+        Partitions { cache, bell, next: AtomicU64::new(step), step }
     }
 
     /// The partition with this number of the run in the file with number `file`. It is kept in memory if `keep` says so: a long
@@ -85,8 +96,18 @@ impl Partitions {
         let partition = Arc::new(Partition::read(run, number)?);
         if keep {
             self.cache.insert(place, Arc::clone(&partition));
+            self.look();
         }
         Ok(partition)
+    }
+
+    /// Rings if they have grown.
+    fn look(&self) {
+        let bytes = self.bytes();
+        if bytes >= self.next.load(Ordering::Relaxed) {
+            self.next.store(bytes + self.step, Ordering::Relaxed);
+            self.bell.ring();
+        }
     }
 
     /// Lets go of those of files for which `is_needed` says no.

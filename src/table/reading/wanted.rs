@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::hash::Hasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::bell::Bell;
 use super::hash::Mix;
 use crate::index::Key;
-use crate::rt::sync::{Mutex, OnceLock};
+use crate::rt::sync::Mutex;
 
 /// About as many reads of other keys may lie between two of one. A power of two.
 const SLOTS: usize = 4096;
@@ -18,30 +20,26 @@ const WAYS: usize = 2;
 /// No more keys wait to be brought in: each takes some reads of blocks.
 const MOST: usize = 64;
 
-type Told = Box<dyn Fn() + Send + Sync>;
-
 /// The keys that were read from layers lately.
 pub(crate) struct Wanted {
     /// In the place that its hash says, a part of the hash of each of the last keys that were read, the last first.
     seen: Box<[[AtomicU32; WAYS]]>,
     /// The keys that were read twice, with their keyspaces.
     keys: Mutex<Vec<(u32, Key)>>,
-    /// Who brings them in.
-    told: OnceLock<Told>,
+    /// Rings for the one who brings them in.
+    bell: Arc<Bell>,
 }
 
 impl Wanted {
-    pub(super) fn new() -> Self {
-        Wanted {
-            seen: (0..SLOTS / WAYS).map(|_| Default::default()).collect(),
-            keys: Mutex::default(),
-            told: OnceLock::new(),
-        }
+    pub(super) fn new(bell: Arc<Bell>) -> Self {
+        Wanted { seen: (0..SLOTS / WAYS).map(|_| Default::default()).collect(), keys: Mutex::default(), bell }
     }
 
     /// Notes that `key` was read. Nothing is noted before there is somebody who brings it in.
     pub(super) fn note(&self, keyspace: u32, key: &[u8]) {
-        let Some(told) = self.told.get() else { return };
+        if !self.bell.is_heard() {
+            return;
+        }
         let mut hash = Mix::default();
         hash.write_u32(keyspace);
         key.chunks(8).for_each(|word| {
@@ -64,18 +62,13 @@ impl Wanted {
         }
         drop(keys);
         if is_first {
-            told();
+            self.bell.ring();
         }
     }
 
     /// The keys that have come since the last call.
     pub(crate) fn take(&self) -> Vec<(u32, Key)> {
         std::mem::take(&mut *self.keys.lock())
-    }
-
-    /// Who is told when there is a key, on the thread that has read it.
-    pub(crate) fn set_told(&self, told: impl Fn() + Send + Sync + 'static) {
-        let _ = self.told.set(Box::new(told));
     }
 }
 

@@ -194,8 +194,9 @@ struct Import<'a> {
     progress_key: String,
     progress: Progress,
     total: u64,
-    /// There may be keys that are not of this file. The keys of the file differ, and nobody else has the database open: of a
-    /// keyspace that is empty at the begin nothing needs to be asked.
+    /// There may be keys that are not of this file. Of a keyspace that is empty at the begin nothing needs to be asked: nobody
+    /// else has the database open, and the keys of the file differ. (If it is changed between the two readings they may not;
+    /// then the import fails at its end, as it says.)
     has_others: bool,
 }
 

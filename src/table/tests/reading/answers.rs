@@ -110,7 +110,11 @@ fn check(tables: &Tables, draws: &mut Draws, plan: &Plan, count: usize) {
 
 fn run(seed: u64, ranges: bool) {
     let mut draws = Draws::of(seed);
-    let limits = Limits { open_runs: *draws.one(&[0, 1, 3, 256]), partition_bytes: *draws.one(&[0, 20_000, 1 << 20]) };
+    let limits = Limits {
+        open_runs: *draws.one(&[0, 1, 3, 256]),
+        open_run_bytes: *draws.one(&[0, 3_000, 1 << 20]),
+        partition_bytes: *draws.one(&[0, 20_000, 1 << 20]),
+    };
     let mut tables = Tables::new(&memory_dir(), limits);
     let mut keys: Vec<_> = (0..100).map(|_| full(*draws.one(&KEYSPACES), &a_key(&mut draws))).collect();
     keys.sort_unstable();

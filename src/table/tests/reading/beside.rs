@@ -25,7 +25,7 @@ fn run(seed: u64) -> std::result::Result<Lsn, String> {
     let dir = disk.open_dir(Path::new(DIR)).unwrap();
     // They live as long as the test: threads have them.
     let store: &'static Arc<OnceLock<Store>> = Box::leak(Box::default());
-    let limits = Limits { open_runs: 2, partition_bytes: 5000 };
+    let limits = Limits { open_runs: 2, open_run_bytes: 1 << 20, partition_bytes: 5000 };
     let reading: &'static Reading = Box::leak(Box::new(Reading::new(Arc::clone(store), limits)));
     let told: &'static Mutex<Told> = Box::leak(Box::default());
     let first: &'static Mutex<Option<Lsn>> = Box::leak(Box::default());

@@ -133,7 +133,7 @@ fn few_runs_are_open_while_many_are_read() {
     assert!(most > KEPT, "scans were in others");
     assert!(most <= KEPT + THREADS * LAYERS as usize, "{most}");
     assert_eq!((counted.open(), tables.reading.open_runs()), (KEPT, KEPT));
-    assert!(tables.reading.open_run_bytes() > KEPT * size_of::<usize>());
+    assert!(tables.reading.open_run_bytes() > (KEPT * size_of::<usize>()) as u64);
     // One that is asked for time and again stays, whatever comes between.
     let layers = tables.reading.installed();
     let get = |key: u32| assert!(layers.get(0, &key.to_be_bytes(), tables.model.to).unwrap().is_some());
@@ -219,11 +219,11 @@ fn a_miss_reads_no_block_and_a_hit_reads_one() {
     counted.reads();
     let misses = (0..12_000).filter(|key| key % 2 == 1).map(|key| assert!(get(key).is_none())).count();
     let (read, longest) = counted.reads();
-    // Ten bits a key: one of a hundred says "perhaps".
-    assert!(read > 0 && read < misses * LAYERS as usize / 60, "{read} of {misses} in each of {LAYERS} layers");
+    // Ten bits a key in the lowest layer: one of a hundred says "perhaps". Sixteen above it: one of a thousand.
+    assert!(read > 0 && read < misses * LAYERS as usize / 200, "{read} of {misses} in each of {LAYERS} layers");
     let hits = (0..12_000).step_by(2).map(|key| assert!(get(key).is_some())).count();
     let read = counted.reads().0;
-    assert!(read >= hits && read < hits + hits * LAYERS as usize / 60, "{read} of {hits}");
+    assert!(read >= hits && read < hits + hits * LAYERS as usize / 200, "{read} of {hits}");
     assert!(longest <= 4200, "{longest}");
 }
 

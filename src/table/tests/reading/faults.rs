@@ -10,7 +10,7 @@ use crate::table::run::read::Part;
 
 const KEYS: u32 = 600;
 /// Nothing is kept, so that a change of a file is seen.
-const NONE: Limits = Limits { open_runs: 0, partition_bytes: 0 };
+const NONE: Limits = Limits { open_runs: 0, open_run_bytes: 0, partition_bytes: 0 };
 
 /// Two layers: the older one has every even key, the newer one every fourth. No odd key is there.
 fn written(dir: &Arc<dyn Dir>, limits: Limits) -> Tables {
