@@ -128,6 +128,11 @@ impl Health {
         self.state.lock().checkpoint_failure.is_some()
     }
 
+    /// Over what it did.
+    pub(super) fn checkpoint_failure(&self) -> Option<Error> {
+        self.state.lock().checkpoint_failure.clone()
+    }
+
     pub(super) fn checkpointed(&self, made: &Result<u64>) {
         let state = &mut *self.state.lock();
         state.checkpoint_failure = made.as_ref().err().cloned();

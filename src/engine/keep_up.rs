@@ -9,7 +9,7 @@ use crate::rt::clock;
 use crate::table::pick;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
-use crate::txn::throttle::{Load, beyond};
+use crate::txn::throttle::{Load, Refusal, beyond};
 
 /// In checkpoints: what the log owes without a wait, and what merges do beside what the last layer has.
 const LOG: u64 = 2;
@@ -70,7 +70,10 @@ pub(super) fn settle(pipeline: &Pipeline, tables: &Tables) {
     let merges = beyond(clock::nanos(merging.as_nanos() * factor / log_read), owed, bound, bound);
     let stop = if tables.debt.checkpoints_fail() { Load::NOTHING } else { full.times(STOP) };
     let load = Load { done: tables.health.done(), bound: full.times(LOG), stop, log, merges };
-    pipeline.throttle.set(load, pipeline.due.counted());
+    // What a checkpoint has failed over is nothing to wait for.
+    let (from, records) = (full.times(STOP), tables.shares().records);
+    let refusal = tables.health.checkpoint_failure().map(|cause| Refusal { from, records, cause });
+    pipeline.throttle.set(load, refusal, pipeline.due.counted());
 }
 
 fn written(tables: &Tables) -> Written {

@@ -30,6 +30,11 @@ impl Amount {
         Amount { bytes: settings.checkpoint_bytes, ops: (settings.checkpoint_bytes / OP).max(1) }
     }
 
+    /// What reaches this reaches one of the two.
+    pub(crate) fn least(self, other: Amount) -> Self {
+        Amount { bytes: self.bytes.min(other.bytes), ops: self.ops.min(other.ops) }
+    }
+
     /// As bytes, of which an operation counts for no fewer than it does for a checkpoint.
     pub(crate) fn weight(self) -> u64 {
         self.bytes.max(self.ops.saturating_mul(OP))

@@ -194,7 +194,12 @@ impl Pipeline {
         }
         let mut record = self.log.prepare(batch.bytes())?;
         // Before it has a place: it may give up.
-        self.throttle.pass(|| self.due.counted(), amount_of(&batch), limit, (|| self.is_over(), || self.due.tell()))?;
+        self.throttle.pass(
+            || self.due.counted(),
+            amount_of(&batch),
+            limit,
+            (|| self.is_over(), || self.due.tell(), || self.index.bytes().in_use as u64),
+        )?;
         let Placed { lsn, flush, failed, is_due } = loop {
             let placed = self.take_place(&record, &batch, mode, limit, check);
             match placed.map_err(|refused| refused.raise(&*self.log))? {

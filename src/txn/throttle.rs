@@ -68,6 +68,27 @@ impl Load {
     }
 }
 
+/// Commits that are not waited for but refused: what they would put into memory could not leave it.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// When checkpoints have not taken in so much, ...
+    pub(crate) from: Amount,
+    /// ... and records take more than this: commits may go on for long that write the same keys again.
+    pub(crate) records: u64,
+    /// Why they take in nothing.
+    pub(crate) cause: Error,
+}
+
+impl Refusal {
+    fn error(&self) -> Error {
+        let message = format!(
+            "the transaction was not committed: checkpoints fail ({}), and memory has no room for more that is not in tables: mend that;              a checkpoint is tried again by itself, and at once with Engine::checkpoint",
+            self.cause
+        );
+        Error::new(self.cause.kind(), message).with_source(self.cause.clone())
+    }
+}
+
 /// What of a `cost` is waited for when so much is owed: nothing up to the bound, all of it at one unit more, and twice as much
 /// from two units more on.
 pub(crate) fn beyond(cost: Duration, owed: u64, bound: u64, unit: u64) -> Duration {
@@ -90,6 +111,7 @@ pub(crate) struct Throttle {
 
 struct State {
     load: Load,
+    refusal: Option<Refusal>,
     /// When a commit went on last, and its weight: those who wait follow one another.
     passed: Moment,
     weight: u64,
@@ -100,18 +122,19 @@ impl Throttle {
         Throttle {
             is_on: AtomicBool::new(false),
             from: SharedAmount::new(Load::NONE.bound),
-            state: Mutex::new(State { load: Load::NONE, passed: Moment::default(), weight: 0 }),
+            state: Mutex::new(State { load: Load::NONE, refusal: None, passed: Moment::default(), weight: 0 }),
             changed: Condvar::new(),
             waits: AtomicU64::new(0),
             waited: AtomicU64::new(0),
         }
     }
 
-    /// How commits wait from now on, when so much was counted.
-    pub(crate) fn set(&self, load: Load, counted: Amount) {
+    /// How commits wait, or are refused, from now on, when so much was counted.
+    pub(crate) fn set(&self, load: Load, refusal: Option<Refusal>, counted: Amount) {
         let mut state = self.state.lock();
-        state.load = load;
-        let from = load.from();
+        let refused = refusal.as_ref().map_or(Load::NOTHING, |refusal| load.done.plus(refusal.from));
+        (state.load, state.refusal) = (load, refusal);
+        let from = load.from().least(refused);
         self.from.store(from);
         self.is_on.store(counted.reaches(from), Ordering::Relaxed);
         self.changed.notify_all();
@@ -125,22 +148,22 @@ impl Throttle {
         }
     }
 
-    /// Lets a commit with `record` on; `counted` is what commits have counted by now.
+    /// Lets a commit with `record` on; `counted` is what commits have counted by now, `records` what records take of memory.
     ///
     /// # Errors
-    /// [`WouldBlock`](ErrorKind::WouldBlock) and [`TimedOut`](ErrorKind::TimedOut), as its patience says.
+    /// [`WouldBlock`](ErrorKind::WouldBlock) and [`TimedOut`](ErrorKind::TimedOut), as its patience says. That of a [`Refusal`].
     #[inline]
     pub(super) fn pass(
         &self,
         counted: impl Fn() -> Amount,
         record: Amount,
         limit: WaitLimit,
-        (is_over, tell): (impl Fn() -> bool, impl Fn()),
+        (is_over, tell, records): (impl Fn() -> bool, impl Fn(), impl Fn() -> u64),
     ) -> Result<()> {
         if !self.is_on.load(Ordering::Relaxed) || is_background() || runs_callbacks() {
             return Ok(());
         }
-        self.wait(counted, record.weight(), limit, (is_over, tell))
+        self.wait(counted, record.weight(), limit, (is_over, tell, records))
     }
 
     #[cold]
@@ -149,7 +172,7 @@ impl Throttle {
         counted: impl Fn() -> Amount,
         weight: u64,
         limit: WaitLimit,
-        (is_over, tell): (impl Fn() -> bool, impl Fn()),
+        (is_over, tell, records): (impl Fn() -> bool, impl Fn(), impl Fn() -> u64),
     ) -> Result<()> {
         let begin = clock::now();
         let mut has_waited = false;
@@ -157,6 +180,10 @@ impl Throttle {
         let result = loop {
             let now = clock::now();
             let owed = counted().above(state.load.done);
+            let refusal = state.refusal.as_ref().filter(|refusal| owed.weight() >= refusal.from.weight());
+            if let Some(refusal) = refusal.filter(|refusal| records() > refusal.records && !is_over()) {
+                break Err(refusal.error());
+            }
             // As much as it is now: a debt that has sunk lets those go on who wait for it.
             let next = state.passed.after(state.load.delay(owed.weight(), state.weight));
             let is_stopped = state.load.stops(owed);

@@ -241,6 +241,39 @@ fn a_checkpoint_that_fails_is_tried_again_and_less_and_less_often() {
 }
 
 /// With `OnRequest` the program decides by what is pending: it is told the truth, after an open too.
+/// Commits went on without a bound while checkpoints failed, and what they wrote could not leave memory.
+#[test]
+fn commits_end_when_checkpoints_fail_and_memory_is_full_and_go_on_when_they_do_not() {
+    for mode in [CommitMode::Sync, CommitMode::Written, CommitMode::Async] {
+        let disk = SimDisk::new();
+        schedule::run(1, || {
+            let options = options().memory_bytes(16 << 20).segment_bytes(1 << 20);
+            let engine = options.open_on(Arc::new(disk.clone()), "db").unwrap();
+            let keys = engine.create_keyspace("keys").unwrap();
+            let put = |number: u32| {
+                sleep(Duration::from_millis(1));
+                let mut batch = engine.batch().unwrap();
+                batch.put(&keys, number.to_be_bytes(), vec![7; 1000]).unwrap();
+                batch.commit_with(mode)
+            };
+            disk.inject(Fault::lasting(OpSelector::any().on(".run"), FaultKind::Errno(13)));
+            let refused = (0..40_000).find_map(|number| Some((number, put(number).err()?)));
+            let (number, error) = refused.expect("memory has room for a tenth of them");
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            assert!(error.to_string().contains("checkpoints fail") && error.io_error().is_some(), "{error}");
+            let stats = engine.memory_stats();
+            assert!(stats.records < stats.records_limit + (1 << 20), "{mode:?}: {stats:?}");
+            // Nothing is lost, reads go on, and commits once a checkpoint has come.
+            assert!(engine.snapshot().unwrap().get(&keys, (number - 1).to_be_bytes()).unwrap().is_some());
+            disk.clear_faults();
+            sleep(Duration::from_secs(120));
+            (number..number + 4000).for_each(|number| _ = put(number).unwrap());
+            assert_eq!(self::keys(&engine), number as usize + 4000);
+            engine.close().unwrap();
+        });
+    }
+}
+
 #[test]
 fn what_is_pending_is_counted_whoever_makes_checkpoints() {
     let disk = SimDisk::new();
