@@ -174,7 +174,7 @@ fn what_reads_keep_of_tables_is_given_up_by_records() {
     let keyspace = engine.create_keyspace("k").unwrap();
     // Long keys: a third of the data are separators.
     let long = |number: u32| [key(number).as_slice(), &[b'k'; 1500]].concat();
-    for first in (0..40_000).step_by(20) {
+    for first in (0..26_000).step_by(20) {
         let mut batch = engine.batch().unwrap();
         (first..first + 20).for_each(|number| batch.put(&keyspace, long(number), b"").unwrap());
         batch.commit().unwrap();
@@ -182,7 +182,7 @@ fn what_reads_keep_of_tables_is_given_up_by_records() {
     engine.flush().unwrap();
     engine.checkpoint().unwrap();
     let snapshot = engine.snapshot().unwrap();
-    (0..40_000).for_each(|number| assert!(snapshot.get(&keyspace, long(number)).unwrap().is_some()));
+    (0..26_000).for_each(|number| assert!(snapshot.get(&keyspace, long(number)).unwrap().is_some()));
     let held = || {
         let stats = engine.memory_stats();
         (stats.records <= stats.records_limit, stats)
@@ -194,4 +194,58 @@ fn what_reads_keep_of_tables_is_given_up_by_records() {
         held().0
     });
     assert!(holds, "{:?}", held());
+}
+
+/// What memory has forgotten is in a copy and in a backup, each of one moment, however much is written, deleted and merged beside.
+#[test]
+fn what_was_forgotten_is_saved_and_backed_up_beside_writes() {
+    /// Keys that each commit of the writer gives the same value.
+    const TOGETHER: u32 = 20;
+    const COUNT: u32 = 40_000;
+    let dir = TempDir::new("forgotten-copies");
+    let engine = options().open(dir.join("db")).unwrap();
+    let (keyspace, moving) = (engine.create_keyspace("k").unwrap(), engine.create_keyspace("moving").unwrap());
+    let mut model = Model::new();
+    write(&engine, &keyspace, &mut model, 0..COUNT, 0);
+    write(&engine, &keyspace, &mut model, 10_000..30_000, 1);
+    engine.checkpoint().unwrap();
+    assert!(!engine.table_stats().all_in_memory);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in 0.. {
+                if is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let mut batch = engine.batch().unwrap();
+                batch.clear(&moving).unwrap();
+                // Others too, so that checkpoints and merges come.
+                let keys = (0..TOGETHER).chain((version % 500 + 1) * 100..(version % 500 + 1) * 100 + 80);
+                keys.for_each(|number| batch.put(&moving, key(number), value(version)).unwrap());
+                batch.commit().unwrap();
+            }
+        });
+        for round in 0..2 {
+            engine.save_to(dir.join(format!("saved-{round}"))).unwrap();
+            engine.backup(dir.join(format!("backup-{round}"))).unwrap();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    for name in (0..2).flat_map(|round| [format!("saved-{round}"), format!("backup-{round}")]) {
+        let copy = options().open(dir.join(&name)).unwrap();
+        check(&copy, &copy.open_keyspace("k").unwrap(), &model);
+        let moving = copy.open_keyspace("moving").unwrap();
+        let snapshot = copy.snapshot().unwrap();
+        let values: Vec<_> = (0..TOGETHER).map(|number| snapshot.get(&moving, key(number)).unwrap()).collect();
+        assert!(values.iter().all(|value| *value == values[0]), "{name} is of several moments");
+        assert_eq!(snapshot.iter(&moving).unwrap().count(), values[0].as_ref().map_or(0, |_| 100), "{name}");
+        // It can be written to and goes on.
+        let mut batch = copy.batch().unwrap();
+        batch.put(&moving, "more", "1").unwrap();
+        batch.commit().unwrap();
+        copy.flush().unwrap();
+        copy.checkpoint().unwrap();
+        copy.close().unwrap();
+    }
+    engine.close().unwrap();
 }
