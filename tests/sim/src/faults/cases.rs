@@ -16,6 +16,7 @@ use Check::{At, Here, NotYet};
 const DOUBLE: &str = "tests/faults/double_tests.rs";
 const PLANS: &str = "tests/faults/plan_tests.rs";
 const CRASH: &str = "tests/crash/main.rs";
+const CHECKPOINTS: &str = "src/engine/tests/checkpoints.rs";
 
 /// The number is that of the list in the crash suite's specification.
 const CASES: [(u32, &str, Check); 48] = [
@@ -95,9 +96,17 @@ const CASES: [(u32, &str, Check); 48] = [
     (26, "bbolt #562: pages of zeros after a hard reset", Here(here::page_of_zeros)),
     (27, "bbolt #567: a power cut while the database is created", Here(here::power_cut_while_it_is_created)),
     (28, "LMDB 0018eeb: fdatasync does not keep the length", Here(here::no_length_is_needed_that_was_not_synced)),
-    (29, "SQLite WAL-reset: a checkpoint races with a reset", NotYet("there are no checkpoints")),
+    (
+        29,
+        "SQLite WAL-reset: a checkpoint races with a reset",
+        At(CHECKPOINTS, "a_crash_at_every_call_of_commits_and_checkpoints"),
+    ),
     (30, "Turso 3b59d4c: an empty main file beside a good log", Here(here::log_without_history_is_not_a_new_database)),
-    (31, "Turso cc26d08: pages are checkpointed before their log is synced", NotYet("there are no checkpoints")),
+    (
+        31,
+        "Turso cc26d08: pages are checkpointed before their log is synced",
+        At(CHECKPOINTS, "a_crash_at_every_call_of_commits_and_checkpoints"),
+    ),
     (32, "Turso #6065: errors of background writes are swallowed", Here(here::error_in_the_background_surfaces)),
     (
         33,
@@ -110,7 +119,11 @@ const CASES: [(u32, &str, Check); 48] = [
         At("tests/promises/while_it_runs.rs", "promise_9_a_durable_commit_proves_every_earlier_one_durable"),
     ),
     (35, "Pebble #453: damage in the middle of the log is its end", Here(here::damage_in_the_middle_in_every_mode)),
-    (36, "Pebble #5142: a backup copies a log that is being written", NotYet("there are no backups")),
+    (
+        36,
+        "Pebble #5142: a backup copies a log that is being written",
+        At("tests/faults/backup.rs", "a_backup_is_the_state_at_its_lsn_whatever_goes_on_beside_it"),
+    ),
     (37, "redb 8e04e95: recovery gives torn bytes a good checksum", Here(here::recovery_writes_no_rotten_bytes_again)),
     (38, "redb 76aec0a: repair hands out an id again", Here(here::no_position_is_handed_out_again)),
     (39, "redb fd82ced: the header landed and the growth did not", Here(here::no_length_is_needed_that_was_not_synced)),
@@ -126,7 +139,7 @@ const CASES: [(u32, &str, Check); 48] = [
         At(DOUBLE, "recovery_may_be_cut_off_at_every_operation_and_again"),
     ),
     (43, "sled 64e14df: missing directory fsyncs", Here(here::names_are_lost_at_every_operation)),
-    (44, "raft-engine #288: a rewrite is cut off", NotYet("nothing rewrites the log")),
+    (44, "raft-engine #288: a rewrite is cut off", NotYet("nothing rewrites the log: checkpoints write tables")),
     (
         45,
         "raft-engine #131: I/O errors at each step of an append and a roll",
