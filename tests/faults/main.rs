@@ -17,8 +17,9 @@
 //! Anything else (silent, wrong, panic, hang) fails the suite. `cargo test` runs a sample; everything:
 //!
 //! ```text
-//! cargo test --release -p forelog-sim --test campaign -- faults
+//! cargo test --release -p forelog-sim --test campaign -- faults tables
 //! FORELOG_FAULT='rotation/Sync: EIO, once/3' cargo test -p forelog-sim --test faults one_fault -- --nocapture
+//! FORELOG_FLIP='kinds/0000000000000003.run/4711' cargo test -p forelog-sim --test faults one_bit -- --nocapture
 //! ```
 
 mod backup;
@@ -32,4 +33,5 @@ mod plan_tests;
 mod residue;
 mod salvage;
 mod scrub;
+mod table_flips;
 mod tables;

@@ -12,6 +12,7 @@ pub mod media;
 pub mod notes;
 pub mod plans;
 pub mod reference;
+pub mod tables;
 pub mod verdict;
 pub mod workloads;
 
