@@ -15,8 +15,6 @@ const RUN: &str = "bits of a run";
 /// What the bits of all tables come to, about; a request for fewer states takes a sample.
 const ALL: u64 = 250_000;
 const OF_A_RUN: u64 = 10_000;
-/// Sixteen partitions. Each bit costs several readings of all of it.
-const RUN_BYTES: usize = 4 << 20;
 
 pub(crate) fn run(request: &Request) -> Vec<Figure> {
     let mut random = Random::new(seed(0x7AB1E));
@@ -43,11 +41,11 @@ fn every_bit(stride: u64, random: &mut Random) -> Vec<Figure> {
 }
 
 fn bits_of_a_run(count: u64, random: &mut Random) -> Vec<Figure> {
-    let reference = Reference::of_one_run(RUN_BYTES);
+    let reference = Reference::full_run();
     let bits = anywhere(&reference, usize::try_from(count).expect("not as many"), random);
     let matrix = sweep(&reference, &bits);
     let mut figures = vec![
-        Figure::new(RUN, "bytes of tables", reference.bits() / 8, Wanted::AtLeast(RUN_BYTES as u64)),
+        Figure::new(RUN, "bytes of tables", reference.bits() / 8, Wanted::AtLeast(4 << 20)),
         Figure::new(RUN, "bits flipped", matrix.cases(), Wanted::All(count)),
     ];
     figures.extend(figures_of(RUN, &matrix));

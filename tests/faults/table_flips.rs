@@ -17,9 +17,6 @@ use forelog_sim::faults::name_of;
 use forelog_sim::faults::tables::flips::{self, Bit, OUTCOMES, REFUSED, anywhere, of_each_region, sweep};
 use forelog_sim::faults::tables::reference::{REGIONS, Reference};
 
-/// Of a long run: a MiB has several partitions.
-const LONG: usize = 1 << 20;
-
 #[test]
 fn a_sample_of_flipped_bits_of_tables_is_refused_or_told() {
     let mut random = Random::new(seed(0x7AB1E));
@@ -39,7 +36,7 @@ fn a_sample_of_flipped_bits_of_tables_is_refused_or_told() {
 #[test]
 fn a_sample_of_flipped_bits_of_a_long_run_is_told() {
     let mut random = Random::new(seed(0x7AB1E));
-    let reference = Reference::of_one_run(LONG);
+    let reference = Reference::run();
     let mut bits = anywhere(&reference, 20, &mut random);
     bits.extend(of_partitions(&reference, &mut random));
     let matrix = sweep(&reference, &bits);
@@ -53,15 +50,12 @@ fn of_partitions(reference: &Reference, random: &mut Random) -> Vec<Bit> {
     bits.into_iter().filter(|bit| reference.region(bit.file, bit.bit) == "partition").collect()
 }
 
-/// `FORELOG_FLIP=kinds/file/bit`, or `run/file/bit`.
+/// `FORELOG_FLIP=reference/file/bit`, as a failure prints it.
 #[test]
 fn one_bit_of_tables() {
     let Ok(case) = std::env::var("FORELOG_FLIP") else { return };
     let mut parts = case.split('/');
-    let reference = match parts.next() {
-        Some("kinds") => Reference::of_every_kind(),
-        _ => Reference::of_one_run(LONG),
-    };
+    let reference = parts.next().and_then(Reference::named).expect("kinds, run or full-run");
     let name = parts.next().expect("a file");
     let file = reference.files.iter().position(|(path, _)| name_of(path) == name).expect("a file in table/");
     let bit = parts.next().and_then(|bit| bit.parse().ok()).expect("the number of a bit");
@@ -145,7 +139,7 @@ fn the_reference_tables_have_every_kind_of_block_and_entry() {
 
 #[test]
 fn a_long_run_has_several_partitions() {
-    let reference = Reference::of_one_run(LONG);
+    let reference = Reference::run();
     let count = |what| reference.regions.iter().filter(|region| region.what == what).count();
     assert_eq!((count("run header"), count("root")), (1, 1));
     assert!(count("partition") >= 4 && count("data") >= 4 * 64, "{} {}", count("partition"), count("data"));

@@ -83,7 +83,8 @@ pub fn sweep(reference: &Reference, bits: &[Bit]) -> Matrix {
         let mut matrix = Matrix::default();
         for bit in pieces[piece] {
             let result = guarded(|| verdict(reference, &whole, *bit));
-            let place = || format!("bit {} of {}", bit.bit, name_of(&reference.files[bit.file].0));
+            // As FORELOG_FLIP takes it.
+            let place = || format!("{}/{}/{}", reference.name, name_of(&reference.files[bit.file].0), bit.bit);
             matrix.judge(reference.region(bit.file, bit.bit), result.map_err(|violation| violation.at(place())));
         }
         matrix

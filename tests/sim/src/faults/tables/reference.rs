@@ -16,6 +16,8 @@ pub type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A database that was closed, what it holds, and where in its tables everything is.
 pub struct Reference {
+    /// As [`Reference::named`] knows it.
+    pub name: &'static str,
     pub disk: SimDisk,
     pub state: BTreeMap<String, Entries>,
     /// What is asked for one by one in each keyspace: keys that are there, were there, and never were.
@@ -148,14 +150,14 @@ impl Work {
         self.engine = open_with(options.create(false), &self.disk).expect("no fault");
     }
 
-    fn finish(self, merged: u64) -> Reference {
+    fn finish(self, name: &'static str, merged: u64) -> Reference {
         self.engine.close().expect("no fault");
         let disk = copy(&self.disk);
         let table = Path::new(DIR).join("table");
         let files: Vec<_> = disk.files().into_iter().filter(|(path, _)| path.starts_with(&table)).collect();
         let regions = (0..files.len()).flat_map(|file| regions_of(file, &files[file].0, &files[file].1)).collect();
         let asked = self.asked.into_iter().map(|(name, keys)| (name, with_absent(keys))).collect();
-        Reference { disk, state: self.state, asked, files, regions, merged }
+        Reference { name, disk, state: self.state, asked, files, regions, merged }
     }
 }
 
@@ -184,7 +186,32 @@ fn value(number: u32, round: u8, length: usize) -> Vec<u8> {
     value
 }
 
+/// What `cargo test` flips bits of: it has several partitions.
+const RUN_BYTES: usize = 1 << 20;
+/// What the campaign does. Each bit costs several readings of all of it.
+const FULL_RUN_BYTES: usize = 4 << 20;
+
 impl Reference {
+    /// The reference of this name: `kinds`, `run` or `full-run`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "kinds" => Some(Reference::of_every_kind()),
+            "run" => Some(Reference::run()),
+            "full-run" => Some(Reference::full_run()),
+            _ => None,
+        }
+    }
+
+    /// One run with several partitions.
+    pub fn run() -> Self {
+        Reference::of_one_run("run", RUN_BYTES)
+    }
+
+    /// A longer one.
+    pub fn full_run() -> Self {
+        Reference::of_one_run("full-run", FULL_RUN_BYTES)
+    }
+
     /// All kinds of everything, in files of some KiB: two layers above a job that is under way, which has two inputs. Two layers
     /// were written while snapshots were held, so they have older versions of keys, and list a keyspace that was dropped.
     pub fn of_every_kind() -> Self {
@@ -204,12 +231,12 @@ impl Reference {
             work.put("plain", entries(33..34, 9, 20));
             work.delete("plain", [key(60)]);
             work.delete_range("plain", key(75)..key(77));
-            work.finish(4 * SHORT)
+            work.finish("kinds", 4 * SHORT)
         })
     }
 
     /// One run of about so many bytes, whose blocks have some ten keys each.
-    pub fn of_one_run(bytes: usize) -> Self {
+    fn of_one_run(name: &'static str, bytes: usize) -> Self {
         const VALUE: usize = 390;
         sim::run(2, || {
             let mut work = Work::begin(options(LONGEST));
@@ -227,7 +254,7 @@ impl Reference {
             // Some of each block.
             work.asked.insert("keys".to_owned(), (0..count).step_by(4).map(key).collect());
             work.checkpoint();
-            work.finish(LONGEST)
+            work.finish(name, LONGEST)
         })
     }
 
