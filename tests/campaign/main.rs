@@ -16,7 +16,7 @@
 //! | `tier1` | `--states` 10,000,000, at 25,000 a second on two busy cores | 10 |
 //! | `history` | `--operations` 10,000,000 | 10 |
 //! | `faults` | everything, at 10,000,000 states or more | 20 |
-//! | `tables` | every bit of tables, at 250,000 states or more | 15 |
+//! | `tables` | every bit of tables, at 250,000 states or more | 20 |
 //! | `models` | 20,000 schedules for each model, all races | 20 |
 //! | `kill` | `--minutes` 5, but every sweep to its end | 15 |
 //! | `power` | 3,000 states, or `--minutes` 5, for each file system | 40 |
