@@ -31,16 +31,15 @@ pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
     is_too_much
 }
 
-/// Has no more forgotten than what is over the limit: what tables take was given up by records.
+/// Has as much forgotten as records have given up to what is kept of tables since this was last asked, if there is too much. Not more:
+/// what was written since the last checkpoint cannot be forgotten, and nothing else is to suffer for it.
 pub(super) fn fit(pipeline: &Pipeline, tables: &Tables) {
-    let (index, limit) = (pipeline.index(), tables.shares().records);
-    if bytes(index) <= limit {
-        return;
-    }
+    let (index, limit, given_up) = (pipeline.index(), tables.shares().records, tables.given_up());
     let mut hand = tables.hand.lock();
-    if hand.full_at != Some(index.installed()) {
-        forget_down_to(&mut hand, pipeline, tables, Bound { goal: limit, steps: usize::MAX });
-        hand.full_at = (bytes(index) > limit).then(|| index.installed());
+    let more = given_up.saturating_sub(std::mem::replace(&mut hand.given_up, given_up));
+    let goal = limit.max(bytes(index).saturating_sub(more));
+    if bytes(index) > goal {
+        forget_down_to(&mut hand, pipeline, tables, Bound { goal, steps: usize::MAX });
     }
 }
 

@@ -123,6 +123,8 @@ pub(super) struct Hand {
     pub(super) low: Key,
     /// Nothing could be brought in when layers ended here.
     pub(super) full_at: Option<Lsn>,
+    /// What records had given up to tables when they were last made to fit.
+    pub(super) given_up: u64,
 }
 
 impl Hand {
@@ -134,6 +136,6 @@ impl Hand {
 
 impl Default for Hand {
     fn default() -> Self {
-        Hand { id: 0, low: Key::from(&[]), full_at: None }
+        Hand { id: 0, low: Key::from(&[]), full_at: None, given_up: 0 }
     }
 }
