@@ -152,7 +152,7 @@ fn the_log_of_an_engine_with_little_memory_takes_little_of_the_disk() {
         let dir = TempDir::new("small-log");
         let engine = options.commit_mode(CommitMode::Written).open(&dir).unwrap();
         let keyspace = engine.create_keyspace("k").unwrap();
-        write(&engine, &keyspace, &mut Model::new(), 0..300_000, 0);
+        write(&engine, &keyspace, &mut Model::new(), 0..100_000, 0);
         engine.flush().unwrap();
         engine.checkpoint().unwrap();
         let files = std::fs::read_dir(&dir).unwrap().map(Result::unwrap);
