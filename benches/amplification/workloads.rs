@@ -73,7 +73,7 @@ impl<'a> Run<'a> {
         observe(&self.engine, self.dir, name, work)
     }
 
-    /// A thousand of them are as many bytes as a thousand keys and values.
+    /// The bytes of so many keys with their values.
     fn bytes(&self, puts: usize) -> f64 {
         puts as f64 * (KEY + self.request.value as f64)
     }
@@ -154,19 +154,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn skewed(&self) -> Result<()> {
+    /// A load, and then as many overwrites of the keys that `pick` names.
+    fn load_and_overwrite(&self, pick: impl Fn(u64) -> u64) -> Result<()> {
         self.observe("load", |watch| self.load(watch))?.print(None);
-        // Gray et al., Quickly generating billion-record synthetic databases: self-similar, the first h of the keys get 1 - h.
-        let (keys, exponent) = (self.request.keys as f64, 0.2_f64.ln() / 0.8_f64.ln());
-        let pick = |random: u64| (keys * (random as f64 / u64::MAX as f64).powf(exponent)) as u64;
         self.observe("overwrites", |watch| self.overwrite(watch, pick))?.print(None);
         Ok(())
     }
 
+    fn skewed(&self) -> Result<()> {
+        // Gray et al., Quickly generating billion-record synthetic databases: self-similar, the first h of the keys get 1 - h.
+        let (keys, exponent) = (self.request.keys as f64, 0.2_f64.ln() / 0.8_f64.ln());
+        self.load_and_overwrite(|random| (keys * (random as f64 / u64::MAX as f64).powf(exponent)) as u64)
+    }
+
     fn hot(&self) -> Result<()> {
-        self.observe("load", |watch| self.load(watch))?.print(None);
-        self.observe("overwrites", |watch| self.overwrite(watch, |random| random % 100))?.print(None);
-        Ok(())
+        self.load_and_overwrite(|random| random % 100)
     }
 
     fn series(&self) -> Result<()> {

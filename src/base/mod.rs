@@ -5,4 +5,5 @@ pub(crate) mod excerpt;
 pub(crate) mod options;
 mod parse;
 pub(crate) mod range_set;
+pub(crate) mod search;
 pub(crate) mod types;

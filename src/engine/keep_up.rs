@@ -71,8 +71,8 @@ pub(super) fn settle(pipeline: &Pipeline, tables: &Tables) {
     let stop = if tables.debt.checkpoints_fail() { Load::NOTHING } else { full.times(STOP) };
     let load = Load { done: tables.health.done(), bound: full.times(LOG), stop, log, merges };
     // What a checkpoint has failed over is nothing to wait for.
-    let (from, records) = (full.times(STOP), tables.shares().records);
-    let refusal = tables.health.checkpoint_failure().map(|cause| Refusal { from, records, cause });
+    let refused_for = |cause| Refusal { from: full.times(STOP), records: tables.shares().records, cause };
+    let refusal = tables.health.checkpoint_failure().map(refused_for);
     pipeline.throttle.set(load, refusal, pipeline.due.counted());
 }
 

@@ -34,7 +34,7 @@ pub(super) fn keep(pipeline: &Pipeline, tables: &Tables) -> bool {
 /// Has as much forgotten as records have given up to what is kept of tables since this was last asked, if there is too much. Not more:
 /// what was written since the last checkpoint cannot be forgotten, and nothing else is to suffer for it.
 pub(super) fn fit(pipeline: &Pipeline, tables: &Tables) {
-    let (index, limit, given_up) = (pipeline.index(), tables.shares().records, tables.given_up());
+    let (index, Shares { records: limit, given_up, .. }) = (pipeline.index(), tables.shares());
     let mut hand = tables.hand.lock();
     let more = given_up.saturating_sub(std::mem::replace(&mut hand.given_up, given_up));
     let goal = limit.max(bytes(index).saturating_sub(more));

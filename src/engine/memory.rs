@@ -49,6 +49,8 @@ pub(super) struct Shares {
     checkpoint: u64,
     /// What is kept of tables without taking it from records.
     aside: u64,
+    /// What records have given up to tables of their share.
+    pub(super) given_up: u64,
 }
 
 impl Shares {
@@ -59,13 +61,14 @@ impl Shares {
         let sorting = checkpoint.saturating_add(checkpoint / 2);
         let rest = memory.saturating_sub(aside + FIXED).saturating_sub(sorting);
         let records = rest.max(memory / 4) / 8 * 7;
-        Shares { memory, records, checkpoint, aside }
+        Shares { memory, records, checkpoint, aside, given_up: 0 }
     }
 
     /// The same while what is kept of tables takes so much.
     pub(super) fn beside(self, tables: u64) -> Self {
-        let more = tables.saturating_sub(self.aside);
-        Shares { records: self.records.saturating_sub(more).max(self.records / 2), ..self }
+        // Half of their share stays with records.
+        let given_up = tables.saturating_sub(self.aside).min(self.records - self.records / 2);
+        Shares { records: self.records - given_up, given_up, ..self }
     }
 
     /// More records than this are too many: what comes until the end of the next checkpoint, and while it has memory forgotten, still

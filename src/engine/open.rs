@@ -128,7 +128,7 @@ pub(super) struct Looked {
     pub(super) tables: Tables,
 }
 
-/// The memory of one who reads without opening: a quarter of it is for parts of tables.
+/// The memory of one who reads without opening: about a third of it is for parts of tables.
 const READER_BYTES: u64 = 128 << 20;
 
 /// Reads a database as an open would, changing nothing.
@@ -138,7 +138,7 @@ pub(super) fn look(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
 
 fn look_at(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
     // What it keeps of tables follows from this, and is the same on every machine.
-    let settings = Settings { memory_bytes: Some(READER_BYTES), ..Settings::default() };
+    let settings = memory::resolved(&Settings { memory_bytes: Some(READER_BYTES), ..Settings::default() });
     let place = LogDir::new(Arc::clone(handle));
     // All files are found, and open, before any is read at length.
     let (tables, directory) = look_at_tables(handle, &settings, |look| log::open::load_existing(&place, files, look))?;

@@ -213,11 +213,6 @@ impl Tables {
         self.shares.beside(self.reading.partition_bytes() + self.reading.open_run_bytes())
     }
 
-    /// What records have given up of their share to what is kept of tables.
-    pub(super) fn given_up(&self) -> u64 {
-        self.shares.records - self.shares().records
-    }
-
     pub(super) fn memory_stats(&self, pipeline: &Pipeline) -> MemoryStats {
         MemoryStats {
             limit: self.shares.memory,

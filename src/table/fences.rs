@@ -3,6 +3,8 @@
 //! A search in keys that each lie elsewhere in memory waits for memory at each step, and a read of one key searches two lists in
 //! each layer. Here the bytes that tell the bounds apart lie side by side.
 
+use crate::base::search::first_not;
+
 /// The bounds of pieces, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Fences {
@@ -36,12 +38,7 @@ impl Fences {
         let word = word(rest);
         let first = self.words.partition_point(|other| *other < word);
         let alike = self.words[first..].partition_point(|other| *other == word);
-        let mut rest = first..first + alike;
-        while !rest.is_empty() {
-            let middle = rest.start.midpoint(rest.end);
-            if is_before(middle) { rest.start = middle + 1 } else { rest.end = middle }
-        }
-        rest.start
+        first_not(first..first + alike, is_before)
     }
 
     /// The bytes that it takes beside itself.

@@ -34,7 +34,7 @@ const SUITE: [(&str, &str, &[&str]); 13] = [
     ("tier1", "campaign", &["tier1", "--states", "40000"]),
     ("faults", "campaign", &["faults", "--states", "20000"]),
 ];
-/// So many are there; a file that is not found any more must not pass for none.
+/// There are more plants than this. A file of them that is not found any more must not pass for none.
 const LEAST: u64 = 125;
 /// Some plants make a program hang.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::block::{BlockRef, Indexed};
+use crate::base::search::first_not;
 
 /// The data blocks of a partition, in the order of their keys. They follow one another in the file.
 #[derive(Debug)]
@@ -53,12 +54,7 @@ impl BlockIndex {
 
     /// The first block whose separator is at or above `bound`; their number if there is none.
     pub(crate) fn first_at(&self, bound: &[u8]) -> usize {
-        let mut numbers = 0..self.len();
-        while !numbers.is_empty() {
-            let middle = numbers.start.midpoint(numbers.end);
-            if self.separator(middle) < bound { numbers.start = middle + 1 } else { numbers.end = middle }
-        }
-        numbers.start
+        first_not(0..self.len(), |number| self.separator(number) < bound)
     }
 
     /// The data blocks that may have versions of `full_key`: the first whose separator is at or above it, and those behind while

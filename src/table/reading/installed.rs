@@ -6,7 +6,7 @@ use super::open_runs::OpenRuns;
 use super::partitions::Partitions;
 use crate::base::error::{Result, is_short_of_files};
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::{Layer, NamedRun};
+use crate::format::table::manifest::NamedRun;
 use crate::table::fences::Fences;
 use crate::table::held::HeldStack;
 use crate::table::run::read::Run;
@@ -33,8 +33,7 @@ impl Installed {
     pub(super) fn new(held: HeldStack, caches: &Arc<Caches>) -> Self {
         let layers = || held.stack.manifest.layers.iter();
         let have_ranges = layers().map(|layer| layer.runs.iter().any(|run| run.range_tombstones > 0)).collect();
-        let ends_of = |layer: &Layer| Fences::of(ends(&layer.runs));
-        let ends = layers().map(ends_of).collect();
+        let ends = layers().map(|layer| Fences::of(ends(&layer.runs))).collect();
         Installed { held, caches: Arc::clone(caches), have_ranges, ends }
     }
 

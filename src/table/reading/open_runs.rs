@@ -125,18 +125,17 @@ impl Table {
     fn give_way(&mut self) -> Arc<Run> {
         loop {
             let at = self.hand % self.slots.len();
+            self.hand = at + 1;
             if !self.slots[at].was_used.swap(false, Ordering::Relaxed) {
+                // The last one comes to its place, and is looked at when the hand has gone round.
                 let before = self.slots.swap_remove(at);
                 self.by_number.remove(&before.number);
                 if let Some(moved) = self.slots.get(at) {
                     self.by_number.insert(moved.number, at);
                 }
                 self.bytes -= before.bytes;
-                // What has come to its place was looked at last.
-                self.hand = at + 1;
                 return before.run;
             }
-            self.hand = at + 1;
         }
     }
 

@@ -10,11 +10,11 @@ use super::steady;
 use super::usage::{Io, disk_bytes};
 use crate::child::{die, die_with_parent};
 use crate::common::KEY_BYTES;
-use crate::peer::{Mode, Purpose, Put, Result, Session, Setting, Store};
+use crate::peer::{Mode, Purpose, Put, Result, Setting, Store};
 use crate::peers;
 
 /// Puts or deletions of a transaction.
-const BATCH: u64 = 100;
+pub const BATCH: u64 = 100;
 
 pub fn main(request: &str) -> Result<()> {
     die_with_parent();
@@ -132,7 +132,7 @@ impl<'a> Work<'a> {
     }
 
     /// A value for each key, one after the other; other ones for each `writing`.
-    fn values(&self, ranks: &[u64], writing: u64) -> Vec<u8> {
+    pub fn values(&self, ranks: &[u64], writing: u64) -> Vec<u8> {
         let length = self.data.value_bytes;
         let mut values = vec![0; ranks.len() * length];
         for (rank, value) in ranks.iter().zip(values.chunks_exact_mut(length)) {
@@ -141,14 +141,9 @@ impl<'a> Work<'a> {
         values
     }
 
-    fn puts<'v>(&self, ranks: &[u64], values: &'v [u8]) -> Vec<Put<'v>> {
+    pub fn puts<'v>(&self, ranks: &[u64], values: &'v [u8]) -> Vec<Put<'v>> {
         let values = values.chunks_exact(self.data.value_bytes);
         ranks.iter().zip(values).map(|(rank, value)| (self.keys.key(*rank), value)).collect()
-    }
-
-    /// Commits one transaction, with what it takes to make its keys and values.
-    pub fn put(&self, session: &mut dyn Session, ranks: &[u64], writing: u64, mode: Mode) -> Result<()> {
-        session.commit(&self.puts(ranks, &self.values(ranks, writing)), mode)
     }
 
     fn close(&self, store: Box<dyn Store>) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::child::Work;
+use super::child::{BATCH, Work};
 use super::event::Phase;
 use super::meter::Meter;
 use crate::peer::{Mode, Result, Store};
@@ -45,6 +45,10 @@ fn commits(work: &Work<'_>, store: &dyn Store, phase: Phase, mode: Mode) -> Resu
     let mut meter: Meter = work.begin(phase, 0)?;
     let mut due = Instant::now();
     while !meter.is_over() {
+        // To make keys and values is no time of the engine's.
+        let rank = [ranks.next().ok_or("no keys")?];
+        let values = work.values(&rank, phase as u64);
+        let puts = work.puts(&rank, &values);
         let since = match mode {
             Mode::Async => {
                 let ended = Instant::now();
@@ -55,14 +59,12 @@ fn commits(work: &Work<'_>, store: &dyn Store, phase: Phase, mode: Mode) -> Resu
             }
             _ => Instant::now(),
         };
-        let rank = ranks.next().ok_or("no keys")?;
-        meter.time_since(since, 1, || work.put(&mut *session, &[rank], phase as u64, mode))?;
+        meter.time_since(since, 1, || session.commit(&puts, mode))?;
     }
     meter.finish()
 }
 
 fn overwrite(work: &Work<'_>, store: &dyn Store, is_over: &AtomicBool) -> Result<()> {
-    const BATCH: usize = 100;
     let mut ranks = work.ranks(Phase::Overwrite).cycle();
     let mut session = store.session()?;
     let mut due = Instant::now();
@@ -70,8 +72,9 @@ fn overwrite(work: &Work<'_>, store: &dyn Store, is_over: &AtomicBool) -> Result
         if is_over.load(Ordering::Relaxed) {
             break;
         }
-        let batch: Vec<u64> = ranks.by_ref().take(BATCH).collect();
-        work.put(&mut *session, &batch, number << 8, Mode::Written)?;
+        let batch: Vec<u64> = ranks.by_ref().take(BATCH as usize).collect();
+        let values = work.values(&batch, number << 8);
+        session.commit(&work.puts(&batch, &values), Mode::Written)?;
         due += Duration::from_secs_f64(BATCH as f64 / BESIDE);
         let now = Instant::now();
         std::thread::sleep(due.saturating_duration_since(now));

@@ -9,6 +9,12 @@ const MIB: f64 = (1 << 20) as f64;
 
 /// File names without an ending, and plots.
 pub fn all(report: &ScaleReport) -> Vec<(String, String)> {
+    let plots = if report.kind == Kind::Steady { steady(report) } else { of_a_course(report) };
+    plots.into_iter().map(|(name, chart)| (name, render(&chart))).collect()
+}
+
+/// Of the whole run, and of its phases that write.
+fn of_a_course(report: &ScaleReport) -> Vec<(String, Chart)> {
     let memory = Some(report.memory as f64 / MIB);
     let mib = |bytes: u64| Some(bytes as f64 / MIB);
     let mut plots = vec![
@@ -40,10 +46,7 @@ pub fn all(report: &ScaleReport) -> Vec<(String, String)> {
             latencies(report, *phase, &format!("{name}: longest of each second"), |it| it.max),
         ));
     }
-    if report.kind == Kind::Steady {
-        plots = steady(report);
-    }
-    plots.into_iter().map(|(name, chart)| (name, render(&chart))).collect()
+    plots
 }
 
 fn over_run(report: &ScaleReport, title: &str, limit: Option<f64>, value: &dyn Fn(&Sample) -> Option<f64>) -> Chart {
