@@ -277,9 +277,9 @@ impl Error {
 
     /// With an error of the operating system, and what to do about it where that is known.
     fn of_system(self, source: io::Error) -> Self {
-        let error = match is_short_of_files(&source) {
-            true => self.adding("Raise the limit of open files (ulimit -n), or have fewer open"),
-            false => self,
+        let error = match next_step(&source) {
+            Some(step) => self.adding(step),
+            None => self,
         };
         error.with_source(source)
     }
@@ -386,6 +386,22 @@ impl std::error::Error for GoneSince {}
 /// Whether an operating-system error means that there was no room for new data.
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// What to do about an operating-system error that says that there is no more of something.
+fn next_step(error: &io::Error) -> Option<&'static str> {
+    if is_short_of_files(error) {
+        return Some("Raise the limit of open files (ulimit -n), or have fewer open");
+    }
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => Some("Raise the limit of the length of files (ulimit -f)"),
+        io::ErrorKind::StorageFull => Some("Make room on that disk"),
+        io::ErrorKind::QuotaExceeded => Some("Make room within the quota, or raise it"),
+        io::ErrorKind::OutOfMemory => Some("Raise the limits of memory (ulimit -v, or of a control group)"),
+        // Of all calls only the start of a thread is refused like this.
+        io::ErrorKind::WouldBlock => Some("Raise the limits of threads and memory (ulimit -u, ulimit -v)"),
+        _ => None,
+    }
 }
 
 /// Whether a process, or the system, has as many files open as it may.

@@ -65,6 +65,30 @@ fn the_error_of_the_operating_system_can_be_had() {
     assert!(Error::invalid_input("no").io_error().is_none());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_there_is_no_more_of_is_told_with_what_to_do() {
+    let steps = [
+        (24, "ulimit -n"),
+        (27, "ulimit -f"),
+        (28, "Make room"),
+        (122, "within the quota"),
+        (12, "ulimit -v"),
+        (11, "ulimit -u"),
+    ];
+    for (code, step) in steps {
+        let file = "db/x.log".as_ref();
+        let cause = || io::Error::from_raw_os_error(code);
+        for error in [Error::io("write", file, cause()), Error::unreadable(file, Lsn::ZERO, cause())] {
+            let text = error.to_string();
+            assert!(text.contains("db/x.log") && text.contains(step), "{text}");
+            assert!(text.ends_with(&format!("(os error {code})")), "{text}");
+        }
+    }
+    let other = Error::io("write", "db/x.log".as_ref(), io::Error::from_raw_os_error(5));
+    assert_eq!(other.to_string(), "cannot write db/x.log: Input/output error (os error 5)");
+}
+
 /// The error of a disk may have causes of its own, which only a chain printer shows.
 #[test]
 fn what_lies_behind_the_error_of_the_operating_system_stays_in_the_chain() {

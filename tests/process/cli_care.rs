@@ -279,8 +279,7 @@ const COMMAND: &[&str] = &["trial", "--seconds", "60"];
 
 #[test]
 fn a_command_that_is_ended_by_a_signal_removes_its_directory() {
-    let mut signals =
-        vec!["-INT", "-TERM", "-HUP", "-QUIT", "-XCPU", "-XFSZ", "-ALRM", "-VTALRM", "-PROF", "-USR1", "-USR2"];
+    let mut signals = vec!["-INT", "-TERM", "-HUP", "-QUIT", "-XCPU", "-ALRM", "-VTALRM", "-PROF", "-USR1", "-USR2"];
     if cfg!(target_os = "linux") {
         signals.extend(["-IO", "-PWR", "-STKFLT", "-34", "-64"]);
     }

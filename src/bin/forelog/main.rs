@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use signal_hook::consts::SIGXFSZ;
 
 mod backup;
 mod compact;
@@ -64,6 +66,9 @@ fn command_line() -> CommandLine {
 }
 
 fn main() -> ExitCode {
+    // A write beyond the length that a file may have (ulimit -f) is to fail, so that the command can say what to do. If
+    // nothing handled its signal, that would end the process.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let done = match command_line().command {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::TrialChild(arguments) => trial::run_child(&arguments),

@@ -27,7 +27,14 @@ impl Failure {
 
     /// An operating-system error while doing `what`.
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
-        Failure::Told(format!("cannot {what}: {error}"))
+        let next = next_step(error).map_or_else(String::new, |step| format!(". {step}"));
+        Failure::Told(format!("cannot {what}{next}: {error}"))
+    }
+
+    /// A thread was refused.
+    pub(crate) fn no_thread(error: &io::Error) -> Self {
+        let next = "Raise the limits of threads and memory (ulimit -u, ulimit -v)";
+        Failure::Told(format!("cannot start a thread. {next}: {error}"))
     }
 
     /// Puts `place` before the message.
@@ -47,6 +54,15 @@ impl Failure {
             }
             Failure::ReaderGone => 0,
         }
+    }
+}
+
+/// What to do about an operating-system error that comes of a limit of this process.
+pub(crate) fn next_step(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => Some("Raise the limit of open files (ulimit -n), or have fewer open"),
+        Some(libc::EFBIG) => Some("Raise the limit of the length of files (ulimit -f)"),
+        _ => None,
     }
 }
 

@@ -10,11 +10,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, Once, PoisonError, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{
-    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
 };
 use signal_hook::iterator::Signals;
 
@@ -29,9 +30,10 @@ const OWN_TEXT: &[u8] = b"This directory belongs to a forelog command that holds
     When no forelog runs, it can be removed; the next run of the command here does so.\n";
 
 /// The signals that end a process unless it handles them. Those of a fault in the program itself (SIGSEGV, SIGABRT, ..)
-/// are not among them, nor are SIGKILL, which nothing handles, and SIGPIPE, which every Rust program ignores.
-const ENDING: [i32; 12] =
-    [SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ];
+/// are not among them, nor are SIGKILL, which nothing handles, SIGPIPE, which every Rust program ignores, and SIGXFSZ, which
+/// is an error of a write here.
+const ENDING: [i32; 11] =
+    [SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU];
 
 /// Those that Linux has besides: SIGSTKFLT and SIGPWR, and the ones without a name.
 fn ending_on_linux() -> impl Iterator<Item = i32> {
@@ -64,23 +66,30 @@ pub(crate) fn watch_signals() {
         let ignored = ignored_signals();
         let ending = ENDING.into_iter().chain(ending_on_linux());
         let watched = ending.filter(|signal| ignored >> (signal - 1) & 1 == 0);
-        // Without a handler a signal ends the process at once, and the next run removes the directory.
-        let Ok(mut signals) = Signals::new::<[i32; 0], i32>([]) else { return };
+        // The thread comes first: a signal that is handled, and that nobody hears of, would end nothing. Without a handler, as
+        // where no thread is to be had, it ends the process at once, and the next run removes the directory.
+        let (handlers, installed) = mpsc::channel();
+        let listens = thread::Builder::new().name("forelog-signals".to_owned()).spawn(move || listen(&installed));
+        let (Ok(_), Ok(signals)) = (listens, Signals::new::<[i32; 0], i32>([])) else { return };
         for signal in watched {
             // The C library may keep one for itself.
             let _ = signals.add_signal(signal);
         }
-        std::thread::spawn(move || {
-            signals.forever().next();
-            SIGNALLED.store(true, Ordering::Relaxed);
-            std::thread::sleep(GRACE);
-            // The command is in a step that does not end.
-            for root in ROOTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                let _ = fs::remove_dir_all(root);
-            }
-            std::process::exit(INTERRUPTED.into());
-        });
+        let _ = handlers.send(signals);
     });
+}
+
+/// Waits for a signal. Returns if no handlers were installed.
+fn listen(installed: &mpsc::Receiver<Signals>) {
+    let Ok(mut signals) = installed.recv() else { return };
+    signals.forever().next();
+    SIGNALLED.store(true, Ordering::Relaxed);
+    thread::sleep(GRACE);
+    // The command is in a step that does not end.
+    for root in ROOTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let _ = fs::remove_dir_all(root);
+    }
+    std::process::exit(INTERRUPTED.into());
 }
 
 /// A bit for each signal that this process was started to ignore; the lowest bit is signal 1.

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::output::next_step;
+
 /// Makes one in `$TMPDIR`, or else in `/tmp`.
 pub(super) fn create() -> io::Result<File> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -25,5 +27,6 @@ pub(super) fn create() -> io::Result<File> {
 /// Says what cannot be kept in one, and what to do.
 pub(super) fn cannot_keep(what: impl fmt::Display, error: &io::Error) -> String {
     let dir = std::env::temp_dir();
-    format!("cannot keep in {} {what}: {error}. Set TMPDIR to a directory with room for it", dir.display())
+    let next = next_step(error).unwrap_or("Set TMPDIR to a directory with room for it");
+    format!("cannot keep in {} {what}: {error}. {next}", dir.display())
 }

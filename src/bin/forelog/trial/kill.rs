@@ -89,13 +89,15 @@ fn write_and_die(subject: &Subject, dir: &Path, writing: Duration) -> Result<Sai
     let pipe = child.stdout.take().ok_or_else(|| Failure::told("the writing child has no pipe"))?;
     let (first_ack, acknowledged) = mpsc::channel();
     let (said, status) = std::thread::scope(|scope| {
-        let reader = scope.spawn(move || listen(pipe, &first_ack));
+        let reader = std::thread::Builder::new().spawn_scoped(scope, move || listen(pipe, &first_ack));
+        // If there is no reader, its end of the channel is gone.
         if acknowledged.recv_timeout(FIRST_ACK_LIMIT).is_ok() {
             std::thread::sleep(writing);
         }
         // In every case: the child must end, or the reader never does.
         let status = end(&mut child);
-        (reader.join().expect("the listener does not panic"), status)
+        let said = reader.map(|reader| reader.join().expect("the listener does not panic"));
+        (said.unwrap_or_else(|error| Err(Failure::no_thread(&error))), status)
     });
     let status = status.map_err(|error| failed("kill", &error))?;
     if status.signal() != Some(libc::SIGKILL) {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
 use forelog::{Engine, Keyspace, LossWindow};
@@ -180,15 +182,8 @@ impl Contender {
             barrier.wait();
             warm.and_then(|()| repeat(time, commit))
         };
-        let results: Vec<_> = if self.threads == 1 {
-            vec![worker(0)]
-        } else {
-            std::thread::scope(|scope| {
-                let threads: Vec<_> =
-                    (0..self.threads as u64).map(|thread| scope.spawn(move || worker(thread))).collect();
-                threads.into_iter().map(|thread| thread.join().expect("a worker does not panic")).collect()
-            })
-        };
+        let results =
+            if self.threads == 1 { vec![worker(0)] } else { on_threads(self.threads, |_| Builder::new(), &worker)? };
         let (mut all, mut longest, mut most) = (Histogram::new(), Duration::ZERO, 0);
         for result in results {
             let (latencies, elapsed) = result?;
@@ -200,10 +195,57 @@ impl Contender {
     }
 }
 
+/// Runs `work` on `count` threads, if all of them can be had.
+fn on_threads<T: Send>(
+    count: usize,
+    builder: impl Fn(u64) -> Builder,
+    work: &(impl Fn(u64) -> T + Sync),
+) -> Result<Vec<T>, Failure> {
+    // Held until all are there: they wait for each other, and would for ever for one that is refused.
+    let (begin, are_all_there) = (Mutex::new(()), AtomicBool::new(false));
+    let body = |thread| {
+        drop(begin.lock());
+        are_all_there.load(Ordering::Relaxed).then(|| work(thread))
+    };
+    let body = &body;
+    thread::scope(|scope| {
+        let hold = begin.lock();
+        let start = |thread| builder(thread).spawn_scoped(scope, move || body(thread));
+        let threads: io::Result<Vec<_>> = (0..count as u64).map(start).collect();
+        are_all_there.store(threads.is_ok(), Ordering::Relaxed);
+        drop(hold);
+        let threads = threads.map_err(|error| Failure::no_thread(&error))?;
+        let done = threads.into_iter().filter_map(|thread| thread.join().expect("a worker does not panic"));
+        Ok(done.collect())
+    })
+}
+
 fn entry(thread: u64, number: u64) -> ([u8; KEY_BYTES], [u8; VALUE_BYTES]) {
     let (mut key, mut value) = ([0; KEY_BYTES], [0x76; VALUE_BYTES]);
     key[..8].copy_from_slice(&thread.to_be_bytes());
     key[8..].copy_from_slice(&(number % KEYS).to_be_bytes());
     value[..8].copy_from_slice(&number.to_be_bytes());
     (key, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was a panic, and those that had begun waited for the missing one.
+    #[test]
+    fn without_all_of_its_threads_nothing_is_measured_and_the_failure_says_why() {
+        for refused in 0..4 {
+            // No address space has room for such a stack.
+            let stack = |thread| if thread == refused { 1 << 60 } else { 1 << 20 };
+            let barrier = Barrier::new(4);
+            let wait = |_| barrier.wait().is_leader();
+            let failure = on_threads(4, |thread| Builder::new().stack_size(stack(thread)), &wait).unwrap_err();
+            let Failure::Told(message) = failure else { panic!("{failure:?}") };
+            assert!(message.starts_with("cannot start a thread. Raise") && message.contains("ulimit -u"), "{message}");
+        }
+        let barrier = Barrier::new(4);
+        let led = on_threads(4, |_| Builder::new(), &|_| barrier.wait().is_leader()).unwrap();
+        assert_eq!(led.iter().filter(|is_leader| **is_leader).count(), 1);
+    }
 }
