@@ -475,11 +475,15 @@ impl Engine {
     ///   was committed with `Async`, `Within` or `Written` since the last flush is then lost like in a crash (`Written`
     ///   only by a power loss). Call this, or [`Engine::flush`], before `main` returns.
     /// - **A limit on the size of files** (`ulimit -f`, `RLIMIT_FSIZE`) ends the process by the signal SIGXFSZ as soon as
-    ///   a segment would exceed it; what was durable stays. A program that ignores the signal
+    ///   a segment or a table would exceed it; what was durable stays. A program that ignores the signal
     ///   (`libc::signal(libc::SIGXFSZ, libc::SIG_IGN)`, or `trap '' XFSZ` in the shell that starts it) gets
     ///   [`ErrorKind::DiskFull`] instead, and goes on; so does one whose segments
     ///   ([`Options::segment_bytes`]) fit the limit. A limit that is lowered below the segments that exist makes a write
     ///   fail: the commit is [`ErrorKind::Indeterminate`], and the engine is poisoned.
+    /// - **A limit of address space** (`ulimit -v`, `RLIMIT_AS`) ends the process when the allocator is refused memory, like a
+    ///   kill: what was acknowledged as `Written` stays. [`Options::memory_bytes`] follows the limit by default. Leave room
+    ///   beside it for the stacks of the threads, and for the allocator: that of glibc sets 64 MiB of addresses aside for each
+    ///   thread, unless `MALLOC_ARENA_MAX=1` is in the environment.
     ///
     /// # Errors
     /// [`ErrorKind::Poisoned`] after a failure, [`ErrorKind::Removed`] if it finds its files removed (if that was noticed

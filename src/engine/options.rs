@@ -67,7 +67,7 @@ impl Options {
     }
 
     /// The memory that the engine may use, in bytes: 16 MiB or more. Default half of what the machine has, or of what the
-    /// control groups of the process allow, if that is less.
+    /// control groups or the limits of the process (`ulimit -v`, `ulimit -d`) allow, if that is less.
     ///
     /// Data that fit stay in memory. Of data that do not, what was not read lately is forgotten once a checkpoint has it in
     /// tables, and read from there. [`Engine::memory_stats`] has the parts. What held snapshots need comes on top. With

@@ -10,7 +10,7 @@ use forelog::{Checkpoints, Engine, Error, Options};
 #[derive(Debug, Args)]
 pub(crate) struct Memory {
     /// The memory that the engine may use, such as 256MiB; 16MiB or more. Without it half of what the machine has, or of
-    /// what the control groups of the process allow
+    /// what the control groups or the limits of the process allow (under ulimit -v set MALLOC_ARENA_MAX=1, too)
     #[arg(long, value_name = "BYTES")]
     memory: Option<Size>,
 }

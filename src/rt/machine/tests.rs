@@ -1,4 +1,4 @@
-use super::{files_of, memory, total_of};
+use super::{files_of, limits_of, memory, total_of};
 
 #[test]
 fn groups_and_those_above_them_are_looked_at() {
@@ -20,4 +20,16 @@ fn the_machine_has_memory() {
     if cfg!(target_os = "linux") {
         assert!(memory().is_some_and(|bytes| bytes > 1 << 20));
     }
+}
+
+#[test]
+fn limits_of_the_process_are_looked_at() {
+    let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+        Max cpu time              unlimited            unlimited            seconds   \n\
+        Max data size             4096                 unlimited            bytes     \n\
+        Max stack size            8388608              unlimited            bytes     \n\
+        Max address space         1048576              2097152              bytes     \n";
+    assert_eq!(limits_of(text).collect::<Vec<_>>(), [4096, 1 << 20]);
+    assert_eq!(limits_of(&text.replace("4096   ", "unlimited")).collect::<Vec<_>>(), [1 << 20]);
+    assert_eq!(limits_of("").count(), 0);
 }
