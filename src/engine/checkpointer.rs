@@ -15,7 +15,7 @@ use super::merging::{self, Leaves};
 use super::tables::Tables;
 use super::turn::{Wait, retries};
 use super::{keep_up, merger};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::options::Checkpoints;
 use crate::base::range_set::RangeSet;
 use crate::base::types::Lsn;
@@ -78,8 +78,11 @@ impl Checkpointer {
         let Some(pipeline) = self.pipeline.upgrade() else { return false };
         let (task, works) = (Arc::clone(self), Arc::clone(self));
         let started = pipeline.log.start_once("forelog-checkpoint", task, move |_| works.run());
-        if matches!(started, Some(Err(_))) {
+        let is_there = matches!(started, Some(Ok(())));
+        if let Some(Err(refused)) = started {
             // The operating system has no thread to give. A later commit asks again, and nobody waits for it.
+            let why = Error::io("start the thread for checkpoints of", pipeline.log.dir(), refused);
+            self.tables.health.thread_refused(why);
             self.tables.debt.checkpointed(&Ok(0), true);
             keep_up::settle(&pipeline, &self.tables);
             pipeline.due.set_mark(pipeline.due.counted().plus(self.full.part(WORTH)));
@@ -87,7 +90,7 @@ impl Checkpointer {
         // An open may have found one that is due. Before the first commit of a life nothing is written.
         merger::start(&pipeline, &self.tables);
         self.sleeper.ring();
-        matches!(started, Some(Ok(())))
+        is_there
     }
 
     /// Has a checkpoint made because the log has ended for lack of room, and the log told; false if none could help.

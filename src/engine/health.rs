@@ -51,7 +51,7 @@ pub struct TableStats {
     pub healed: u64,
     /// Failures to remove a file that nothing needs. It is tried again.
     pub removal_failures: u64,
-    /// Why the last checkpoint failed, or the last step of a merge; none if both succeeded.
+    /// Why the last checkpoint failed or could not begin, or the last step of a merge failed; none if both succeeded.
     pub last_failure: Option<Error>,
     /// What a checkpoint last found in the log, or of the tables, that it could not read.
     pub last_rot: Option<Error>,
@@ -96,6 +96,8 @@ struct State {
     stats: TableStats,
     checkpoint_failure: Option<Error>,
     merge_failure: Option<Error>,
+    /// Why there is no thread that makes checkpoints. No checkpoint has failed for it: a close makes one without.
+    refused_thread: Option<Error>,
 }
 
 impl State {
@@ -115,7 +117,8 @@ impl Health {
 
     pub(super) fn stats(&self) -> TableStats {
         let state = self.state.lock();
-        TableStats { last_failure: state.last_failure().cloned(), ..state.stats.clone() }
+        let last_failure = state.last_failure().or(state.refused_thread.as_ref()).cloned();
+        TableStats { last_failure, ..state.stats.clone() }
     }
 
     /// Whether the last checkpoint, and the last step of a merge, succeeded.
@@ -136,10 +139,16 @@ impl Health {
     pub(super) fn checkpointed(&self, made: &Result<u64>) {
         let state = &mut *self.state.lock();
         state.checkpoint_failure = made.as_ref().err().cloned();
+        state.refused_thread = None;
         match made {
             Ok(made) => state.stats.checkpoints += made,
             Err(_) => state.stats.checkpoint_failures += 1,
         }
+    }
+
+    /// The operating system has no thread to give for checkpoints.
+    pub(super) fn thread_refused(&self, why: Error) {
+        self.state.lock().refused_thread = Some(why);
     }
 
     /// What a step has come to; none was due if it is none.

@@ -81,10 +81,8 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     fn error(&self) -> Error {
-        let message = format!(
-            "the transaction was not committed: checkpoints fail ({}), and memory has no room for more that is not in tables: mend that;              a checkpoint is tried again by itself, and at once with Engine::checkpoint",
-            self.cause
-        );
+        let message = "the transaction was not committed: checkpoints fail, and memory has no room for more that is not in \
+                       tables. Mend what the last one met; one is tried again by itself, and at once with Engine::checkpoint";
         Error::new(self.cause.kind(), message).with_source(self.cause.clone())
     }
 }

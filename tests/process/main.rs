@@ -7,6 +7,7 @@ mod cli_care;
 mod common;
 mod compact;
 mod import;
+mod limits;
 mod reading;
 mod salvage;
 mod table_file;

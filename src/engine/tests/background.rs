@@ -261,6 +261,8 @@ fn commits_end_when_checkpoints_fail_and_memory_is_full_and_go_on_when_they_do_n
             let (number, error) = refused.expect("memory has room for a tenth of them");
             assert_eq!(error.kind(), ErrorKind::Io, "{error}");
             assert!(error.to_string().contains("checkpoints fail") && error.io_error().is_some(), "{error}");
+            let cause = error.io_error().map(ToString::to_string).unwrap_or_default();
+            assert_eq!(error.to_string().matches(&cause).count(), 1, "{error}");
             let stats = engine.memory_stats();
             assert!(stats.records < stats.records_limit + (1 << 20), "{mode:?}: {stats:?}");
             // Nothing is lost, reads go on, and commits once a checkpoint has come.
@@ -386,6 +388,26 @@ fn a_database_in_memory_gives_its_log_back() {
             batch.commit_with(CommitMode::Sync).unwrap().token()
         };
         assert_eq!(engine.outcome(&token).unwrap(), crate::Outcome::Durable);
+        engine.close().unwrap();
+    });
+}
+
+/// Nobody was told why there were no tables.
+#[test]
+fn a_thread_that_is_refused_is_the_failure_until_a_later_commit_has_one() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open(&disk);
+        put(&engine, 1);
+        schedule::refuse_a_thread_after(0);
+        put(&engine, 7);
+        let stats = engine.table_stats();
+        let why = stats.last_failure.expect("the thread is refused").to_string();
+        assert!(why.contains("thread for checkpoints") && why.contains("ulimit -u"), "{why}");
+        assert_eq!((stats.checkpoints, stats.checkpoint_failures), (0, 0));
+        put(&engine, 100);
+        let stats = engine.table_stats();
+        assert!(stats.checkpoints > 0 && stats.last_failure.is_none(), "{stats:?}");
         engine.close().unwrap();
     });
 }

@@ -11,7 +11,7 @@ use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn};
 use serde_json::json;
 
 use crate::memory::Memory;
-use crate::output::{Done, Failure, Lines, grouped, print, print_json, progress_bar, rate, short};
+use crate::output::{Done, Failure, Lines, grouped, note, print, print_json, progress_bar, rate, short};
 use input::Input;
 use keys::Keys;
 use progress::Progress;
@@ -116,13 +116,26 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let Survey { rows, empty, .. } = survey;
     let (rows, time) = (rows - empty, started.elapsed());
     let summary = Summary { name: input.name, rows, empty, imported, begin, finished, durable, time };
-    engine.close()?;
+    close(&engine)?;
     if arguments.json {
         print_json(summary.json(arguments))?;
     } else {
         print(summary.text(arguments))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Closes the engine. Says so if its tables could not be written: the import is done, but each open reads what is in the log
+/// alone, and memory must hold it.
+fn close(engine: &Engine) -> Result<(), Failure> {
+    // A close makes a last checkpoint, or ends one under way; that one has not failed.
+    let before = engine.table_stats().last_failure;
+    engine.close()?;
+    let at_close = engine.table_stats().last_failure.filter(|error| error.kind() != ErrorKind::Closed);
+    if let Some(error) = before.or(at_close) {
+        note(format_args!("all rows are durable, but some of them in the log alone, without tables: {error}"));
+    }
+    Ok(())
 }
 
 fn source_of<'a>(arguments: &'a Arguments, input: &'a Input) -> Source<'a> {
