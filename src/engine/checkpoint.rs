@@ -122,7 +122,7 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
                 if tables.debt.finds_some() {
                     keep_up::settle(pipeline, tables);
                 }
-                let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
+                let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref(), piece.log_bytes);
                 let layer = store.write_layer(piece, run_bytes)?;
                 (layer, amount)
             }

@@ -35,7 +35,8 @@ pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Err
     }
     tables.debt.begins_anew();
     keep_up::settle(pipeline, tables);
-    let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref());
+    let pending = tables.pending(&pipeline.due).bytes;
+    let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref(), pending);
     let Some(written) = write_from_memory(pipeline, tables, store, run_bytes)? else { return Err(why) };
     install(pipeline, tables, store, written)?;
     tables.health.healed();

@@ -18,9 +18,10 @@ const RUNS: u64 = 128;
 /// A merge is to give back what it has read before it has read much more.
 const LONGEST_RUN: u64 = 128 << 20;
 
-/// A run that is this long ends: half a checkpoint, and more if there are many.
-pub(super) fn run_bytes(settings: &Settings, stack: Option<&Stack>) -> u64 {
-    let data = stack.map_or(0, |stack| bytes_of(&stack.manifest.layers));
+/// A run that is this long ends: half a checkpoint, and more if there are many. It is of a layer that takes in `records` bytes of
+/// the log, which count as data already: one transaction may be as long as thousands of checkpoints.
+pub(super) fn run_bytes(settings: &Settings, stack: Option<&Stack>, records: u64) -> u64 {
+    let data = stack.map_or(0, |stack| bytes_of(&stack.manifest.layers)).saturating_add(records);
     (settings.checkpoint_bytes / 2).max(data / RUNS).min(LONGEST_RUN)
 }
 

@@ -147,8 +147,8 @@ fn tables_in(log: &LogInner) -> PathBuf {
 
 /// How much a step writes. Where room is short it ends sooner, so that its inputs give theirs back sooner.
 fn sizes(pipeline: &Pipeline, stack: &Stack, room: Option<u64>) -> Sizes {
-    let least = run_bytes(&pipeline.settings, None);
-    let run = run_bytes(&pipeline.settings, Some(stack)).min(room.map_or(u64::MAX, |room| (room / 4).max(least)));
+    let least = run_bytes(&pipeline.settings, None, 0);
+    let run = run_bytes(&pipeline.settings, Some(stack), 0).min(room.map_or(u64::MAX, |room| (room / 4).max(least)));
     let manifest = stack.manifest.to_bytes().len() as u64;
     Sizes { run, part: if manifest > SHORT { run.max(PER_MANIFEST * manifest) } else { run } }
 }

@@ -48,8 +48,7 @@ impl Reserve for TableRoom {
         let taken = TakenIn { bytes, ops: ops.min(full.ops.saturating_add(most)), growth: growth.min(most - bytes) };
         let stack = self.tables.stack();
         let lists = stack.as_ref().map_or(0, |stack| stack.bytes_of_lists());
-        // A run may end with its keyspace when it has a quarter of its length. Then half of its bounds are short.
-        most_written(taken, lists, run_bytes(settings, stack.as_deref()) / 2)
+        most_written(taken, lists, |records| run_bytes(settings, stack.as_deref(), records))
     }
 
     fn ask(&self) -> bool {

@@ -41,6 +41,8 @@ impl Sizes {
     }
 }
 
+/// A run may end with its keyspace when it has this part of its length.
+pub(super) const SHORTEST: u64 = 4;
 /// A part that has nothing to write ends when so many times its length was read.
 const READ: u64 = 8;
 /// Between two looks whether a close has come.
@@ -141,7 +143,7 @@ impl Present {
         let bytes = self.writer.bytes();
         match (split_full_key(&self.last), split_full_key(key)) {
             (Some((last, _)), Some((next, _))) if last < next => {
-                (bytes >= sizes.run / 4).then(|| (last + 1).to_be_bytes().to_vec())
+                (bytes >= sizes.run / SHORTEST).then(|| (last + 1).to_be_bytes().to_vec())
             }
             // Only between keys: the versions of one stay together.
             _ => (bytes >= sizes.run && self.last != key).then(|| behind(self.last.clone())),
@@ -153,7 +155,8 @@ impl LayerWriter<'_, '_> {
     /// Whether a part ends behind the present key, given what was read for it.
     fn is_part(&self, read: u64) -> bool {
         // As long as the shortest run that ends with its keyspace: else a part of many small keyspaces would not end.
-        let is_full = |bytes: u64| bytes >= self.sizes.run / 4 && self.written.saturating_add(bytes) >= self.sizes.part;
+        let is_full =
+            |bytes: u64| bytes >= self.sizes.run / SHORTEST && self.written.saturating_add(bytes) >= self.sizes.part;
         read >= self.sizes.part.saturating_mul(READ)
             || self.present.as_ref().is_some_and(|present| is_full(present.writer.bytes()))
     }

@@ -26,6 +26,7 @@ mod idle;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 mod io_uring;
 mod keyspaces;
+mod large_transactions;
 mod lifecycle;
 mod limits;
 mod log_api;

@@ -145,6 +145,94 @@ fn too_little_memory_is_refused() {
     drop(Options::new().memory_bytes(u64::MAX).open(dir.join("db")).unwrap());
 }
 
+/// No sum of shares overflows, and nothing is made as large as it may become.
+#[test]
+fn with_whatever_memory_the_same_is_written_and_read() {
+    const MEMORY: [u64; 3] = [16 << 20, 1 << 40, u64::MAX];
+    for written_with in MEMORY {
+        let dir = TempDir::new("any-memory");
+        let open = |memory| Options::new().memory_bytes(memory).commit_mode(CommitMode::Written).open(dir.join("db"));
+        let engine = open(written_with).unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
+        let mut model = Model::new();
+        write(&engine, &keyspace, &mut model, 0..10_000, 0);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        write(&engine, &keyspace, &mut model, 3_000..6_000, 1);
+        check(&engine, &keyspace, &model);
+        let stats = engine.memory_stats();
+        assert!(stats.limit == written_with && stats.records <= stats.records_limit, "{stats:?}");
+        engine.close().unwrap();
+        for (version, read_with) in (2_u32..).zip(MEMORY) {
+            let engine = open(read_with).unwrap();
+            let keyspace = engine.open_keyspace("k").unwrap();
+            // Most of it from tables, or while it comes into memory.
+            check(&engine, &keyspace, &model);
+            let keys = version * 2_000;
+            write(&engine, &keyspace, &mut model, keys..keys + 1_000, version);
+            engine.flush().unwrap();
+            engine.checkpoint().unwrap();
+            check(&engine, &keyspace, &model);
+            engine.close().unwrap();
+        }
+    }
+}
+
+/// What is behind the last checkpoint comes into memory at once, and goes when a checkpoint has it.
+#[test]
+fn what_was_written_with_much_memory_is_opened_with_little() {
+    let dir = TempDir::new("much-then-little");
+    let much = Options::new().memory_bytes(1 << 30).commit_mode(CommitMode::Written);
+    let engine = much.open(dir.join("db")).unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    let mut model = Model::new();
+    write(&engine, &keyspace, &mut model, 0..40_000, 0);
+    engine.flush().unwrap();
+    engine.checkpoint().unwrap();
+    write(&engine, &keyspace, &mut model, 30_000..80_000, 0);
+    assert!(engine.table_stats().all_in_memory && engine.table_stats().pending_bytes > 5 << 20);
+    engine.close().unwrap();
+    for round in 2..4 {
+        let engine = options().open(dir.join("db")).unwrap();
+        let keyspace = engine.open_keyspace("k").unwrap();
+        check(&engine, &keyspace, &model);
+        write(&engine, &keyspace, &mut model, round * 15_000..round * 15_000 + 5_000, round);
+        engine.flush().unwrap();
+        engine.checkpoint().unwrap();
+        check(&engine, &keyspace, &model);
+        let stats = engine.memory_stats();
+        assert!(stats.records <= stats.records_limit && !engine.table_stats().all_in_memory, "{stats:?}");
+        engine.close().unwrap();
+    }
+}
+
+/// Sorting one would take a hundred times the memory: what is there is taken in all the same.
+#[test]
+fn a_checkpoint_may_be_larger_than_the_memory() {
+    let dir = TempDir::new("large-checkpoint");
+    let open = || {
+        let options = Options::new().memory_bytes(16 << 20).checkpoint_bytes(1 << 30);
+        options.commit_mode(CommitMode::Written).open(dir.join("db"))
+    };
+    let engine = open().unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    let mut model = Model::new();
+    write(&engine, &keyspace, &mut model, 0..60_000, 0);
+    engine.flush().unwrap();
+    engine.checkpoint().unwrap();
+    let stats = engine.memory_stats();
+    assert!(stats.records <= stats.records_limit, "{stats:?}");
+    check(&engine, &keyspace, &model);
+    write(&engine, &keyspace, &mut model, 20_000..40_000, 1);
+    engine.close().unwrap();
+    let engine = open().unwrap();
+    let keyspace = engine.open_keyspace("k").unwrap();
+    check(&engine, &keyspace, &model);
+    engine.flush().unwrap();
+    engine.checkpoint().unwrap();
+    check(&engine, &keyspace, &model);
+}
+
 /// With an engine of 32 MiB two segments of 64 MiB lay beside 174 MB of data, and one of 16 MiB had as many.
 #[test]
 fn the_log_of_an_engine_with_little_memory_takes_little_of_the_disk() {

@@ -229,7 +229,7 @@ impl<'s> Layers<'s> {
         let log_bytes = std::mem::take(&mut self.amount).bytes;
         let keyspaces = self.keyspaces.clone();
         let piece = Piece { interval: Interval { from, to }, branch, writes, ranges, keyspaces, horizon, log_bytes };
-        let run_bytes = run_bytes(&Settings::default(), self.store.stack().as_deref());
+        let run_bytes = run_bytes(&Settings::default(), self.store.stack().as_deref(), piece.log_bytes);
         let mut layer = self.store.write_layer(piece, run_bytes)?;
         layer.install(|_| to, |_| ()).map_err(NotInstalled::into_error)?;
         self.from = to;
