@@ -27,6 +27,7 @@ mod care;
 mod case_tests;
 mod double_tests;
 mod evidence;
+mod evidence_tables;
 mod media_tests;
 mod names;
 mod plan_tests;
