@@ -61,6 +61,7 @@
 //! `FORELOG_STATES` (60,000) is how many states the first test must explore at least; the others follow from it. A
 //! deadlock prints the seed of its simulation, which is `FORELOG_SEED + 16 * run + life`.
 
+mod fixtures;
 mod fuzz;
 mod results;
 mod retirements;

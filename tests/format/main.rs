@@ -9,4 +9,5 @@ mod names;
 mod refusals;
 mod script;
 mod startup;
+mod tables;
 mod write;

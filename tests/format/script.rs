@@ -1,7 +1,7 @@
 //! What the fixtures hold: each is a script, which the writer performs and the reader derives the state from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crashkit::Random;
 
@@ -116,7 +116,14 @@ pub(crate) const FIXTURES: [Fixture; 8] = {
 };
 
 pub(crate) fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+    checkout().join("tests/fixtures/v1")
+}
+
+/// The package that is tested may be `tests/sim`.
+pub(crate) fn checkout() -> PathBuf {
+    let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let is_checkout = |dir: &&Path| dir.join("tests/fixtures").is_dir();
+    package.ancestors().find(is_checkout).expect("a package of the checkout").to_owned()
 }
 
 pub(crate) fn key(n: u64) -> Vec<u8> {

@@ -1,4 +1,5 @@
 //! Tests of the formats.
 
+mod fixtures;
 mod golden;
 mod table;

@@ -5,6 +5,7 @@ mod attempts;
 mod beside;
 #[cfg(feature = "sim")]
 mod faults;
+mod fixtures;
 mod reading;
 mod room;
 #[cfg(feature = "sim")]
