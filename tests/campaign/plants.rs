@@ -27,7 +27,11 @@ const SUITE: [(&str, &str, &[&str]); 13] = [
     ("positions", "unit", &["log::tests::retain::", "log::tests::lineage::", "log::tests::prior::"]),
     ("checkpoints", "api", &["checkpoints::", "model::"]),
     ("tables", "faults", &["tables::", "backup::"]),
-    ("table units", "unit", &["table::tests::", "table::run::", "table::fences::", "format::table::"]),
+    (
+        "table units",
+        "unit",
+        &["table::tests::", "table::run::", "table::fences::", "format::table::", "table::open::", "table::merge::"],
+    ),
     ("engine units", "unit", &["engine::tests::", "txn::tests::"]),
     ("history", "history", &[]),
     ("residency", "unit", &["index::tests::"]),
@@ -35,7 +39,7 @@ const SUITE: [(&str, &str, &[&str]); 13] = [
     ("faults", "campaign", &["faults", "--states", "20000"]),
 ];
 /// There are more plants than this. A file of them that is not found any more must not pass for none.
-const LEAST: u64 = 125;
+const LEAST: u64 = 141;
 /// Some plants make a program hang.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// What the compiler is told: what a plant leaves unused is not worth a word.

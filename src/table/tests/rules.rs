@@ -1,5 +1,6 @@
 //! Rules of `FAULTS.md`, one at a time.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -94,6 +95,24 @@ fn files_of_an_attempt_under_way_stay() {
     // One that is dropped removes its own.
     drop(attempt);
     assert_eq!(names(&dir).len(), before.len() - 1);
+}
+
+/// A file of an attempt that failed may be on the medium under its name, so its number is nobody's any more.
+#[test]
+fn the_numbers_of_attempts_that_failed_are_not_given_again() {
+    let (_disk, dir) = disk();
+    let store = begun(&dir);
+    let before = names(&dir);
+    let mut given = HashSet::new();
+    for _ in 0..5 {
+        let mut attempt = store.begin();
+        let run = attempt.create_run(Stretch { interval: run_interval(&store), branch: BRANCH }).unwrap();
+        let made: Vec<String> = names(&dir).into_iter().filter(|name| !before.contains(name)).collect();
+        assert!(made.len() == 1 && given.insert(made.concat()), "{made:?} after {given:?}");
+        drop(run);
+        drop(attempt);
+        assert_eq!(names(&dir), before);
+    }
 }
 
 /// A failed sync counts for all names that are new, whoever called it.

@@ -1,6 +1,7 @@
 //! A run against the entries that it was written from, and against every change of its bytes.
 
 mod damage;
+mod named;
 mod rescue;
 mod round_trip;
 
