@@ -129,7 +129,8 @@ fn fate_of(files: &Files, database: &Database, what: &str) -> Fate {
     let verified = ReadOnlyOptions::new().verify_on(shared(), DB);
     let seen = Engine::read_only_on(shared(), DB);
     let (verified, seen) = (verified.is_ok(), seen.map(|seen| read_all(&seen, database, what)));
-    let opened = open_on(&disk, options().create(false));
+    // It would make a database where it takes the directory for a new one.
+    let opened = open_on(&disk, options());
     let fate = match &opened {
         Err(error) => {
             check_error(error, what);
@@ -330,14 +331,14 @@ impl<'f, I: Iterator<Item = (&'f PathBuf, &'f Vec<u8>)>> CloneAll for I {
 fn mixes(family: &Family) -> Vec<Case> {
     let rest: Files = family.database.files.iter().filter(|(path, _)| !path.starts_with(table())).clone_all();
     let mut cases = Vec::new();
-    for (number, (table_kind, table)) in family.tables().iter().enumerate() {
+    for (number, (table_kind, tables)) in family.tables().iter().enumerate() {
         for (of, (history_kind, bytes)) in family.histories().iter().enumerate() {
             let stranger = family.strangers.iter().find(|(name, _)| table_kind.contains(name));
             if stranger.is_some_and(|(name, _)| !history_kind.contains(OURS) && !history_kind.contains(name)) {
                 continue;
             }
             let mut files = rest.clone();
-            files.extend(table.clone());
+            files.extend(tables.clone());
             match bytes {
                 Some(bytes) => _ = files.insert(history(), (*bytes).clone()),
                 None => _ = files.remove(&history()),
@@ -346,6 +347,8 @@ fn mixes(family: &Family) -> Vec<Case> {
             cases.push(Case { what: format!("{kind} ({number}, {of})"), kind, files });
         }
     }
+    let alone = family.database.files.iter().filter(|(path, _)| path.starts_with(table())).clone_all();
+    cases.push(Case { kind: "table/ alone".to_owned(), what: "table/ alone".to_owned(), files: alone });
     cases
 }
 
@@ -370,6 +373,10 @@ fn every_mix_of_manifest_and_history_is_right_or_refused() {
             _ => assert_eq!(replaced, BTreeSet::new(), "{end:?}"),
         }
         // Those that HISTORY allows and that the log goes on from; where the log is retained, many.
+        // No directory for a new database: a salvage gives what tables have.
+        assert_eq!(tally.fates("table/ alone"), [Fate::Refused].into(), "{end:?}");
+        let disk = Arc::new(disk_with(&cases.last().unwrap().files));
+        assert!(Engine::salvage_on(disk, DB, "saved").unwrap().entries > 50, "{end:?}");
         let right = tally.count(Fate::Right);
         assert!(right >= if end == End::KilledRetaining { 10 } else { 3 }, "{end:?}: {right}");
     }
@@ -454,5 +461,15 @@ fn a_file_of_another_time_or_database_in_the_place_of_ours_is_told() {
         {
             assert_eq!(tally.fates(kind), [Fate::Right].into(), "{end:?}: {kind}");
         }
+    }
+}
+
+/// What has the name alone is another program's.
+#[test]
+fn a_directory_called_table_makes_no_database() {
+    for bytes in [b"".as_slice(), b"foreman", b"name: table\nversion: 1\n"] {
+        let disk = disk_with(&[(manifest(), bytes.to_vec())].into());
+        let error = open_on(&disk, options()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADatabase, "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! What a log's directory holds, read and checked without changing anything.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,15 @@ use super::prior::Prior;
 use super::unfinished::{Marked, is_temporary};
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::types::Lsn;
-use crate::disk::{Access, DirHandle, LOCK_NAME, is_system_name, read_exact_at};
+use crate::disk::{Access, Dir, DirHandle, LOCK_NAME, is_system_name, read_exact_at};
 use crate::format::Refusal;
 use crate::format::history::{Decoder, Entry, FILE_NAME, HEADER as HISTORY_HEADER, History};
 use crate::format::identity::Identity;
 use crate::format::mark;
 use crate::format::refusal::has_tables;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, base_of, file_name};
+use crate::format::table::DIRECTORY;
+use crate::format::table::manifest::{self, Manifest};
 use crate::log::log_dir::LogDir;
 use crate::log::mark::Slots;
 use crate::log::read::reader::SegmentInfo;
@@ -56,7 +58,7 @@ impl Directory {
         // A list may leave out a name that is replaced meanwhile.
         names.has_history |= files == Files::MayChange && place.open(&place.path(FILE_NAME), Access::Read).is_ok();
         if !names.has_history {
-            if !names.bases.is_empty() || names.has_mark {
+            if !names.bases.is_empty() || names.has_mark || has_manifest(place) {
                 return Err(Error::damaged(&place.path(FILE_NAME), Lsn::ZERO, DamageCause::BadHistory));
             }
             if let Some(stranger) = names.strangers.first() {
@@ -185,6 +187,14 @@ impl Names {
         }
         Ok(found)
     }
+}
+
+/// Whether there are tables of a database, which may be all that is left of it. Another program's `table` has none.
+fn has_manifest(place: &LogDir) -> bool {
+    let mut magic = [0; Manifest::MAGIC.len()];
+    let tables = place.handle().dir().child(OsStr::new(DIRECTORY), Access::Read);
+    let manifest = tables.and_then(|dir| dir.open(OsStr::new(manifest::FILE_NAME), Access::Read));
+    manifest.and_then(|file| read_exact_at(&*file, &mut magic, 0)).is_ok_and(|()| magic == Manifest::MAGIC)
 }
 
 /// Asks the owner of a log what its other files say, once HISTORY is known.
