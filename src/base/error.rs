@@ -130,6 +130,9 @@ pub enum DamageCause {
     MissingTable,
     /// A file of the tables is of another database or another time, or does not have its length.
     ForeignTable,
+    /// A file of the tables says that a range of keys could not be read when it was written. The file that had them is
+    /// kept apart: `forelog dump` of MANIFEST names it.
+    Lost,
 }
 
 impl fmt::Display for DamageCause {
@@ -146,6 +149,7 @@ impl fmt::Display for DamageCause {
             DamageCause::BadTable => "a part of the file fails its check, or breaks a rule of the format",
             DamageCause::MissingTable => "the file is missing",
             DamageCause::ForeignTable => "the file is of another database or time than the files beside it",
+            DamageCause::Lost => "keys of a range could not be read when they were merged",
         })
     }
 }
@@ -173,6 +177,8 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     damage: Option<Damage>,
+    /// Of an error of the operating system.
+    file: Option<PathBuf>,
     token: Option<Token>,
     /// Files of the database are of different moments.
     is_mixed: bool,
@@ -185,6 +191,7 @@ impl Error {
             kind,
             message: message.into(),
             damage: None,
+            file: None,
             token: None,
             is_mixed: false,
             source: None,
@@ -220,7 +227,9 @@ impl Error {
             _ if source.get_ref().is_some_and(|inner| inner.is::<GoneSince>()) => ErrorKind::Removed,
             _ => ErrorKind::Io,
         };
-        Error::new(kind, format!("cannot {what} {}", path.display())).of_system(source)
+        let mut error = Error::new(kind, format!("cannot {what} {}", path.display())).of_system(source);
+        error.inner().file = Some(path.to_owned());
+        error
     }
 
     pub(crate) fn damaged(file: &Path, lsn: Lsn, cause: DamageCause) -> Self {
@@ -238,6 +247,18 @@ impl Error {
         let message = format!(
             "{} is damaged at byte {offset}: {cause}. Nothing was changed. Restore a copy of the database, or let \
              `forelog salvage` save what is whole into a new one",
+            file.display()
+        );
+        let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause };
+        Error::new(ErrorKind::Damaged, message).with_damage(damage)
+    }
+
+    /// For a reader who comes to keys that were lost in a merge. What says so is at byte `offset` of a file of the tables.
+    pub(crate) fn lost(file: &Path, offset: u64) -> Self {
+        let cause = DamageCause::Lost;
+        let message = format!(
+            "{} says at byte {offset}: {cause}. All other keys can be read, and those of the range can be written again or \
+             deleted as a range. Restore a copy of the database, or let `forelog salvage` save what is whole into a new one",
             file.display()
         );
         let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause };
@@ -332,6 +353,12 @@ impl Error {
     /// Where the damage is, if the kind is [`ErrorKind::Damaged`].
     pub fn damage(&self) -> Option<&Damage> {
         self.0.damage.as_ref()
+    }
+
+    /// The file or directory that the error is about: what is damaged, or what the operating system refused. `None` if it is about
+    /// none, or if the cause is another error.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.damage.as_ref().map(|damage| &*damage.file).or(self.0.file.as_deref())
     }
 
     /// Whether the files of the database prove to be of different moments: the directory was copied while a program had it

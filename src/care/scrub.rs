@@ -250,18 +250,21 @@ impl Run<'_> {
         let mut checked = 0;
         match run {
             Err(error) => self.note_error(path, Some(error)),
-            Ok(run) => run.walk(|part| match part {
-                Part::Partition(Indexed { block, .. }) | Part::Block(Indexed { block, .. }) => {
-                    checked += u64::from(block.length);
-                    self.task.state.lock().progress.blocks += 1;
-                    self.pace(u64::from(block.length), 0)
-                }
-                Part::Entry(..) => Ok(()),
-                Part::Bad(error) => {
-                    self.note_error(path, Some(error.clone()));
-                    Ok(())
-                }
-            })?,
+            Ok(run) => {
+                self.note_error(path, run.first_lost());
+                run.walk(|part| match part {
+                    Part::Partition(Indexed { block, .. }) | Part::Block(Indexed { block, .. }) => {
+                        checked += u64::from(block.length);
+                        self.task.state.lock().progress.blocks += 1;
+                        self.pace(u64::from(block.length), 0)
+                    }
+                    Part::Entry(..) => Ok(()),
+                    Part::Bad(error) => {
+                        self.note_error(path, Some(error.clone()));
+                        Ok(())
+                    }
+                })?;
+            }
         }
         // Its two ends, and what could not be reached.
         self.pace(length.saturating_sub(checked), 0)

@@ -11,7 +11,7 @@ use super::tables::Tables;
 use super::turn::Wait;
 #[cfg(doc)]
 use crate::base::error::ErrorKind;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::format::table::manifest::{Layer, Role, bytes_of};
 use crate::log::LogInner;
@@ -106,7 +106,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::flush`] and [`Engine::checkpoint`]; [`ErrorKind::DiskFull`] if there is no room for a step beside what the log
-    /// needs; [`ErrorKind::Damaged`] with the file of a table that cannot be read, if not all data are in memory.
+    /// needs; [`ErrorKind::Damaged`] with the file of a table that is missing, cut or another one, if not all data are in memory. It goes
+    /// round rot: see [`TableStats::set_aside`](crate::TableStats::set_aside).
     /// [`ErrorKind::Closed`] if the engine is closed meanwhile. In memory there is nothing to merge.
     pub fn compact(&self) -> Result<CompactReport> {
         self.compact_with(CompactOptions::new())
@@ -141,12 +142,17 @@ fn compact(pipeline: &Pipeline, tables: &Tables, options: &CompactOptions) -> Re
     let _unpaced = options.is_unpaced.then(|| tables.pacers.merges.hurry());
     // Where the job of all layers ends, once it has begun.
     let begun: Cell<Option<Lsn>> = Cell::new(None);
+    // The same for one that begins with the step under way. That may fail, or be tried again.
+    let begins = Cell::new(None);
     let choose = |layers: &[Layer]| {
-        let chosen = due_to_compact(layers, begun.get());
-        if begun.get().is_none() && layers.iter().all(|layer| layer.role == Role::Whole) {
-            begun.set(layers.first().map(|newest| newest.interval.to));
-        }
-        chosen
+        let is_first = begun.get().is_none() && layers.iter().all(|layer| layer.role == Role::Whole);
+        begins.set(layers.first().filter(|_| is_first).map(|newest| newest.interval.to));
+        due_to_compact(layers, begun.get())
+    };
+    let step = || {
+        let stepped = merge_step_of(pipeline, tables, Leaves::Room, &choose)?;
+        begun.set(begun.get().or(begins.take()));
+        Ok::<_, Error>(stepped)
     };
     let left = || tables.stack().map_or(0, |stack| left_to_compact(&stack.manifest.layers, begun.get()));
     let mut progress = CompactProgress { bytes: 0, total_bytes: left() };
@@ -154,11 +160,10 @@ fn compact(pipeline: &Pipeline, tables: &Tables, options: &CompactOptions) -> Re
         pipeline.check_open()?;
         let is_over = {
             let Some(_turn) = tables.merge_turns.take(Wait::ForItsTurn) else { continue };
-            let had_begun = begun.get().is_some();
-            let mut stepped = merge_step_of(pipeline, tables, Leaves::Room, &choose)?;
-            if stepped && !had_begun && begun.get().is_none() {
+            let mut stepped = step()?;
+            if stepped && begun.get().is_none() {
                 // In the same turn: what stood in the way is done, and nothing else is to come in between.
-                stepped = merge_step_of(pipeline, tables, Leaves::Room, &choose)?;
+                stepped = step()?;
             }
             !stepped
         };

@@ -53,8 +53,11 @@ pub struct TableStats {
     pub removal_failures: u64,
     /// Why the last checkpoint failed or could not begin, or the last step of a merge failed; none if both succeeded.
     pub last_failure: Option<Error>,
-    /// What a checkpoint last found in the log, or of the tables, that it could not read.
+    /// What a checkpoint last found in the log, or a checkpoint or merge of the tables, that it could not read.
     pub last_rot: Option<Error>,
+    /// Files of tables of which a merge could not read a part. It has gone round that; reads of these keys fail. No layer has the
+    /// files any more: they are kept for a salvage, and whoever needs the room may remove them. `forelog dump` of MANIFEST names them.
+    pub set_aside: usize,
     /// Bytes of records that checkpoints have read since the database has tables.
     pub log_bytes: u64,
     /// Bytes that they have written since then.
@@ -75,6 +78,7 @@ impl TableStats {
         self.unmerged_bytes = pick::owed(&manifest.layers).0;
         self.runs = manifest.layers.iter().map(|layer| layer.runs.len()).sum();
         self.bytes = bytes_of(&manifest.layers);
+        self.set_aside = manifest.aside.len();
         (self.log_bytes, self.bytes_by_checkpoints) = (written.log_read, written.by_checkpoints);
         (self.bytes_by_merges, self.bytes_of_lists) = (written.by_merges, written.lists);
         self

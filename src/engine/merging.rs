@@ -53,7 +53,12 @@ pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables, leaves: Leaves) -
 /// The same, of the layers that `choose` says.
 pub(super) fn merge_step_of(pipeline: &Pipeline, tables: &Tables, leaves: Leaves, choose: Choose<'_>) -> Result<bool> {
     let begun = tables.pacers.merges.begin();
-    let stepped = step(pipeline, tables, leaves, choose);
+    let mut stepped = step(pipeline, tables, leaves, choose);
+    while let Err(StepFailed::Input(error)) = &stepped
+        && may_go_round(pipeline, tables, error)
+    {
+        stepped = step(pipeline, tables, leaves, choose);
+    }
     let took = begun.took();
     let result = match stepped {
         Ok(stepped) => {
@@ -63,7 +68,7 @@ pub(super) fn merge_step_of(pipeline: &Pipeline, tables: &Tables, leaves: Leaves
             }
             Ok(stepped.is_some())
         }
-        Err(StepFailed::Input(error)) if is_rot(&error) => {
+        Err(StepFailed::Input(error)) if is_rot(&error) && pipeline.index().is_whole() => {
             tables.health.step_failed(&error);
             write_again(pipeline, tables, error).map(|()| true)
         }
@@ -75,6 +80,19 @@ pub(super) fn merge_step_of(pipeline: &Pipeline, tables: &Tables, leaves: Leaves
     };
     keep_up::settle(pipeline, tables);
     result
+}
+
+/// Finds out what cannot be read of the run that `error` is about. Returns whether another try may do better. What is all in memory
+/// is written from there instead.
+fn may_go_round(pipeline: &Pipeline, tables: &Tables, error: &Error) -> bool {
+    if !is_rot(error) || pipeline.index().is_whole() {
+        return false;
+    }
+    let has_learned = tables.store().is_some_and(|store| store.look_again(error).unwrap_or(false));
+    if has_learned {
+        tables.health.found_rot(error, false);
+    }
+    has_learned
 }
 
 /// Writes from memory what cannot be read of the tables. This is a checkpoint, and counts as one.

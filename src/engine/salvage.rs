@@ -1,7 +1,6 @@
 //! Salvage: what can be proven whole of a database in any state, as a new database.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -339,7 +338,7 @@ impl Saver {
         };
         let mut all = Vec::new();
         for lost in &found.lost_keys {
-            for (id, (_, name)) in self.names.alive.range(ids_of(&lost.range)).filter(|(id, _)| may_miss(**id)) {
+            for (id, (_, name)) in self.names.alive.range(lost.range.ids()).filter(|(id, _)| may_miss(**id)) {
                 let part = part_in(&lost.range, *id);
                 all.extend(part.map(|(first, end)| told(lost, Some(name.clone()), first, end)));
             }
@@ -348,17 +347,6 @@ impl Saver {
         all.extend(unknown.map(|lost| told(lost, None, Vec::new(), None)));
         all
     }
-}
-
-/// The keyspaces of which a range of full keys may have keys.
-fn ids_of(range: &Range) -> RangeInclusive<u32> {
-    let id = |bound: &[u8]| {
-        let mut id = [0; 4];
-        id.iter_mut().zip(bound).for_each(|(to, from)| *to = *from);
-        u32::from_be_bytes(id)
-    };
-    let (low, high) = (id(&range.low), if range.high.is_empty() { u32::MAX } else { id(&range.high) });
-    low..=high.max(low)
 }
 
 /// The part of a range of full keys that lies in a keyspace: its first key, and the one before which it ends.

@@ -33,8 +33,9 @@ fn temporary(name: &str) -> String {
     format!("{name}.tmp")
 }
 
-/// Reads all of a run.
+/// Reads all of a run. One of which something was lost is no copy to rely on.
 fn check(run: &Run) -> Result<()> {
+    run.first_lost().map_or(Ok(()), Err)?;
     run.walk(|part| match part {
         Part::Bad(error) => Err(error.clone()),
         _ => Ok(()),

@@ -70,7 +70,9 @@ impl HeldStack {
         let next_id = self.stack.keyspaces.next_id();
         let is_ours = |key: &[u8]| split_full_key(key).is_some_and(|(id, _)| id < next_id);
         self.runs().try_for_each(|(path, _, run)| {
-            run?.walk(|part| match part {
+            let run = run?;
+            run.first_lost().map_or(Ok(()), Err)?;
+            run.walk(|part| match part {
                 Part::Bad(error) => Err(error.clone()),
                 // A keyspace that is made later would have it.
                 Part::Entry(key, _) if !is_ours(key) => Err(Error::bad_file(&path, DamageCause::ForeignTable)),

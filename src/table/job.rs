@@ -9,13 +9,14 @@ use super::keyspaces::KeyspaceList;
 use super::layer::{Part, Sizes, Stretch};
 use super::merge::{Merge, Retain, Source};
 use super::run::cursor::RunCursor;
+use super::run::rescue::RemainsCursor;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
 use crate::base::error::{Error, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::format::table::data::{Found, Interval};
-use crate::format::table::is_below;
-use crate::format::table::manifest::{Layer, NamedRun, Role};
-use crate::format::table::range_tombstones::RangeTombstone;
+use crate::format::table::manifest::{Layer, NamedFile, NamedRun, Role};
+use crate::format::table::range_tombstones::{RangeTombstone, Says};
+use crate::format::table::{ends_within, is_below};
 
 /// One step of a merge, whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Step<'s> {
     attempt: Attempt<'s>,
     job: Job,
     part: Part,
+    /// The files of runs that the layers have no more, and of which something was lost.
+    aside: Vec<NamedFile>,
 }
 
 /// A merge of neighbouring layers, as far as a MANIFEST knows it.
@@ -79,11 +82,11 @@ impl Store {
         let interval = job.interval;
         let from = job.cursor.clone().unwrap_or_default();
         let sources = inputs.iter().map(|layer| LayerCursor::new(self, layer, &from)).collect();
-        let ranges = ranges_of(self, inputs.iter().map(|layer| (layer, &*from))).map_err(StepFailed::Input)?;
         let mut keyspaces = KeyspaceList::clone(&stack.keyspaces);
         let retain = Retain { is_last: interval.from == Lsn::ZERO, ..horizon.clone() };
         keyspaces.prune(&retain);
         let gone = keyspaces.gone();
+        let ranges = ranges_of(self, (inputs, &from), &keyspaces, &retain).map_err(StepFailed::Input)?;
         let kept = retain.ranges(&ranges, &gone);
         let superseded = keyspaces.drops().into_iter().chain(ranges).collect();
         let stretch = Stretch { interval, branch: branch_of_end(self, layers).map_err(StepFailed::Input)? };
@@ -93,7 +96,8 @@ impl Store {
         let written = attempt.write_part((stretch, from), &mut merge, kept, sizes);
         let part = written.map_err(if merge.has_failed() { StepFailed::Input } else { StepFailed::Other })?;
         attempt.sync_names().map_err(StepFailed::Other)?;
-        Ok(Step { attempt, job, part })
+        let aside = job.set_aside(self, layers, &part);
+        Ok(Step { attempt, job, part, aside })
     }
 }
 
@@ -141,7 +145,7 @@ impl Step<'_> {
         installed: impl FnOnce(&Arc<Stack>),
     ) -> std::result::Result<Stepped, NotInstalled> {
         let bytes = self.bytes();
-        let Step { attempt, job, part } = self;
+        let Step { attempt, job, part, aside } = self;
         let mut is_overtaken = false;
         let choose = |before: Option<&Stack>| {
             let mut chosen = before.map(Chosen::of).ok_or_else(|| Error::bug("a merge without a stack"))?;
@@ -152,6 +156,7 @@ impl Step<'_> {
             chosen.written.by_merges = chosen.written.by_merges.saturating_add(bytes);
             let after = job.step(&chosen.layers[place.clone()], part);
             chosen.layers.splice(place, after);
+            chosen.aside.extend(aside.iter().copied());
             Ok(chosen)
         };
         match attempt.install(choose, installed) {
@@ -163,6 +168,22 @@ impl Step<'_> {
 }
 
 impl Job {
+    /// The files of the inputs that end with this part of the output, if something of them was lost. In an earlier life that may have
+    /// been: the output tells. One that cannot be read may have told it.
+    fn set_aside(&self, store: &Store, layers: &[Layer], part: &Part) -> Vec<NamedFile> {
+        let (inputs, output) = layers.split_at(self.inputs.len());
+        let ends = |run: &NamedRun| part.end.as_ref().is_none_or(|end| ends_within(&run.range.high, end));
+        let mut aside = Vec::new();
+        for (named, interval) in inputs.iter().flat_map(Layer::named).filter(|(run, _)| ends(run)) {
+            let has_lost = match store.damaged.get(named.file.number) {
+                Some(damaged) => damaged.has_lost(),
+                None => has_lost_before(store, output, (named, interval)).unwrap_or(true),
+            };
+            aside.extend(has_lost.then_some(named.file));
+        }
+        aside
+    }
+
     /// Its layers with one more part of the output.
     fn step(&self, layers: &[Layer], part: &Part) -> Vec<Layer> {
         let interval = self.interval;
@@ -187,7 +208,27 @@ pub(crate) struct LayerCursor<'s> {
     interval: Interval,
     from: Vec<u8>,
     next: IntoIter<NamedRun>,
-    present: Option<RunCursor>,
+    present: Option<Present>,
+}
+
+#[derive(Debug)]
+enum Present {
+    Whole(RunCursor),
+    Damaged(RemainsCursor),
+}
+
+impl Present {
+    fn advance(&mut self, from: &[u8]) -> Result<bool> {
+        match self {
+            Present::Whole(run) => run.advance(),
+            Present::Damaged(run) => loop {
+                let advanced = run.advance()?;
+                if !advanced || run.key() >= from {
+                    return Ok(advanced);
+                }
+            },
+        }
+    }
 }
 
 impl<'s> LayerCursor<'s> {
@@ -197,7 +238,7 @@ impl<'s> LayerCursor<'s> {
         LayerCursor { store, interval: layer.interval, from: from.to_vec(), next, present: None }
     }
 
-    fn on_entry(&self) -> &RunCursor {
+    fn on_entry(&self) -> &Present {
         self.present.as_ref().expect("on an entry")
     }
 }
@@ -206,42 +247,63 @@ impl Source for LayerCursor<'_> {
     fn advance(&mut self) -> Result<bool> {
         loop {
             if let Some(run) = &mut self.present
-                && run.advance()?
+                && run.advance(&self.from)?
             {
                 return Ok(true);
             }
             let Some(named) = self.next.next() else { return Ok(false) };
-            let run = Arc::new(self.store.open_run(&named, self.interval)?);
-            self.present = Some(RunCursor::new(run, &self.from));
+            self.present = Some(match self.store.damaged.get(named.file.number) {
+                Some(damaged) => Present::Damaged(damaged.cursor()),
+                None => {
+                    let run = Arc::new(self.store.open_run(&named, self.interval)?);
+                    Present::Whole(RunCursor::new(run, &self.from))
+                }
+            });
         }
     }
 
     fn key(&self) -> &[u8] {
-        self.on_entry().key()
+        match self.on_entry() {
+            Present::Whole(run) => run.key(),
+            Present::Damaged(run) => run.key(),
+        }
     }
 
     fn version(&self) -> Found<'_> {
-        self.on_entry().version()
+        match self.on_entry() {
+            Present::Whole(run) => run.version(),
+            Present::Damaged(run) => run.version(),
+        }
     }
 }
 
-/// The range tombstones of layers that have effect each from its bound on, fragmented.
+/// The range tombstones of the inputs that have effect from a bound on, and what a merge misses of them, fragmented.
 ///
 /// # Errors
 /// A run cannot be read.
-pub(crate) fn ranges_of<'l>(
+fn ranges_of(
     store: &Store,
-    layers: impl Iterator<Item = (&'l Layer, &'l [u8])>,
+    (inputs, from): (&[Layer], &[u8]),
+    keyspaces: &KeyspaceList,
+    retain: &Retain,
 ) -> Result<Vec<RangeTombstone>> {
     let mut all = Vec::new();
-    for (layer, from) in layers {
-        for named in layer.runs.iter().filter(|named| named.range_tombstones > 0) {
-            let of_run = store.open_run(named, layer.interval)?.range_tombstones;
-            let above = of_run.into_iter().filter(|range| range.end.as_slice() > from);
-            all.extend(above.map(|range| RangeTombstone { start: range.start.max(from.to_vec()), ..range }));
-        }
+    for (named, interval) in inputs.iter().flat_map(Layer::named) {
+        let of_run = match store.damaged.get(named.file.number) {
+            Some(damaged) => [damaged.range_tombstones(), &damaged.lost(keyspaces, retain)].concat(),
+            None if named.range_tombstones > 0 => store.open_run(named, interval)?.range_tombstones,
+            None => continue,
+        };
+        let above = of_run.into_iter().filter(|range| range.end.as_slice() > from);
+        all.extend(above.map(|range| RangeTombstone { start: range.start.max(from.to_vec()), ..range }));
     }
-    Ok(fragment(all))
+    let mut ranges = fragment(all);
+    // Of losses that end alike the longer one is first, and says it all.
+    ranges.dedup_by(|b, a| {
+        let are_lost = a.says != Says::Deleted && b.says != Says::Deleted;
+        are_lost && (&a.start, &a.end, a.lsn) == (&b.start, &b.end, b.lsn)
+    });
+    Ok(ranges)
 }
 
 /// The incarnation in which the newest of the layers of a job ends: a run that was written for it has that, or one of the
@@ -249,11 +311,37 @@ pub(crate) fn ranges_of<'l>(
 fn branch_of_end(store: &Store, layers: &[Layer]) -> Result<Incarnation> {
     let to = layers.first().map(|newest| newest.interval.to);
     let that_end_there = layers.iter().filter(|layer| Some(layer.interval.to) == to);
-    for (named, interval) in that_end_there.flat_map(|layer| layer.runs.iter().map(|run| (run, layer.interval))) {
-        let header = store.open_run(named, interval)?.footer.header;
+    for (named, interval) in that_end_there.flat_map(Layer::named) {
+        let header = match store.damaged.get(named.file.number) {
+            Some(damaged) => *damaged.header(),
+            None => store.open_run(named, interval)?.footer.header,
+        };
         if Some(header.interval.to) == to {
             return Ok(header.branch);
         }
     }
     Err(Error::bug("a layer of which no run has the end"))
+}
+
+/// Whether the output, as far as it was written in earlier steps, says that something of this input was lost. What the input has
+/// lost by itself was lost before.
+///
+/// # Errors
+/// A run cannot be read.
+fn has_lost_before(store: &Store, output: &[Layer], (input, interval): (&NamedRun, Interval)) -> Result<bool> {
+    let Interval { from, to } = interval;
+    let is_of_it = |one: &RangeTombstone| {
+        let is_within = matches!(one.says, Says::LostAbove(above) if from <= above && one.lsn <= to);
+        is_within && is_below(&one.start, &input.range.high) && input.range.low < one.end
+    };
+    for (run, of_output) in output.iter().flat_map(Layer::named) {
+        if run.range_tombstones > 0 && run.range.part_in(&input.range).is_some() {
+            let said = store.open_run(run, of_output)?.range_tombstones;
+            if said.iter().any(is_of_it) {
+                let has_own = input.range_tombstones > 0 && store.open_run(input, interval)?.first_lost().is_some();
+                return Ok(!has_own);
+            }
+        }
+    }
+    Ok(false)
 }

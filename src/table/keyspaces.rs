@@ -1,6 +1,7 @@
 //! Which keyspaces there are at an LSN: the list of the last checkpoint, and what the log has done to it since.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::merge::{Gone, Retain};
@@ -45,6 +46,11 @@ impl KeyspaceList {
 
     pub(crate) fn get(&self, id: u32) -> Option<&Keyspace> {
         self.by_id.get(&id).map(|keyspace| &**keyspace)
+    }
+
+    /// Those with these ids.
+    pub(super) fn within(&self, ids: RangeInclusive<u32>) -> impl Iterator<Item = &Keyspace> {
+        self.by_id.range(ids).map(|(_, keyspace)| &**keyspace)
     }
 
     /// By id.

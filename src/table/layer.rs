@@ -12,7 +12,7 @@ use crate::format::table::manifest::{Layer, NamedRun, Role};
 use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::root::Range;
 use crate::format::table::run::RunHeader;
-use crate::format::table::{FileKind, ends_within, is_below, split_full_key};
+use crate::format::table::{FileKind, behind, ends_within, is_below, split_full_key};
 
 #[cfg(test)]
 mod tests;
@@ -206,10 +206,4 @@ impl LayerWriter<'_, '_> {
         }
         taken
     }
-}
-
-/// The lowest bound above a full key.
-fn behind(mut key: Vec<u8>) -> Vec<u8> {
-    key.push(0);
-    key
 }

@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `sort`, `merge`, `layer`, `fragments`, `keyspaces` | from writes and older layers to the runs of a new one |
-//! | `checkpoint`, `job` | a layer from a piece of the log; merging neighbouring layers |
+//! | `checkpoint`, `job`, `damaged` | a layer from a piece of the log; merging neighbouring layers; round what cannot be read |
 //! | `retain` | which range tombstones a layer must have |
 //! | `room` | what a checkpoint writes at most |
 //! | `store`, `dir`, `gate`, `held` | the stack that is installed, attempts to change it, MANIFEST in doubt; reading beside |
@@ -18,6 +18,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod copies;
+mod damaged;
 pub(crate) mod dir;
 mod fences;
 pub(crate) mod fragments;

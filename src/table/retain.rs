@@ -77,11 +77,15 @@ impl Retain {
         if of_range.first().and_then(|one| split_full_key(&one.start)).is_some_and(|(id, _)| gone.has(id)) {
             return Vec::new();
         }
-        let has_lost = of_range.iter().any(|one| one.says != Says::Deleted);
+        // A put of its own commit may lie behind a deletion.
+        let newest =
+            of_range.iter().filter(|one| one.says == Says::Deleted && self.is_deleted(one)).map(|one| one.lsn).max();
+        let is_missed = |one: &RangeTombstone| one.says != Says::Deleted && newest <= Some(one.lsn);
+        let has_lost = of_range.iter().any(is_missed);
         let mut newer = None;
         let mut stays = |one: &&RangeTombstone| {
             if one.says != Says::Deleted {
-                return true;
+                return is_missed(one);
             }
             // What it hides is not kept either: of what is older, nobody reads. What was lost may be, and is.
             let hides_nothing = self.is_last && !has_lost && self.is_deleted(one);

@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
+use super::damaged::{DamagedRuns, run_of};
 use super::dir::{TableDir, open_to_read};
 use super::keyspaces::KeyspaceList;
 use super::list::read_list;
@@ -22,7 +23,7 @@ use crate::base::error::{Error, Result};
 use crate::base::types::LogId;
 use crate::disk::{Dir, FileId};
 use crate::format::table::data::Interval;
-use crate::format::table::manifest::{FILE_NAME, Manifest, NamedRun, TEMPORARY_NAME};
+use crate::format::table::manifest::{FILE_NAME, Layer, Manifest, NamedRun, TEMPORARY_NAME};
 use crate::format::table::{MAX_NUMBER, number_of};
 use crate::rt::sync::{Mutex, OnceLock};
 
@@ -59,6 +60,7 @@ pub(crate) struct Store {
     pacers: Pacers,
     writing: Mutex<Writing>,
     known: Mutex<Known>,
+    pub(super) damaged: DamagedRuns,
     follower: OnceLock<Arc<dyn Follower>>,
 }
 
@@ -122,6 +124,7 @@ impl Store {
             pacers,
             writing: Mutex::new(Writing { highest, bytes }),
             known: Mutex::new(Known { installed, older, doubt, under_way, next_number, is_settled: false }),
+            damaged: DamagedRuns::default(),
             follower: OnceLock::new(),
         })
     }
@@ -253,6 +256,19 @@ impl Store {
     pub(crate) fn open_run(&self, named: &NamedRun, interval: Interval) -> Result<Run> {
         let (dir, path) = self.place();
         Run::open_named(&**dir, path, named, (self.log_id, interval))
+    }
+
+    /// Reads the run that `error` is about once more, if an installed layer names it. Returns whether more is wrong with it than was
+    /// known: the next merge goes round that (`MERGING.md`, 8).
+    ///
+    /// # Errors
+    /// Nothing tells that the file is this run; it cannot be opened.
+    pub(crate) fn look_again(&self, error: &Error) -> Result<bool> {
+        let (Some(number), Some(stack)) = (run_of(error), self.stack()) else { return Ok(false) };
+        let mut runs = stack.manifest.layers.iter().flat_map(Layer::named);
+        let Some((named, interval)) = runs.find(|(run, _)| run.file.number == number) else { return Ok(false) };
+        let (dir, path) = self.place();
+        self.damaged.look_again(Place { dir: Some(&**dir), path }, named, interval)
     }
 
     /// Begins an attempt to change the stack.

@@ -39,6 +39,8 @@ mod no_silent_loss;
 mod ranges;
 mod receipts;
 mod retention;
+#[cfg(unix)]
+mod rot;
 
 /// This test again, in a process of its own; `name` with its module.
 fn this_test(name: &str) -> std::process::Command {

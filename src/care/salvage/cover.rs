@@ -19,7 +19,7 @@ pub(super) struct Speaker {
     pub(super) reach: Range,
     /// For what it does not answer: in order, and none touches the next.
     pub(super) bad: Vec<Bad>,
-    /// What of its file cannot be read: as `bad`, or more.
+    /// What of its entries cannot be read.
     pub(super) unreadable: Vec<Bad>,
 }
 

@@ -17,7 +17,7 @@ use crate::format::table::manifest::{FILE_NAME, Layer, Manifest, NamedRun, Role}
 use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::root::Range;
 use crate::format::table::run::RunHeader;
-use crate::format::table::{FileKind, ends_within, file_name};
+use crate::format::table::{FileKind, file_name};
 use crate::table::fragments::fragment;
 use crate::table::run::rescue::{Bad, Remains, RemainsCursor, Survey};
 
@@ -196,10 +196,10 @@ impl Choice<'_, '_> {
                 Ok((name, survey)) => {
                     let content = Content { name, named: Some(run.clone()) };
                     let bad = survey.bad.iter().filter_map(|bad| within(bad, &run.range)).collect();
-                    self.tables.add(Speaker { bad, unreadable: survey.bad, ..speaker }, Some(content));
+                    self.tables.add(Speaker { bad, unreadable: survey.unreadable, ..speaker }, Some(content));
                 }
                 Err(error) => {
-                    let bad = vec![Bad { range: run.range.clone(), error }];
+                    let bad = vec![Bad { range: run.range.clone(), error, older: None }];
                     self.tables.add(Speaker { bad, ..speaker }, None);
                 }
             }
@@ -330,8 +330,8 @@ impl Choice<'_, '_> {
                 return Ok(());
             }
         };
-        let Survey { reach, bad, .. } = self.survey(&name, &run)?;
-        let (interval, number, unreadable) = (header.interval, header.identity.number, bad.clone());
+        let Survey { reach, bad, unreadable, .. } = self.survey(&name, &run)?;
+        let (interval, number) = (header.interval, header.identity.number);
         self.tables.add(Speaker { interval, number, reach, bad, unreadable }, Some(Content { name, named: None }));
         Ok(())
     }
@@ -404,10 +404,7 @@ fn mixed(file: &Path) -> Error {
 
 /// The part of `bad` in `range`.
 fn within(bad: &Bad, range: &Range) -> Option<Bad> {
-    let low = bad.range.low.clone().max(range.low.clone());
-    let high = if ends_within(&bad.range.high, &range.high) { &bad.range.high } else { &range.high };
-    let is_there = high.is_empty() || low < *high;
-    is_there.then(|| Bad { range: Range { low, high: high.clone() }, error: bad.error.clone() })
+    bad.range.part_in(range).map(|range| Bad { range, ..bad.clone() })
 }
 
 fn most_common(ids: impl Iterator<Item = LogId>) -> Option<LogId> {

@@ -292,6 +292,11 @@ impl Layer {
         self.runs.iter().fold(0, |bytes, run| bytes.saturating_add(run.file.length))
     }
 
+    /// Its runs, each with its interval.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&NamedRun, Interval)> {
+        self.runs.iter().map(|run| (run, self.interval))
+    }
+
     fn write(&self, bytes: &mut Vec<u8>) {
         let (kind, cursor): (u8, &[u8]) = match &self.role {
             Role::Whole => (0, &[]),

@@ -149,6 +149,12 @@ pub(crate) fn is_below(key: &[u8], high: &[u8]) -> bool {
     high.is_empty() || key < high
 }
 
+/// The lowest bound above a full key.
+pub(crate) fn behind(mut full_key: Vec<u8>) -> Vec<u8> {
+    full_key.push(0);
+    full_key
+}
+
 /// Whether the upper bound `low` is at or below the upper bound `high`.
 pub(crate) fn ends_within(low: &[u8], high: &[u8]) -> bool {
     high.is_empty() || (!low.is_empty() && low <= high)

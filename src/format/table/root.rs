@@ -1,11 +1,12 @@
 //! The root of a run: its bounds and its partitions (TABLES.md, section 2.3).
 
 use std::cmp::Ordering;
+use std::ops::RangeInclusive;
 
 use super::super::Refusal;
 use super::block::{Block, BlockKind, BlockRef, Indexed, is_padding};
 use super::reader::{Reader, put_field, put_shared, put_varint};
-use super::{MAX_NUMBER, ends_within, is_below};
+use super::{ID_LEN, MAX_NUMBER, ends_within, is_below};
 
 /// The least bytes of a partition in a root, whose separator may be the one before, and of a witness.
 const LEAST_PARTITION: usize = 18;
@@ -34,6 +35,24 @@ impl Range {
 
     pub(crate) fn contains(&self, other: &Range) -> bool {
         self.low <= other.low && ends_within(&other.high, &self.high)
+    }
+
+    /// The keyspaces of which it may have keys.
+    pub(crate) fn ids(&self) -> RangeInclusive<u32> {
+        let id = |bound: &[u8]| {
+            let mut id = [0; ID_LEN];
+            id.iter_mut().zip(bound).for_each(|(to, from)| *to = *from);
+            u32::from_be_bytes(id)
+        };
+        let (low, high) = (id(&self.low), if self.high.is_empty() { u32::MAX } else { id(&self.high) });
+        low..=high.max(low)
+    }
+
+    /// The part that both have; `None` if there is none.
+    pub(crate) fn part_in(&self, other: &Range) -> Option<Range> {
+        let low = (&self.low).max(&other.low).clone();
+        let high = if ends_within(&self.high, &other.high) { &self.high } else { &other.high }.clone();
+        is_below(&low, &high).then_some(Range { low, high })
     }
 }
 

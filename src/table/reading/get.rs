@@ -70,7 +70,7 @@ impl Installed {
         let lsn = found.as_ref().map(|(lsn, _)| *lsn);
         let over = over(&run.range_tombstones, question.full_key, question.at);
         if over.has_lost(lsn) {
-            return Err(run.bad_ranges());
+            return Err(run.lost_range());
         }
         Ok(match found {
             Some((lsn, value)) => Some(if over.deletes(lsn) { None } else { value }),

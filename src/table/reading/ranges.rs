@@ -127,7 +127,7 @@ impl Ranges {
                 let (start, end) = ((&one.start).max(&start).clone(), (&one.end).min(&end).clone());
                 let cut = RangeTombstone { start, end, ..*one };
                 if matches!(cut.says, Says::LostAbove(_)) {
-                    lost.push((cut.clone(), run.bad_ranges()));
+                    lost.push((cut.clone(), run.lost_range()));
                 }
                 all.push(cut);
             }

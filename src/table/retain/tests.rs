@@ -42,10 +42,19 @@ fn an_older_one_goes_if_a_newer_one_has_all_of_its_range() {
 }
 
 #[test]
-fn a_lost_range_stays_and_with_it_what_is_above() {
+fn a_lost_range_stays_and_with_it_what_is_above_until_nobody_reads_it() {
     let lost = Says::LostAbove(Lsn::new(8));
     let ranges = [deleted(b"a", b"c", 5), one(b"a", b"c", 3, lost)];
-    assert_eq!(retain(5, &[], true).ranges(&ranges, &none_gone()), ranges);
+    let kept = |retain: Retain| retain.ranges(&ranges, &none_gone());
+    assert_eq!(kept(retain(4, &[], true)), ranges, "a snapshot may begin below the deletion");
+    assert_eq!(kept(retain(5, &[2], true)), ranges, "one is held there");
+    assert_eq!(kept(retain(5, &[], false)), ranges[..1]);
+    assert_eq!(kept(retain(5, &[], true)), []);
+    let alone = [one(b"a", b"c", 3, lost)];
+    assert_eq!(retain(5, &[], true).ranges(&alone, &none_gone()), alone);
+    // Its own commit may have put a key behind the deletion.
+    let of_one_commit = [deleted(b"a", b"c", 5), one(b"a", b"c", 5, lost)];
+    assert_eq!(retain(5, &[], true).ranges(&of_one_commit, &none_gone()), of_one_commit);
 }
 
 #[test]

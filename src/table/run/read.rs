@@ -14,7 +14,7 @@ use crate::format::table::block::{self, Block, BlockKind, BlockRef, Indexed};
 use crate::format::table::data::{DataBlock, Found, Interval};
 use crate::format::table::manifest::NamedRun;
 use crate::format::table::partition::Partition;
-use crate::format::table::range_tombstones::{self, RangeTombstone};
+use crate::format::table::range_tombstones::{self, RangeTombstone, Says};
 use crate::format::table::root::{Range, Root};
 use crate::format::table::run::{Counts, Footer, LEAST_RUN, RunHeader, SECTOR, SECTOR_LEN};
 use crate::format::table::{FileIdentity, FileKind, file_name, filter, is_below};
@@ -309,8 +309,14 @@ impl Run {
     }
 
     /// For a reader who comes to a range that was lost.
-    pub(in crate::table) fn bad_ranges(&self) -> Error {
-        self.bad(self.footer.range_tombstones.map_or(0, |block| block.position))
+    pub(in crate::table) fn lost_range(&self) -> Error {
+        Error::lost(&self.path, self.footer.range_tombstones.map_or(0, |block| block.position))
+    }
+
+    /// The same for one who checks all of it, if it has such a range.
+    pub(crate) fn first_lost(&self) -> Option<Error> {
+        let has_lost = self.range_tombstones.iter().any(|one| one.says != Says::Deleted);
+        has_lost.then(|| self.lost_range())
     }
 
     pub(in crate::table) fn refused(&self, refusal: Refusal, offset: u64) -> Error {

@@ -8,7 +8,8 @@ use std::vec::IntoIter;
 use crc32fast::Hasher;
 
 use super::read::read;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result, is_end_of_file, is_the_mediums};
+use crate::base::types::Lsn;
 use crate::disk::DiskFile;
 use crate::format::Refusal;
 use crate::format::table::block::{self, BLOCK_HEADER, BlockKind, BlockRef, Indexed};
@@ -18,7 +19,7 @@ use crate::format::table::partition::Partition;
 use crate::format::table::range_tombstones::{self, RangeTombstone, Says};
 use crate::format::table::root::{Range, Root};
 use crate::format::table::run::{Footer, RunHeader, SECTOR, SECTOR_LEN};
-use crate::format::table::{ends_within, is_below};
+use crate::format::table::{behind, ends_within, is_below};
 
 mod cursor;
 
@@ -47,6 +48,8 @@ pub(crate) struct Remains {
 pub(crate) struct Bad {
     pub(crate) range: Range,
     pub(crate) error: Error,
+    /// The version in front of it: older ones of the same key may be bad as well. `None` if that one is bad itself.
+    pub(crate) older: Option<(Vec<u8>, Lsn)>,
 }
 
 /// What a run can answer for.
@@ -56,8 +59,12 @@ pub(crate) struct Survey {
     pub(crate) reach: Range,
     /// In order.
     pub(crate) bad: Vec<Bad>,
+    /// What of its entries cannot be read: `bad` is more if its range tombstones cannot, or if they say that keys were lost.
+    pub(crate) unreadable: Vec<Bad>,
     /// The first that is wrong with it, if anything is.
     pub(crate) fault: Option<Error>,
+    /// An error of the system that says nothing of the data: what could not be read then may be whole.
+    pub(crate) passing: Option<Error>,
 }
 
 impl Remains {
@@ -132,10 +139,10 @@ impl Remains {
         }
     }
 
-    /// The same without a footer: the blocks follow one another from the header on.
+    /// The same without a footer: the blocks follow one another from the header on, or from where MANIFEST says that these two begin.
     fn search_tail(&mut self, no_footer: Error, named: Option<&NamedRun>) {
         self.faults.push(no_footer.clone());
-        let (mut at, mut end) = (SECTOR_LEN, None);
+        let (mut at, mut end) = (self.end.unwrap_or(SECTOR_LEN), None);
         let mut may_have_tombstones = named.is_none_or(|named| named.range_tombstones > 0);
         while let Ok((kind, block)) = self.described(at, self.length) {
             let Ok(bytes) = self.read_block(block) else { break };
@@ -213,7 +220,7 @@ impl Remains {
         let opened = block::open(&bytes, &self.checksum, at, BlockKind::Data);
         let block = opened.and_then(|block| DataBlock::new(block, self.header.interval));
         let block = block.map_err(|refusal| self.refused(refusal, at.position))?;
-        let (mut cursor, mut first) = (block.cursor(), None::<Vec<u8>>);
+        let (mut cursor, mut first, mut oldest) = (block.cursor(), None::<Vec<u8>>, Lsn::ZERO);
         while cursor.advance().map_err(|refusal| self.refused(refusal, at.position))? {
             let key = cursor.key();
             let in_range = self
@@ -223,10 +230,11 @@ impl Remains {
             if !in_range || last.is_some_and(|last| key < last) {
                 return Err(self.bad(at.position));
             }
+            oldest = cursor.version().lsn;
             first.get_or_insert_with(|| key.to_vec());
         }
         let (first, last, count) = (first.unwrap_or_default(), cursor.key().to_vec(), block.count());
-        Ok(Data { bytes, count, first, last })
+        Ok(Data { bytes, count, first, last, oldest })
     }
 
     /// The data blocks in front of a partition.
@@ -262,22 +270,33 @@ impl Remains {
         let keys = || Some(Range { low: first?, high: behind(last?) });
         let reach = self.root.as_ref().map(|root| root.reach.clone()).or_else(keys);
         let reach = reach.unwrap_or_else(|| Range { low: behind(Vec::new()), high: behind(Vec::new()) });
+        let all = faults.iter().chain(bad.iter().map(|bad| &bad.error)).chain(&self.no_range_tombstones);
+        let passes =
+            |error: &&Error| error.io_error().is_some_and(|error| !is_the_mediums(error) && !is_end_of_file(error));
+        let passing = all.into_iter().find(passes).cloned();
         let fault = faults.first().or_else(|| bad.first().map(|bad| &bad.error)).cloned();
+        let unreadable = join(bad.clone());
         let lost = self.range_tombstones.iter().filter(|one| one.says != Says::Deleted);
         bad.extend(lost.map(|one| Bad {
             range: Range { low: one.start.clone(), high: one.end.clone() },
-            error: self.bad(self.end.unwrap_or(0)),
+            error: Error::lost(&self.path, self.end.unwrap_or(0)),
+            older: None,
         }));
         let fault = fault.or_else(|| self.no_range_tombstones.clone());
         if let Some(error) = &self.no_range_tombstones {
-            bad = vec![Bad { range: Range::default(), error: error.clone() }];
+            bad = vec![Bad { range: Range::default(), error: error.clone(), older: None }];
         }
-        Ok(Survey { reach, bad: join(bad), fault })
+        Ok(Survey { reach, bad: join(bad), unreadable, fault, passing })
+    }
+
+    /// Otherwise it may have any.
+    pub(in crate::table) fn knows_range_tombstones(&self) -> bool {
+        self.no_range_tombstones.is_none()
     }
 }
 
 /// Makes those one that overlap or touch.
-fn join(mut bad: Vec<Bad>) -> Vec<Bad> {
+pub(in crate::table) fn join(mut bad: Vec<Bad>) -> Vec<Bad> {
     bad.sort_by(|a, b| a.range.low.cmp(&b.range.low));
     let mut joined: Vec<Bad> = Vec::new();
     for one in bad {
@@ -298,12 +317,6 @@ fn is_newer(error: &Error) -> bool {
     error.kind() == ErrorKind::Unsupported
 }
 
-/// The lowest bound above a full key.
-fn behind(mut key: Vec<u8>) -> Vec<u8> {
-    key.push(0);
-    key
-}
-
 /// A data block that is whole.
 #[derive(Debug)]
 struct Data {
@@ -311,6 +324,8 @@ struct Data {
     count: u32,
     first: Vec<u8>,
     last: Vec<u8>,
+    /// The LSN of the last version.
+    oldest: Lsn,
 }
 
 enum Step {
@@ -333,6 +348,8 @@ struct Blocks {
     loose: Option<Loose>,
     /// The last full key that was passed, in a block that is whole or not.
     last: Option<Vec<u8>>,
+    /// The LSN of its last version, if that is whole.
+    oldest: Option<Lsn>,
     has_begun: bool,
 }
 
@@ -346,8 +363,8 @@ struct Loose {
 
 impl Blocks {
     fn new(run: Arc<Remains>) -> Self {
-        let (indexed, loose, last) = (Vec::new().into_iter(), None, None);
-        Blocks { run, next: 0, indexed, loose, last, has_begun: false }
+        let (indexed, loose, last, oldest) = (Vec::new().into_iter(), None, None, None);
+        Blocks { run, next: 0, indexed, loose, last, oldest, has_begun: false }
     }
 
     fn next(&mut self) -> Option<Step> {
@@ -379,7 +396,7 @@ impl Blocks {
     }
 
     fn pass(&mut self, data: Data) -> Step {
-        self.last = Some(data.last.clone());
+        (self.last, self.oldest) = (Some(data.last.clone()), Some(data.oldest));
         Step::Data(data)
     }
 
@@ -388,10 +405,12 @@ impl Blocks {
         let root = self.run.root.as_ref();
         let begin = root.map(|root| root.range.low.clone()).unwrap_or_default();
         let end = root.map(|root| root.range.high.clone()).unwrap_or_default();
-        let low = self.last.take().map_or(begin, behind);
+        let last = self.last.take();
+        let older = last.clone().zip(self.oldest.take());
+        let low = last.map_or(begin, behind);
         let high = separator.clone().map_or(end, behind);
         self.last = separator;
-        Step::Bad(Bad { range: Range { low, high }, error })
+        Step::Bad(Bad { range: Range { low, high }, error, older })
     }
 
     /// Goes to the next partition. An error says that it is damaged, and that its blocks are read without it.

@@ -208,6 +208,10 @@ impl<'s> Attempt<'s> {
         // Whatever was in doubt: the name was renamed again since, and that is durable.
         known.doubt.clear();
         known.is_settled = true;
+        drop(known);
+        let layers = &stack.manifest.layers;
+        let is_named = |number| layers.iter().flat_map(|layer| &layer.runs).any(|run| run.file.number == number);
+        self.store.damaged.retain(is_named);
     }
 }
 

@@ -18,7 +18,7 @@ fn interval(from: u64, to: u64) -> Interval {
 
 fn speaker(number: u64, (from, to): (u64, u64), reach: &str, bad: &[&str]) -> Speaker {
     let error = Error::bad_table("run".as_ref(), number);
-    let bad = bad.iter().map(|bad| Bad { range: range(bad), error: error.clone() }).collect();
+    let bad = bad.iter().map(|bad| Bad { range: range(bad), error: error.clone(), older: None }).collect();
     Speaker { interval: interval(from, to), number, reach: range(reach), bad, unreadable: Vec::new() }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const KEYSPACES: [u32; 4] = [0, 1, 5, u32::MAX - 1];
+pub(super) const KEYSPACES: [u32; 4] = [0, 1, 5, u32::MAX - 1];
 
 /// Keys that are prefixes of one another and of the bounds of keyspaces, and those at the ends of what a key may be.
 fn a_key(draws: &mut Draws) -> Vec<u8> {
@@ -18,22 +18,29 @@ fn a_value(draws: &mut Draws) -> Value {
     (draws.below(5) > 0).then(|| vec![u8::try_from(draws.below(256)).unwrap(); length])
 }
 
-struct Plan {
-    ranges: bool,
-    keys: Vec<Vec<u8>>,
+pub(super) struct Plan {
+    pub(super) ranges: bool,
+    pub(super) keys: Vec<Vec<u8>>,
     /// Readers ask from the floor on, and at what is held below it.
-    horizon: Retain,
+    pub(super) horizon: Retain,
 }
 
 impl Plan {
+    pub(super) fn new(ranges: bool, draws: &mut Draws) -> Self {
+        let mut keys: Vec<_> = (0..100).map(|_| full(*draws.one(&KEYSPACES), &a_key(draws))).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Plan { ranges, keys, horizon: Retain::default() }
+    }
+
     /// The LSNs at which readers ask, up to a little above the end of the layers.
-    fn asked(&self, to: Lsn) -> Vec<Lsn> {
+    pub(super) fn asked(&self, to: Lsn) -> Vec<Lsn> {
         let from_floor = (self.horizon.floor.get()..=to.get() + 16).step_by(8).map(Lsn::new);
         self.horizon.held.iter().copied().chain(from_floor).collect()
     }
 
     /// Snapshots end, but for a few, and no new one begins so low.
-    fn raise_floor(&mut self, to: Lsn, draws: &mut Draws) {
+    pub(super) fn raise_floor(&mut self, to: Lsn, draws: &mut Draws) {
         let Retain { floor, held, .. } = &mut self.horizon;
         let before = *floor;
         *floor = Lsn::new(before.get() + (to.get() - before.get()) / 16 * 8);
@@ -43,7 +50,7 @@ impl Plan {
     }
 }
 
-fn a_checkpoint(tables: &mut Tables, draws: &mut Draws, plan: &Plan) {
+pub(super) fn a_checkpoint(tables: &mut Tables, draws: &mut Draws, plan: &Plan) {
     let words = 4 + draws.below(30) as u64;
     let from = tables.model.to.get();
     let lsn = |draws: &mut Draws| Lsn::new(from + 8 * (1 + draws.below(usize::try_from(words).unwrap()) as u64));
@@ -116,10 +123,7 @@ fn run(seed: u64, ranges: bool) {
         partition_bytes: *draws.one(&[0, 20_000, 1 << 20]),
     };
     let mut tables = Tables::new(&memory_dir(), limits);
-    let mut keys: Vec<_> = (0..100).map(|_| full(*draws.one(&KEYSPACES), &a_key(&mut draws))).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let mut plan = Plan { ranges, keys, horizon: Retain::default() };
+    let mut plan = Plan::new(ranges, &mut draws);
     a_checkpoint(&mut tables, &mut draws, &plan);
     for _ in 0..14 {
         match draws.below(3) {
@@ -152,7 +156,7 @@ fn check_all(tables: &Tables, plan: &Plan) {
     }
 }
 
-fn seeds(count: u64) -> std::ops::Range<u64> {
+pub(super) fn seeds(count: u64) -> std::ops::Range<u64> {
     std::env::var("FORELOG_SEED").ok().and_then(|seed| seed.parse().ok()).map_or(0..count, |seed| seed..seed + 1)
 }
 

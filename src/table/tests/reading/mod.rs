@@ -6,6 +6,7 @@ mod beside;
 mod bounds;
 #[cfg(feature = "sim")]
 mod faults;
+mod round;
 mod speed;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::format::table::write_full_key;
 use crate::index::{Beyond, Direction, Key, Layers};
 use crate::rt::sync::OnceLock;
 use crate::table::fragments::fragment;
+use crate::table::job::StepFailed;
 use crate::table::layer::{Sizes, Stretch};
 use crate::table::merge::{Gone, Merge, Retain};
 use crate::table::reading::{Limits, Reading};
@@ -166,6 +168,7 @@ struct Tables {
     store: Arc<OnceLock<Store>>,
     reading: Reading,
     model: Model,
+    keyspaces: Arc<KeyspaceList>,
     file: Option<NamedFile>,
 }
 
@@ -177,7 +180,7 @@ impl Tables {
         assert!(reading.installed().get(0, b"", Lsn::new(8)).unwrap().is_none());
         assert!(store.set(new_store(dir)).is_ok());
         assert_eq!(reading.installed().to(), Lsn::ZERO);
-        Tables { store, reading, model: Model::default(), file: None }
+        Tables { store, reading, model: Model::default(), keyspaces: Arc::default(), file: None }
     }
 
     fn store(&self) -> &Store {
@@ -204,14 +207,15 @@ impl Tables {
         let merge = Merge::new(vec![List::new(versions)], Retain::default(), Vec::new(), Gone::default()).unwrap();
         let stretch = Stretch { interval, branch: BRANCH };
         let layer = attempt.write_layer(stretch, merge, fragment(ranges), run_bytes).unwrap();
-        let list = KeyspaceList::default();
-        let file = *self.file.get_or_insert_with(|| attempt.write_keyspaces(&list, interval.to, BRANCH).unwrap());
+        let keyspaces = Arc::clone(&self.keyspaces);
+        let file = *self.file.get_or_insert_with(|| attempt.write_keyspaces(&keyspaces, interval.to, BRANCH).unwrap());
         attempt.sync_names().unwrap();
         let choose = |before: Option<&Stack>| {
             let before = before.map(Chosen::of);
+            let (before, aside) = before.map_or_else(Default::default, |before| (before.layers, before.aside));
             let mut layers = vec![layer];
-            layers.extend(before.into_iter().flat_map(|before| before.layers));
-            let (keyspaces, oldest, written, aside) = Default::default();
+            layers.extend(before);
+            let (oldest, written) = Default::default();
             Ok(Chosen { to: interval.to, branch: BRANCH, oldest, keyspaces, file, written, layers, aside })
         };
         attempt.install(choose, |_| ()).unwrap();
@@ -219,6 +223,10 @@ impl Tables {
 
     /// One step of a merge: of a job that is under way, or of neighbouring layers.
     fn merge(&mut self, draws: &mut Draws, horizon: &Retain, sizes: Sizes) {
+        self.try_merge(draws, horizon, sizes).unwrap();
+    }
+
+    fn try_merge(&self, draws: &mut Draws, horizon: &Retain, sizes: Sizes) -> std::result::Result<(), StepFailed> {
         let stack = self.store().stack().unwrap();
         let (mut places, mut begin) = (Vec::new(), 0);
         let (mut job, mut whole) = (None, Vec::new());
@@ -240,10 +248,11 @@ impl Tables {
             Some(job) => Some(job),
             None => neighbours(draws.below(places.len()), 1 + draws.below(3)),
         };
-        let Some(layers) = layers else { return };
+        let Some(layers) = layers else { return Ok(()) };
         let store = self.store.get().unwrap();
-        store.merge_step(&stack, layers, horizon, sizes).unwrap().install(|_| ()).unwrap();
+        store.merge_step(&stack, layers, horizon, sizes)?.install(|_| ()).unwrap();
         store.remove_needless().unwrap();
+        Ok(())
     }
 
     /// Whether the answer for a key is that of the model.
