@@ -9,7 +9,7 @@ use crashkit::Random;
 use forelog::scrub::ScrubOptions;
 use forelog::sim::{self, CrashPoint, SimDisk};
 use forelog::unstable::disk::{Access, Disk, DiskFile, FileLayer, Layer, Layered, LayeredFile};
-use forelog::{BackupOptions, CompactOptions, Engine, ReadOnlyOptions};
+use forelog::{BackupOptions, CompactOptions, DamageCause, Engine, ReadOnlyOptions};
 
 use super::reads::{Open, Reads, read_through, told};
 use super::reference::Reference;
@@ -18,11 +18,25 @@ use crate::faults::verdict::{Violation, guarded};
 use crate::faults::{DIR, files, in_parallel, name_of};
 
 pub const REFUSED: &str = "refused at open";
-/// What a reader met, and what a merge did: it met the damage too, or had no need of what is damaged.
-pub const OUTCOMES: [[&str; 2]; 2] = [
-    ["damaged on reading, a merge refused", "damaged on reading, a merge made"],
-    ["right answers, a merge refused", "right answers, a merge made"],
+/// What a reader met, and what a merge of everything came to, in the order of [`Merged`].
+pub const OUTCOMES: [[&str; 3]; 2] = [
+    [
+        "damaged on reading, a merge refused",
+        "damaged on reading, nothing lost in a merge",
+        "damaged on reading, keys lost in a merge",
+    ],
+    ["right answers, a merge refused", "right answers, nothing lost in a merge", "right answers, keys lost in a merge"],
 ];
+
+/// What a merge of everything has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Merged {
+    Refused,
+    /// It had no need of what is damaged, or has read it otherwise.
+    Whole,
+    /// It went round what cannot be read.
+    Lost,
+}
 
 const BACKUP: &str = "backup";
 
@@ -114,8 +128,8 @@ pub fn verdict(reference: &Reference, whole: &CrashPoint, Bit { file, bit }: Bit
     };
     let met = read_through(&seen, reference, path)?;
     drop(seen);
-    let is_merged = sim::run(case.seed, || case.opened())?;
-    Ok(OUTCOMES[usize::from(met == 0)][usize::from(is_merged)])
+    let merged = sim::run(case.seed, || case.opened())?;
+    Ok(OUTCOMES[usize::from(met == 0)][merged as usize])
 }
 
 /// A database with a flipped bit.
@@ -144,48 +158,56 @@ impl Case<'_> {
         if files(&self.damaged) == before { Ok(()) } else { Err(Violation::Wrong("the refusal changed it".to_owned())) }
     }
 
-    /// Opens it, does everything, and closes it; then reads what is left. Returns whether a merge of everything was made.
-    fn opened(&self) -> Result<bool, Violation> {
+    /// Opens it, does everything, and closes it; then reads what is left.
+    fn opened(&self) -> Result<Merged, Violation> {
         let disk: Arc<dyn Disk> = if self.is_cold { Arc::new(Layered::new(self.disk(), Cold)) } else { self.disk() };
         let engine =
             guarded(|| self.reference.options().open_on(disk, DIR).map_err(|error| failed("the open", &error)))?;
         // A panic may not pass an engine that is open: its threads are waited for.
         let merged = guarded(|| self.everything(&engine));
         let closed = guarded(|| engine.close().map_err(|error| failed("the close", &error)));
-        let is_merged = merged?;
+        let merged = merged?;
         closed?;
         let seen = Engine::read_only_on(self.disk(), DIR).map_err(|error| failed("another reading", &error))?;
-        self.read_behind_a_merge(&seen, is_merged)?;
+        self.read_behind_a_merge(&seen, merged)?;
         drop(seen);
         let verified = ReadOnlyOptions::new().verify_on(self.disk(), DIR);
-        match verified {
-            Ok(_) if is_merged => Ok(is_merged),
-            Err(error) if !is_merged => told(&error, self.path).map(|()| is_merged),
-            other => Err(Violation::Wrong(format!("verify, after a merge {is_merged}: {other:?}"))),
+        let is_lost = |error: &forelog::Error| error.damage().is_some_and(|damage| damage.cause == DamageCause::Lost);
+        match (merged, verified) {
+            (Merged::Whole, Ok(_)) => Ok(merged),
+            // What was lost was deleted by others.
+            (Merged::Lost, Ok(_)) => {
+                let seen = Engine::read_only_on(self.disk(), DIR).map_err(|error| failed("a third reading", &error))?;
+                self.read_behind_a_merge(&seen, Merged::Whole).map(|()| Merged::Whole)
+            }
+            (Merged::Refused, Err(error)) => told(&error, self.path).map(|()| merged),
+            (Merged::Lost, Err(error)) if is_lost(&error) => Ok(merged),
+            (_, other) => Err(Violation::Wrong(format!("verify, after a merge {merged:?}: {other:?}"))),
         }
     }
 
-    fn everything(&self, engine: &Engine) -> Result<bool, Violation> {
+    fn everything(&self, engine: &Engine) -> Result<Merged, Violation> {
         read_through(&self.newest(engine)?, self.reference, self.path)?;
         self.scrubbed(engine)?;
         self.backed_up(engine)?;
-        let is_merged = match engine.compact_with(CompactOptions::new().unpaced()) {
-            Ok(_) => true,
-            Err(error) => told(&error, self.path).map(|()| false)?,
+        let merged = match engine.compact_with(CompactOptions::new().unpaced()) {
+            Ok(_) if engine.table_stats().set_aside > 0 => Merged::Lost,
+            Ok(_) => Merged::Whole,
+            Err(error) => told(&error, self.path).map(|()| Merged::Refused)?,
         };
-        self.read_behind_a_merge(&self.newest(engine)?, is_merged)?;
-        Ok(is_merged)
+        self.read_behind_a_merge(&self.newest(engine)?, merged)?;
+        Ok(merged)
     }
 
     fn newest<'e>(&self, engine: &'e Engine) -> Result<Open<'e>, Violation> {
         Ok(Open(engine, engine.snapshot().map_err(|error| failed("a snapshot", &error))?))
     }
 
-    /// A merge of everything has left nothing behind that is damaged. One that failed has changed nothing.
-    fn read_behind_a_merge(&self, reads: &impl Reads, is_merged: bool) -> Result<(), Violation> {
+    /// A merge of everything leaves nothing behind that is damaged, but for what was lost. One that failed has changed nothing.
+    fn read_behind_a_merge(&self, reads: &impl Reads, merged: Merged) -> Result<(), Violation> {
         match read_through(reads, self.reference, self.path)? {
             0 => Ok(()),
-            _ if !is_merged => Ok(()),
+            _ if merged != Merged::Whole => Ok(()),
             met => Err(Violation::Wrong(format!("{met} reads meet the damage behind a merge of everything"))),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use forelog::{Engine, Error, ErrorKind, Key, ReadOnly, Result, Snapshot, Value};
+use forelog::{DamageCause, Engine, Error, ErrorKind, Key, ReadOnly, Result, Snapshot, Value};
 
 use super::reference::{Entries, Reference};
 use crate::faults::name_of;
@@ -49,7 +49,11 @@ impl Reads for Open<'_> {
 /// An error that the flipped bit explains.
 pub fn told(error: &Error, flipped: &Path) -> Result<(), Violation> {
     let names_it = match error.kind() {
-        ErrorKind::Damaged => error.damage().is_some_and(|damage| damage.file == flipped),
+        // Behind a merge that went round it a file says so that the merge has written.
+        ErrorKind::Damaged => {
+            let is_run = flipped.extension().is_some_and(|run| run == "run");
+            error.damage().is_some_and(|damage| damage.file == flipped || (is_run && damage.cause == DamageCause::Lost))
+        }
         ErrorKind::Unsupported => error.to_string().contains(&name_of(flipped)),
         _ => false,
     };
