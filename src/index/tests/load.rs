@@ -114,7 +114,7 @@ fn load(batches: &[BatchBuilder], limits: Limits) -> Index {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: cases(256), ..ProptestConfig::default() })]
 
     #[test]
     fn a_loaded_index_is_one_that_was_written(

@@ -210,7 +210,7 @@ fn run<const N: usize>(steps: Vec<Step>) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(300), ..ProptestConfig::default() })]
 
     #[test]
     fn the_map_is_a_sorted_map(steps in proptest::collection::vec(step(), 1..250)) {
@@ -402,7 +402,7 @@ fn stay() -> impl Strategy<Value = Stay> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(cases(64)))]
 
     /// What is in the map is what was put and neither buried nor forgotten, whatever was joined, cut and moved.
     #[test]

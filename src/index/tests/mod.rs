@@ -20,6 +20,11 @@ use crate::format::batch::{Batch, BatchBuilder};
 use super::meter::Measured;
 use super::*;
 
+/// How many cases of a property are tried. With the simulated disk beside them these tests run for a second time.
+const fn cases(all: u32) -> u32 {
+    if cfg!(feature = "sim") { all / 4 } else { all }
+}
+
 const ALL: KeyRange<'static> = (Bound::Unbounded, Bound::Unbounded);
 
 /// An index with its one committer. Commits are durable at once, unless a test says otherwise.

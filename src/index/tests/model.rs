@@ -283,7 +283,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(400), ..ProptestConfig::default() })]
 
     #[test]
     fn the_index_answers_as_the_model_does(steps in proptest::collection::vec(step(), 1..120)) {
@@ -298,7 +298,7 @@ proptest! {
 
 proptest! {
     // Each check asks for each hold.
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(12), ..ProptestConfig::default() })]
 
     #[test]
     fn the_index_answers_as_the_model_does_under_hundreds_of_holds(

@@ -159,7 +159,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(500), ..ProptestConfig::default() })]
 
     #[test]
     fn ranges_are_deleted_for_those_who_come_later(steps in proptest::collection::vec(step(), 1..100)) {

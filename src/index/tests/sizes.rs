@@ -109,7 +109,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(cases(64)))]
 
     #[test]
     fn a_map_of_any_size_has_what_was_put(steps in proptest::collection::vec(step(), 0..300), is_away in any::<bool>()) {

@@ -149,9 +149,9 @@ fn run(seed: u64) -> std::result::Result<usize, String> {
     ended?;
     let cuts = std::mem::take(&mut *cuts.lock());
     for (number, (point, told)) in cuts.iter().enumerate() {
-        let losses = [Loss::Everything, Loss::Seeded(seed + number as u64)];
-        let lost = losses.iter().map(|loss| point.power_loss(loss, Granularity::default()));
-        for image in lost.chain([point.process_kill()]) {
+        let loss = if number % 2 == 0 { Loss::Everything } else { Loss::Seeded(seed + number as u64) };
+        let lost = point.power_loss(&loss, Granularity::default());
+        for image in [lost, point.process_kill()] {
             check_image(&image, told).map_err(|error| format!("a crash at change {number}: {error}"))?;
         }
     }
@@ -161,7 +161,7 @@ fn run(seed: u64) -> std::result::Result<usize, String> {
 #[test]
 fn attempts_beside_each_other() {
     let seeds =
-        std::env::var("FORELOG_SEED").ok().and_then(|seed| seed.parse().ok()).map_or(0..60, |seed| seed..seed + 1);
+        std::env::var("FORELOG_SEED").ok().and_then(|seed| seed.parse().ok()).map_or(0..40, |seed| seed..seed + 1);
     let mut cuts = 0;
     for seed in seeds {
         cuts += run(seed).unwrap_or_else(|error| panic!("FORELOG_SEED={seed}: {error}"));

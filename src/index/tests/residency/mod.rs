@@ -397,7 +397,7 @@ impl OpenScan {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(cases(1000)))]
 
     #[test]
     fn what_only_layers_have_never_shows(steps in proptest::collection::vec(step(), 0..60)) {
