@@ -227,9 +227,7 @@ impl Error {
             _ if source.get_ref().is_some_and(|inner| inner.is::<GoneSince>()) => ErrorKind::Removed,
             _ => ErrorKind::Io,
         };
-        let mut error = Error::new(kind, format!("cannot {what} {}", path.display())).of_system(source);
-        error.inner().file = Some(path.to_owned());
-        error
+        Error::new(kind, format!("cannot {what} {}", path.display())).of_system(source).about(path)
     }
 
     pub(crate) fn damaged(file: &Path, lsn: Lsn, cause: DamageCause) -> Self {
@@ -293,7 +291,7 @@ impl Error {
              mount and the permissions, and try again",
             file.display()
         );
-        Error::new(ErrorKind::Io, message).of_system(source)
+        Error::new(ErrorKind::Io, message).of_system(source).about(file)
     }
 
     /// With an error of the operating system, and what to do about it where that is known.
@@ -307,6 +305,11 @@ impl Error {
 
     pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.inner().source = Some(Arc::new(source));
+        self
+    }
+
+    fn about(mut self, file: &Path) -> Self {
+        self.inner().file = Some(file.to_owned());
         self
     }
 
@@ -455,6 +458,11 @@ pub(crate) fn is_the_mediums(error: &io::Error) -> bool {
         // Found without a call: there is a directory or a pipe under the name of a file.
         None => matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory),
     }
+}
+
+/// Whether the bytes of a file, and not the way to them, are the reason for this error.
+pub(crate) fn is_rot(error: &Error) -> bool {
+    error.damage().is_some() || error.io_error().is_some_and(is_the_mediums)
 }
 
 impl fmt::Display for Error {

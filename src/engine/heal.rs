@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::install::{install, run_bytes};
 use super::keep_up;
 use super::tables::Tables;
-use crate::base::error::{Error, Result, is_the_mediums};
+use crate::base::error::{Error, Result, is_rot};
 use crate::base::types::Lsn;
 use crate::format::table::data::{Found, Interval};
 use crate::format::table::write_full_key;
@@ -127,9 +127,4 @@ impl Source for Everything<'_> {
     fn version(&self) -> Found<'_> {
         Found { lsn: self.hold.lsn(), value: Some(&self.entry[self.key..]) }
     }
-}
-
-/// Whether the bytes of a file, and not the way to them, are the reason for this error.
-pub(super) fn is_rot(error: &Error) -> bool {
-    error.damage().is_some() || error.io_error().is_some_and(is_the_mediums)
 }

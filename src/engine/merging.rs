@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::heal::{heal, is_rot};
+use super::heal::heal;
 use super::install::{name_in_history, remove_needless, run_bytes};
 use super::keep_up;
 use super::tables::Tables;
 use super::turn::Wait;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result, is_rot};
 use crate::base::types::Lsn;
 use crate::disk::Dir;
 use crate::format::table::DIRECTORY;
@@ -52,14 +52,15 @@ pub(super) fn merge_step(pipeline: &Pipeline, tables: &Tables, leaves: Leaves) -
 
 /// The same, of the layers that `choose` says.
 pub(super) fn merge_step_of(pipeline: &Pipeline, tables: &Tables, leaves: Leaves, choose: Choose<'_>) -> Result<bool> {
-    let begun = tables.pacers.merges.begin();
-    let mut stepped = step(pipeline, tables, leaves, choose);
-    while let Err(StepFailed::Input(error)) = &stepped
-        && may_go_round(pipeline, tables, error)
-    {
-        stepped = step(pipeline, tables, leaves, choose);
-    }
-    let took = begun.took();
+    let (stepped, took) = loop {
+        let begun = tables.pacers.merges.begin();
+        let stepped = step(pipeline, tables, leaves, choose);
+        let took = begun.took();
+        match &stepped {
+            Err(StepFailed::Input(error)) if may_go_round(pipeline, tables, error) => {}
+            _ => break (stepped, took),
+        }
+    };
     let result = match stepped {
         Ok(stepped) => {
             tables.health.stepped(stepped.map(|(stepped, _)| stepped));
@@ -120,6 +121,10 @@ fn step(
     remove_needless(tables, store);
     if store.end_doubt(|stack| name_in_history(log, stack)).map_err(StepFailed::Other)? {
         remove_needless(tables, store);
+    }
+    if pipeline.index().is_whole() {
+        // What was to be gone round is in memory by now, which is better.
+        store.forget_damage();
     }
     let room = room_for_a_step(log, leaves).map_err(StepFailed::Other)?;
     let sizes = sizes(pipeline, &stack, room);

@@ -60,7 +60,11 @@ impl DamagedRuns {
         let known = self.get(named.file.number);
         let looks = known.as_ref().map_or(0, |known| known.looks) + 1;
         let damaged = DamagedRun { remains, unreadable, range: named.range.clone(), interval, looks };
-        let is_new = fault.is_some() && known.is_none_or(|known| !known.is_as(&damaged));
+        if fault.is_none() {
+            self.by_number.lock().remove(&named.file.number);
+            return Ok(false);
+        }
+        let is_new = known.is_none_or(|known| !known.is_as(&damaged));
         if is_new {
             self.by_number.lock().insert(named.file.number, Arc::new(damaged));
         }
@@ -76,10 +80,12 @@ impl DamagedRuns {
 impl DamagedRun {
     /// Whether a merge takes the same of both.
     fn is_as(&self, other: &DamagedRun) -> bool {
-        let ranges = |one: &DamagedRun| one.unreadable.iter().map(|bad| bad.range.clone()).collect::<Vec<_>>();
+        let bad = |one: &DamagedRun| {
+            one.unreadable.iter().map(|bad| (bad.range.clone(), bad.older.clone())).collect::<Vec<_>>()
+        };
         self.range_tombstones() == other.range_tombstones()
             && self.remains.knows_range_tombstones() == other.remains.knows_range_tombstones()
-            && ranges(self) == ranges(other)
+            && bad(self) == bad(other)
     }
 
     /// The entries that are whole.

@@ -65,20 +65,22 @@ impl HeldStack {
     /// Reads and checks all runs of the layers.
     ///
     /// # Errors
-    /// As [`HeldStack::open_run`], and the first damage in one.
+    /// As [`HeldStack::open_run`], and the first damage in one; if there is none, the first range that a merge has lost.
     pub(crate) fn check_runs(&self) -> Result<()> {
         let next_id = self.stack.keyspaces.next_id();
         let is_ours = |key: &[u8]| split_full_key(key).is_some_and(|(id, _)| id < next_id);
+        let mut lost = None;
         self.runs().try_for_each(|(path, _, run)| {
             let run = run?;
-            run.first_lost().map_or(Ok(()), Err)?;
+            lost = lost.take().or_else(|| run.first_lost());
             run.walk(|part| match part {
                 Part::Bad(error) => Err(error.clone()),
                 // A keyspace that is made later would have it.
                 Part::Entry(key, _) if !is_ours(key) => Err(Error::bad_file(&path, DamageCause::ForeignTable)),
                 Part::Partition(_) | Part::Block(_) | Part::Entry(..) => Ok(()),
             })
-        })
+        })?;
+        lost.map_or(Ok(()), Err)
     }
 
     /// The runs of the layers, one after the other: its path, what MANIFEST says of it, and the run, or why it cannot be opened.

@@ -11,7 +11,7 @@ use super::merge::{Merge, Retain, Source};
 use super::run::cursor::RunCursor;
 use super::run::rescue::RemainsCursor;
 use super::store::{Attempt, Chosen, NotInstalled, Stack, Store};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Result, is_rot};
 use crate::base::types::{Incarnation, Lsn};
 use crate::format::table::data::{Found, Interval};
 use crate::format::table::manifest::{Layer, NamedFile, NamedRun, Role};
@@ -96,7 +96,7 @@ impl Store {
         let written = attempt.write_part((stretch, from), &mut merge, kept, sizes);
         let part = written.map_err(if merge.has_failed() { StepFailed::Input } else { StepFailed::Other })?;
         attempt.sync_names().map_err(StepFailed::Other)?;
-        let aside = job.set_aside(self, layers, &part);
+        let aside = job.set_aside(self, layers, &part).map_err(StepFailed::Other)?;
         Ok(Step { attempt, job, part, aside })
     }
 }
@@ -154,9 +154,13 @@ impl Step<'_> {
                 return Err(Error::bug("the layers of a merge are gone"));
             };
             chosen.written.by_merges = chosen.written.by_merges.saturating_add(bytes);
-            let after = job.step(&chosen.layers[place.clone()], part);
+            let before = &chosen.layers[place.clone()];
+            // Not what a checkpoint has let go of meanwhile.
+            let is_there =
+                |file: &&NamedFile| before.iter().any(|layer| layer.runs.iter().any(|run| run.file == **file));
+            chosen.aside.extend(aside.iter().filter(is_there).copied());
+            let after = job.step(before, part);
             chosen.layers.splice(place, after);
-            chosen.aside.extend(aside.iter().copied());
             Ok(chosen)
         };
         match attempt.install(choose, installed) {
@@ -169,19 +173,24 @@ impl Step<'_> {
 
 impl Job {
     /// The files of the inputs that end with this part of the output, if something of them was lost. In an earlier life that may have
-    /// been: the output tells. One that cannot be read may have told it.
-    fn set_aside(&self, store: &Store, layers: &[Layer], part: &Part) -> Vec<NamedFile> {
+    /// been: the output tells. What is rotten of it may have told it.
+    ///
+    /// # Errors
+    /// A run cannot be read for the moment.
+    fn set_aside(&self, store: &Store, layers: &[Layer], part: &Part) -> Result<Vec<NamedFile>> {
         let (inputs, output) = layers.split_at(self.inputs.len());
         let ends = |run: &NamedRun| part.end.as_ref().is_none_or(|end| ends_within(&run.range.high, end));
         let mut aside = Vec::new();
         for (named, interval) in inputs.iter().flat_map(Layer::named).filter(|(run, _)| ends(run)) {
-            let has_lost = match store.damaged.get(named.file.number) {
-                Some(damaged) => damaged.has_lost(),
-                None => has_lost_before(store, output, (named, interval)).unwrap_or(true),
-            };
+            let is_known = store.damaged.get(named.file.number).is_some_and(|damaged| damaged.has_lost());
+            let has_lost = is_known
+                || match has_lost_before(store, output, (named, interval)) {
+                    Err(error) if is_rot(&error) => true,
+                    said => said?,
+                };
             aside.extend(has_lost.then_some(named.file));
         }
-        aside
+        Ok(aside)
     }
 
     /// Its layers with one more part of the output.
@@ -223,6 +232,8 @@ impl Present {
             Present::Whole(run) => run.advance(),
             Present::Damaged(run) => loop {
                 let advanced = run.advance()?;
+                // It was taken for lost.
+                run.recovered().map_or(Ok(()), |error| Err(error.clone()))?;
                 if !advanced || run.key() >= from {
                     return Ok(advanced);
                 }

@@ -2,7 +2,7 @@
 //! (`FAULTS.md`, sections 1 to 3).
 //!
 //! Two locks, in this order. The *right to write MANIFEST* is held during that I/O, from before the content is chosen.
-//! `known` is held for a few instructions, and never during I/O.
+//! `known` is held for a few instructions, and never during I/O. That of `damaged` is taken alone, and as briefly.
 
 mod attempt;
 
@@ -269,6 +269,11 @@ impl Store {
         let Some((named, interval)) = runs.find(|(run, _)| run.file.number == number) else { return Ok(false) };
         let (dir, path) = self.place();
         self.damaged.look_again(Place { dir: Some(&**dir), path }, named, interval)
+    }
+
+    /// Merges go round nothing any more, until they come to it again.
+    pub(crate) fn forget_damage(&self) {
+        self.damaged.retain(|_| false);
     }
 
     /// Begins an attempt to change the stack.

@@ -52,6 +52,18 @@ pub(crate) struct Bad {
     pub(crate) older: Option<(Vec<u8>, Lsn)>,
 }
 
+impl Bad {
+    /// Whether whoever knows of this one knows of the other.
+    fn covers(&self, other: &Bad) -> bool {
+        let has_key = |key: &[u8]| self.range.low.as_slice() <= key && is_below(key, &self.range.high);
+        let goes_on = |(key, lsn): &(Vec<u8>, Lsn)| {
+            self.older.as_ref().is_some_and(|(own, own_lsn)| own == key && own_lsn >= lsn)
+        };
+        let knows = |older: &(Vec<u8>, Lsn)| has_key(&older.0) || goes_on(older);
+        self.range.contains(&other.range) && other.older.as_ref().is_none_or(knows)
+    }
+}
+
 /// What a run can answer for.
 #[derive(Debug)]
 pub(crate) struct Survey {

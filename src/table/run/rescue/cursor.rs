@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{Bad, Blocks, Remains, Step};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::format::table::block::{BLOCK_HEADER, Block};
 use crate::format::table::data::{DataBlock, Found, Place};
+use crate::format::table::is_below;
 use crate::table::merge::Source;
 
 /// The entries that are whole. It stands before the first one.
@@ -16,12 +17,36 @@ pub(crate) struct RemainsCursor {
     bad: Vec<Bad>,
     present: Option<(Vec<u8>, u32)>,
     place: Place,
+    /// Up to where the last bad part went that was met.
+    passed: Option<Vec<u8>>,
+    /// A part that was bad before, and that can be read again.
+    recovered: Option<Error>,
 }
 
 impl RemainsCursor {
     /// `bad` is that of the survey.
     pub(crate) fn new(run: Arc<Remains>, bad: Vec<Bad>) -> Self {
-        RemainsCursor { blocks: Blocks::new(run), bad, present: None, place: Place::default() }
+        RemainsCursor {
+            blocks: Blocks::new(run),
+            bad,
+            present: None,
+            place: Place::default(),
+            passed: None,
+            recovered: None,
+        }
+    }
+
+    /// Why something was bad before, if it can be read again by now.
+    pub(in crate::table) fn recovered(&self) -> Option<&Error> {
+        self.recovered.as_ref()
+    }
+
+    /// Why the block that begins or ends with this key was bad, if it was: versions of the last key of a bad block may go on in
+    /// the next one.
+    fn is_back(&self, key: &[u8]) -> Option<Error> {
+        let goes_on = self.passed.as_ref().is_some_and(|high| is_below(key, high));
+        let known = self.bad.iter().find(|bad| bad.range.low.as_slice() <= key && is_below(key, &bad.range.high));
+        known.filter(|_| !goes_on).map(|bad| bad.error.clone())
     }
 
     fn block<'b>(&self, bytes: &'b [u8], count: u32) -> DataBlock<'b> {
@@ -44,13 +69,17 @@ impl Source for RemainsCursor {
             match self.blocks.next() {
                 None => return Ok(false),
                 Some(Step::Data(data)) => {
+                    if self.recovered.is_none() {
+                        self.recovered = self.is_back(&data.first).or_else(|| self.is_back(&data.last));
+                    }
                     (self.present, self.place) = (Some((data.bytes, data.count)), Place::default());
                 }
                 Some(Step::Fault(_)) => {}
                 Some(Step::Bad(bad)) => {
-                    if !self.bad.iter().any(|known| known.range.contains(&bad.range)) {
+                    if !self.bad.iter().any(|known| known.covers(&bad)) {
                         return Err(bad.error);
                     }
+                    self.passed = Some(bad.range.high);
                 }
             }
         }

@@ -16,16 +16,26 @@ struct Seen {
     set_aside: usize,
 }
 
+/// A bit that was flipped: the file, the byte, and which of its bits.
+type Flip = (String, u64, u8);
+
 /// Flips a bit of a run that is installed.
-fn rot(dir: &Arc<dyn Dir>, tables: &Tables, draws: &mut Draws) {
+fn rot(dir: &Arc<dyn Dir>, tables: &Tables, draws: &mut Draws) -> Flip {
     let stack = tables.store().stack().unwrap();
     let runs: Vec<_> = stack.manifest.layers.iter().flat_map(|layer| &layer.runs).collect();
     let named = draws.one(&runs).file;
     let at = draws.below(usize::try_from(named.length).unwrap()) as u64;
-    let file = dir.open(OsStr::new(&file_name(named.number, FileKind::Run)), Access::Write).unwrap();
+    let flip = (file_name(named.number, FileKind::Run), at, 1 << draws.below(8));
+    flip_bit(dir, &flip);
+    flip
+}
+
+/// Once more, it is as it was.
+fn flip_bit(dir: &Arc<dyn Dir>, (name, at, bit): &Flip) {
+    let Ok(file) = dir.open(OsStr::new(name), Access::Write) else { return };
     let mut byte = [0];
-    read_exact_at(&*file, &mut byte, at).unwrap();
-    write_all_at(&*file, &[byte[0] ^ (1 << draws.below(8))], at).unwrap();
+    read_exact_at(&*file, &mut byte, *at).unwrap();
+    write_all_at(&*file, &[byte[0] ^ bit], *at).unwrap();
 }
 
 fn check_get(tables: &Tables, layers: &Arc<dyn Layers>, full_key: &[u8], at: Lsn, seen: &mut Seen) {
@@ -107,10 +117,13 @@ fn run(seed: u64, ranges: bool, seen: &mut Seen) {
     tables.keyspaces = Arc::new(list);
     let mut plan = Plan::new(ranges, &mut draws);
     a_checkpoint(&mut tables, &mut draws, &plan);
-    for _ in 0..16 {
-        match draws.below(8) {
+    let mut flips = Vec::new();
+    for _ in 0..18 {
+        match draws.below(9) {
             0..3 => a_checkpoint(&mut tables, &mut draws, &plan),
-            3 => rot(&dir, &tables, &mut draws),
+            3 => flips.push(rot(&dir, &tables, &mut draws)),
+            // A disk that recovers.
+            4 => flips.pop().iter().for_each(|flip| flip_bit(&dir, flip)),
             _ => {
                 if !ranges && draws.below(3) == 0 {
                     plan.raise_floor(tables.model.to, &mut draws);
@@ -190,13 +203,6 @@ fn unreadable(tables: &Tables) -> Vec<u32> {
     (0..KEYS).filter(is_damaged).collect()
 }
 
-fn flip(dir: &Arc<dyn Dir>, name: &str, at: u64) {
-    let file = dir.open(OsStr::new(name), Access::Write).unwrap();
-    let mut byte = [0];
-    read_exact_at(&*file, &mut byte, at).unwrap();
-    write_all_at(&*file, &[byte[0] ^ 4], at).unwrap();
-}
-
 /// A rotten block costs what only it had, and any other part nothing but the range tombstones, without which no key of the run is sure.
 #[test]
 fn no_more_is_lost_than_what_cannot_be_read() {
@@ -216,7 +222,7 @@ fn no_more_is_lost_than_what_cannot_be_read() {
         for (at, what) in ends.into_iter().chain(tail).chain(blocks) {
             let dir = memory_dir();
             let mut tables = written(&dir, has_ranges);
-            flip(&dir, &name, at);
+            flip_bit(&dir, &(name.clone(), at, 4));
             merge_all(&tables);
             let lost = unreadable(&tables);
             let aside = tables.store().stack().unwrap().manifest.aside.clone();
@@ -279,4 +285,28 @@ fn a_run_that_is_cut_moved_or_another_is_no_rot() {
         assert!(tables.store().look_again(&error).is_err(), "{error}");
         assert_eq!(tables.store().stack().unwrap().manifest.layers.len(), 2);
     }
+}
+
+#[test]
+fn a_disk_that_recovers_between_look_and_step_loses_nothing() {
+    let dir = memory_dir();
+    let tables = written(&dir, false);
+    let stack = tables.store().stack().unwrap();
+    let flip = (file_name(stack.manifest.layers[1].runs[0].file.number, FileKind::Run), 600, 4);
+    let horizon = Retain { floor: tables.model.to, ..Retain::default() };
+    let step = || tables.store().merge_step(&stack, 0..2, &horizon, Sizes::whole(u64::MAX));
+    let error = |step| match step {
+        Err(StepFailed::Input(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    flip_bit(&dir, &flip);
+    assert!(tables.store().look_again(&error(step())).unwrap());
+    flip_bit(&dir, &flip);
+    assert!(
+        !tables.store().look_again(&error(step())).unwrap(),
+        "nothing is wrong with it: the step is tried again later"
+    );
+    step().unwrap().install(|_| ()).unwrap();
+    assert_eq!(unreadable(&tables), []);
+    assert!(tables.store().stack().unwrap().manifest.aside.is_empty());
 }
