@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::heal::heal;
+use super::heal::{Unreadable, heal};
 use super::install::{install, name_in_history, remove_needless, run_bytes};
 use super::tables::Tables;
 use super::turn::Wait;
@@ -103,7 +103,7 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
     }
     let (mut made, mut missing) = (0, None);
     if let Err(error) = store.check_files() {
-        match heal(pipeline, tables, store, error) {
+        match heal(pipeline, tables, store, (Unreadable::Tables, error)) {
             Ok(()) => made += 1,
             // The log has what comes now, and is to become shorter all the same.
             Err(error) => missing = Some(error),
@@ -128,7 +128,7 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
             }
             Ok(None) => return missing.map_or(Ok(made), Err),
             Err(error) => {
-                heal(pipeline, tables, store, error)?;
+                heal(pipeline, tables, store, (Unreadable::Log, error))?;
                 made += 1;
                 continue;
             }

@@ -1,19 +1,21 @@
-//! A layer from memory, in place of what a checkpoint cannot read: rot behind the layers is healed, as memory has
-//! everything (`table/FAULTS.md`, section 3, step 4).
+//! A layer from memory, in place of what a checkpoint cannot read: rot is healed as far as memory has what is rotten
+//! (`table/FAULTS.md`, section 3, step 4).
 //!
-//! The layer has all that there is at its end, and takes the place of all layers. So it needs no room but its own, and
-//! what memory has buried needs no tombstone.
+//! Of the log behind the layers it has all: `tail.rs` writes what was behind them. Of tables it has all only while nobody asks them.
+//! Then the layer has all that there is at its end, and takes the place of all layers. So it needs no room but its own, and what
+//! memory has buried needs no tombstone.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::install::{install, run_bytes};
-use super::keep_up;
 use super::tables::Tables;
+use super::{keep_up, tail};
 use crate::base::error::{Error, Result, is_rot};
 use crate::base::types::Lsn;
 use crate::format::table::data::{Found, Interval};
+use crate::format::table::manifest::bytes_of;
 use crate::format::table::write_full_key;
 use crate::index::{Cursor, Direction, SnapshotGuard, Tree};
 use crate::table::checkpoint::{NewLayer, Whole};
@@ -23,10 +25,24 @@ use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
+/// What cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unreadable {
+    /// The log behind the layers.
+    Log,
+    /// The layers themselves.
+    Tables,
+}
+
 /// Writes from memory what cannot be read, if `why` is rot.
-pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Error) -> Result<()> {
+pub(super) fn heal(
+    pipeline: &Pipeline,
+    tables: &Tables,
+    store: &Store,
+    (what, why): (Unreadable, Error),
+) -> Result<()> {
     // What only layers have cannot be written again.
-    if !is_rot(&why) || !pipeline.index().is_whole() {
+    if !is_rot(&why) || (what == Unreadable::Tables && !pipeline.index().is_whole()) {
         return Err(why);
     }
     // In doubt without a MANIFEST, one layer of all data is enough.
@@ -37,10 +53,24 @@ pub(super) fn heal(pipeline: &Pipeline, tables: &Tables, store: &Store, why: Err
     keep_up::settle(pipeline, tables);
     let pending = tables.pending(&pipeline.due).bytes;
     let run_bytes = run_bytes(&pipeline.settings, store.stack().as_deref(), pending);
-    let Some(written) = write_from_memory(pipeline, tables, store, run_bytes)? else { return Err(why) };
+    let whole = match what {
+        Unreadable::Log if !is_little(pipeline, store) => None,
+        _ => write_from_memory(pipeline, tables, store, run_bytes)?,
+    };
+    let written = match (whole, what) {
+        (Some(whole), _) => whole,
+        (None, Unreadable::Log) => tail::write(pipeline, store, run_bytes)?,
+        (None, Unreadable::Tables) => return Err(why),
+    };
     install(pipeline, tables, store, written)?;
     tables.health.healed();
     Ok(())
+}
+
+/// Whether one layer of all is no more work than a checkpoint, and possible: then nothing has to be merged with it.
+fn is_little(pipeline: &Pipeline, store: &Store) -> bool {
+    let bytes = store.stack().map_or(0, |stack| bytes_of(&stack.manifest.layers));
+    bytes <= pipeline.settings.checkpoint_bytes && pipeline.index().is_whole()
 }
 
 /// Writes all that is visible and durable as one layer. Returns it, and how much of the log had been counted before it began;

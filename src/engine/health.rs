@@ -47,7 +47,7 @@ pub struct TableStats {
     pub merge_steps: u64,
     /// Steps that failed, or that waited for room on the disk. They are tried again.
     pub merge_failures: u64,
-    /// Checkpoints that could not read the log, or missed a table, and wrote all data from memory.
+    /// Checkpoints that could not read the log, or missed a table, and wrote from memory what it held.
     pub healed: u64,
     /// Failures to remove a file that nothing needs. It is tried again.
     pub removal_failures: u64,

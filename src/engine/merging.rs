@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::heal::heal;
+use super::heal::{Unreadable, heal};
 use super::install::{name_in_history, remove_needless, run_bytes};
 use super::keep_up;
 use super::tables::Tables;
@@ -99,7 +99,7 @@ fn may_go_round(pipeline: &Pipeline, tables: &Tables, error: &Error) -> bool {
 /// Writes from memory what cannot be read of the tables. This is a checkpoint, and counts as one.
 fn write_again(pipeline: &Pipeline, tables: &Tables, why: Error) -> Result<()> {
     let (Some(_turn), Some(store)) = (tables.turns.take(Wait::ForItsTurn), tables.store()) else { return Err(why) };
-    let healed = heal(pipeline, tables, store, why).map(|()| 1);
+    let healed = heal(pipeline, tables, store, (Unreadable::Tables, why)).map(|()| 1);
     tables.health.checkpointed(&healed);
     tables.debt.finds_some();
     healed.map(drop)

@@ -30,6 +30,7 @@ pub(crate) mod salvage;
 mod save;
 mod scrubs;
 mod tables;
+mod tail;
 mod turn;
 mod unfinished;
 mod warmer;

@@ -11,6 +11,7 @@
 //! key's change or for one piece of a scan, and never across a wait. (The loader, which is alone, holds one for any
 //! number of changes.) Lock order: writer, catalogue, tree, then the registry of snapshots.
 
+mod above;
 mod bell;
 mod beyond;
 mod cursor;
@@ -54,6 +55,7 @@ use garbage::Garbage;
 use keyspace::Catalogue;
 use snapshot::{Horizon, Purpose, Snapshots};
 
+pub(crate) use above::{Above, Readers};
 pub(crate) use bell::{Bell, Woken};
 pub(crate) use beyond::{AwayKeyspace, Beyond, Layers, LayersScan};
 pub(crate) use cursor::{Cursor, Entry};
@@ -216,6 +218,13 @@ impl Index {
             held.truncate(Self::TOLD_APART);
         }
         (floor, held)
+    }
+
+    /// The LSNs below `to` that are held, without an end to how many are told apart, and raises the floor to `to`.
+    pub(crate) fn held_below(&self, to: Lsn) -> Vec<Lsn> {
+        let (_, mut held) = self.snapshots.raise(to);
+        held.retain(|held| *held < to);
+        held
     }
 
     /// Lets a fill land in the keyspace that it was read for: its range is complete from then on. Returns `false`, and has

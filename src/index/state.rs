@@ -61,7 +61,7 @@ impl TreeState {
     /// Passes to `with` what a reader at `at` finds for `key`, whose newest version is `version`, and the LSN that wrote it: nothing,
     /// if no version at or below `at` is in memory.
     #[inline]
-    fn read<R>(
+    pub(super) fn read<R>(
         &self,
         key: &[u8],
         version: &Version<'_>,
@@ -82,7 +82,7 @@ impl TreeState {
 
     /// The newest deletion of a range that has `key`, for a reader at `at`; zero if there is none.
     #[inline]
-    fn deleted(&self, key: &[u8], at: Lsn) -> Lsn {
+    pub(super) fn deleted(&self, key: &[u8], at: Lsn) -> Lsn {
         if self.ranges.is_empty() { Lsn::ZERO } else { self.ranges.newest(key, at).unwrap_or(Lsn::ZERO) }
     }
 

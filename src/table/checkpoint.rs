@@ -16,6 +16,7 @@ use crate::format::table::data::Interval;
 use crate::format::table::manifest::{Layer, NamedFile, NamedRun};
 use crate::format::table::range_tombstones::RangeTombstone;
 use crate::format::table::root::Range;
+use crate::index::Above;
 
 /// A piece of the log, sorted, and what was true at its end.
 #[derive(Debug)]
@@ -41,6 +42,21 @@ pub(crate) struct Whole<S> {
     pub(crate) branch: Incarnation,
     pub(crate) keyspaces: KeyspaceList,
     pub(crate) source: S,
+}
+
+/// What memory has above the installed layers.
+#[derive(Debug)]
+pub(crate) struct Tail<P> {
+    /// It begins where the installed layers end.
+    pub(crate) interval: Interval,
+    /// The incarnation in which it ends.
+    pub(crate) branch: Incarnation,
+    /// As of its end, without those that no reader can ask for.
+    pub(crate) keyspaces: KeyspaceList,
+    /// The horizon of the look that has chosen the end.
+    pub(crate) horizon: Retain,
+    /// The pieces of all keyspaces, each with the id of its keyspace, in the order of full keys.
+    pub(crate) pieces: P,
 }
 
 /// A layer whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
@@ -75,16 +91,45 @@ impl Store {
         let superseded = fragment(keyspaces.drops().into_iter().chain(ranges).collect());
         let merge = Merge::new(vec![writes], retain, superseded, gone)?;
         let layer = attempt.write_layer(Stretch { interval, branch }, merge, kept, run_bytes)?;
-        let listed = self.stack().map(|stack| Arc::clone(&stack.keyspaces));
-        let (keyspaces, file) = match listed.filter(|listed| **listed == keyspaces) {
-            Some(listed) => (listed, None),
-            None => {
-                let file = attempt.write_keyspaces(&keyspaces, interval.to, branch)?;
-                (Arc::new(keyspaces), Some(file))
-            }
-        };
+        let (keyspaces, file) = self.write_list(&mut attempt, keyspaces, (interval.to, branch))?;
         attempt.sync_names()?;
         Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, deleted, is_whole: false })
+    }
+
+    /// Writes what memory has above the installed layers as the next layer, and its keyspaces if they changed (steps 5 to 7).
+    ///
+    /// # Errors
+    /// Those of new files. Nothing has changed then.
+    pub(crate) fn write_tail(
+        &self,
+        tail: Tail<impl Iterator<Item = (u32, Above)>>,
+        run_bytes: u64,
+    ) -> Result<NewLayer<'_>> {
+        let Tail { interval, branch, keyspaces, horizon, pieces } = tail;
+        let mut attempt = self.begin();
+        let retain = (horizon, keyspaces.gone());
+        let layer = attempt.write_pieces(Stretch { interval, branch }, pieces, &retain, run_bytes)?;
+        let (keyspaces, file) = self.write_list(&mut attempt, keyspaces, (interval.to, branch))?;
+        attempt.sync_names()?;
+        let deleted = RangeSet::default();
+        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes: 0, deleted, is_whole: false })
+    }
+
+    /// Writes the file of the keyspaces, unless the installed one lists the same.
+    fn write_list(
+        &self,
+        attempt: &mut Attempt<'_>,
+        keyspaces: KeyspaceList,
+        (to, branch): (Lsn, Incarnation),
+    ) -> Result<(Arc<KeyspaceList>, Option<NamedFile>)> {
+        let listed = self.stack().map(|stack| Arc::clone(&stack.keyspaces));
+        Ok(match listed.filter(|listed| **listed == keyspaces) {
+            Some(listed) => (listed, None),
+            None => {
+                let file = attempt.write_keyspaces(&keyspaces, to, branch)?;
+                (Arc::new(keyspaces), Some(file))
+            }
+        })
     }
 
     /// Writes a layer that takes the place of all layers, and its keyspaces (steps 5 to 7).

@@ -40,6 +40,11 @@ impl KeyspaceList {
         self.by_id.insert(id, Arc::new(created));
     }
 
+    /// Enters a drop. What was created is listed until no reader can ask for it.
+    pub(crate) fn drop_at(&mut self, id: u32, lsn: Lsn) {
+        self.by_id.entry(id).and_modify(|one| Arc::make_mut(one).dropped = Some(lsn));
+    }
+
     pub(crate) fn next_id(&self) -> u32 {
         self.next_id
     }
@@ -68,9 +73,7 @@ impl KeyspaceList {
                 Op::CreateKeyspace { keyspace: id, name } => {
                     self.insert(id, name, lsn);
                 }
-                Op::DropKeyspace { keyspace: id } => {
-                    self.by_id.entry(id).and_modify(|one| Arc::make_mut(one).dropped = Some(lsn));
-                }
+                Op::DropKeyspace { keyspace: id } => self.drop_at(id, lsn),
                 Op::Put { .. } | Op::Delete { .. } | Op::DeleteRange { .. } => {}
             }
         }

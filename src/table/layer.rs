@@ -2,17 +2,19 @@
 
 use std::collections::VecDeque;
 
-use super::merge::{Merge, Source};
+use super::merge::{Gone, Merge, Retain, Source};
+use super::retain::goes_on;
 use super::run::write::RunWriter;
 use super::store::Attempt;
 use crate::base::error::Result;
 use crate::base::types::Incarnation;
 use crate::format::table::data::{Found, Interval};
 use crate::format::table::manifest::{Layer, NamedRun, Role};
-use crate::format::table::range_tombstones::RangeTombstone;
+use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::format::table::root::Range;
 use crate::format::table::run::RunHeader;
-use crate::format::table::{FileKind, behind, ends_within, is_below, split_full_key};
+use crate::format::table::{FileKind, behind, ends_within, full_range, is_below, split_full_key, write_full_key};
+use crate::index::Above;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,8 @@ impl Sizes {
 pub(super) const SHORTEST: u64 = 4;
 /// A part that has nothing to write ends when so many times its length was read.
 const READ: u64 = 8;
+/// A run of what memory has ends when its range tombstones are so many bytes: whoever opens it has all of them in memory.
+const MOST_RANGES: u64 = 4 << 20;
 /// Between two looks whether a close has come.
 const KEYS: usize = 1024;
 
@@ -101,6 +105,29 @@ impl Attempt<'_> {
         }
         layer.end_run(Vec::new())?;
         Ok(Part { runs: layer.runs, end: None })
+    }
+
+    /// Writes a layer of pieces, which come in the order of full keys, each with the id of its keyspace. Of the deletions of ranges
+    /// stay those that somebody needs.
+    ///
+    /// # Errors
+    /// Those of new files. The layer has failed then.
+    pub(crate) fn write_pieces(
+        &mut self,
+        stretch: Stretch,
+        pieces: impl Iterator<Item = (u32, Above)>,
+        retain: &(Retain, Gone),
+        run_bytes: u64,
+    ) -> Result<Layer> {
+        let (ranges, present, reached, runs, written) = Default::default();
+        let sizes = Sizes::whole(run_bytes);
+        let mut layer = LayerWriter { attempt: self, stretch, sizes, ranges, present, reached, runs, written };
+        for (id, above) in pieces {
+            layer.attempt.check_open()?;
+            layer.push_piece(id, above, retain)?;
+        }
+        layer.end_run(Vec::new())?;
+        Ok(Layer { interval: stretch.interval, role: Role::Whole, runs: layer.runs })
     }
 
     /// Begins a run of a layer.
@@ -175,6 +202,40 @@ impl LayerWriter<'_, '_> {
         present.last.clear();
         present.last.extend_from_slice(key);
         present.writer.push(key, version)
+    }
+
+    fn push_piece(&mut self, id: u32, above: Above, (retain, gone): &(Retain, Gone)) -> Result<()> {
+        let deleted = above.deleted.into_iter().map(|(from, to, lsn)| {
+            let (start, end) = full_range(id, &from, to.as_deref());
+            RangeTombstone { start, end, lsn, says: Says::Deleted }
+        });
+        self.add_ranges(retain.ranges(&retain.newest(deleted.collect()), gone));
+        let mut full = Vec::new();
+        for (key, versions) in &above.keys {
+            write_full_key(&mut full, id, key);
+            for (lsn, value) in versions {
+                self.push(&full, Found { lsn: *lsn, value: value.as_deref() })?;
+            }
+        }
+        // Deletions alone may be many, too: none is written before its run ends.
+        let pending: usize = self.ranges.iter().map(|one| one.start.len() + one.end.len() + size_of_val(one)).sum();
+        if pending as u64 >= (self.sizes.run / 4).min(MOST_RANGES) {
+            self.end_run(full_range(id, &[], above.next.as_deref()).1)?;
+        }
+        Ok(())
+    }
+
+    /// Adds range tombstones behind those that are there, fragmented and in order. What goes on is not cut where a piece ends.
+    fn add_ranges(&mut self, ranges: Vec<RangeTombstone>) {
+        let last = self.ranges.back().map(|last| last.start.clone());
+        let begin = self.ranges.iter().rposition(|one| Some(&one.start) != last.as_ref()).map_or(0, |before| before + 1);
+        let last = &mut self.ranges.make_contiguous()[begin..];
+        let count = ranges.iter().take_while(|one| one.start == ranges[0].start).count();
+        let joined = if goes_on(last, &ranges[..count]) { count } else { 0 };
+        for (before, behind) in last.iter_mut().zip(&ranges[..joined]) {
+            before.end.clone_from(&behind.end);
+        }
+        self.ranges.extend(ranges.into_iter().skip(joined));
     }
 
     /// Ends the present run at a bound behind its last key: at the empty one as the last of the layer, which has all to the

@@ -110,7 +110,7 @@ impl Retain {
 }
 
 /// Whether the second ones begin where the first ones end, in the same keyspace, and say the same.
-fn goes_on(first: &[RangeTombstone], second: &[RangeTombstone]) -> bool {
+pub(super) fn goes_on(first: &[RangeTombstone], second: &[RangeTombstone]) -> bool {
     let id = |bound: &[u8]| split_full_key(bound).map(|(id, _)| id);
     let says = |one: &RangeTombstone| (one.lsn, one.says);
     match (first, second) {

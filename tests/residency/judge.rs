@@ -2,7 +2,7 @@
 
 use crate::memory::Found;
 use crate::rules::Rules;
-use crate::state::{ALL, Commit, Lsn, Memory, Read, Stack, State, each, has};
+use crate::state::{ALL, Commit, Lsn, Memory, Read, Stack, State, Version, each, has};
 
 /// What a commit with the LSN `lsn` does to `key`: nothing, or it leaves this value.
 fn effect(commit: Commit, lsn: Lsn, key: usize) -> Option<Option<Lsn>> {
@@ -59,6 +59,15 @@ pub(crate) fn judge(state: &State, rules: Rules) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether layers have exactly the effect of the log up to their end.
+pub(crate) fn judge_stack(state: &State) -> Result<(), String> {
+    let (stack, at) = (&state.stack, state.stack.to);
+    each(ALL).try_for_each(|key| {
+        let told = stack.newest(key, at).and_then(Version::value);
+        compare(state, key, at, told, "layers up to there say")
+    })
 }
 
 /// The end of a read that asked a stack: it may have looked at memory long before.

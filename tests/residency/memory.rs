@@ -89,7 +89,7 @@ impl Memory {
     }
 
     /// The newest version of `key` at or below `at` that memory has.
-    fn version(&self, key: usize, at: Lsn) -> Option<Version> {
+    pub(crate) fn version(&self, key: usize, at: Lsn) -> Option<Version> {
         let record = &self.records[key];
         if let Some(newest) = record.newest {
             if newest.lsn <= at {

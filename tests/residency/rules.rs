@@ -40,6 +40,9 @@ rules! {
     SegmentsAfterManifest, 1, "segments go only after the MANIFEST that does not need them is durable";
     HealGaps, 1, "a layer from memory has tombstones over the gaps of complete leaves";
     HealHeld, 1, "gaps as of its end, and as of each held LSN";
+    HealVersions, 1, "a layer from memory has the versions that held snapshots find";
+    HealRaises, 1, "a layer from memory raises the registry to its end";
+    HealHold, 1, "its end is held while it is written";
     HealRanges, 1, "a layer from memory has the range tombstones of the list";
     ForgetInstalled, 1, "nothing above the installed `to` is forgotten";
 

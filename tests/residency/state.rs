@@ -190,6 +190,20 @@ pub(crate) struct Checkpoint {
     pub(crate) named: bool,
 }
 
+/// A checkpoint from memory, leaf by leaf.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Heal {
+    pub(crate) to: Lsn,
+    /// The held LSNs above the stack's `to` and below its own.
+    pub(crate) held: Vec<Lsn>,
+    pub(crate) horizon: Horizon,
+    /// Whether it holds its end itself. Otherwise a snapshot does, which stays as long.
+    pub(crate) owns: bool,
+    /// The keys that the layer has.
+    pub(crate) done: Keys,
+    pub(crate) layer: Layer,
+}
+
 /// A merge of `count` layers, the lowest of which has `below` layers under it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Merge {
@@ -230,6 +244,7 @@ pub(crate) struct State {
     pub(crate) memory: Memory,
     pub(crate) stack: Stack,
     pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) heal: Option<Heal>,
     pub(crate) merge: Option<Merge>,
     pub(crate) read: Option<Read>,
     pub(crate) fill: Option<Fill>,
@@ -257,6 +272,7 @@ impl State {
             memory,
             stack: Stack::default(),
             checkpoint: None,
+            heal: None,
             merge: None,
             read: None,
             fill: None,

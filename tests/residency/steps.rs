@@ -37,7 +37,9 @@ pub(crate) enum Step {
     BeginCheckpoint,
     NameCheckpoint,
     Install,
-    Heal,
+    BeginHeal,
+    WriteHeal,
+    InstallHeal,
     RemoveSegments,
     BeginMerge { below: usize, count: usize },
     Merge(Keys),
@@ -58,7 +60,7 @@ pub(crate) enum Step {
 }
 
 /// How many kinds of steps there are.
-pub(crate) const KINDS: usize = 29;
+pub(crate) const KINDS: usize = 31;
 
 impl Step {
     /// Its number among the kinds.
@@ -89,10 +91,12 @@ impl Step {
             Step::GiveWay(_) => 22,
             Step::MoveOut => 23,
             Step::Crash { .. } => 24,
-            Step::Heal => 25,
+            Step::BeginHeal => 25,
             Step::BuryRange { .. } => 26,
             Step::Publish => 27,
             Step::Settle(_) => 28,
+            Step::WriteHeal => 29,
+            Step::InstallHeal => 30,
         }
     }
 }
@@ -142,11 +146,13 @@ fn commits(state: &State, scope: &Scope, steps: &mut Vec<Step>) {
 
 fn snapshots(state: &State, rules: Rules, scope: &Scope, steps: &mut Vec<Step>) {
     let memory = &state.memory;
-    if memory.held.len() < scope.held {
+    let owned = usize::from(state.heal.as_ref().is_some_and(|heal| heal.owns));
+    if memory.held.len() < scope.held + owned {
         let new = memory.beginnings().filter(|at| !memory.held.contains(at));
         steps.extend(new.map(Step::Hold));
     }
-    let reads = |at: Lsn| state.read.as_ref().is_some_and(|read| read.at == at);
+    let heals = |at: Lsn| state.heal.as_ref().is_some_and(|heal| heal.to == at);
+    let reads = |at: Lsn| state.read.as_ref().is_some_and(|read| read.at == at) || heals(at);
     steps.extend(memory.held.iter().filter(|&&at| !reads(at)).map(|&at| Step::Release(at)));
     let to = state.durable.min(memory.visible);
     let settled = |record: &crate::state::Record| {
@@ -204,13 +210,14 @@ fn ranges(state: &State, rules: Rules, steps: &mut Vec<Step>) {
 }
 
 fn jobs(state: &State, rules: Rules, steps: &mut Vec<Step>) {
-    match &state.checkpoint {
-        None if table::checkpoint_end(state, rules) > state.stack.to => {
-            steps.extend([Step::BeginCheckpoint, Step::Heal]);
+    match (&state.checkpoint, &state.heal) {
+        (None, None) if table::checkpoint_end(state, rules) > state.stack.to => {
+            steps.extend([Step::BeginCheckpoint, Step::BeginHeal]);
         }
-        Some(checkpoint) if !checkpoint.named => steps.push(Step::NameCheckpoint),
-        Some(_) => steps.push(Step::Install),
-        None => {}
+        (Some(checkpoint), _) if !checkpoint.named => steps.push(Step::NameCheckpoint),
+        (Some(_), _) => steps.push(Step::Install),
+        (None, Some(heal)) => steps.push(if heal.done == ALL { Step::InstallHeal } else { Step::WriteHeal }),
+        (None, None) => {}
     }
     if table::removable(state, rules) > state.removed {
         steps.push(Step::RemoveSegments);
@@ -278,8 +285,16 @@ pub(crate) fn take(state: &mut State, rules: Rules, scope: &Scope, step: Step) -
         Step::Bury(key) => state.memory.bury(rules, key),
         Step::BeginCheckpoint => table::begin_checkpoint(state, rules),
         Step::NameCheckpoint => state.checkpoint.as_mut().expect("a checkpoint").named = true,
-        Step::Install => table::install(state, rules),
-        Step::Heal => table::heal(state, rules),
+        Step::Install => {
+            table::install(state, rules);
+            judge::judge_stack(state)?;
+        }
+        Step::BeginHeal => table::begin_heal(state, rules),
+        Step::WriteHeal => table::write_heal(state, rules),
+        Step::InstallHeal => {
+            table::install_heal(state, rules);
+            judge::judge_stack(state)?;
+        }
         Step::RemoveSegments => state.removed = table::removable(state, rules),
         Step::BeginMerge { below, count } => table::begin_merge(state, rules, below, count),
         Step::Merge(keys) => table::merge(state, rules, keys),
@@ -359,7 +374,9 @@ impl fmt::Display for Step {
             Step::BeginCheckpoint => write!(f, "begin a checkpoint"),
             Step::NameCheckpoint => write!(f, "write its MANIFEST"),
             Step::Install => write!(f, "install it"),
-            Step::Heal => write!(f, "checkpoint from memory"),
+            Step::BeginHeal => write!(f, "begin a checkpoint from memory"),
+            Step::WriteHeal => write!(f, "write its next leaf"),
+            Step::InstallHeal => write!(f, "install the layer from memory"),
             Step::RemoveSegments => write!(f, "remove segments"),
             Step::BeginMerge { below, count } => write!(f, "begin a merge of {count} layers above {below}"),
             Step::Merge(range) => write!(f, "merge {}", keys(range)),

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::memory::Found;
 use crate::rules::{Rule, Rules};
-use crate::state::{ALL, Checkpoint, Fill, Horizon, KEYS, Keys, Layer, Leaf, Lsn, Memory, Merge, NEWEST, Operation};
+use crate::state::{ALL, Checkpoint, Fill, Heal, Horizon, KEYS, Keys, Layer, Leaf, Lsn, Memory, Merge, NEWEST, Operation};
 use crate::state::{RangeTombstone, Record, Stack, State, Version, each, has, one};
 
 impl Stack {
@@ -151,33 +151,63 @@ pub(crate) fn install(state: &mut State, rules: Rules) {
     }
 }
 
-/// Rule 1: a checkpoint whose piece of the log is rotten. Memory has every version above `to` that anybody may read. Of
-/// deletions that complete leaves have buried it has no trace, but there what is not found is deleted.
-pub(crate) fn heal(state: &mut State, rules: Rules) {
+/// Rule 1: begins a checkpoint whose piece of the log is rotten. Its end is held until it is installed.
+pub(crate) fn begin_heal(state: &mut State, rules: Rules) {
     let (after, to) = (state.stack.to, checkpoint_end(state, rules));
-    let horizon = state.memory.raise(rules, to);
-    let mut layer = Layer::default();
+    let memory = &mut state.memory;
+    let owns = rules.has(Rule::HealHold) && !memory.held.contains(&to);
+    if owns {
+        memory.held.push(to);
+        memory.held.sort_unstable();
+    }
+    if rules.has(Rule::HealRaises) {
+        memory.raise(rules, to);
+    }
+    // All of them, however many a horizon tells apart.
+    let below = |at: &Lsn| *at < to;
+    let horizon = Horizon { floor: to, held: memory.held.iter().copied().filter(below).collect() };
+    let held = horizon.held.iter().copied().filter(|&at| at > after).collect();
+    state.heal = Some(Heal { to, held, horizon, owns, done: 0, layer: Layer::default() });
+}
+
+/// Rule 1: the next leaf. Memory has every version above `to` that anybody may read. Of deletions that complete leaves have
+/// buried it has no trace, but there what is not found is deleted.
+pub(crate) fn write_heal(state: &mut State, rules: Rules) {
+    let Some(mut heal) = state.heal.take() else { return };
+    let (after, to, memory) = (state.stack.to, heal.to, &state.memory);
+    let leaf = memory.leaf_of(each(ALL & !heal.done).next().expect("a key is left"));
+    let keys = memory.leaf_keys(leaf) & !heal.done;
     let is_new = |lsn: Lsn| after < lsn && lsn <= to;
-    for (key, record) in state.memory.records.iter().enumerate() {
-        let superseded = record.undo.iter().chain(&record.kept).map(|older| older.version);
-        layer.versions[key] = superseded.chain(record.newest).filter(|version| is_new(version.lsn)).collect();
-    }
-    if rules.has(Rule::HealRanges) {
-        let ranges = state.memory.ranges.iter().filter(|range| is_new(range.lsn));
-        layer.ranges.extend(ranges.map(|range| (range.keys, range.lsn)));
-    }
-    let held = state.memory.held.iter().copied().filter(|&at| is_new(at) && at < to && rules.has(Rule::HealHeld));
-    for at in held.chain([to]).filter(|_| rules.has(Rule::HealGaps)) {
-        for leaf in (0..state.memory.leaf_count()).filter(|&leaf| state.memory.leaves[leaf].buried > after) {
-            let is_absent = |&key: &usize| state.memory.look(rules, key, at) == Found::Answer(None);
-            layer.ranges.extend(each(state.memory.leaf_keys(leaf)).filter(is_absent).map(|key| (one(key), at)));
+    let mut piece = Layer::default();
+    let held = |rule: Rule| heal.held.iter().copied().filter(move |_| rules.has(rule));
+    for key in each(keys) {
+        for version in held(Rule::HealVersions).chain([to]).filter_map(|at| memory.version(key, at)) {
+            if is_new(version.lsn) && !piece.versions[key].contains(&version) {
+                piece.versions[key].push(version);
+            }
         }
     }
-    // Newest first.
-    let mut sorted = Layer::default();
-    sorted.add(&layer, ALL);
-    state.stack.layers.insert(0, sorted.thin(rules, &horizon));
+    if rules.has(Rule::HealRanges) {
+        let ranges = memory.ranges.iter().filter(|range| is_new(range.lsn));
+        piece.ranges.extend(ranges.map(|range| (range.keys & keys & !range.buried, range.lsn)));
+    }
+    if memory.leaves[leaf].buried > after && rules.has(Rule::HealGaps) {
+        for at in held(Rule::HealHeld).chain([to]) {
+            let is_absent = |&key: &usize| memory.look(rules, key, at) == Found::Answer(None);
+            piece.ranges.extend(each(keys).filter(is_absent).map(|key| (one(key), at)));
+        }
+    }
+    heal.layer.add(&piece, keys);
+    heal.done |= keys;
+    state.heal = Some(heal);
+}
+
+/// Rule 1: the stack has the layer from memory, and its end is not held any more.
+pub(crate) fn install_heal(state: &mut State, rules: Rules) {
+    let Some(Heal { to, horizon, owns, layer, .. }) = state.heal.take() else { return };
+    state.stack.layers.insert(0, layer.thin(rules, &horizon));
     state.stack.to = to;
+    state.memory.held.retain(|&at| at != to || !owns);
 }
 
 /// Rule 1: how far the log's segments may be removed.
@@ -285,7 +315,7 @@ pub(crate) fn crash(state: &mut State, rules: Rules, all_landed: bool) {
     if state.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.named) {
         install(state, rules);
     }
-    (state.checkpoint, state.merge, state.read, state.fill) = (None, None, None, None);
+    (state.checkpoint, state.heal, state.merge, state.read, state.fill) = Default::default();
     if rules.has(Rule::OpenDurable) {
         state.durable = state.end();
     }

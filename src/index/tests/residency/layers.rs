@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::base::error::Result;
 use crate::base::types::Lsn;
-use crate::index::{Beyond, Direction, Key, Layers, LayersScan, Value};
+use crate::index::{Above, Beyond, Direction, Key, Layers, LayersScan, Value};
 
 /// The versions of a key, oldest first.
 type Versions = Vec<(Lsn, Option<Vec<u8>>)>;
@@ -92,7 +92,26 @@ impl Fake {
         Fake { keys, to }
     }
 
-    fn read(&self, key: &[u8], at: Lsn) -> Option<(Lsn, &[u8])> {
+    /// These layers with one from memory above, up to `to`.
+    pub(super) fn with_pieces(&self, pieces: &[Above], to: Lsn) -> Fake {
+        let mut keys = self.keys.clone();
+        for piece in pieces {
+            for (key, versions) in &piece.keys {
+                let versions = versions.iter().map(|(lsn, value)| (*lsn, value.as_ref().map(|value| value.to_vec())));
+                keys.entry(key.to_vec()).or_default().extend(versions);
+            }
+        }
+        for (start, end, lsn) in pieces.iter().flat_map(|piece| &piece.deleted) {
+            let is_over = |key: &[u8]| start.as_slice() <= key && end.as_ref().is_none_or(|end| key < end.as_slice());
+            let over = keys.iter_mut().filter(|(key, _)| is_over(key));
+            over.for_each(|(_, versions)| versions.push((*lsn, None)));
+        }
+        // With equal LSNs a value is newer than the deletion of a range.
+        keys.values_mut().for_each(|versions| versions.sort_by_key(|(lsn, value)| (*lsn, value.is_some())));
+        Fake { keys, to }
+    }
+
+    pub(super) fn read(&self, key: &[u8], at: Lsn) -> Option<(Lsn, &[u8])> {
         let versions = self.keys.get(key)?;
         let (lsn, value) = versions.iter().rev().find(|(lsn, _)| *lsn <= at)?;
         Some((*lsn, value.as_deref()?))

@@ -1,5 +1,6 @@
 //! The index over layers, against the whole history: what is in memory and what only layers have must never show.
 
+mod above;
 mod clauses;
 mod layers;
 
@@ -9,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::index::load::{Limits, Loader};
+use above::FromMemory;
 use layers::{Fake, Installed};
 
 const KEYS: u8 = 10;
@@ -38,6 +40,10 @@ enum Step {
     /// Both at once, with all that is applied.
     Checkpoint,
     Merge,
+    /// A checkpoint from memory, which is written piece by piece.
+    BeginFromMemory,
+    Piece(usize),
+    EndFromMemory,
     /// Reads from layers, to land later.
     Read(u8),
     Land(usize),
@@ -83,6 +89,9 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Just(Step::Checkpoint),
         4 => Just(Step::Install),
         1 => Just(Step::Merge),
+        3 => Just(Step::BeginFromMemory),
+        3 => (1..4_usize).prop_map(Step::Piece),
+        3 => Just(Step::EndFromMemory),
         4 => (0..KEYS).prop_map(Step::Read),
         4 => any::<usize>().prop_map(Step::Land),
         2 => Just(Step::FillAll),
@@ -120,6 +129,7 @@ struct Machine {
     last: Lsn,
     durable: Lsn,
     begun: Option<Fake>,
+    from_memory: Option<FromMemory>,
     fills: Vec<Fill>,
     held: Vec<Held>,
     scans: Vec<OpenScan>,
@@ -167,6 +177,7 @@ impl Machine {
             last: first,
             durable: first,
             begun: None,
+            from_memory: None,
             fills: Vec::new(),
             held: Vec::new(),
             scans: Vec::new(),
@@ -245,7 +256,8 @@ impl Machine {
                     self.run(step);
                 }
             }
-            Step::Begin => {
+            // One checkpoint at a time.
+            Step::Begin if self.from_memory.is_none() => {
                 let to = self.durable.min(self.index.visible());
                 let horizon = self.index.horizon(to);
                 self.begun = Some(self.layers.now().with(&self.history, to, horizon, false));
@@ -263,6 +275,9 @@ impl Machine {
                 let merged = now.with(&History::new(), now.to, self.index.horizon(Lsn::ZERO), true);
                 self.layers.install(merged);
             }
+            Step::BeginFromMemory => self.begin_from_memory(),
+            Step::Piece(count) => self.write_pieces(count),
+            Step::EndFromMemory => self.end_from_memory(),
             Step::Read(key) => self.fills.extend(Filler::from(Arc::clone(&self.tree), &key_of(key)).read().unwrap()),
             Step::Land(number) if !self.fills.is_empty() => {
                 let fill = self.fills.swap_remove(number % self.fills.len());
@@ -303,7 +318,7 @@ impl Machine {
         self.held.clear();
         self.scans.clear();
         self.fills.clear();
-        self.begun = None;
+        (self.begun, self.from_memory) = (None, None);
         let end = if is_crash { self.durable } else { self.last };
         self.commits.retain(|(lsn, _)| *lsn <= end);
         self.history.values_mut().for_each(|versions| versions.retain(|(lsn, _)| *lsn <= end));
@@ -324,6 +339,7 @@ impl Machine {
     fn end(mut self) {
         self.held.clear();
         self.scans.clear();
+        self.run(Step::EndFromMemory);
         self.run(Step::Checkpoint);
         while self.index.prune(self.durable, 100) >= 100 {}
         assert!(self.tree.look().ranges.is_empty());

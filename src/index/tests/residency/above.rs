@@ -1,0 +1,191 @@
+//! A layer that is written from memory, piece by piece, while memory goes on changing: layers with it have what the history says, for
+//! each reader.
+
+use super::*;
+
+const K: u8 = 3;
+
+/// A layer that is being written.
+pub(super) struct FromMemory {
+    hold: SnapshotGuard,
+    from: Lsn,
+    readers: Vec<Lsn>,
+    pieces: Vec<Above>,
+    /// Where the next piece begins; `None` at the end.
+    low: Option<Key>,
+}
+
+impl Machine {
+    /// Unless a checkpoint is under way.
+    pub(super) fn begin_from_memory(&mut self) {
+        let (durable, from) = (self.durable, self.layers.now().to);
+        let hold = self.index.hold_at(|visible| durable.min(visible));
+        if self.begun.is_some() || self.from_memory.is_some() || hold.lsn() <= from {
+            return;
+        }
+        let held = self.index.held_below(hold.lsn());
+        let readers = held.into_iter().filter(|at| *at > from).chain([hold.lsn()]).collect();
+        self.from_memory = Some(FromMemory { hold, from, readers, pieces: Vec::new(), low: Some(Key::from(&[])) });
+    }
+
+    pub(super) fn write_pieces(&mut self, count: usize) {
+        let Some(layer) = &mut self.from_memory else { return };
+        for _ in 0..count {
+            let Some(low) = layer.low.take() else { return };
+            let above = self.tree.above(&low, Readers { from: layer.from, at: &layer.readers });
+            assert!(above.next.as_ref().is_none_or(|next| low < *next), "a piece has keys");
+            layer.low.clone_from(&above.next);
+            layer.pieces.push(above);
+        }
+    }
+
+    pub(super) fn end_from_memory(&mut self) {
+        self.write_pieces(usize::MAX);
+        let Some(FromMemory { hold, from, readers, pieces, .. }) = self.from_memory.take() else { return };
+        let to = hold.lsn();
+        let lsns = pieces.iter().flat_map(|piece| {
+            let of_keys = piece.keys.iter().flat_map(|(_, versions)| versions.iter().map(|(lsn, _)| *lsn));
+            of_keys.chain(piece.deleted.iter().map(|(.., lsn)| *lsn))
+        });
+        assert!(lsns.into_iter().all(|lsn| from < lsn && lsn <= to), "in the interval of the layer");
+        let keys = pieces.iter().flat_map(|piece| &piece.keys).map(|(key, _)| key);
+        assert!(keys.is_sorted_by(|a, b| a < b));
+        let layers = self.layers.now().with_pieces(&pieces, to);
+        let held = self.held.iter().map(|held| held.guard.lsn()).filter(|at| *at <= to);
+        for at in held.chain(readers.into_iter().filter(|at| *at == to)) {
+            let state = self.state(at);
+            for key in (0..KEYS).map(key_of).chain(self.history.keys().cloned()) {
+                let found = layers.read(&key, at).map(|(_, value)| value);
+                assert_eq!(found, state.get(&key).map(Vec::as_slice), "layers: {key:?} at {at}");
+            }
+        }
+        self.layers.install(layers);
+        self.index.note_installed(to);
+    }
+
+    fn write_from_memory(&mut self) {
+        self.run(Step::BeginFromMemory);
+        self.run(Step::EndFromMemory);
+    }
+}
+
+/// All that was put is in layers and in memory. Returns the machine and the end of the layers.
+fn filled(keys: &[u8]) -> Machine {
+    let mut machine = Machine::new();
+    machine.run(Step::Commit(keys.iter().map(|key| Write::Put(*key, 1)).collect()));
+    machine.run(Step::Checkpoint);
+    machine.open(false);
+    machine.run(Step::FillAll);
+    machine
+}
+
+fn delete_and_bury(machine: &mut Machine) {
+    machine.run(Step::Commit(vec![Write::Delete(K)]));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(100));
+}
+
+/// Has all of it forgotten, and looks what layers say.
+fn forget(machine: &mut Machine) {
+    machine.run(Step::Forget(0, 100));
+    machine.run(Step::Forget(0, 100));
+}
+
+/// A layer from memory has tombstones over the gaps of complete leaves.
+#[test]
+fn what_was_buried_is_deleted_in_a_layer_from_memory() {
+    let mut machine = filled(&[1, K, 5]);
+    delete_and_bury(&mut machine);
+    machine.write_from_memory();
+    forget(&mut machine);
+}
+
+/// Gaps as of its end, and as of each held LSN.
+#[test]
+fn what_was_buried_is_deleted_for_a_held_snapshot() {
+    let mut machine = filled(&[1, K, 5]);
+    machine.run(Step::Hold(false));
+    machine.run(Step::Commit(vec![Write::Delete(K)]));
+    machine.run(Step::Hold(false));
+    machine.run(Step::Commit(vec![Write::Put(1, 2)]));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(100));
+    machine.write_from_memory();
+    forget(&mut machine);
+}
+
+/// The gap of the newest reader is above what the older one finds.
+#[test]
+fn what_a_held_snapshot_finds_is_in_a_layer_from_memory() {
+    let mut machine = filled(&[1, 5]);
+    machine.run(Step::Commit(vec![Write::Put(K, 2), Write::Put(1, 3)]));
+    machine.run(Step::Hold(false));
+    machine.run(Step::Commit(vec![Write::Delete(K), Write::Put(1, 4)]));
+    machine.run(Step::Commit(vec![Write::Delete(5)]));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(100));
+    machine.write_from_memory();
+    forget(&mut machine);
+}
+
+/// A layer from memory has the range tombstones of the list: a leaf that is not complete may not bury them.
+#[test]
+fn a_layer_from_memory_has_the_list() {
+    let mut machine = Machine::new();
+    machine.run(Step::Commit((0..KEYS).map(|key| Write::Put(key, 1)).collect()));
+    machine.run(Step::Checkpoint);
+    machine.open(false);
+    machine.run(Step::Commit(vec![Write::DeleteRange(1, Some(6))]));
+    machine.run(Step::Commit(vec![Write::Put(4, 1)]));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(100));
+    machine.write_from_memory();
+    forget(&mut machine);
+}
+
+/// Between two pieces a leaf buries what was deleted behind the end of the layer, and what it buried before counts for its gaps as ever.
+#[test]
+fn a_leaf_that_buries_between_two_pieces_is_told_of_as_of_the_end() {
+    let mut machine = filled(&[1, K, 5]);
+    machine.run(Step::Commit(vec![Write::Put(5, 3)]));
+    machine.run(Step::Flush);
+    machine.run(Step::BeginFromMemory);
+    delete_and_bury(&mut machine);
+    machine.run(Step::Commit(vec![Write::DeleteRange(0, None)]));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(100));
+    machine.run(Step::EndFromMemory);
+    machine.run(Step::Checkpoint);
+    forget(&mut machine);
+}
+
+/// What held snapshots retain may be more keys than a piece looks at, in one leaf or in none.
+#[test]
+fn a_piece_ends_in_the_middle_of_what_is_retained() {
+    let mut machine = filled(&[1, K, 5]);
+    let keys = |number: u16| [b"a".as_slice(), &number.to_be_bytes()].concat();
+    let commit = |machine: &mut Machine, value: Option<&[u8]>| {
+        let lsn = Lsn::new(machine.last.get() + 8);
+        let mut batch = BatchBuilder::new();
+        for key in (0..3_000).map(keys) {
+            match value {
+                Some(value) => batch.put(1, &key, value).unwrap(),
+                None => batch.delete(1, &key).unwrap(),
+            }
+            machine.history.entry(key).or_default().push((lsn, value.map(<[u8]>::to_vec)));
+        }
+        machine.index.apply(lsn, &batch.batch(), machine.durable).unwrap();
+        machine.index.publish(lsn);
+        machine.last = lsn;
+    };
+    commit(&mut machine, Some(b"v"));
+    machine.run(Step::Hold(false));
+    commit(&mut machine, None);
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(10_000));
+    machine.run(Step::BeginFromMemory);
+    machine.run(Step::Piece(1));
+    delete_and_bury(&mut machine);
+    machine.run(Step::EndFromMemory);
+    forget(&mut machine);
+}
