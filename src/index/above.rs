@@ -78,8 +78,9 @@ impl TreeState {
         let (end, known) = self.map.range_of(low);
         let mut above = Above { next: end.cloned(), ..Above::default() };
         let Some(lowest) = readers.at.first().copied() else { return above };
-        // Of what was buried there is no trace but the key that is not found. Without layers it hides nothing.
-        let has_buried = known.buried > readers.from && readers.from > Lsn::ZERO;
+        // Of what was buried there is no trace but the key that is not found. It hides what layers have, if there are any, and what
+        // an older reader finds.
+        let has_buried = known.buried > readers.from;
         let is_told = |at: &&Lsn| has_buried && known.complete_from <= **at;
         let mut gaps: Vec<_> =
             readers.at.iter().filter(is_told).map(|at| Gaps { at: *at, from: Key::from(low) }).collect();

@@ -239,7 +239,9 @@ fn reads(state: &State, rules: Rules, steps: &mut Vec<Step>) {
     if state.read.is_some() {
         steps.push(Step::EndRead);
     } else {
-        for &at in &memory.held {
+        // A layer from memory holds its end for no reader.
+        let owned = state.heal.as_ref().filter(|heal| heal.owns).map(|heal| heal.to);
+        for &at in memory.held.iter().filter(|&&at| Some(at) != owned) {
             for key in 0..KEYS {
                 if !rules.has(Rule::MemoryFirst) {
                     steps.push(Step::TakeStack { key, at });

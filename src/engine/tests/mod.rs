@@ -29,3 +29,5 @@ mod promotion;
 mod quiet_opens;
 #[cfg(feature = "sim")]
 mod retention;
+#[cfg(feature = "sim")]
+mod rotten_log;

@@ -67,6 +67,8 @@ counters! {
     inside_table: "crashes inside a forced event", Event;
     inside_open: "crashes inside an open", Event;
     crowds: "times that more than 64 snapshots were held", Event;
+    healed: "times that rot was healed from memory", Event;
+    healed_above: "times that it was while layers had more", Event;
     conflicts: "conflicts", Answer;
     lost_commits: "commits that a crash took", Answer;
     in_layers: "reads while not all was in memory", Answer;

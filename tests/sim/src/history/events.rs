@@ -9,6 +9,7 @@ use forelog::{Checkpoints, CommitMode, Lsn, Outcome as TokenOutcome};
 
 use super::reads::Outcome;
 use super::system::{BALLAST, System, failed};
+use crate::segments;
 
 /// Takes a crash point after so many more operations that change the disk.
 #[derive(Clone, Default)]
@@ -77,7 +78,7 @@ impl System {
 
     pub(super) fn event(&mut self) -> Outcome {
         self.join()?;
-        match self.random.below(40) {
+        match self.random.below(42) {
             0..6 => self.checkpoint(),
             6..11 => self.checkpoint_beside(),
             11..15 => self.merge(),
@@ -91,6 +92,7 @@ impl System {
             31..33 => self.reopen_at_rest(Ending::Close),
             33 => self.reopen_at_rest(Ending::Process),
             34 | 35 => self.reopen_at_rest(Ending::Power),
+            36 | 37 => self.rot(),
             _ => self.arm(),
         }
     }
@@ -141,6 +143,39 @@ impl System {
         self.counts.beside += 1;
         let engine = self.engine.clone();
         self.beside = Some(sim::start("checkpoint", move || engine.checkpoint().expect("a checkpoint beside")));
+        Ok(())
+    }
+
+    /// A bit rots of what no layer has, and a checkpoint is awaited: it writes from memory what it cannot read.
+    fn rot(&mut self) -> Outcome {
+        self.look_for_automatic();
+        // What a crash would leave before that, no open accepts.
+        self.armed.take();
+        let length = self.random.between(1, 40);
+        self.batch(length)?;
+        let durable = self.engine.flush().map_err(failed("a flush"))?;
+        let (before, mut rotten) = (self.engine.table_stats(), Vec::new());
+        for (path, bytes) in self.disk.files() {
+            let Some(base) = segments::base_of(&path) else { continue };
+            let frames = segments::frames(base, &bytes).into_iter();
+            let frames = frames.filter(|frame| before.up_to < frame.lsn && frame.lsn <= durable);
+            rotten.extend(frames.map(|frame| (path.clone(), frame)));
+        }
+        if rotten.is_empty() {
+            return Ok(());
+        }
+        let (path, frame) = self.random.pick(&rotten);
+        let bit = self.random.between(8 * frame.at, 8 * frame.end - 1);
+        self.disk.flip_bit(path, bit as u64).map_err(|error| format!("no bit rots: {error}"))?;
+        self.disk.drop_caches();
+        self.engine.checkpoint().map_err(failed("a checkpoint of what rotted"))?;
+        let after = self.engine.table_stats();
+        if after.up_to < frame.lsn {
+            return Err(format!("layers end at {}, and what rotted at {}", after.up_to, frame.lsn));
+        }
+        self.counts.healed += after.healed - before.healed;
+        self.counts.healed_above += u64::from(after.healed > before.healed && !before.all_in_memory);
+        self.look();
         Ok(())
     }
 

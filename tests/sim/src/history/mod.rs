@@ -3,8 +3,8 @@
 //! A *case* is a database on a [`SimDisk`](forelog::sim::SimDisk), under the deterministic scheduler, with so little memory
 //! that ranges are forgotten at nearly every request. One client puts, deletes, deletes ranges, commits batches and
 //! transactions in every mode, reads snapshots that are held for long, scans both ways, and creates and drops keyspaces.
-//! Every few operations an *event* is forced: a checkpoint, beside the client or awaited; merges; forgetting; filling; a
-//! close and an open; the end of the process or of the power, at rest or in the middle of what is forced next. What is
+//! Every few operations an *event* is forced: a checkpoint, beside the client or awaited; merges; forgetting; filling; rot
+//! in the log that a checkpoint is to read; a close and an open; the end of the process or of the power, at rest or in the middle of what is forced next. What is
 //! read is compared with the [history](model::History): of each key every version, by LSN.
 //!
 //! | must be so | of |
