@@ -33,7 +33,7 @@ struct State {
     merges: VecDeque<Work>,
     /// The last checkpoint has failed.
     has_failed: bool,
-    /// The last checkpoint had nothing to take in, though a whole one was due: nothing was durable. Or it writes all data anew.
+    /// The last checkpoint had nothing to take in, though a whole one was due: nothing was durable. Or it writes from memory.
     finds_nothing: bool,
     merges_fail: bool,
     inflow: Inflow,
@@ -99,7 +99,7 @@ impl Debt {
         state.finds_nothing = is_due && matches!(made, Ok(0));
     }
 
-    /// All data are written from memory: that takes as long as it takes.
+    /// What cannot be read is written from memory: that takes as long as it takes.
     pub(super) fn begins_anew(&self) {
         self.state.lock().finds_nothing = true;
     }

@@ -303,8 +303,9 @@ impl Engine {
     /// meanwhile.
     ///
     /// The first checkpoint of a database makes its directory one that versions of forelog without tables refuse by name. An
-    /// engine makes checkpoints by itself, too: see [`Checkpoints`](crate::Checkpoints). If the log cannot be read, or a table
-    /// is missing, all data are written again from memory, and [`Engine::table_stats`] tells of it.
+    /// engine makes checkpoints by itself, too: see [`Checkpoints`](crate::Checkpoints). If the log cannot be read, what
+    /// it had is written from memory; so are all data, as long as memory has them, if a table is missing. [`Engine::table_stats`]
+    /// tells of it.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] and [`ErrorKind::DiskFull`] with the file: nothing is lost, all data are in the log, and the next

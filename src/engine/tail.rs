@@ -19,11 +19,7 @@ use crate::txn::pipeline::Pipeline;
 ///
 /// # Errors
 /// As those of a checkpoint.
-pub(super) fn write<'s>(
-    pipeline: &Pipeline,
-    store: &'s Store,
-    run_bytes: u64,
-) -> Result<(NewLayer<'s>, Amount)> {
+pub(super) fn write<'s>(pipeline: &Pipeline, store: &'s Store, run_bytes: u64) -> Result<(NewLayer<'s>, Amount)> {
     let (index, durable) = (pipeline.index(), pipeline.log.durable());
     // Held until all is written: nothing that its readers find leaves memory meanwhile.
     let hold = index.hold_at(|visible| visible.min(durable));

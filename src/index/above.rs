@@ -75,15 +75,19 @@ impl Tree {
 
 impl TreeState {
     fn above(&self, low: &[u8], readers: Readers<'_>) -> Above {
+        let lowest = readers.at.first().copied().filter(|_| self.newest > readers.from);
+        // Mostly nothing was written to a keyspace.
+        let Some(lowest) = lowest else { return Above::default() };
         let (end, known) = self.map.range_of(low);
         let mut above = Above { next: end.cloned(), ..Above::default() };
-        let Some(lowest) = readers.at.first().copied() else { return above };
         // Of what was buried there is no trace but the key that is not found. It hides what layers have, if there are any, and what
         // an older reader finds.
         let has_buried = known.buried > readers.from;
         let is_told = |at: &&Lsn| has_buried && known.complete_from <= **at;
         let mut gaps: Vec<_> =
             readers.at.iter().filter(is_told).map(|at| Gaps { at: *at, from: Key::from(low) }).collect();
+        // These are the newest of the readers.
+        let untold = readers.at.len() - gaps.len();
         let range = (Bound::Included(low), end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice())));
         let piece = Piece { range, at: lowest, direction: Direction::Forward, limit: MAX_PIECE };
         let retained = self.retained.ranges(range, lowest);
@@ -94,9 +98,12 @@ impl TreeState {
                     above.next = Some(Key::from(key));
                     break;
                 }
-                let mut has_value = |at: Lsn| {
-                    let ended = gaps.iter_mut().filter(|gaps| gaps.at == at).filter_map(|gaps| gaps.end_at(key));
-                    above.deleted.extend(ended);
+                if gaps.is_empty() && newest.is_some_and(|newest| newest.lsn <= readers.from) {
+                    continue;
+                }
+                let mut has_value = |reader: usize| {
+                    let of_reader = reader.checked_sub(untold).and_then(|number| gaps.get_mut(number));
+                    above.deleted.extend(of_reader.and_then(|gaps| gaps.end_at(key)));
                 };
                 let versions = self.versions_above(key, newest.as_ref(), readers, &mut has_value);
                 if !versions.is_empty() {
@@ -117,16 +124,16 @@ impl TreeState {
         key: &[u8],
         newest: Option<&Version<'_>>,
         readers: Readers<'_>,
-        has_value: &mut impl FnMut(Lsn),
+        has_value: &mut impl FnMut(usize),
     ) -> Vec<Written> {
         let mut versions: Vec<Written> = Vec::new();
-        for at in readers.at.iter().rev().copied() {
+        for (reader, at) in readers.at.iter().copied().enumerate().rev() {
             let deleted = self.deleted(key, at);
             let mut take = |found: Option<(Lsn, Content<'_>)>| {
                 // Of what a range tombstone covers the list tells.
                 let Some((lsn, content)) = found.filter(|(lsn, _)| deleted <= *lsn) else { return };
                 if !content.is_deleted() {
-                    has_value(at);
+                    has_value(reader);
                 }
                 if lsn > readers.from && versions.last().is_none_or(|(last, _)| lsn < *last) {
                     versions.push((lsn, content.value()));

@@ -228,7 +228,8 @@ impl LayerWriter<'_, '_> {
     /// Adds range tombstones behind those that are there, fragmented and in order. What goes on is not cut where a piece ends.
     fn add_ranges(&mut self, ranges: Vec<RangeTombstone>) {
         let last = self.ranges.back().map(|last| last.start.clone());
-        let begin = self.ranges.iter().rposition(|one| Some(&one.start) != last.as_ref()).map_or(0, |before| before + 1);
+        let begin =
+            self.ranges.iter().rposition(|one| Some(&one.start) != last.as_ref()).map_or(0, |before| before + 1);
         let last = &mut self.ranges.make_contiguous()[begin..];
         let count = ranges.iter().take_while(|one| one.start == ranges[0].start).count();
         let joined = if goes_on(last, &ranges[..count]) { count } else { 0 };

@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 
 use crate::memory::Found;
 use crate::rules::{Rule, Rules};
-use crate::state::{ALL, Checkpoint, Fill, Heal, Horizon, KEYS, Keys, Layer, Leaf, Lsn, Memory, Merge, NEWEST, Operation};
+use crate::state::{
+    ALL, Checkpoint, Fill, Heal, Horizon, KEYS, Keys, Layer, Leaf, Lsn, Memory, Merge, NEWEST, Operation,
+};
 use crate::state::{RangeTombstone, Record, Stack, State, Version, each, has, one};
 
 impl Stack {

@@ -11,7 +11,7 @@ use crashkit::Random;
 use super::background::is_log;
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::Checkpoints;
-use crate::base::types::CommitMode;
+use crate::base::types::{CommitMode, Lsn};
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::engine::checkpoint::{Then, checkpoint};
 use crate::engine::turn::Wait;
@@ -202,7 +202,10 @@ impl Case {
     /// A checkpoint without the merges that may follow.
     fn heal(&self) -> Result<TableStats> {
         checkpoint(self.engine.pipeline(), &self.engine.inner.tables, Wait::ForItsTurn, Then::Nothing)?;
-        Ok(self.engine.table_stats())
+        let stats = self.engine.table_stats();
+        let lowest = self.engine.pipeline().index().hold_at(|_| Lsn::ZERO).lsn();
+        assert!(lowest >= stats.up_to, "nobody begins below the layers");
+        Ok(stats)
     }
 
     /// Commits as much as takes some segments, and rots one that a checkpoint has not read.
@@ -211,7 +214,8 @@ impl Case {
             self.commit(NAMES[0], &[key % self.keys], Some(1_000));
         }
         self.engine.flush().unwrap();
-        let logs: Vec<PathBuf> = self.disk.files().into_iter().map(|(path, _)| path).filter(|path| is_log(path)).collect();
+        let logs: Vec<PathBuf> =
+            self.disk.files().into_iter().map(|(path, _)| path).filter(|path| is_log(path)).collect();
         // Not the first one, in which the tables end, nor those at the end, which are not full.
         let path = &logs[1 + self.random.below(logs.len() - 4)];
         self.disk.flip_bit(path, 3_000 * 8 + self.random.below(8_000) as u64).unwrap();

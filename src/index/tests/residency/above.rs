@@ -69,7 +69,7 @@ impl Machine {
     }
 }
 
-/// All that was put is in layers and in memory. Returns the machine and the end of the layers.
+/// All that was put is in layers and in memory.
 fn filled(keys: &[u8]) -> Machine {
     let mut machine = Machine::new();
     machine.run(Step::Commit(keys.iter().map(|key| Write::Put(*key, 1)).collect()));
@@ -143,6 +143,25 @@ fn a_layer_from_memory_has_the_list() {
     forget(&mut machine);
 }
 
+/// A leaf that has buried something is complete only from an LSN on: a reader below is told nothing of keys of which it has no version.
+#[test]
+fn a_range_that_is_complete_from_an_lsn_on_has_no_gaps_for_readers_below() {
+    let mut machine = Machine::new();
+    machine.run(Step::Commit(vec![Write::Put(K, 1), Write::Put(1, 1)]));
+    machine.run(Step::Checkpoint);
+    machine.open(false);
+    machine.run(Step::Commit(vec![Write::Put(1, 2)]));
+    machine.run(Step::Hold(false));
+    machine.run(Step::Commit(vec![Write::Delete(K)]));
+    machine.run(Step::FillAll);
+    machine.run(Step::Commit(vec![Write::Put(5, 1)]));
+    machine.run(Step::Commit(vec![Write::Delete(5)]));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(100));
+    machine.write_from_memory();
+    forget(&mut machine);
+}
+
 /// Between two pieces a leaf buries what was deleted behind the end of the layer, and what it buried before counts for its gaps as ever.
 #[test]
 fn a_leaf_that_buries_between_two_pieces_is_told_of_as_of_the_end() {
@@ -188,4 +207,41 @@ fn a_piece_ends_in_the_middle_of_what_is_retained() {
     delete_and_bury(&mut machine);
     machine.run(Step::EndFromMemory);
     forget(&mut machine);
+}
+
+/// Much is deleted in leaves that are complete, and layers from memory come in between.
+fn step() -> impl Strategy<Value = Step> {
+    let write = prop_oneof![
+        4 => (0..KEYS, any::<u8>()).prop_map(|(key, value)| Write::Put(key, value)),
+        6 => (0..KEYS).prop_map(Write::Delete),
+        1 => (0..KEYS, proptest::option::weighted(0.8, 0..KEYS)).prop_map(|(from, to)| Write::DeleteRange(from, to)),
+    ];
+    prop_oneof![
+        10 => proptest::collection::vec(write, 1..3).prop_map(Step::Commit),
+        6 => Just(Step::Flush),
+        6 => (1..20_usize).prop_map(Step::Prune),
+        4 => any::<bool>().prop_map(Step::Hold),
+        4 => any::<usize>().prop_map(Step::Release),
+        3 => Just(Step::BeginFromMemory),
+        3 => (1..3_usize).prop_map(Step::Piece),
+        4 => Just(Step::EndFromMemory),
+        3 => (0..KEYS, 1..4_usize).prop_map(|(key, count)| Step::Forget(key, count)),
+        3 => (0..KEYS).prop_map(Step::Read),
+        3 => any::<usize>().prop_map(Step::Land),
+        1 => Just(Step::FillAll),
+        1 => Just(Step::Merge),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn layers_from_memory_have_what_the_history_says(steps in proptest::collection::vec(step(), 0..60)) {
+        let mut machine = filled(&(0..KEYS).collect::<Vec<_>>());
+        for step in steps {
+            machine.run(step);
+        }
+        machine.end();
+    }
 }
