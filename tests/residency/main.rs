@@ -61,7 +61,7 @@ const WALKS: [Scope; 5] = [
     Scope { name: "leaves", commits: 3, held: 0, crashes: 0, shapes: true, ..SMALL },
 ];
 
-/// Walks with all rules. With the default seed each removal is caught within a tenth of them.
+/// Walks with all rules. With the default seed each removal is caught within a fourth of them.
 const NUMBER_OF_WALKS: usize = 120_000;
 
 /// How many times as many walks another seed has for it.

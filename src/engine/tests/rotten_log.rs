@@ -97,8 +97,12 @@ impl Case {
         batch.commit().unwrap();
     }
 
+    fn below(&mut self, bound: u16) -> u16 {
+        u16::try_from(self.random.below(usize::from(bound))).unwrap()
+    }
+
     fn key(&mut self) -> u16 {
-        u16::try_from(self.random.below(usize::from(self.keys))).unwrap()
+        self.below(self.keys)
     }
 
     fn name(&mut self) -> &'static str {
@@ -107,7 +111,7 @@ impl Case {
     }
 
     fn delete_range(&mut self) {
-        let (name, from, length) = (self.name(), self.key(), self.random.between(1, 150) as u16);
+        let (name, from, length) = (self.name(), self.key(), 1 + self.below(150));
         let (from, to) = (from.to_be_bytes().to_vec(), (from + length).to_be_bytes().to_vec());
         let keyspace = self.engine.open_keyspace(name).unwrap();
         let mut batch = self.engine.batch().unwrap();
