@@ -408,6 +408,31 @@ fn gaps_alone_fill_runs() {
     });
 }
 
+/// A range tombstone of the list is as long as it was, over however many leaves it goes.
+#[test]
+fn a_deleted_range_is_not_cut_where_leaves_end() {
+    schedule::run(1, || {
+        let mut case = Case::new(1, 2_000);
+        case.rot();
+        // As long as it may conflict the range stays in the list.
+        let tx = case.engine.begin().unwrap();
+        let keyspace = case.engine.open_keyspace("b").unwrap();
+        let mut batch = case.engine.batch().unwrap();
+        batch.clear(&keyspace).unwrap();
+        batch.commit().unwrap();
+        case.state.get_mut("b").unwrap().clear();
+        case.engine.flush().unwrap();
+        case.prune();
+        let tree = case.engine.pipeline().index().keyspace_by_id(keyspace.id()).unwrap();
+        assert!(tree.version_count() == 2_000 && case.heal().unwrap().healed == 1);
+        let stack = case.engine.inner.tables.stack().unwrap();
+        let ranges: u64 = stack.manifest.layers[0].runs.iter().map(|run| run.range_tombstones).sum();
+        assert_eq!(ranges, 1);
+        drop(tx);
+        case.check_everywhere();
+    });
+}
+
 /// Nothing has changed if the layer cannot be written, and the next checkpoint tries again.
 #[test]
 fn a_layer_from_memory_that_fails_is_tried_again() {
