@@ -230,7 +230,10 @@ fn no_more_is_lost_than_what_cannot_be_read() {
             // Odd keys, too: nothing tells that the block did not have them.
             match what {
                 "block" => {
-                    assert!((5..=10).contains(&lost.len()) && lost.iter().all(|key| !key.is_multiple_of(4)), "{lost:?}")
+                    assert!(
+                        (5..=10).contains(&lost.len()) && lost.iter().all(|key| !key.is_multiple_of(4)),
+                        "{lost:?}"
+                    );
                 }
                 // An entry of the layer's last commit is newer than all that was lost.
                 "range tombstones" => assert!(lost.iter().copied().eq((1..KEYS).step_by(2)), "{lost:?}"),
