@@ -19,8 +19,7 @@ use crate::format::table::manifest::bytes_of;
 use crate::format::table::write_full_key;
 use crate::index::{Cursor, Direction, SnapshotGuard, Tree};
 use crate::table::checkpoint::{NewLayer, Whole};
-use crate::table::keyspaces::KeyspaceList;
-use crate::table::merge::Source;
+use crate::table::merge::{Retain, Source};
 use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
@@ -96,24 +95,13 @@ fn write_from_memory<'s>(
     }
     let mut trees = pipeline.index().keyspaces(to)?;
     trees.sort_unstable_by_key(|tree| tree.id());
-    let keyspaces = keyspaces_of(&trees, pipeline.index().next_keyspace_id_at(to), store);
+    let horizon = Retain { floor: to, held: Vec::new(), is_last: true };
+    let keyspaces = tail::keyspaces_of(&trees, (to, pipeline.index().next_keyspace_id_at(to)), store, &horizon);
     let everything = Everything { tables, trees: trees.into(), present: None, id: 0, hold, entry: Vec::new(), key: 0 };
     let branch = pipeline.log.token(to).incarnation;
     let interval = Interval { from: Lsn::ZERO, to };
     let layer = store.write_whole(Whole { interval, branch, keyspaces, source: everything }, run_bytes)?;
     Ok(Some((layer, counted)))
-}
-
-/// The list of these keyspaces, before one with the id `next` was made.
-fn keyspaces_of(trees: &[Arc<Tree>], next: u32, store: &Store) -> KeyspaceList {
-    let listed = store.stack().map(|stack| Arc::clone(&stack.keyspaces)).unwrap_or_default();
-    let mut keyspaces = KeyspaceList::from_id(next);
-    for tree in trees {
-        // An open has loaded it at an LSN of its own making.
-        let created = listed.get(tree.id()).map_or(tree.created(), |one| one.created);
-        keyspaces.insert(tree.id(), tree.name(), created);
-    }
-    keyspaces
 }
 
 /// All entries of all keyspaces, as of a snapshot. It stands before the first one.

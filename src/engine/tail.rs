@@ -45,8 +45,13 @@ pub(super) fn write<'s>(pipeline: &Pipeline, store: &'s Store, run_bytes: u64) -
     Ok((layer, counted))
 }
 
-/// The list as of `to`, when the first id that was not used was `next`.
-fn keyspaces_of(trees: &[Arc<Tree>], (to, next): (Lsn, u32), store: &Store, horizon: &Retain) -> KeyspaceList {
+/// The list of these keyspaces as of `to`, when the first id that was not used was `next`.
+pub(super) fn keyspaces_of(
+    trees: &[Arc<Tree>],
+    (to, next): (Lsn, u32),
+    store: &Store,
+    horizon: &Retain,
+) -> KeyspaceList {
     let listed = store.stack().map(|stack| Arc::clone(&stack.keyspaces)).unwrap_or_default();
     let mut keyspaces = KeyspaceList::from_id(next);
     for tree in trees.iter().filter(|tree| tree.created() <= to) {
