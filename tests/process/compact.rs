@@ -83,3 +83,40 @@ fn an_interrupted_compaction_leaves_a_good_database() {
     printed(&mut on("compact", &db, &[]));
     assert_eq!(values(&db), vec![1; 70_000]);
 }
+
+/// A byte of the longest table, in its middle.
+fn rot(db: &Path) {
+    let tables = std::fs::read_dir(db.join("table")).unwrap().map(|entry| entry.unwrap().path());
+    let longest = tables.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&longest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xFF;
+    std::fs::write(&longest, bytes).unwrap();
+}
+
+#[test]
+fn rot_is_told_by_each_command_and_what_is_whole_goes_on() {
+    let scratch = Scratch::new("compact-rot");
+    let db = scratch.path("db");
+    fill(&db, 20_000, 0);
+    printed(&mut on("compact", &db, &[]));
+    rot(&db);
+    let told = refused(&mut on("verify", &db, &[]));
+    assert!(told.contains("not sound, though it opens") && told.contains(".run"), "{told}");
+    let compacted = on("compact", &db, &[]).output().unwrap();
+    let told = String::from_utf8(compacted.stderr).unwrap();
+    assert!(compacted.status.success() && told.contains("kept apart") && told.contains(".run"), "{told}");
+    let info = on("info", &db, &[]).output().unwrap();
+    let told = String::from_utf8(info.stdout).unwrap();
+    assert!(info.status.code() == Some(1) && told.contains("keyspace 'k': ") && told.contains("then damage"), "{told}");
+    let report: Value = serde_json::from_slice(&on("verify", &db, &["--json"]).output().unwrap().stdout).unwrap();
+    assert_eq!(
+        (&report["opens"], &report["sound"], &report["damage"]["cause"]),
+        (&true.into(), &false.into(), &"Lost".into())
+    );
+    let keys: usize = {
+        let read = Engine::read_only(&db).unwrap();
+        (0..20_000_u32).filter(|number| read.get("k", number.to_be_bytes()).is_ok()).count()
+    };
+    assert!((19_900..20_000).contains(&keys), "{keys}");
+}

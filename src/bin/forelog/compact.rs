@@ -8,7 +8,7 @@ use forelog::{CompactOptions, CompactProgress, CompactReport, Engine, ErrorKind}
 use serde_json::json;
 
 use crate::memory::Memory;
-use crate::output::{Done, grouped, print, print_json, progress_bar, size};
+use crate::output::{Done, grouped, note_rot, print, print_json, progress_bar, size};
 use crate::workspace::{is_interrupted, watch_signals};
 
 /// Merge all tables of a database that no program has open, so that deleted and overwritten data give their space back
@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     watch_signals();
     let compacted = engine.compact_with(options(&engine));
     engine.close()?;
+    note_rot(&engine);
     match compacted {
         Ok(report) => {
             told(&report, arguments.json)?;

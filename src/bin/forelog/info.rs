@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use forelog::{ReadOnly, Recovery, Result};
+use forelog::{Error, ErrorKind, ReadOnly, Recovery, Result};
 use serde_json::{Value, json};
 
 use crate::output::{Done, grouped, print, print_json, size};
@@ -13,7 +13,7 @@ use crate::reading;
 /// Print what a database holds: its keyspaces, and how far its log and its tables go
 ///
 /// Nothing is changed, and no right to write is needed; a program may have the database open. What is said on stderr is as
-/// with scan.
+/// with scan. Of a keyspace that cannot be read in full, it prints what lies before the damage, and the exit code is 1.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The database
@@ -29,6 +29,8 @@ struct Held {
     name: String,
     entries: u64,
     bytes: u64,
+    /// Why there may be more.
+    damage: Option<Error>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
@@ -41,17 +43,27 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     } else {
         print(as_text(&database, &held))?;
     }
-    Ok(ExitCode::SUCCESS)
+    let is_whole = held.iter().all(|one| one.damage.is_none());
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn held(database: &ReadOnly, name: String) -> Result<Held> {
-    let (mut entries, mut bytes, mut all) = (0, 0, database.iter(&name)?);
+    let mut all = database.iter(&name)?;
+    let mut held = Held { name, entries: 0, bytes: 0, damage: None };
     while let Some(entry) = all.next_ref() {
-        let (key, value) = entry?;
-        entries += 1;
-        bytes += (key.len() + value.len()) as u64;
+        match entry {
+            Ok((key, value)) => {
+                held.entries += 1;
+                held.bytes += (key.len() + value.len()) as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                held.damage = Some(error);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(Held { name, entries, bytes })
+    Ok(held)
 }
 
 fn state(database: &ReadOnly) -> &'static str {
@@ -69,16 +81,21 @@ fn as_text(database: &ReadOnly, held: &[Held]) -> String {
     text.push_str(&format!("\nin tables: up to LSN {}", found.tables_up_to));
     let (segments, records) = (grouped(found.segments), grouped(found.records));
     text.push_str(&format!("\nin the log above them: {records} commits in {segments} segments"));
-    for Held { name, entries, bytes } in held {
+    for Held { name, entries, bytes, damage } in held {
         text.push_str(&format!("\nkeyspace '{name}': {} entries, {}", grouped(*entries), size(*bytes)));
+        if let Some(error) = damage {
+            text.push_str(&format!(", then damage: {error}"));
+        }
     }
     text
 }
 
 fn as_json(database: &ReadOnly, held: &[Held]) -> Value {
     let found = database.recovery();
-    let keyspaces =
-        held.iter().map(|Held { name, entries, bytes }| json!({ "name": name, "entries": entries, "bytes": bytes }));
+    let keyspaces = held.iter().map(|Held { name, entries, bytes, damage }| {
+        let damage = damage.as_ref().map(ToString::to_string);
+        json!({ "name": name, "entries": entries, "bytes": bytes, "damage": damage })
+    });
     json!({
         "state": state(database),
         "lsn": database.lsn().get(),

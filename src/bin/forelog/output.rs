@@ -77,6 +77,20 @@ pub(crate) fn note(message: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "forelog: {}", without_controls(&message.to_string().replace('\n', " ")));
 }
 
+/// Says so if an engine has found something of its tables, or of the log behind them, that it could not read.
+pub(crate) fn note_rot(engine: &forelog::Engine) {
+    let stats = engine.table_stats();
+    if let Some(rot) = stats.last_rot {
+        let aside = match stats.set_aside {
+            0 => "It was written again from memory".to_owned(),
+            count => format!(
+                "Reads of what was lost fail. {count} of the files are kept apart for a salvage: forelog dump of MANIFEST names them"
+            ),
+        };
+        note(format_args!("{rot}. {aside}"));
+    }
+}
+
 impl From<forelog::Error> for Failure {
     fn from(error: forelog::Error) -> Self {
         Failure::Told(error.to_string())

@@ -11,7 +11,7 @@ use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Lsn};
 use serde_json::json;
 
 use crate::memory::Memory;
-use crate::output::{Done, Failure, Lines, grouped, note, print, print_json, progress_bar, rate, short};
+use crate::output::{Done, Failure, Lines, grouped, note, note_rot, print, print_json, progress_bar, rate, short};
 use input::Input;
 use keys::Keys;
 use progress::Progress;
@@ -131,6 +131,7 @@ fn close(engine: &Engine) -> Result<(), Failure> {
     // A close makes a last checkpoint, or ends one under way; that one has not failed.
     let before = engine.table_stats().last_failure;
     engine.close()?;
+    note_rot(engine);
     let at_close = engine.table_stats().last_failure.filter(|error| error.kind() != ErrorKind::Closed);
     if let Some(error) = before.or(at_close) {
         note(format_args!("all rows are durable, but some of them in the log alone, without tables: {error}"));
