@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value};
 
-use crate::common::Result;
+use crate::common::{Random, Result, mix};
 
 pub(crate) const HEADER: [&str; 7] = ["id", "name", "note", "place", "amount", "ratio", "count"];
 
@@ -53,13 +53,13 @@ impl Generator {
     /// The fields of a row, in the order of the header.
     fn fields(self, row: u64) -> [String; HEADER.len()] {
         let mut random = Random(mix(self.seed.rotate_left(32) ^ row));
-        let name = format!("{} {}", random.one_of(&NAMES), random.one_of(&WORDS));
-        let words: Vec<_> = (0..=random.below(4)).map(|_| *random.one_of(&WORDS)).collect();
+        let name = format!("{} {}", one_of(&mut random, &NAMES), one_of(&mut random, &WORDS));
+        let words: Vec<_> = (0..=random.below(4)).map(|_| *one_of(&mut random, &WORDS)).collect();
         let mut note = words.join(" ");
         if random.below(10) == 0 {
-            note = format!("{note} {}", random.one_of(&ODD));
+            note = format!("{note} {}", one_of(&mut random, &ODD));
         }
-        let place = (*random.one_of(&PLACES)).to_owned();
+        let place = (*one_of(&mut random, &PLACES)).to_owned();
         let amount = format!("{}.{:02}", random.below(1_000_000), random.below(100));
         let ratio = format!("0.{:012}", random.below(1_000_000_000_000));
         [self.key(row), name, note, place, amount, ratio, random.below(1 << 32).to_string()]
@@ -100,29 +100,7 @@ fn halves(word: u64) -> (u32, u32) {
     (half(word >> 32), half(word))
 }
 
-/// The steps of SplitMix64.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-
-    /// A number below `end`, which is much smaller than 2^64.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        let index = self.below(all.len() as u64);
-        &all[usize::try_from(index).unwrap_or_default()]
-    }
-}
-
-fn mix(word: u64) -> u64 {
-    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ word >> 31
+fn one_of<'a, T>(random: &mut Random, all: &'a [T]) -> &'a T {
+    let index = random.below(all.len() as u64);
+    &all[usize::try_from(index).unwrap_or_default()]
 }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{Ended, Importing, Result, check};
-use crate::generate::Random;
+use crate::common::{Ended, Importing, Random, Result, check};
 use crate::measure::Peak;
 use crate::mib;
 
