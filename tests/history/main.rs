@@ -13,7 +13,7 @@
 use forelog_sim::figures;
 use forelog_sim::history::{Until, run_many, run_one};
 
-const CASES: u64 = 80;
+const CASES: u64 = 60;
 
 #[test]
 fn the_engine_does_what_its_history_says() {
