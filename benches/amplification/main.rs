@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod measured;
+mod memory;
 mod model;
 mod worked;
 mod workloads;

@@ -5,6 +5,7 @@ use std::path::Path;
 use forelog::{CommitMode, Engine, Keyspace, Options, WriteBatch};
 
 use crate::measured::{Formulas, Phase, Watch, observe};
+use crate::memory;
 use crate::model::{Data, Merging};
 use crate::worked::{Worked, short};
 use crate::{BATCH, CHECKPOINT, KEY, Request, Result};
@@ -15,7 +16,7 @@ pub(crate) struct Shape {
     pub(crate) run: fn(&Run<'_>) -> Result<()>,
 }
 
-pub(crate) const SHAPES: [Shape; 6] = [
+pub(crate) const SHAPES: [Shape; 7] = [
     Shape {
         name: "uniform",
         what: "a load in random order, then as many overwrites of any keys",
@@ -41,6 +42,11 @@ pub(crate) const SHAPES: [Shape; 6] = [
         name: "delete",
         what: "a load, then every key is deleted; and the same with one clear",
         run: |run| run.delete(),
+    },
+    Shape {
+        name: "memory",
+        what: "a load, reads of any keys, overwrites of half of them: the parts of memory beside what is resident",
+        run: |run| run.memory(),
     },
 ];
 
@@ -159,6 +165,24 @@ impl<'a> Run<'a> {
         self.observe("load", |watch| self.load(watch))?.print(None);
         self.observe("overwrites", |watch| self.overwrite(watch, pick))?.print(None);
         Ok(())
+    }
+
+    fn memory(&self) -> Result<()> {
+        const READS: u64 = 300_000;
+        self.observe("load", |watch| self.load(watch))?.print(None);
+        memory::print_header();
+        memory::print(&self.engine, "loaded")?;
+        let (keys, snapshot) = (self.request.keys as u64, self.engine.snapshot()?);
+        let mut random = self.request.seed;
+        for _ in 0..READS {
+            snapshot.get(&self.keyspace, scattered(mix(&mut random) % keys))?;
+        }
+        drop(snapshot);
+        memory::print(&self.engine, "read")?;
+        let half = (0..keys / 2).map(|_| scattered(mix(&mut random) % keys));
+        let overwrite = |watch: &mut Watch<'_>| self.put(watch, half).map(|()| self.bytes(self.request.keys / 2));
+        self.observe("overwrites", overwrite)?.print(None);
+        memory::print(&self.engine, "overwritten")
     }
 
     fn skewed(&self) -> Result<()> {

@@ -1,0 +1,37 @@
+//! The parts of memory, as the engine tells them, beside what the operating system counts.
+
+use forelog::Engine;
+
+use crate::Result;
+
+const MIB: f64 = (1 << 20) as f64;
+
+pub(crate) fn print_header() {
+    let [of, limit, records, partitions, runs, sum, rss, peak] =
+        ["MiB", "limit", "records", "partitions", "open runs", "sum", "resident", "at most"];
+    println!("  {of:<12} {limit:>8} {records:>8} {partitions:>10} {runs:>9} {sum:>8} {rss:>8} {peak:>8}");
+}
+
+/// What memory takes once `phase` is over.
+pub(crate) fn print(engine: &Engine, phase: &str) -> Result<()> {
+    let stats = engine.memory_stats();
+    let [limit, records, partitions, runs] =
+        [stats.limit, stats.records, stats.partitions, stats.open_runs].map(|bytes| bytes as f64 / MIB);
+    let sum = records + partitions + runs;
+    let (rss, peak) = resident()?;
+    println!(
+        "  {phase:<12} {limit:>8.0} {records:>8.1} {partitions:>10.1} {runs:>9.1} {sum:>8.1} {rss:>8.1} {peak:>8.1}"
+    );
+    Ok(())
+}
+
+/// The memory of this process that is resident, now and at most, in MiB.
+fn resident() -> Result<(f64, f64)> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib: f64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN);
+        kib / 1024.0
+    };
+    Ok((of("VmRSS:"), of("VmHWM:")))
+}
