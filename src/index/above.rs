@@ -4,23 +4,27 @@
 //! what the answers of some readers differ from those of the layers. That stays right while these readers are held, whatever memory
 //! does in between: nothing above the layers is forgotten, and what is pruned meanwhile none of them reads.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use super::key::Key;
 use super::map::each;
 use super::range_tombstones::Deleted;
+use super::retained::Entry;
 use super::scan::{Piece, Sources};
 use super::state::{MAX_PIECE, TreeState};
 use super::tree::Tree;
 use super::value::Value;
-use super::version::{Content, Direction, Version};
+use super::version::{Content, Direction, MOST_IN_PLACE, Version};
 use crate::base::types::Lsn;
+
+/// A piece ends when it has copied so many bytes: a key may be long, and a gap names two.
+pub(super) const MOST_BYTES: usize = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 
 /// The LSN of a version, and its value; `None` for a tombstone.
 pub(crate) type Written = (Lsn, Option<Value>);
 
 /// What memory has of some keys above an LSN.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Above {
     /// The keys in order, and of each the versions that readers find, the newest first.
     pub(crate) keys: Vec<(Key, Vec<Written>)>,
@@ -39,123 +43,220 @@ pub(crate) struct Readers<'a> {
     pub(crate) at: &'a [Lsn],
 }
 
-/// The gaps between the keys that have a value for one reader.
-#[derive(Debug)]
-struct Gaps {
-    /// The reader's LSN.
-    at: Lsn,
-    /// Where the present one begins.
-    from: Key,
+/// What the list has for a piece.
+struct Listed {
+    deleted: Vec<Deleted>,
+    /// The most that it has of one key.
+    of_one: usize,
+    /// Where the piece ends.
+    end: Option<Key>,
 }
 
-impl Gaps {
-    /// The present one ends in front of a key that has a value.
-    fn end_at(&mut self, key: &[u8]) -> Option<Deleted> {
-        let from = std::mem::replace(&mut self.from, behind(key));
-        (*from < *key).then(|| (from, Some(Key::from(key)), self.at))
+/// What is told of a piece.
+struct Told {
+    /// So many readers, the oldest ones, are told nothing of a key of which memory has no version.
+    untold: usize,
+    /// Something may lie below what the others find: what these find, or what layers have.
+    has_older: bool,
+}
+
+/// The keys of a piece, and the gaps between those that have a value for somebody.
+struct Keys {
+    above: Above,
+    /// The LSN of the oldest reader who is told of gaps, and where the present one begins.
+    gap: Option<(Lsn, Key)>,
+    /// What one more range tombstone becomes at most, when all are cut at each other's bounds.
+    cut_into: usize,
+    bytes: usize,
+}
+
+/// What a reader finds of a key, and the LSN that wrote it.
+type Found<'a> = Option<(Lsn, Content<'a>)>;
+
+impl Keys {
+    fn add(&mut self, key: &[u8], versions: Vec<Written>) {
+        if !versions.is_empty() {
+            // What is larger is shared.
+            let copied = |value: &Value| if value.len() > MOST_IN_PLACE { 0 } else { value.len() };
+            let values: usize = versions.iter().filter_map(|(_, value)| value.as_ref()).map(copied).sum();
+            self.bytes += key.len() + values + size_of_val(&*versions);
+            self.above.keys.push((Key::from(key), versions));
+        }
     }
 
-    /// The last one ends with the piece.
-    fn end(self, end: Option<&Key>) -> Option<Deleted> {
-        end.is_none_or(|end| self.from < *end).then(|| (self.from, end.cloned(), self.at))
+    /// The present gap ends in front of a key that has a value.
+    fn end_gap(&mut self, key: &[u8]) {
+        let Some((at, from)) = &mut self.gap else { return };
+        let from = std::mem::replace(from, Key::from(&*[key, &[0]].concat()));
+        if *from < *key {
+            self.bytes += self.cut_into * (from.len() + key.len() + size_of::<Deleted>());
+            self.above.deleted.push((from, Some(Key::from(key)), *at));
+        }
+    }
+
+    /// The piece ends.
+    fn end(mut self, listed: Listed) -> Above {
+        let end = self.above.next.clone();
+        let is_in = |from: &Key| end.as_ref().is_none_or(|end| from < end);
+        self.above.deleted.extend(self.gap.filter(|(_, from)| is_in(from)).map(|(at, from)| (from, end.clone(), at)));
+        let listed = listed.deleted.into_iter().filter(|(from, ..)| is_in(from));
+        self.above.deleted.extend(listed.map(|(from, to, lsn)| (from, earlier(to, end.as_ref()), lsn)));
+        self.above
     }
 }
 
-/// The first key behind one.
-fn behind(key: &[u8]) -> Key {
-    Key::from(&*[key, &[0]].concat())
+/// The first of two ends.
+fn earlier(end: Option<Key>, other: Option<&Key>) -> Option<Key> {
+    end.into_iter().chain(other.cloned()).min()
+}
+
+/// What is retained for a reader, of entries in the order of their LSNs. Of readers down to the LSN beside it nobody finds another one.
+fn retained<'a>(entries: &[&'a Entry], at: Lsn) -> (Found<'a>, Lsn) {
+    match entries[..entries.partition_point(|entry| entry.from <= at)].last() {
+        Some(entry) if at < entry.until => (entry.read(at), entry.from),
+        Some(entry) => (None, entry.until),
+        None => (None, Lsn::ZERO),
+    }
 }
 
 impl Tree {
     /// What memory has above the layers for `readers`, of the first keys from `low` on.
     pub(crate) fn above(&self, low: &[u8], readers: Readers<'_>) -> Above {
-        self.look().above(low, readers)
+        self.look().above(low, readers, self.created())
     }
 }
 
 impl TreeState {
-    fn above(&self, low: &[u8], readers: Readers<'_>) -> Above {
+    fn above(&self, low: &[u8], readers: Readers<'_>, created: Lsn) -> Above {
         let lowest = readers.at.first().copied().filter(|_| self.newest > readers.from);
         // Mostly nothing was written to a keyspace.
         let Some(lowest) = lowest else { return Above::default() };
         let (end, known) = self.map.range_of(low);
-        let mut above = Above { next: end.cloned(), ..Above::default() };
+        let listed = self.listed((low, end), readers);
         // Of what was buried there is no trace but the key that is not found. It hides what layers have, if there are any, and what
         // an older reader finds.
         let has_buried = known.buried > readers.from;
-        let is_told = |at: &&Lsn| has_buried && known.complete_from <= **at;
-        let mut gaps: Vec<_> =
-            readers.at.iter().filter(is_told).map(|at| Gaps { at: *at, from: Key::from(low) }).collect();
-        // These are the newest of the readers.
-        let untold = readers.at.len() - gaps.len();
-        let range = (Bound::Included(low), end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice())));
+        let is_untold = |at: &Lsn| !has_buried || *at < known.complete_from;
+        let untold = readers.at.partition_point(is_untold);
+        // Layers have nothing of a keyspace that came later.
+        let told = Told { untold, has_older: untold > 0 || created <= readers.from };
+        let is_told = untold < readers.at.len();
+        // Where nobody finds anything, the oldest of them hides from all of them what is older.
+        let gap = readers.at.get(untold).filter(|_| told.has_older).map(|at| (*at, Key::from(low)));
+        let above = Above { next: listed.end.clone(), ..Above::default() };
+        let mut keys = Keys { above, gap, cut_into: 1 + listed.of_one, bytes: 0 };
+        let end = listed.end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice()));
+        let range = (Bound::Included(low), end);
         let piece = Piece { range, at: lowest, direction: Direction::Forward, limit: MAX_PIECE };
-        let retained = self.retained.ranges(range, lowest);
+        let of_holders = self.retained.ranges(range, lowest);
         each!(&self.map, map => {
-            for (number, (key, newest, _)) in Sources::new(map.range(range), retained, &piece).enumerate() {
+            let mut sources = Sources::new(map.range(range), of_holders, &piece);
+            let mut entries = Vec::new();
+            for number in 0.. {
+                entries.clear();
+                let Some((key, newest)) = sources.next_key(|entry| entries.push(entry)) else { break };
                 // What held snapshots retain may be any number of keys.
-                if number == piece.limit {
-                    above.next = Some(Key::from(key));
+                if number == piece.limit || (number > 0 && keys.bytes >= MOST_BYTES) {
+                    keys.above.next = Some(Key::from(key));
                     break;
                 }
-                if gaps.is_empty() && newest.is_some_and(|newest| newest.lsn <= readers.from) {
+                if !is_told && newest.is_some_and(|newest| newest.lsn <= readers.from) {
                     continue;
                 }
-                let mut has_value = |reader: usize| {
-                    let of_reader = reader.checked_sub(untold).and_then(|number| gaps.get_mut(number));
-                    above.deleted.extend(of_reader.and_then(|gaps| gaps.end_at(key)));
-                };
-                let versions = self.versions_above(key, newest.as_ref(), readers, &mut has_value);
-                if !versions.is_empty() {
-                    above.keys.push((Key::from(key), versions));
+                let (versions, has_value) = self.versions_above((key, newest.as_ref()), &mut entries, readers, &told);
+                if has_value {
+                    keys.end_gap(key);
+                }
+                keys.add(key, versions);
+            }
+        });
+        keys.end(listed)
+    }
+
+    /// The versions of a key that a layer needs for its readers, the newest first, and whether the key has a value, there or in layers,
+    /// for one of those who are told of gaps. Then those of them who find nothing get a tombstone.
+    fn versions_above(
+        &self,
+        (key, newest): (&[u8], Option<&Version<'_>>),
+        entries: &mut Vec<&Entry>,
+        readers: Readers<'_>,
+        told: &Told,
+    ) -> (Vec<Written>, bool) {
+        entries.retain(|entry| !entry.is_note());
+        entries.sort_unstable_by_key(|entry| entry.from);
+        let (mut versions, mut has_value) = (Vec::<Written>::new(), false);
+        // The oldest of those who find nothing, in front of an older version.
+        let mut absent = None;
+        self.each_found(newest, entries, readers.at, |finders, found| {
+            let Some((lsn, content)) = found else {
+                if told.untold < finders.end {
+                    absent = Some(readers.at[finders.start.max(told.untold)]);
+                }
+                return;
+            };
+            // Of what a range tombstone covers the list tells. The older a reader, the fewer of them he sees.
+            let finds = |reader: usize| self.deleted(key, readers.at[reader]) <= lsn;
+            let oldest_told = Some(finders.start.max(told.untold)).filter(|reader| *reader < finders.end);
+            has_value |= !content.is_deleted() && oldest_told.is_some_and(finds);
+            let absent = absent.take();
+            if finds(finders.start) {
+                if has_value && !content.is_deleted() {
+                    versions.extend(absent.map(|at| (at, None)));
+                }
+                if lsn > readers.from {
+                    versions.push((lsn, content.value()));
                 }
             }
         });
-        let end = above.next.clone();
-        above.deleted.extend(gaps.into_iter().filter_map(|gaps| gaps.end(end.as_ref())));
-        self.add_listed((low, end.as_ref()), readers, &mut above.deleted);
-        above
+        versions.extend(absent.filter(|_| has_value && told.has_older).map(|at| (at, None)));
+        debug_assert!(versions.is_sorted_by(|newer, older| newer.0 > older.0));
+        (versions, has_value)
     }
 
-    /// The versions of a key above the layers that readers find, the newest first. `has_value` is told each reader for whom the key
-    /// has one, there or in layers.
-    fn versions_above(
+    /// Shows what readers find of a key, from the newest one on. Those who find the same follow one another, and are shown together.
+    fn each_found(
         &self,
-        key: &[u8],
         newest: Option<&Version<'_>>,
-        readers: Readers<'_>,
-        has_value: &mut impl FnMut(usize),
-    ) -> Vec<Written> {
-        let mut versions: Vec<Written> = Vec::new();
-        for (reader, at) in readers.at.iter().copied().enumerate().rev() {
-            let deleted = self.deleted(key, at);
-            let mut take = |found: Option<(Lsn, Content<'_>)>| {
-                // Of what a range tombstone covers the list tells.
-                let Some((lsn, content)) = found.filter(|(lsn, _)| deleted <= *lsn) else { return };
-                if !content.is_deleted() {
-                    has_value(reader);
-                }
-                if lsn > readers.from && versions.last().is_none_or(|(last, _)| lsn < *last) {
-                    versions.push((lsn, content.value()));
-                }
+        entries: &[&Entry],
+        at: &[Lsn],
+        mut show: impl FnMut(Range<usize>, Found<'_>),
+    ) {
+        let mut end = at.len();
+        while let Some(reader) = at[..end].last().copied() {
+            let (kept, begin) = retained(entries, reader);
+            let mut take = |found: Found<'_>| {
+                let begin = found.map_or(begin, |(lsn, _)| lsn);
+                let begin = at[..end].partition_point(|at| *at < begin);
+                show(begin..end, found);
+                begin
             };
-            match newest {
-                Some(newest) => self.read(key, newest, at, take),
-                None => take(self.retained.get(key, at)),
-            }
+            end = match newest {
+                Some(newest) => self.read_or(newest, reader, || kept, take),
+                None => take(kept),
+            };
         }
-        versions
     }
 
-    /// Adds what the list has of the keys from `low` on, up to `end`.
-    fn add_listed(&self, (low, end): (&[u8], Option<&Key>), readers: Readers<'_>, deleted: &mut Vec<Deleted>) {
-        let range = (Bound::Included(low), end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice())));
-        for at in readers.at {
-            let listed = self.ranges.of_range(range, *at).into_iter().filter(|(.., lsn)| *lsn > readers.from);
-            deleted.extend(listed.map(|(start, to, lsn)| {
-                let to = to.into_iter().chain(end.cloned()).min();
-                (start.max(Key::from(low)), to, lsn)
-            }));
+    /// What the list has of the keys from `low` on, up to `end`, or of as many as a piece may have.
+    fn listed(&self, (low, end): (&[u8], Option<&Key>), readers: Readers<'_>) -> Listed {
+        let mut listed = Listed { deleted: Vec::new(), of_one: 0, end: end.cloned() };
+        let mut bytes = 0;
+        let fragments = self.ranges.for_readers(low, (readers.from, readers.at)).enumerate();
+        for (number, (start, to, lsns)) in fragments {
+            if end.is_some_and(|end| start >= end) {
+                break;
+            }
+            if number == MAX_PIECE || (number > 0 && bytes >= MOST_BYTES) {
+                listed.end = Some(start.clone());
+                break;
+            }
+            let (start, to) = (start.clone().max(Key::from(low)), earlier(to.cloned(), end));
+            let before = listed.deleted.len();
+            listed.deleted.extend(lsns.map(|lsn| (start.clone(), to.clone(), lsn)));
+            let of_it = listed.deleted.len() - before;
+            listed.of_one = listed.of_one.max(of_it);
+            bytes += of_it * (start.len() + to.map_or(0, |to| to.len()) + size_of::<Deleted>());
         }
+        listed
     }
 }

@@ -146,6 +146,24 @@ impl RangeTombstones {
         self.within(range).filter_map(newest).collect()
     }
 
+    /// The fragments that have keys from `low` on, in order: each with the LSNs above `from` that are the newest for one of the readers
+    /// `at`, which ascend.
+    pub(super) fn for_readers<'a>(
+        &'a self,
+        low: &'a [u8],
+        (from, at): (Lsn, &'a [Lsn]),
+    ) -> impl Iterator<Item = (&'a Key, Option<&'a Key>, impl Iterator<Item = Lsn> + 'a)> {
+        self.within((Bound::Included(low), Bound::Unbounded)).map(move |(start, fragment)| {
+            let lsns = &fragment.lsns[fragment.lsns.partition_point(|lsn| *lsn <= from)..];
+            let newer = lsns.iter().skip(1).map(Some).chain([None]);
+            let found = lsns.iter().zip(newer).filter(move |(lsn, newer)| {
+                let reader = at.get(at.partition_point(|at| at < *lsn));
+                reader.is_some_and(|reader| newer.is_none_or(|newer| reader < newer))
+            });
+            (start, fragment.end.as_ref(), found.map(|(lsn, _)| *lsn))
+        })
+    }
+
     /// The first fragment at or behind `key`, from there on.
     pub(super) fn next_from(&self, key: &[u8]) -> Option<(Key, Fragment)> {
         let (from, fragment) = self.within((Bound::Included(key), Bound::Unbounded)).next()?;

@@ -49,7 +49,7 @@ impl Entry {
         }
     }
 
-    fn is_note(&self) -> bool {
+    pub(super) fn is_note(&self) -> bool {
         matches!(self.kept, Kept::Note)
     }
 

@@ -108,6 +108,24 @@ where
         let retained = retained.filter_map(|entries| Source::new(entries, direction)).collect();
         Sources { map: map.peekable(), retained, direction, at }
     }
+
+    /// The next key, and its newest version if the map has one. `see` is shown what is retained of it, by holder.
+    #[inline]
+    pub(super) fn next_key(&mut self, mut see: impl FnMut(&'a Entry)) -> Option<(&'a [u8], Option<Version<'a>>)> {
+        let of_map = self.map.peek().map(|(key, _)| *key);
+        let of_retained = self.retained.peek().map(|source| source.key);
+        let direction = self.direction;
+        let key = of_map.into_iter().chain(of_retained).max_by(|a, b| earlier(a, b, direction))?;
+        let version = self.map.next_if(|(other, _)| *other == key).map(|(_, version)| version);
+        while let Some(mut first) = self.retained.peek_mut().filter(|first| first.key == key) {
+            see(first.entry);
+            match first.rest.next() {
+                Some((key, entry)) => (first.key, first.entry) = (key, entry),
+                None => drop(PeekMut::pop(first)),
+            }
+        }
+        Some((key, version))
+    }
 }
 
 impl<'a, M, K> Iterator for Sources<'a, M, K>
@@ -118,20 +136,10 @@ where
     type Item = Found<'a>;
 
     /// The next key. The reader may find nothing of it.
+    #[inline]
     fn next(&mut self) -> Option<Found<'a>> {
-        let of_map = self.map.peek().map(|(key, _)| *key);
-        let of_retained = self.retained.peek().map(|source| source.key);
-        let direction = self.direction;
-        let key = of_map.into_iter().chain(of_retained).max_by(|a, b| earlier(a, b, direction))?;
-        let version = self.map.next_if(|(other, _)| *other == key).map(|(_, version)| version);
-        let mut kept = None;
-        while let Some(mut first) = self.retained.peek_mut().filter(|first| first.key == key) {
-            kept = kept.or_else(|| first.entry.read(self.at));
-            match first.rest.next() {
-                Some((key, entry)) => (first.key, first.entry) = (key, entry),
-                None => drop(PeekMut::pop(first)),
-            }
-        }
+        let (at, mut kept) = (self.at, None);
+        let (key, version) = self.next_key(|entry| kept = kept.or_else(|| entry.read(at)))?;
         Some((key, version, kept))
     }
 }

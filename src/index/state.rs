@@ -68,6 +68,18 @@ impl TreeState {
         at: Lsn,
         with: impl FnOnce(Option<(Lsn, Content<'_>)>) -> R,
     ) -> R {
+        self.read_or(version, at, || self.retained.get(key, at), with)
+    }
+
+    /// [`TreeState::read`], given what is retained for the reader.
+    #[inline]
+    pub(super) fn read_or<'a, R>(
+        &'a self,
+        version: &Version<'_>,
+        at: Lsn,
+        retained: impl FnOnce() -> Option<(Lsn, Content<'a>)>,
+        with: impl FnOnce(Option<(Lsn, Content<'_>)>) -> R,
+    ) -> R {
         if version.lsn <= at {
             return with(Some((version.lsn, version.content)));
         }
@@ -76,7 +88,7 @@ impl TreeState {
                 let value = self.undo.value(superseded);
                 with(Some((superseded.lsn, value.as_ref().map_or(Content::Deleted, Content::Shared))))
             }
-            None => with(self.retained.get(key, at)),
+            None => with(retained()),
         }
     }
 

@@ -194,9 +194,13 @@ pub(crate) fn write_heal(state: &mut State, rules: Rules) {
         piece.ranges.extend(ranges.map(|range| (range.keys & keys & !range.buried, range.lsn)));
     }
     if memory.leaves[leaf].buried > after && rules.has(Rule::HealGaps) {
-        for at in held(Rule::HealHeld).chain([to]) {
-            let is_absent = |&key: &usize| memory.look(rules, key, at) == Found::Answer(None);
-            piece.ranges.extend(each(keys).filter(is_absent).map(|key| (one(key), at)));
+        let readers: Vec<Lsn> = held(Rule::HealHeld).chain([to]).collect();
+        let is_absent = |key: usize, at: Lsn| memory.look(rules, key, at) == Found::Answer(None);
+        for key in each(keys) {
+            // What hides it from an older reader, who finds nothing either, hides it from a newer one.
+            let is_first = |&number: &usize| number == 0 || !is_absent(key, readers[number - 1]);
+            let gaps = (0..readers.len()).filter(|&number| is_absent(key, readers[number])).filter(is_first);
+            piece.ranges.extend(gaps.map(|number| (one(key), readers[number])));
         }
     }
     heal.layer.add(&piece, keys);

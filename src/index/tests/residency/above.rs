@@ -2,6 +2,7 @@
 //! each reader.
 
 use super::*;
+use crate::index::above::MOST_BYTES;
 
 const K: u8 = 3;
 
@@ -66,6 +67,31 @@ impl Machine {
     fn write_from_memory(&mut self) {
         self.run(Step::BeginFromMemory);
         self.run(Step::EndFromMemory);
+    }
+
+    /// The same. Returns the pieces.
+    fn pieces(&mut self) -> Vec<Above> {
+        self.run(Step::BeginFromMemory);
+        self.write_pieces(usize::MAX);
+        let pieces = self.from_memory.as_ref().unwrap().pieces.clone();
+        self.run(Step::EndFromMemory);
+        pieces
+    }
+
+    /// Puts keys beside the usual ones, or deletes them.
+    fn commit_keys(&mut self, keys: &[Vec<u8>], value: Option<&[u8]>) {
+        let lsn = Lsn::new(self.last.get() + 8);
+        let mut batch = BatchBuilder::new();
+        for key in keys {
+            match value {
+                Some(value) => batch.put(1, key, value).unwrap(),
+                None => batch.delete(1, key).unwrap(),
+            }
+            self.history.entry(key.clone()).or_default().push((lsn, value.map(<[u8]>::to_vec)));
+        }
+        self.index.apply(lsn, &batch.batch(), self.durable).unwrap();
+        self.index.publish(lsn);
+        self.last = lsn;
     }
 }
 
@@ -182,30 +208,125 @@ fn a_leaf_that_buries_between_two_pieces_is_told_of_as_of_the_end() {
 #[test]
 fn a_piece_ends_in_the_middle_of_what_is_retained() {
     let mut machine = filled(&[1, K, 5]);
-    let keys = |number: u16| [b"a".as_slice(), &number.to_be_bytes()].concat();
-    let commit = |machine: &mut Machine, value: Option<&[u8]>| {
-        let lsn = Lsn::new(machine.last.get() + 8);
-        let mut batch = BatchBuilder::new();
-        for key in (0..3_000).map(keys) {
-            match value {
-                Some(value) => batch.put(1, &key, value).unwrap(),
-                None => batch.delete(1, &key).unwrap(),
-            }
-            machine.history.entry(key).or_default().push((lsn, value.map(<[u8]>::to_vec)));
-        }
-        machine.index.apply(lsn, &batch.batch(), machine.durable).unwrap();
-        machine.index.publish(lsn);
-        machine.last = lsn;
-    };
-    commit(&mut machine, Some(b"v"));
+    let keys: Vec<_> = (0..3_000_u16).map(|number| [b"a".as_slice(), &number.to_be_bytes()].concat()).collect();
+    machine.commit_keys(&keys, Some(b"v"));
     machine.run(Step::Hold(false));
-    commit(&mut machine, None);
+    machine.commit_keys(&keys, None);
     machine.run(Step::Flush);
     machine.run(Step::Prune(10_000));
     machine.run(Step::BeginFromMemory);
     machine.run(Step::Piece(1));
     delete_and_bury(&mut machine);
     machine.run(Step::EndFromMemory);
+    forget(&mut machine);
+}
+
+/// The gaps of an older reader do for a newer one, who finds no less. At a key that one of them finds, the others get a tombstone.
+#[test]
+fn gaps_are_not_more_for_more_snapshots() {
+    let mut machine = filled(&[1, K, 5, 7]);
+    machine.run(Step::Commit(vec![Write::Delete(7)]));
+    let mut expected = Vec::new();
+    for number in 0..20 {
+        machine.run(Step::Commit(vec![Write::Put(8, number)]));
+        expected.push((machine.last, true));
+        machine.run(Step::Hold(false));
+        for _ in 0..3 {
+            machine.run(Step::Commit(vec![Write::Delete(8), Write::Put(0, number)]));
+            machine.run(Step::Hold(false));
+        }
+        // The oldest of those who find nothing.
+        let deleted = machine.last.get() - 16;
+        expected.push((Lsn::new(deleted), false));
+    }
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(1_000));
+    let pieces = machine.pieces();
+    let keys: usize = pieces.iter().map(|piece| piece.keys.len()).sum();
+    let gaps: usize = pieces.iter().map(|piece| piece.deleted.len()).sum();
+    assert!((1..=6).contains(&gaps) && keys == 2, "{gaps} gaps, {keys} keys");
+    let of_key = pieces.iter().flat_map(|piece| &piece.keys).find(|(key, _)| **key == *key_of(8));
+    let versions = of_key.unwrap().1.iter().rev().map(|(lsn, value)| (*lsn, value.is_some()));
+    assert!(versions.eq(expected));
+    forget(&mut machine);
+}
+
+/// Below a keyspace that came later there is nothing to hide, but in the same layer.
+#[test]
+fn a_keyspace_that_layers_do_not_have_has_no_gaps() {
+    let index = Index::new();
+    let apply = |lsn: u64, add: &dyn Fn(&mut BatchBuilder)| {
+        let mut batch = BatchBuilder::new();
+        add(&mut batch);
+        index.apply(Lsn::new(lsn), &batch.batch(), Lsn::new(lsn)).unwrap();
+        index.publish(Lsn::new(lsn));
+    };
+    apply(8, &|batch| {
+        batch.create_keyspace(1, "one").unwrap();
+        (0..5).for_each(|key| batch.put(1, &[key], b"v").unwrap());
+    });
+    let held = index.hold();
+    apply(16, &|batch| (1..4).for_each(|key| batch.delete(1, &[key]).unwrap()));
+    while index.prune(Lsn::new(16), 100) >= 100 {}
+    let tree = index.keyspace_by_name("one", held.lsn()).unwrap().unwrap();
+    let above = |from, at: &[u64]| {
+        let at: Vec<_> = at.iter().copied().map(Lsn::new).collect();
+        let above = tree.above(b"", Readers { from: Lsn::new(from), at: &at });
+        let versions = above.keys.iter().map(|(_, versions)| versions.len()).collect::<Vec<_>>();
+        (versions, above.deleted.len())
+    };
+    assert_eq!(above(0, &[16]), (vec![1, 1], 0));
+    assert_eq!(above(0, &[8, 16]), (vec![1, 2, 2, 2, 1], 0));
+    // Layers have the keyspace, and what was deleted.
+    assert_eq!(above(8, &[16]), (vec![], 3));
+}
+
+/// Long keys make long gaps: a piece ends early.
+#[test]
+fn a_piece_has_no_more_bytes_than_a_run_has_room_for() {
+    let mut machine = filled(&[1, K, 5]);
+    let keys: Vec<_> = (0..60_u8).map(|number| [&[b'a', number][..], &[number; 900]].concat()).collect();
+    machine.commit_keys(&keys, Some(b"v"));
+    machine.run(Step::Checkpoint);
+    machine.run(Step::Hold(false));
+    let deleted: Vec<_> = keys.iter().step_by(2).cloned().collect();
+    machine.commit_keys(&deleted, None);
+    machine.run(Step::Hold(false));
+    machine.run(Step::Commit(vec![Write::DeleteRange(0, Some(2)), Write::Put(1, 1)]));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(1_000));
+    let pieces = machine.pieces();
+    let bytes = |(from, to, _): &(Key, Option<Key>, Lsn)| from.len() + to.as_ref().map_or(0, |to| to.len());
+    let most = pieces.iter().map(|piece| piece.deleted.iter().map(bytes).sum::<usize>()).max();
+    assert!(pieces.len() > 5 && most < Some(2 * MOST_BYTES), "{most:?} in {} pieces", pieces.len());
+    forget(&mut machine);
+}
+
+/// One leaf may lie below any number of deleted ranges, each of them deleted for several snapshots.
+#[test]
+fn a_piece_ends_in_the_middle_of_the_list() {
+    let mut machine = filled(&[1, K, 5]);
+    let keys: Vec<_> = (0..300_u16).map(|number| [b"a".as_slice(), &number.to_be_bytes()].concat()).collect();
+    machine.commit_keys(&keys, Some(b"v"));
+    machine.run(Step::Checkpoint);
+    machine.run(Step::Forget(0, 1_000));
+    for _ in 0..3 {
+        let lsn = Lsn::new(machine.last.get() + 8);
+        let mut batch = BatchBuilder::new();
+        for pair in keys.windows(2).step_by(2) {
+            batch.delete_range(1, &pair[0], Some(&pair[1])).unwrap();
+            machine.history.entry(pair[0].clone()).or_default().push((lsn, None));
+        }
+        machine.index.apply(lsn, &batch.batch(), machine.durable).unwrap();
+        machine.index.publish(lsn);
+        machine.last = lsn;
+        machine.run(Step::Hold(false));
+    }
+    machine.run(Step::Flush);
+    let pieces = machine.pieces();
+    let (most, all) =
+        pieces.iter().fold((0, 0), |(most, all), piece| (piece.deleted.len().max(most), piece.deleted.len() + all));
+    assert!(pieces.len() > 3 && most < 150 && all >= 450, "{most} of {all} in {} pieces", pieces.len());
     forget(&mut machine);
 }
 
