@@ -1,9 +1,8 @@
 //! Writing a layer: what a merge gives out, cut into runs (`format/TABLES.md`, sections 1 and 2.3).
 
-use std::collections::VecDeque;
+mod pending;
 
 use super::merge::{Gone, Merge, Retain, Source};
-use super::retain::goes_on;
 use super::run::write::RunWriter;
 use super::store::Attempt;
 use crate::base::error::Result;
@@ -13,8 +12,9 @@ use crate::format::table::manifest::{Layer, NamedRun, Role};
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
 use crate::format::table::root::Range;
 use crate::format::table::run::RunHeader;
-use crate::format::table::{FileKind, behind, ends_within, full_range, is_below, split_full_key, write_full_key};
+use crate::format::table::{FileKind, behind, full_range, split_full_key, write_full_key};
 use crate::index::Above;
+use pending::Pending;
 
 #[cfg(test)]
 mod tests;
@@ -89,7 +89,7 @@ impl Attempt<'_> {
         sizes: Sizes,
     ) -> Result<Part> {
         let (present, runs, written) = Default::default();
-        let ranges = ranges.into();
+        let ranges = Pending::new(ranges);
         let mut layer = LayerWriter { attempt: self, stretch, sizes, ranges, present, reached: from, runs, written };
         for number in 1_usize.. {
             if number.is_multiple_of(KEYS) {
@@ -122,9 +122,10 @@ impl Attempt<'_> {
         let (ranges, present, reached, runs, written) = Default::default();
         let sizes = Sizes::whole(run_bytes);
         let mut layer = LayerWriter { attempt: self, stretch, sizes, ranges, present, reached, runs, written };
+        let mut end = Vec::new();
         for (id, above) in pieces {
             layer.attempt.check_open()?;
-            layer.push_piece(id, above, retain)?;
+            layer.push_piece((id, &mut end), above, retain)?;
         }
         layer.end_run(Vec::new())?;
         Ok(Layer { interval: stretch.interval, role: Role::Whole, runs: layer.runs })
@@ -145,8 +146,8 @@ struct LayerWriter<'a, 's> {
     attempt: &'a mut Attempt<'s>,
     stretch: Stretch,
     sizes: Sizes,
-    /// Those that no run has yet, fragmented and in order.
-    ranges: VecDeque<RangeTombstone>,
+    /// Those that no run has yet.
+    ranges: Pending,
     present: Option<Present>,
     /// Up to where the runs before reach.
     reached: Vec<u8>,
@@ -204,12 +205,25 @@ impl LayerWriter<'_, '_> {
         present.writer.push(key, version)
     }
 
-    fn push_piece(&mut self, id: u32, above: Above, (retain, gone): &(Retain, Gone)) -> Result<()> {
+    /// The pieces before it go up to `end`, which becomes its own end.
+    fn push_piece(
+        &mut self,
+        (id, end): (u32, &mut Vec<u8>),
+        above: Above,
+        (retain, gone): &(Retain, Gone),
+    ) -> Result<()> {
         let deleted = above.deleted.into_iter().map(|(from, to, lsn)| {
             let (start, end) = full_range(id, &from, to.as_deref());
             RangeTombstone { start, end, lsn, says: Says::Deleted }
         });
-        self.add_ranges(retain.ranges(&retain.newest(deleted.collect()), gone));
+        let ranges = retain.ranges(&retain.newest(deleted.collect()), gone);
+        // Deletions alone may be many, too: none is written before its run ends.
+        let most = (self.sizes.run / 4).min(MOST_RANGES);
+        if !self.ranges.is_empty() && self.ranges.bytes() + pending::bytes_of(&ranges) > most {
+            self.end_run(end.clone())?;
+        }
+        *end = full_range(id, &[], above.next.as_deref()).1;
+        self.ranges.add(ranges);
         let mut full = Vec::new();
         for (key, versions) in &above.keys {
             write_full_key(&mut full, id, key);
@@ -217,26 +231,7 @@ impl LayerWriter<'_, '_> {
                 self.push(&full, Found { lsn: *lsn, value: value.as_deref() })?;
             }
         }
-        // Deletions alone may be many, too: none is written before its run ends.
-        let pending: usize = self.ranges.iter().map(|one| one.start.len() + one.end.len() + size_of_val(one)).sum();
-        if pending as u64 >= (self.sizes.run / 4).min(MOST_RANGES) {
-            self.end_run(full_range(id, &[], above.next.as_deref()).1)?;
-        }
-        Ok(())
-    }
-
-    /// Adds range tombstones behind those that are there, fragmented and in order. What goes on is not cut where a piece ends.
-    fn add_ranges(&mut self, ranges: Vec<RangeTombstone>) {
-        let last = self.ranges.back().map(|last| last.start.clone());
-        let begin =
-            self.ranges.iter().rposition(|one| Some(&one.start) != last.as_ref()).map_or(0, |before| before + 1);
-        let last = &mut self.ranges.make_contiguous()[begin..];
-        let count = ranges.iter().take_while(|one| one.start == ranges[0].start).count();
-        let joined = if goes_on(last, &ranges[..count]) { count } else { 0 };
-        for (before, behind) in last.iter_mut().zip(&ranges[..joined]) {
-            before.end.clone_from(&behind.end);
-        }
-        self.ranges.extend(ranges.into_iter().skip(joined));
+        if self.ranges.bytes() >= most { self.end_run(end.clone()) } else { Ok(()) }
     }
 
     /// Ends the present run at a bound behind its last key: at the empty one as the last of the layer, which has all to the
@@ -247,7 +242,7 @@ impl LayerWriter<'_, '_> {
             Some(Present { writer, first, .. }) => (writer, Some(first)),
             None => (self.attempt.create_run(self.stretch)?, None),
         };
-        let ranges = self.take_ranges(&end);
+        let ranges = self.ranges.take(&end);
         let reach = Range { low: std::mem::replace(&mut self.reached, end.clone()), high: end };
         let low = first.iter().chain(ranges.first().map(|range| &range.start)).min();
         let range = Range { low: low.unwrap_or(&reach.low).clone(), high: reach.high.clone() };
@@ -256,16 +251,5 @@ impl LayerWriter<'_, '_> {
         self.written += run.file.length;
         self.runs.push(run);
         Ok(())
-    }
-
-    /// The next range tombstones, up to `end`. What goes on behind it is cut there, and stays.
-    fn take_ranges(&mut self, end: &[u8]) -> Vec<RangeTombstone> {
-        let count = self.ranges.iter().take_while(|next| is_below(&next.start, end)).count();
-        let mut taken: Vec<_> = self.ranges.drain(..count).collect();
-        for tombstone in taken.iter_mut().rev().filter(|tombstone| !ends_within(&tombstone.end, end)) {
-            self.ranges.push_front(RangeTombstone { start: end.to_vec(), ..tombstone.clone() });
-            tombstone.end = end.to_vec();
-        }
-        taken
     }
 }

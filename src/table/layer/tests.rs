@@ -7,6 +7,7 @@ use crate::base::types::Lsn;
 use crate::format::batch::BatchBuilder;
 use crate::format::table::range_tombstones::Says;
 use crate::format::table::write_full_key;
+use crate::index::Key;
 use crate::table::merge::{Gone, Retain};
 use crate::table::sort::Sorter;
 use crate::table::tests::{BRANCH, Versions, memory_dir, new_store, versions};
@@ -95,4 +96,32 @@ fn a_range_tombstone_is_cut_behind_the_longest_key() {
     let longest = vec![7; 65_535];
     check(&[(longest.clone(), 10), (vec![7, 8], 10)], &[7], 1);
     check(&[(longest, 10)], &[7], 1);
+}
+
+/// Pieces that have little but deletions: no run has more of them than it may, wherever its pieces end.
+#[test]
+fn a_run_of_pieces_ends_before_its_range_tombstones_are_many() {
+    let dir = memory_dir();
+    let store = new_store(&dir);
+    let key = |number: u16| Key::from(&number.to_be_bytes());
+    // Two bytes of a key behind four of an id: two bounds and the rest.
+    let each = pending::bytes_of([&RangeTombstone {
+        start: full(&[0, 0]),
+        end: full(&[0, 0]),
+        lsn: Lsn::new(8),
+        says: Says::Deleted,
+    }]);
+    let pieces = (0..20_u16).map(|piece| {
+        let begin = piece * 32;
+        let deleted = (begin..begin + 24).step_by(2).map(|number| (key(number), Some(key(number + 1)), Lsn::new(8)));
+        (1, Above { keys: Vec::new(), deleted: deleted.collect(), next: (piece < 19).then(|| key(begin + 32)) })
+    });
+    let retain = (Retain { floor: INTERVAL.to, ..Retain::default() }, Gone::default());
+    // A piece has twelve: two of them are too many for a run.
+    let run_bytes = 4 * 20 * each;
+    let mut attempt = store.begin();
+    let layer =
+        attempt.write_pieces(Stretch { interval: INTERVAL, branch: BRANCH }, pieces, &retain, run_bytes).unwrap();
+    let counts: Vec<_> = layer.runs.iter().map(|run| run.range_tombstones).collect();
+    assert_eq!(counts, [12; 20]);
 }
