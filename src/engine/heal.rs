@@ -58,7 +58,7 @@ pub(super) fn heal(
     };
     let written = match (whole, what) {
         (Some(whole), _) => whole,
-        (None, Unreadable::Log) => tail::write(pipeline, store, run_bytes)?,
+        (None, Unreadable::Log) => tail::write(pipeline, tables, store, run_bytes)?,
         (None, Unreadable::Tables) => return Err(why),
     };
     install(pipeline, tables, store, written)?;
@@ -88,6 +88,7 @@ fn write_from_memory<'s>(
     // Behind the snapshot: what is counted too much comes later into a checkpoint, and what is counted too little would make
     // one due for ever.
     let counted = pipeline.due.counted();
+    let log_bytes = counted.above(tables.health.done()).bytes;
     // Both are ends of records: the durable LSN moves to what a flush has written, which is whole records.
     let to = hold.lsn();
     if pipeline.index().horizon(to).1.iter().any(|held| *held < to) {
@@ -96,11 +97,12 @@ fn write_from_memory<'s>(
     let mut trees = pipeline.index().keyspaces(to)?;
     trees.sort_unstable_by_key(|tree| tree.id());
     let horizon = Retain { floor: to, held: Vec::new(), is_last: true };
-    let keyspaces = tail::keyspaces_of(&trees, (to, pipeline.index().next_keyspace_id_at(to)), store, &horizon);
+    let keyspaces = tail::keyspaces_of(&trees, (to, pipeline.index().next_keyspace_id_at(to)), &horizon);
     let everything = Everything { tables, trees: trees.into(), present: None, id: 0, hold, entry: Vec::new(), key: 0 };
     let branch = pipeline.log.token(to).incarnation;
     let interval = Interval { from: Lsn::ZERO, to };
-    let layer = store.write_whole(Whole { interval, branch, keyspaces, source: everything }, run_bytes)?;
+    let whole = Whole { interval, branch, keyspaces, source: everything, log_bytes };
+    let layer = store.write_whole(whole, run_bytes)?;
     Ok(Some((layer, counted)))
 }
 

@@ -58,7 +58,7 @@ pub struct TableStats {
     /// Files of tables of which a merge could not read a part. It has gone round that; reads of these keys fail. No layer has the
     /// files any more: they are kept for a salvage, and whoever needs the room may remove them. `forelog dump` of MANIFEST names them.
     pub set_aside: usize,
-    /// Bytes of records that checkpoints have read since the database has tables.
+    /// Bytes of records that checkpoints have taken in since the database has tables.
     pub log_bytes: u64,
     /// Bytes that they have written since then.
     pub bytes_by_checkpoints: u64,

@@ -42,6 +42,8 @@ pub(crate) struct Whole<S> {
     pub(crate) branch: Incarnation,
     pub(crate) keyspaces: KeyspaceList,
     pub(crate) source: S,
+    /// What it takes in of the log, in bytes, though that was not read: merges go by what is written for a byte of log.
+    pub(crate) log_bytes: u64,
 }
 
 /// What memory has above the installed layers.
@@ -57,6 +59,8 @@ pub(crate) struct Tail<P> {
     pub(crate) horizon: Retain,
     /// The pieces of all keyspaces, each with the id of its keyspace, in the order of full keys.
     pub(crate) pieces: P,
+    /// As of a [`Whole`].
+    pub(crate) log_bytes: u64,
 }
 
 /// A layer whose files are durable, and which no MANIFEST names. Dropped, it has had no effect.
@@ -105,14 +109,14 @@ impl Store {
         tail: Tail<impl Iterator<Item = (u32, Above)>>,
         run_bytes: u64,
     ) -> Result<NewLayer<'_>> {
-        let Tail { interval, branch, keyspaces, horizon, pieces } = tail;
+        let Tail { interval, branch, keyspaces, horizon, pieces, log_bytes } = tail;
         let mut attempt = self.begin();
         let retain = (horizon, keyspaces.gone());
         let layer = attempt.write_pieces(Stretch { interval, branch }, pieces, &retain, run_bytes)?;
         let (keyspaces, file) = self.write_list(&mut attempt, keyspaces, (interval.to, branch))?;
         attempt.sync_names()?;
         let deleted = RangeSet::default();
-        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes: 0, deleted, is_whole: false })
+        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, deleted, is_whole: false })
     }
 
     /// Writes the file of the keyspaces, unless the installed one lists the same.
@@ -137,7 +141,7 @@ impl Store {
     /// # Errors
     /// Those of the source and of new files. Nothing has changed then.
     pub(crate) fn write_whole<S: Source>(&self, whole: Whole<S>, run_bytes: u64) -> Result<NewLayer<'_>> {
-        let Whole { interval, branch, keyspaces, source } = whole;
+        let Whole { interval, branch, keyspaces, source, log_bytes } = whole;
         let retain = Retain { floor: interval.to, held: Vec::new(), is_last: true };
         let mut attempt = self.begin();
         let merge = Merge::new(vec![source], retain, Vec::new(), keyspaces.gone())?;
@@ -146,7 +150,7 @@ impl Store {
         attempt.sync_names()?;
         let keyspaces = Arc::new(keyspaces);
         let deleted = RangeSet::default();
-        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes: 0, deleted, is_whole: true })
+        Ok(NewLayer { attempt, layer, branch, keyspaces, file, log_bytes, deleted, is_whole: true })
     }
 }
 

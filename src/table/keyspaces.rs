@@ -49,10 +49,6 @@ impl KeyspaceList {
         self.next_id
     }
 
-    pub(crate) fn get(&self, id: u32) -> Option<&Keyspace> {
-        self.by_id.get(&id).map(|keyspace| &**keyspace)
-    }
-
     /// Those with these ids.
     pub(super) fn within(&self, ids: RangeInclusive<u32>) -> impl Iterator<Item = &Keyspace> {
         self.by_id.range(ids).map(|(_, keyspace)| &**keyspace)
