@@ -194,7 +194,7 @@ impl TreeState {
                 }
                 return;
             };
-            // Of what a range tombstone covers the list tells. The older a reader, the fewer of them he sees.
+            // Of what a range tombstone covers the list tells. The older a reader, the fewer of them it sees.
             let finds = |reader: usize| self.deleted(key, readers.at[reader]) <= lsn;
             let oldest_told = Some(finders.start.max(told.untold)).filter(|reader| *reader < finders.end);
             has_value |= !content.is_deleted() && oldest_told.is_some_and(finds);

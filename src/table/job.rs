@@ -125,7 +125,7 @@ pub(crate) enum Stepped {
     Part,
     /// The output has taken the place of its inputs.
     Done,
-    /// Nothing: its inputs are not there any more, as a layer from memory has taken the place of all layers.
+    /// Nothing: its inputs are not there any more, as a layer from memory of all data has taken the place of all layers.
     Overtaken,
 }
 
