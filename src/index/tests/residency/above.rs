@@ -281,6 +281,36 @@ fn a_keyspace_that_layers_do_not_have_has_no_gaps() {
     assert_eq!(above(8, &[16]), (vec![], 3));
 }
 
+/// There a range may still be complete only from an LSN on. The gap hides what the same layer has for a reader below that.
+#[test]
+fn a_keyspace_that_layers_do_not_have_has_gaps_above_readers_who_are_told_nothing() {
+    let layers: Arc<Installed> = Arc::default();
+    layers.install(Fake { to: Lsn::new(8), ..Fake::default() });
+    let index = Index::over(&(layers as Arc<dyn Beyond>), [], Lsn::new(8), 1);
+    let apply = |lsn: u64, add: &dyn Fn(&mut BatchBuilder)| {
+        let mut batch = BatchBuilder::new();
+        add(&mut batch);
+        index.apply(Lsn::new(lsn), &batch.batch(), Lsn::new(lsn)).unwrap();
+        index.publish(Lsn::new(lsn));
+    };
+    apply(16, &|batch| batch.create_keyspace(1, "one").unwrap());
+    apply(24, &|batch| batch.put(1, b"k", b"v").unwrap());
+    let held = index.hold();
+    let tree = index.keyspace_by_name("one", held.lsn()).unwrap().unwrap();
+    (0..2).for_each(|_| drop(tree.forget(b"", 100, Lsn::new(8))));
+    apply(32, &|batch| batch.put(1, b"l", b"v").unwrap());
+    let fill = Filler::new(Arc::clone(&tree)).read().unwrap().unwrap();
+    assert!(index.land(&tree, &fill));
+    apply(40, &|batch| batch.delete(1, b"k").unwrap());
+    while index.prune(Lsn::new(40), 100) >= 100 {}
+    let above = tree.above(b"", Readers { from: Lsn::new(8), at: &[held.lsn(), Lsn::new(40)] });
+    assert_eq!(above.keys.iter().map(|(key, _)| key.as_slice()).collect::<Vec<_>>(), [b"k", b"l"]);
+    let is_over = |(from, to, lsn): &(Key, Option<Key>, Lsn)| {
+        from.as_slice() <= b"k" && to.as_ref().is_none_or(|to| to.as_slice() > b"k") && *lsn == Lsn::new(40)
+    };
+    assert!(above.deleted.iter().any(is_over), "{above:?}");
+}
+
 /// Long keys make long gaps: a piece ends early.
 #[test]
 fn a_piece_has_no_more_bytes_than_a_run_has_room_for() {
