@@ -195,13 +195,13 @@ fn a_pin_keeps_the_log_up_to_its_bound() {
 fn retention_gives_way_on_a_full_disk() {
     let disk = SimDisk::new();
     schedule::run(1, || {
-        disk.set_capacity(10 << 20);
+        disk.set_capacity(12 << 20);
         let engine = open_with(&disk, small(Checkpoints::Automatic).retain_log_bytes(1 << 40));
         let keys = engine.create_keyspace("k").unwrap();
         let mut batch = engine.batch().unwrap();
         batch.put(&keys, "pinned", "here").unwrap();
         let pin = engine.retain_from(&batch.commit().unwrap().token()).unwrap();
-        for round in 0..250_u8 {
+        for round in 0..=255_u8 {
             for half in 0..4 {
                 let mut batch = engine.batch().unwrap();
                 (0..45_u32)
