@@ -195,7 +195,7 @@ fn a_pin_keeps_the_log_up_to_its_bound() {
 fn retention_gives_way_on_a_full_disk() {
     let disk = SimDisk::new();
     schedule::run(1, || {
-        disk.set_capacity(12 << 20);
+        disk.set_capacity(13 << 20);
         let engine = open_with(&disk, small(Checkpoints::Automatic).retain_log_bytes(1 << 40));
         let keys = engine.create_keyspace("k").unwrap();
         let mut batch = engine.batch().unwrap();
