@@ -18,7 +18,7 @@ use crate::faults::verdict::{Violation, guarded};
 use crate::faults::{DIR, files, in_parallel, name_of};
 
 pub const REFUSED: &str = "refused at open";
-/// What a reader met, and what a merge of everything came to, in the order of [`Merged`].
+/// What a reader met, and what a merge of everything came to, in the order of `Merged`.
 pub const OUTCOMES: [[&str; 3]; 2] = [
     [
         "damaged on reading, a merge refused",
