@@ -247,7 +247,11 @@ impl Error {
              `forelog salvage` save what is whole into a new one",
             file.display()
         );
-        let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause };
+        Error::damaged_table(file, Some(offset), cause, message)
+    }
+
+    fn damaged_table(file: &Path, offset: Option<u64>, cause: DamageCause, message: String) -> Self {
+        let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset, cause };
         Error::new(ErrorKind::Damaged, message).with_damage(damage)
     }
 
@@ -259,8 +263,7 @@ impl Error {
              deleted as a range. Restore a copy of the database, or let `forelog salvage` save what is whole into a new one",
             file.display()
         );
-        let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: Some(offset), cause };
-        Error::new(ErrorKind::Damaged, message).with_damage(damage)
+        Error::damaged_table(file, Some(offset), cause, message)
     }
 
     /// A file of the tables that is missing, or does not belong to the others.
@@ -276,8 +279,7 @@ impl Error {
     /// The same, with another next step.
     pub(crate) fn bad_file_with(file: &Path, cause: DamageCause, next: &str) -> Self {
         let message = format!("{}: {cause}. Nothing was changed. {next}", file.display());
-        let damage = Damage { file: file.to_owned(), lsn: Lsn::ZERO, offset: None, cause };
-        Error::new(ErrorKind::Damaged, message).with_damage(damage)
+        Error::damaged_table(file, None, cause, message)
     }
 
     /// A failure to read `file` at `lsn`, or to open it for that read. Only a file that is too short says something

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::keyspaces::KeyspaceList;
 use super::merge::Retain;
-use super::named::{Place, check_length};
+use super::named::Place;
 use super::run::rescue::{Bad, Remains, RemainsCursor, Survey};
-use crate::base::error::{DamageCause, Error, Result};
+use crate::base::error::{Error, Result};
 use crate::base::types::Lsn;
 use crate::format::WORD;
 use crate::format::table::data::Interval;
@@ -52,18 +52,17 @@ impl DamagedRuns {
     /// Its file is not there in its length, or nothing tells that it is this run; an error of the system that says nothing of it.
     pub(super) fn look_again(&self, place: Place<'_>, named: &NamedRun, interval: Interval) -> Result<bool> {
         let name = file_name(named.file.number, FileKind::Run);
-        let file = place.open(&name)?.ok_or_else(|| place.damaged(&name, DamageCause::MissingTable))?;
-        check_length(place, &name, &*file, &named.file)?;
+        let file = place.open_named(&name, &named.file)?;
         let remains = Arc::new(Remains::open(file, &place.path.join(&name), Some(named))?);
         let Survey { unreadable, fault, passing, .. } = remains.survey()?;
         passing.map_or(Ok(()), Err)?;
-        let known = self.get(named.file.number);
-        let looks = known.as_ref().map_or(0, |known| known.looks) + 1;
-        let damaged = DamagedRun { remains, unreadable, range: named.range.clone(), interval, looks };
         if fault.is_none() {
             self.by_number.lock().remove(&named.file.number);
             return Ok(false);
         }
+        let known = self.get(named.file.number);
+        let looks = known.as_ref().map_or(0, |known| known.looks) + 1;
+        let damaged = DamagedRun { remains, unreadable, range: named.range.clone(), interval, looks };
         let is_new = known.is_none_or(|known| !known.is_as(&damaged));
         if is_new {
             self.by_number.lock().insert(named.file.number, Arc::new(damaged));

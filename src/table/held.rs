@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::dir::open_to_read;
 use super::list::read_list;
-use super::named::{Place, check_length};
+use super::named::Place;
 use super::open::read_keyspaces;
 use super::run::read::{Part, Run};
 use super::store::{Stack, Store};
@@ -98,10 +98,7 @@ impl HeldStack {
     /// # Errors
     /// It is missing, or has another length; it cannot be opened.
     pub(super) fn open(&self, name: &str, named: &NamedFile) -> Result<Arc<dyn DiskFile>> {
-        let place = Place { dir: Some(&*self.dir), path: &self.path };
-        let file = place.open(name)?.ok_or_else(|| place.damaged(name, DamageCause::MissingTable))?;
-        check_length(place, name, &*file, named)?;
-        Ok(file)
+        Place { dir: Some(&*self.dir), path: &self.path }.open_named(name, named)
     }
 
     /// Checks the list of keyspaces.

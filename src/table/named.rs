@@ -22,6 +22,16 @@ impl Place<'_> {
         self.dir.map_or(Ok(None), |dir| open_to_read(dir, &self.path.join(name)))
     }
 
+    /// Opens a file that MANIFEST names.
+    ///
+    /// # Errors
+    /// It is missing, or has another length; it cannot be opened.
+    pub(super) fn open_named(&self, name: &str, named: &NamedFile) -> Result<Arc<dyn DiskFile>> {
+        let file = self.open(name)?.ok_or_else(|| self.damaged(name, DamageCause::MissingTable))?;
+        let length = file.len().map_err(|error| Error::io("read", &self.path.join(name), error))?;
+        if length == named.length { Ok(file) } else { Err(self.damaged(name, DamageCause::ForeignTable)) }
+    }
+
     pub(super) fn damaged(&self, name: &str, cause: DamageCause) -> Error {
         Error::bad_file(&self.path.join(name), cause)
     }
@@ -40,12 +50,5 @@ pub(super) fn check_runs(place: Place<'_>, manifest: &Manifest) -> Result<()> {
 }
 
 fn check_file(place: Place<'_>, kind: FileKind, named: &NamedFile) -> Result<()> {
-    let name = file_name(named.number, kind);
-    let file = place.open(&name)?.ok_or_else(|| place.damaged(&name, DamageCause::MissingTable))?;
-    check_length(place, &name, &*file, named)
-}
-
-pub(super) fn check_length(place: Place<'_>, name: &str, file: &dyn DiskFile, named: &NamedFile) -> Result<()> {
-    let length = file.len().map_err(|error| Error::io("read", &place.path.join(name), error))?;
-    if length == named.length { Ok(()) } else { Err(place.damaged(name, DamageCause::ForeignTable)) }
+    place.open_named(&file_name(named.number, kind), named).map(drop)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::keyspaces::KeyspaceList;
 use super::list::{magic, read_list};
-use super::named::{Place, check_length, check_runs};
+use super::named::{Place, check_runs};
 use super::store::Stack;
 use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, LogId, Lsn};
@@ -98,8 +98,7 @@ pub(super) fn read_keyspaces(place: Place<'_>, manifest: &Manifest) -> Result<Ke
     let named = manifest.keyspaces;
     let name = file_name(named.number, FileKind::Keyspaces);
     let path = place.path.join(&name);
-    let file = place.open(&name)?.ok_or_else(|| place.damaged(&name, DamageCause::MissingTable))?;
-    check_length(place, &name, &*file, &named)?;
+    let file = place.open_named(&name, &named)?;
     let bytes = read_list(&*file, &path, Keyspaces::begin_check)?;
     let refused = |refusal: Refusal| refusal.error(&path, || Error::bad_table(&path, 0));
     let list = Keyspaces::decode(&bytes).map_err(refused)?;

@@ -8,7 +8,7 @@ use std::vec::IntoIter;
 use crc32fast::Hasher;
 
 use super::read::read;
-use crate::base::error::{Error, ErrorKind, Result, is_end_of_file, is_the_mediums};
+use crate::base::error::{Error, ErrorKind, Result, is_rot};
 use crate::base::types::Lsn;
 use crate::disk::DiskFile;
 use crate::format::Refusal;
@@ -283,8 +283,7 @@ impl Remains {
         let reach = self.root.as_ref().map(|root| root.reach.clone()).or_else(keys);
         let reach = reach.unwrap_or_else(|| Range { low: behind(Vec::new()), high: behind(Vec::new()) });
         let all = faults.iter().chain(bad.iter().map(|bad| &bad.error)).chain(&self.no_range_tombstones);
-        let passes =
-            |error: &&Error| error.io_error().is_some_and(|error| !is_the_mediums(error) && !is_end_of_file(error));
+        let passes = |error: &&Error| error.io_error().is_some() && !is_rot(error);
         let passing = all.into_iter().find(passes).cloned();
         let fault = faults.first().or_else(|| bad.first().map(|bad| &bad.error)).cloned();
         let unreadable = join(bad.clone());
@@ -308,7 +307,7 @@ impl Remains {
 }
 
 /// Makes those one that overlap or touch.
-pub(in crate::table) fn join(mut bad: Vec<Bad>) -> Vec<Bad> {
+fn join(mut bad: Vec<Bad>) -> Vec<Bad> {
     bad.sort_by(|a, b| a.range.low.cmp(&b.range.low));
     let mut joined: Vec<Bad> = Vec::new();
     for one in bad {

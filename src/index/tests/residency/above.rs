@@ -4,8 +4,6 @@
 use super::*;
 use crate::index::above::MOST_BYTES;
 
-const K: u8 = 3;
-
 /// A layer that is being written.
 pub(super) struct FromMemory {
     hold: SnapshotGuard,
@@ -105,10 +103,12 @@ fn filled(keys: &[u8]) -> Machine {
     machine
 }
 
-fn delete_and_bury(machine: &mut Machine) {
-    machine.run(Step::Commit(vec![Write::Delete(K)]));
+/// Has all pruned, writes the layer, and looks what layers say.
+fn prune_and_write(machine: &mut Machine) {
     machine.run(Step::Flush);
     machine.run(Step::Prune(100));
+    machine.write_from_memory();
+    forget(machine);
 }
 
 /// Has all of it forgotten, and looks what layers say.
@@ -134,10 +134,7 @@ fn what_was_buried_is_deleted_for_a_held_snapshot() {
     machine.run(Step::Commit(vec![Write::Delete(K)]));
     machine.run(Step::Hold(false));
     machine.run(Step::Commit(vec![Write::Put(1, 2)]));
-    machine.run(Step::Flush);
-    machine.run(Step::Prune(100));
-    machine.write_from_memory();
-    forget(&mut machine);
+    prune_and_write(&mut machine);
 }
 
 /// The gap of the newest reader is above what the older one finds.
@@ -148,10 +145,7 @@ fn what_a_held_snapshot_finds_is_in_a_layer_from_memory() {
     machine.run(Step::Hold(false));
     machine.run(Step::Commit(vec![Write::Delete(K), Write::Put(1, 4)]));
     machine.run(Step::Commit(vec![Write::Delete(5)]));
-    machine.run(Step::Flush);
-    machine.run(Step::Prune(100));
-    machine.write_from_memory();
-    forget(&mut machine);
+    prune_and_write(&mut machine);
 }
 
 /// A layer from memory has the range tombstones of the list: a leaf that is not complete may not bury them.
@@ -163,10 +157,7 @@ fn a_layer_from_memory_has_the_list() {
     machine.open(false);
     machine.run(Step::Commit(vec![Write::DeleteRange(1, Some(6))]));
     machine.run(Step::Commit(vec![Write::Put(4, 1)]));
-    machine.run(Step::Flush);
-    machine.run(Step::Prune(100));
-    machine.write_from_memory();
-    forget(&mut machine);
+    prune_and_write(&mut machine);
 }
 
 /// A leaf that has buried something is complete only from an LSN on: a reader below is told nothing of keys of which it has no version.
@@ -182,10 +173,7 @@ fn a_range_that_is_complete_from_an_lsn_on_has_no_gaps_for_readers_below() {
     machine.run(Step::FillAll);
     machine.run(Step::Commit(vec![Write::Put(5, 1)]));
     machine.run(Step::Commit(vec![Write::Delete(5)]));
-    machine.run(Step::Flush);
-    machine.run(Step::Prune(100));
-    machine.write_from_memory();
-    forget(&mut machine);
+    prune_and_write(&mut machine);
 }
 
 /// Between two pieces a leaf buries what was deleted behind the end of the layer, and what it buried before counts for its gaps as ever.

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const K: u8 = 3;
-
 /// A machine that has put `K` and another key, in layers alone.
 fn away() -> Machine {
     let mut machine = Machine::new();
@@ -11,13 +9,6 @@ fn away() -> Machine {
     machine.run(Step::Checkpoint);
     machine.open(false);
     machine
-}
-
-/// Deletes `K`, and has the deletion buried.
-fn delete_and_bury(machine: &mut Machine) {
-    machine.run(Step::Commit(vec![Write::Delete(K)]));
-    machine.run(Step::Flush);
-    machine.run(Step::Prune(100));
 }
 
 /// Puts keys below `K` until the leaf has split by itself: `K` is in the part that is new.

@@ -14,6 +14,15 @@ use above::FromMemory;
 use layers::{Fake, Installed};
 
 const KEYS: u8 = 10;
+/// The key that a history is about, if it is about one.
+const K: u8 = 3;
+
+/// Deletes `K`, and has the deletion buried.
+fn delete_and_bury(machine: &mut Machine) {
+    machine.run(Step::Commit(vec![Write::Delete(K)]));
+    machine.run(Step::Flush);
+    machine.run(Step::Prune(100));
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Write {

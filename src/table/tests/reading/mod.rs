@@ -14,6 +14,7 @@ use std::ops::Bound;
 
 use super::*;
 use crate::base::error::ErrorKind;
+use crate::disk::{read_exact_at, write_all_at};
 use crate::format::table::data::{Found, Interval};
 use crate::format::table::manifest::{NamedFile, Role};
 use crate::format::table::range_tombstones::{RangeTombstone, Says};
@@ -321,6 +322,14 @@ fn scan(
             Err(error) => return (entries, Err(error)),
         }
     }
+}
+
+/// Flips a bit of the byte at `at`. Once more, it is as it was.
+fn flip(dir: &Arc<dyn Dir>, name: &str, at: u64, bit: u8) {
+    let file = dir.open(OsStr::new(name), Access::Write).unwrap();
+    let mut byte = [0];
+    read_exact_at(&*file, &mut byte, at).unwrap();
+    write_all_at(&*file, &[byte[0] ^ bit], at).unwrap();
 }
 
 const ALL: (Bound<Key>, Bound<Key>) = (Bound::Unbounded, Bound::Unbounded);
