@@ -82,7 +82,8 @@ pub(crate) fn note_rot(engine: &forelog::Engine) {
     let stats = engine.table_stats();
     if let Some(rot) = stats.last_rot {
         let aside = match stats.set_aside {
-            0 => "It was written again from memory".to_owned(),
+            0 if stats.last_failure.is_none() => "What it had was written again, and nothing is lost".to_owned(),
+            0 => "It is tried again".to_owned(),
             count => format!(
                 "Reads of what was lost fail. {count} of the files are kept apart for a salvage: forelog dump of MANIFEST names them"
             ),
