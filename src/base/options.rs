@@ -127,6 +127,8 @@ pub(crate) struct Settings {
     pub(crate) is_checkpoint_chosen: bool,
     /// What the engine may use; `None` for a part of what there is.
     pub(crate) memory_bytes: Option<u64>,
+    /// What of that records may take, if it does not follow from `memory_bytes`.
+    pub(crate) records_bytes: Option<u64>,
     /// It lives in memory alone, and no open comes after this one.
     pub(crate) is_volatile: bool,
     pub(crate) retain: RetainLog,
@@ -148,6 +150,7 @@ impl Default for Settings {
             checkpoint_bytes: 64 << 20,
             is_checkpoint_chosen: false,
             memory_bytes: None,
+            records_bytes: None,
             is_volatile: false,
             retain: RetainLog::default(),
         }

@@ -60,7 +60,7 @@ impl Shares {
         // Sorting takes the checkpoint and a half.
         let sorting = checkpoint.saturating_add(checkpoint / 2);
         let rest = memory.saturating_sub(aside + FIXED).saturating_sub(sorting);
-        let records = rest.max(memory / 4) / 8 * 7;
+        let records = settings.records_bytes.unwrap_or(rest.max(memory / 4) / 8 * 7);
         Shares { memory, records, checkpoint, aside, given_up: 0 }
     }
 

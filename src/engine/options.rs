@@ -142,6 +142,15 @@ impl Options {
         self.create(true).on(Arc::new(MemoryDisk::new()), "memory".as_ref())
     }
 
+    /// What of [`memory_bytes`](Options::memory_bytes) records may take, in bytes, for tests: with little of it, a database of a few
+    /// KiB forgets at each checkpoint what it can, and reads it from tables.
+    #[cfg(feature = "unstable")]
+    #[must_use]
+    pub fn records_bytes(mut self, bytes: u64) -> Self {
+        self.settings.records_bytes = Some(bytes);
+        self
+    }
+
     /// Opens the database on a disk of your own.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ struct Family {
     full: Option<u64>,
 }
 
-fn families() -> [Family; 6] {
+fn families() -> [Family; 7] {
     [
         Family {
             test: "every_short_sequence_of_operations_recovers_from_every_crash",
@@ -48,6 +48,13 @@ fn families() -> [Family; 6] {
             share: 8,
             runs: u64::MAX,
             full: None,
+        },
+        Family {
+            test: "what_forgets_and_is_backed_up_recovers_from_every_crash",
+            run: &explore::explore_forgetful_run,
+            share: 12,
+            runs: u64::MAX,
+            full: Some(64),
         },
         Family {
             test: "a_medium_that_breaks_its_promises_never_makes_wrong_data",
@@ -153,6 +160,11 @@ fn figures(tally: &Tally, states: u64, failed: Option<&str>, time: Duration) -> 
     for (name, number) in &tally.personas {
         figures.push(told(format!("choices on {name}, repeated images included"), count(*number)));
     }
+    figures.push(told("states at a call in table/".into(), count(tally.in_table)));
+    figures.push(told("states at a call in a backup".into(), count(tally.in_backup)));
+    figures.push(told("states of a life in which memory was forgotten".into(), count(tally.forgetful)));
+    figures.push(told("backups opened and compared".into(), count(tally.backups)));
+    figures.push(told("closed right after the open, and opened again".into(), count(tally.closed)));
     figures.push(told("tokens asked".into(), count(tally.tokens)));
     figures.push(told("snapshots compared".into(), count(tally.snapshots)));
     for (name, seen, limit) in tally.window.shares() {

@@ -6,7 +6,7 @@
 //! ways there are, flush, make checkpoints, read snapshots, clear, create and drop keyspaces, while the scheduler hands the
 //! turn around.
 //! There are also runs of every short sequence of operations by one client, runs with a failed fsync, runs in which calls
-//! in `table/` fail, runs on a medium that breaks its assumptions, and runs of the log by itself that is retired while it is written.
+//! in `table/` fail, runs with little memory and with backups, runs on a medium that breaks its assumptions, and runs of the log by itself that is retired while it is written.
 //!
 //! Every operation that changes the disk is a *crash point*, and every sync in flight. A *crash state* is what a process
 //! kill or a power loss there can leave on one of the file systems of [`Persona`](forelog::sim::Persona), by word,
@@ -93,6 +93,20 @@ fn every_crash_state_recovers_to_what_was_promised() {
             "only {crowded} of {total} states with 3+ threads committing and a flush in flight"
         );
         assert_eq!(tally.cuts, tally.boundaries, "every operation is a crash point");
+    }
+}
+
+/// The same with memory that forgets at every checkpoint, and with backups.
+#[test]
+fn what_forgets_and_is_backed_up_recovers_from_every_crash() {
+    let tally = explore_or_replay(
+        "what_forgets_and_is_backed_up_recovers_from_every_crash",
+        until(states() / 4),
+        &explore::explore_forgetful_run,
+    );
+    if campaign::only_run().is_none() {
+        let (total, backups) = (tally.total(), tally.backups);
+        assert!(tally.forgetful * 3 > total && tally.in_backup * 8 > total && backups * 16 > total, "{tally}");
     }
 }
 

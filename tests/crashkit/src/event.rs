@@ -61,6 +61,8 @@ pub enum Event<W> {
     Prune,
     /// A checkpoint is about to be made: it may begin the incarnation.
     Checkpoint,
+    /// A backup of this name was made, of everything up to here.
+    BackedUp(Lsn, String),
     /// The checkpoint failed, with this kind of error.
     NotCheckpointed(String),
     /// Close is about to be called.
@@ -92,6 +94,7 @@ impl<W: fmt::Display> fmt::Display for Event<W> {
             Event::Retired(lsn) => write!(f, "retired {}", lsn.get()),
             Event::Prune => f.write_str("prune"),
             Event::Checkpoint => f.write_str("checkpoint"),
+            Event::BackedUp(lsn, name) => write!(f, "backed-up {} {name}", lsn.get()),
             Event::NotCheckpointed(kind) => write!(f, "not-checkpointed {kind}"),
             Event::Closing => f.write_str("closing"),
             Event::Closed => f.write_str("closed"),
@@ -134,6 +137,7 @@ impl<W: FromStr> FromStr for Event<W> {
             "retired" => Event::Retired(lsn(word()?)?),
             "prune" => Event::Prune,
             "checkpoint" => Event::Checkpoint,
+            "backed-up" => Event::BackedUp(lsn(word()?)?, word()?.to_owned()),
             "not-checkpointed" => Event::NotCheckpointed(word()?.to_owned()),
             "closing" => Event::Closing,
             "closed" => Event::Closed,

@@ -10,7 +10,7 @@
 //! |---|---|---|---|
 //! | acknowledged in `Written` mode | its LSN | | 7 |
 //! | acknowledged in `Sync` mode | its LSN | its LSN | 2 |
-//! | told to be durable | that LSN | that LSN | 3 |
+//! | told to be durable, or backed up | that LSN | that LSN | 3 |
 //! | closed | what was acknowledged | the same | |
 //! | opened | what was recovered | the same | 5 |
 //! | a crash, and a look at what it left | what was recovered | the same if the power was cut | |
@@ -131,6 +131,8 @@ pub struct Ledger<W> {
     pub retired: Lsn,
     /// It was asked to forget incarnations that are retired whole.
     pub pruned: bool,
+    /// The backups that were made, and up to where each has everything.
+    pub backups: Vec<(Lsn, String)>,
     /// What an open has reported, or a comparison found: no crash can take it any more.
     settled: Lsn,
     /// What must be there, by [`Ending`].
@@ -153,6 +155,7 @@ impl<W> Default for Ledger<W> {
             retiring: Vec::new(),
             retired: Lsn::ZERO,
             pruned: false,
+            backups: Vec::new(),
             settled: Lsn::ZERO,
             floors: [Lsn::ZERO; 2],
             before_lies: None,
@@ -253,6 +256,11 @@ impl<W> Ledger<W> {
                 }
             }
             Event::Durable(lsn) => self.raise(lsn, Ending::Power),
+            Event::BackedUp(lsn, name) => {
+                // It begins with a checkpoint of everything that is visible.
+                self.raise(lsn, Ending::Power);
+                self.backups.push((lsn, name));
+            }
             Event::Poisoned => life.poisoned = true,
             Event::Struck => self.before_lies = Some(self.before_lies.unwrap_or(self.floors)),
             Event::Retire(lsn) => {

@@ -177,6 +177,8 @@ pub enum Kind {
     Observe,
     /// What is durable moves out of the log.
     Checkpoint,
+    /// A copy is made beside the engine. None is drawn: not every client has a place for it.
+    Backup,
 }
 
 /// What a workload draws from.
@@ -246,7 +248,7 @@ impl Shape {
                 let to = (from + random.between(1, ACCOUNTS - 1)) % ACCOUNTS;
                 vec![Change::Transfer { from, to, amount: i64::try_from(random.between(1, 50)).expect("small") }]
             }
-            Kind::Clear | Kind::Churn | Kind::Flush | Kind::Observe | Kind::Checkpoint => Vec::new(),
+            Kind::Clear | Kind::Churn | Kind::Flush | Kind::Observe | Kind::Checkpoint | Kind::Backup => Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@ fn an_event_reads_back_as_it_was_written_and_nothing_else_does() {
         "retired 64",
         "prune",
         "checkpoint",
+        "backed-up 64 one",
         "not-checkpointed DiskFull",
         "closing",
         "closed",

@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use forelog::sim::{Granularity, Loss, Persona, SimDisk};
 use forelog::{CommitMode, Lsn};
 
+use super::backups;
 use super::case::{Case, Depth, Focus};
 use super::check::{Crash, Expected, Opened, Power};
 use super::choices::{self, Interest};
-use super::life::{Cut, Faults, Life, Past, live};
+use super::life::{Cut, Faults, Life, Past, Place, live};
 use super::notes::{View, Writes};
-use super::recovery::{Recovered, check_reopen, crash_in_recovery};
+use super::recovery::{Recovered, check_close, check_reopen, crash_in_recovery};
 use super::report::{Kind, Tally, Trait};
 use super::workload::Plan;
 use crashkit::event::Name;
@@ -22,14 +23,32 @@ use crashkit::{Random, mode_name};
 /// every operation of the recovery.
 const REOPENED: usize = 12;
 const CRASHED_AGAIN: usize = 160;
+/// For one of so many states outside of a backup the backups are looked at.
+const BACKUPS: usize = 16;
+/// One of so many databases is closed right after its open; four times as many where a call in `table/` was cut off.
+const CLOSED: usize = 32;
 
 /// Explores one run: a database that lives one to four times, each life on a disk that a crash of the one before left.
 pub fn explore_run(case: &Case, tally: &mut Tally) -> Result<(), String> {
+    explore_lives(case, tally, Plan::draw)
+}
+
+/// The same with more checkpoints, with backups, and with memory that forgets all it can or some of it.
+pub fn explore_forgetful_run(case: &Case, tally: &mut Tally) -> Result<(), String> {
+    let plan = |random: &mut Random, life| {
+        let plan = Plan::draw(random, life);
+        let records = if random.one_in(4) { None } else { Some(random.pick(&[0, 0, 24 << 10])) };
+        Plan { records, backups: records.is_none() || random.one_in(3), ..plan }
+    };
+    explore_lives(case, tally, plan)
+}
+
+fn explore_lives(case: &Case, tally: &mut Tally, draw: impl Fn(&mut Random, u64) -> Plan) -> Result<(), String> {
     let first = case.first_life();
     let mut random = Random::new(!first);
     let (mut disk, mut past) = (SimDisk::new(), Past::default());
     for number in 0..random.pick(&[1, 1, 2, 2, 3, 4]) {
-        let plan = Plan { keep: case.keep.clone(), ..Plan::draw(&mut random, number) };
+        let plan = Plan { keep: case.keep.clone(), ..draw(&mut random, number) };
         let mut ending = Random::new(random.next());
         let at_life = |error| format!("life {number}: {error}");
         let life = live(first + number, &disk, &past, plan, Faults::None).map_err(at_life)?;
@@ -177,7 +196,14 @@ impl Point<'_, '_> {
         }
         let opened = expected.try_check(&disk)?;
         let recovering = self.view.life().opened.is_none() && past.ledger.exists;
-        let traits = Trait { crowded: self.crowded, recovering, in_table: self.cut.in_table, modes: &self.modes };
+        let traits = Trait {
+            crowded: self.crowded,
+            recovering,
+            in_table: self.cut.place == Place::Table,
+            in_backup: self.cut.place == Place::Backup,
+            forgetful: life.forgot,
+            modes: self.modes.clone(),
+        };
         self.of.tally.tokens += expected.judged.tokens.len();
         let (engine, index) = match opened {
             Opened::With(engine, index) => (engine, index),
@@ -199,7 +225,14 @@ impl Point<'_, '_> {
         if reopened && !(lenient && killed) {
             check_reopen(&disk, &expected, recovered, self.of.tally)?;
         }
-        drop(engine);
+        if life.plan.backups && (focused || self.cut.place == Place::Backup || random.one_in(BACKUPS)) {
+            self.of.tally.backups += backups::check(&disk, &self.view, &life.history)?;
+        }
+        let often = if self.cut.place == Place::Table { CLOSED / 4 } else { CLOSED };
+        if focused || random.one_in(often) {
+            check_close(engine, &disk, &expected, recovered)?;
+            self.of.tally.closed += 1;
+        }
         if !lenient && (focused || random.one_in(self.of.crashed_again)) {
             let certain = match crash {
                 Crash::Kill => self.view.durable(),

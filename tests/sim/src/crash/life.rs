@@ -9,6 +9,7 @@ use std::time::Duration;
 use forelog::sim::{self, CrashPoint, Fault, FaultKind, OpEvent, OpKind, OpSelector, Phase, SimDisk};
 use forelog::{Engine, ErrorKind, Incarnation, Lsn, Outcome, Poisoned};
 
+use super::backups::is_in_backup;
 use super::log::{Names, Segments, check_log, held, place_creations, read_log};
 use super::notes::{Event, Notes, View};
 use super::table_faults::TableFault;
@@ -65,6 +66,15 @@ impl Past {
     }
 }
 
+/// The part of a disk that an operation changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// What is not in `table/`.
+    Log,
+    Table,
+    Backup,
+}
+
 /// A moment at which the machine or the process may die.
 #[derive(Debug)]
 pub struct Cut {
@@ -75,8 +85,8 @@ pub struct Cut {
     pub op: String,
     /// A flush was inside its fsync.
     pub flushing: bool,
-    /// It was asked for something in `table/`.
-    pub in_table: bool,
+    /// Where it was asked for that.
+    pub place: Place,
     /// Log bytes were written and no fsync of them had begun.
     pub dirty: bool,
     /// A planned fault had struck.
@@ -93,6 +103,8 @@ pub struct Life {
     pub boundaries: usize,
     /// Snapshots that were compared with the commit order.
     pub snapshots: usize,
+    /// Memory was forgotten.
+    pub forgot: bool,
     /// The ledger before, every event with its time, and the ledger after all of them.
     before: View,
     events: Vec<(Duration, Event)>,
@@ -200,26 +212,34 @@ impl Recorder {
         self.recording.lock().expect("nobody panics with the recording in hand")
     }
 
-    fn cut(&self, disk: &SimDisk, op: String, in_table: bool) {
+    fn cut(&self, disk: &SimDisk, op: String, place: Place) {
         let failed = !matches!(self.faults, Faults::None) && disk.fault_hits() > 0;
         let cache_lost = failed && self.faults.pages() == Some(sim::Pages::RevertOld);
         let (crash, moment) = (disk.crash_point(), self.notes.journal.now());
         let mut recording = self.recording();
         let Recording { flushing, dirty, .. } = *recording;
-        recording.cuts.push(Cut { crash, moment, op, flushing, in_table, dirty, failed, cache_lost });
+        recording.cuts.push(Cut { crash, moment, op, flushing, place, dirty, failed, cache_lost });
     }
 
     fn observe(&self, disk: &SimDisk, op: &OpEvent<'_>, opened: bool) {
+        let when = if op.phase == Phase::InFlight { "within" } else { "before" };
+        let name = format!("{when} op {} ({:?} of {})", op.number, op.kind, op.path.display());
+        if is_in_backup(op.path) {
+            self.recording().boundaries += 1;
+            if op.number.is_multiple_of(self.cut_every) {
+                self.cut(disk, name, Place::Backup);
+            }
+            return;
+        }
         let of_the_log = self.recording().segments.contains(op.path);
         let in_table = op.path.iter().any(|part| part == "table");
         if in_table && matches!(op.kind, OpKind::Rename | OpKind::Create) {
             let checked = self.recording().check_numbers(disk, op);
             checked.unwrap_or_else(|error| self.notes.journal.wrong(error));
         }
-        let when = if op.phase == Phase::InFlight { "within" } else { "before" };
         self.recording().boundaries += 1;
         if op.number.is_multiple_of(self.cut_every) {
-            self.cut(disk, format!("{when} op {} ({:?} of {})", op.number, op.kind, op.path.display()), in_table);
+            self.cut(disk, name, if in_table { Place::Table } else { Place::Log });
         }
         let mut recording = self.recording();
         match (op.kind, op.phase) {
@@ -262,6 +282,7 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
     }
     let observer = recorder.clone();
     disk.on_op(move |disk, op| observer.observe(disk, op, observer.notes.journal.now() > 0));
+    let mut forgot = false;
     let poison = sim::run(seed, || {
         let opened = plan.options().open_on(Arc::new(disk.clone()), DIR);
         let engine = opened.map_err(|error| notes.expect(&error, &[])).ok()?;
@@ -276,7 +297,7 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
         if let Faults::Table(fault) = &faults {
             disk.inject(fault.fault());
         }
-        run_clients(&engine, &notes, &plan);
+        run_clients(&engine, disk, &notes, &plan);
         let stays = matches!(faults, Faults::Table(fault) if fault.stays);
         if let Faults::Table(_) = faults
             && !stays
@@ -286,7 +307,8 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
             notes.note(Event::Checkpoint);
             engine.checkpoint().unwrap_or_else(|error| notes.journal.wrong(format!("P5: {error:?}")));
         }
-        recorder.cut(disk, "at rest".to_owned(), false);
+        forgot = !engine.table_stats().all_in_memory;
+        recorder.cut(disk, "at rest".to_owned(), Place::Log);
         notes.note(Event::Closing);
         let poison = engine.poisoned().cloned();
         if let Some(poison) = &poison {
@@ -307,7 +329,7 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
                 check_files(disk).unwrap_or_else(|error| notes.journal.wrong(error));
             }
         }
-        recorder.cut(disk, "after the close".to_owned(), false);
+        recorder.cut(disk, "after the close".to_owned(), Place::Log);
         poison
     });
     disk.clear_on_op();
@@ -344,13 +366,13 @@ pub fn live(seed: u64, disk: &SimDisk, past: &Past, plan: Plan, faults: Faults) 
     let mut recording = recorder.recording();
     let (cuts, boundaries) = (std::mem::take(&mut recording.cuts), recording.boundaries);
     drop(recording);
-    Ok(Life { plan, cuts, boundaries, snapshots: seen.len(), before, events, told, history, poison, names })
+    Ok(Life { plan, cuts, boundaries, snapshots: seen.len(), forgot, before, events, told, history, poison, names })
 }
 
 /// I13: after a clean close nothing is left over: no file under preparation, no segment without log. What nothing needs in
 /// `table/` the next open would remove, which is not to change the disk (I14).
 fn check_files(disk: &SimDisk) -> Result<(), String> {
-    let files = disk.files();
+    let files: Vec<_> = disk.files().into_iter().filter(|(path, _)| !is_in_backup(path)).collect();
     // A life without tables leaves what an attempt before it has left: the next attempt removes it.
     let has_tables = files.iter().any(|(path, _)| path.ends_with("table/MANIFEST"));
     for (path, bytes) in files {

@@ -10,6 +10,7 @@ use forelog::Lsn;
 use forelog::sim::SimDisk;
 use forelog::unstable::format::{Batch, Op};
 
+use super::backups::is_in_backup;
 use super::life::Past;
 use super::notes::Event;
 use crate::segments::{base_of, records};
@@ -21,7 +22,8 @@ pub type Names = BTreeMap<u32, Arc<str>>;
 
 /// The segments that are there, and those that were removed.
 pub fn held(disk: &SimDisk, removed: Segments) -> Segments {
-    let there = disk.files().into_iter().filter_map(|(path, bytes)| Some((base_of(&path)?, bytes)));
+    let files = disk.files().into_iter().filter(|(path, _)| !is_in_backup(path));
+    let there = files.filter_map(|(path, bytes)| Some((base_of(&path)?, bytes)));
     removed.into_iter().chain(there).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The machinery of the crash-state exploration. See `tests/crash/main.rs`.
 
+pub mod backups;
 pub mod campaign;
 pub mod case;
 pub mod check;

@@ -1,10 +1,10 @@
 //! Crashes within recovery, and right after it: the next open must find what this one did.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use forelog::Lsn;
 use forelog::sim::{CrashPoint, Granularity, Loss, SimDisk};
+use forelog::{Engine, Lsn};
 
 use super::check::{Crash, Expected};
 use super::choices;
@@ -55,11 +55,7 @@ pub fn crash_in_recovery(
             let lsn = again.judged.history.lsns[index];
             known.insert(hash, lsn);
             tally.tokens += again.judged.tokens.len();
-            tally.count(
-                hash,
-                Kind::InRecovery(depth),
-                &Trait { crowded: false, recovering: true, in_table: false, modes: &BTreeSet::new() },
-            );
+            tally.count(hash, Kind::InRecovery(depth), &Trait { recovering: true, ..Trait::default() });
             if depth < DEEPEST && random.one_in(DEEPER) {
                 let certain = if settled { lsn } else { found.certain };
                 let deeper = Recovered { expected: &again, lsn, certain, settled };
@@ -102,10 +98,17 @@ pub fn check_reopen(disk: &SimDisk, expected: &Expected<'_>, recovered: Lsn, tal
         ));
     }
     tally.tokens += again.judged.tokens.len();
-    tally.count(
-        hash,
-        Kind::AfterOpen,
-        &Trait { crowded: false, recovering: false, in_table: false, modes: &BTreeSet::new() },
-    );
+    tally.count(hash, Kind::AfterOpen, &Trait::default());
+    Ok(())
+}
+
+/// A close right after the open, whatever the crash had left to do, and another open: nothing is lost, and no crash is told.
+pub fn check_close(engine: Engine, disk: &SimDisk, expected: &Expected<'_>, recovered: Lsn) -> Result<(), String> {
+    engine.close().map_err(|error| format!("a close right after the open: {error:?}"))?;
+    drop(engine);
+    let judged = judge::Expected { floor: recovered, ceiling: recovered, crashed: Some(None), ..expected.judged };
+    let again = Expected { judged, exists: true };
+    let (engine, _) = again.check(disk).map_err(|error| format!("opened, closed, and opened again: {error}"))?;
+    drop(engine);
     Ok(())
 }

@@ -48,16 +48,20 @@ impl fmt::Display for Kind {
 }
 
 /// What else is counted of a state.
-#[derive(Debug)]
-pub struct Trait<'a> {
+#[derive(Default, Debug)]
+pub struct Trait {
     /// Three or more clients were committing in mixed modes, and a flush was in flight.
     pub crowded: bool,
     /// An open was under way.
     pub recovering: bool,
     /// A call in `table/` was under way.
     pub in_table: bool,
+    /// A call in a backup was under way.
+    pub in_backup: bool,
+    /// Memory was forgotten before the life came to its end.
+    pub forgetful: bool,
     /// The modes of the commits that were not durable.
-    pub modes: &'a BTreeSet<&'static str>,
+    pub modes: BTreeSet<&'static str>,
 }
 
 /// The value that came nearest to its limit.
@@ -208,6 +212,12 @@ pub struct Tally {
     pub crowded: usize,
     pub recovering: usize,
     pub in_table: usize,
+    pub in_backup: usize,
+    pub forgetful: usize,
+    /// Those that were made, opened and compared.
+    pub backups: usize,
+    /// Databases that were closed right after their open, and opened again.
+    pub closed: usize,
     pub modes: BTreeMap<&'static str, usize>,
     pub window: Window,
     pub struck: Struck,
@@ -237,7 +247,7 @@ impl Tally {
         }
     }
 
-    pub fn count(&mut self, hash: u64, kind: Kind, traits: &Trait<'_>) {
+    pub fn count(&mut self, hash: u64, kind: Kind, traits: &Trait) {
         self.opened += 1;
         if !self.images.insert(hash) {
             self.repeated += 1;
@@ -248,7 +258,9 @@ impl Tally {
         self.images.crowded.fetch_add(usize::from(traits.crowded), Ordering::Relaxed);
         self.recovering += usize::from(traits.recovering);
         self.in_table += usize::from(traits.in_table);
-        for mode in traits.modes {
+        self.in_backup += usize::from(traits.in_backup);
+        self.forgetful += usize::from(traits.forgetful);
+        for mode in &traits.modes {
             *self.modes.entry(mode).or_default() += 1;
         }
     }
@@ -270,6 +282,10 @@ impl Tally {
         self.crowded += other.crowded;
         self.recovering += other.recovering;
         self.in_table += other.in_table;
+        self.in_backup += other.in_backup;
+        self.forgetful += other.forgetful;
+        self.backups += other.backups;
+        self.closed += other.closed;
         for (ours, theirs) in self.in_recovery.iter_mut().zip(other.in_recovery) {
             *ours += theirs;
         }
@@ -302,6 +318,8 @@ impl Tally {
         row("  3+ threads committing, mixed modes, flush in flight", self.crowded.to_string());
         row("  within a recovery", self.recovering.to_string());
         row("  at a call in table/", self.in_table.to_string());
+        row("  at a call in a backup", self.in_backup.to_string());
+        row("  of a life in which memory was forgotten", self.forgetful.to_string());
         for (mode, count) in &self.modes {
             row(&format!("  a commit not durable yet in mode {mode}"), count.to_string());
         }
@@ -312,6 +330,8 @@ impl Tally {
         row("refused where a medium broke its assumptions", self.detected.to_string());
         row("images seen before", self.repeated.to_string());
         row("tokens asked", self.tokens.to_string());
+        row("backups opened and compared", self.backups.to_string());
+        row("databases closed right after the open, and opened again", self.closed.to_string());
         row("snapshots taken meanwhile, compared", self.snapshots.to_string());
         row("fullest loss window, commits", self.window.commits.to_string());
         row("fullest loss window, bytes", self.window.bytes.to_string());

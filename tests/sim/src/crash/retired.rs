@@ -148,11 +148,7 @@ fn explore(
         }
         let checked = check(&disk, &cut.ledger, crash.ending(false));
         tally.tokens += cut.ledger.tokens.len();
-        tally.count(
-            hash,
-            Kind::of(&crash, false),
-            &Trait { crowded: false, recovering: false, in_table: false, modes: &BTreeSet::new() },
-        );
+        tally.count(hash, Kind::of(&crash, false), &Trait::default());
         if let Err(error) = checked {
             let crash = crash.by_atoms(&cut.point);
             let text = format!("{}: {crash}: {error}", cut.op);

@@ -78,6 +78,7 @@ pub fn run_with_failing_tables(case: &Case, tally: &mut Tally) -> Result<(), Str
         segment_bytes: 4096,
         stalls: Vec::new(),
         tables_fail: true,
+        records: if life % 2 == 1 && first % 3 == 0 { Some(0) } else { None },
         ..Plan::draw(random, life)
     };
     let (good, faulty) = (plan(&mut random, 0), plan(&mut random, 1));

@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use forelog::{Checkpoints, CommitMode, Engine, Error, ErrorKind, Keyspace, LossBudget, Options, Receipt, Result, sim};
+use forelog::sim::{self, SimDisk};
+use forelog::{
+    BackupOptions, Checkpoints, CommitMode, Engine, Error, ErrorKind, Keyspace, LossBudget, Options, Receipt, Result,
+};
 
+use super::backups;
 use super::case::Keep;
 use super::notes::{Event, Notes};
 use crashkit::Random;
@@ -55,6 +59,10 @@ pub struct Plan {
     pub io_uring: bool,
     /// Calls in `table/` fail, and nothing else; there are more checkpoints.
     pub tables_fail: bool,
+    /// What records may take, if it is so little that they are forgotten; there are more checkpoints.
+    pub records: Option<u64>,
+    /// There are backups.
+    pub backups: bool,
 }
 
 fn micros(count: usize) -> Duration {
@@ -100,6 +108,8 @@ impl Plan {
             cut_every: 1,
             io_uring: random.one_in(2),
             tables_fail: false,
+            records: None,
+            backups: false,
         }
     }
 
@@ -117,7 +127,8 @@ impl Plan {
             _ if self.tables_fail => (64 << 20, Checkpoints::OnRequest),
             _ => (64 << 20, Checkpoints::Automatic),
         };
-        Options::new()
+        let options = self.records.map_or(Options::new(), |records| Options::new().records_bytes(records));
+        options
             .checkpoint_bytes(checkpoint_bytes)
             .checkpoints(checkpoints)
             .commit_mode(self.default_mode)
@@ -157,13 +168,24 @@ fn set_up(engine: &Engine, notes: &Notes, plan: &Plan) -> Option<Vec<Keyspace>> 
 }
 
 /// Runs the clients, waits for them, and has everything flushed.
-pub fn run_clients(engine: &Engine, notes: &Notes, plan: &Plan) {
+pub fn run_clients(engine: &Engine, disk: &SimDisk, notes: &Notes, plan: &Plan) {
     let Some(keyspaces) = set_up(engine, notes, plan) else { return };
+    let client = |id, random| Client {
+        id,
+        number: 0,
+        engine: engine.clone(),
+        disk: disk.clone(),
+        notes: notes.clone(),
+        keyspaces: keyspaces.clone(),
+        extra: None,
+        random,
+        plan: plan.clone(),
+        mode: None,
+        last_backup: None,
+    };
     let clients: Vec<_> = (0..plan.clients)
         .map(|id| {
-            let (engine, notes, plan) = (engine.clone(), notes.clone(), plan.clone());
-            let (keyspaces, random) = (keyspaces.clone(), Random::new(0));
-            let mut client = Client { id, number: 0, engine, notes, keyspaces, extra: None, random, plan, mode: None };
+            let mut client = client(id, Random::new(0));
             sim::start(&format!("client {id}"), move || client.run())
         })
         .collect();
@@ -175,9 +197,7 @@ pub fn run_clients(engine: &Engine, notes: &Notes, plan: &Plan) {
     if random.one_in(3) {
         // Until the log has written its mark, with the last commits durable or not, and on from there.
         sim::sleep(Duration::from_millis(random.between(900, 2_500) as u64));
-        let (engine, notes, plan) = (engine.clone(), notes.clone(), plan.clone());
-        let mut late =
-            Client { id: plan.clients, number: 0, engine, notes, keyspaces, extra: None, random, plan, mode: None };
+        let mut late = client(plan.clients, random);
         let step = late.plan.shape().kind(&mut late.random);
         late.step(step);
     }
@@ -211,6 +231,7 @@ struct Client {
     /// Counts this client's values.
     number: usize,
     engine: Engine,
+    disk: SimDisk,
     notes: Notes,
     keyspaces: Vec<Keyspace>,
     /// The one that comes and goes, as it was found last.
@@ -219,6 +240,8 @@ struct Client {
     plan: Plan,
     /// Instead of one that is drawn.
     mode: Option<CommitMode>,
+    /// The name of the one that this client has made.
+    last_backup: Option<String>,
 }
 
 impl Client {
@@ -238,6 +261,8 @@ impl Client {
                     *step
                 }
                 None if self.plan.tables_fail && self.random.one_in(3) => Kind::Checkpoint,
+                None if self.plan.records.is_some() && self.random.one_in(4) => Kind::Checkpoint,
+                None if self.plan.backups && self.random.one_in(4) => Kind::Backup,
                 None => self.plan.shape().kind(&mut self.random),
             };
             self.step(step);
@@ -251,6 +276,7 @@ impl Client {
             Kind::Flush => self.flush(),
             Kind::Observe => self.observe(),
             Kind::Checkpoint => self.checkpoint(),
+            Kind::Backup => self.back_up(),
             _ => {
                 let changes = self.plan.shape().changes(step, &mut self.random);
                 self.commit(&changes)
@@ -294,6 +320,19 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
+        Ok(None)
+    }
+
+    /// In full, or against the one before.
+    fn back_up(&mut self) -> Result<Option<Receipt>> {
+        let name = format!("{}-{}-{}", self.plan.life, self.id, self.number);
+        let earlier = self.last_backup.take().filter(|_| self.random.one_in(2));
+        let options =
+            earlier.map_or_else(BackupOptions::new, |name| BackupOptions::new().against(backups::path(&name)));
+        self.notes.note(Event::Checkpoint);
+        let made = self.engine.backup_on(Arc::new(self.disk.clone()), backups::path(&name), options)?;
+        self.notes.note(Event::BackedUp(made.lsn, name.clone()));
+        self.last_backup = Some(name);
         Ok(None)
     }
 
