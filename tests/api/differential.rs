@@ -8,8 +8,8 @@ use forelog::{Checkpoints, CommitMode, Engine, ErrorKind, Keyspace, Options, Sna
 
 const KEYS: usize = 20_000;
 const NAMES: [&str; 2] = ["a", "b"];
-/// What the history ends with, in bytes of values: many times what the smallest engine keeps of it, 3.5 MiB.
-const LEAST: usize = 20 << 20;
+/// What the history ends with, in bytes of values: four times what the smallest engine keeps of it, 3.5 MiB.
+const LEAST: usize = 14 << 20;
 
 type Entry = (Vec<u8>, Vec<u8>);
 type Write = (usize, usize, Option<u64>);
@@ -56,6 +56,8 @@ struct Counts {
     conflicts: u64,
     for_what_was_forgotten: u64,
     compared: u64,
+    ranges: u64,
+    drops: u64,
 }
 
 struct Three {
@@ -109,6 +111,32 @@ impl Three {
             }
         }
         batch.commit().unwrap();
+    }
+
+    /// Some tens of keys, of which memory may know none.
+    fn delete_range(&mut self) {
+        let (keyspace, low) = (self.random.below(2), key(self.random.below(KEYS)));
+        let high = (u64::from_be_bytes(low).saturating_add(1 << 55)).to_be_bytes();
+        for (engine, keyspaces) in self.engines.iter().zip(&self.keyspaces) {
+            let mut batch = engine.batch().unwrap();
+            batch.delete_range(&keyspaces[keyspace], low..high).unwrap();
+            batch.commit().unwrap();
+        }
+        self.open.iter_mut().for_each(|open| open.may_differ = true);
+        self.counts.ranges += 1;
+    }
+
+    /// Drops a keyspace and begins it anew. What is held goes on with the old one.
+    fn drop_one(&mut self) {
+        while !self.open.is_empty() {
+            self.commit(0);
+        }
+        let keyspace = self.random.below(2);
+        for (engine, keyspaces) in self.engines.iter().zip(&mut self.keyspaces) {
+            engine.drop_keyspace(NAMES[keyspace]).unwrap();
+            keyspaces[keyspace] = engine.create_keyspace(NAMES[keyspace]).unwrap();
+        }
+        self.counts.drops += 1;
     }
 
     fn begin(&mut self) {
@@ -187,7 +215,7 @@ impl Three {
         let keyspace = self.random.below(2);
         for _ in 0..20 {
             let key = key(self.random.below(KEYS));
-            let found = self.of_each(&snapshots, keyspace, |snapshot, keyspace| snapshot.get(keyspace, key).unwrap());
+            let found = Self::of_each(&snapshots, keyspace, |snapshot, keyspace| snapshot.get(keyspace, key).unwrap());
             same("a get", found.map(|value| value.map(|value| value.to_vec())));
         }
         let low = key(self.random.below(KEYS));
@@ -195,18 +223,18 @@ impl Three {
         let scan = |snapshot: &Snapshot, keyspace: &Keyspace| -> Vec<Entry> {
             snapshot.range(keyspace, bounds).unwrap().take(50).map(owned).collect()
         };
-        same("a scan", self.of_each(&snapshots, keyspace, scan));
+        same("a scan", Self::of_each(&snapshots, keyspace, scan));
         let bounds = (Bound::<[u8; 8]>::Unbounded, Bound::Excluded(low));
         let back = |snapshot: &Snapshot, keyspace: &Keyspace| -> Vec<Entry> {
             snapshot.range(keyspace, bounds).unwrap().rev().take(50).map(owned).collect()
         };
-        same("a scan backward", self.of_each(&snapshots, keyspace, back));
+        same("a scan backward", Self::of_each(&snapshots, keyspace, back));
         self.counts.compared += 1;
     }
 
-    fn of_each<T>(&self, of: &[Snapshot; 3], keyspace: usize, ask: impl Fn(&Snapshot, &Keyspace) -> T) -> [T; 3] {
-        let mut keyspaces = self.keyspaces.iter();
-        of.each_ref().map(|snapshot| ask(snapshot, &keyspaces.next().unwrap()[keyspace]))
+    /// As the snapshots have the keyspace, which may have been dropped since.
+    fn of_each<T>(of: &[Snapshot; 3], keyspace: usize, ask: impl Fn(&Snapshot, &Keyspace) -> T) -> [T; 3] {
+        of.each_ref().map(|snapshot| ask(snapshot, &snapshot.keyspace(NAMES[keyspace]).unwrap().unwrap()))
     }
 
     /// Everything, from both ends. Returns the bytes of values.
@@ -214,7 +242,7 @@ impl Three {
         let snapshots = self.engines.each_ref().map(|engine| engine.snapshot().unwrap());
         let mut bytes = 0;
         for keyspace in 0..2 {
-            let all = || self.of_each(&snapshots, keyspace, |snapshot, keyspace| snapshot.iter(keyspace).unwrap());
+            let all = || Self::of_each(&snapshots, keyspace, |snapshot, keyspace| snapshot.iter(keyspace).unwrap());
             let (mut forward, mut backward) = (all(), all());
             while let Some((_, value)) = same("all", forward.each_mut().map(|entries| entries.next().map(owned))) {
                 bytes += value.len();
@@ -255,6 +283,7 @@ fn the_answers_are_the_same_whatever_is_in_memory() {
                 three.commit(open);
             }
             4 => three.hold(),
+            5 => three.delete_range(),
             _ => three.compare(),
         }
         if three.open.len() > 4 {
@@ -262,6 +291,9 @@ fn the_answers_are_the_same_whatever_is_in_memory() {
         }
         if step.is_multiple_of(20) {
             three.checkpoint();
+        }
+        if step == 70 || step == 250 {
+            three.drop_one();
         }
         if step.is_multiple_of(210) {
             three.compare_all();
@@ -275,6 +307,7 @@ fn the_answers_are_the_same_whatever_is_in_memory() {
         three.engines.each_ref().map(|engine| (engine.memory_stats(), engine.table_stats()));
     assert!(bytes >= LEAST && outgrows.0.records <= outgrows.0.records_limit, "{bytes} bytes, {outgrows:?}");
     assert!(!outgrows.1.all_in_memory && fits.1.layers > 0 && without.1.layers == 0, "{fits:?} {without:?}");
-    let Counts { conflicts, for_what_was_forgotten, compared } = three.counts;
+    let Counts { conflicts, for_what_was_forgotten, compared, ranges, drops } = three.counts;
     assert!(conflicts > 0 && for_what_was_forgotten > 0 && compared > 50, "{:?}", three.counts);
+    assert!(ranges > 20 && drops == 2, "{:?}", three.counts);
 }

@@ -81,6 +81,7 @@ fn figures(report: &Value) -> Vec<Figure> {
     for (modes, states) in report["distinct_states_of"].as_object().into_iter().flatten() {
         add(format!("distinct states after commits of {modes}"), count(states), Wanted::AtLeast(1));
     }
+    add("backups opened and compared".into(), count(&report["backups"]), Wanted::AtLeast(1));
     add("tokens asked about".into(), count(&report["tokens"]), Wanted::AtLeast(1));
     for mode in list("modes") {
         let name = mode["mode"].as_str().unwrap_or_default();

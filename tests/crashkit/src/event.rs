@@ -63,6 +63,8 @@ pub enum Event<W> {
     Checkpoint,
     /// A backup of this name was made, of everything up to here.
     BackedUp(Lsn, String),
+    /// The backup failed, with this kind of error.
+    NotBackedUp(String),
     /// The checkpoint failed, with this kind of error.
     NotCheckpointed(String),
     /// Close is about to be called.
@@ -95,6 +97,7 @@ impl<W: fmt::Display> fmt::Display for Event<W> {
             Event::Prune => f.write_str("prune"),
             Event::Checkpoint => f.write_str("checkpoint"),
             Event::BackedUp(lsn, name) => write!(f, "backed-up {} {name}", lsn.get()),
+            Event::NotBackedUp(kind) => write!(f, "not-backed-up {kind}"),
             Event::NotCheckpointed(kind) => write!(f, "not-checkpointed {kind}"),
             Event::Closing => f.write_str("closing"),
             Event::Closed => f.write_str("closed"),
@@ -138,6 +141,7 @@ impl<W: FromStr> FromStr for Event<W> {
             "prune" => Event::Prune,
             "checkpoint" => Event::Checkpoint,
             "backed-up" => Event::BackedUp(lsn(word()?)?, word()?.to_owned()),
+            "not-backed-up" => Event::NotBackedUp(word()?.to_owned()),
             "not-checkpointed" => Event::NotCheckpointed(word()?.to_owned()),
             "closing" => Event::Closing,
             "closed" => Event::Closed,

@@ -279,7 +279,10 @@ impl<W> Ledger<W> {
                 let last = life.acknowledged().filter_map(|(_, commit)| commit.lsn).max();
                 self.raise(last.unwrap_or_default(), Ending::Power);
             }
-            Event::NotCheckpointed(kind) | Event::NotClosed(kind) | Event::NotOpened(kind) => life.errors.push(kind),
+            Event::NotCheckpointed(kind)
+            | Event::NotBackedUp(kind)
+            | Event::NotClosed(kind)
+            | Event::NotOpened(kind) => life.errors.push(kind),
             Event::Wrong(what) => return Err(what),
         }
         Ok(())

@@ -19,6 +19,7 @@ fn an_event_reads_back_as_it_was_written_and_nothing_else_does() {
         "prune",
         "checkpoint",
         "backed-up 64 one",
+        "not-backed-up DiskFull",
         "not-checkpointed DiskFull",
         "closing",
         "closed",

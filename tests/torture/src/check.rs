@@ -14,6 +14,7 @@ use crashkit::ledger::{Ending, Fate};
 use crashkit::model::{BANK, State};
 use forelog::{Engine, ErrorKind, Lsn, Options, Outcome, Token};
 
+use super::backups;
 use super::books::{Books, Commit, Life};
 use super::model::{Action, effects, rows};
 use super::retire;
@@ -36,6 +37,8 @@ pub(crate) struct Summary {
     pub(crate) digest: u64,
     /// How often the database was opened and compared.
     pub(crate) opens: u64,
+    /// Its backups that were whole, and were compared.
+    pub(crate) backups: u64,
 }
 
 /// Opens the database in `dir`, compares it with the ledger, closes it; then once more, which must change nothing. The
@@ -47,6 +50,7 @@ pub(crate) fn check(dir: &Path, books: &mut Books) -> Result<Summary, Violation>
 }
 
 fn check_opening(dir: &Path, books: &mut Books) -> Result<Summary, Violation> {
+    let backups = backups::check(dir, books)?;
     let before = digest(dir)?;
     // After an error, told or not, a close may leave files that nothing depends on; and a power cut may take back what it
     // did after everything was durable, the cuts and the removals.
@@ -54,7 +58,7 @@ fn check_opening(dir: &Path, books: &mut Books) -> Result<Summary, Violation> {
     let clean = books.ledger.lives.last().is_some_and(closed) && books.ending == Ending::Process && !books.lied;
     let engine = open(dir, books)?;
     let mut summary = compare(&engine, books)?;
-    summary.digest = before;
+    (summary.digest, summary.backups) = (before, backups);
     engine.close().map_err(|error| format!("I12: closing what was only read failed: {error}"))?;
     let after = digest(dir)?;
     if clean && after != before {
@@ -176,7 +180,7 @@ fn read(engine: &Engine) -> Result<State, Violation> {
 }
 
 /// The transactions that are there and were not at the last check, in the commit order.
-fn order_of(found: &State, books: &Books) -> Result<Vec<(u64, Name)>, Violation> {
+pub(super) fn order_of(found: &State, books: &Books) -> Result<Vec<(u64, Name)>, Violation> {
     let now = rows(found).map_err(|what| format!("I7: {what}"))?;
     let before = rows(&books.base).map_err(|what| format!("I7: {what}"))?;
     let settled = before.len() as u64;
@@ -213,7 +217,7 @@ fn find(books: &Books, name: Name) -> Option<&Commit> {
 
 /// Creations and drops have no row: what the contents say about them. A keyspace that is not there was dropped only if
 /// its creation is not lost.
-fn settle_keyspaces(found: &State, books: &mut Books) -> Result<(), Violation> {
+pub(super) fn settle_keyspaces(found: &State, books: &mut Books) -> Result<(), Violation> {
     // A life creates only what is not there: what a later one creates again, a crash had taken.
     let mut again = HashSet::new();
     for life in books.ledger.lives.iter_mut().rev() {
@@ -276,7 +280,7 @@ fn settle_commits(order: &[(u64, Name)], books: &mut Books, promises: &Promises)
         let mut cut: Option<Name> = None;
         for (name, commit) in &mut life.commits {
             let refused = commit.fate == Fate::Gone && commit.lsn.is_none();
-            if matches!(commit.work, Action::Fill | Action::Write) {
+            if commit.work.has_row() {
                 settle(*name, commit, there.contains(name))?;
             }
             // What one thread did it did in order: a later commit is not there without the earlier ones.
@@ -302,7 +306,7 @@ fn settle_commits(order: &[(u64, Name)], books: &mut Books, promises: &Promises)
 }
 
 /// The contents that follow from the commits that are there.
-fn replayed(order: &[(u64, Name)], books: &Books) -> State {
+pub(super) fn replayed(order: &[(u64, Name)], books: &Books) -> State {
     let mut state = books.base.clone();
     let mut apply = |name: Name, commit: &Commit, number| {
         let read = |key: &[u8]| Ok::<_, Infallible>(state.get(BANK, key).cloned());

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crashkit::ledger::Ending;
 use forelog::{ErrorKind, Options};
 
+use super::backups;
 use super::books::{Books, Event};
 use super::cgroup;
 use super::check::{self, AfterLie, Summary, Violation};
@@ -85,6 +86,7 @@ pub(super) enum Phase {
     Retire,
     /// A call in `table/`.
     Checkpoint,
+    Backup,
     Close,
 }
 
@@ -97,6 +99,7 @@ impl Phase {
             Phase::Roll => "roll",
             Phase::Retire => "retire",
             Phase::Checkpoint => "checkpoint",
+            Phase::Backup => "backup",
             Phase::Close => "close",
         }
     }
@@ -116,10 +119,18 @@ impl Subject {
         Subject { dir, books: Books::new(seed), case: Case::default() }
     }
 
-    /// The same database once more, in another directory.
+    /// The same database once more, in another directory, without its backups.
     pub(super) fn copy_to(&self, dir: PathBuf) -> Result<Subject, Failure> {
         copy(&self.dir, &dir)?;
-        Ok(Subject { dir, books: self.books.clone(), case: self.case.clone() })
+        let mut books = self.books.clone();
+        books.ledger.backups.clear();
+        Ok(Subject { dir, books, case: self.case.clone() })
+    }
+
+    /// Its end, with all of its backups.
+    pub(super) fn remove(&self) -> Result<(), Failure> {
+        remove(&backups::root(&self.dir))?;
+        remove(&self.dir)
     }
 
     /// A life without a check at its end.
@@ -147,12 +158,15 @@ impl Subject {
         let rolling = |hit: &Hit| hit.target.as_ref().is_some_and(|path| path.to_string_lossy().contains(".log"));
         let preparing =
             |hit: &Hit| rolling(hit) && !matches!(hit.call, Call::StartWriteback | Call::Fdatasync | Call::Pwrite);
+        let backups = backups::root(&self.dir);
+        let in_backup = |hit: &Hit| hit.target.as_ref().is_some_and(|path| path.starts_with(&backups));
         let in_table = |hit: &Hit| hit.target.as_ref().is_some_and(|path| path.iter().any(|part| part == "table"));
         let phase = match life {
             life if life.closing => Phase::Close,
             life if life.retiring => Phase::Retire,
             life if life.opened.is_none() && existed => Phase::Recover,
             life if life.opened.is_none() => Phase::Create,
+            _ if end.hit.as_ref().is_some_and(in_backup) => Phase::Backup,
             _ if end.hit.as_ref().is_some_and(preparing) => Phase::Roll,
             _ if end.hit.as_ref().is_some_and(in_table) => Phase::Checkpoint,
             _ => Phase::Commit,

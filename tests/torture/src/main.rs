@@ -19,6 +19,7 @@ use script::Script;
 use sweep::{Part, Torturer};
 use tally::Tally;
 
+mod backups;
 mod books;
 mod cgroup;
 mod check;

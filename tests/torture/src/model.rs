@@ -53,6 +53,13 @@ pub(crate) enum Action {
     Write,
 }
 
+impl Action {
+    /// Whether it writes a row.
+    pub(crate) fn has_row(&self) -> bool {
+        matches!(self, Action::Fill | Action::Write)
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -66,6 +66,7 @@ impl Report<'_> {
             grouped(tally.opens),
             grouped(tally.tokens)
         )?;
+        writeln!(text, "{} backups opened and compared", grouped(tally.backups))?;
         for (modes, images) in &tally.images_of {
             writeln!(text, "  distinct after commits of {modes:12} {:>9}", grouped(images.len() as u64))?;
         }
@@ -191,6 +192,7 @@ impl Report<'_> {
             "distinct_states": tally.images.len(),
             "distinct_states_of": tally.images_of.iter().map(|(modes, images)| (*modes, images.len())).collect::<BTreeMap<_, _>>(),
             "opens": tally.opens,
+            "backups": tally.backups,
             "tokens": tally.tokens,
             "modes": modes,
             "durable": tally.durable,

@@ -52,6 +52,10 @@ pub(crate) struct Script {
     pub(crate) retiring: bool,
     /// With a checkpoint after every few commits of each thread.
     pub(crate) checkpoints: bool,
+    /// With so little memory for records that each checkpoint has them forgotten, and reads go to tables.
+    pub(crate) forgetful: bool,
+    /// With a backup after every few commits of each thread.
+    pub(crate) backups: bool,
     /// With each flush in one submission to io_uring.
     pub(crate) io_uring: bool,
 }
@@ -61,7 +65,17 @@ impl Script {
     pub(crate) const HAS_IO_URING: bool = cfg!(target_os = "linux");
 
     pub(crate) fn new(modes: Modes, clients: u32, commits: Option<u32>, segment: u64) -> Self {
-        Script { modes, clients, commits, segment, retiring: false, checkpoints: false, io_uring: false }
+        Script {
+            modes,
+            clients,
+            commits,
+            segment,
+            retiring: false,
+            checkpoints: false,
+            forgetful: false,
+            backups: false,
+            io_uring: false,
+        }
     }
 
     /// Opens and closes: a life that is nothing but recovery.
@@ -77,6 +91,16 @@ impl Script {
     /// The same with checkpoints.
     pub(crate) fn checkpoints(self) -> Self {
         Script { checkpoints: true, ..self }
+    }
+
+    /// The same with checkpoints, each of which has memory forgotten.
+    pub(crate) fn forgetful(self) -> Self {
+        Script { checkpoints: true, forgetful: true, ..self }
+    }
+
+    /// The same with backups.
+    pub(crate) fn backups(self) -> Self {
+        Script { backups: true, ..self }
     }
 
     /// The same with io_uring, where there is one.
@@ -98,7 +122,8 @@ impl Script {
 
     /// How a child opens the database.
     pub(crate) fn options(&self) -> Options {
-        Options::new()
+        let options = if self.forgetful { Options::new().records_bytes(0) } else { Options::new() };
+        options
             .segment_bytes(self.segment)
             .flush_interval(Duration::from_millis(5))
             .loss_budget(self.budget())
@@ -120,6 +145,8 @@ impl Script {
 /// The ends of scripts that say more.
 const RETIRING: &str = "-retiring";
 const CHECKPOINTS: &str = "-checkpoints";
+const FORGETFUL: &str = "-forgetful";
+const BACKUPS: &str = "-backups";
 const IO_URING: &str = "-uring";
 
 impl fmt::Display for Script {
@@ -130,7 +157,12 @@ impl fmt::Display for Script {
             None => write!(f, "{modes}-{}xever-{}", self.clients, self.segment),
         }?;
         f.write_str(if self.retiring { RETIRING } else { "" })?;
-        f.write_str(if self.checkpoints { CHECKPOINTS } else { "" })?;
+        f.write_str(match self {
+            Script { forgetful: true, .. } => FORGETFUL,
+            Script { checkpoints: true, .. } => CHECKPOINTS,
+            _ => "",
+        })?;
+        f.write_str(if self.backups { BACKUPS } else { "" })?;
         f.write_str(if self.io_uring { IO_URING } else { "" })
     }
 }
@@ -142,7 +174,10 @@ impl FromStr for Script {
         let parse = || {
             let says = |text, end| str::strip_suffix(text, end).map_or((text, false), |text| (text, true));
             let (text, io_uring) = says(text, IO_URING);
+            let (text, backups) = says(text, BACKUPS);
+            let (text, forgetful) = says(text, FORGETFUL);
             let (text, checkpoints) = says(text, CHECKPOINTS);
+            let checkpoints = checkpoints || forgetful;
             let (text, retiring) = says(text, RETIRING);
             let (modes, rest) = text.split_once('-')?;
             let (work, segment) = rest.split_once('-')?;
@@ -154,7 +189,7 @@ impl FromStr for Script {
             };
             let commits = if commits == "ever" { None } else { Some(commits.parse().ok()?) };
             let script = Script::new(modes, clients.parse().ok()?, commits, segment.parse().ok()?);
-            Some(Script { retiring, checkpoints, io_uring, ..script })
+            Some(Script { retiring, checkpoints, forgetful, backups, io_uring, ..script })
         };
         parse().ok_or_else(|| format!("'{text}' is no script: MODE-CLIENTSxCOMMITS-SEGMENT, as sync-1x6-4096"))
     }

@@ -9,7 +9,7 @@ use super::cgroup;
 use super::check;
 use super::check::AfterLie;
 use super::fate::{Call, Case, Death, Fate, Fault, Lie, Step};
-use super::life::{self, Lived, Subject, Trouble};
+use super::life::{Lived, Subject, Trouble};
 use super::script::{MODES, Modes, Script, WITHIN};
 use super::tally::{Covered, Tally};
 use crate::workspace::Workspace;
@@ -159,7 +159,8 @@ impl Torturer<'_> {
 
     /// A last life, undisturbed: what was lost stays lost, nothing is handed out again, and nothing is left behind.
     fn afterlife(&mut self, subject: &mut Subject) -> Result<(), Trouble> {
-        let mut script = Script::new(Modes::One(CommitMode::Written), 1, Some(2), PAGE);
+        // As many as it takes for a checkpoint: what a first attempt leaves in `table/` the next one removes.
+        let mut script = Script::new(Modes::One(CommitMode::Written), 1, Some(3), PAGE);
         script.retiring = subject.case.0.iter().any(|step| step.script.retiring);
         script.checkpoints = subject.case.0.iter().any(|step| step.script.checkpoints);
         self.live(subject, &script, Fate::Finish)?;
@@ -168,7 +169,7 @@ impl Torturer<'_> {
     }
 
     fn remove(&self, subject: &Subject) -> Result<(), Trouble> {
-        Ok(life::remove(&subject.dir)?)
+        Ok(subject.remove()?)
     }
 
     /// Runs a case that was told of.
@@ -200,6 +201,7 @@ impl Torturer<'_> {
         if !self.tiny {
             scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE));
             scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE).checkpoints());
+            scripts.push(Script::new(Modes::Mixed, 1, Some(12), PAGE).forgetful().backups());
             scripts.push(Script::new(Modes::Mixed, 1, Some(18), PAGE).retiring());
             if Script::HAS_IO_URING {
                 scripts.push(Script::new(Modes::One(CommitMode::Sync), 1, commits, PAGE).io_uring());
@@ -252,7 +254,7 @@ impl Torturer<'_> {
         let modes = pick(&[Modes::Mixed, Modes::One(CommitMode::Written), Modes::One(WITHIN)], index);
         let script = Script { retiring: index == 5, checkpoints: index < 3, ..Script::new(modes, 1, Some(9), PAGE) };
         let mut subject = Subject::new(self.workspace.path("crashed"), self.seed);
-        life::remove(&subject.dir)?;
+        subject.remove()?;
         self.live(&mut subject, &script, Fate::After(60 + 17 * index))?;
         Ok(subject)
     }
@@ -422,7 +424,12 @@ impl Torturer<'_> {
             let fate = if draw(6).is_multiple_of(5) { Fate::Stop(moment) } else { Fate::Kill(moment) };
             let script = Script::new(modes, clients, None, segment);
             let script = if draw(7).is_multiple_of(2) { script.io_uring() } else { script };
-            let script = if draw(8).is_multiple_of(2) { script.checkpoints() } else { script };
+            let script = match draw(8) % 4 {
+                0 => script.checkpoints(),
+                1 => script.forgetful(),
+                _ => script,
+            };
+            let script = if draw(9).is_multiple_of(4) { script.backups() } else { script };
             self.live(&mut subject, &script, fate)?;
             self.tally.random_kills += 1;
             self.check(&mut subject)?;

@@ -76,6 +76,8 @@ pub(super) struct Tally {
     pub(super) processes: u64,
     pub(super) checks: u64,
     pub(super) opens: u64,
+    /// Backups that were whole, and were compared.
+    pub(super) backups: u64,
     pub(super) images: HashSet<u64>,
     /// The same by the modes of the last life that committed; an image that came of two of them counts for both.
     pub(super) images_of: BTreeMap<&'static str, HashSet<u64>>,
@@ -125,6 +127,7 @@ impl Tally {
     fn opened(&mut self, summary: &Summary, modes: Option<&'static str>) {
         self.checks += 1;
         self.opens += summary.opens;
+        self.backups += summary.backups;
         self.tokens += summary.tokens;
         self.images.insert(summary.digest);
         if let Some(modes) = modes {

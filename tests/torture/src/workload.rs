@@ -13,6 +13,7 @@ use crashkit::journal::{self, kind_name};
 use crashkit::model::{BANK, account};
 use forelog::{Engine, Error, ErrorKind, Receipt, Transaction};
 
+use super::backups;
 use super::books::{Event, Reporter};
 use super::model::{self, Action, BASE, LAST, ORDER};
 use super::retire;
@@ -55,7 +56,7 @@ pub(crate) fn run(dir: &Path, work: &Work, reporter: &Arc<Reporter>) {
     };
     reporter.say(Event::Opened(engine.recovery().recovered_to));
     if work.script.commits != Some(0) {
-        write(&engine, work, reporter);
+        write(&engine, dir, work, reporter);
     }
     reporter.say(Event::Closing);
     match engine.close() {
@@ -64,15 +65,27 @@ pub(crate) fn run(dir: &Path, work: &Work, reporter: &Arc<Reporter>) {
     }
 }
 
-fn write(engine: &Engine, work: &Work, reporter: &Arc<Reporter>) {
-    let mut first = Client::new(engine, work, reporter, 0);
+fn write(engine: &Engine, dir: &Path, work: &Work, reporter: &Arc<Reporter>) {
+    let client = |client| Client {
+        engine,
+        dir,
+        work,
+        reporter,
+        client,
+        number: 0,
+        errors: 0,
+        pending: Vec::new(),
+        scratch: None,
+        last_backup: None,
+    };
+    let mut first = client(0);
     if first.prepare().is_err() {
         return;
     }
     let prepared = first.number;
     std::thread::scope(|scope| {
-        for client in 1..work.script.clients {
-            let mut client = Client { number: prepared, ..Client::new(engine, work, reporter, client) };
+        for number in 1..work.script.clients {
+            let mut client = Client { number: prepared, ..client(number) };
             scope.spawn(move || client.commit_all());
         }
         // A thread's own panic is part of the plan, and the engine's are not: those are told as lines.
@@ -83,6 +96,7 @@ fn write(engine: &Engine, work: &Work, reporter: &Arc<Reporter>) {
 /// A thread that commits.
 struct Client<'a> {
     engine: &'a Engine,
+    dir: &'a Path,
     work: &'a Work,
     reporter: &'a Arc<Reporter>,
     client: u32,
@@ -91,16 +105,14 @@ struct Client<'a> {
     errors: u32,
     pending: Vec<Receipt>,
     scratch: Option<String>,
+    /// The name of the one that this client has made.
+    last_backup: Option<String>,
 }
 
 /// The error was reported.
 struct Failed;
 
-impl<'a> Client<'a> {
-    fn new(engine: &'a Engine, work: &'a Work, reporter: &'a Arc<Reporter>, client: u32) -> Self {
-        Client { engine, work, reporter, client, number: 0, errors: 0, pending: Vec::new(), scratch: None }
-    }
-
+impl Client<'_> {
     fn next_name(&mut self) -> Name {
         self.number += 1;
         Name { life: self.work.life, client: self.client, number: self.number }
@@ -144,6 +156,9 @@ impl<'a> Client<'a> {
             if self.work.script.checkpoints && self.number.is_multiple_of(3) {
                 self.checkpoint();
             }
+            if self.work.script.backups && self.number.is_multiple_of(4) {
+                self.back_up();
+            }
             if self.number.is_multiple_of(11)
                 && let Ok(lsn) = self.engine.flush()
             {
@@ -163,6 +178,20 @@ impl<'a> Client<'a> {
         match self.engine.checkpoint() {
             Ok(()) => self.say(Event::Durable(durable)),
             Err(error) => self.say(Event::NotCheckpointed(kind_name(&error))),
+        }
+    }
+
+    /// In full, or against the last one, in turns.
+    fn back_up(&mut self) {
+        let name = format!("{}-{}-{}", self.work.life, self.client, self.number);
+        let earlier = self.last_backup.take();
+        self.say(Event::Checkpoint);
+        match backups::make(self.engine, self.dir, &name, earlier.as_deref()) {
+            Ok(report) => {
+                self.say(Event::BackedUp(report.lsn, name.clone()));
+                self.last_backup = if earlier.is_none() { Some(name) } else { None };
+            }
+            Err(error) => self.say(Event::NotBackedUp(kind_name(&error))),
         }
     }
 

@@ -115,7 +115,12 @@ fn script(seed: u64, first: bool) -> Script {
     };
     let script: Script = text.parse().expect("a script");
     let script = if random.below(2) == 0 { script.io_uring() } else { script };
-    if random.below(2) == 0 { script.checkpoints() } else { script }
+    let script = match random.below(6) {
+        0 | 1 => script.checkpoints(),
+        2 => script.forgetful(),
+        _ => script,
+    };
+    if random.below(6) == 0 { script.backups() } else { script }
 }
 
 impl Subject {
