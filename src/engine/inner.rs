@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::checkpointer::Checkpointer;
 use super::tables::Tables;
+use super::warmer;
 use crate::base::error::Result;
 use crate::log;
 use crate::rt::guard::contain;
@@ -27,6 +28,8 @@ impl Inner {
             // What is acknowledged is not to wait for what the background reads.
             let _ = contain(|| log.flush_to(log.positions().appended()));
             let _ended = self.tables.end();
+            // What it reads cannot be removed, and nobody else would remove it.
+            warmer::end(&self.pipeline);
             if contain(|| self.tables.check_place(log.handle())).is_ok_and(|checked| checked.is_ok()) {
                 // What one of two attempts beside each other still looked at when the other was done with it.
                 let settled = self.tables.store().filter(|store| store.is_settled());

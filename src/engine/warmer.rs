@@ -25,6 +25,13 @@ const REST: Duration = Duration::from_millis(1);
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
+const NAME: &str = "forelog-warm";
+
+/// Ends it: the layers that it was reading are no longer held.
+pub(super) fn end(pipeline: &Pipeline) {
+    pipeline.log.background.end_named(NAME);
+}
+
 /// Starts it, unless it runs.
 pub(super) fn start(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
     // The models have no thread to spare.
@@ -34,7 +41,7 @@ pub(super) fn start(pipeline: &Arc<Pipeline>, tables: &Arc<Tables>) {
     let (warms, reads, sleeper) = (Arc::clone(pipeline), Arc::clone(tables), Arc::new(Sleeper::new()));
     let task = Arc::clone(&sleeper);
     // Without a thread reads ask layers, for as long as the database is open.
-    let _ = pipeline.log.start_once("forelog-warm", task, move |_| run(&warms, &reads, &sleeper));
+    let _ = pipeline.log.start_once(NAME, task, move |_| run(&warms, &reads, &sleeper));
 }
 
 fn run(pipeline: &Pipeline, tables: &Tables, sleeper: &Arc<Sleeper>) {

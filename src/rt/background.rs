@@ -101,6 +101,14 @@ impl Background {
         state.start(start)
     }
 
+    /// Ends the threads of that name, and waits until they have returned. The caller must hold no lock.
+    pub(crate) fn end_named(&self, name: &str) {
+        let of_this_name = |running: &mut Running| running.name == name;
+        let ending: Vec<Running> = self.state.lock().running.extract_if(.., of_this_name).collect();
+        ending.iter().for_each(|running| running.task.end());
+        ending.into_iter().for_each(|running| running.thread.join());
+    }
+
     /// Ends all threads and waits until they have returned, in the order in which they were started. The caller must
     /// hold no lock.
     pub(crate) fn end(&self) {

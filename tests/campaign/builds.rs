@@ -22,6 +22,12 @@ pub(crate) fn build_test(checkout: &Path, test: &str, flags: &str, directory: &s
     build(&mut command, test)
 }
 
+/// Builds the model of the rules of tables.
+pub(crate) fn build_residency() -> PathBuf {
+    let mut command = cargo(root(), &["test", "-p", "forelog", "--test", "residency", "--no-run"]);
+    build(&mut command, "residency")
+}
+
 /// Builds the program that kills processes and cuts the power: as it ships, and so without the simulated disk.
 pub(crate) fn build_torture() -> PathBuf {
     build(&mut cargo(root(), &["build", "-p", "forelog-torture"]), "forelog-torture")

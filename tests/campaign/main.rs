@@ -18,6 +18,7 @@
 //! | `faults` | everything, at 10,000,000 states or more | 20 |
 //! | `tables` | every bit of tables, at 250,000 states or more | 20 |
 //! | `models` | 20,000 schedules for each model, all races | 20 |
+//! | `rules` | 2,000,000 states of each search, 1,000,000 walks, each clause removed | 5 |
 //! | `kill` | `--minutes` 5, but every sweep to its end | 15 |
 //! | `power` | 3,000 states, or `--minutes` 5, for each file system | 40 |
 //! | `fuzz` | `--minutes` 5 | 5 |
@@ -33,6 +34,7 @@ mod kill;
 mod models;
 mod plants;
 mod power;
+mod rules;
 mod tables;
 mod tier1;
 
@@ -135,6 +137,7 @@ const PARTS: &[(&str, Part)] = &[
     ("faults", faults::run),
     ("tables", tables::run),
     ("models", models::run),
+    ("rules", rules::run),
     ("kill", kill::run),
     ("power", power::run),
     ("fuzz", fuzz::run),

@@ -101,7 +101,7 @@ fn every_crash_state_recovers_to_what_was_promised() {
 fn what_forgets_and_is_backed_up_recovers_from_every_crash() {
     let tally = explore_or_replay(
         "what_forgets_and_is_backed_up_recovers_from_every_crash",
-        until(states() / 4),
+        until(states() / 8),
         &explore::explore_forgetful_run,
     );
     if campaign::only_run().is_none() {

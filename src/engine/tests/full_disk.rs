@@ -179,6 +179,37 @@ fn a_quota_refuses_commits_and_stops_nothing() {
     }
 }
 
+/// Nor is there a room that could be left for deletions and checkpoints: each of them may be refused, and nothing is lost by a close
+/// and an open within the quota.
+#[test]
+fn within_a_quota_that_is_used_up_everything_is_refused_or_done() {
+    let disk = SimDisk::new();
+    disk.set_quota(DISK);
+    schedule::run(1, || {
+        let engine = open(&disk, Checkpoints::OnRequest);
+        let (filled, error) = fill(&engine, 0);
+        assert_full(&error);
+        let mut left = filled as usize;
+        for round in 0..3 {
+            let engine = if round == 0 { engine.clone() } else { open(&disk, Checkpoints::OnRequest) };
+            match delete(&engine, 0..40) {
+                Ok(()) => left = filled as usize - 40,
+                Err(error) => assert_full(&error),
+            }
+            engine.checkpoint().unwrap_or_else(|error| assert_full(&error));
+            engine.flush().unwrap();
+            assert_eq!(keys(&engine), left);
+            engine.close().unwrap();
+        }
+        disk.set_quota(3 * DISK);
+        let engine = open(&disk, Checkpoints::OnRequest);
+        delete(&engine, 0..40).unwrap();
+        checkpoint(&engine);
+        assert_eq!(keys(&engine), filled as usize - 40);
+        engine.close().unwrap();
+    });
+}
+
 fn delete(engine: &Engine, keys: std::ops::Range<u32>) -> Result<(), Error> {
     let keyspace = engine.create_keyspace("keys")?;
     let mut batch = engine.batch()?;

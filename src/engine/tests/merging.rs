@@ -9,6 +9,7 @@ use crate::base::options::Checkpoints;
 use crate::base::types::CommitMode;
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::engine::{Engine, Options};
+use crate::rt::clock;
 use crate::rt::schedule::{self, sleep};
 
 /// Runs of 2 KiB.
@@ -286,6 +287,36 @@ fn commits_stop_for_checkpoints_that_have_become_slow() {
         // Five checkpoints of 4 KiB, for which an operation counts as 160 bytes, and one commit.
         assert!((100..=5 * 4096 / 160 + 2).contains(&most), "{most}");
         assert!(engine.table_stats().waits > 100, "{:?}", engine.table_stats());
+        engine.close().unwrap();
+    });
+}
+
+/// A disk that takes minutes for one fsync of a run: commits go on until the log is as long as it may be, wait, and go on again. Reads
+/// do not wait at all.
+#[test]
+fn a_run_whose_fsync_stalls_holds_up_commits_and_no_reads() {
+    let disk = SimDisk::new();
+    schedule::run(1, || {
+        let engine = open_small(&disk, Checkpoints::Automatic);
+        let keys = engine.create_keyspace("k").unwrap();
+        let minutes = Duration::from_secs(300);
+        disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".run"), FaultKind::Stall(minutes)));
+        let begin = clock::now();
+        let mut longest = (Duration::ZERO, Duration::ZERO);
+        for number in 0..2000_u32 {
+            let before = clock::now();
+            let mut batch = engine.batch().unwrap();
+            batch.put(&keys, (number % 50).to_be_bytes(), [7; 100]).unwrap();
+            batch.commit_with(CommitMode::Written).unwrap();
+            let committed = clock::now();
+            assert!(engine.snapshot().unwrap().get(&keys, (number % 50).to_be_bytes()).unwrap().is_some());
+            longest = (longest.0.max(committed.since(before)), longest.1.max(clock::now().since(committed)));
+        }
+        let stats = engine.table_stats();
+        assert!(disk.fault_hits() > 0 && stats.waits > 0 && stats.checkpoints > 3, "{stats:?}");
+        let second = Duration::from_secs(1);
+        assert!(longest.0 < minutes + second && longest.1 < second, "{longest:?}");
+        assert!(clock::now().since(begin) < 2 * minutes);
         engine.close().unwrap();
     });
 }

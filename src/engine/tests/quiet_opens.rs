@@ -1,9 +1,10 @@
 //! An open that finds nothing to do changes nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::types::CommitMode;
-use crate::disk::sim::{OpKind, SimDisk};
+use crate::disk::sim::{Fault, FaultKind, OpKind, OpSelector, SimDisk};
 use crate::engine::{Engine, Options};
 use crate::rt::schedule;
 use crate::rt::sync::Mutex;
@@ -61,6 +62,30 @@ fn a_manifest_that_history_does_not_name_is_written_again_by_one_open() {
         let disk = disk.crash_point().process_kill();
         engine.close().unwrap();
         assert_ne!(changes(&disk), Vec::<String>::new());
+        assert_eq!(changes(&disk), Vec::<String>::new());
+    });
+}
+
+/// The warmer held the layers that it was reading. A merge replaced them, the close came, and their files were left: the open after a
+/// clean close removed them.
+#[test]
+fn a_close_leaves_no_file_that_the_warmer_still_reads() {
+    schedule::run(1, || {
+        let disk = SimDisk::new();
+        let engine = open(&disk);
+        for value in 1..4 {
+            put(&engine, value);
+            engine.checkpoint().unwrap();
+        }
+        engine.close().unwrap();
+        let slow = FaultKind::Stall(Duration::from_secs(2));
+        let engine = open(&disk);
+        disk.inject(Fault::once(OpSelector::of(OpKind::Read).on(".run"), slow));
+        put(&engine, 4);
+        schedule::sleep(Duration::from_millis(1));
+        assert_eq!(disk.fault_hits(), 1, "the warmer reads");
+        engine.compact().unwrap();
+        engine.close().unwrap();
         assert_eq!(changes(&disk), Vec::<String>::new());
     });
 }
