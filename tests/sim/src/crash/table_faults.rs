@@ -78,7 +78,7 @@ pub fn run_with_failing_tables(case: &Case, tally: &mut Tally) -> Result<(), Str
         segment_bytes: 4096,
         stalls: Vec::new(),
         tables_fail: true,
-        records: if life % 2 == 1 && first % 3 == 0 { Some(0) } else { None },
+        records: (life == 1 && first.is_multiple_of(3)).then_some(0),
         ..Plan::draw(random, life)
     };
     let (good, faulty) = (plan(&mut random, 0), plan(&mut random, 1));
