@@ -97,6 +97,8 @@ impl Space {
         match operation {
             Operation::Put { key, value } => self.write(key, lsn, Some(*value)),
             Operation::Delete { key } => self.write(key, lsn, None),
+            // A range that ends where it begins has no key, and its deletion is a write to none.
+            Operation::DeleteRange { from, to } if from >= to => {}
             Operation::DeleteRange { from, to } => {
                 for key in self.range(&half_open(from, to), lsn).into_keys() {
                     self.write(&key, lsn, None);
