@@ -6,16 +6,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use forelog::sim::{self, SimDisk};
-use forelog::{CommitMode, Engine, Options};
+use forelog::{CommitMode, Engine, ErrorKind, Options};
 
 /// How many commits the log of each seed holds.
-const COMMITS: [usize; 4] = [12, 12, 12, 16];
+const COMMITS: [usize; 6] = [12, 12, 12, 16, 12, 12];
 const MARK: &str = "db/MARK";
 
 /// The files of small logs, and the marks that get into their way.
 struct Seeds {
     /// A log after a crash; after a clean close; after a crash at rest, with its mark; and the last one after a second
-    /// life that ended in the same way.
+    /// life that ended in the same way. Then two with tables: after a crash, with log behind two layers; and after a close.
     disks: [SimDisk; COMMITS.len()],
     /// The marks of the first life at rest and of the second; of another log; of none.
     marks: [Vec<u8>; 4],
@@ -58,7 +58,24 @@ fn seeds() -> Seeds {
     // Longer, so that what it says would matter if it were believed.
     let other = killed_at_rest(&SimDisk::new(), 0..COMMITS[3] + 4);
     let marks = [mark(&first), mark(&second), mark(&other), b"any bytes at all ".repeat(64)];
-    Seeds { disks: [crashed, closed, first, second], marks }
+    let [with_log, with_tables] = with_tables();
+    Seeds { disks: [crashed, closed, first, second, with_log, with_tables], marks }
+}
+
+fn with_tables() -> [SimDisk; 2] {
+    let disk = SimDisk::new();
+    let engine = open(&disk).expect("a new database");
+    for numbers in [0..4, 4..8] {
+        commit(&engine, numbers);
+        engine.flush().expect("a flush");
+        engine.checkpoint().expect("a checkpoint");
+    }
+    commit(&engine, 8..COMMITS[4]);
+    let with_log = disk.crash_point().process_kill();
+    engine.flush().expect("a flush");
+    engine.checkpoint().expect("a checkpoint");
+    engine.close().expect("a clean close");
+    [with_log, disk.crash_point().process_kill()]
 }
 
 /// Whether a seed opens with everything in it, whatever else was done, if nothing was done but to give it this mark;
@@ -107,13 +124,17 @@ pub fn target(bytes: &[u8]) {
     }
 }
 
-/// How many of the commits are there, the first ones.
+/// How many of the commits are there, the first ones. What layers have may be damaged, which only a read of it finds.
 fn check_prefix(engine: &Engine) -> usize {
     let Ok(keys) = engine.open_keyspace("keys") else { return 0 };
     let snapshot = engine.snapshot().expect("open");
     let mut count = 0_usize;
     for entry in snapshot.iter(&keys).expect("alive") {
-        let (key, value) = entry.expect("readable");
+        let (key, value) = match entry {
+            Ok(entry) => entry,
+            Err(error) if error.kind() == ErrorKind::Damaged => break,
+            Err(error) => panic!("{error}"),
+        };
         assert_eq!(key, count.to_be_bytes(), "a prefix");
         assert_eq!(value.len(), count * 60, "a committed value");
         count += 1;

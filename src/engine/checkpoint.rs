@@ -117,7 +117,8 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
             true => Amount { bytes: 1, ops: 1 },
         };
         let begun = tables.pacers.checkpoints.begin();
-        let (layer, amount) = match next_piece(pipeline, tables, store, target, full) {
+        let horizon = |to| pipeline.index().horizon(to);
+        let (layer, amount) = match next_piece(log, tables, store, (target, full), horizon) {
             Ok(Some((piece, amount))) => {
                 if tables.debt.finds_some() {
                     keep_up::settle(pipeline, tables);
@@ -133,7 +134,9 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
                 continue;
             }
         };
-        install(pipeline, tables, store, (layer, tables.health.done().plus(amount)))?;
+        let to = install(log, tables, store, (layer, tables.health.done().plus(amount)))?;
+        // Readers get the layer from here on, so memory may let go of what is in it.
+        pipeline.index().note_installed(to);
         tables.debt.took_in(amount, begun.took(), Amount::of_a_checkpoint(&pipeline.settings));
         keep_up::settle(pipeline, tables);
         made += 1;
@@ -141,19 +144,20 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
 }
 
 /// Where a layer ends, a record does: nothing has to be read to know.
-fn behind(log: &LogInner, lsn: Lsn) -> Position {
+pub(super) fn behind(log: &LogInner, lsn: Lsn) -> Position {
     if lsn == Lsn::ZERO { Position::Lsn(lsn) } else { Position::End(RecordEnd::of(log.token(lsn))) }
 }
 
-/// Reads and sorts what lies behind the layers, up to `target` and to `full`; `None` if no record does.
-fn next_piece(
-    pipeline: &Pipeline,
+/// Reads and sorts what lies behind the layers, up to `target` and to `full`; `None` if no record does. `horizon` is asked where the
+/// piece ends.
+pub(super) fn next_piece(
+    log: &Arc<LogInner>,
     tables: &Tables,
     store: &Store,
-    target: Lsn,
-    full: Amount,
+    (target, full): (Lsn, Amount),
+    horizon: impl FnOnce(Lsn) -> (Lsn, Vec<Lsn>),
 ) -> Result<Option<(Piece, Amount)>> {
-    let (log, stack) = (&pipeline.log, store.stack());
+    let stack = store.stack();
     let from = stack.as_ref().map_or(Lsn::ZERO, |stack| stack.manifest.to);
     let mut keyspaces = stack.map_or_else(KeyspaceList::default, |stack| KeyspaceList::clone(&stack.keyspaces));
     let mut sorter = Sorter::default();
@@ -185,7 +189,7 @@ fn next_piece(
     }
     let Some(branch) = branch else { return Ok(None) };
     // From here on no snapshot begins below the layer's end: a version that is superseded there has no other reader.
-    let (floor, held) = pipeline.index().horizon(to);
+    let (floor, held) = horizon(to);
     let horizon = Retain { floor, held, is_last: false };
     let (ranges, writes, log_bytes) = (sorter.take_ranges(), sorter.finish(), amount.bytes);
     let piece = Piece { interval: Interval { from, to }, branch, writes, ranges, keyspaces, horizon, log_bytes };

@@ -35,6 +35,9 @@ const REST: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(10);
 /// This part of a checkpoint is worth one when the log rests, or at a close.
 const WORTH: u64 = 16;
+/// One is worth it, too, if so many incarnations have log behind the layers: each has a segment of its own, however little it holds
+/// (`format/DECISIONS.md`, section 7).
+const INCARNATIONS: usize = 64;
 /// A close makes no checkpoint of more than this part.
 const CHEAP: u64 = 4;
 
@@ -69,7 +72,9 @@ impl Checkpointer {
         keep_up::settle(pipeline, &checkpointer.tables);
         let told = Arc::clone(&checkpointer);
         pipeline.due.set_told(move || _ = told.wake());
-        pipeline.due.set_mark(full.part(WORTH));
+        let is_one_worth_it = has_many_incarnations(pipeline, &checkpointer.tables);
+        // Not before the first commit.
+        pipeline.due.set_mark(if is_one_worth_it { Amount { bytes: 1, ops: 1 } } else { full.part(WORTH) });
         Some(checkpointer)
     }
 
@@ -147,6 +152,13 @@ impl Checkpointer {
             || (pipeline.due.has_deleted_behind(to) && has_runs_in(&stack, &deleted(pipeline, to)))
     }
 
+    /// Whether a checkpoint is worth it once the log rests.
+    fn is_worth_it(&self, pipeline: &Pipeline, pending: Amount) -> bool {
+        pending.reaches(self.full.part(WORTH))
+            || self.has_drop(pipeline)
+            || has_many_incarnations(pipeline, &self.tables)
+    }
+
     fn run(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
         let (mut seen, mut failures, mut idle) = (0, retries(), Backoff::new(MOMENT, REST));
@@ -196,7 +208,7 @@ impl Checkpointer {
             if pending.reaches(self.full) || self.is_room_wanted.load(Ordering::Acquire) {
                 return true;
             }
-            let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop(pipeline);
+            let is_worth_it = self.is_worth_it(pipeline, pending);
             let next = if is_worth_it { self.full } else { self.full.part(WORTH) };
             if pipeline.due.set_mark(self.tables.health.done().plus(next)) {
                 continue;
@@ -227,8 +239,7 @@ impl Checkpointer {
     pub(super) fn at_close(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
         let pending = self.tables.pending(&pipeline.due);
-        let is_worth_it = pending.reaches(self.full.part(WORTH)) || self.has_drop(&pipeline);
-        let is_cheap = is_worth_it && !pending.reaches(self.full.part(CHEAP));
+        let is_cheap = self.is_worth_it(&pipeline, pending) && !pending.reaches(self.full.part(CHEAP));
         let all = Lsn::new(pipeline.log.positions().appended());
         // A database that was only read is left as it is: it may be one without tables.
         let is_written = self.tables.store().is_some() || pipeline.log.has_begun();
@@ -237,6 +248,12 @@ impl Checkpointer {
             let _ = checkpoint(&pipeline, &self.tables, Wait::Never, Then::Nothing);
         }
     }
+}
+
+/// Whether many lives of the database have left a segment behind the layers.
+fn has_many_incarnations(pipeline: &Pipeline, tables: &Tables) -> bool {
+    let to = tables.stack().map_or(Lsn::ZERO, |stack| stack.manifest.to);
+    pipeline.log.incarnations().look(|known| known.incarnations_above(to)) > INCARNATIONS
 }
 
 /// The full keys that were deleted with their ranges above `to`, as far as memory knows.

@@ -126,16 +126,18 @@ impl Debt {
     }
 
     /// What 1 MiB of log costs checkpoints, and what 1 MiB that they write costs merges; nothing before enough was done to
-    /// tell, and while they fail: nobody waits for what cannot come.
+    /// tell, and while they fail: nobody waits for what cannot come. Merges of which not enough was done count as checkpoints do: the first
+    /// one may have got stuck.
     pub(super) fn costs(&self, full: Amount) -> (Duration, Duration) {
         let state = self.state.lock();
         let cost = |fails: bool, work: &VecDeque<Work>| {
             let sum = sum(work);
             let is_known = !fails && sum.bytes >= full.weight().saturating_mul(MEASURED);
             let cost = clock::nanos((sum.took.as_nanos() << 20) / u128::from(sum.bytes.max(1)));
-            if is_known { cost } else { Duration::ZERO }
+            if fails { Some(Duration::ZERO) } else { is_known.then_some(cost) }
         };
-        (cost(state.checkpoints_fail(), &state.checkpoints), cost(state.merges_fail, &state.merges))
+        let checkpoints = cost(state.checkpoints_fail(), &state.checkpoints).unwrap_or_default();
+        (checkpoints, cost(state.merges_fail, &state.merges).unwrap_or(checkpoints))
     }
 
     /// How many bytes a second commits write, given how many they have written by now.

@@ -61,7 +61,8 @@ pub(super) fn heal(
         (None, Unreadable::Log) => tail::write(pipeline, tables, store, run_bytes)?,
         (None, Unreadable::Tables) => return Err(why),
     };
-    install(pipeline, tables, store, written)?;
+    let to = install(&pipeline.log, tables, store, written)?;
+    pipeline.index().note_installed(to);
     tables.health.healed();
     Ok(())
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::tables::Tables;
 use crate::base::error::Result;
 use crate::base::options::Settings;
+use crate::base::types::Lsn;
 use crate::format::table::manifest::bytes_of;
 use crate::log::LogInner;
 use crate::table::checkpoint::NewLayer;
 use crate::table::store::{NotInstalled, Stack, Store};
 use crate::txn::due::Amount;
-use crate::txn::pipeline::Pipeline;
 
 /// A run ends when it is so many times shorter than the data: MANIFEST, which lists all runs, is written for each few, and a reader keeps
 /// each of them open if it may.
@@ -26,14 +26,14 @@ pub(super) fn run_bytes(settings: &Settings, stack: Option<&Stack>, records: u64
 }
 
 /// Makes a layer count, and removes what it makes needless (steps 8 to 13). With it all of the log counts as taken in that
-/// had been counted at `done`.
+/// had been counted at `done`. Returns where the layer ends.
 pub(super) fn install(
-    pipeline: &Pipeline,
+    log: &LogInner,
     tables: &Tables,
     store: &Store,
     (mut layer, done): (NewLayer<'_>, Amount),
-) -> Result<()> {
-    let (log, to) = (&pipeline.log, layer.to());
+) -> Result<Lsn> {
+    let to = layer.to();
     let installed = |stack: &Arc<Stack>| {
         name_in_history(log, stack);
         tables.health.set_done(done);
@@ -41,11 +41,9 @@ pub(super) fn install(
     let install = |oldest| layer.install(|_| oldest, installed);
     let installed = log.retire_into(to, install, || tables.check_place(log.handle()));
     let (_stack, removed) = installed.map_err(NotInstalled::into_error)?;
-    // Readers get the layer from here on, so memory may let go of what is in it.
-    pipeline.index().note_installed(to);
     tables.health.not_removed(removed.as_ref().err());
     remove_needless(tables, store);
-    Ok(())
+    Ok(to)
 }
 
 /// What cannot be removed now is tried again.

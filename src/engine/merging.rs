@@ -14,7 +14,8 @@ use crate::base::error::{Error, ErrorKind, Result, is_rot};
 use crate::base::types::Lsn;
 use crate::disk::Dir;
 use crate::format::table::DIRECTORY;
-use crate::format::table::manifest::{Layer, bytes_of};
+use crate::format::table::manifest::Layer;
+use crate::format::table::root::Range as KeyRange;
 use crate::log::LogInner;
 use crate::table::job::{StepFailed, Stepped};
 use crate::table::layer::Sizes;
@@ -176,10 +177,21 @@ fn sizes(pipeline: &Pipeline, stack: &Stack, room: Option<u64>) -> Sizes {
     Sizes { run, part: if manifest > SHORT { run.max(PER_MANIFEST * manifest) } else { run } }
 }
 
+/// The bytes of the layers without runs that lie in keyspaces that are gone.
+fn bytes_left(stack: &Stack) -> u64 {
+    let gone = stack.keyspaces.gone();
+    let runs = stack.manifest.layers.iter().flat_map(|layer| &layer.runs);
+    let is_gone = |range: &KeyRange| {
+        // The last run of a layer may have no end.
+        if range.high.is_empty() { gone.have_all_from(&range.low) } else { gone.have_all(range) }
+    };
+    runs.filter(|run| !is_gone(&run.range)).map(|run| run.file.length).sum()
+}
+
 /// Refuses a step that could fill the disk.
 fn check_room(log: &LogInner, stack: &Stack, sizes: Sizes, room: Option<u64>) -> Result<()> {
-    // A file ends with the entry that makes it long enough.
-    let needed = bytes_of(&stack.manifest.layers).min(sizes.part.saturating_add(sizes.run.saturating_mul(2)));
+    // Nothing is written of keyspaces that are gone. A file ends with the entry that makes it long enough.
+    let needed = bytes_left(stack).min(sizes.part.saturating_add(sizes.run.saturating_mul(2)));
     match room {
         Some(room) if room < needed => {
             let (path, leave) = (tables_in(log), log.room_to_leave());

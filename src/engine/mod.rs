@@ -23,6 +23,7 @@ mod merging;
 mod open;
 mod options;
 mod read_only;
+mod replay;
 mod residency;
 mod retention;
 mod room;

@@ -4,30 +4,26 @@
 //! 2. What is in it is read: HISTORY, MARK, the headers of segments.
 //! 3. The log behind the layers is judged frame by frame, and each of its records goes to the loader.
 //! 4. The verdict is made durable (promise 5), and the log is open.
-//! 5. The loader builds the index. What layers have stays there: the warmer reads it later, and readers until then.
+//! 5. The loader builds the index (`replay`). What layers have stays there: the warmer reads it later, and readers until then.
 //!
 //! Nothing is written before step 4, so that a refusal leaves no trace. If the directory went away meanwhile, all of it is
 //! done again.
 
-use std::ffi::OsStr;
-use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::copied::explained;
 use super::memory;
-use super::residency::over_layers;
+use super::replay::Replayed;
 use super::tables::{self, FoundTables, Tables};
-use crate::base::error::{DamageCause, Error, ErrorKind, Result};
+use crate::base::error::Result;
 use crate::base::options::Settings;
-use crate::base::types::Lsn;
 use crate::disk::{self, Claim, DirHandle, Disk};
-use crate::format::batch::Batch;
-use crate::format::history::{self, History};
-use crate::index::{Index, Limits, Loader, Panicked};
+use crate::format::history::History;
+use crate::index::Index;
 use crate::log::log_dir::LogDir;
 use crate::log::open::decide::Verdicts;
-use crate::log::{self, Files, Replay};
+use crate::log::{self, Files};
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
@@ -47,11 +43,8 @@ fn recover(claim: Claim<'_>, settings: &Settings) -> Result<Opened> {
     let settings = &memory::resolved(settings);
     let handle = Arc::clone(claim.handle);
     let (tables, found) = look_at_tables(&handle, settings, |look| log::open::read(claim, settings.create, look))?;
-    let (index, to) = if settings.is_volatile { Default::default() } else { over_layers(&tables) };
-    let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes()));
-    let mut replayed = Replayed::new(&mut loader, &handle, &tables);
+    let mut replayed = Replayed::of_an_open(&handle, &tables, settings);
     let decided = found.decide(&mut replayed)?;
-    let at_open = replayed.amount;
     let is_same = |history: &History| tables.are_as_found(&handle, history);
     let log = decided.settle(settings.clone(), is_same, |has_more| {
         let Some(store) = tables.store() else { return Ok((true, None)) };
@@ -62,9 +55,10 @@ fn recover(claim: Claim<'_>, settings: &Settings) -> Result<Opened> {
         Ok((store.is_settled(), tables.names()))
     })?;
     tables.opened(log.log());
-    let index = loader.finish().map_err(panicked)?;
+    let has_sorted = !replayed.is_in_memory();
+    let (index, at_open) = replayed.finish(log.log())?;
     let pipeline = Pipeline::new(index, Arc::clone(log.log()), settings.clone());
-    Ok(Opened { pipeline, log, tables, at_open })
+    Ok(Opened { pipeline, log, tables, at_open, has_sorted })
 }
 
 /// An open database.
@@ -74,34 +68,8 @@ pub(super) struct Opened {
     pub(super) tables: Tables,
     /// What was replayed of the log.
     pub(super) at_open: Amount,
-}
-
-/// Counts what it gives to the loader.
-struct Replayed<'l> {
-    loader: &'l mut Loader,
-    amount: Amount,
-    /// HISTORY, if no record that it allows deletes a range.
-    without_ranges: Option<PathBuf>,
-}
-
-impl<'l> Replayed<'l> {
-    fn new(loader: &'l mut Loader, handle: &DirHandle, tables: &Tables) -> Self {
-        let without_ranges = (!tables.may_have_ranges()).then(|| handle.path_of(OsStr::new(history::FILE_NAME)));
-        Replayed { loader, amount: Amount::default(), without_ranges }
-    }
-}
-
-impl Replay for Replayed<'_> {
-    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
-        let batch = parse(lsn, payload)?;
-        // Its bit is in HISTORY, durably, before the first one is appended (F1): this HISTORY is older than the log.
-        if let Some(history) = self.without_ranges.as_ref().filter(|_| batch.has_ranges()) {
-            return Err(Error::damaged(history, lsn, DamageCause::BadHistory));
-        }
-        load(self.loader, lsn, &batch)?;
-        self.amount.add(payload.len(), batch.len());
-        Ok(())
-    }
+    /// It was too long for memory, and is in layers.
+    pub(super) has_sorted: bool,
 }
 
 /// What `read` gives, and the tables that it has found on its way, once HISTORY was known.
@@ -142,28 +110,8 @@ fn look_at(handle: &Arc<DirHandle>, files: Files) -> Result<Looked> {
     let place = LogDir::new(Arc::clone(handle));
     // All files are found, and open, before any is read at length.
     let (tables, directory) = look_at_tables(handle, &settings, |look| log::open::load_existing(&place, files, look))?;
-    let (index, to) = over_layers(&tables);
-    let mut loader = Loader::into_index(index, to, Limits::of(settings.segment_bytes()));
-    let mut replayed = Replayed::new(&mut loader, handle, &tables);
+    let mut replayed = Replayed::of_a_reader(handle, &tables, &settings);
     let verdicts = log::open::decide::decide(&place, directory, files, &mut replayed)?;
-    Ok(Looked { index: loader.finish().map_err(panicked)?, verdicts, tables })
-}
-
-/// The checksums held, so a record that is no batch was not written by an engine.
-fn parse(lsn: Lsn, payload: &[u8]) -> Result<Batch<'_>> {
-    Batch::parse(payload).map_err(|malformed| not_ours(lsn, malformed))
-}
-
-/// Gives a record to the loader.
-fn load(loader: &mut Loader, lsn: Lsn, batch: &Batch<'_>) -> Result<()> {
-    loader.add(lsn, batch).map_err(panicked)?.map_err(|error| not_ours(lsn, error))
-}
-
-fn not_ours(lsn: Lsn, why: impl Display) -> Error {
-    let message = format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
-    Error::new(ErrorKind::NotADatabase, message)
-}
-
-fn panicked(_: Panicked) -> Error {
-    Error::bug("the thread that loads the index panicked")
+    let index = replayed.into_memory()?;
+    Ok(Looked { index, verdicts, tables })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::checkpointer::Checkpointer;
 use super::inner::Inner;
 use super::room::TableRoom;
-use super::{Engine, open, warmer};
+use super::{Engine, merger, open, warmer};
 use crate::base::error::Result;
 use crate::base::options::{Checkpoints, Settings, setters};
 use crate::base::types::CommitMode;
@@ -172,13 +172,17 @@ impl Options {
     }
 }
 
-fn engine(open::Opened { pipeline, log, tables, at_open }: open::Opened) -> Engine {
+fn engine(open::Opened { pipeline, log, tables, at_open, has_sorted }: open::Opened) -> Engine {
     let (pipeline, tables) = (Arc::new(pipeline), Arc::new(tables));
     pipeline.due.begin_at(at_open);
     pipeline.sweep_what_was_replayed();
     let checkpointer = Checkpointer::begin(&pipeline, &tables);
     if !pipeline.index().unsettled().is_empty() {
         warmer::start(&pipeline, &tables);
+    }
+    if has_sorted {
+        // It has written already, and reads ask every piece.
+        merger::start(&pipeline, &tables);
     }
     TableRoom::begin(&pipeline, &tables, checkpointer.as_ref());
     Engine { inner: Arc::new(Inner { pipeline, log, tables, checkpointer }) }

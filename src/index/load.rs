@@ -84,6 +84,8 @@ pub(crate) struct Loader {
     worker: Option<Worker>,
     /// The LSN of the last transaction.
     lsn: Lsn,
+    /// About what the live data take, of the bundles that were handed over.
+    live: usize,
 }
 
 /// The memory of the sorted bundles and of the index, in bytes.
@@ -151,6 +153,7 @@ impl Loader {
             handed_over: 0,
             worker: None,
             lsn,
+            live: 0,
         }
     }
 
@@ -184,6 +187,11 @@ impl Loader {
         }
         self.lsn = lsn;
         Ok(Ok(()))
+    }
+
+    /// About the memory that the live data take so far, in bytes.
+    pub(crate) fn live_bytes(&self) -> usize {
+        self.live
     }
 
     fn is_full(&self) -> bool {
@@ -241,6 +249,7 @@ impl Loader {
         }
         *counted = self.sorted.pieces.len();
         let live = sample.live_bytes();
+        self.live = *index_bytes + live;
         let is_small = *index_bytes < live / 2;
         *bytes >= Self::LEAST_PUT_IN && *bytes >= if is_small { Self::SPREAD * live } else { *enough }
     }

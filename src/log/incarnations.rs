@@ -52,6 +52,17 @@ pub(crate) struct Known {
     pub(crate) segments: Vec<SegmentInfo>,
 }
 
+impl Known {
+    /// The incarnations that have log above `to`, the one that this open has begun among them.
+    pub(crate) fn incarnations_above(&self, to: Lsn) -> usize {
+        let above = self.segments.iter().filter(|info| info.end > to.get());
+        let mut numbers: Vec<u64> = above.map(|info| info.header.identity.incarnation.number).collect();
+        // The segments of each follow one another.
+        numbers.dedup();
+        numbers.len()
+    }
+}
+
 impl SegmentInfo {
     pub(super) fn of(segment: &Segment) -> Self {
         SegmentInfo {

@@ -68,6 +68,12 @@ impl Gone {
         let last = if rest.is_empty() { high.checked_sub(1) } else { Some(high) };
         last.is_some_and(|last| low <= last && last < self.next_id && self.listed.range(low..=last).next().is_none())
     }
+
+    /// The same for all keys from this one on, of those that there may be so far.
+    pub(crate) fn have_all_from(&self, low: &[u8]) -> bool {
+        let low = split_full_key(low).map_or(0, |(low, _)| low);
+        self.listed.range(low..).next().is_none()
+    }
 }
 
 /// A merge, key by key.

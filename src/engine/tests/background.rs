@@ -411,3 +411,37 @@ fn a_thread_that_is_refused_is_the_failure_until_a_later_commit_has_one() {
         engine.close().unwrap();
     });
 }
+
+/// A program that commits once and ends: each of its lives left a file, and the sixteenth part of a checkpoint is a thousand of them.
+#[test]
+fn the_files_of_many_short_lives_go() {
+    for is_killed in [false, true] {
+        let mut disk = SimDisk::new();
+        schedule::run(1, || {
+            let logs = |disk: &SimDisk| disk.files().iter().filter(|(path, _)| is_log(path)).count();
+            let mut most = 0;
+            for _ in 0..200 {
+                let engine = Options::new().open_on(Arc::new(disk.clone()), "db").unwrap();
+                put_one(&engine);
+                if is_killed {
+                    // Once the log rests.
+                    sleep(Duration::from_secs(5));
+                    let left = disk.crash_point().process_kill();
+                    engine.close().unwrap();
+                    disk = left;
+                } else {
+                    engine.close().unwrap();
+                }
+                most = most.max(logs(&disk));
+            }
+            assert!((60..70).contains(&most), "{most} files, killed: {is_killed}");
+        });
+    }
+}
+
+fn put_one(engine: &Engine) {
+    let keys = engine.create_keyspace("keys").unwrap();
+    let mut batch = engine.batch().unwrap();
+    batch.put(&keys, [1], [7]).unwrap();
+    batch.commit_with(CommitMode::Written).unwrap();
+}

@@ -1,5 +1,6 @@
 //! Compactions: what they give back, beside everything else, and cut off at each operation of the disk.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::background::checkpoint;
@@ -7,7 +8,7 @@ use super::merging::{open_small, put, values};
 use crate::base::error::ErrorKind;
 use crate::base::options::Checkpoints;
 use crate::disk::sim::{Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
-use crate::engine::{CompactOptions, Engine};
+use crate::engine::{CompactOptions, Engine, ReadOnlyOptions};
 use crate::rt::schedule;
 
 /// 240 keys, of which 30 is gone, in several layers that no merge is due for.
@@ -159,5 +160,36 @@ fn a_compaction_that_is_cut_off_or_fails_anywhere_costs_nothing() {
                 break;
             }
         }
+    }
+}
+
+/// Who verifies a database beside the one that merges it reads runs that go meanwhile, and finds nothing wrong.
+#[test]
+fn a_database_is_verified_while_it_is_merged() {
+    for seed in 0..8 {
+        let disk = SimDisk::new();
+        schedule::run(seed, || {
+            let engine = open_small(&disk, Checkpoints::Automatic);
+            put(&engine, "k", 0, 300, 1);
+            let (merges, ended) = (engine.clone(), Arc::new(AtomicBool::new(false)));
+            let over = Arc::clone(&ended);
+            let writer = schedule::start("merges", move || {
+                for round in 2..20 {
+                    put(&merges, "k", u32::from(round) * 13 % 200, 100, round);
+                    checkpoint(&merges);
+                    merges.compact().unwrap();
+                }
+                over.store(true, Ordering::Relaxed);
+            });
+            let mut verified = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let options = ReadOnlyOptions::new().beside_a_writer(true);
+                options.verify_on(Arc::new(disk.clone()), "db").unwrap_or_else(|error| panic!("{seed}: {error}"));
+                verified += 1;
+            }
+            writer.join();
+            assert!(verified > 2 && engine.table_stats().merges > 10, "{verified}, {:?}", engine.table_stats());
+            engine.close().unwrap();
+        });
     }
 }

@@ -253,3 +253,44 @@ fn deletions_go_on_on_a_full_disk() {
         });
     }
 }
+
+/// The same with a deletion of a range, the first of which replaces HISTORY, and with a keyspace that is dropped.
+#[test]
+fn ranges_and_keyspaces_are_deleted_on_a_full_disk() {
+    for choice in [Checkpoints::Automatic, Checkpoints::OnRequest] {
+        let disk = full(DISK);
+        schedule::run(1, || {
+            let engine = open(&disk, choice);
+            engine.create_keyspace("other").unwrap();
+            let mut filled = 0;
+            loop {
+                let (next, error) = fill(&engine, filled);
+                assert_full(&error);
+                if next == filled {
+                    break;
+                }
+                filled = next;
+                checkpoint(&engine);
+            }
+            let keyspace = engine.open_keyspace("keys").unwrap();
+            let mut batch = engine.batch().unwrap();
+            batch.delete_range(&keyspace, 0_u32.to_be_bytes()..100_u32.to_be_bytes()).unwrap();
+            batch.commit().unwrap();
+            checkpoint(&engine);
+            assert_eq!(keys(&engine), filled as usize - 100);
+            engine.drop_keyspace("keys").unwrap();
+            checkpoint(&engine);
+            let stats = engine.table_stats();
+            assert!(stats.bytes < DISK / 4, "{choice:?}: {stats:?}");
+            for key in 0..50 {
+                if let Err(error) = put(&engine, key) {
+                    assert_full(&error);
+                    checkpoint(&engine);
+                    put(&engine, key).unwrap_or_else(|error| panic!("{choice:?}, {key}: {error}; {stats:?}"));
+                }
+            }
+            engine.close().unwrap();
+            assert_eq!(keys(&open(&disk, choice)), 50);
+        });
+    }
+}

@@ -98,6 +98,9 @@ pub(crate) fn changes(seed: u64, name: Name, script: &Script) -> Vec<Change> {
     if name.number.is_multiple_of(3) {
         changes.extend(shape.changes(Kind::Delete, &mut random));
     }
+    if name.number % 5 == 2 {
+        changes.extend(shape.changes(Kind::DeleteRange, &mut random));
+    }
     changes
 }
 

@@ -201,7 +201,8 @@ impl Torturer<'_> {
         if !self.tiny {
             scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE));
             scripts.push(Script::new(Modes::Mixed, 3, Some(6), PAGE).checkpoints());
-            scripts.push(Script::new(Modes::Mixed, 1, Some(12), PAGE).forgetful().backups());
+            let modes = MODES.iter().map(|(_, mode)| Modes::One(*mode)).chain([Modes::Mixed]);
+            scripts.extend(modes.map(|modes| Script::new(modes, 1, Some(8), PAGE).forgetful().backups()));
             scripts.push(Script::new(Modes::Mixed, 1, Some(18), PAGE).retiring());
             if Script::HAS_IO_URING {
                 scripts.push(Script::new(Modes::One(CommitMode::Sync), 1, commits, PAGE).io_uring());
@@ -252,7 +253,13 @@ impl Torturer<'_> {
     /// Databases as crashes leave them: closed, cut off in the middle, cut off while a segment is made.
     fn crashed(&mut self, index: u64) -> Result<Subject, Trouble> {
         let modes = pick(&[Modes::Mixed, Modes::One(CommitMode::Written), Modes::One(WITHIN)], index);
-        let script = Script { retiring: index == 5, checkpoints: index < 3, ..Script::new(modes, 1, Some(9), PAGE) };
+        let script = Script::new(modes, 1, Some(9), PAGE);
+        let script = match index {
+            0 => script.checkpoints(),
+            1 | 2 => script.forgetful(),
+            5 => script.retiring(),
+            _ => script,
+        };
         let mut subject = Subject::new(self.workspace.path("crashed"), self.seed);
         subject.remove()?;
         self.live(&mut subject, &script, Fate::After(60 + 17 * index))?;

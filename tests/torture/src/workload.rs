@@ -58,6 +58,10 @@ pub(crate) fn run(dir: &Path, work: &Work, reporter: &Arc<Reporter>) {
     if work.script.commits != Some(0) {
         write(&engine, dir, work, reporter);
     }
+    let stats = engine.table_stats();
+    if work.script.forgetful && stats.checkpoints > 0 && stats.all_in_memory {
+        reporter.say(Event::Wrong("a checkpoint has left everything in memory".into()));
+    }
     reporter.say(Event::Closing);
     match engine.close() {
         Ok(()) => reporter.say(Event::Closed),

@@ -1,0 +1,149 @@
+//! Replay: the log behind the layers comes into memory, or, if it is more than memory may hold, into layers first
+//! (`table/RULES.md`, 10).
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::checkpoint::{behind, next_piece};
+use super::install::{install, name_in_history, remove_needless, run_bytes};
+use super::residency::over_layers;
+use super::tables::Tables;
+use crate::base::error::{DamageCause, Error, ErrorKind, Result};
+use crate::base::options::{Checkpoints, Settings};
+use crate::base::types::Lsn;
+use crate::disk::DirHandle;
+use crate::format::batch::Batch;
+use crate::format::history;
+use crate::index::{Index, Limits, Loader, Panicked};
+use crate::log::{LogInner, Replay, Scan};
+use crate::txn::due::Amount;
+
+/// A life leaves no more behind its layers than comes to so many checkpoints in memory: its log is never too long.
+const LEFT: u64 = 10;
+/// Where a log is sorted before anything is read into memory, a piece may take this part of what records may.
+const PIECE: u64 = 8;
+
+/// What a walk over the log has found, in memory as far as there is room.
+pub(super) struct Replayed<'t> {
+    tables: &'t Tables,
+    settings: &'t Settings,
+    /// `None` from when it had taken more than there is room for.
+    loader: Option<Loader>,
+    /// In bytes; `None` if it has to come into memory, however much it is.
+    room: Option<u64>,
+    amount: Amount,
+    /// HISTORY, if no record that it allows deletes a range.
+    without_ranges: Option<PathBuf>,
+}
+
+impl<'t> Replayed<'t> {
+    /// Of an open, which may write.
+    pub(super) fn of_an_open(handle: &DirHandle, tables: &'t Tables, settings: &'t Settings) -> Self {
+        let may_sort = settings.checkpoints == Checkpoints::Automatic && !settings.is_volatile;
+        let room = tables.shares().records.max(settings.checkpoint_bytes.saturating_mul(LEFT));
+        Replayed { room: may_sort.then_some(room), ..Replayed::of_a_reader(handle, tables, settings) }
+    }
+
+    /// Of one who only reads.
+    pub(super) fn of_a_reader(handle: &DirHandle, tables: &'t Tables, settings: &'t Settings) -> Self {
+        let without_ranges = (!tables.may_have_ranges()).then(|| handle.path_of(OsStr::new(history::FILE_NAME)));
+        let loader = Some(loader(tables, settings));
+        Replayed { tables, settings, loader, room: None, amount: Amount::default(), without_ranges }
+    }
+
+    /// Whether there was room for all of it.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.loader.is_some()
+    }
+
+    /// The index with all of it.
+    pub(super) fn into_memory(self) -> Result<Index> {
+        let loader = self.loader.ok_or_else(|| Error::bug("a reader has given up memory"))?;
+        loader.finish().map_err(panicked)
+    }
+
+    /// The same, once the verdict on the log is durable. Returns how much of the log was walked over as well.
+    pub(super) fn finish(self, log: &Arc<LogInner>) -> Result<(Index, Amount)> {
+        let Replayed { tables, settings, loader: found, amount, .. } = self;
+        if let Some(loader) = found {
+            return Ok((loader.finish().map_err(panicked)?, amount));
+        }
+        // If it fails, what is left comes into memory: that costs room, and an open that fails would cost all.
+        let sorted = sort(tables, log, settings);
+        tables.health.checkpointed(&sorted);
+        let mut rest = loader(tables, settings);
+        let to = tables.stack().map_or(Lsn::ZERO, |stack| stack.manifest.to);
+        for record in Scan::new(log, behind(log, to))? {
+            let record = record?;
+            load(&mut rest, record.lsn, &parse(record.lsn, &record.payload)?)?;
+        }
+        Ok((rest.finish().map_err(panicked)?, amount))
+    }
+}
+
+impl Replay for Replayed<'_> {
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
+        let batch = parse(lsn, payload)?;
+        // Its bit is in HISTORY, durably, before the first one is appended (F1): this HISTORY is older than the log.
+        if let Some(history) = self.without_ranges.as_ref().filter(|_| batch.has_ranges()) {
+            return Err(Error::damaged(history, lsn, DamageCause::BadHistory));
+        }
+        self.amount.add(payload.len(), batch.len());
+        let Some(loader) = &mut self.loader else { return Ok(()) };
+        load(loader, lsn, &batch)?;
+        if self.room.is_some_and(|room| loader.live_bytes() as u64 > room) {
+            self.loader = None;
+        }
+        Ok(())
+    }
+}
+
+/// Has all of the log in layers, piece by piece. Nobody reads or writes yet. Returns how many pieces it were.
+fn sort(tables: &Tables, log: &Arc<LogInner>, settings: &Settings) -> Result<u64> {
+    let store = tables.make(log)?;
+    log.check_ours(|| tables.check_place(log.handle()))?;
+    remove_needless(tables, store);
+    if store.end_doubt(|stack| name_in_history(log, stack))? {
+        remove_needless(tables, store);
+    }
+    let _unpaced = tables.pacers.checkpoints.hurry();
+    let checkpoint = Amount::of_a_checkpoint(settings);
+    // Fewer and longer than checkpoints: each is a layer.
+    let full = checkpoint.times((tables.shares().records / PIECE / checkpoint.bytes.max(1)).max(1));
+    let (target, mut made) = (log.durable(), 0);
+    // No snapshot is held, and none begins below the end of the last piece.
+    while let Some((piece, amount)) = next_piece(log, tables, store, (target, full), |to| (to, Vec::new()))? {
+        let run_bytes = run_bytes(settings, store.stack().as_deref(), piece.log_bytes);
+        let layer = store.write_layer(piece, run_bytes)?;
+        install(log, tables, store, (layer, tables.health.done().plus(amount)))?;
+        made += 1;
+    }
+    Ok(made)
+}
+
+/// Over what the layers have.
+fn loader(tables: &Tables, settings: &Settings) -> Loader {
+    let (index, to) = if settings.is_volatile { Default::default() } else { over_layers(tables) };
+    Loader::into_index(index, to, Limits::of(settings.segment_bytes()))
+}
+
+/// The checksums held, so a record that is no batch was not written by an engine.
+fn parse(lsn: Lsn, payload: &[u8]) -> Result<Batch<'_>> {
+    Batch::parse(payload).map_err(|malformed| not_ours(lsn, malformed))
+}
+
+/// Gives a record to the loader.
+fn load(loader: &mut Loader, lsn: Lsn, batch: &Batch<'_>) -> Result<()> {
+    loader.add(lsn, batch).map_err(panicked)?.map_err(|error| not_ours(lsn, error))
+}
+
+fn not_ours(lsn: Lsn, why: impl Display) -> Error {
+    let message = format!("the record at LSN {lsn} is no transaction ({why}): this is the log of another program");
+    Error::new(ErrorKind::NotADatabase, message)
+}
+
+fn panicked(_: Panicked) -> Error {
+    Error::bug("the thread that loads the index panicked")
+}
