@@ -50,7 +50,7 @@
 //! | save what can be proven whole of one that does not open | [`Engine::salvage`] |
 //! | check the files under an open engine, in the background | [`Engine::scrub`] |
 //! | back an open database up, and get it back | [`Engine::backup`], [`Engine::restore`] |
-//! | write what an open engine holds in memory to another place | [`Engine::save_to`] |
+//! | write the state of an open engine to another place, as a log alone | [`Engine::save_to`] |
 //!
 //! # Tests of your own
 //!

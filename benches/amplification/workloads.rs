@@ -1,6 +1,7 @@
 //! The workloads: what is written, in which order, and what is left.
 
 use std::path::Path;
+use std::time::Instant;
 
 use forelog::{CommitMode, Engine, Keyspace, Options, WriteBatch};
 
@@ -16,7 +17,7 @@ pub(crate) struct Shape {
     pub(crate) run: fn(&Run<'_>) -> Result<()>,
 }
 
-pub(crate) const SHAPES: [Shape; 7] = [
+pub(crate) const SHAPES: [Shape; 8] = [
     Shape {
         name: "uniform",
         what: "a load in random order, then as many overwrites of any keys",
@@ -47,6 +48,11 @@ pub(crate) const SHAPES: [Shape; 7] = [
         name: "memory",
         what: "a load, reads of any keys, overwrites of half of them: the parts of memory beside what is resident",
         run: |run| run.memory(),
+    },
+    Shape {
+        name: "keyspaces",
+        what: "one key in each of many keyspaces, written, closed and opened: memory beside what is resident",
+        run: |run| run.keyspaces(),
     },
 ];
 
@@ -183,6 +189,34 @@ impl<'a> Run<'a> {
         let overwrite = |watch: &mut Watch<'_>| self.put(watch, half).map(|()| self.bytes(self.request.keys / 2));
         self.observe("overwrites", overwrite)?.print(None);
         memory::print(&self.engine, "overwritten")
+    }
+
+    fn keyspaces(&self) -> Result<()> {
+        memory::print_header();
+        let created = Instant::now();
+        for number in 0..self.request.keys {
+            let keyspace = self.engine.create_keyspace(&format!("{number:09}"))?;
+            let mut batch = self.engine.batch()?;
+            batch.put(&keyspace, scattered(number as u64), &self.value)?;
+            batch.commit()?;
+        }
+        self.engine.flush()?;
+        println!("  made in {:.1?}", created.elapsed());
+        memory::print(&self.engine, "written")?;
+        self.engine.checkpoint()?;
+        memory::print(&self.engine, "in tables")?;
+        self.engine.close()?;
+        for time in 1..=3 {
+            let begun = Instant::now();
+            let engine = Options::new().memory_bytes(self.request.memory << 20).open(self.dir)?;
+            let last = engine.open_keyspace(&format!("{:09}", self.request.keys - 1))?;
+            let found = engine.snapshot()?.get(&last, scattered(self.request.keys as u64 - 1))?;
+            assert!(found.is_some(), "the last one is there");
+            println!("  open {time}, until a read is answered: {:.1?}", begun.elapsed());
+            memory::print(&engine, "opened")?;
+            engine.close()?;
+        }
+        Ok(())
     }
 
     fn skewed(&self) -> Result<()> {

@@ -413,8 +413,9 @@ impl Engine {
 
     /// Begins to read and check, on a thread of its own, everything that is durable now, log and tables; says what it finds.
     ///
-    /// An engine reads its files at open only, so that rot under an open one is not noticed otherwise. The state in
-    /// memory is not touched by it: [`Engine::save_to`] saves that. Closing the engine ends the scrub. It reads as the
+    /// What is in memory is not read from files again, and what is not, only when somebody asks for it: rot that nobody comes upon is not
+    /// noticed otherwise. As long as all data are in memory (`all_in_memory` of [`Engine::table_stats`]), none of it is lost by rot:
+    /// [`Engine::save_to`] saves it, and checkpoints and merges write it again. Closing the engine ends the scrub. It reads as the
     /// operating system gives: what is in the kernel's cache is checked there, and not on the medium.
     ///
     /// ```
@@ -431,7 +432,7 @@ impl Engine {
     ///     println!("{} at LSN {}: {}", damage.file.display(), damage.lsn, damage.cause); // or at an offset
     /// }
     /// if scrub.progress().findings > 0 {
-    ///     engine.save_to(dir.join("bank-2"))?; // what is in memory is whole
+    ///     engine.save_to(dir.join("bank-2"))?; // fails if it needs what was found
     /// }
     /// # drop(engine); std::fs::remove_dir_all(&dir)?;
     /// # Ok(()) }
@@ -447,6 +448,9 @@ impl Engine {
     /// Writes the state as it is now, all keyspaces at the visible LSN, durable or not, as a new database in `to`:
     /// a copy, or the way out when the log is damaged or the engine is poisoned. Commits go on meanwhile. The new
     /// database has an identity and positions of its own.
+    ///
+    /// It is a log alone, which versions of forelog without tables can open, too. While it is written, all of it is in memory as well: of data
+    /// that do not fit there, make a [backup](Engine::backup).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside this engine's directory, wherever that

@@ -71,7 +71,8 @@ impl Options {
     ///
     /// Data that fit stay in memory. Of data that do not, what was not read lately is forgotten once a checkpoint has it in
     /// tables, and read from there. [`Engine::memory_stats`] has the parts. What held snapshots need comes on top. With
-    /// [`Checkpoints::Never`] nothing can be forgotten.
+    /// [`Checkpoints::Never`] nothing can be forgotten. A log without tables that is more than this, such as one that was written so, is
+    /// sorted into tables by the first open with [`Checkpoints::Automatic`], which takes about as long as a copy.
     #[must_use]
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
         self.settings.memory_bytes = Some(bytes);

@@ -8,7 +8,7 @@ use super::Options;
 use super::copy::{Copy, copy_entries};
 use super::unfinished::{MayHold, refuse_if_used, refuse_inside};
 use crate::base::error::{Error, Result};
-use crate::base::options::{Checkpoints, MAX_TRANSACTION_BYTES};
+use crate::base::options::MAX_TRANSACTION_BYTES;
 use crate::base::types::{CommitMode, Lsn};
 use crate::care::salvage::{self, BadFile, Completeness, Found, Gap, Listed, LossCause, Save};
 use crate::disk::{DirHandle, Disk, LockHeld};
@@ -170,8 +170,8 @@ struct Saver {
 
 impl Saver {
     fn new(disk: &dyn Disk, to: &Path) -> Result<Self> {
-        // A checkpoint would write all of it once more.
-        let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES).checkpoints(Checkpoints::Never);
+        // With checkpoints, though they write most of it once more: what was saved may be more than memory.
+        let options = Options::new().max_transaction_bytes(MAX_TRANSACTION_BYTES);
         let copy = Copy::begin(disk, to, &options)?;
         let names = Names { next: copy.engine.pipeline().index().next_keyspace_id(), ..Names::default() };
         let (gathered, renamed) = Default::default();
