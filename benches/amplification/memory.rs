@@ -7,20 +7,23 @@ use crate::Result;
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn print_header() {
-    let [of, limit, records, partitions, runs, sum, rss, peak] =
-        ["MiB", "limit", "records", "partitions", "open runs", "sum", "resident", "at most"];
-    println!("  {of:<12} {limit:>8} {records:>8} {partitions:>10} {runs:>9} {sum:>8} {rss:>8} {peak:>8}");
+    let [of, limit, records, superseded, partitions, runs, sum, rss, peak] =
+        ["MiB", "limit", "records", "superseded", "partitions", "open runs", "sum", "resident", "at most"];
+    println!(
+        "  {of:<12} {limit:>8} {records:>8} {superseded:>10} {partitions:>10} {runs:>9} {sum:>8} {rss:>8} {peak:>8}"
+    );
 }
 
 /// What memory takes once `phase` is over.
 pub(crate) fn print(engine: &Engine, phase: &str) -> Result<()> {
     let stats = engine.memory_stats();
-    let [limit, records, partitions, runs] =
-        [stats.limit, stats.records, stats.partitions, stats.open_runs].map(|bytes| bytes as f64 / MIB);
-    let sum = records + partitions + runs;
+    let [limit, records, superseded, partitions, runs] =
+        [stats.limit, stats.records, stats.superseded, stats.partitions, stats.open_runs]
+            .map(|bytes| bytes as f64 / MIB);
+    let sum = records + superseded + partitions + runs;
     let (rss, peak) = resident()?;
     println!(
-        "  {phase:<12} {limit:>8.0} {records:>8.1} {partitions:>10.1} {runs:>9.1} {sum:>8.1} {rss:>8.1} {peak:>8.1}"
+        "  {phase:<12} {limit:>8.0} {records:>8.1} {superseded:>10.1} {partitions:>10.1} {runs:>9.1} {sum:>8.1} {rss:>8.1} {peak:>8.1}"
     );
     Ok(())
 }

@@ -30,9 +30,10 @@ pub struct MemoryStats {
     pub limit: u64,
     /// Of that, what records may take.
     pub records_limit: u64,
-    /// What records take, with the unused room of the leaves that hold them. Superseded versions that snapshots need come on
-    /// top.
+    /// What records take, with the unused room of the leaves that hold them.
     pub records: u64,
+    /// What superseded versions take: what commits have replaced lately, and what held snapshots need. It comes on top of the limit.
+    pub superseded: u64,
     /// Parts of tables that are kept: filters, and where blocks begin.
     pub partitions: u64,
     /// Tables that are kept open.

@@ -214,10 +214,12 @@ impl Tables {
     }
 
     pub(super) fn memory_stats(&self, pipeline: &Pipeline) -> MemoryStats {
+        let bytes = pipeline.index().bytes();
         MemoryStats {
             limit: self.shares.memory,
             records_limit: self.shares().records,
-            records: pipeline.index().bytes().all as u64,
+            records: bytes.all as u64,
+            superseded: bytes.superseded as u64,
             partitions: self.reading.partition_bytes(),
             open_runs: self.reading.open_run_bytes(),
         }

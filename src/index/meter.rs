@@ -11,6 +11,8 @@ pub(crate) struct Bytes {
     pub(crate) all: usize,
     /// What of these would be left if the memory of leaves without records were given back.
     pub(crate) in_use: usize,
+    /// Of versions that were superseded, on top of the others.
+    pub(crate) superseded: usize,
 }
 
 /// What takes memory.
@@ -23,16 +25,23 @@ pub(super) trait Measured {
 pub(super) struct Meter {
     all: AtomicUsize,
     in_use: AtomicUsize,
+    superseded: AtomicUsize,
 }
 
 impl Meter {
     pub(super) fn read(&self) -> Bytes {
-        Bytes { all: self.all.load(Ordering::Relaxed), in_use: self.in_use.load(Ordering::Relaxed) }
+        let [all, in_use, superseded] =
+            [&self.all, &self.in_use, &self.superseded].map(|sum| sum.load(Ordering::Relaxed));
+        Bytes { all, in_use, superseded }
     }
 
     /// A keyspace takes other memory than before. The line is shared by all writers: it is written only where that changes.
     pub(super) fn change(&self, before: Bytes, now: Bytes) {
-        for (sum, before, now) in [(&self.all, before.all, now.all), (&self.in_use, before.in_use, now.in_use)] {
+        for (sum, before, now) in [
+            (&self.all, before.all, now.all),
+            (&self.in_use, before.in_use, now.in_use),
+            (&self.superseded, before.superseded, now.superseded),
+        ] {
             if before != now {
                 // What wraps here wraps back in the sum.
                 sum.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);

@@ -49,6 +49,10 @@ impl Entry {
         }
     }
 
+    fn value_len(&self) -> usize {
+        if let Kept::Value(value) = &self.kept { value.len() } else { 0 }
+    }
+
     pub(super) fn is_note(&self) -> bool {
         matches!(self.kept, Kept::Note)
     }
@@ -71,16 +75,27 @@ impl Entry {
     }
 }
 
+fn size_of_entry(key: &Key, entry: &Entry) -> usize {
+    size_of::<(Key, Entry)>() + key.len() + entry.value_len()
+}
+
 /// The entries of each holder, by key. A holder without entries has no map.
 #[derive(Debug, Default)]
 pub(super) struct Retained {
     holders: BTreeMap<Holder, BTreeMap<Key, Entry>>,
     entries: usize,
+    /// What they take, without the nodes of the maps.
+    bytes: usize,
 }
 
 impl Retained {
     pub(super) fn versions(&self) -> usize {
         self.entries
+    }
+
+    /// The bytes that they take, but for the nodes of the maps.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes
     }
 
     /// Stores an entry under `holder`. Returns whether it is the first one there.
@@ -93,8 +108,12 @@ impl Retained {
             Some(before) if !before.is_note() || entry.is_note() => {
                 before.by_tombstone |= entry.by_tombstone;
             }
-            Some(before) => *before = Entry { by_tombstone: true, ..entry },
+            Some(before) => {
+                self.bytes += entry.value_len();
+                *before = Entry { by_tombstone: true, ..entry };
+            }
             None => {
+                self.bytes += size_of_entry(&key, &entry);
                 entries.insert(key, entry);
                 self.entries += 1;
             }
@@ -130,7 +149,10 @@ impl Retained {
     /// Removes one entry of `holder`.
     pub(super) fn pop(&mut self, holder: Holder) -> Option<(Key, Entry)> {
         let popped = self.holders.get_mut(&holder)?.pop_first();
-        self.entries -= usize::from(popped.is_some());
+        if let Some((key, entry)) = &popped {
+            self.entries -= 1;
+            self.bytes -= size_of_entry(key, entry);
+        }
         popped
     }
 

@@ -53,7 +53,11 @@ impl Measured for TreeState {
     #[inline]
     fn bytes(&self) -> Bytes {
         let outside = self.large + self.ranges.bytes();
-        Bytes { all: self.map.leaf_bytes() + outside, in_use: self.map.used_leaf_bytes() + outside }
+        Bytes {
+            all: self.map.leaf_bytes() + outside,
+            in_use: self.map.used_leaf_bytes() + outside,
+            superseded: self.undo.memory() + self.retained.memory(),
+        }
     }
 }
 

@@ -62,12 +62,21 @@ pub(super) struct Undo {
     /// Keys and values of the records, in the same order.
     bytes: VecDeque<u8>,
     versions: usize,
+    /// Bytes of values that lie elsewhere. Others may share them.
+    shared: usize,
 }
 
 impl Default for Undo {
     fn default() -> Self {
         // Numbers begin above [`Seq::NONE`].
-        Undo { first: Seq::NONE.0 + 1, records: VecDeque::new(), begin: 0, bytes: VecDeque::new(), versions: 0 }
+        Undo {
+            first: Seq::NONE.0 + 1,
+            records: VecDeque::new(),
+            begin: 0,
+            bytes: VecDeque::new(),
+            versions: 0,
+            shared: 0,
+        }
     }
 }
 
@@ -77,6 +86,11 @@ impl Undo {
 
     pub(super) fn versions(&self) -> usize {
         self.versions
+    }
+
+    /// The bytes that they take, unused memory included.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity() + self.records.capacity() * size_of::<Superseded>() + self.shared
     }
 
     /// The record `seq`, unless it was pruned.
@@ -100,7 +114,10 @@ impl Undo {
                 self.bytes.extend(value);
                 OldContent::InPlace(u32::try_from(value.len()).expect("a value in place is small"))
             }
-            Content::Shared(value) => OldContent::Shared(value.clone()),
+            Content::Shared(value) => {
+                self.shared += value.len();
+                OldContent::Shared(value.clone())
+            }
         };
         let (jump, depth) = self.jump_from(version.older);
         let key_len = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
@@ -196,6 +213,9 @@ impl Undo {
 
     pub(super) fn pop_front(&mut self) {
         let Some(record) = self.records.pop_front() else { return };
+        if let OldContent::Shared(value) = &record.content {
+            self.shared -= value.len();
+        }
         self.first += 1;
         self.begin += record.len() as u64;
         self.bytes.drain(..record.len());

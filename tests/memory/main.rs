@@ -8,6 +8,8 @@ use std::time::Duration;
 use crashkit::TempDir;
 use forelog::{CommitMode, Engine, Keyspace};
 
+mod beyond;
+
 struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
