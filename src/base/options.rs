@@ -270,7 +270,7 @@ macro_rules! setters {
 
         /// Reads sealed segments through a memory mapping in scans. Faster for large logs; but a medium error under a
         /// mapping kills the process (SIGBUS) where a plain read returns an error. Default no. Recovery and `verify`
-        /// never use it.
+        /// never use it, but for the second walk of an open whose log is more than memory.
         #[must_use]
         pub fn mapped_reads(mut self, mapped: bool) -> Self {
             self.settings.mapped_reads = mapped;

@@ -1,8 +1,8 @@
 //! The checkpointer: a thread that makes checkpoints of its own accord, so that neither the log nor the time to open grows
 //! for ever.
 //!
-//! It does not run before a commit has left enough behind to be worth a checkpoint: an open writes nothing by itself. From
-//! then on it waits until a whole checkpoint is there, or until nothing was committed for a second. A checkpoint that fails
+//! It does not run before a commit has left enough behind to be worth a checkpoint: an open writes nothing by itself, unless its log
+//! is more than memory (`replay`). From then on it waits until a whole checkpoint is there, or until nothing was committed for a second. A checkpoint that fails
 //! is tried again after 1, 2, 4 .. 60 s (`table/FAULTS.md`, section 4).
 
 use std::fmt;
@@ -79,7 +79,7 @@ impl Checkpointer {
     }
 
     /// On the thread of a commit, or on the one that prepares segments. Whether the thread runs.
-    fn wake(self: &Arc<Self>) -> bool {
+    pub(super) fn wake(self: &Arc<Self>) -> bool {
         let Some(pipeline) = self.pipeline.upgrade() else { return false };
         let (task, works) = (Arc::clone(self), Arc::clone(self));
         let started = pipeline.log.start_once("forelog-checkpoint", task, move |_| works.run());

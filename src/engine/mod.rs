@@ -89,7 +89,7 @@ impl Engine {
     /// Opens the database in directory `dir` with the default options, creating it if needed.
     ///
     /// After a crash it recovers first: what is reported then is durable, and [`Engine::recovery`] gives the account.
-    /// After a clean close nothing is written before the first commit.
+    /// After a clean close nothing is written before the first commit, unless the log is more than memory.
     ///
     /// # Errors
     /// A typed refusal for every bad state, which changes no byte: [`ErrorKind::Locked`], [`ErrorKind::NotADatabase`],
@@ -413,10 +413,9 @@ impl Engine {
 
     /// Begins to read and check, on a thread of its own, everything that is durable now, log and tables; says what it finds.
     ///
-    /// What is in memory is not read from files again, and what is not, only when somebody asks for it: rot that nobody comes upon is not
-    /// noticed otherwise. As long as all data are in memory (`all_in_memory` of [`Engine::table_stats`]), none of it is lost by rot:
-    /// [`Engine::save_to`] saves it, and checkpoints and merges write it again. Closing the engine ends the scrub. It reads as the
-    /// operating system gives: what is in the kernel's cache is checked there, and not on the medium.
+    /// Rot that no read comes upon is not noticed otherwise. Nothing of it is lost while all data are in memory: [`Engine::save_to`] saves
+    /// them, checkpoints and merges write them again. Closing the engine ends the scrub. It reads as the operating system gives: what
+    /// is in the kernel's cache is checked there, and not on the medium.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -449,8 +448,7 @@ impl Engine {
     /// a copy, or the way out when the log is damaged or the engine is poisoned. Commits go on meanwhile. The new
     /// database has an identity and positions of its own.
     ///
-    /// It is a log alone, which versions of forelog without tables can open, too. While it is written, all of it is in memory as well: of data
-    /// that do not fit there, make a [backup](Engine::backup).
+    /// It is a log alone, for versions without tables, and in memory while it is written: else make a [backup](Engine::backup).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is something in `to`, or `to` lies inside this engine's directory, wherever that

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::checkpointer::Checkpointer;
 use super::inner::Inner;
 use super::room::TableRoom;
-use super::{Engine, merger, open, warmer};
+use super::{Engine, open, warmer};
 use crate::base::error::Result;
 use crate::base::options::{Checkpoints, Settings, setters};
 use crate::base::types::CommitMode;
@@ -181,10 +181,10 @@ fn engine(open::Opened { pipeline, log, tables, at_open, has_sorted }: open::Ope
     if !pipeline.index().unsettled().is_empty() {
         warmer::start(&pipeline, &tables);
     }
-    if has_sorted {
-        // It has written already, and reads ask every piece.
-        merger::start(&pipeline, &tables);
-    }
     TableRoom::begin(&pipeline, &tables, checkpointer.as_ref());
+    if let Some(checkpointer) = checkpointer.as_ref().filter(|_| has_sorted) {
+        // It has written already, or tried to: that is tried again, and merges go on.
+        checkpointer.wake();
+    }
     Engine { inner: Arc::new(Inner { pipeline, log, tables, checkpointer }) }
 }

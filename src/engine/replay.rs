@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::checkpoint::{behind, next_piece};
 use super::install::{install, name_in_history, remove_needless, run_bytes};
+use super::merging::{Leaves, is_due, merge_many};
 use super::residency::over_layers;
 use super::tables::Tables;
+use super::turn::Wait;
 use crate::base::error::{DamageCause, Error, ErrorKind, Result};
 use crate::base::options::{Checkpoints, Settings};
 use crate::base::types::Lsn;
@@ -17,13 +19,15 @@ use crate::disk::DirHandle;
 use crate::format::batch::Batch;
 use crate::format::history;
 use crate::index::{Index, Limits, Loader, Panicked};
-use crate::log::{LogInner, Replay, Scan};
+use crate::log::{LetGo, LogInner, Replay, Scan};
+use crate::table::store::Store;
 use crate::txn::due::Amount;
+use crate::txn::pipeline::Pipeline;
 
 /// A life leaves no more behind its layers than comes to so many checkpoints in memory: its log is never too long.
 const LEFT: u64 = 10;
 /// Where a log is sorted before anything is read into memory, a piece may take this part of what records may.
-const PIECE: u64 = 8;
+const PIECE: u64 = 4;
 
 /// What a walk over the log has found, in memory as far as there is room.
 pub(super) struct Replayed<'t> {
@@ -34,6 +38,8 @@ pub(super) struct Replayed<'t> {
     /// In bytes; `None` if it has to come into memory, however much it is.
     room: Option<u64>,
     amount: Amount,
+    /// The last record.
+    last: Lsn,
     /// HISTORY, if no record that it allows deletes a range.
     without_ranges: Option<PathBuf>,
 }
@@ -50,7 +56,7 @@ impl<'t> Replayed<'t> {
     pub(super) fn of_a_reader(handle: &DirHandle, tables: &'t Tables, settings: &'t Settings) -> Self {
         let without_ranges = (!tables.may_have_ranges()).then(|| handle.path_of(OsStr::new(history::FILE_NAME)));
         let loader = Some(loader(tables, settings));
-        Replayed { tables, settings, loader, room: None, amount: Amount::default(), without_ranges }
+        Replayed { tables, settings, loader, room: None, amount: Amount::default(), last: Lsn::ZERO, without_ranges }
     }
 
     /// Whether there was room for all of it.
@@ -66,20 +72,29 @@ impl<'t> Replayed<'t> {
 
     /// The same, once the verdict on the log is durable. Returns how much of the log was walked over as well.
     pub(super) fn finish(self, log: &Arc<LogInner>) -> Result<(Index, Amount)> {
-        let Replayed { tables, settings, loader: found, amount, .. } = self;
+        let Replayed { tables, settings, loader: found, amount, last, .. } = self;
         if let Some(loader) = found {
             return Ok((loader.finish().map_err(panicked)?, amount));
         }
         // If it fails, what is left comes into memory: that costs room, and an open that fails would cost all.
         let sorted = sort(tables, log, settings);
         tables.health.checkpointed(&sorted);
+        tables.debt.checkpointed(&sorted, false);
+        if log.poisoned().is_some() {
+            return Err(log.refusal());
+        }
         let mut rest = loader(tables, settings);
         let to = tables.stack().map_or(Lsn::ZERO, |stack| stack.manifest.to);
         for record in Scan::new(log, behind(log, to))? {
             let record = record?;
             load(&mut rest, record.lsn, &parse(record.lsn, &record.payload)?)?;
         }
-        Ok((rest.finish().map_err(panicked)?, amount))
+        let index = rest.finish().map_err(panicked)?;
+        // Both walks have seen the same log.
+        if index.visible() != last {
+            return Err(Error::bug(format_args!("a log that ends at {last} was sorted up to {}", index.visible())));
+        }
+        Ok((index, amount))
     }
 }
 
@@ -91,9 +106,10 @@ impl Replay for Replayed<'_> {
             return Err(Error::damaged(history, lsn, DamageCause::BadHistory));
         }
         self.amount.add(payload.len(), batch.len());
+        self.last = lsn;
         let Some(loader) = &mut self.loader else { return Ok(()) };
         load(loader, lsn, &batch)?;
-        if self.room.is_some_and(|room| loader.live_bytes() as u64 > room) {
+        if self.room.is_some_and(|room| loader.index_bytes() as u64 > room) {
             self.loader = None;
         }
         Ok(())
@@ -111,16 +127,51 @@ fn sort(tables: &Tables, log: &Arc<LogInner>, settings: &Settings) -> Result<u64
     let _unpaced = tables.pacers.checkpoints.hurry();
     let checkpoint = Amount::of_a_checkpoint(settings);
     // Fewer and longer than checkpoints: each is a layer.
-    let full = checkpoint.times((tables.shares().records / PIECE / checkpoint.bytes.max(1)).max(1));
+    let mut full = checkpoint.times((tables.shares().records / PIECE / checkpoint.bytes.max(1)).max(1));
     let (target, mut made) = (log.durable(), 0);
-    // No snapshot is held, and none begins below the end of the last piece.
-    while let Some((piece, amount)) = next_piece(log, tables, store, (target, full), |to| (to, Vec::new()))? {
-        let run_bytes = run_bytes(settings, store.stack().as_deref(), piece.log_bytes);
-        let layer = store.write_layer(piece, run_bytes)?;
-        install(log, tables, store, (layer, tables.health.done().plus(amount)))?;
-        made += 1;
+    loop {
+        match sort_piece((tables, log, settings), store, (target, full)) {
+            Ok(true) => made += 1,
+            Ok(false) => return Ok(made),
+            // The log has left room for a checkpoint, and not for more. Each gives its segments back.
+            Err(error) if error.kind() == ErrorKind::DiskFull && full != checkpoint => {
+                full = checkpoint;
+                let gone = log.let_go(LetGo::All, || tables.check_place(log.handle()));
+                tables.health.not_removed(gone.as_ref().err());
+            }
+            Err(error) => return Err(error),
+        }
+        merge(tables, log, settings);
     }
-    Ok(made)
+}
+
+/// Has the next piece in a layer; `false` if there is none.
+fn sort_piece(
+    (tables, log, settings): (&Tables, &Arc<LogInner>, &Settings),
+    store: &Store,
+    until: (Lsn, Amount),
+) -> Result<bool> {
+    // No snapshot is held, and none begins below the end of the last piece.
+    let Some((piece, amount)) = next_piece(log, tables, store, until, |to| (to, Vec::new()))? else { return Ok(false) };
+    let run_bytes = run_bytes(settings, store.stack().as_deref(), piece.log_bytes);
+    let layer = store.write_layer(piece, run_bytes)?;
+    install(log, tables, store, (layer, tables.health.done().plus(amount)))?;
+    Ok(true)
+}
+
+/// Does the merges that are due, so that the pieces do not become more layers than can be read or merged. What fails is tried again
+/// once the database is open.
+fn merge(tables: &Tables, log: &Arc<LogInner>, settings: &Settings) {
+    while is_due(tables) {
+        // Over the layers as they are: what it cannot ask of them it does not take for being all in memory.
+        let pipeline = Pipeline::new(over_layers(tables).0, Arc::clone(log), settings.clone());
+        let before = tables.health.stats();
+        merge_many(&pipeline, tables, Wait::ForItsTurn, Leaves::Room);
+        let after = tables.health.stats();
+        if after.merge_failures > before.merge_failures || after.merge_steps == before.merge_steps {
+            break;
+        }
+    }
 }
 
 /// Over what the layers have.

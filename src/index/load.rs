@@ -84,8 +84,6 @@ pub(crate) struct Loader {
     worker: Option<Worker>,
     /// The LSN of the last transaction.
     lsn: Lsn,
-    /// About what the live data take, of the bundles that were handed over.
-    live: usize,
 }
 
 /// The memory of the sorted bundles and of the index, in bytes.
@@ -153,7 +151,6 @@ impl Loader {
             handed_over: 0,
             worker: None,
             lsn,
-            live: 0,
         }
     }
 
@@ -189,9 +186,9 @@ impl Loader {
         Ok(Ok(()))
     }
 
-    /// About the memory that the live data take so far, in bytes.
-    pub(crate) fn live_bytes(&self) -> usize {
-        self.live
+    /// What the index takes so far, in bytes. What is gathered besides is no more than that comes to, and a constant.
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.index.bytes().all
     }
 
     fn is_full(&self) -> bool {
@@ -249,7 +246,6 @@ impl Loader {
         }
         *counted = self.sorted.pieces.len();
         let live = sample.live_bytes();
-        self.live = *index_bytes + live;
         let is_small = *index_bytes < live / 2;
         *bytes >= Self::LEAST_PUT_IN && *bytes >= if is_small { Self::SPREAD * live } else { *enough }
     }

@@ -74,7 +74,7 @@ fn log_and_index_meet_in_two_places_only() {
         })
         .map(|file| file.name)
         .collect();
-    assert_eq!(meets, ["engine/open.rs", "txn/pipeline.rs"]);
+    assert_eq!(meets, ["engine/replay.rs", "txn/pipeline.rs"]);
 }
 
 #[test]

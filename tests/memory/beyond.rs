@@ -8,9 +8,8 @@ use super::{MIB, alone, peak_of, scattered};
 /// What the engine is told.
 const LIMIT: usize = 16 * MIB;
 /// Beside the limit: buffers of the log, what a checkpoint sorts, a merge with its runs, and what is under way in the loader.
-const BESIDE: usize = 12 * MIB;
-const KEYS: u64 = 60_000;
-const VALUE: usize = 1000;
+const BESIDE: usize = 16 * MIB;
+const KEYS: u64 = 30_000;
 
 fn options() -> Options {
     Options::new().memory_bytes(LIMIT as u64).commit_mode(CommitMode::Async)
@@ -21,7 +20,9 @@ fn fill(engine: &Engine, version: u8) {
     for first in (0..KEYS).step_by(100) {
         let mut batch = engine.batch().unwrap();
         for number in first..first + 100 {
-            batch.put(&keys, scattered(number), vec![version; VALUE]).unwrap();
+            // In a leaf, and outside of one.
+            let length = if number % 2 == 0 { 100 } else { 4000 };
+            batch.put(&keys, scattered(number), vec![version; length]).unwrap();
         }
         batch.commit().unwrap();
     }

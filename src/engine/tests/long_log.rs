@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::background::bytes_of_log;
 use super::merging::{open_small, put, small};
 use crate::base::error::Result;
 use crate::base::options::Checkpoints;
+use crate::base::types::CommitMode;
 use crate::disk::sim::{CrashPoint, Fault, FaultKind, Granularity, Loss, OpKind, OpSelector, SimDisk};
 use crate::engine::Engine;
 use crate::rt::schedule;
@@ -130,7 +132,7 @@ fn a_log_that_is_more_than_memory_is_sorted_by_the_open() {
         let engine = open_in_no_memory(&disk).unwrap();
         disk.clear_on_op();
         let stats = engine.table_stats();
-        assert!(stats.layers > 0 && stats.checkpoints > 3 && !stats.all_in_memory, "{stats:?}");
+        assert!((1..12).contains(&stats.layers) && stats.checkpoints > 12 && !stats.all_in_memory, "{stats:?}");
         assert_eq!((stats.pending_bytes, stats.pending_ops), (0, 0));
         assert!(bytes_of_log(&disk) < before / 4, "{} of {before} bytes of log are left", bytes_of_log(&disk));
         assert!(contents(&engine) == expected);
@@ -178,8 +180,19 @@ fn an_open_that_cannot_sort_a_long_log_loads_it() {
                 assert!(disk.fault_hits() == 0 || stats.last_failure.is_some(), "{what}: {stats:?}");
                 assert!(contents(&engine) == expected, "{what}");
                 disk.clear_faults();
-                engine.flush().unwrap();
-                engine.checkpoint().unwrap();
+                // Nobody asks for a checkpoint, and commits that were refused for it go on.
+                let is_through = (0..200).any(|_| {
+                    schedule::sleep(Duration::from_secs(1));
+                    let keys = engine.open_keyspace("k").unwrap();
+                    let mut batch = engine.batch().unwrap();
+                    batch.delete(&keys, [0; 9]).unwrap();
+                    batch.put(&keys, 1_u32.to_be_bytes(), [1; 100]).unwrap();
+                    batch.put(&keys, 1_u32.to_be_bytes(), &expected["k"][1_u32.to_be_bytes().as_slice()]).unwrap();
+                    batch.commit_with(CommitMode::Sync).is_ok()
+                });
+                schedule::sleep(Duration::from_secs(120));
+                let stats = engine.table_stats();
+                assert!(is_through && stats.last_failure.is_none() && stats.pending_bytes < 4096, "{what}: {stats:?}");
                 assert!(contents(&engine) == expected, "{what}, afterwards");
                 engine.close().unwrap();
                 drop(engine);
