@@ -413,9 +413,8 @@ impl Engine {
 
     /// Begins to read and check, on a thread of its own, everything that is durable now, log and tables; says what it finds.
     ///
-    /// Rot that no read comes upon is not noticed otherwise. Nothing of it is lost while all data are in memory: [`Engine::save_to`] saves
-    /// them, checkpoints and merges write them again. Closing the engine ends the scrub. It reads as the operating system gives: what
-    /// is in the kernel's cache is checked there, and not on the medium.
+    /// Rot that no read comes upon is not noticed otherwise. While all data are in memory nothing is lost by it: [`Engine::save_to`].
+    /// Closing the engine ends the scrub. What is in the kernel's cache is checked there, and not on the medium.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -84,7 +84,7 @@ fn cuts_of(fixture: &Fixture) -> Vec<CrashPoint> {
 /// What a kill and power losses leave.
 fn images(cut: &CrashPoint, number: u64) -> Vec<SimDisk> {
     let losses =
-        [Loss::Everything, Loss::Nothing].into_iter().chain((0..4).map(|seed| Loss::Seeded(number * 4 + seed)));
+        [Loss::Everything, Loss::Nothing].into_iter().chain((0..2).map(|seed| Loss::Seeded(number * 2 + seed)));
     let lost = losses.zip(Persona::ALL.iter().cycle());
     let lost = lost.map(|(loss, persona)| cut.power_loss_on(persona, &loss, Granularity::Sector));
     [cut.process_kill()].into_iter().chain(lost).collect()
