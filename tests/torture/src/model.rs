@@ -98,7 +98,7 @@ pub(crate) fn changes(seed: u64, name: Name, script: &Script) -> Vec<Change> {
     if name.number.is_multiple_of(3) {
         changes.extend(shape.changes(Kind::Delete, &mut random));
     }
-    if name.number % 5 == 2 {
+    if name.number % 7 == 3 {
         changes.extend(shape.changes(Kind::DeleteRange, &mut random));
     }
     changes
