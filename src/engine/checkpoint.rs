@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::heal::{Unreadable, heal};
-use super::install::{install, name_in_history, remove_needless, run_bytes};
+use super::install::{clear_away, install, run_bytes};
 use super::tables::Tables;
 use super::turn::Wait;
 use super::{keep_up, keeper, merger, warmer};
@@ -96,11 +96,7 @@ fn make(pipeline: &Pipeline, tables: &Tables, target: Lsn) -> Result<u64> {
     }
     let store = tables.make(log)?;
     log.check_ours(|| tables.check_place(log.handle()))?;
-    // What the installed MANIFEST does not need goes first: on a full disk nothing else gives room.
-    remove_needless(tables, store);
-    if store.end_doubt(|stack| name_in_history(log, stack))? {
-        remove_needless(tables, store);
-    }
+    clear_away(log, tables, store)?;
     let (mut made, mut missing) = (0, None);
     if let Err(error) = store.check_files() {
         match heal(pipeline, tables, store, (Unreadable::Tables, error)) {

@@ -46,6 +46,16 @@ pub(super) fn install(
     Ok(to)
 }
 
+/// What each attempt does first: what the installed MANIFEST does not need goes, since on a full disk nothing else gives room, and a
+/// MANIFEST in doubt is written again.
+pub(super) fn clear_away(log: &LogInner, tables: &Tables, store: &Store) -> Result<()> {
+    remove_needless(tables, store);
+    if store.end_doubt(|stack| name_in_history(log, stack))? {
+        remove_needless(tables, store);
+    }
+    Ok(())
+}
+
 /// What cannot be removed now is tried again.
 pub(super) fn remove_needless(tables: &Tables, store: &Store) {
     let failed = store.remove_needless().map_or_else(Some, |removal| removal.failed);

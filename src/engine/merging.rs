@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::heal::{Unreadable, heal};
-use super::install::{name_in_history, remove_needless, run_bytes};
+use super::install::{clear_away, name_in_history, remove_needless, run_bytes};
 use super::keep_up;
 use super::tables::Tables;
 use super::turn::Wait;
@@ -118,11 +118,7 @@ fn step(
     let Some(layers) = choose(&stack.manifest.layers) else { return Ok(None) };
     let is_ours = || log.check_ours(|| tables.check_place(log.handle())).map_err(StepFailed::Other);
     is_ours()?;
-    // First, as in each attempt: nothing else gives room.
-    remove_needless(tables, store);
-    if store.end_doubt(|stack| name_in_history(log, stack)).map_err(StepFailed::Other)? {
-        remove_needless(tables, store);
-    }
+    clear_away(log, tables, store).map_err(StepFailed::Other)?;
     if pipeline.index().is_whole() {
         // What was to be gone round is in memory by now, which is better.
         store.forget_damage();

@@ -68,7 +68,7 @@ pub(super) struct Opened {
     pub(super) tables: Tables,
     /// What was replayed of the log.
     pub(super) at_open: Amount,
-    /// It was too long for memory, and is in layers.
+    /// It was too long for memory: all of it is in layers, or what is not has come into memory, since a piece failed.
     pub(super) has_sorted: bool,
 }
 

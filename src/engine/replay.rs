@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::checkpoint::{behind, next_piece};
-use super::install::{install, name_in_history, remove_needless, run_bytes};
+use super::install::{clear_away, install, run_bytes};
 use super::merging::{Leaves, is_due, merge_many};
 use super::residency::over_layers;
 use super::tables::Tables;
@@ -24,7 +24,8 @@ use crate::table::store::Store;
 use crate::txn::due::Amount;
 use crate::txn::pipeline::Pipeline;
 
-/// A life leaves no more behind its layers than comes to so many checkpoints in memory: its log is never too long.
+/// What comes to no more than so many checkpoints in memory is not sorted: lives with automatic checkpoints leave as much, and an open
+/// after a clean close is to write nothing.
 const LEFT: u64 = 10;
 /// Where a log is sorted before anything is read into memory, a piece may take this part of what records may.
 const PIECE: u64 = 4;
@@ -120,10 +121,7 @@ impl Replay for Replayed<'_> {
 fn sort(tables: &Tables, log: &Arc<LogInner>, settings: &Settings) -> Result<u64> {
     let store = tables.make(log)?;
     log.check_ours(|| tables.check_place(log.handle()))?;
-    remove_needless(tables, store);
-    if store.end_doubt(|stack| name_in_history(log, stack))? {
-        remove_needless(tables, store);
-    }
+    clear_away(log, tables, store)?;
     let _unpaced = tables.pacers.checkpoints.hurry();
     let checkpoint = Amount::of_a_checkpoint(settings);
     // Fewer and longer than checkpoints: each is a layer.

@@ -38,6 +38,20 @@ fn fill(engine: &Engine, from: u32) -> (u32, Error) {
     (from..10_000).find_map(|key| put(engine, key).err().map(|error| (key, error))).expect("the disk became full")
 }
 
+/// Fills the disk until no checkpoint gives room back. Returns how many keys there are.
+fn fill_up(engine: &Engine) -> u32 {
+    let mut filled = 0;
+    loop {
+        let (next, error) = fill(engine, filled);
+        assert_full(&error);
+        if next == filled {
+            return filled;
+        }
+        filled = next;
+        checkpoint(engine);
+    }
+}
+
 fn assert_full(error: &Error) {
     assert!(error.kind() == ErrorKind::DiskFull && error.is_retryable(), "{error}");
 }
@@ -224,16 +238,7 @@ fn deletions_go_on_on_a_full_disk() {
         let disk = full(DISK);
         schedule::run(1, || {
             let engine = open(&disk, choice);
-            let mut filled = 0;
-            loop {
-                let (next, error) = fill(&engine, filled);
-                assert_full(&error);
-                if next == filled {
-                    break;
-                }
-                filled = next;
-                checkpoint(&engine);
-            }
+            let mut filled = fill_up(&engine);
             for first in [0, 50, 100] {
                 (first..first + 50).for_each(|key| delete(&engine, key..key + 40).unwrap());
                 match put(&engine, filled) {
@@ -262,16 +267,7 @@ fn ranges_and_keyspaces_are_deleted_on_a_full_disk() {
         schedule::run(1, || {
             let engine = open(&disk, choice);
             engine.create_keyspace("other").unwrap();
-            let mut filled = 0;
-            loop {
-                let (next, error) = fill(&engine, filled);
-                assert_full(&error);
-                if next == filled {
-                    break;
-                }
-                filled = next;
-                checkpoint(&engine);
-            }
+            let filled = fill_up(&engine);
             let keyspace = engine.open_keyspace("keys").unwrap();
             let mut batch = engine.batch().unwrap();
             batch.delete_range(&keyspace, 0_u32.to_be_bytes()..100_u32.to_be_bytes()).unwrap();
