@@ -145,13 +145,47 @@ impl Phase {
 
 /// What the kernel has written for this process, and what it had not to, since the file was gone before.
 fn device() -> Result<(f64, f64)> {
+    let [written, cancelled] = of_this_process(["write_bytes:", "cancelled_write_bytes:"])?;
+    Ok((written, cancelled))
+}
+
+/// What this process has read so far.
+pub(crate) struct Reads {
+    calls: f64,
+    /// Bytes that it has got, from the page cache for the most part.
+    bytes: f64,
+    /// Bytes that came from the device.
+    device: f64,
+}
+
+impl Reads {
+    pub(crate) fn now() -> Result<Self> {
+        let [calls, bytes, device] = of_this_process(["syscr:", "rchar:", "read_bytes:"])?;
+        Ok(Reads { calls, bytes, device })
+    }
+
+    /// What has come since, for each of so many lookups.
+    pub(crate) fn print_since(&self, what: &str, lookups: u64) -> Result<()> {
+        let (now, lookups) = (Reads::now()?, lookups as f64);
+        println!(
+            "  {what}: {:.3} reads a lookup, {:.0} bytes; {:.0} bytes of the device",
+            (now.calls - self.calls) / lookups,
+            (now.bytes - self.bytes) / lookups,
+            (now.device - self.device) / lookups
+        );
+        Ok(())
+    }
+}
+
+fn of_this_process<const N: usize>(names: [&str; N]) -> Result<[f64; N]> {
     let text = fs::read_to_string("/proc/self/io")?;
-    let field = |name: &str| -> Result<f64> {
+    let mut values = [0.0; N];
+    for (name, value) in names.iter().zip(&mut values) {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.trim().parse::<f64>().ok())
-            .ok_or_else(|| format!("/proc/self/io has no {name}").into())
-    };
-    Ok((field("write_bytes:")?, field("cancelled_write_bytes:")?))
+        let parsed = line.and_then(|line| line.trim().parse::<f64>().ok());
+        *value = parsed.ok_or_else(|| format!("/proc/self/io has no {name}"))?;
+    }
+    Ok(values)
 }
 
 /// The files below a directory: how many, and their bytes.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use forelog::{CommitMode, Engine, Keyspace, Options, WriteBatch};
 
-use crate::measured::{Formulas, Phase, Watch, observe};
+use crate::measured::{Formulas, Phase, Reads, Watch, observe};
 use crate::memory;
 use crate::model::{Data, Merging};
 use crate::worked::{Worked, short};
@@ -180,8 +180,15 @@ impl<'a> Run<'a> {
         memory::print(&self.engine, "loaded")?;
         let (keys, snapshot) = (self.request.keys as u64, self.engine.snapshot()?);
         let mut random = self.request.seed;
-        for _ in 0..READS {
-            snapshot.get(&self.keyspace, scattered(mix(&mut random) % keys))?;
+        for absent in [false, true] {
+            let before = Reads::now()?;
+            for _ in 0..READS {
+                let key = scattered(mix(&mut random) % keys);
+                // Of the same length, between those that are there.
+                let key = if absent { key.map(|byte| byte ^ 0x55) } else { key };
+                assert_eq!(snapshot.get(&self.keyspace, key)?.is_none(), absent, "a key of this load");
+            }
+            before.print_since(if absent { "absent keys" } else { "present keys" }, READS)?;
         }
         drop(snapshot);
         memory::print(&self.engine, "read")?;

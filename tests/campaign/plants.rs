@@ -39,7 +39,7 @@ const SUITE: [(&str, &str, &[&str]); 13] = [
     ("faults", "campaign", &["faults", "--states", "20000"]),
 ];
 /// There are more plants than this. A file of them that is not found any more must not pass for none.
-const LEAST: u64 = 144;
+const LEAST: u64 = 154;
 /// Some plants make a program hang.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// What the compiler is told: what a plant leaves unused is not worth a word.

@@ -23,6 +23,8 @@ pub enum Op {
     Wait,
     /// What is durable moves out of the log.
     Checkpoint,
+    /// A copy is made beside the engine.
+    Backup,
     /// Closes the database.
     Close,
 }

@@ -27,15 +27,7 @@ pub fn is_in_backup(path: &Path) -> bool {
 /// What is left of all backups on `disk`, which a crash has left. `view` is what was known when it came. A backup from before
 /// `history` has its state below it, and was looked at then.
 pub fn check(disk: &SimDisk, view: &View, history: &History) -> Result<usize, String> {
-    let first = history.lsns[0];
-    let made = || view.backups.iter().filter(|(lsn, _)| *lsn >= first);
-    for (lsn, name) in made() {
-        let found = open(disk, name).map_err(|error| format!("backup {name} at {lsn}, which was made: {error:?}"))?;
-        compare(&found, name, history)?;
-        if found.0 != *lsn {
-            return Err(format!("backup {name} is at {}, and was said to be at {lsn}", found.0));
-        }
-    }
+    let (made, first) = (check_made(disk, view, history)?, history.lsns[0]);
     let before: BTreeSet<&str> = view.backups.iter().map(|(_, name)| &**name).collect();
     let cut_off = names(disk).into_iter().filter(|name| !before.contains(&**name));
     for name in cut_off {
@@ -44,6 +36,20 @@ pub fn check(disk: &SimDisk, view: &View, history: &History) -> Result<usize, St
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotADatabase => {}
             Err(error) => return Err(format!("backup {name}, which was cut off: {error:?}")),
+        }
+    }
+    Ok(made)
+}
+
+/// Those that were made. Returns how many.
+pub fn check_made(disk: &SimDisk, view: &View, history: &History) -> Result<usize, String> {
+    let first = history.lsns[0];
+    let made = || view.backups.iter().filter(|(lsn, _)| *lsn >= first);
+    for (lsn, name) in made() {
+        let found = open(disk, name).map_err(|error| format!("backup {name} at {lsn}, which was made: {error:?}"))?;
+        compare(&found, name, history)?;
+        if found.0 != *lsn {
+            return Err(format!("backup {name} is at {}, and was said to be at {lsn}", found.0));
         }
     }
     Ok(made().count())

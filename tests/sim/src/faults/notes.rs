@@ -21,6 +21,7 @@ pub enum Call {
     Close,
     Retire,
     Checkpoint,
+    Backup,
 }
 
 #[derive(Default)]

@@ -3,6 +3,7 @@
 //! operations: the disk's files have none that could fail, and nothing relies on it.)
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::notes::Call;
 use super::verdict::{Expected, Opened, Violation, guarded};
 use super::workloads::{self, AFTER, Cut, SEED, Session, Start, Step, Workload};
 use super::{in_parallel, log_plans};
+use crate::crash::backups;
 use crashkit::event::Event;
 use crashkit::ledger::{Ending, Ledger};
 use crashkit::model::{History, Write};
@@ -110,7 +112,7 @@ impl Strike {
             Call::Open => kind == Io,
             Call::Commit | Call::Retire => matches!(kind, Indeterminate | Poisoned | Io),
             Call::Flush | Call::Wait => kind == Indeterminate,
-            Call::Close | Call::Checkpoint => matches!(kind, Poisoned | Io),
+            Call::Close | Call::Checkpoint | Call::Backup => matches!(kind, Poisoned | Io),
         }
     }
 }
@@ -176,6 +178,7 @@ pub fn run_case(workload: &Workload, strike: &Strike, n: u64) -> Case {
     guarded(|| {
         let session = Session::new(&workload.start, strike.repeat == Repeat::ForASecond);
         let session = Session { keeps_cache: strike.trust == Trust::Full, io_uring: workload.io_uring, ..session };
+        let session = Session { forgetful: workload.forgetful, ..session };
         // First, so that it ends a loop that another fault keeps going.
         session.disk.inject(Fault::lasting(OpSelector::any().skip(MOST_OPERATIONS), FaultKind::Errno(ETIMEDOUT)));
         session.disk.on_op(|_, op| assert!(op.number <= MOST_OPERATIONS, "it goes round in circles"));
@@ -294,6 +297,10 @@ fn check_cut(cut: &Cut, strike: &Strike) -> Result<Option<&'static str>, Violati
         match expected.open(&disk).map_err(|violation| violation.at(&place))? {
             Opened::Holds(engine, recovered) => {
                 drop(engine);
+                if strike.trust == Trust::Full {
+                    backups::check_made(&disk, ledger, &history)
+                        .map_err(|wrong| Violation::Wrong(format!("{place}: {wrong}")))?;
+                }
                 if recovered < history.newest_at(ledger.durable()) {
                     outcome = outcome.or(Some("lost above what was sure (lying disk)"));
                 }
@@ -348,7 +355,8 @@ fn go_on(
         }
         Ok(())
     })?;
-    let leftover = session.disk.files().into_iter().find(|(path, _)| path.to_string_lossy().ends_with(".tmp"));
+    let is_left = |path: &Path| path.to_string_lossy().ends_with(".tmp") && !backups::is_in_backup(path);
+    let leftover = session.disk.files().into_iter().find(|(path, _)| is_left(path));
     if let Some((path, _)) = leftover {
         return Err(Violation::Wrong(format!("I13: {} is left after a clean close", path.display())));
     }

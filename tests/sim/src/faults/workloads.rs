@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forelog::sim::{self, CrashPoint, Granularity, Loss, SimDisk};
-use forelog::{CommitMode, Engine, ErrorKind, Keyspace, Outcome, Receipt};
+use forelog::{BackupOptions, CommitMode, Engine, ErrorKind, Keyspace, Outcome, Receipt};
 
 use super::notes::{Call, Notes};
 use super::verdict::Expected;
 use super::{MODES, open_with, options};
+use crate::crash::backups;
 use crashkit::event::Event;
 use crashkit::fill;
 use crashkit::journal::Reporter;
@@ -37,13 +38,16 @@ pub struct Session {
     pub keeps_cache: bool,
     /// A flush is one submission.
     pub io_uring: bool,
+    /// Each checkpoint has all memory forgotten.
+    pub forgetful: bool,
 }
 
 impl Session {
     pub fn new(start: &Start, patient: bool) -> Self {
         let disk = start.crash.process_kill();
         let notes = Notes::new(&disk, start.ledger.clone());
-        Session { disk, notes, cuts: Default::default(), patient, keeps_cache: true, io_uring: false }
+        let cuts = Default::default();
+        Session { disk, notes, cuts, patient, keeps_cache: true, io_uring: false, forgetful: false }
     }
 
     pub fn cut(&self, when: &'static str) {
@@ -77,7 +81,11 @@ impl Session {
             crashed
         });
         let hits = self.disk.fault_hits();
-        match self.with_room(|| open_with(options().io_uring(self.io_uring), &self.disk)) {
+        let options = || {
+            let options = options().io_uring(self.io_uring);
+            if self.forgetful { options.records_bytes(0) } else { options }
+        };
+        match self.with_room(|| open_with(options(), &self.disk)) {
             Ok(engine) => {
                 let (history, ledger) = (self.notes.history(), self.notes.journal.ledger());
                 let (floor, ceiling) = (ledger.floor(ending), history.last());
@@ -157,6 +165,7 @@ impl Session {
             Op::Flush => self.flush(engine),
             Op::Wait => self.wait(),
             Op::Checkpoint => self.checkpoint(engine),
+            Op::Backup => self.back_up(engine),
             Op::Open | Op::Create(_) | Op::Close => unreachable!("done by one client alone"),
         }
     }
@@ -181,6 +190,19 @@ impl Session {
         match self.with_room(|| engine.checkpoint()) {
             Ok(()) => self.notes.durable(durable),
             Err(error) => self.notes.failed(Call::Checkpoint, &error),
+        }
+    }
+
+    /// In full, or against the one before.
+    fn back_up(&self, engine: &Engine) {
+        let made = self.notes.journal.ledger().backups;
+        let name = format!("{}", made.len());
+        let earlier = made.last().map(|(_, name)| backups::path(name));
+        let options = earlier.map_or_else(BackupOptions::new, |earlier| BackupOptions::new().against(earlier));
+        self.notes.say(Event::Checkpoint);
+        match engine.backup_on(Arc::new(self.disk.clone()), backups::path(&name), options) {
+            Ok(report) => self.notes.say(Event::BackedUp(report.lsn, name)),
+            Err(error) => self.notes.failed(Call::Backup, &error),
         }
     }
 
@@ -290,6 +312,8 @@ pub struct Workload {
     pub steps: Vec<Step>,
     /// With each flush in one submission.
     pub io_uring: bool,
+    /// With memory that each checkpoint has forgotten.
+    pub forgetful: bool,
 }
 
 /// A new database, after a life in which nothing fails.
@@ -307,7 +331,7 @@ pub fn all() -> Vec<Workload> {
     let torn = torn_tail();
     let killed = torn.after(Ending::Process, &torn.crash.process_kill());
     let cut = torn.after(Ending::Power, &torn.crash.power_loss(&Loss::Seeded(5), Granularity::Sector));
-    let new = |name, steps| Workload { name, start: nothing.clone(), steps, io_uring: false };
+    let new = |name, steps| Workload { name, start: nothing.clone(), steps, io_uring: false, forgetful: false };
     let submitted = |name, steps| Workload { io_uring: true, ..new(name, steps) };
     let again = |name, start| Workload { start, ..new(name, reopen()) };
     vec![
@@ -317,6 +341,7 @@ pub fn all() -> Vec<Workload> {
         new("rotation", rotation()),
         new("keyspaces", keyspaces()),
         Workload { start: after(&with_tables()), ..new("checkpoints", checkpoints()) },
+        Workload { start: after(&with_tables()), forgetful: true, ..new("ranges and backups", ranges_and_backups()) },
         submitted("one thread, submitted", one_thread()),
         submitted("three threads, submitted", three_threads()),
         submitted("rotation, submitted", rotation()),
@@ -473,6 +498,36 @@ fn checkpoints() -> Vec<Step> {
     let first = puts(0).chain([Op::Flush, Op::Checkpoint]).chain(puts(2)).chain([Op::Flush, Op::Checkpoint]);
     let again = life([Op::Checkpoint, put(20, 40, CommitMode::Written), Op::Flush, Op::Checkpoint]);
     [life(first.chain([put(10, 40, CommitMode::Sync), Op::Checkpoint])), again].concat()
+}
+
+/// On such a database: memory is forgotten, what layers have is overwritten and deleted as a range, merged, and backed up twice.
+fn ranges_and_backups() -> Vec<Step> {
+    let range = |from: u64, to: u64| Change::DeleteRange {
+        keyspace: KEYS,
+        from: from.to_be_bytes().to_vec(),
+        to: Some(to.to_be_bytes().to_vec()),
+    };
+    let deleted = |from, to, mode| {
+        let mark = Change::Put { keyspace: KEYS, key: from_mark(from), length: 40 };
+        Op::Commit(vec![range(from, to), mark], mode)
+    };
+    life([
+        put(1, 700, CommitMode::Written),
+        Op::Flush,
+        Op::Checkpoint,
+        deleted(0, 20, CommitMode::Async),
+        put(30, 100, CommitMode::Async),
+        Op::Backup,
+        put(2, 1200, CommitMode::Sync),
+        Op::Checkpoint,
+        deleted(25, 40, CommitMode::Written),
+        Op::Backup,
+    ])
+}
+
+/// The key of what is put beside a deletion, so that the state behind it is like no other.
+fn from_mark(from: u64) -> Vec<u8> {
+    (1_000 + from).to_be_bytes().to_vec()
 }
 
 fn reopen() -> Vec<Step> {
