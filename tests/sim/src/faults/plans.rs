@@ -112,7 +112,9 @@ impl Strike {
             Call::Open => kind == Io,
             Call::Commit | Call::Retire => matches!(kind, Indeterminate | Poisoned | Io),
             Call::Flush | Call::Wait => kind == Indeterminate,
-            Call::Close | Call::Checkpoint | Call::Backup => matches!(kind, Poisoned | Io),
+            Call::Close | Call::Checkpoint => matches!(kind, Poisoned | Io),
+            // It makes durable what is visible.
+            Call::Backup => matches!(kind, Indeterminate | Poisoned | Io),
         }
     }
 }
