@@ -98,7 +98,8 @@ impl Engine {
     /// It makes a [checkpoint](Engine::checkpoint), and copies the tables, each of them checked: so it costs I/O and no memory. The
     /// backup is a database of its own, which can be opened, read, verified and salvaged. It keeps the identity of this one: it
     /// answers for the tokens of its commits ([`Engine::outcome`]). Until all of it is durable its directory says that it is unfinished,
-    /// and does not open. If the call fails, the same call goes on with what is there.
+    /// and does not open. If the call fails, the same call goes on with what is there; if all
+    /// that failed was the last sync, the backup is whole, and the error says so.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

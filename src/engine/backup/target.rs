@@ -47,8 +47,13 @@ impl Target<'_> {
             Ok(report)
         });
         let path = self.path.display();
-        written.map_err(|error| {
-            error.adding(format!("What is in {path} is unfinished: do it again with the same directory, or delete it"))
+        written.map_err(|error| match handle.dir().id_of(OsStr::new(history::FILE_NAME)) {
+            // The last sync has failed.
+            Ok(_) => error.adding(format!(
+                "The copy in {path} is whole, but may not outlast a power loss: open it once, or delete it and do it again"
+            )),
+            Err(_) => error
+                .adding(format!("What is in {path} is unfinished: do it again with the same directory, or delete it")),
         })
     }
 

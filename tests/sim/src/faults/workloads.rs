@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,7 +197,11 @@ impl Session {
     /// In full, or against the one before.
     fn back_up(&self, engine: &Engine) {
         let made = self.notes.journal.ledger().backups;
-        let name = format!("{}", made.len());
+        // One that only its last sync has failed is whole, and has its name.
+        let files = self.disk.files();
+        let is_taken =
+            |name: &String| files.iter().any(|(path, _)| *path == Path::new(&backups::path(name)).join("HISTORY"));
+        let name = (0..).map(|number: u32| number.to_string()).find(|name| !is_taken(name)).expect("a free one");
         let earlier = made.last().map(|(_, name)| backups::path(name));
         let options = earlier.map_or_else(BackupOptions::new, |earlier| BackupOptions::new().against(earlier));
         self.notes.say(Event::Checkpoint);
