@@ -110,7 +110,9 @@ impl Replay for Replayed<'_> {
         self.last = lsn;
         let Some(loader) = &mut self.loader else { return Ok(()) };
         load(loader, lsn, &batch)?;
-        if self.room.is_some_and(|room| loader.index_bytes() as u64 > room) {
+        if let Some(room) = self.room
+            && !loader.fits_in(usize::try_from(room).unwrap_or(usize::MAX)).map_err(panicked)?
+        {
             self.loader = None;
         }
         Ok(())

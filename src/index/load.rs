@@ -186,9 +186,17 @@ impl Loader {
         Ok(Ok(()))
     }
 
-    /// What the index takes so far, in bytes. What is gathered besides is no more than that comes to, and a constant.
-    pub(crate) fn index_bytes(&self) -> usize {
-        self.index.bytes().all
+    /// Whether the index takes no more than `room`, in bytes, with what the sorted writes will take of it by estimate. They go in
+    /// before they take half of that themselves.
+    pub(crate) fn fits_in(&mut self, room: usize) -> Result<bool, Panicked> {
+        let Gathered { bytes, sample, .. } = &self.gathered;
+        if self.index.bytes().all + sample.live_part_of(*bytes) > room {
+            return Ok(false);
+        }
+        if *bytes > room / 2 {
+            self.merge(Pieces::Reused)?;
+        }
+        Ok(self.index.bytes().all <= room)
     }
 
     fn is_full(&self) -> bool {

@@ -58,7 +58,7 @@
 //!
 //! `FORELOG_KEEP` lists the operations that are done (life.client.place), `FORELOG_CRASH` the one crash that is looked
 //! at: life, crash point, persona, unit, and of so many atoms those that landed (`+`) or did not (`-`).
-//! `FORELOG_STATES` (24,000) is how many states the first test must explore at least; the others follow from it. A
+//! `FORELOG_STATES` (16,000) is how many states the first test must explore at least; the others follow from it. A
 //! deadlock prints the seed of its simulation, which is `FORELOG_SEED + 16 * run + life`.
 
 mod fixtures;
@@ -70,7 +70,7 @@ use forelog_sim::crash::campaign::{self, Until, explore_or_replay};
 use forelog_sim::crash::{cycles, explore, faults, paranoid, retired, sequences, table_faults};
 
 fn states() -> usize {
-    usize::try_from(crashkit::number("FORELOG_STATES").unwrap_or(24_000)).expect("64 bits")
+    usize::try_from(crashkit::number("FORELOG_STATES").unwrap_or(16_000)).expect("64 bits")
 }
 
 fn until(images: usize) -> Until {

@@ -4,11 +4,11 @@ use crashkit::{Random, seed};
 use forelog_sim::faults::log_plans;
 use forelog_sim::faults::plans::{runs, strikes, sweep_all};
 
-/// One n in eight, beginning at one that is drawn anew for each fault and workload.
+/// One n in twelve, beginning at one that is drawn anew for each fault and workload.
 #[test]
 fn a_sample_of_faults_is_survived_or_told() {
     let mut random = Random::new(seed(0xFA17));
-    let matrix = sweep_all(8, |_| random.below(8) as u64);
+    let matrix = sweep_all(12, |_| random.below(12) as u64);
     matrix.assert_clean("fault plans");
     assert!(matrix.total("survived") > 0 && matrix.total("typed error") > 0);
 }

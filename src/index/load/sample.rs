@@ -49,10 +49,13 @@ impl Sample {
 
     /// The bytes that the last write to each key will take in leaves: an estimate.
     pub(super) fn live_bytes(&self) -> usize {
-        let share = |part: usize, of: usize| if of == 0 { 0.0 } else { part as f64 / of as f64 };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, below `in_leaves`")]
-        let live = (share(self.live, self.all) * self.in_leaves as f64) as usize;
-        live
+        self.live_part_of(self.in_leaves)
+    }
+
+    /// Of so many bytes of all writes, those of the last write to each key: an estimate.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, no more than `bytes`")]
+    pub(super) fn live_part_of(&self, bytes: usize) -> usize {
+        if self.all == 0 { 0 } else { (self.live as f64 / self.all as f64 * bytes as f64) as usize }
     }
 }
 
