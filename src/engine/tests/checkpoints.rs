@@ -147,7 +147,7 @@ fn a_call_fails_in_table() {
     let mut seen = Seen::default();
     let kinds = [FaultKind::Errno(5), FaultKind::Errno(28), FaultKind::SyncFails { pages: Pages::KeepNew }];
     for (kind, on) in kinds.iter().flat_map(|kind| ["table", "MANIFEST.tmp", ".run", ".keys"].map(|on| (kind, on))) {
-        for count in (0..).step_by(3) {
+        for count in (0..).step_by(4) {
             let disk = Arc::new(Mutex::new(None));
             let keep = Arc::clone(&disk);
             let cuts = run(5, |disk| {
@@ -155,7 +155,7 @@ fn a_call_fails_in_table() {
                 *keep.lock() = Some(disk.clone());
             });
             let hits = disk.lock().as_ref().map_or(0, SimDisk::fault_hits);
-            let some: Vec<_> = cuts.into_iter().step_by(32).collect();
+            let some: Vec<_> = cuts.into_iter().skip(count as usize % 48).step_by(48).collect();
             seen.check_all(&format!("{kind:?} at {count} on {on}"), &some);
             if hits == 0 {
                 break;

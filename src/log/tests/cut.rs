@@ -98,7 +98,7 @@ fn a_flipped_bit_elsewhere_in_a_cut_frame_is_damage() {
 fn a_cut_within_a_last_word_is_a_torn_tail_at_every_position() {
     let (mut opened, mut of_one_bit) = (0, 0);
     for before in (0..8 * 96).step_by(8) {
-        for length in [0, 1, 8, 13] {
+        for length in if before % 16 == 0 { [0, 8] } else { [1, 13] } {
             let (whole, expected, begin, end) = records_of(before, length);
             let frame = usize::try_from(end - begin).unwrap();
             for landed in (25..32).chain(frame - 7..frame) {
@@ -122,7 +122,7 @@ fn a_cut_within_a_last_word_is_a_torn_tail_at_every_position() {
         }
     }
     println!("cut frames: {opened} opened, {of_one_bit} of them with one bit of the header changed");
-    assert!(opened > 4000 && of_one_bit > 5, "{opened} and {of_one_bit}");
+    assert!(opened > 2000 && of_one_bit > 2, "{opened} and {of_one_bit}");
 }
 
 /// What landed behind a word, in the same sector, shows that no write was cut there. A byte that was changed to the fill

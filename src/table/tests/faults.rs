@@ -96,14 +96,14 @@ fn every_failing_call_and_every_crash_after_it() {
     assert!(!plan.run("no fault", |_| (), as_it_is));
     plan.all_moments = false;
     let kinds = [
-        (FaultKind::Errno(5), 1),
-        (FaultKind::SyncFails { pages: Pages::KeepNew }, 1),
-        (FaultKind::SyncFails { pages: Pages::RevertOld }, 1),
-        (FaultKind::Errno(28), 3),
-        (FaultKind::FailedWrite(3), 3),
+        (FaultKind::Errno(5), 0, 1),
+        (FaultKind::SyncFails { pages: Pages::KeepNew }, 0, 2),
+        (FaultKind::SyncFails { pages: Pages::RevertOld }, 1, 2),
+        (FaultKind::Errno(28), 0, 4),
+        (FaultKind::FailedWrite(3), 2, 4),
     ];
-    for (kind, every) in &kinds {
-        for count in (0..).step_by(*every) {
+    for (kind, first, every) in &kinds {
+        for count in (*first..).step_by(*every) {
             let at = || OpSelector::any().skip(count);
             let once = |disk: &SimDisk| disk.inject(Fault::once(at(), kind.clone()));
             let mut was_hit = plan.run(&format!("{kind:?} at {count}"), once, as_it_is);
