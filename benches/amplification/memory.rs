@@ -7,23 +7,25 @@ use crate::Result;
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn print_header() {
-    let [of, limit, records, superseded, partitions, runs, sum, rss, peak] =
-        ["MiB", "limit", "records", "superseded", "partitions", "open runs", "sum", "resident", "at most"];
+    let [of, limit, records, superseded, partitions, runs, log, sum, rss, peak] =
+        ["MiB", "limit", "records", "superseded", "partitions", "open runs", "log", "sum", "resident", "at most"];
     println!(
-        "  {of:<12} {limit:>8} {records:>8} {superseded:>10} {partitions:>10} {runs:>9} {sum:>8} {rss:>8} {peak:>8}"
+        "  {of:<12} {limit:>8} {records:>8} {superseded:>10} {partitions:>10} {runs:>9} {log:>6} {sum:>8} {rss:>8} {peak:>8}"
     );
 }
 
 /// What memory takes once `phase` is over.
 pub(crate) fn print(engine: &Engine, phase: &str) -> Result<()> {
     let stats = engine.memory_stats();
-    let [limit, records, superseded, partitions, runs] =
-        [stats.limit, stats.records, stats.superseded, stats.partitions, stats.open_runs]
+    // What is sorted counts as of the log: at rest it is nothing.
+    let log = stats.log_buffers + stats.sorting;
+    let [limit, records, superseded, partitions, runs, log] =
+        [stats.limit, stats.records, stats.superseded, stats.partitions, stats.open_runs, log]
             .map(|bytes| bytes as f64 / MIB);
-    let sum = records + superseded + partitions + runs;
+    let sum = records + superseded + partitions + runs + log;
     let (rss, peak) = resident()?;
     println!(
-        "  {phase:<12} {limit:>8.0} {records:>8.1} {superseded:>10.1} {partitions:>10.1} {runs:>9.1} {sum:>8.1} {rss:>8.1} {peak:>8.1}"
+        "  {phase:<12} {limit:>8.0} {records:>8.1} {superseded:>10.1} {partitions:>10.1} {runs:>9.1} {log:>6.1} {sum:>8.1} {rss:>8.1} {peak:>8.1}"
     );
     Ok(())
 }

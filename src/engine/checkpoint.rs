@@ -156,7 +156,7 @@ pub(super) fn next_piece(
     let stack = store.stack();
     let from = stack.as_ref().map_or(Lsn::ZERO, |stack| stack.manifest.to);
     let mut keyspaces = stack.map_or_else(KeyspaceList::default, |stack| KeyspaceList::clone(&stack.keyspaces));
-    let mut sorter = Sorter::default();
+    let mut sorter = Sorter::counted_in(&tables.sorted_bytes);
     let (mut to, mut branch, mut amount) = (from, None, Amount::default());
     if from >= target {
         return Ok(None);

@@ -23,6 +23,9 @@ const CHECKPOINT: u64 = 16;
 const SHORTEST_SEGMENT: u64 = 4 << 20;
 
 /// What an engine keeps in memory: see [`Engine::memory_stats`](crate::Engine::memory_stats). In bytes.
+///
+/// The allocator's own overhead comes on top, and what calls that are under way have in hand: a merge a few blocks of each layer that
+/// it reads and the run that it is about to write, an uncommitted transaction its writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct MemoryStats {
@@ -38,6 +41,10 @@ pub struct MemoryStats {
     pub partitions: u64,
     /// Tables that are kept open.
     pub open_runs: u64,
+    /// What a checkpoint under way has sorted of the log.
+    pub sorting: u64,
+    /// Commits on their way to the log's files. The two buffers keep up to 4 MiB each for the next ones.
+    pub log_buffers: u64,
 }
 
 /// The shares of an engine's memory, in bytes.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::debt::Debt;
@@ -25,6 +26,7 @@ use crate::table::named::Place;
 use crate::table::open::{self, Known, Layers};
 use crate::table::pace::Pacers;
 use crate::table::reading::Reading;
+use crate::table::sort::SortedBytes;
 use crate::table::store::{Stack, Store};
 use crate::txn::due::{Amount, Due};
 use crate::txn::pipeline::Pipeline;
@@ -40,6 +42,8 @@ pub(super) struct Tables {
     /// What the index asks of them.
     reading: Arc<Reading>,
     shares: Shares,
+    /// What is being sorted of the log takes so much memory.
+    pub(super) sorted_bytes: SortedBytes,
     /// Where memory is forgotten next.
     pub(super) hand: Mutex<Hand>,
     /// HISTORY names the MANIFEST that was found.
@@ -112,6 +116,7 @@ impl Tables {
             store,
             reading,
             shares,
+            sorted_bytes: SortedBytes::default(),
             hand,
             is_named,
             may_have_ranges: found.has_ranges,
@@ -222,6 +227,8 @@ impl Tables {
             superseded: bytes.superseded as u64,
             partitions: self.reading.partition_bytes(),
             open_runs: self.reading.open_run_bytes(),
+            sorting: self.sorted_bytes.load(Ordering::Relaxed),
+            log_buffers: pipeline.log.buffer_bytes(),
         }
     }
 

@@ -187,6 +187,11 @@ impl LogInner {
         }
     }
 
+    /// The memory of what is on its way to the files, in bytes.
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        self.appender().buffer_bytes()
+    }
+
     pub(crate) fn io(&self) -> IoBackend {
         match self.place.disk().io() {
             IoBackend::Calls { why: None } if self.settings().io_uring => {

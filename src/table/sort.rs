@@ -1,6 +1,8 @@
 //! Sorting a piece of the log: what its records did to keys, in the order of a run.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::error::Result;
 use crate::base::types::Lsn;
@@ -22,6 +24,7 @@ const TOMBSTONE: u32 = u32::MAX;
 /// uses it bounds the number of writes, too.
 #[derive(Debug, Default)]
 pub(crate) struct Sorter {
+    counted: Counted,
     /// Full keys, each followed by its value.
     bytes: Vec<u8>,
     writes: Vec<Write>,
@@ -49,7 +52,38 @@ impl Write {
     }
 }
 
+/// Bytes that all sorters of an engine take.
+pub(crate) type SortedBytes = Arc<AtomicU64>;
+
+/// What one of them takes of these. Nothing orders the accesses: a sum is never read together with what it is about.
+#[derive(Debug, Default)]
+struct Counted {
+    all: SortedBytes,
+    own: u64,
+}
+
+impl Counted {
+    fn set(&mut self, own: u64) {
+        if own != self.own {
+            // What wraps here wraps back in the sum.
+            self.all.fetch_add(own.wrapping_sub(self.own), Ordering::Relaxed);
+            self.own = own;
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 impl Sorter {
+    /// What it takes, and what it sorts until that is dropped, is counted in `all`.
+    pub(crate) fn counted_in(all: &SortedBytes) -> Self {
+        Sorter { counted: Counted { all: Arc::clone(all), own: 0 }, ..Sorter::default() }
+    }
+
     /// For a piece of the log that is `bytes` long.
     #[cfg(test)]
     pub(crate) fn with_capacity(bytes: usize) -> Self {
@@ -66,6 +100,7 @@ impl Sorter {
                 Op::CreateKeyspace { .. } | Op::DropKeyspace { .. } => {}
             }
         }
+        self.counted.set((self.bytes.capacity() + self.writes.capacity() * size_of::<Write>()) as u64);
     }
 
     fn push(&mut self, lsn: Lsn, keyspace: u32, key: &[u8], value: Option<&[u8]>) {

@@ -88,6 +88,18 @@ fn data_that_outgrow_memory_are_read_from_tables() {
     assert!(stats.records <= stats.records_limit && stats.partitions > 0, "{stats:?}");
 }
 
+#[test]
+fn what_is_on_its_way_to_the_log_is_told() {
+    let dir = TempDir::new("told-memory");
+    let engine = options().open(dir.join("db")).unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    let mut batch = engine.batch().unwrap();
+    batch.put(&keyspace, "k", vec![1; 1 << 20]).unwrap();
+    batch.commit_with(CommitMode::Async).unwrap();
+    let stats = engine.memory_stats();
+    assert!(stats.log_buffers >= 1 << 20 && stats.sorting == 0, "{stats:?}");
+}
+
 /// What a transaction has read is changed and forgotten before it commits.
 #[test]
 fn a_transaction_finds_its_conflict_with_what_was_forgotten() {

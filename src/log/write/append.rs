@@ -40,6 +40,8 @@ pub(crate) struct Appender {
     room: Condvar,
     /// With `core`: a flush is due, or the end.
     due: Condvar,
+    /// The memory of the buffer that is being written, or was last, in bytes.
+    writing: AtomicU64,
     /// A flush of everything up to here is due now; [`ASKED`] until the flusher has woken, which flushes all that is
     /// appended by then.
     asked: AtomicU64,
@@ -118,8 +120,19 @@ impl Appender {
             core: Mutex::new(core),
             room: Condvar::new(),
             due: Condvar::new(),
+            writing: AtomicU64::new(0),
             asked: AtomicU64::new(0),
         }
+    }
+
+    /// The memory of the log buffer, and of the one that takes its place, in bytes.
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        self.core.lock().buffer.capacity() + self.writing.load(Ordering::Relaxed)
+    }
+
+    /// What the buffer takes that is not the log buffer.
+    pub(super) fn note_writing(&self, buffer: &Buffer) {
+        self.writing.store(buffer.capacity(), Ordering::Relaxed);
     }
 
     /// Checks a record's size and computes its checksum. Takes no lock.
@@ -296,6 +309,7 @@ impl Appender {
             return None;
         }
         std::mem::swap(&mut core.buffer, spare);
+        self.note_writing(spare);
         Some(self.positions.appended())
     }
 

@@ -57,6 +57,11 @@ impl Buffer {
         self.bytes.is_empty()
     }
 
+    /// The memory that its bytes have, in bytes.
+    pub(super) fn capacity(&self) -> u64 {
+        self.bytes.capacity() as u64
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEEP);

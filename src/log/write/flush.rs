@@ -350,6 +350,7 @@ impl Flusher {
     fn note_written(&self, writer: &mut Writer, length: usize, end: u64) -> std::result::Result<(), Alarm> {
         self.appender.stats.wrote(length as u64);
         writer.spare.clear();
+        self.appender.note_writing(&writer.spare);
         self.appender.positions.advance_written(end).map_err(|step| self.appender.stop(step.into()))?;
         writer.unfinished = false;
         Ok(())

@@ -51,3 +51,20 @@ proptest! {
         prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
     }
 }
+
+/// It counted nowhere, and is the most that a checkpoint takes.
+#[test]
+fn what_is_sorted_is_counted_until_it_goes() {
+    let all = SortedBytes::default();
+    let mut sorters = [Sorter::counted_in(&all), Sorter::counted_in(&all)];
+    let mut batch = BatchBuilder::new();
+    batch.put(1, b"k", &[7; 10_000]).unwrap();
+    sorters.iter_mut().for_each(|sorter| sorter.add(Lsn::new(8), &batch.batch()));
+    let both = all.load(Ordering::Relaxed);
+    assert!(both >= 20_000, "{both}");
+    let [first, second] = sorters.map(Sorter::finish);
+    drop(first);
+    assert_eq!(all.load(Ordering::Relaxed), both / 2);
+    drop(second);
+    assert_eq!(all.load(Ordering::Relaxed), 0);
+}
