@@ -40,9 +40,9 @@ pub struct BackupReport {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct BackupProgress {
-    /// Bytes that were copied, or were there already.
+    /// Bytes that were copied, or were there already, and of the log that a restore to a commit has gone over.
     pub bytes: u64,
-    /// Bytes of all files.
+    /// Bytes of all files, and of that log.
     pub total_bytes: u64,
 }
 

@@ -168,11 +168,22 @@ impl Point {
         self.to
     }
 
-    /// Writes what it does as layers behind those of `stack`, in `table/`, durably. Returns HISTORY with them.
+    /// How much of the log it is, in bytes.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.to.get() - self.from.get()
+    }
+
+    /// Writes what it does as layers behind those of `stack`, in `table/`, durably. Returns HISTORY with them. `told` gets the bytes
+    /// of log that each takes in.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] with the file of the log; those of new files.
-    pub(super) fn write(self, dir: Arc<dyn Dir>, path: &Path, stack: Option<Stack>) -> Result<History> {
+    pub(super) fn write(
+        self,
+        (dir, path): (Arc<dyn Dir>, &Path),
+        stack: Option<Stack>,
+        told: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<History> {
         let Point { place, mut history, segments, unreadable, from, to } = self;
         let gate = Arc::new(Gate::new(|| Ok(())));
         let table = TableDir::new(dir, &path.join(OsStr::new(DIRECTORY)), gate);
@@ -183,7 +194,7 @@ impl Point {
         let mark = Slots::default();
         let directory =
             Directory { history: of_log, prior, mark, segments, leftovers, retained, has_unread: false, temporary };
-        let mut layers = Layers::new(&store, &history, from);
+        let mut layers = Layers::new(&store, &history, from, told);
         let replayed = decide(&place, directory, Files::Still, &mut layers).map(drop).and_then(|()| layers.finish(to));
         replayed.map_err(|error| match (error.damage().map(|damage| damage.cause), unreadable) {
             (Some(DamageCause::MissingSegment), Some(unreadable)) => unreadable,
@@ -207,14 +218,15 @@ struct Layers<'s> {
     amount: Amount,
     from: Lsn,
     to: Lsn,
+    told: &'s mut dyn FnMut(u64) -> Result<()>,
 }
 
 impl<'s> Layers<'s> {
-    fn new(store: &'s Store, history: &'s History, from: Lsn) -> Self {
+    fn new(store: &'s Store, history: &'s History, from: Lsn, told: &'s mut dyn FnMut(u64) -> Result<()>) -> Self {
         let full = Amount::of_a_checkpoint(&Settings::default());
         let keyspaces = store.stack().map_or_else(KeyspaceList::default, |stack| KeyspaceList::clone(&stack.keyspaces));
         let (sorter, amount) = Default::default();
-        Layers { store, history, full, sorter, keyspaces, amount, from, to: from }
+        Layers { store, history, full, sorter, keyspaces, amount, from, to: from, told }
     }
 
     /// Writes what came since the last layer, durably.
@@ -233,7 +245,7 @@ impl<'s> Layers<'s> {
         let mut layer = self.store.write_layer(piece, run_bytes)?;
         layer.install(|_| to, |_| ()).map_err(NotInstalled::into_error)?;
         self.from = to;
-        Ok(())
+        (self.told)(to.get() - from.get())
     }
 
     /// Writes the rest.

@@ -135,6 +135,12 @@ impl Source {
         let layers = self.layers.iter().flat_map(|layers| &layers.stack.manifest.layers);
         layers.flat_map(|layer: &Layer| layer.runs.iter().map(|run| (run, layer.interval)))
     }
+
+    /// What all files of the tables take, in bytes, without MANIFEST.
+    pub(super) fn bytes(&self) -> u64 {
+        let list = self.layers.as_ref().map_or(0, |layers| layers.stack.manifest.keyspaces.length);
+        self.runs().map(|(run, _)| run.file.length).sum::<u64>() + list
+    }
 }
 
 fn end_of(layers: Option<&HeldStack>) -> Lsn {

@@ -60,24 +60,31 @@ impl Target<'_> {
     fn fill(&self, handle: &DirHandle, source: &Source, told: &mut Told<'_>) -> Result<BackupReport> {
         let dir = table_dir(handle)?;
         let copies = Copies::new(Arc::clone(&dir), &handle.path_of(OsStr::new(DIRECTORY)));
-        let mut work =
-            Work { target: self, copies: &copies, found: copies.names()?, told, report: BackupReport::default() };
-        work.report.lsn = source.lsn();
+        let point = self.point.take();
+        let total_bytes = source.bytes() + point.as_ref().map_or(0, Point::log_bytes);
+        let mut work = Work {
+            target: self,
+            copies: &copies,
+            found: copies.names()?,
+            progress: BackupProgress { bytes: 0, total_bytes },
+            told,
+            report: BackupReport { lsn: source.lsn(), ..BackupReport::default() },
+        };
         let needed = source.layers.as_ref().map_or_else(|| Ok(HashSet::new()), |layers| work.files(layers, source))?;
-        let mut report = work.report;
         let manifest = source.manifest().map(|manifest| (manifest.generation, manifest.to_bytes()));
         copies.finish(&needed, manifest.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
         let names = manifest.map(|(generation, bytes)| (generation, Manifest::crc(&bytes)));
-        let history = match self.point.take() {
+        let history = match point {
             None => source.history(names)?,
             Some(point) => {
-                report.lsn = point.lsn();
-                point.write(Arc::clone(&dir), handle.path(), source.stack(names))?
+                work.report.lsn = point.lsn();
+                let table = (Arc::clone(&dir), handle.path());
+                point.write(table, source.stack(names), &mut |bytes| work.step(bytes))?
             }
         };
         let history = history.to_bytes();
         handle.replace(UNFINISHED_HISTORY.as_ref(), history::TEMPORARY_NAME.as_ref(), &history)?;
-        Ok(report)
+        Ok(work.report)
     }
 }
 
@@ -108,6 +115,7 @@ struct Work<'a> {
     copies: &'a Copies,
     /// What an earlier attempt has left.
     found: HashSet<String>,
+    progress: BackupProgress,
     told: &'a mut Told<'a>,
     report: BackupReport,
 }
@@ -116,24 +124,22 @@ impl Work<'_> {
     /// Brings all files in. Returns their names.
     fn files(&mut self, layers: &HeldStack, source: &Source) -> Result<HashSet<String>> {
         let list = layers.stack.manifest.keyspaces;
-        let total = source.runs().map(|(run, _)| run.file.length).sum::<u64>() + list.length;
-        let mut progress = BackupProgress { bytes: 0, total_bytes: total };
         let mut needed = HashSet::new();
         for (run, interval) in source.runs() {
             let is_here = self.has(layers, run, interval)?;
             if is_here {
                 self.report.bytes_reused += run.file.length;
-                self.step(&mut progress, run.file.length)?;
+                self.step(run.file.length)?;
             } else {
                 let copies = self.copies;
-                copies.copy_run(layers, (run, interval), &mut |bytes| self.step(&mut progress, bytes))?;
+                copies.copy_run(layers, (run, interval), &mut |bytes| self.step(bytes))?;
                 self.report.bytes_copied += run.file.length;
             }
             self.report.files += 1;
             needed.insert(file_name(run.file.number, FileKind::Run));
         }
         let copies = self.copies;
-        copies.copy_keyspaces(layers, &mut |bytes| self.step(&mut progress, bytes))?;
+        copies.copy_keyspaces(layers, &mut |bytes| self.step(bytes))?;
         self.report.bytes_copied += list.length;
         self.report.files += 1;
         needed.insert(file_name(list.number, FileKind::Keyspaces));
@@ -155,8 +161,8 @@ impl Work<'_> {
         Ok(is_linked && self.copies.has_linked(layers, run, interval)?)
     }
 
-    fn step(&mut self, progress: &mut BackupProgress, bytes: u64) -> Result<()> {
-        progress.bytes += bytes;
-        (self.told)(*progress)
+    fn step(&mut self, bytes: u64) -> Result<()> {
+        self.progress.bytes += bytes;
+        (self.told)(self.progress)
     }
 }
