@@ -115,7 +115,9 @@ pub use log::receipts::receipt::Receipt;
 pub use log::retention::LogPin;
 pub use log::stats::Stats;
 pub use log::write::budget::LossWindow;
-pub use txn::{Entries, KeyBounds, Keyspace, ReadOnly, Snapshot, Transaction, TryCommitError, WriteBatch};
+pub use txn::{
+    CommitFuture, Entries, KeyBounds, Keyspace, ReadOnly, Snapshot, Transaction, TryCommitError, WriteBatch,
+};
 
 pub mod salvage {
     //! What [`Engine::salvage`](crate::Engine::salvage) saved of a damaged database, and what it could not.

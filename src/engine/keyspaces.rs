@@ -8,6 +8,7 @@ use crate::base::types::Lsn;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
 use crate::index::Tree;
 use crate::log::{Receipt, WaitLimit};
+use crate::txn::async_commit::{Checks, CommitFuture, Request};
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, no_such_keyspace};
 
@@ -34,22 +35,55 @@ pub(super) fn create(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> {
         if let Some(keyspace) = find(pipeline, name)? {
             return Ok(keyspace);
         }
-        let id = pipeline.index().next_keyspace_id();
-        let mut batch = BatchBuilder::new();
-        batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
-        let created = pipeline.commit(
-            batch.batch(),
-            pipeline.settings.commit_mode,
-            WaitLimit::Forever,
-            Check::Everything(&|index| {
-                let free = index.next_keyspace_id() == id && index.keyspace_by_name(name, NOW)?.is_none();
-                if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
-            }),
-        );
-        match created {
-            Err(error) if error.kind() == ErrorKind::Conflict => {}
-            other => std::mem::drop(other?),
+        let (batch, is_free) = creation(pipeline, name)?;
+        let (mode, check) = (pipeline.settings.commit_mode, |_: &_| is_free.check());
+        unless_another_came(pipeline.commit(batch.batch(), mode, WaitLimit::Forever, Check::Everything(&check)))?;
+    }
+}
+
+pub(super) async fn create_async(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> {
+    loop {
+        if let Some(keyspace) = find(pipeline, name)? {
+            return Ok(keyspace);
         }
+        let (ops, is_free) = creation(pipeline, name)?;
+        let request = Request { ops, checks: Box::new(is_free) };
+        unless_another_came(CommitFuture::new(pipeline, pipeline.settings.commit_mode, request).await)?;
+    }
+}
+
+/// What makes a keyspace, and what must be true when that takes its place.
+fn creation(pipeline: &Arc<Pipeline>, name: &str) -> Result<(BatchBuilder, IsFree)> {
+    let id = pipeline.index().next_keyspace_id();
+    let mut batch = BatchBuilder::new();
+    batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+    Ok((batch, IsFree { pipeline: Arc::clone(pipeline), id, name: name.to_owned() }))
+}
+
+/// Then it is looked for again.
+fn unless_another_came(created: Result<Receipt>) -> Result<()> {
+    match created {
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+        other => other.map(std::mem::drop),
+    }
+}
+
+/// A name and an id that no keyspace has.
+struct IsFree {
+    pipeline: Arc<Pipeline>,
+    id: u32,
+    name: String,
+}
+
+impl Checks for IsFree {
+    fn need_everything(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<()> {
+        let index = self.pipeline.index();
+        let free = index.next_keyspace_id() == self.id && index.keyspace_by_name(&self.name, NOW)?.is_none();
+        if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine: opens and recovers a database, hands out its handles, closes it.
 
+mod async_calls;
 mod backup;
 mod checkpoint;
 mod checkpointer;
@@ -305,8 +306,7 @@ impl Engine {
     ///
     /// The first checkpoint of a database makes its directory one that versions of forelog without tables refuse by name. An
     /// engine makes checkpoints by itself, too: see [`Checkpoints`](crate::Checkpoints). If the log cannot be read, what
-    /// it had is written from memory; so are all data, as long as memory has them, if a table is missing. [`Engine::table_stats`]
-    /// tells of it.
+    /// it had is written from memory; so are all data, as long as memory has them, if a table is missing: see [`Engine::table_stats`].
     ///
     /// # Errors
     /// [`ErrorKind::Io`] and [`ErrorKind::DiskFull`] with the file: nothing is lost, all data are in the log, and the next

@@ -19,6 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 
 use super::failure::{Alarm, Poisoned, Refused, WakeEveryone};
 use super::incarnations::Incarnations;
@@ -253,6 +254,26 @@ impl LogInner {
     /// What a commit at `lsn` is told when it is not waited for any longer.
     pub(crate) fn verdict_on(&self, lsn: u64) -> Result<()> {
         self.appender().verdict_on(lsn)
+    }
+
+    /// Makes a flush of the record at `lsn` due.
+    pub(crate) fn ask_for_flush(&self, lsn: Lsn) {
+        self.appender().ask_for_flush(lsn.get());
+    }
+
+    /// Returns once the record at `lsn` is written.
+    pub(crate) fn write_to(&self, lsn: Lsn) -> Result<()> {
+        self.flusher.write_to(lsn.get())
+    }
+
+    /// Whether a commit that was written is to be waited for until it is durable: the loss window is older than it may be.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.appender().is_overdue()
+    }
+
+    /// Has `waker` woken when the log has closed or stopped.
+    pub(crate) fn wake_at_the_end(&self, waker: Waker) {
+        self.flusher.wake_at_the_end(waker);
     }
 
     // ---- failure

@@ -81,6 +81,7 @@ pub(crate) use write::append::refuse_waiting_mode;
 pub(crate) use write::budget::LossWindow;
 pub(crate) use write::buffer::Prepared;
 pub(crate) use write::flush::LoneFlush;
+pub(crate) use write::flush::lead::wake_all;
 pub(crate) use write::stall::{Stall, WaitLimit};
 
 pub use pins::Pin;

@@ -139,9 +139,13 @@ impl LogInner {
     /// Sets the bit of range deletions in HISTORY, durably, before the first record that has one is appended (F1), once in the
     /// life of a database.
     pub(crate) fn announce_ranges(&self) -> Result<()> {
+        if self.knows_ranges() { Ok(()) } else { self.announce(|history| history.has_ranges = true) }
+    }
+
+    /// Whether HISTORY has their bit, durably.
+    pub(crate) fn knows_ranges(&self) -> bool {
         // What was found at the open may be in the cache alone, until an incarnation has begun.
-        let is_known = || self.has_begun() && self.incarnations().look(|known| known.history.has_ranges);
-        if is_known() { Ok(()) } else { self.announce(|history| history.has_ranges = true) }
+        self.has_begun() && self.incarnations().look(|known| known.history.has_ranges)
     }
 
     fn announce(&self, set: impl FnOnce(&mut History)) -> Result<()> {

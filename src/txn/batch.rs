@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::async_commit::{Checks, CommitFuture, Request};
 use super::bounds::{KeyBounds, first_and_end};
 use super::keyspace::Keyspace;
 use super::pipeline::{Check, Pipeline};
@@ -168,6 +169,18 @@ impl WriteBatch {
         self.commit_within(mode, WaitLimit::lasting(time))
     }
 
+    /// Commits in `mode`, as [`Transaction::commit_async`](crate::Transaction::commit_async) does. The batch stays as it is.
+    pub fn commit_async(&self, mode: CommitMode) -> CommitFuture {
+        if self.ops.batch().is_empty() {
+            let read = self.pipeline.check_open();
+            let read = read.map(|()| self.pipeline.receipt_of_reads(self.pipeline.index_now().visible()));
+            return CommitFuture::over(&self.pipeline, mode, read);
+        }
+        let trees = self.first.iter().chain(&self.others).map(Arc::clone).collect();
+        let request = Request { ops: self.ops.clone(), checks: Box::new(Written(trees)) };
+        CommitFuture::new(&self.pipeline, mode, request)
+    }
+
     fn commit_within(&self, mode: CommitMode, limit: WaitLimit) -> Result<Receipt> {
         self.pipeline.check_open()?;
         let batch = self.ops.batch();
@@ -175,5 +188,18 @@ impl WriteBatch {
             return Ok(self.pipeline.receipt_of_reads(self.pipeline.index_now().visible()));
         }
         self.pipeline.commit(batch, mode, limit, Check::Keyspaces(&|| self.check_alive()))
+    }
+}
+
+/// The keyspaces that a batch writes to.
+struct Written(Vec<Arc<Tree>>);
+
+impl Checks for Written {
+    fn need_everything(&self) -> bool {
+        false
+    }
+
+    fn check(&self) -> Result<()> {
+        check_alive(self.0.iter().map(|tree| &**tree))
     }
 }

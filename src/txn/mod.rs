@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `pipeline` | the numbered steps of a commit; the only place where log and index meet on the way down |
 //! | `transaction`, `try_commit` | serializable transactions with read-your-writes; commits that may give up, and give theirs back |
+//! | `async_commit`, `helper` | commits that a task waits for, and the thread that does for them what may take long |
 //! | `prune` | the thread that removes what no reader can reach any more, when no commit does |
 //! | `due` | how much of the log lies behind the last checkpoint, and who is told that it is much |
 //! | `throttle` | commits wait for background work that does not keep up |
@@ -14,10 +15,12 @@
 //! | `bounds`, `entries` | the range of keys that is asked for; iteration over a snapshot, with a transaction's own writes laid over it |
 //! | `keyspace` | the handle of a keyspace |
 
+pub(crate) mod async_commit;
 mod batch;
 mod bounds;
 pub(crate) mod due;
 mod entries;
+mod helper;
 mod keyspace;
 pub(crate) mod pipeline;
 pub(crate) mod prune;
@@ -32,6 +35,7 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
+pub use async_commit::CommitFuture;
 pub use batch::WriteBatch;
 pub use bounds::KeyBounds;
 pub use entries::Entries;

@@ -22,8 +22,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 
 use super::due::{Amount, Due};
+use super::helper::Helper;
 use super::prune::{Prunable, Pruner};
 use super::throttle::Throttle;
 use crate::base::error::{Error, ErrorKind, Result};
@@ -31,7 +33,7 @@ use crate::base::options::Settings;
 use crate::base::types::{CommitMode, Lsn};
 use crate::format::batch::{Batch, BatchBuilder, Op};
 use crate::index::{Commit, Index};
-use crate::log::{LogInner, LoneFlush, Prepared, Receipt, Refused, Stall, WaitLimit};
+use crate::log::{LogInner, LoneFlush, Prepared, Receipt, Refused, Stall, WaitLimit, wake_all};
 use crate::rt::sync::{AtomicBool, Mutex};
 
 /// What transactions need of an engine.
@@ -49,6 +51,7 @@ pub(crate) struct Pipeline {
     pruner: Pruner,
     pub(crate) due: Due,
     pub(crate) throttle: Throttle,
+    pub(super) helper: Arc<Helper>,
 }
 
 /// What the order lock guards.
@@ -128,7 +131,7 @@ impl Drop for Unapplied<'_> {
 }
 
 /// A commit that has its place in the log.
-struct Placed<'a> {
+pub(super) struct Placed<'a> {
     lsn: Lsn,
     /// The flush that was begun for it.
     flush: Option<LoneFlush<'a>>,
@@ -136,6 +139,12 @@ struct Placed<'a> {
     failed: Option<Refused>,
     /// A checkpoint has become due.
     is_due: bool,
+}
+
+impl Placed<'_> {
+    pub(super) fn lsn(&self) -> Lsn {
+        self.lsn
+    }
 }
 
 fn amount_of(batch: &Batch<'_>) -> Amount {
@@ -163,8 +172,8 @@ impl Pipeline {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (is_behind, closed) = (AtomicBool::new(false), AtomicBool::new(false));
         let (order, pruner, due) = Default::default();
-        let throttle = Throttle::new();
-        Pipeline { id, index, log, settings, order, is_behind, closed, pruner, due, throttle }
+        let (throttle, helper) = (Throttle::new(), Arc::default());
+        Pipeline { id, index, log, settings, order, is_behind, closed, pruner, due, throttle, helper }
     }
 
     /// Refuses a handle whose engine was closed, or that crossed `fork()`.
@@ -174,6 +183,15 @@ impl Pipeline {
             return Err(Error::new(ErrorKind::Closed, "the engine was closed: open it again"));
         }
         Ok(())
+    }
+
+    /// Wakes a task; while the engine closes, at its end.
+    pub(super) fn wake(&self, waker: Waker) {
+        if self.closed.load(Ordering::Acquire) {
+            self.log.wake_at_the_end(waker);
+        } else {
+            wake_all(vec![waker]);
+        }
     }
 
     pub(crate) fn set_closed(&self) {
@@ -188,29 +206,58 @@ impl Pipeline {
         limit: WaitLimit,
         check: Check<'_>,
     ) -> Result<Receipt> {
-        if batch.has_ranges() {
-            // Before it has a place, and before anybody waits behind it: it may replace HISTORY.
-            self.log.announce_ranges()?;
-        }
+        self.announce(&batch)?;
         let mut record = self.log.prepare(batch.bytes())?;
-        // Before it has a place: it may give up.
-        self.throttle.pass(
-            || self.due.counted(),
-            amount_of(&batch),
-            limit,
-            (|| self.is_over(), || self.due.tell(), || self.index.bytes().in_use as u64),
-        )?;
-        let Placed { lsn, flush, failed, is_due } = loop {
-            let placed = self.take_place(&record, &batch, mode, limit, check);
+        if !Throttle::lets_this_thread_pass() {
+            self.pass(&batch, limit, || false)?;
+        }
+        let placed = loop {
+            let placed = self.take_place(&record, &batch, (mode, limit), check, |_| ());
             match placed.map_err(|refused| refused.raise(&*self.log))? {
                 Ok(placed) => break placed,
-                Err(stall) => {
-                    // On a full disk deletions go on a little longer.
-                    record.may_use_spare = stall != Stall::Budget && only_removes(&batch);
-                    self.log.wait_for_room(stall, &record, limit)?;
-                }
+                Err(stall) => self.wait_for_room(stall, &mut record, &batch, limit)?,
             }
         };
+        let lsn = self.go_on_behind(placed, &batch)?;
+        self.log.wait_for_mode(lsn, mode, limit)?;
+        Ok(Receipt::new(&self.log, lsn))
+    }
+
+    /// Before `batch` has a place, and before anybody waits behind it: it may replace HISTORY.
+    pub(super) fn announce(&self, batch: &Batch<'_>) -> Result<()> {
+        if batch.has_ranges() { self.log.announce_ranges() } else { Ok(()) }
+    }
+
+    /// Whether `batch` cannot have a place before something was done that takes long.
+    pub(super) fn is_held_up(&self, batch: &Batch<'_>) -> bool {
+        self.throttle.is_on() || (batch.has_ranges() && !self.log.knows_ranges())
+    }
+
+    /// Lets background work keep up with `batch`, before it has a place: it may give up, or find that nobody waits any more.
+    pub(super) fn pass(&self, batch: &Batch<'_>, limit: WaitLimit, is_needless: impl Fn() -> bool) -> Result<()> {
+        self.throttle.pass(
+            || self.due.counted(),
+            amount_of(batch),
+            limit,
+            (|| self.is_over() || is_needless(), || self.due.tell(), || self.index.bytes().in_use as u64),
+        )
+    }
+
+    pub(super) fn wait_for_room(
+        &self,
+        stall: Stall,
+        record: &mut Prepared<'_>,
+        batch: &Batch<'_>,
+        limit: WaitLimit,
+    ) -> Result<()> {
+        // On a full disk deletions go on a little longer.
+        record.may_use_spare = stall != Stall::Budget && only_removes(batch);
+        self.log.wait_for_room(stall, record, limit)
+    }
+
+    /// What is left to do, without any lock, for a commit that has its place.
+    pub(super) fn go_on_behind(self: &Arc<Self>, placed: Placed<'_>, batch: &Batch<'_>) -> Result<Lsn> {
+        let Placed { lsn, flush, failed, is_due } = placed;
         if let Some(refused) = failed {
             // It has its place, whether it was applied or not: its error names its token.
             let _ = refused.raise(&*self.log);
@@ -226,8 +273,7 @@ impl Pipeline {
             // The wait below returns the failure.
             let _ = refused.map(|refused| refused.raise(&*self.log));
         }
-        self.log.wait_for_mode(lsn, mode, limit)?;
-        Ok(Receipt::new(&self.log, lsn))
+        Ok(lsn)
     }
 
     /// What an open has replayed of deletions of ranges is swept: no commit has to come first.
@@ -243,14 +289,14 @@ impl Pipeline {
         self.closed.load(Ordering::Acquire) || self.log.poisoned().is_some()
     }
 
-    /// Steps 2 to 5, but that a flush begins between 3 and 4 if one is returned.
-    fn take_place(
+    /// Steps 2 to 5, but that a flush begins between 3 and 4 if one is returned. `note` gets the LSN between 3 and 4.
+    pub(super) fn take_place(
         &self,
         record: &Prepared<'_>,
         batch: &Batch<'_>,
-        mode: CommitMode,
-        limit: WaitLimit,
+        (mode, limit): (CommitMode, WaitLimit),
         check: Check<'_>,
+        note: impl FnOnce(Lsn),
     ) -> std::result::Result<std::result::Result<Placed<'_>, Stall>, Refused> {
         let mut order = self.order.lock();
         let looks = matches!(check, Check::Everything(_));
@@ -266,6 +312,7 @@ impl Pipeline {
             Ok(lsn) => lsn,
             Err(stall) => return Ok(Err(stall)),
         };
+        note(lsn);
         let (counted, is_due) = self.due.count(amount_of(batch));
         self.throttle.note(counted);
         if mode == CommitMode::Sync

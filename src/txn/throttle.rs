@@ -146,6 +146,16 @@ impl Throttle {
         }
     }
 
+    /// Whether commits may have to wait, or be refused.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    /// Whether commits of this thread pass: what they wait for may be waiting for it.
+    pub(super) fn lets_this_thread_pass() -> bool {
+        is_background() || runs_callbacks()
+    }
+
     /// Lets a commit with `record` on; `counted` is what commits have counted by now, `records` what records take of memory.
     ///
     /// # Errors
@@ -158,7 +168,7 @@ impl Throttle {
         limit: WaitLimit,
         (is_over, tell, records): (impl Fn() -> bool, impl Fn(), impl Fn() -> u64),
     ) -> Result<()> {
-        if !self.is_on.load(Ordering::Relaxed) || is_background() || runs_callbacks() {
+        if !self.is_on() {
             return Ok(());
         }
         self.wait(counted, record.weight(), limit, (is_over, tell, records))

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::async_commit::{Checks, CommitFuture, Request};
 use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
 use super::entries::Entries;
 use super::keyspace::Keyspace;
@@ -226,18 +227,45 @@ impl Transaction {
         self.commit_within(mode, WaitLimit::Forever)
     }
 
+    /// Commits in `mode`, for an async program: the future completes when the commit has what the mode promises. To poll it blocks no
+    /// thread. Nothing happens before the first poll.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::commit`], when it completes.
+    pub fn commit_async(self, mode: CommitMode) -> CommitFuture {
+        let pipeline = Arc::clone(&self.pipeline);
+        if self.writes.is_empty() {
+            let read = pipeline.check_open().map(|()| pipeline.receipt_of_reads(self.hold.lsn()));
+            return CommitFuture::over(&pipeline, mode, read);
+        }
+        match self.writes.encode(&pipeline.settings) {
+            Ok(ops) => CommitFuture::new(&pipeline, mode, Request { ops, checks: Box::new(self) }),
+            Err(error) => CommitFuture::over(&pipeline, mode, Err(error)),
+        }
+    }
+
     pub(super) fn commit_within(&self, mode: CommitMode, limit: WaitLimit) -> Result<Receipt> {
         self.pipeline.check_open()?;
         if self.writes.is_empty() {
             return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));
         }
-        let check = || self.writes.check_alive().and_then(|()| self.reads.check(self.hold.lsn()));
-        let everything = |_: &_| check();
-        let check = if self.reads.is_empty() { Check::Keyspaces(&check) } else { Check::Everything(&everything) };
+        let (keyspaces, everything) = (|| self.check(), |_: &_| self.check());
+        let check = if self.need_everything() { Check::Everything(&everything) } else { Check::Keyspaces(&keyspaces) };
         let writes = self.writes.encode(&self.pipeline.settings)?;
         self.pipeline.commit(writes.batch(), mode, limit, check)
     }
 
     /// Gives the transaction up. Dropping it does the same.
     pub fn rollback(self) {}
+}
+
+impl Checks for Transaction {
+    fn need_everything(&self) -> bool {
+        !self.reads.is_empty()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.writes.check_alive()?;
+        self.reads.check(self.hold.lsn())
+    }
 }

@@ -7,6 +7,7 @@
     allow(dead_code, unused_imports, reason = "some helpers serve only tests on the simulated disk")
 )]
 
+mod async_commits;
 mod bad_input;
 mod checkpoints;
 mod differential;

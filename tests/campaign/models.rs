@@ -44,7 +44,7 @@ pub(crate) fn run(request: &Request) -> Vec<Figure> {
             tally.count(race, &programs);
         }
     }
-    figures.extend(tally.figures(RACES, request, 16));
+    figures.extend(tally.figures(RACES, request, 17));
     figures
 }
 

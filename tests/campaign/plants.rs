@@ -19,7 +19,8 @@ const PART: &str = "planted bugs";
 pub(crate) type Tester = (&'static str, PathBuf, &'static [&'static str]);
 
 /// What each plant has to get past: a test target of the crash suite, and what it is told. The short ones come first.
-const SUITE: [(&str, &str, &[&str]); 13] = [
+const SUITE: [(&str, &str, &[&str]); 14] = [
+    ("async", "api", &["async_commits::"]),
     ("evidence", "faults", &["evidence::"]),
     ("salvage", "faults", &["salvage::"]),
     ("scrub", "faults", &["scrub::"]),
@@ -39,7 +40,7 @@ const SUITE: [(&str, &str, &[&str]); 13] = [
     ("faults", "campaign", &["faults", "--states", "20000"]),
 ];
 /// There are more plants than this. A file of them that is not found any more must not pass for none.
-const LEAST: u64 = 154;
+const LEAST: u64 = 164;
 /// Some plants make a program hang.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// What the compiler is told: what a plant leaves unused is not worth a word.

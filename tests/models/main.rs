@@ -23,6 +23,7 @@
 //! | `flush_in_one_submission` | Sync, Written, 1 watcher | Nobody is told that a commit is durable before a sync that began after its write has succeeded; `Written` waits for no sync; after a failed one nobody is told any more. (Always with `io_uring`, on a disk that syncs as a ring does.) | yes | yes |
 //! | `submission_and_written` | Sync, Written | A submission whose sync does not end holds up no `Written` commit. | (above) | yes |
 //! | `submission_that_fails` | 2 Sync, 1 Written | After a submission whose sync failed nobody is told that anything is durable. | (above) | yes |
+//! | `tasks_that_commit_and_give_up` | 2 tasks, 1 that drops its future, 1 closer, the helper | Each task is woken and gets its result, a close included; what was dropped takes no place afterwards. | yes | |
 //! | `marks_in_order` | 1 committer, 1 reader | Whoever sees a position durable sees it written, and appended. Fails if one store of a watermark is not a release. | | yes |
 //! | `asked_for_a_flush` | 1 committer, 2 who wait, the background flusher | A flush that was asked for comes. | | yes |
 //!
@@ -46,6 +47,8 @@ mod flushes;
 mod lives;
 #[cfg(shuttle)]
 mod opening;
+#[cfg(shuttle)]
+mod tasks;
 #[cfg(shuttle)]
 mod witness;
 

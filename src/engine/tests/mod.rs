@@ -4,6 +4,8 @@
 mod after_a_panic;
 mod applied_together;
 #[cfg(feature = "sim")]
+mod async_commits;
+#[cfg(feature = "sim")]
 mod background;
 #[cfg(feature = "sim")]
 mod checkpoints;

@@ -231,7 +231,7 @@ impl Appender {
     // ---- the loss window
 
     /// Whether the loss window is older than it may be, now that a commit is to be acknowledged.
-    pub(super) fn is_overdue(&self) -> bool {
+    pub(crate) fn is_overdue(&self) -> bool {
         let now = clock::now();
         let mut core = self.core.lock();
         core.ledger.release(self.positions.durable());
@@ -260,7 +260,7 @@ impl Appender {
     // ---- for the flusher
 
     /// Makes a flush of everything appended so far due now, if `lsn` is not durable yet.
-    pub(super) fn ask_for_flush(&self, lsn: u64) {
+    pub(crate) fn ask_for_flush(&self, lsn: u64) {
         if self.positions.durable() < lsn && self.asked.load(Ordering::Acquire) < lsn {
             let mut core = self.core.lock();
             self.asked.store(ASKED, Ordering::Release);

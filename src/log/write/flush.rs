@@ -5,7 +5,7 @@
 //! *sync* (a flag with a queue, held for a whole flush). A `Written` commit needs only the first, so it never waits
 //! for an fsync. No lock of the append path is held during either call.
 
-mod lead;
+pub(crate) mod lead;
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -58,6 +58,9 @@ struct SyncState {
     /// The last flush is over.
     closed: bool,
 }
+
+/// Who waits for this waits for the end of the log, and not for its failure: there is no such LSN.
+const AT_THE_END: u64 = u64::MAX;
 
 impl WakeEveryone for Flusher {
     fn wake_everyone(&self) {
@@ -203,6 +206,16 @@ impl Flusher {
         };
         self.appender.ask_for_flush(lsn);
         Poll::Pending
+    }
+
+    /// Has `waker` woken when nothing is waited for any more.
+    pub(crate) fn wake_at_the_end(&self, waker: Waker) {
+        let mut state = self.sync.lock();
+        if state.closed {
+            drop(state);
+            return lead::wake_all(vec![waker]);
+        }
+        state.waiters.add(AT_THE_END, Waiter::Task(waker));
     }
 
     /// Forgets a task that no longer waits.

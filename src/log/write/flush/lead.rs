@@ -3,7 +3,7 @@
 use std::task::Waker;
 use std::time::Duration;
 
-use super::Flusher;
+use super::{AT_THE_END, Flusher};
 use crate::base::error::Error;
 use crate::log::write::waiters::{Callback, Signal, Waiter};
 use crate::rt::clock::{self, Moment};
@@ -51,8 +51,12 @@ impl Flusher {
     pub(super) fn wake_served(&self, hand_on: HandOn) {
         let (slots, wakers, next) = {
             let mut state = self.sync.lock();
-            let over = state.closed || self.appender.failure.poisoned().is_some();
-            let served = state.waiters.take_up_to(if over { u64::MAX } else { self.appender.positions.durable() });
+            let up_to = match self.appender.failure.poisoned() {
+                _ if state.closed => AT_THE_END,
+                Some(_) => AT_THE_END - 1,
+                None => self.appender.positions.durable(),
+            };
+            let served = state.waiters.take_up_to(up_to);
             let mut next = None;
             if let HandOn::Right { flush } = hand_on {
                 let released = served.iter().filter(|(_, waiter)| matches!(waiter, Waiter::Thread(_))).count();
@@ -166,7 +170,7 @@ impl LoneFlush<'_> {
 }
 
 /// Wakes the tasks. Of several wakers in a row that wake one task, one is woken.
-fn wake_all(wakers: Vec<Waker>) {
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
     let mut before: Option<Waker> = None;
     for waker in wakers {
         // A panic of a waker is neither the other waiters' fault nor this thread's. Its drop is contained apart: in the
