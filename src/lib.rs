@@ -38,6 +38,12 @@
 //! each commit, by [`Engine::outcome`]. What was derived from it, such as the next id, is derived again: see
 //! [`CommitMode`].
 //!
+//! # In an async program
+//!
+//! [`Engine::begin`] and reads of what is in memory wait for nothing. [`Transaction::commit_async`] is the commit that a task awaits: for its
+//! place, for room in the loss budget, for what its mode promises, without a blocked thread. [`Engine::flush_async`] and
+//! [`Engine::create_keyspace_async`] are the same for those calls, and a [`Receipt`] is a future. Any executor will do.
+//!
 //! # When a file is damaged
 //!
 //! Opening refuses what was durable and has changed, with segment, LSN and cause ([`Error::damage`]), and changes

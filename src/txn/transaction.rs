@@ -228,7 +228,26 @@ impl Transaction {
     }
 
     /// Commits in `mode`, for an async program: the future completes when the commit has what the mode promises. To poll it blocks no
-    /// thread. Nothing happens before the first poll.
+    /// thread: it makes no call to the disk, and waits neither for room in the loss budget nor for a log segment. Nothing happens
+    /// before the first poll. After `WouldBlock` of [`Transaction::try_commit_with`], this is what can be awaited.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = forelog::Engine::in_memory()?;
+    /// # let orders = engine.create_keyspace("orders")?;
+    /// use forelog::CommitMode;
+    /// let order = async {
+    ///     let mut tx = engine.begin()?;
+    ///     tx.put(&orders, "7", "two loaves")?;
+    ///     let receipt = tx.commit_async(CommitMode::Within(std::time::Duration::from_millis(5))).await?;
+    ///     receipt.clone().await?; // durable, too
+    ///     Ok::<_, forelog::Error>(receipt.token())
+    /// };
+    /// # let mut order = std::pin::pin!(order);
+    /// # let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    /// # while order.as_mut().poll(&mut context).is_pending() { std::thread::yield_now(); }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// Those of [`Transaction::commit`], when it completes.

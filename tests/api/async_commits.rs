@@ -147,6 +147,17 @@ fn slow(is_new: bool) -> (SimDisk, Engine, Keyspace) {
     (disk, engine, keyspace)
 }
 
+/// Polls each of them, as a task of its own: a task that waits for several is woken once.
+#[cfg(feature = "sim")]
+fn poll_each(futures: &mut [CommitFuture]) -> Vec<Arc<Wakes>> {
+    let polled = futures.iter_mut().map(|future| {
+        let (wakes, waker) = Wakes::new();
+        assert!(Pin::new(future).poll(&mut Context::from_waker(&waker)).is_pending());
+        wakes
+    });
+    polled.collect()
+}
+
 #[cfg(feature = "sim")]
 fn fill_the_budget(engine: &Engine, keyspace: &Keyspace) {
     for number in 0.. {
@@ -269,13 +280,7 @@ fn a_close_ends_every_future_and_wakes_its_task() {
         let (_disk, engine, keyspace) = slow(false);
         fill_the_budget(&engine, &keyspace);
         let mut futures: Vec<_> = MODES.map(|mode| write(&engine, &keyspace, "queued", 1, mode)).into();
-        // Tasks of their own: a task that waits for several is woken once.
-        let wakes = futures.iter_mut().map(|future| {
-            let (wakes, waker) = Wakes::new();
-            assert!(Pin::new(future).poll(&mut Context::from_waker(&waker)).is_pending());
-            wakes
-        });
-        let wakes: Vec<_> = wakes.collect();
+        let wakes = poll_each(&mut futures);
         engine.close().unwrap();
         assert!(wakes.iter().all(|wakes| wakes.count() > 0));
         for mut future in futures {
@@ -549,12 +554,7 @@ fn a_close_ends_what_the_helper_has_not_come_to() {
         sim::sleep(SECOND);
         fill_the_budget(&engine, &keyspace);
         let mut futures: Vec<_> = (0..2).map(|_| write(&engine, &keyspace, "b", 1, CommitMode::Async)).collect();
-        let wakes = futures.iter_mut().map(|future| {
-            let (wakes, waker) = Wakes::new();
-            assert!(Pin::new(future).poll(&mut Context::from_waker(&waker)).is_pending());
-            wakes
-        });
-        let wakes: Vec<_> = wakes.collect();
+        let wakes = poll_each(&mut futures);
         engine.close().unwrap();
         assert!(wakes.iter().all(|wakes| wakes.count() > 0));
         for mut future in futures {
