@@ -163,7 +163,7 @@ fn a_failed_fsync_is_final_and_reopening_settles_what_was_in_doubt() {
 fn a_failing_checkpoint_costs_nothing_and_leaves_nothing() {
     let tally = explore_or_replay(
         "a_failing_checkpoint_costs_nothing_and_leaves_nothing",
-        Until { runs: states() as u64 / 1_000, ..until(usize::MAX) },
+        Until { runs: states() as u64 / 650, ..until(usize::MAX) },
         &table_faults::run_with_failing_tables,
     );
     if campaign::only_run().is_none() {
