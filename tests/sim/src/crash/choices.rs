@@ -95,7 +95,7 @@ pub fn in_life(point: &CrashPoint, interest: Interest, depth: Depth, random: &mu
     }
     let (missing, seeded) = match (interest, depth) {
         (Interest::Quiet, _) => (1, 1),
-        (Interest::Busy, Depth::Sampled) => (4, 3),
+        (Interest::Busy, Depth::Sampled) => (3, 2),
         (Interest::Crowded, Depth::Sampled) => (12, 30),
         (Interest::Busy, Depth::Full) => (24, 12),
         (Interest::Crowded, Depth::Full) => (48, 64),
