@@ -271,7 +271,7 @@ impl LogInner {
         self.appender().is_overdue()
     }
 
-    /// Has `waker` woken when the log has closed or stopped.
+    /// Has `waker` woken when the log has closed, and has given up the lock on its directory.
     pub(crate) fn wake_at_the_end(&self, waker: Waker) {
         self.flusher.wake_at_the_end(waker);
     }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::helper::{Ask, Job, over};
+use super::helper::{Ask, Job};
 use super::pipeline::{Check, Pipeline, Placed};
 use crate::base::error::{Error, Result};
 use crate::base::types::{CommitMode, Lsn, Token};
@@ -377,7 +377,7 @@ impl Job for Commit {
     }
 
     fn refuse(&self) {
-        self.not_asked(over(&self.pipeline.log));
+        self.not_asked(self.pipeline.log.refusal());
         self.wake();
     }
 }

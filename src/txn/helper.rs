@@ -58,7 +58,7 @@ impl Helper {
     pub(super) fn ask(self: &Arc<Self>, log: &LogInner, ask: Ask, job: Arc<dyn Job>) -> Result<()> {
         let mut queues = self.queues.lock();
         if queues.is_shut {
-            return Err(over(log));
+            return Err(log.refusal());
         }
         if ask == Ask::Write && self.has_places() {
             return Err(Error::new(ErrorKind::WouldBlock, "a commit waits for its place"));
@@ -68,7 +68,7 @@ impl Helper {
             let task: Arc<dyn Task> = Arc::clone(self) as _;
             // Under the lock: the thread waits for it, and an end that comes now finds what is queued below.
             let started = log.start_once("forelog-async", task, move |log| helper.run(log));
-            let started = started.ok_or_else(|| over(log))?;
+            let started = started.ok_or_else(|| log.refusal())?;
             started.map_err(|error| Error::io("start a thread for", log.dir(), error))?;
             queues.is_started = true;
         }
@@ -120,14 +120,6 @@ impl Helper {
         };
         self.changed.notify_all();
         writes.iter().chain(&places).for_each(|job| job.refuse());
-    }
-}
-
-/// Why nothing is taken any more.
-pub(super) fn over(log: &LogInner) -> Error {
-    match log.poisoned() {
-        Some(_) => log.refusal(),
-        None => Error::new(ErrorKind::Closed, "the engine was closed: open it again"),
     }
 }
 

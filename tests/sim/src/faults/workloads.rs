@@ -198,9 +198,7 @@ impl Session {
     fn back_up(&self, engine: &Engine) {
         let made = self.notes.journal.ledger().backups;
         // One that only its last sync has failed is whole, and has its name.
-        let files = self.disk.files();
-        let is_taken =
-            |name: &String| files.iter().any(|(path, _)| *path == Path::new(&backups::path(name)).join("HISTORY"));
+        let is_taken = |name: &String| self.disk.read_file(Path::new(&backups::path(name)).join("HISTORY")).is_ok();
         let name = (0..).map(|number: u32| number.to_string()).find(|name| !is_taken(name)).expect("a free one");
         let earlier = made.last().map(|(_, name)| backups::path(name));
         let options = earlier.map_or_else(BackupOptions::new, |earlier| BackupOptions::new().against(earlier));
