@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::Engine;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
@@ -14,6 +15,16 @@ use crate::txn::{Keyspace, no_such_keyspace};
 
 /// As the last apply left it, visible or not.
 const NOW: Lsn = Lsn::new(u64::MAX);
+
+impl Engine {
+    /// [`Engine::create_keyspace`] for an async program. To poll it blocks no thread. Dropped, it may be done all the same.
+    ///
+    /// # Errors
+    /// As [`Engine::create_keyspace`].
+    pub async fn create_keyspace_async(&self, name: &str) -> Result<Keyspace> {
+        create_async(self.pipeline(), name).await
+    }
+}
 
 fn find(pipeline: &Arc<Pipeline>, name: &str) -> Result<Option<Keyspace>> {
     pipeline.check_open()?;
@@ -41,7 +52,7 @@ pub(super) fn create(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> {
     }
 }
 
-pub(super) async fn create_async(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> {
+async fn create_async(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> {
     loop {
         if let Some(keyspace) = find(pipeline, name)? {
             return Ok(keyspace);

@@ -1,6 +1,5 @@
 //! The engine: opens and recovers a database, hands out its handles, closes it.
 
-mod async_calls;
 mod backup;
 mod checkpoint;
 mod checkpointer;
@@ -11,6 +10,7 @@ mod copy;
 pub(crate) mod crash_test;
 mod debt;
 mod first_table;
+mod flush;
 mod heal;
 mod health;
 mod inner;
@@ -33,6 +33,7 @@ mod save;
 mod scrubs;
 mod tables;
 mod tail;
+mod transact;
 mod turn;
 mod unfinished;
 mod warmer;
@@ -287,17 +288,6 @@ impl Engine {
         self.pipeline().check_open()?;
         let hold = self.pipeline().index_now().hold_at(|_| self.pipeline().log.durable());
         Ok(Snapshot::new(self.pipeline(), hold))
-    }
-
-    /// Makes every commit so far durable.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Indeterminate`] if a write or fsync failed.
-    pub fn flush(&self) -> Result<Lsn> {
-        self.pipeline().check_open()?;
-        let target = self.pipeline().index_now().visible();
-        self.pipeline().log.flush_to(target.get())?;
-        Ok(target)
     }
 
     /// Moves everything that is durable now from the log to sorted tables beside it, and removes the segments of the log that

@@ -165,8 +165,23 @@ impl Cursor {
     /// A cursor over the keys of `tree` in `range`, as they were at `at`.
     pub(crate) fn new(tree: Arc<Tree>, range: KeyRange<'_>, at: Lsn) -> Self {
         let (low, high) = range;
-        let rest = Some((low.map(Key::from), high.map(Key::from)));
-        Cursor { tree, at, rest, front: End::new(), back: End::new(), generation: process::generation() }
+        let (rest, generation) = (Some((low.map(Key::from), high.map(Key::from))), process::generation());
+        Cursor { tree, at, rest, front: End::new(), back: End::new(), generation }
+    }
+
+    /// The key that was taken last from one end.
+    pub(crate) fn last_taken(&self, direction: Direction) -> Option<&[u8]> {
+        let (near, far) = match direction {
+            Direction::Forward => (&self.front, &self.back),
+            Direction::Backward => (&self.back, &self.front),
+        };
+        // What the other end had fetched lies behind what this end had.
+        let taken = if far.end < far.entries.len() {
+            Some((far, far.end))
+        } else {
+            near.next.checked_sub(1).map(|at| (near, at))
+        };
+        taken.map(|(end, at)| end.entry(at).key)
     }
 
     /// Returns the next key from one end, without taking it.

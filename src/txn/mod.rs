@@ -9,15 +9,17 @@
 //! | `due` | how much of the log lies behind the last checkpoint, and who is told that it is much |
 //! | `throttle` | commits wait for background work that does not keep up |
 //! | `batch` | blind write batches, which never conflict |
+//! | `single` | calls on one entry, or the first and the last |
 //! | `snapshot` | a reader's consistent view |
 //! | `read_only` | the state of a database that was read without opening it |
-//! | `reads`, `writes` | what a transaction read, for conflict detection, and what it will write |
+//! | `reads`, `consumed`, `writes` | what a transaction read, for conflict detection, as far as its iterators have come; and what it will write |
 //! | `bounds`, `entries` | the range of keys that is asked for; iteration over a snapshot, with a transaction's own writes laid over it |
 //! | `keyspace` | the handle of a keyspace |
 
 pub(crate) mod async_commit;
 mod batch;
 mod bounds;
+mod consumed;
 pub(crate) mod due;
 mod entries;
 mod helper;
@@ -26,6 +28,7 @@ pub(crate) mod pipeline;
 pub(crate) mod prune;
 mod read_only;
 mod reads;
+mod single;
 mod snapshot;
 pub(crate) mod throttle;
 mod transaction;

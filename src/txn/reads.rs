@@ -1,9 +1,9 @@
 //! What a transaction read, so that the commit can tell whether any of it has changed since.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::consumed::{Consumed, RangesRead};
 use super::keyspace::dropped_error;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
@@ -13,7 +13,7 @@ use crate::index::{Key, KeyRange, Tree};
 struct TreeReads {
     tree: Arc<Tree>,
     keys: BTreeSet<Key>,
-    ranges: HashSet<(Bound<Key>, Bound<Key>)>,
+    ranges: RangesRead,
 }
 
 impl TreeReads {
@@ -23,7 +23,7 @@ impl TreeReads {
                 return Ok(true);
             }
         }
-        for (low, high) in &self.ranges {
+        for (low, high) in self.ranges.all() {
             let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
             if self.tree.range_changed_since(range, snapshot)? {
                 return Ok(true);
@@ -46,14 +46,14 @@ impl Reads {
 
     #[cfg(test)]
     pub(super) fn ranges(&self) -> usize {
-        self.trees.values().map(|reads| reads.ranges.len()).sum()
+        self.trees.values().map(|reads| reads.ranges.all().count()).sum()
     }
 
     fn of(&mut self, tree: &Arc<Tree>) -> &mut TreeReads {
         self.trees.entry(tree.id()).or_insert_with(|| TreeReads {
             tree: Arc::clone(tree),
             keys: BTreeSet::new(),
-            ranges: HashSet::new(),
+            ranges: RangesRead::default(),
         })
     }
 
@@ -64,9 +64,9 @@ impl Reads {
         }
     }
 
-    pub(super) fn range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) {
-        let own = |bound: Bound<&[u8]>| bound.map(Key::from);
-        self.of(tree).ranges.insert((own(range.0), own(range.1)));
+    /// Of a range, what its iterator will have shown.
+    pub(super) fn range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) -> Arc<Consumed> {
+        self.of(tree).ranges.watch(range)
     }
 
     /// Refuses if anything read has changed since `snapshot`. Called under the order lock, so that nothing can change

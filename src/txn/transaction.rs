@@ -100,8 +100,12 @@ impl Transaction {
         tree.get(key, self.hold.lsn())
     }
 
-    /// The entries in a range of keys, such as `"a".."b"` or `..` (see [`KeyBounds`]), with the writes made so far. The
-    /// whole range counts as read: a key that appears in it later is a conflict.
+    /// The entries in a range of keys, such as `"a".."b"` or `..` (see [`KeyBounds`]), with the writes made so far.
+    ///
+    /// The range counts as read as far as the iterator has shown it: a key that appears, changes or goes there later is a conflict, and
+    /// one beyond is none. So who takes the first entry of a queue conflicts with others who take it, and not with those who add to its
+    /// end. If the iterator has come to its end, all of the range was read; so it was if the iterator is still there at the
+    /// commit, since it may show the rest later.
     ///
     /// # Errors
     /// As [`Transaction::get`].
@@ -129,8 +133,8 @@ impl Transaction {
     }
 
     fn read_range(&mut self, tree: &Arc<Tree>, range: KeyRange<'_>) -> Entries {
-        self.reads.range(tree, range);
-        Entries::new(tree, range, self.writes.range(tree, range), &self.hold)
+        let consumed = self.reads.range(tree, range);
+        Entries::new(tree, range, self.writes.range(tree, range), &self.hold).watched_by(consumed)
     }
 
     /// Sets `key` to `value`.

@@ -37,6 +37,7 @@ mod memory;
 mod model;
 #[cfg(feature = "unstable")]
 mod no_silent_loss;
+mod queues;
 mod ranges;
 mod receipts;
 mod retention;

@@ -21,5 +21,6 @@ fn a_range_that_is_read_often_is_kept_once() {
             reads.range(&tree, (Included(low), Excluded(high)));
         }
     }
-    assert_eq!(reads.ranges(), 2);
+    // With the last one, which is put with the others when one more comes.
+    assert_eq!(reads.ranges(), 3);
 }

@@ -1,13 +1,23 @@
-//! Calls of async programs. What they wait for is in `txn/ASYNC.md`.
+//! Making everything durable.
 
-use super::{Engine, keyspaces};
+use super::Engine;
 #[cfg(doc)]
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
-use crate::txn::Keyspace;
 
 impl Engine {
+    /// Makes every commit so far durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Indeterminate`] if a write or fsync failed.
+    pub fn flush(&self) -> Result<Lsn> {
+        self.pipeline().check_open()?;
+        let target = self.pipeline().index_now().visible();
+        self.pipeline().log.flush_to(target.get())?;
+        Ok(target)
+    }
+
     /// [`Engine::flush`] for an async program: every commit up to its first poll is durable when it completes. To poll it blocks no
     /// thread.
     ///
@@ -35,13 +45,5 @@ impl Engine {
         let target = self.pipeline().index_now().visible();
         self.pipeline().receipt_of_reads(target).await?;
         Ok(target)
-    }
-
-    /// [`Engine::create_keyspace`] for an async program. To poll it blocks no thread. Dropped, it may be done all the same.
-    ///
-    /// # Errors
-    /// As [`Engine::create_keyspace`].
-    pub async fn create_keyspace_async(&self, name: &str) -> Result<Keyspace> {
-        keyspaces::create_async(self.pipeline(), name).await
     }
 }
