@@ -7,9 +7,9 @@ use super::Engine;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::format::batch::{BatchBuilder, MAX_KEYSPACE_NAME_LEN};
-use crate::index::Tree;
+use crate::index::{Index, Tree};
 use crate::log::{Receipt, WaitLimit};
-use crate::txn::async_commit::{Checks, CommitFuture, Request};
+use crate::txn::async_commit::{CommitFuture, Request};
 use crate::txn::pipeline::{Check, Pipeline};
 use crate::txn::{Keyspace, no_such_keyspace};
 
@@ -47,8 +47,8 @@ pub(super) fn create(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> {
             return Ok(keyspace);
         }
         let (batch, is_free) = creation(pipeline, name)?;
-        let (mode, check) = (pipeline.settings.commit_mode, |_: &_| is_free.check());
-        unless_another_came(pipeline.commit(batch.batch(), mode, WaitLimit::Forever, Check::Everything(&check)))?;
+        let mode = pipeline.settings.commit_mode;
+        unless_another_came(pipeline.commit(batch.batch(), mode, WaitLimit::Forever, &is_free))?;
     }
 }
 
@@ -58,7 +58,7 @@ async fn create_async(pipeline: &Arc<Pipeline>, name: &str) -> Result<Keyspace> 
             return Ok(keyspace);
         }
         let (ops, is_free) = creation(pipeline, name)?;
-        let request = Request { ops, checks: Box::new(is_free) };
+        let request = Request { ops, check: Box::new(is_free) };
         unless_another_came(CommitFuture::new(pipeline, pipeline.settings.commit_mode, request).await)?;
     }
 }
@@ -68,7 +68,7 @@ fn creation(pipeline: &Arc<Pipeline>, name: &str) -> Result<(BatchBuilder, IsFre
     let id = pipeline.index().next_keyspace_id();
     let mut batch = BatchBuilder::new();
     batch.create_keyspace(id, name).map_err(|reason| Error::invalid_input(reason.to_string()))?;
-    Ok((batch, IsFree { pipeline: Arc::clone(pipeline), id, name: name.to_owned() }))
+    Ok((batch, IsFree { id, name: name.to_owned() }))
 }
 
 /// Then it is looked for again.
@@ -81,18 +81,16 @@ fn unless_another_came(created: Result<Receipt>) -> Result<()> {
 
 /// A name and an id that no keyspace has.
 struct IsFree {
-    pipeline: Arc<Pipeline>,
     id: u32,
     name: String,
 }
 
-impl Checks for IsFree {
-    fn need_everything(&self) -> bool {
+impl Check for IsFree {
+    fn depends_on_writes(&self) -> bool {
         true
     }
 
-    fn check(&self) -> Result<()> {
-        let index = self.pipeline.index();
+    fn check(&self, index: &Index) -> Result<()> {
         let free = index.next_keyspace_id() == self.id && index.keyspace_by_name(&self.name, NOW)?.is_none();
         if free { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "another keyspace came first")) }
     }
@@ -100,17 +98,26 @@ impl Checks for IsFree {
 
 pub(super) fn drop(pipeline: &Arc<Pipeline>, name: &str) -> Result<Receipt> {
     let keyspace = open(pipeline, name)?;
-    let id = keyspace.id();
+    let is_there = IsThere { id: keyspace.id(), name };
     let mut batch = BatchBuilder::new();
-    batch.drop_keyspace(id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
-    pipeline.commit(
-        batch.batch(),
-        pipeline.settings.commit_mode,
-        WaitLimit::Forever,
-        Check::Everything(&|index| {
-            let current = index.keyspace_by_name(name, NOW)?;
-            let still_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == id);
-            if still_there { Ok(()) } else { Err(no_such_keyspace(name)) }
-        }),
-    )
+    batch.drop_keyspace(is_there.id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+    pipeline.commit(batch.batch(), pipeline.settings.commit_mode, WaitLimit::Forever, &is_there)
+}
+
+/// A keyspace that was not dropped meanwhile.
+struct IsThere<'n> {
+    id: u32,
+    name: &'n str,
+}
+
+impl Check for IsThere<'_> {
+    fn depends_on_writes(&self) -> bool {
+        true
+    }
+
+    fn check(&self, index: &Index) -> Result<()> {
+        let current = index.keyspace_by_name(self.name, NOW)?;
+        let is_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == self.id);
+        if is_there { Ok(()) } else { Err(no_such_keyspace(self.name)) }
+    }
 }

@@ -15,7 +15,6 @@ use crate::disk::{DirHandle, Disk, LockHeld};
 use crate::format::batch::{Batch, BatchBuilder, Op, Reason};
 use crate::format::table::root::Range;
 use crate::log::WaitLimit;
-use crate::txn::pipeline::Check;
 
 /// What [`Engine::salvage`](crate::Engine::salvage) saved, and what it could not.
 ///
@@ -218,7 +217,7 @@ impl Saver {
             return Ok(());
         }
         let pipeline = self.copy.engine.pipeline();
-        pipeline.commit(batch.batch(), CommitMode::Async, WaitLimit::Forever, Check::Keyspaces(&|| Ok(()))).map(drop)
+        pipeline.commit(batch.batch(), CommitMode::Async, WaitLimit::Forever, &|| Ok(())).map(drop)
     }
 
     /// Commits a record again; `false` if it is no transaction.

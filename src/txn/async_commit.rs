@@ -12,7 +12,6 @@ use super::pipeline::{Check, Pipeline, Placed};
 use crate::base::error::{Error, Result};
 use crate::base::types::{CommitMode, Lsn, Token};
 use crate::format::batch::{Batch, BatchBuilder};
-use crate::index::Index;
 use crate::log::{Prepared, Receipt, Refused, Stall, WaitLimit};
 use crate::rt::sync::{Guard, Mutex};
 
@@ -33,14 +32,7 @@ pub struct CommitFuture {
 /// What is to be committed.
 pub(crate) struct Request {
     pub(crate) ops: BatchBuilder,
-    pub(crate) checks: Box<dyn Checks>,
-}
-
-/// What is looked at when a commit takes its place.
-pub(crate) trait Checks: Send {
-    /// Whether it is more than the keyspaces that are written to.
-    fn need_everything(&self) -> bool;
-    fn check(&self) -> Result<()>;
+    pub(crate) check: Box<dyn Check + Send>,
 }
 
 struct Commit {
@@ -172,20 +164,17 @@ impl Commit {
     fn go_on(&self, waker: &Waker) -> Next {
         let newest = waker.clone();
         let mut state = self.state.lock();
+        let lsn = state.lsn;
         let next = match &mut state.step {
-            Step::New(_) => {
-                drop(state);
-                return self.begin(newest);
-            }
+            Step::New(_) => return self.begin(state, newest),
             Step::Queued(_) | Step::Applying => Next::Wait,
-            Step::Placed(write) => {
-                let write = *write;
-                let lsn = state.lsn.expect("it has its place");
-                self.behind_its_place(&mut state, lsn, write)
-            }
+            Step::Placed(write) => self.behind_its_place(lsn.expect("it has its place"), write),
             Step::Over(result) => Next::HandOut(result.take().expect("polled after it was ready")),
             Step::GivenUp => unreachable!("a future that was dropped is not polled"),
         };
+        if matches!(next, Next::HandOut(_)) {
+            state.step = Step::Over(None);
+        }
         // The last one counts. What it replaces is dropped without the lock.
         let replaced = if matches!(next, Next::Wait | Next::Ask(_)) { state.waker.replace(newest) } else { None };
         drop(state);
@@ -194,24 +183,21 @@ impl Commit {
     }
 
     /// What a commit that has its place waits for.
-    fn behind_its_place(&self, state: &mut State, lsn: Lsn, write: Write) -> Next {
+    fn behind_its_place(&self, lsn: Lsn, write: &mut Write) -> Next {
         let log = &self.pipeline.log;
         match self.mode {
-            CommitMode::Async | CommitMode::Within(_) => {
-                state.step = Step::Over(None);
-                Next::HandOut(Ok(self.receipt(lsn)))
-            }
+            CommitMode::Async | CommitMode::Within(_) => Next::HandOut(Ok(self.receipt(lsn))),
             CommitMode::Sync => Next::WaitUntilDurable(lsn),
             CommitMode::Written if log.positions().written() >= lsn.get() => {
                 if log.is_overdue() {
-                    return Next::WaitUntilDurable(lsn);
+                    Next::WaitUntilDurable(lsn)
+                } else {
+                    Next::HandOut(Ok(self.receipt(lsn)))
                 }
-                state.step = Step::Over(None);
-                Next::HandOut(Ok(self.receipt(lsn)))
             }
-            CommitMode::Written => match write {
+            CommitMode::Written => match *write {
                 Write::NotAsked => {
-                    state.step = Step::Placed(Write::Asked);
+                    *write = Write::Asked;
                     Next::Ask(Ask::Write)
                 }
                 Write::Asked => Next::Wait,
@@ -222,8 +208,7 @@ impl Commit {
     }
 
     /// The first poll: it tries by itself, if nothing is in the way.
-    fn begin(&self, waker: Waker) -> Next {
-        let mut state = self.state.lock();
+    fn begin<'p>(&'p self, mut state: Guard<'p, State>, waker: Waker) -> Next {
         let Step::New(request) = mem::replace(&mut state.step, Step::Queued(None)) else {
             unreachable!("nobody else has it yet")
         };
@@ -256,16 +241,13 @@ impl Commit {
         record: &Prepared<'_>,
         request: &Request,
     ) -> Tried<'p> {
-        let Request { ops, checks } = request;
-        let (keyspaces, everything) = (|| checks.check(), |_: &Index| checks.check());
-        let check =
-            if checks.need_everything() { Check::Everything(&everything) } else { Check::Keyspaces(&keyspaces) };
+        let Request { ops, check } = request;
         let note = |lsn| {
             if let Some(mut state) = state.take() {
                 (state.step, state.lsn) = (Step::Applying, Some(lsn));
             }
         };
-        self.pipeline.take_place(record, &ops.batch(), (self.mode, WaitLimit::Never), check, note)
+        self.pipeline.take_place(record, &ops.batch(), (self.mode, WaitLimit::Never), &**check, note)
     }
 
     /// What is left to do without a lock, once it has its place or was refused.
@@ -360,8 +342,6 @@ impl Commit {
 
 impl Job for Commit {
     fn run(&self) {
-        // Also if it panics.
-        let _wakes = Wakes(self);
         let request = match &mut self.state.lock().step {
             Step::Queued(request) => request.take(),
             _ => None,
@@ -376,30 +356,21 @@ impl Job for Commit {
         }
     }
 
-    fn refuse(&self) {
-        self.not_asked(self.pipeline.log.refusal());
+    fn end(&self) {
         self.wake();
     }
-}
 
-/// Has a commit that the helper has in hand wake its task, and end if the helper dies of it.
-struct Wakes<'a>(&'a Commit);
-
-impl Drop for Wakes<'_> {
-    fn drop(&mut self) {
-        let commit = self.0;
-        if std::thread::panicking() {
-            let log = &commit.pipeline.log;
-            let cause = Error::bug("an async commit panicked");
-            log.stop(cause.clone()).left_to_the_flusher();
-            commit.not_asked(cause);
-            let mut state = commit.state.lock();
-            if let (Step::Applying, Some(lsn)) = (&state.step, state.lsn) {
-                let verdict = log.verdict_on(lsn.get());
-                state.step = Step::Over(Some(verdict.map(|()| commit.receipt(lsn))));
-            }
+    fn refuse(&self) {
+        let log = &self.pipeline.log;
+        self.not_asked(log.refusal());
+        let mut state = self.state.lock();
+        // The helper died of it. It has its place, so that the log has a verdict on it.
+        if let (Step::Applying, Some(lsn)) = (&state.step, state.lsn) {
+            let verdict = log.verdict_on(lsn.get());
+            state.step = Step::Over(Some(verdict.map(|()| self.receipt(lsn))));
         }
-        commit.wake();
+        drop(state);
+        self.wake();
     }
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::async_commit::{Checks, CommitFuture, Request};
+use super::async_commit::{CommitFuture, Request};
 use super::bounds::{KeyBounds, first_and_end};
 use super::keyspace::Keyspace;
-use super::pipeline::{Check, Pipeline};
+use super::pipeline::Pipeline;
 use super::writes::{check_alive, check_bounds, check_key, check_value, refused};
 use crate::base::error::Result;
 use crate::base::types::{CommitMode, Lsn};
@@ -132,8 +132,9 @@ impl WriteBatch {
         }
     }
 
-    fn check_alive(&self) -> Result<()> {
-        check_alive(self.first.iter().chain(&self.others).map(|tree| &**tree))
+    /// The keyspaces that it writes to.
+    fn trees(&self) -> impl Iterator<Item = &Arc<Tree>> {
+        self.first.iter().chain(&self.others)
     }
 
     /// Commits in the engine's default mode.
@@ -176,9 +177,9 @@ impl WriteBatch {
             let read = read.map(|()| self.pipeline.receipt_of_reads(self.pipeline.index_now().visible()));
             return CommitFuture::over(&self.pipeline, mode, read);
         }
-        let trees = self.first.iter().chain(&self.others).map(Arc::clone).collect();
-        let request = Request { ops: self.ops.clone(), checks: Box::new(Written(trees)) };
-        CommitFuture::new(&self.pipeline, mode, request)
+        let trees: Vec<_> = self.trees().cloned().collect();
+        let check = move || check_alive(trees.iter().map(|tree| &**tree));
+        CommitFuture::new(&self.pipeline, mode, Request { ops: self.ops.clone(), check: Box::new(check) })
     }
 
     fn commit_within(&self, mode: CommitMode, limit: WaitLimit) -> Result<Receipt> {
@@ -187,19 +188,6 @@ impl WriteBatch {
         if batch.is_empty() {
             return Ok(self.pipeline.receipt_of_reads(self.pipeline.index_now().visible()));
         }
-        self.pipeline.commit(batch, mode, limit, Check::Keyspaces(&|| self.check_alive()))
-    }
-}
-
-/// The keyspaces that a batch writes to.
-struct Written(Vec<Arc<Tree>>);
-
-impl Checks for Written {
-    fn need_everything(&self) -> bool {
-        false
-    }
-
-    fn check(&self) -> Result<()> {
-        check_alive(self.0.iter().map(|tree| &**tree))
+        self.pipeline.commit(batch, mode, limit, &|| check_alive(self.trees().map(|tree| &**tree)))
     }
 }

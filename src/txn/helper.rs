@@ -14,7 +14,9 @@ use crate::rt::sync::{AtomicBool, Condvar, Mutex};
 pub(super) trait Job: Send + Sync {
     /// Called on the helper, which holds no lock.
     fn run(&self);
-    /// It will not be run: the engine closes, or the helper has died.
+    /// It was run.
+    fn end(&self);
+    /// It will not be run, as the engine closes or the helper has died; or the helper has died of it.
     fn refuse(&self);
 }
 
@@ -32,7 +34,6 @@ struct Queues {
     /// Of what has its place, and so goes first.
     writes: VecDeque<Arc<dyn Job>>,
     places: VecDeque<Arc<dyn Job>>,
-    is_started: bool,
     /// Nothing is taken any more.
     is_shut: bool,
 }
@@ -63,15 +64,11 @@ impl Helper {
         if ask == Ask::Write && self.has_places() {
             return Err(Error::new(ErrorKind::WouldBlock, "a commit waits for its place"));
         }
-        if !queues.is_started {
-            let helper = Arc::clone(self);
-            let task: Arc<dyn Task> = Arc::clone(self) as _;
-            // Under the lock: the thread waits for it, and an end that comes now finds what is queued below.
-            let started = log.start_once("forelog-async", task, move |log| helper.run(log));
-            let started = started.ok_or_else(|| log.refusal())?;
-            started.map_err(|error| Error::io("start a thread for", log.dir(), error))?;
-            queues.is_started = true;
-        }
+        let (helper, task) = (Arc::clone(self), Arc::clone(self) as Arc<dyn Task>);
+        // Under the lock: the thread waits for it, and an end that comes now finds what is queued below.
+        let started = log.start_once("forelog-async", task, move |log| helper.run(log));
+        let started = started.ok_or_else(|| log.refusal())?;
+        started.map_err(|error| Error::io("start a thread for", log.dir(), error))?;
         match ask {
             Ask::Write => queues.writes.push_back(job),
             Ask::Place => {
@@ -84,10 +81,11 @@ impl Helper {
     }
 
     fn run(&self, log: &LogInner) {
-        // Also if a job panics (A7).
-        let _shut = Shut(self, log);
         while let Some((ask, job)) = self.next() {
+            let dies = Dies { helper: self, log, job: &*job };
             job.run();
+            job.end();
+            std::mem::forget(dies);
             if ask == Ask::Place {
                 let queues = self.queues.lock();
                 self.has_places.store(!queues.places.is_empty(), Ordering::Release);
@@ -123,15 +121,19 @@ impl Helper {
     }
 }
 
-struct Shut<'a>(&'a Helper, &'a LogInner);
+/// A job in hand: if it panics, it is over, and so are those behind it (A7).
+struct Dies<'a> {
+    helper: &'a Helper,
+    log: &'a LogInner,
+    job: &'a dyn Job,
+}
 
-impl Drop for Shut<'_> {
+impl Drop for Dies<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            // Before anybody is told why.
-            self.1.stop(Error::bug("the thread of async commits panicked")).left_to_the_flusher();
-        }
-        self.0.shut();
+        // Before anybody is told why.
+        self.log.stop(Error::bug("an async commit panicked")).left_to_the_flusher();
+        self.job.refuse();
+        self.helper.shut();
     }
 }
 

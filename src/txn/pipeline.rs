@@ -157,13 +157,22 @@ fn only_removes(batch: &Batch<'_>) -> bool {
     !batch.is_empty() && batch.iter().all(removes)
 }
 
-/// Looks, under the order lock, whether a commit may still take its place.
-#[derive(Clone, Copy)]
-pub(crate) enum Check<'a> {
-    /// At nothing that a write may change.
-    Keyspaces(&'a dyn Fn() -> Result<()>),
-    /// At everything that took its place before.
-    Everything(&'a dyn Fn(&Index) -> Result<()>),
+/// Looks, under the order lock, whether a commit may still take its place. A closure is one that looks at nothing that a write may
+/// change.
+pub(crate) trait Check {
+    /// Whether it depends on what others write: all that took its place before is in the index then.
+    fn depends_on_writes(&self) -> bool;
+    fn check(&self, index: &Index) -> Result<()>;
+}
+
+impl<F: Fn() -> Result<()>> Check for F {
+    fn depends_on_writes(&self) -> bool {
+        false
+    }
+
+    fn check(&self, _index: &Index) -> Result<()> {
+        self()
+    }
 }
 
 impl Pipeline {
@@ -204,7 +213,7 @@ impl Pipeline {
         batch: Batch<'_>,
         mode: CommitMode,
         limit: WaitLimit,
-        check: Check<'_>,
+        check: &dyn Check,
     ) -> Result<Receipt> {
         self.announce(&batch)?;
         let mut record = self.log.prepare(batch.bytes())?;
@@ -295,19 +304,15 @@ impl Pipeline {
         record: &Prepared<'_>,
         batch: &Batch<'_>,
         (mode, limit): (CommitMode, WaitLimit),
-        check: Check<'_>,
+        check: &dyn Check,
         note: impl FnOnce(Lsn),
     ) -> std::result::Result<std::result::Result<Placed<'_>, Stall>, Refused> {
         let mut order = self.order.lock();
-        let looks = matches!(check, Check::Everything(_));
         // Before it takes its place: a large batch keeps the lock for long, and a reader with nothing to apply does not wait.
-        if looks || !Order::can_wait(batch) {
+        if check.depends_on_writes() || !Order::can_wait(batch) {
             order.catch_up(self)?;
         }
-        match check {
-            Check::Keyspaces(check) => check()?,
-            Check::Everything(check) => check(&self.index)?,
-        }
+        check.check(&self.index)?;
         let lsn = match self.log.reserve(record, mode)? {
             Ok(lsn) => lsn,
             Err(stall) => return Ok(Err(stall)),

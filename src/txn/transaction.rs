@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::async_commit::{Checks, CommitFuture, Request};
+use super::async_commit::{CommitFuture, Request};
 use super::bounds::{KeyBounds, end_of_prefix, prefix_range};
 use super::entries::Entries;
 use super::keyspace::Keyspace;
@@ -14,7 +14,7 @@ use super::writes::Writes;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::types::{CommitMode, Lsn};
-use crate::index::{KeyRange, SnapshotGuard, Tree, Value};
+use crate::index::{Index, KeyRange, SnapshotGuard, Tree, Value};
 use crate::log::{Receipt, WaitLimit};
 
 /// A strictly serializable transaction, optimistic: it reads a snapshot and its own writes, and finds out at commit
@@ -262,7 +262,7 @@ impl Transaction {
             return CommitFuture::over(&pipeline, mode, read);
         }
         match self.writes.encode(&pipeline.settings) {
-            Ok(ops) => CommitFuture::new(&pipeline, mode, Request { ops, checks: Box::new(self) }),
+            Ok(ops) => CommitFuture::new(&pipeline, mode, Request { ops, check: Box::new(self) }),
             Err(error) => CommitFuture::over(&pipeline, mode, Err(error)),
         }
     }
@@ -272,22 +272,20 @@ impl Transaction {
         if self.writes.is_empty() {
             return Ok(self.pipeline.receipt_of_reads(self.hold.lsn()));
         }
-        let (keyspaces, everything) = (|| self.check(), |_: &_| self.check());
-        let check = if self.need_everything() { Check::Everything(&everything) } else { Check::Keyspaces(&keyspaces) };
         let writes = self.writes.encode(&self.pipeline.settings)?;
-        self.pipeline.commit(writes.batch(), mode, limit, check)
+        self.pipeline.commit(writes.batch(), mode, limit, self)
     }
 
     /// Gives the transaction up. Dropping it does the same.
     pub fn rollback(self) {}
 }
 
-impl Checks for Transaction {
-    fn need_everything(&self) -> bool {
+impl Check for Transaction {
+    fn depends_on_writes(&self) -> bool {
         !self.reads.is_empty()
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, _index: &Index) -> Result<()> {
         self.writes.check_alive()?;
         self.reads.check(self.hold.lsn())
     }

@@ -8,7 +8,6 @@ use crate::engine::{Engine, Options};
 use crate::format::batch::BatchBuilder;
 use crate::log::{Receipt, WaitLimit};
 use crate::txn::Keyspace;
-use crate::txn::pipeline::Check;
 
 /// As many commits of one write as are left at most.
 const MOST: usize = 15;
@@ -26,8 +25,7 @@ fn put(engine: &Engine, keys: &Keyspace, key: &str, value: &str) -> Lsn {
 }
 
 fn commit(engine: &Engine, batch: &BatchBuilder) -> Result<Receipt> {
-    let check = Check::Keyspaces(&|| Ok(()));
-    engine.pipeline().commit(batch.batch(), CommitMode::Async, WaitLimit::Forever, check)
+    engine.pipeline().commit(batch.batch(), CommitMode::Async, WaitLimit::Forever, &|| Ok(()))
 }
 
 /// How many of the commits at `lsns` are applied.
@@ -154,8 +152,7 @@ fn the_visible_lsn_is_told_behind_a_fork() {
             Ok(())
         };
         let batch = BatchBuilder::new();
-        let (batch, check) = (batch.batch(), Check::Keyspaces(&hold));
-        other.pipeline().commit(batch, CommitMode::Async, WaitLimit::Forever, check).map(drop)
+        other.pipeline().commit(batch.batch(), CommitMode::Async, WaitLimit::Forever, &hold).map(drop)
     });
     told.recv().unwrap();
     // SAFETY: the child makes two calls, of which none allocates, and leaves by _exit, or by the alarm.
