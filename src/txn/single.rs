@@ -23,6 +23,9 @@ impl Transaction {
 
     /// Takes the entry with the smallest key out: the front of a queue. Who adds entries behind it is no conflict.
     ///
+    /// Each call passes the entries that this transaction has taken before. To take thousands in one transaction, delete what
+    /// [`Transaction::iter`] shows.
+    ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let engine = forelog::Engine::in_memory()?;
