@@ -117,6 +117,8 @@ pub use index::{Key, Value};
 pub use log::failure::Poisoned;
 pub use log::mark::MarkFound;
 pub use log::open::decide::Recovery;
+#[cfg(unix)]
+pub use log::receipts::durable_fd::DurableFd;
 pub use log::receipts::receipt::Receipt;
 pub use log::retention::LogPin;
 pub use log::stats::Stats;
@@ -145,6 +147,8 @@ pub mod limits {
         MIN_SEGMENT_BYTES,
     };
     pub use crate::format::batch::{MAX_KEY_LEN, MAX_KEYSPACE_NAME_LEN, MAX_VALUE_LEN};
+    #[cfg(unix)]
+    pub use crate::log::receipts::bells::MAX_DURABLE_FDS;
 }
 
 #[cfg(feature = "unstable")]

@@ -1,10 +1,12 @@
-//! Making everything durable.
+//! Making everything durable, and learning when it is.
 
 use super::Engine;
 #[cfg(doc)]
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
+#[cfg(unix)]
+use crate::log::DurableFd;
 
 impl Engine {
     /// Makes every commit so far durable.
@@ -45,5 +47,40 @@ impl Engine {
         let target = self.pipeline().index_now().visible();
         self.pipeline().receipt_of_reads(target).await?;
         Ok(target)
+    }
+
+    /// A descriptor for an event loop, which is readable when the durable LSN has moved, and for ever once it moves no more: after
+    /// a close, or when the engine is poisoned. [`DurableFd::take`] then tells the durable LSN: every commit up to it is durable.
+    /// An eventfd on Linux, elsewhere a pipe.
+    ///
+    /// Each call gives a descriptor of its own, which tells of everything, at most
+    /// [`MAX_DURABLE_FDS`](crate::limits::MAX_DURABLE_FDS) at a time. It may stay unread for ever: no flush waits for it. It makes no flush due,
+    /// and keeps neither the database open nor its directory locked. Read and write it by no other means.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = forelog::Engine::in_memory()?;
+    /// # let events = engine.create_keyspace("events")?;
+    /// # let mut batch = engine.batch()?;
+    /// # batch.put(&events, "1", "started")?;
+    /// use forelog::CommitMode;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let durable = engine.durable_fd()?;
+    /// let receipt = batch.commit_with(CommitMode::Async)?;
+    /// while durable.take()? < receipt.lsn() {
+    ///     poll(&mut [PollFd::new(&durable, PollFlags::IN)], None)?; // with all else that the program waits for
+    /// }
+    /// assert!(receipt.is_durable());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] beyond that number; [`ErrorKind::Io`] if the operating system has no more descriptors;
+    /// [`ErrorKind::Closed`], [`ErrorKind::Forked`].
+    #[cfg(unix)]
+    pub fn durable_fd(&self) -> Result<DurableFd> {
+        self.pipeline().check_open()?;
+        DurableFd::new(&self.pipeline().log)
     }
 }

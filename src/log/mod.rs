@@ -74,6 +74,8 @@ pub(crate) use open::directory::{Files, Look, no_tables};
 pub(crate) use open::prior::Prior;
 pub(crate) use open::unfinished::{Marked, UNFINISHED, UNFINISHED_HISTORY, is_of_unfinished, may_go_on};
 pub(crate) use receipts::callbacks::runs_callbacks;
+#[cfg(unix)]
+pub(crate) use receipts::durable_fd::DurableFd;
 pub(crate) use receipts::receipt::Receipt;
 pub(crate) use reserve::Reserve;
 pub(crate) use stats::Stats;
@@ -280,6 +282,15 @@ impl Log {
     pub fn flush_to(&self, position: impl Into<Position>) -> Result<()> {
         self.inner().check_process()?;
         self.inner().flush_to_position(position.into())
+    }
+
+    /// As [`Engine::durable_fd`](crate::Engine::durable_fd).
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(unix)]
+    pub fn durable_fd(&self) -> Result<DurableFd> {
+        DurableFd::new(self.inner())
     }
 
     /// The end of the last record accepted.

@@ -3,6 +3,8 @@
 
 pub(crate) mod background;
 pub(crate) mod clock;
+#[cfg(unix)]
+pub(crate) mod descriptor;
 pub(crate) mod entropy;
 pub(crate) mod guard;
 pub(crate) mod machine;

@@ -13,7 +13,7 @@ use forelog::{CommitMode, Engine, ErrorKind, LossBudget, Lsn, Outcome, Result};
 use crashkit::{TempDir, kind_of, put};
 
 /// Runs `body` in a forked process, which ends with the status that it returns.
-fn fork(body: impl FnOnce() -> i32) -> libc::pid_t {
+pub(crate) fn fork(body: impl FnOnce() -> i32) -> libc::pid_t {
     // SAFETY: the child's only thread runs `body` and leaves by _exit, so that no destructor of the parent's runs there.
     #[expect(unsafe_code, reason = "fork has no safe binding")]
     unsafe {
@@ -26,7 +26,7 @@ fn fork(body: impl FnOnce() -> i32) -> libc::pid_t {
 }
 
 /// Waits for the end of a child and returns its status, if it left by itself.
-fn end_of(child: libc::pid_t) -> Option<i32> {
+pub(crate) fn end_of(child: libc::pid_t) -> Option<i32> {
     let mut status = 0;
     // SAFETY: the child is ours, and the status a place to write to.
     #[expect(unsafe_code, reason = "waitpid has no safe binding")]

@@ -13,6 +13,8 @@ mod checkpoints;
 mod differential;
 #[cfg(feature = "sim")]
 mod disk;
+#[cfg(unix)]
+mod durable_fd;
 mod face;
 mod forked;
 mod garbage;

@@ -22,7 +22,7 @@ const DOORS: [(&str, &[&str]); 13] = [
     ("thread::Builder", &["rt/sync/plain.rs", "rt/sync/checked.rs", "rt/schedule.rs"]),
     ("getrandom", &["rt/entropy.rs"]),
     ("libc::", &["disk/os.rs", "disk/uring.rs", "rt/memory.rs", "rt/process.rs"]),
-    ("rustix", &["disk/os/unix.rs"]),
+    ("rustix", &["disk/os/unix.rs", "rt/descriptor.rs"]),
     ("io_uring::", &["disk/uring.rs"]),
     ("memmap2", &["disk/os.rs"]),
     (".examine(", &["log/read/reader.rs", "log/read/walk.rs"]),

@@ -21,8 +21,12 @@ use crate::base::types::{CommitMode, Lsn};
 use crate::disk::{write_all_at, write_and_sync};
 use crate::format::frame;
 use crate::log::failure::{Alarm, WakeEveryone};
+#[cfg(unix)]
+use crate::log::receipts::bells::{self, Bell, Bells};
 use crate::log::receipts::callbacks::Callbacks;
 use crate::rt::clock::{self, Moment};
+#[cfg(unix)]
+use crate::rt::descriptor::Descriptor;
 use crate::rt::sync::Mutex;
 
 use lead::HandOn;
@@ -34,6 +38,8 @@ pub(crate) use lead::LoneFlush;
 pub(crate) struct Flusher {
     pub(crate) appender: Appender,
     pub(crate) callbacks: Callbacks,
+    #[cfg(unix)]
+    pub(in crate::log) bells: Bells,
     writer: Mutex<Writer>,
     sync: Mutex<SyncState>,
 }
@@ -71,7 +77,40 @@ impl WakeEveryone for Flusher {
 
 impl Flusher {
     pub(crate) fn new(appender: Appender) -> Self {
-        Flusher { appender, callbacks: Callbacks::default(), writer: Mutex::default(), sync: Mutex::default() }
+        Flusher {
+            appender,
+            callbacks: Callbacks::default(),
+            #[cfg(unix)]
+            bells: Bells::default(),
+            writer: Mutex::default(),
+            sync: Mutex::default(),
+        }
+    }
+
+    /// Has `descriptor` made readable whenever the durable LSN has moved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if there are too many.
+    #[cfg(unix)]
+    pub(in crate::log) fn add_bell(&self, descriptor: Descriptor) -> Result<Arc<Bell>> {
+        let bell = self.bells.add(descriptor, self.appender.positions.durable())?;
+        // What came before it was in the list has rung for others only.
+        self.ring();
+        Ok(bell)
+    }
+
+    /// Called behind a move of the durable LSN, and once a bell is in the list. A flusher has held the lock of syncing in between, and
+    /// here it is taken before the LSN is read: so one of the two sees what the other did.
+    #[cfg(unix)]
+    fn ring(&self) {
+        if !self.bells.is_empty() {
+            self.bells.ring(if self.is_over() { bells::AT_THE_END } else { self.appender.positions.durable() });
+        }
+    }
+
+    /// Whether the durable LSN moves no more: the log is poisoned, or the last flush is over.
+    pub(in crate::log) fn is_over(&self) -> bool {
+        self.appender.failure.poisoned().is_some() || self.sync.lock().closed
     }
 
     /// Returns once everything up to `lsn` is durable; flushes it if no other thread does.

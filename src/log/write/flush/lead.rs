@@ -83,6 +83,8 @@ impl Flusher {
         for slot in slots {
             slot.signal(Signal::Look);
         }
+        #[cfg(unix)]
+        self.ring();
         // A user's code comes last: it may wait for one of the threads woken above, and it may panic.
         wake_all(wakers);
     }

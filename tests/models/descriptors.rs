@@ -1,0 +1,55 @@
+//! Models of descriptors for event loops (`src/log/receipts/durable_fd.rs`).
+
+use std::sync::Arc;
+
+use forelog::sim::SimDisk;
+use forelog::{CommitMode, DurableFd, ErrorKind, Lsn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::run::check;
+use crate::witness::{open, options, start};
+
+fn is_readable(fd: &DurableFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now)).unwrap() > 0
+}
+
+/// Whoever takes in whatever moment: what it has not seen makes the descriptor readable, and so does the end.
+#[test]
+fn descriptor_and_flush() {
+    check("descriptor_and_flush", || {
+        let disk = SimDisk::new();
+        let log = Arc::new(open(&disk, options()));
+        let fd = log.durable_fd().unwrap();
+        let appender = Arc::clone(&log);
+        let commits = start("sync", move || {
+            (0..3).for_each(|_| drop(appender.append(b"x", CommitMode::Sync).unwrap()));
+        });
+        let takes = start("loop", move || {
+            let mut seen = Lsn::ZERO;
+            for _ in 0..4 {
+                let durable = fd.take().unwrap();
+                assert!(durable >= seen, "it went back");
+                seen = durable;
+                shuttle::thread::yield_now();
+            }
+            (fd, seen)
+        });
+        commits.join().unwrap();
+        let (fd, seen) = takes.join().unwrap();
+        assert_eq!(is_readable(&fd), seen < log.durable_lsn(), "seen {seen}, durable {}", log.durable_lsn());
+        let closes = start("close", move || log.close().unwrap());
+        let ended = loop {
+            if is_readable(&fd) {
+                match fd.take() {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            }
+            shuttle::thread::yield_now();
+        };
+        assert_eq!(ended.kind(), ErrorKind::Closed);
+        assert!(is_readable(&fd));
+        closes.join().unwrap();
+    });
+}
