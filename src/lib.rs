@@ -69,6 +69,7 @@
 //!
 //! | layer | what it knows |
 //! |---|---|
+//! | [`typed`] | keys and values with types |
 //! | `engine` | open, handles, close |
 //! | `care` | salvage, scrub, dump: checking what is on the medium |
 //! | `txn` | transactions, conflicts, the commit pipeline |
@@ -88,6 +89,7 @@
 //! - `io-uring`: `Options::io_uring`, which gives each flush to the kernel in one submission (Linux).
 //! - `sim`: the module `sim`: a disk in memory that loses what was not synced, and a deterministic scheduler.
 //! - `unstable`: the module `unstable`: inner parts, which may change in any release. `sim` and `cli` turn it on.
+//! - `serde`: [`typed`] values of anything that serde knows, and commit modes, tokens, LSNs and outcomes in what is serialized.
 //! - `cli`: the `forelog` command.
 
 // What only `unstable` shows is unreachable without it.
@@ -104,6 +106,7 @@ pub mod log;
 mod rt;
 mod table;
 mod txn;
+pub mod typed;
 
 pub use base::error::{Damage, DamageCause, Error, ErrorKind, Result};
 pub use base::options::{Checkpoints, LossBudget};
@@ -124,7 +127,7 @@ pub use log::retention::LogPin;
 pub use log::stats::Stats;
 pub use log::write::budget::LossWindow;
 pub use txn::{
-    CommitFuture, Entries, KeyBounds, Keyspace, ReadOnly, Snapshot, Transaction, TryCommitError, WriteBatch,
+    CommitFuture, Entries, KeyBounds, Keyspace, Len, ReadOnly, Snapshot, Transaction, TryCommitError, WriteBatch,
 };
 
 pub mod salvage {

@@ -64,6 +64,9 @@ pub enum ErrorKind {
     KeyspaceDropped,
     /// The position asked for was retired.
     Retired,
+    /// A key or value is none of the type that the program gave its keyspace (`forelog::typed`): it was written with another one.
+    /// Nothing is wrong with the data.
+    WrongType,
     /// A bug of forelog, or a panic inside it (of a disk of your own, for example), and not a failure of the operating
     /// system or the medium: close, reopen, and please report the text. Nothing on disk is wrong because of it.
     Internal,
@@ -72,12 +75,12 @@ pub enum ErrorKind {
 #[cfg(test)]
 impl ErrorKind {
     /// All kinds. If one is missing here, this does not compile.
-    pub(crate) const ALL: [ErrorKind; 19] = {
+    pub(crate) const ALL: [ErrorKind; 20] = {
         use ErrorKind::*;
         match InvalidInput {
             InvalidInput | Conflict | WouldBlock | TimedOut | Locked | NotADatabase | Unsupported | Damaged => {}
             DiskFull | Io | Poisoned | Indeterminate | Closed | Forked | NoSuchKeyspace | KeyspaceDropped => {}
-            Retired | Removed | Internal => {}
+            Retired | WrongType | Removed | Internal => {}
         }
         [
             InvalidInput,
@@ -97,6 +100,7 @@ impl ErrorKind {
             NoSuchKeyspace,
             KeyspaceDropped,
             Retired,
+            WrongType,
             Removed,
             Internal,
         ]

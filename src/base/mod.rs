@@ -6,4 +6,6 @@ pub(crate) mod options;
 mod parse;
 pub(crate) mod range_set;
 pub(crate) mod search;
+#[cfg(feature = "serde")]
+mod serde;
 pub(crate) mod types;

@@ -1,11 +1,11 @@
-//! Parsing texts that users store or type: commit modes and tokens.
+//! Parsing texts that users store or type: commit modes, tokens and outcomes.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::error::{Error, Result};
 use super::excerpt;
-use super::types::{CommitMode, Incarnation, LogId, Lsn, Token, UNITS};
+use super::types::{CommitMode, Incarnation, LogId, Lsn, Outcome, Token, UNITS};
 
 impl FromStr for CommitMode {
     type Err = Error;
@@ -33,6 +33,21 @@ fn parse_time(text: &str) -> Option<Duration> {
     let nanos = number.parse::<u128>().ok()?.checked_mul(*unit)?;
     let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
     Some(Duration::new(seconds, u32::try_from(nanos % 1_000_000_000).ok()?))
+}
+
+impl FromStr for Outcome {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let of_this_name = |outcome: &Outcome| outcome.to_string() == text.to_ascii_lowercase();
+        Outcome::ALL.into_iter().find(of_this_name).ok_or_else(|| {
+            let text = excerpt::text(text);
+            Error::invalid_input(format!(
+                "{text} is no outcome: expected one of {:?}",
+                Outcome::ALL.map(|one| one.to_string())
+            ))
+        })
+    }
 }
 
 impl FromStr for Token {

@@ -151,6 +151,14 @@ pub enum Outcome {
     Pruned,
 }
 
+impl Outcome {
+    /// All of them.
+    pub(super) const ALL: [Outcome; 7] = {
+        use Outcome::*;
+        [Durable, Lost, Pending, Indeterminate, Foreign, Invalid, Pruned]
+    };
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -24,6 +24,16 @@ impl Engine {
     pub async fn create_keyspace_async(&self, name: &str) -> Result<Keyspace> {
         create_async(self.pipeline(), name).await
     }
+
+    /// [`Engine::drop_keyspace`] for an async program. To poll it blocks no thread. Dropped, it may be done all the same.
+    ///
+    /// # Errors
+    /// As [`Engine::drop_keyspace`].
+    pub async fn drop_keyspace_async(&self, name: &str) -> Result<Receipt> {
+        let (ops, is_there) = removal(self.pipeline(), name)?;
+        let request = Request { ops, check: Box::new(is_there) };
+        CommitFuture::new(self.pipeline(), self.pipeline().settings.commit_mode, request).await
+    }
 }
 
 fn find(pipeline: &Arc<Pipeline>, name: &str) -> Result<Option<Keyspace>> {
@@ -97,27 +107,32 @@ impl Check for IsFree {
 }
 
 pub(super) fn drop(pipeline: &Arc<Pipeline>, name: &str) -> Result<Receipt> {
-    let keyspace = open(pipeline, name)?;
-    let is_there = IsThere { id: keyspace.id(), name };
-    let mut batch = BatchBuilder::new();
-    batch.drop_keyspace(is_there.id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+    let (batch, is_there) = removal(pipeline, name)?;
     pipeline.commit(batch.batch(), pipeline.settings.commit_mode, WaitLimit::Forever, &is_there)
 }
 
-/// A keyspace that was not dropped meanwhile.
-struct IsThere<'n> {
-    id: u32,
-    name: &'n str,
+/// What drops a keyspace, and what must be true when that takes its place.
+fn removal(pipeline: &Arc<Pipeline>, name: &str) -> Result<(BatchBuilder, IsThere)> {
+    let id = open(pipeline, name)?.id();
+    let mut batch = BatchBuilder::new();
+    batch.drop_keyspace(id).map_err(|reason| Error::invalid_input(reason.to_string()))?;
+    Ok((batch, IsThere { id, name: name.to_owned() }))
 }
 
-impl Check for IsThere<'_> {
+/// A keyspace that was not dropped meanwhile.
+struct IsThere {
+    id: u32,
+    name: String,
+}
+
+impl Check for IsThere {
     fn depends_on_writes(&self) -> bool {
         true
     }
 
     fn check(&self, index: &Index) -> Result<()> {
-        let current = index.keyspace_by_name(self.name, NOW)?;
+        let current = index.keyspace_by_name(&self.name, NOW)?;
         let is_there = current.is_some_and(|tree: Arc<Tree>| tree.id() == self.id);
-        if is_there { Ok(()) } else { Err(no_such_keyspace(self.name)) }
+        if is_there { Ok(()) } else { Err(no_such_keyspace(&self.name)) }
     }
 }

@@ -232,6 +232,14 @@ impl Tree {
         if state.map.is_complete() { state.live } else { state.live.max(state.away) }
     }
 
+    /// How many keys there are at `lsn`, if that is known without a look at them.
+    pub(crate) fn len_at(&self, lsn: Lsn) -> Option<usize> {
+        let state = self.look();
+        // What a deleted range covers counts as live until it is swept.
+        let is_known = state.map.is_complete() && state.newest <= lsn && state.ranges.is_empty();
+        is_known.then_some(state.live)
+    }
+
     /// How many versions are in memory, tombstones included.
     pub(crate) fn version_count(&self) -> usize {
         let state = self.look();

@@ -45,6 +45,6 @@ pub use entries::Entries;
 pub use keyspace::Keyspace;
 pub(crate) use keyspace::no_such_keyspace;
 pub use read_only::ReadOnly;
-pub use snapshot::Snapshot;
+pub use snapshot::{Len, Snapshot};
 pub use transaction::Transaction;
 pub use try_commit::TryCommitError;

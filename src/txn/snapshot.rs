@@ -46,6 +46,25 @@ pub struct Snapshot {
     pruner: Pruner,
 }
 
+/// How many keys a keyspace has: [`Snapshot::len`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Len {
+    /// So many: all of them are in memory, and nothing was committed to the keyspace since.
+    Exact(usize),
+    /// About so many. Commits since are counted. Of keys that are not in memory, those in tables were counted at the open, and overwritten ones
+    /// may have been counted more than once. To count them, read them: `iter(..)?.count()`.
+    About(usize),
+}
+
+impl Len {
+    /// The number, exact or not.
+    pub fn get(self) -> usize {
+        match self {
+            Len::Exact(keys) | Len::About(keys) => keys,
+        }
+    }
+}
+
 /// Prunes a part of what a snapshot kept; the next snapshot that goes, the next commit, or the pruner prunes the rest.
 #[derive(Clone)]
 struct Pruner(Arc<Pipeline>);
@@ -87,6 +106,14 @@ impl Snapshot {
         self.pipeline().log.flush_to(self.lsn().get())
     }
 
+    /// [`Snapshot::wait_durable`] for an async program: to poll it blocks no thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_durable_async(&self) -> Result<()> {
+        self.pipeline().receipt_of_reads(self.lsn()).await
+    }
+
     /// The value of `key`. What is not in memory is read from tables.
     ///
     /// # Errors
@@ -122,6 +149,15 @@ impl Snapshot {
         let tree = keyspace.at(self.pipeline(), self.lsn())?;
         let end = end_of_prefix(prefix.as_ref());
         Ok(Entries::new(tree, prefix_range(prefix.as_ref(), end.as_deref()), Own::default(), &self.hold))
+    }
+
+    /// How many keys a keyspace has. No key is looked at: it is exact where that is known.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn len(&self, keyspace: &Keyspace) -> Result<Len> {
+        let tree = keyspace.at(self.pipeline(), self.lsn())?;
+        Ok(tree.len_at(self.lsn()).map_or_else(|| Len::About(tree.len_estimate()), Len::Exact))
     }
 
     /// The keyspace called `name` as this snapshot sees it.

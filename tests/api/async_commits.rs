@@ -99,6 +99,12 @@ fn keyspaces_are_made_and_everything_is_flushed() {
     let receipt = block_on(batch.commit_async(CommitMode::Async)).unwrap();
     assert!(block_on(engine.flush_async()).unwrap() >= receipt.lsn() && receipt.is_durable());
     assert_eq!(kind_of(block_on(engine.create_keyspace_async(""))), ErrorKind::InvalidInput);
+    put(&engine, &made[1], "two", "2", CommitMode::Async).unwrap();
+    let snapshot = engine.snapshot().unwrap();
+    block_on(snapshot.wait_durable_async()).unwrap();
+    assert!(snapshot.is_durable());
+    assert!(block_on(engine.drop_keyspace_async("k4")).unwrap().is_durable());
+    assert_eq!(kind_of(block_on(engine.drop_keyspace_async("k4"))), ErrorKind::NoSuchKeyspace);
     engine.close().unwrap();
     assert_eq!(kind_of(block_on(engine.flush_async())), ErrorKind::Closed);
     assert_eq!(kind_of(block_on(engine.create_keyspace_async("new"))), ErrorKind::Closed);

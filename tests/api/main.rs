@@ -45,6 +45,7 @@ mod receipts;
 mod retention;
 #[cfg(unix)]
 mod rot;
+mod typed;
 
 /// This test again, in a process of its own; `name` with its module.
 fn this_test(name: &str) -> std::process::Command {

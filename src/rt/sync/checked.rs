@@ -90,6 +90,22 @@ macro_rules! atomic {
 atomic!(AtomicBool, bool);
 atomic!(AtomicU64, u64);
 
+#[cfg(unix)]
+impl AtomicBool {
+    pub(crate) fn swap(&self, value: bool, order: Ordering) -> bool {
+        self.accesses.note();
+        self.value.swap(value, order)
+    }
+}
+
+#[cfg(unix)]
+impl AtomicU64 {
+    pub(crate) fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        self.accesses.note();
+        self.value.fetch_max(value, order)
+    }
+}
+
 #[cfg(loom)]
 mod atomics {
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64};

@@ -233,7 +233,7 @@ fn no_more_is_lost_than_what_cannot_be_read() {
                 }
                 // An entry of the layer's last commit is newer than all that was lost.
                 "range tombstones" => assert!(lost.iter().copied().eq((1..KEYS).step_by(2)), "{lost:?}"),
-                _ => assert_eq!(lost, [], "{what}"),
+                _ => assert!(lost.is_empty(), "{what}: {lost:?}"),
             }
             if lost.is_empty() {
                 continue;
@@ -246,9 +246,9 @@ fn no_more_is_lost_than_what_cannot_be_read() {
             let lsn = Lsn::new(lsn.get() + 8);
             let all = RangeTombstone { start: key(0), end: full(2, b""), lsn, says: Says::Deleted };
             tables.checkpoint(1, Vec::new(), vec![all], u64::MAX);
-            assert_eq!(unreadable(&tables), []);
+            assert!(unreadable(&tables).is_empty());
             merge_all(&tables);
-            assert_eq!(unreadable(&tables), []);
+            assert!(unreadable(&tables).is_empty());
             let layer = tables.store().stack().unwrap().manifest.layers[0].clone();
             for run in &layer.runs {
                 assert_eq!((run.entries, run.range_tombstones), (0, 0), "{what}: nothing is left");
@@ -306,6 +306,6 @@ fn a_disk_that_recovers_between_look_and_step_loses_nothing() {
         "nothing is wrong with it: the step is tried again later"
     );
     step().unwrap().install(|_| ()).unwrap();
-    assert_eq!(unreadable(&tables), []);
+    assert!(unreadable(&tables).is_empty());
     assert!(tables.store().stack().unwrap().manifest.aside.is_empty());
 }
