@@ -85,7 +85,7 @@ impl Helper {
             let dies = Dies { helper: self, log, job: &*job };
             job.run();
             job.end();
-            std::mem::forget(dies);
+            drop(dies);
             if ask == Ask::Place {
                 let queues = self.queues.lock();
                 self.has_places.store(!queues.places.is_empty(), Ordering::Release);
@@ -130,6 +130,9 @@ struct Dies<'a> {
 
 impl Drop for Dies<'_> {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
         // Before anybody is told why.
         self.log.stop(Error::bug("an async commit panicked")).left_to_the_flusher();
         self.job.refuse();

@@ -81,7 +81,7 @@ impl<S: Reads, K: TypedKey, V: TypedValue> Typed<'_, S, K, V> {
     /// # Errors
     /// As [`Transaction::get`]; [`WrongType`](crate::ErrorKind::WrongType).
     pub fn get(&mut self, key: &K::Borrowed) -> Result<Option<V>> {
-        let found = self.on.read(&self.keyspace.keyspace(), &bytes_of::<K>(key))?;
+        let found = self.on.read(self.keyspace.keyspace(), &bytes_of::<K>(key))?;
         found.map(|value| self.keyspace.value(&value)).transpose()
     }
 
