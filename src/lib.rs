@@ -69,6 +69,7 @@
 //!
 //! | layer | what it knows |
 //! |---|---|
+//! | [`requests`] | requests that are done once, however often they come |
 //! | [`typed`] | keys and values with types |
 //! | `engine` | open, handles, close |
 //! | `care` | salvage, scrub, dump: checking what is on the medium |
@@ -103,6 +104,7 @@ mod engine;
 mod format;
 mod index;
 pub mod log;
+pub mod requests;
 mod rt;
 mod table;
 mod txn;

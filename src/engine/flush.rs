@@ -4,9 +4,10 @@ use super::Engine;
 #[cfg(doc)]
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
-use crate::base::types::Lsn;
+use crate::base::types::{CommitMode, Lsn};
 #[cfg(unix)]
 use crate::log::DurableFd;
+use crate::log::{Receipt, WaitLimit};
 
 impl Engine {
     /// Makes every commit so far durable.
@@ -47,6 +48,11 @@ impl Engine {
         let target = self.pipeline().index_now().visible();
         self.pipeline().receipt_of_reads(target).await?;
         Ok(target)
+    }
+
+    /// Waits until a commit has what `mode` promises, whatever it was committed with.
+    pub(crate) fn wait_for_mode(&self, receipt: &Receipt, mode: CommitMode) -> Result<()> {
+        self.pipeline().log.wait_for_mode(receipt.lsn(), mode, WaitLimit::Forever)
     }
 
     /// A descriptor for an event loop, which is readable when the durable LSN has moved, and for ever once it moves no more: after

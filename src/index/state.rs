@@ -102,15 +102,15 @@ impl TreeState {
         if self.ranges.is_empty() { Lsn::ZERO } else { self.ranges.newest(key, at).unwrap_or(Lsn::ZERO) }
     }
 
-    /// What memory says of `key` at `at`.
+    /// What memory says of `key` at `at`. `take` makes of a version and its LSN what is asked for.
     #[inline]
-    pub(super) fn look(&self, key: &[u8], at: Lsn) -> Look {
+    pub(super) fn look<T>(&self, key: &[u8], at: Lsn, take: impl FnOnce(Lsn, Content<'_>) -> Option<T>) -> Look<T> {
         let (version, known) = self.map.get(key);
         let look = |found: Option<(Lsn, Content<'_>)>| {
             let deleted = self.deleted(key, at);
             match found {
                 // With equal LSNs the version is newer: its commit has deleted the range before.
-                Some((lsn, content)) if deleted <= lsn => Look::Found(content.value()),
+                Some((lsn, content)) if deleted <= lsn => Look::Found(take(lsn, content)),
                 Some(_) => Look::Found(None),
                 None if known.complete_from <= at => Look::Absent(known.buried.max(deleted)),
                 None => Look::Unknown(deleted),

@@ -10,7 +10,7 @@ use crate::rt::sync::ShortRwLock as RwLock;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 
-use super::beyond::{AwayKeyspace, Beyond};
+use super::beyond::{AwayKeyspace, Beyond, Layers};
 use super::key::Key;
 use super::map::{Built, KeyRange, Known, Map, SharedLeaf};
 use super::meter::{Bytes, Changing, Measured, Meter};
@@ -156,7 +156,7 @@ impl Tree {
     pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Result<Option<Value>> {
         #[cfg(test)]
         super::fault::strike()?;
-        let look = self.look().look(key, at);
+        let look = self.look().look(key, at, |_, content| content.value());
         match look {
             Look::Found(value) => Ok(value),
             #[cfg(debug_assertions)]
@@ -166,21 +166,41 @@ impl Tree {
             }
             #[cfg(not(debug_assertions))]
             Look::Absent(_) => Ok(None),
-            // Their layers are taken after memory was looked at: what left it meanwhile is in them.
             Look::Unknown(deleted) => self.get_beyond(key, at, deleted),
         }
     }
 
+    /// The LSN of the commit that wrote the value of `key` at `at`.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub(crate) fn written_at(&self, key: &[u8], at: Lsn) -> Result<Option<Lsn>> {
+        let look = self.look().look(key, at, |lsn, content| (!content.is_deleted()).then_some(lsn));
+        let deleted = match look {
+            Look::Found(lsn) => return Ok(lsn),
+            Look::Absent(_) => return Ok(None),
+            Look::Unknown(deleted) => deleted,
+        };
+        let Some(layers) = self.layers_that_know(deleted) else { return Ok(None) };
+        let only = (Bound::Included(Key::from(key)), Bound::Included(Key::from(key)));
+        let mut scan = layers.scan(self.id, only, Direction::Forward, at);
+        Ok(scan.advance()?.then(|| scan.lsn()))
+    }
+
+    /// The installed layers, unless they do not know yet that a key was `deleted` with a range: then it is not there.
+    fn layers_that_know(&self, deleted: Lsn) -> Option<Arc<dyn Layers>> {
+        // Taken after memory was looked at: what left it meanwhile is in them.
+        let layers = self.beyond.as_ref()?.installed();
+        (deleted <= layers.to()).then_some(layers)
+    }
+
     /// What layers have of `key`, which was `deleted` with a range.
     fn get_beyond(&self, key: &[u8], at: Lsn, deleted: Lsn) -> Result<Option<Value>> {
-        let Some(beyond) = &self.beyond else { return Ok(None) };
-        let layers = beyond.installed();
-        if deleted > layers.to() {
-            // They do not know it yet.
-            return Ok(None);
-        }
+        let Some(layers) = self.layers_that_know(deleted) else { return Ok(None) };
         let found = layers.get(self.id, key, at);
-        beyond.note_read(self.id, key);
+        if let Some(beyond) = &self.beyond {
+            beyond.note_read(self.id, key);
+        }
         found
     }
 

@@ -66,9 +66,9 @@ pub(super) fn content<'a>(value: Option<&'a [u8]>, shared: Option<&'a Value>) ->
 
 /// What memory says of a key at an LSN.
 #[derive(Debug)]
-pub(super) enum Look {
-    /// A value, or `None`: it was deleted.
-    Found(Option<Value>),
+pub(super) enum Look<T = Value> {
+    /// A value, or what was asked of it; or `None`: it was deleted.
+    Found(Option<T>),
     /// There is none. Layers have that, too, if they have all up to this LSN: the newest deletion that left no trace.
     Absent(#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "a check of debug builds asks"))] Lsn),
     /// Layers may have it. If they end below this LSN, they do not know that it was deleted with a range.

@@ -11,6 +11,7 @@ use super::writes::Own;
 use crate::base::error::Result;
 use crate::base::types::Lsn;
 use crate::index::{SnapshotGuard, Value};
+use crate::log::Receipt;
 
 /// The state of all keyspaces at one LSN, unchanged for as long as it is held.
 ///
@@ -122,6 +123,18 @@ impl Snapshot {
     /// from a table and cannot be; [`Forked`](crate::ErrorKind::Forked).
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         keyspace.at(self.pipeline(), self.lsn())?.get(key.as_ref(), self.lsn())
+    }
+
+    /// The commit that wrote the value of `key`, as a receipt: by its token, the value is the same for as long as the key is neither written nor
+    /// deleted, which tells a client that what it has read is what there is.
+    ///
+    /// If the history with that commit was shortened by an explicit call, the token is one of no incarnation.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn written_by(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Receipt>> {
+        let written = keyspace.at(self.pipeline(), self.lsn())?.written_at(key.as_ref(), self.lsn())?;
+        Ok(written.map(|lsn| self.pipeline().receipt_of_reads(lsn)))
     }
 
     /// The entries in a range of keys, such as `"a".."b"` or `..`: see [`KeyBounds`].

@@ -100,6 +100,15 @@ impl Transaction {
         tree.get(key, self.hold.lsn())
     }
 
+    pub(super) fn find_commit(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Receipt>> {
+        let tree = self.tree(keyspace)?;
+        if self.writes.get(tree, key).is_some() {
+            return Ok(None);
+        }
+        self.reads.key(tree, key);
+        Ok(tree.written_at(key, self.hold.lsn())?.map(|lsn| self.pipeline.receipt_of_reads(lsn)))
+    }
+
     /// The entries in a range of keys, such as `"a".."b"` or `..` (see [`KeyBounds`]), with the writes made so far.
     ///
     /// The range counts as read as far as the iterator has shown it: a key that appears, changes or goes there later is a conflict, and

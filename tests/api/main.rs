@@ -42,6 +42,7 @@ mod no_silent_loss;
 mod queues;
 mod ranges;
 mod receipts;
+mod requests;
 mod retention;
 #[cfg(unix)]
 mod rot;

@@ -12,6 +12,9 @@ pub(super) struct FileSystem {
     /// The program that makes it, and what it is told; the device comes last.
     pub(super) make: &'static [&'static str],
     pub(super) options: &'static str,
+    /// The program that looks, and changes nothing, whether the file system is whole; the device comes last. It ends with a status that
+    /// has this bit if not.
+    pub(super) checker: Option<(&'static [&'static str], i32)>,
     pub(super) bytes: u64,
     /// Bytes in a sector of the device.
     pub(super) sector: u32,
@@ -40,6 +43,7 @@ const EXT4_FAST_COMMIT: &[&str] = &[
 ];
 const EXT4_PAGES: &[&str] =
     &["mkfs.ext4", "-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"];
+const E2FSCK: &[&str] = &["e2fsck", "-f", "-n"];
 const XFS: &[&str] = &["mkfs.xfs", "-q", "-f", "-K"];
 /// About as small as a log may be (3,527 blocks for mkfs.xfs 6.1). The file system's own minimum of 300 MiB, with a log
 /// of 64 MiB, is one of mkfs.xfs alone, which `--unsupported` lifts.
@@ -48,12 +52,23 @@ const BTRFS: &[&str] = &["mkfs.btrfs", "-q", "-f", "-K", "-m", "single"];
 
 /// ext4 with one set of mount options.
 const fn ext4(name: &'static str, options: &'static str) -> FileSystem {
-    FileSystem { name, kind: "ext4", make: EXT4, options, bytes: 16 * MIB, sector: 512, in_place: true, wraps: false }
+    let checker = Some((E2FSCK, 4));
+    FileSystem {
+        name,
+        kind: "ext4",
+        make: EXT4,
+        options,
+        checker,
+        bytes: 16 * MIB,
+        sector: 512,
+        in_place: true,
+        wraps: false,
+    }
 }
 
 /// btrfs with one set of mount options.
 const fn btrfs(name: &'static str, options: &'static str) -> FileSystem {
-    FileSystem { kind: "btrfs", make: BTRFS, bytes: 128 * MIB, ..ext4(name, options) }
+    FileSystem { kind: "btrfs", make: BTRFS, checker: None, bytes: 128 * MIB, ..ext4(name, options) }
 }
 
 /// Every file system, the plain one of each kind first.
@@ -64,8 +79,8 @@ pub(super) const MATRIX: [FileSystem; 10] = [
     ext4("ext4 nodelalloc", "nodelalloc"),
     FileSystem { name: "ext4 fast_commit", make: EXT4_FAST_COMMIT, ..ext4("", "") },
     FileSystem { name: "ext4 4096-byte sectors", make: EXT4_PAGES, sector: 4096, bytes: 24 * MIB, ..ext4("", "") },
-    FileSystem { name: "xfs", kind: "xfs", make: XFS, bytes: 300 * MIB, ..ext4("", "") },
-    FileSystem { name: "xfs small log", kind: "xfs", make: XFS_SMALL_LOG, wraps: true, ..ext4("", "") },
+    FileSystem { name: "xfs", kind: "xfs", make: XFS, checker: None, bytes: 300 * MIB, ..ext4("", "") },
+    FileSystem { name: "xfs small log", kind: "xfs", make: XFS_SMALL_LOG, checker: None, wraps: true, ..ext4("", "") },
     FileSystem { in_place: false, ..btrfs("btrfs", "") },
     btrfs("btrfs nodatacow", "nodatacow"),
 ];

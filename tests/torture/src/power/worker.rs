@@ -212,7 +212,21 @@ impl Worker {
             }
             worker.subject.check(dir, marks)
         });
-        Ok(judged.unwrap_or_else(|error| Verdict::FileSystem(error.to_string())))
+        Ok(match judged {
+            Ok(Verdict::Refused(text) | Verdict::Broken(text)) if self.is_broken() => {
+                Verdict::FileSystem(format!("its own checker finds damage, and then: {text}"))
+            }
+            judged => judged.unwrap_or_else(|error| Verdict::FileSystem(error.to_string())),
+        })
+    }
+
+    /// Whether the file system, which has recovered and was unmounted, is damaged by the word of its own checker. ext4 with `fast_commit` has left
+    /// two entries of one name in a directory, and no program that makes and renames files can do that.
+    fn is_broken(&self) -> bool {
+        let Some((command, bit)) = self.file_system.checker else { return false };
+        let (program, arguments) = command.split_first().expect("a program");
+        let checked = Command::new(program).args(arguments).arg(&self.device.path).stdin(Stdio::null()).output();
+        checked.is_ok_and(|checked| checked.status.code().is_some_and(|code| code & bit != 0))
     }
 
     fn canary(&self) -> PathBuf {
