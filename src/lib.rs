@@ -70,6 +70,7 @@
 //! | layer | what it knows |
 //! |---|---|
 //! | [`requests`] | requests that are done once, however often they come |
+//! | [`tail`] | following what is committed |
 //! | [`typed`] | keys and values with types |
 //! | `engine` | open, handles, close |
 //! | `care` | salvage, scrub, dump: checking what is on the medium |
@@ -107,6 +108,7 @@ pub mod log;
 pub mod requests;
 mod rt;
 mod table;
+pub mod tail;
 mod txn;
 pub mod typed;
 

@@ -211,7 +211,7 @@ impl Engine {
         salvage::salvage(&*disk, from.as_ref(), to.as_ref())
     }
 
-    fn pipeline(&self) -> &Arc<Pipeline> {
+    pub(crate) fn pipeline(&self) -> &Arc<Pipeline> {
         &self.inner.pipeline
     }
 

@@ -41,8 +41,9 @@ use crate::log::write::buffer::Prepared;
 use crate::log::write::flush::{Flusher, LoneFlush};
 use crate::log::write::segment::Segment;
 use crate::log::write::stall::{Stall, WaitLimit};
-use crate::log::write::waiters::Callback;
+use crate::log::write::waiters::{Callback, Waited};
 use crate::rt::background::{Background, Start, Task};
+use crate::rt::clock::Moment;
 use crate::rt::guard::Panicked;
 use crate::rt::process;
 use crate::rt::sync::{Condvar, Mutex, OnceLock};
@@ -121,6 +122,10 @@ impl LogInner {
 
     pub(crate) fn positions(&self) -> &Positions {
         &self.flusher.appender.positions
+    }
+
+    pub(crate) fn flusher(&self) -> &Flusher {
+        &self.flusher
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -274,6 +279,16 @@ impl LogInner {
     /// Has `waker` woken when the log has closed, and has given up the lock on its directory.
     pub(crate) fn wake_at_the_end(&self, waker: Waker) {
         self.flusher.wake_at_the_end(waker);
+    }
+
+    /// Waits until everything up to `lsn` is durable, or nothing more will be; `false` if `deadline` came first. It makes no flush due.
+    pub(crate) fn watch_to(&self, lsn: u64, deadline: Option<Moment>) -> bool {
+        !matches!(self.flusher.watch_to(lsn, deadline), Ok(Waited::TimedOut))
+    }
+
+    /// Whether nothing becomes durable any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.flusher.is_over()
     }
 
     // ---- failure

@@ -73,10 +73,18 @@ impl LogInner {
             let message = format!("{token} is {outcome}: the log is retained behind a commit that it has");
             return Err(Error::invalid_input(message));
         }
-        let held = Arc::new(Held { at: token.lsn, is_held: AtomicBool::new(true) });
+        self.retain_at(token.lsn)
+    }
+
+    /// Retains what was committed after a position of this log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Retired`] if some of it is gone.
+    pub(crate) fn retain_at(&self, lsn: Lsn) -> Result<LogPin> {
+        let held = Arc::new(Held { at: lsn, is_held: AtomicBool::new(true) });
         // Under one lock with a retirement's look at the pins: none is overlooked.
-        let gone = self.retention.unless_gone(token.lsn, || self.retention.retained().pins.push(Arc::clone(&held)));
-        gone.map_err(|gone| retired(gone, token.lsn))?;
+        let gone = self.retention.unless_gone(lsn, || self.retention.retained().pins.push(Arc::clone(&held)));
+        gone.map_err(|gone| retired(gone, lsn))?;
         Ok(LogPin { held, retention: Arc::clone(&self.retention) })
     }
 

@@ -40,6 +40,12 @@ impl Keyspace {
         if process::is_current(self.generation) { self.tree.len_estimate() } else { 0 }
     }
 
+    /// The newest LSN that can be read, at which the keyspace is there.
+    pub(crate) fn check_alive(&self, pipeline: &Pipeline) -> Result<Lsn> {
+        let now = pipeline.index_now().visible();
+        self.at(pipeline, now).map(|_| now)
+    }
+
     /// Its map, if the keyspace is there in the state at `at`. Refuses a handle that crossed `fork()`.
     pub(super) fn at(&self, pipeline: &Pipeline, at: Lsn) -> Result<&Arc<Tree>> {
         pipeline.log.check_process()?;

@@ -8,6 +8,7 @@
 //! | `prune` | the thread that removes what no reader can reach any more, when no commit does |
 //! | `due` | how much of the log lies behind the last checkpoint, and who is told that it is much |
 //! | `throttle` | commits wait for background work that does not keep up |
+//! | `watchers` | who waits for the next commit to be visible |
 //! | `batch` | blind write batches, which never conflict |
 //! | `single` | calls on one entry, or the first and the last |
 //! | `snapshot` | a reader's consistent view |
@@ -33,6 +34,7 @@ mod snapshot;
 pub(crate) mod throttle;
 mod transaction;
 mod try_commit;
+pub(crate) mod watchers;
 mod writes;
 
 #[cfg(test)]

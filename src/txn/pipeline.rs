@@ -28,6 +28,7 @@ use super::due::{Amount, Due};
 use super::helper::Helper;
 use super::prune::{Prunable, Pruner};
 use super::throttle::Throttle;
+use super::watchers::Watchers;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Settings;
 use crate::base::types::{CommitMode, Lsn};
@@ -52,6 +53,7 @@ pub(crate) struct Pipeline {
     pub(crate) due: Due,
     pub(crate) throttle: Throttle,
     pub(super) helper: Arc<Helper>,
+    pub(crate) watchers: Watchers,
 }
 
 /// What the order lock guards.
@@ -181,8 +183,8 @@ impl Pipeline {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (is_behind, closed) = (AtomicBool::new(false), AtomicBool::new(false));
         let (order, pruner, due) = Default::default();
-        let (throttle, helper) = (Throttle::new(), Arc::default());
-        Pipeline { id, index, log, settings, order, is_behind, closed, pruner, due, throttle, helper }
+        let (throttle, helper, watchers) = (Throttle::new(), Arc::default(), Watchers::default());
+        Pipeline { id, index, log, settings, order, is_behind, closed, pruner, due, throttle, helper, watchers }
     }
 
     /// Refuses a handle whose engine was closed, or that crossed `fork()`.
@@ -277,10 +279,12 @@ impl Pipeline {
             self.due.tell();
         }
         if let Some(flush) = flush {
-            let mut refused = None;
-            flush.run(|| refused = self.order.lock().catch_up(self).err());
-            // The wait below returns the failure.
-            let _ = refused.map(|refused| refused.raise(&*self.log));
+            flush.run(|| {
+                self.catch_up();
+                self.watchers.tell();
+            });
+        } else {
+            self.watchers.tell();
         }
         Ok(lsn)
     }
@@ -364,6 +368,13 @@ impl Pipeline {
             self.catch_up();
         }
         &self.index
+    }
+
+    /// What a snapshot would see. Unlike a look at the index it takes the order lock: a commit that takes it later finds whatever the caller has
+    /// put down before.
+    pub(crate) fn visible_for_sure(&self) -> Lsn {
+        self.catch_up();
+        self.index.visible()
     }
 
     /// Applies the list. A failure stops the log; what is in the index can be read.

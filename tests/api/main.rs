@@ -46,6 +46,7 @@ mod requests;
 mod retention;
 #[cfg(unix)]
 mod rot;
+mod tail;
 mod typed;
 
 /// This test again, in a process of its own; `name` with its module.

@@ -9,8 +9,8 @@ mod source;
 use source::SourceFile;
 
 /// Top down: a folder imports only folders that come after it.
-const LAYERS: [&str; 12] =
-    ["requests", "typed", "engine", "care", "txn", "table", "index", "log", "format", "disk", "base", "rt"];
+const LAYERS: [&str; 13] =
+    ["tail", "requests", "typed", "engine", "care", "txn", "table", "index", "log", "format", "disk", "base", "rt"];
 
 /// What may be named in one file only, and where.
 const DOORS: [(&str, &[&str]); 13] = [

@@ -1,10 +1,12 @@
-//! Models of descriptors for event loops (`src/log/receipts/durable_fd.rs`).
+//! Models of descriptors for event loops (`src/log/receipts/bells.rs`), and of tails.
 
 use std::sync::Arc;
 
 use forelog::sim::SimDisk;
+use forelog::tail::Horizon;
 use forelog::{CommitMode, DurableFd, ErrorKind, Lsn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use shuttle::rand::Rng;
 
 use crate::run::check;
 use crate::witness::{open, options, start};
@@ -51,5 +53,33 @@ fn descriptor_and_flush() {
         assert_eq!(ended.kind(), ErrorKind::Closed);
         assert!(is_readable(&fd));
         closes.join().unwrap();
+    });
+}
+
+/// A tail that waits is told of each commit, whatever comes between its look and its wait, and of the end.
+#[test]
+fn tail_and_commits() {
+    check("tail_and_commits", || {
+        let disk = SimDisk::new();
+        let engine = crashkit::open_on(&disk, forelog::Options::new().segment_bytes(8192)).unwrap();
+        let keys = engine.create_keyspace("k").unwrap();
+        let horizon = if shuttle::rand::thread_rng().gen_bool(0.7) { Horizon::Visible } else { Horizon::Durable };
+        let mut tail = engine.tail(engine.visible_lsn(), horizon).unwrap();
+        let follows = start("tail", move || {
+            let shown: Vec<Lsn> = tail.by_ref().map(|commit| commit.unwrap().receipt.lsn()).collect();
+            assert!(shown.is_sorted());
+            shown.len()
+        });
+        let commits = start("commits", {
+            let engine = engine.clone();
+            move || {
+                for (key, mode) in [("a", CommitMode::Async), ("b", CommitMode::Written), ("c", CommitMode::Sync)] {
+                    crashkit::put(&engine, &keys, key, "1", mode).unwrap();
+                }
+            }
+        });
+        commits.join().unwrap();
+        engine.close().unwrap();
+        assert_eq!(follows.join().unwrap(), 3);
     });
 }

@@ -25,6 +25,7 @@
 //! | `submission_that_fails` | 2 Sync, 1 Written | After a submission whose sync failed nobody is told that anything is durable. | (above) | yes |
 //! | `tasks_that_commit_and_give_up` | 2 tasks, 1 that drops its future, 1 closer, the helper | Each task is woken and gets its result, a close included; what was dropped takes no place afterwards. | yes | |
 //! | `descriptor_and_flush` | 1 Sync committer, 1 event loop, 1 closer | What an event loop has not seen makes its descriptor readable; so does the end. | yes | |
+//! | `tail_and_commits` | 1 committer, 1 tail, 1 closer | A tail that waits is told of each commit, and of the end. | yes | |
 //! | `marks_in_order` | 1 committer, 1 reader | Whoever sees a position durable sees it written, and appended. Fails if one store of a watermark is not a release. | | yes |
 //! | `asked_for_a_flush` | 1 committer, 2 who wait, the background flusher | A flush that was asked for comes. | | yes |
 //!

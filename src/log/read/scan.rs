@@ -59,9 +59,14 @@ impl Cursor {
         Ok(Cursor { log: Arc::clone(log), position, open: None, failed: None })
     }
 
+    /// The end of the last record passed.
+    pub(crate) fn position(&self) -> Lsn {
+        Lsn::new(self.position)
+    }
+
     /// The next record that ends at or below `bound`. An error ends the cursor: it never skips what it cannot read. Only
     /// what the operating system refused, for want of descriptors for example, is tried again by the next call.
-    fn next(&mut self, bound: u64) -> Option<Result<Record>> {
+    pub(crate) fn next(&mut self, bound: u64) -> Option<Result<Record>> {
         if self.failed.is_some() {
             return None;
         }
@@ -245,7 +250,7 @@ impl Tail {
             if self.is_over() && self.log.positions().durable() == durable {
                 return Err(self.log.refusal());
             }
-            match self.log.flusher.watch_to(durable + 1, deadline) {
+            match self.log.flusher.watch_to(durable + 1, Some(deadline)) {
                 Ok(Waited::TimedOut) => return Ok(None),
                 // There is more to read, or the log is over: the next round tells.
                 Ok(Waited::Reached) | Err(_) => {}

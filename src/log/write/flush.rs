@@ -67,6 +67,8 @@ struct SyncState {
 
 /// Who waits for this waits for the end of the log, and not for its failure: there is no such LSN.
 const AT_THE_END: u64 = u64::MAX;
+/// Who waits for this waits for the end of the log, or for its failure.
+pub(crate) const NEVER: u64 = AT_THE_END - 1;
 
 impl WakeEveryone for Flusher {
     fn wake_everyone(&self) {
@@ -143,11 +145,11 @@ impl Flusher {
     /// longer than the caller wants to wait.
     pub(crate) fn flush_until(&self, lsn: u64, deadline: Moment) -> Result<Waited> {
         self.appender.ask_for_flush(lsn);
-        self.watch_to(lsn, deadline)
+        self.watch_to(lsn, Some(deadline))
     }
 
     /// Waits until everything up to `lsn` is durable, or until `deadline`; makes no flush due.
-    pub(crate) fn watch_to(&self, lsn: u64, deadline: Moment) -> Result<Waited> {
+    pub(crate) fn watch_to(&self, lsn: u64, deadline: Option<Moment>) -> Result<Waited> {
         loop {
             let slot = Slot::of_this_thread();
             let id = {
@@ -161,7 +163,7 @@ impl Flusher {
                 }
                 state.waiters.add(lsn, Waiter::Watcher(Arc::clone(&slot)))
             };
-            if slot.wait(Some(deadline)).is_none() {
+            if slot.wait(deadline).is_none() {
                 if self.sync.lock().waiters.remove(id).is_some() {
                     return Ok(Waited::TimedOut);
                 }
@@ -219,6 +221,16 @@ impl Flusher {
     /// Has `waker` woken once `lsn` is durable, in the place of what the task left when it was `waiting`; the verdict if
     /// there is one already. It makes a flush due.
     pub(crate) fn poll(&self, lsn: u64, waiting: &mut Option<WaiterId>, waker: &Waker) -> Poll<Result<()>> {
+        let before = *waiting;
+        let polled = self.poll_watch(lsn, waiting, waker);
+        if polled.is_pending() && *waiting != before {
+            self.appender.ask_for_flush(lsn);
+        }
+        polled
+    }
+
+    /// [`Flusher::poll`], but it makes no flush due.
+    pub(crate) fn poll_watch(&self, lsn: u64, waiting: &mut Option<WaiterId>, waker: &Waker) -> Poll<Result<()>> {
         if self.appender.positions.durable() >= lsn {
             // Its waker may still be registered: the flusher that moved the durable LSN is about to take it.
             *waiting = None;
@@ -236,15 +248,22 @@ impl Flusher {
             let mut state = self.sync.lock();
             let replaced = waiting.take().and_then(|id| state.waiters.remove(id));
             // Decided under the lock: a flusher that moves the durable LSN takes it afterwards to look for waiters.
-            if self.appender.positions.durable() >= lsn || self.appender.failure.poisoned().is_some() {
+            let is_over = state.closed || self.appender.failure.poisoned().is_some();
+            if self.appender.positions.durable() >= lsn || is_over {
                 drop(state);
                 return Poll::Ready(self.appender.verdict_on(lsn));
             }
             *waiting = Some(state.waiters.add(lsn, newest));
             replaced
         };
-        self.appender.ask_for_flush(lsn);
         Poll::Pending
+    }
+
+    /// Has `slot` told to look once nothing becomes durable any more; `None` if that is so.
+    pub(crate) fn watch_end(&self, slot: &Arc<Slot>) -> Option<WaiterId> {
+        let mut state = self.sync.lock();
+        let is_over = state.closed || self.appender.failure.poisoned().is_some();
+        (!is_over).then(|| state.waiters.add(NEVER, Waiter::Watcher(Arc::clone(slot))))
     }
 
     /// Has `waker` woken when nothing is waited for any more.

@@ -3,7 +3,7 @@
 use std::task::Waker;
 use std::time::Duration;
 
-use super::{AT_THE_END, Flusher};
+use super::{AT_THE_END, Flusher, NEVER};
 use crate::base::error::Error;
 use crate::log::write::waiters::{Callback, Signal, Waiter};
 use crate::rt::clock::{self, Moment};
@@ -53,7 +53,7 @@ impl Flusher {
             let mut state = self.sync.lock();
             let up_to = match self.appender.failure.poisoned() {
                 _ if state.closed => AT_THE_END,
-                Some(_) => AT_THE_END - 1,
+                Some(_) => NEVER,
                 None => self.appender.positions.durable(),
             };
             let served = state.waiters.take_up_to(up_to);
