@@ -12,7 +12,7 @@ use crate::txn::Transaction;
 use std::task::Poll;
 use std::time::Duration;
 
-/// How often a transaction is run before its conflict is an error. Each conflict is the commit of another one.
+/// How often a transaction is run before its conflict is an error. Mostly each conflict is the commit of another one.
 const RUNS: u32 = 100;
 /// The pause before it is run for the third time; each further one is twice as long, up to the longest.
 const PAUSE: Duration = Duration::from_micros(50);

@@ -102,12 +102,22 @@ impl LogInner {
             let failed = |error| Error::io("start a background thread for", self.place.dir(), error);
             started.ok_or_else(|| self.refusal())?.map_err(failed)
         };
-        // A close stops the log, which has the flusher return.
-        started(self.start_once("forelog-flush", Arc::new(ToldByTheLog), |log| log.flusher.run()))?;
+        started(self.start_flusher())?;
         let jobs = Arc::clone(&self.appender().jobs);
         self.appender().jobs.take_with(|receiver| {
             started(self.start_once("forelog-prepare", jobs, move |log| log.run_preparer(&receiver)))
         })
+    }
+}
+
+impl LogInner {
+    /// The flusher's thread, if it does not run. A close stops the log, which has it return.
+    pub(super) fn start_flusher(&self) -> Option<io::Result<()>> {
+        if cfg!(loom) {
+            Some(Ok(()))
+        } else {
+            self.start_once("forelog-flush", Arc::new(ToldByTheLog), |log| log.flusher.run())
+        }
     }
 }
 

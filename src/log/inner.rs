@@ -12,6 +12,7 @@
 //! | the background threads | `rt/background` | while one is started |
 //! | who has the right to sync, and who waits | `flush` | for a few instructions |
 //! | callbacks; what is known of HISTORY and the segments; pins | `callbacks`; `incarnations`; `pins` | for a few instructions, and none within another |
+//! | the list of descriptors | `receipts/bells` | for a write to each, which never blocks; nothing is taken under it |
 //!
 //! They are taken from the top down. The lock of MARK is held during I/O on it, under the right to replace HISTORY or alone.
 
@@ -342,6 +343,8 @@ impl LogInner {
     pub(super) fn raise_later(&self, refused: Refused) -> Error {
         if let Some(alarm) = refused.alarm {
             alarm.left_to_the_flusher();
+            // There may be none yet, and tails and descriptors that wait for the end.
+            let _ = self.start_flusher();
             self.appender().wake();
         }
         refused.error

@@ -32,43 +32,54 @@
 //! | no. | rule | without it |
 //! |---|---|---|
 //! | Q1 | The mark of a request (its id and reply) is written by the transaction that does it | a crash leaves one without the other: done twice, or never |
-//! | Q2 | That transaction reads the mark first | two that come at a time are both done. As it is, one of them conflicts, is run again, and finds the mark |
-//! | Q3 | A request that was done before is answered when its commit has what the mode promises that it is asked with | a `Sync` answer is given for what a crash can take |
-//! | Q4 | The name of the commit is not stored: it is the LSN that wrote the mark. So it is right in a copy of the database, too, where commits have other tokens | |
+//! | Q2 | That transaction reads the mark first, and once more at the end: the body may have begun another one | two that come at a time are both done. As it is, one of them conflicts, is run again, and finds the mark |
+//! | Q3 | A request that was done before is answered when its commit has what the mode promises that it is asked with; a flush is due then | a `Sync` answer is given for what a crash can take |
+//! | Q4 | The name of the commit is not stored: it is the LSN that wrote the mark | a transaction would have to know its place before it has one |
 //! | Q5 | A mark is forgotten in a transaction that finds it to be the one that is old | a request that came again after it was forgotten, and was done again, loses its new mark |
-//! | Q6 | Only what is counted is forgotten: an estimate of the number would forget too early | as in Q1 |
+//! | Q6 | Each mark has a number: one more than the highest that can be seen when the request is done. So numbers have no gap, and of those that are not more than `keep` below the highest there are `keep` or more; only the others are forgotten. The highest is not read by the transaction: two may have one number | each request conflicts with each other |
+//! | Q7 | The keyspace says by an entry of its own that it holds requests, and is refused if it holds something else | a user's data are taken for marks, and forgotten |
 //!
-//! How old a request is, is when its transaction began: one that took long is forgotten as much earlier. At least the last `keep` are
-//! remembered, and up to an eighth more.
+//! Numbers are in the data, so that they go on in a copy of the database, whatever its LSNs are. A transaction that took long has an older number: its
+//! request is forgotten as much earlier. At least the last `keep` are remembered, and, where many come at a time, as many more as come at a time. With
+//! several [`Requests`] of one name the smallest `keep` holds.
+//!
+//! | key | value |
+//! |---|---|
+//! | `00` | what the keyspace is, and the version of this list |
+//! | `01`, id | number (8 bytes, big endian), reply |
+//! | `02`, number, id | nothing |
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::CommitMode;
 use crate::engine::Engine;
-use crate::index::Value;
+use crate::index::{Key, Value};
 use crate::log::Receipt;
-use crate::txn::{Keyspace, Len, Snapshot, Transaction};
+use crate::txn::{Keyspace, Snapshot, Transaction};
 
 /// The longest id of a request, in bytes.
 pub const MAX_REQUEST_ID_LEN: usize = 1024;
 
-/// Bytes of the begin of a mark, and of the key in the order: the LSN at which the transaction of the request began.
-const BEGAN: usize = 8;
-/// The most requests that are forgotten in one transaction.
-const FORGOTTEN_TOGETHER: usize = 1024;
+const HEADER: [u8; 1] = [0];
+const IS_REQUESTS: &str = "forelog requests 1";
+const MARK: u8 = 1;
+const ORDER: u8 = 2;
+/// Bytes of a number.
+const NUMBER: usize = 8;
+/// So many requests are done before somebody looks what is to be forgotten.
+const OFTEN: u32 = 64;
+/// And so many are forgotten then, at most: more than have come, so that a `keep` that was made smaller holds at last.
+const FORGOTTEN_TOGETHER: usize = 256;
 
 /// Requests that are done once: see the [module](crate::requests). It keeps the engine open.
 pub struct Requests {
     engine: Engine,
-    /// For each id, when its transaction began, and the reply.
-    marks: Keyspace,
-    /// When it began, and the id: the oldest come first. No values.
-    order: Keyspace,
-    keep: usize,
-    /// Done since somebody has looked what is to be forgotten.
-    since: AtomicUsize,
+    keyspace: Keyspace,
+    keep: u64,
+    /// Done since somebody has looked.
+    since: AtomicU32,
 }
 
 /// The reply to a request.
@@ -77,26 +88,39 @@ pub struct Requests {
 pub struct Reply {
     /// What the request returned when it was done.
     pub body: Value,
-    /// Of the commit that did it.
+    /// Of the commit that did it. (In a copy that [`Engine::save_to`] or a salvage has made: of the one that copied its mark.)
     pub receipt: Receipt,
     /// It was done before, and not by this call.
     pub is_repeated: bool,
 }
 
+/// A mark that was found.
+struct Found {
+    reply: Value,
+    receipt: Receipt,
+}
+
 impl Requests {
-    /// Opens the memory of requests in the keyspaces `name` and `name.order`, which it makes if they are not there. At least the last `keep` are remembered.
+    /// Opens the memory of requests in the keyspace `name`, which it makes if it is not there. At least the last `keep` are remembered.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a `keep` of 0; otherwise as [`Engine::create_keyspace`].
-    pub fn open(engine: &Engine, name: &str, keep: usize) -> Result<Self> {
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a `keep` of 0, and for a keyspace that holds something else; otherwise as
+    /// [`Engine::create_keyspace`] and [`Engine::transact`].
+    pub fn open(engine: &Engine, name: &str, keep: u64) -> Result<Self> {
         if keep == 0 {
             return Err(Error::invalid_input(
                 "no request is to be remembered: none could be told from one that comes again",
             ));
         }
-        let marks = engine.create_keyspace(name)?;
-        let order = engine.create_keyspace(&format!("{name}.order"))?;
-        Ok(Requests { engine: engine.clone(), marks, order, keep, since: AtomicUsize::new(0) })
+        let keyspace = engine.create_keyspace(name)?;
+        engine.transact(engine.commit_mode(), |tx| match tx.get(&keyspace, HEADER)? {
+            Some(header) if header == IS_REQUESTS.as_bytes() => Ok(()),
+            None if tx.first(&keyspace)?.is_none() => tx.put(&keyspace, HEADER, IS_REQUESTS),
+            _ => Err(Error::invalid_input(format!(
+                "the keyspace '{name}' holds something else than requests: choose another name"
+            ))),
+        })?;
+        Ok(Requests { engine: engine.clone(), keyspace, keep, since: AtomicU32::new(OFTEN) })
     }
 
     /// Does the request `id` by `body`, in a transaction that is committed in `mode` and run again when it conflicts; or, if that was done
@@ -114,9 +138,18 @@ impl Requests {
     ) -> Result<Reply> {
         let id = checked(id.as_ref())?;
         let (done, receipt) = self.engine.transact(mode, |tx| self.run(tx, id, &mut body))?;
-        let reply = self.reply(done, receipt);
-        self.engine.wait_for_mode(&reply.receipt, mode)?;
-        Ok(reply)
+        match done {
+            Ok(found) => {
+                self.engine.hurry(&found.receipt);
+                self.engine.wait_for_mode(&found.receipt, mode)?;
+                Ok(found.into())
+            }
+            Err(body) => {
+                // The request is done: an error of this is none of it, and the next one tries again.
+                let _ = self.due().and_then(|keys| keys.map_or(Ok(()), |keys| self.forget(&keys)));
+                Ok(Reply { body, receipt, is_repeated: false })
+            }
+        }
     }
 
     /// [`Requests::transact`] for an async program: to poll it blocks no thread, but for the body.
@@ -131,12 +164,23 @@ impl Requests {
     ) -> Result<Reply> {
         let id = checked(id.as_ref())?;
         let (done, receipt) = self.engine.transact_async(mode, |tx| self.run(tx, id, &mut body)).await?;
-        let reply = self.reply(done, receipt);
-        // Durable is more than any other mode promises.
-        if reply.is_repeated && !matches!(mode, CommitMode::Async | CommitMode::Within(_)) {
-            reply.receipt.clone().await?;
+        match done {
+            Ok(found) if matches!(mode, CommitMode::Async | CommitMode::Within(_)) => {
+                self.engine.hurry(&found.receipt);
+                Ok(found.into())
+            }
+            Ok(found) => {
+                // Durable is what `Written` promises, and more.
+                found.receipt.clone().await?;
+                Ok(found.into())
+            }
+            Err(body) => {
+                if let Ok(Some(keys)) = self.due() {
+                    let _ = self.engine.transact_async(CommitMode::Async, |tx| self.remove(tx, &keys)).await;
+                }
+                Ok(Reply { body, receipt, is_repeated: false })
+            }
         }
-        Ok(reply)
     }
 
     /// The reply to the request `id`, if it was done and is remembered. Durable or not: the receipt tells.
@@ -144,79 +188,95 @@ impl Requests {
     /// # Errors
     /// As [`Snapshot::get`]; [`InvalidInput`](ErrorKind::InvalidInput) as above.
     pub fn find(&self, id: impl AsRef<[u8]>) -> Result<Option<Reply>> {
-        let id = checked(id.as_ref())?;
+        let key = mark(checked(id.as_ref())?);
         let snapshot = self.engine.snapshot()?;
-        let (Some(mark), Some(receipt)) = (snapshot.get(&self.marks, id)?, snapshot.written_by(&self.marks, id)?)
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Reply { body: body_of(&mark).into(), receipt, is_repeated: true }))
+        let (mark, receipt) = (snapshot.get(&self.keyspace, &key)?, snapshot.written_by(&self.keyspace, &key)?);
+        Ok(mark.zip(receipt).map(|(mark, receipt)| Found { reply: reply_of(&mark), receipt }.into()))
     }
 
-    /// What is committed for a request: its reply, and the commit that has done it before, if one has.
+    /// What is committed for a request: nothing, if it was done before; else its reply.
     fn run<R: AsRef<[u8]>>(
         &self,
         tx: &mut Transaction,
         id: &[u8],
         body: &mut impl FnMut(&mut Transaction) -> Result<R>,
-    ) -> Result<(Value, Option<Receipt>)> {
-        if let Some(mark) = tx.get(&self.marks, id)? {
-            return Ok((body_of(&mark).into(), tx.written_by(&self.marks, id)?));
+    ) -> Result<std::result::Result<Found, Value>> {
+        let key = mark(id);
+        if let Some(found) = self.look(tx, &key)? {
+            return Ok(Ok(found));
         }
         let reply = body(tx)?;
-        let began = tx.snapshot_lsn().get().to_be_bytes();
-        tx.put(&self.marks, id, [&began, reply.as_ref()].concat())?;
-        tx.put(&self.order, [&began, id].concat(), "")?;
-        Ok((reply.as_ref().into(), None))
-    }
-
-    fn reply(&self, (body, before): (Value, Option<Receipt>), receipt: Receipt) -> Reply {
-        let is_repeated = before.is_some();
-        if !is_repeated {
-            self.forget_some();
+        // Q2.
+        if tx.get(&self.keyspace, &key)?.is_some() {
+            // What the body has done is given up.
+            *tx = self.engine.begin()?;
+            let found = self.look(tx, &key)?;
+            return found
+                .map(Ok)
+                .ok_or_else(|| Error::invalid_input("a request must not write to the keyspace of requests"));
         }
-        Reply { body, receipt: before.unwrap_or(receipt), is_repeated }
+        let number = (self.newest(&self.engine.snapshot()?)? + 1).to_be_bytes();
+        tx.put(&self.keyspace, &key, [&number, reply.as_ref()].concat())?;
+        tx.put(&self.keyspace, [&[ORDER], &number[..], id].concat(), "")?;
+        Ok(Err(reply.as_ref().into()))
     }
 
-    /// Now and then, forgets the oldest. The request that it comes with is done: an error is none of it, and the next one tries again.
-    fn forget_some(&self) {
-        let often = (self.keep / 8).clamp(1, FORGOTTEN_TOGETHER);
-        if self.since.fetch_add(1, Ordering::Relaxed) + 1 >= often {
-            self.since.store(0, Ordering::Relaxed);
-            let _ = self.forget();
+    fn look(&self, tx: &mut Transaction, key: &[u8]) -> Result<Option<Found>> {
+        let (mark, receipt) = (tx.get(&self.keyspace, key)?, tx.written_by(&self.keyspace, key)?);
+        Ok(mark.zip(receipt).map(|(mark, receipt)| Found { reply: reply_of(&mark), receipt }))
+    }
+
+    /// The highest number.
+    fn newest(&self, snapshot: &Snapshot) -> Result<u64> {
+        let last = snapshot.prefix(&self.keyspace, [ORDER])?.next_back().transpose()?;
+        Ok(last.map_or(0, |(key, _)| number_of(&key)))
+    }
+
+    /// Now and then, the oldest that are to be forgotten, by their keys in the order.
+    fn due(&self) -> Result<Option<Vec<Key>>> {
+        if self.since.fetch_add(1, Ordering::Relaxed) < OFTEN {
+            return Ok(None);
         }
-    }
-
-    fn forget(&self) -> Result<()> {
+        self.since.store(0, Ordering::Relaxed);
         let snapshot = self.engine.snapshot()?;
-        let mut rest = self.count(&snapshot)?.saturating_sub(self.keep);
-        let mut oldest = snapshot.iter(&self.order)?;
-        while rest > 0 {
-            let keys: Vec<_> = oldest.by_ref().take(rest.min(FORGOTTEN_TOGETHER)).collect::<Result<_>>()?;
-            if keys.is_empty() {
+        let kept_from = self.newest(&snapshot)?.saturating_sub(self.keep - 1);
+        let mut keys = Vec::new();
+        for entry in snapshot.prefix(&self.keyspace, [ORDER])?.take(FORGOTTEN_TOGETHER) {
+            let (key, _) = entry?;
+            if number_of(&key) >= kept_from {
                 break;
             }
-            rest -= keys.len();
-            self.engine.transact(CommitMode::Async, |tx| {
-                for (key, _) in &keys {
-                    let (began, id) = key.split_at(BEGAN.min(key.len()));
-                    // Another call may have forgotten it, and the request come again.
-                    if tx.get(&self.marks, id)?.is_some_and(|mark| mark.starts_with(began)) {
-                        tx.delete(&self.marks, id)?;
-                    }
-                    tx.delete(&self.order, key)?;
-                }
-                Ok(())
-            })?;
+            keys.push(key);
+        }
+        Ok((!keys.is_empty()).then_some(keys))
+    }
+
+    fn forget(&self, keys: &[Key]) -> Result<()> {
+        match self.engine.transact(CommitMode::Async, |tx| self.remove(tx, keys)) {
+            // All of them are more than a transaction may be.
+            Err(error) if error.kind() == ErrorKind::InvalidInput && keys.len() > 1 => {
+                keys.chunks(1).try_for_each(|one| self.forget(one))
+            }
+            done => done.map(|_| ()),
+        }
+    }
+
+    fn remove(&self, tx: &mut Transaction, keys: &[Key]) -> Result<()> {
+        for key in keys {
+            let (number, id) = key[1..].split_at(NUMBER.min(key.len() - 1));
+            // Another call may have forgotten it, and the request have come again.
+            if tx.get(&self.keyspace, mark(id))?.is_some_and(|mark| mark.starts_with(number)) {
+                tx.delete(&self.keyspace, mark(id))?;
+            }
+            tx.delete(&self.keyspace, key)?;
         }
         Ok(())
     }
+}
 
-    fn count(&self, snapshot: &Snapshot) -> Result<usize> {
-        if let Len::Exact(requests) = snapshot.len(&self.order)? {
-            return Ok(requests);
-        }
-        snapshot.iter(&self.order)?.try_fold(0, |count, entry| entry.map(|_| count + 1))
+impl From<Found> for Reply {
+    fn from(found: Found) -> Self {
+        Reply { body: found.reply, receipt: found.receipt, is_repeated: true }
     }
 }
 
@@ -226,16 +286,25 @@ fn checked(id: &[u8]) -> Result<&[u8]> {
     }
     let message =
         format!("the id of a request has {} bytes, of at most {MAX_REQUEST_ID_LEN}: use a hash of it", id.len());
-    Err(Error::new(ErrorKind::InvalidInput, message))
+    Err(Error::invalid_input(message))
 }
 
-/// What a mark has behind the begin.
-fn body_of(mark: &[u8]) -> &[u8] {
-    mark.get(BEGAN..).unwrap_or_default()
+fn mark(id: &[u8]) -> Vec<u8> {
+    [&[MARK], id].concat()
+}
+
+/// What a mark has behind its number.
+fn reply_of(mark: &[u8]) -> Value {
+    mark.get(NUMBER..).unwrap_or_default().into()
+}
+
+/// The number in a key of the order.
+fn number_of(key: &[u8]) -> u64 {
+    key[1..].first_chunk::<NUMBER>().map_or(0, |number| u64::from_be_bytes(*number))
 }
 
 impl fmt::Debug for Requests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requests").field("keyspace", &self.marks).field("keep", &self.keep).finish_non_exhaustive()
+        f.debug_struct("Requests").field("keyspace", &self.keyspace).field("keep", &self.keep).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-/// Neither end of it ever blocks, and no program that is executed inherits it.
+/// Neither end of it ever blocks, and no program that is executed inherits it (elsewhere than on Linux: unless it is executed in the moment in which
+/// the pipe is made).
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     read: OwnedFd,

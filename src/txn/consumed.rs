@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::base::error::Result;
 use crate::index::{Key, KeyRange};
 use crate::rt::sync::Mutex;
 
@@ -84,15 +85,21 @@ impl RangesRead {
         consumed
     }
 
-    /// Those that were read so far.
-    pub(super) fn all(&self) -> impl Iterator<Item = KeyRangeRead> {
-        let forward = self.forward.iter().map(|(low, high)| (low.clone(), high.clone()));
-        let backward = self.backward.iter().map(|(high, low)| (low.clone(), high.clone()));
-        let watched = self.watched.iter().flat_map(|watched| {
-            let (front, back) = watched.ranges();
-            front.into_iter().chain(back)
-        });
-        forward.chain(backward).chain(watched)
+    /// Whether `is_so` of one of those that were read so far.
+    pub(super) fn any(&self, mut is_so: impl FnMut(KeyRange<'_>) -> Result<bool>) -> Result<bool> {
+        for (low, high) in self.forward.iter().chain(self.backward.iter().map(|(high, low)| (low, high))) {
+            if is_so((low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice)))? {
+                return Ok(true);
+            }
+        }
+        for (front, back) in self.watched.iter().map(Watched::ranges) {
+            for (low, high) in front.into_iter().chain(back) {
+                if is_so((low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice)))? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 }
 

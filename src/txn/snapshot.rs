@@ -128,7 +128,8 @@ impl Snapshot {
     /// The commit that wrote the value of `key`, as a receipt: by its token, the value is the same for as long as the key is neither written nor
     /// deleted, which tells a client that what it has read is what there is.
     ///
-    /// If the history with that commit was shortened by an explicit call, the token is one of no incarnation.
+    /// In a copy that [`Engine::save_to`](crate::Engine::save_to) or a salvage has made it is the commit that copied the value. If the history with that commit was
+    /// shortened by an explicit call, the token may be one of no incarnation.
     ///
     /// # Errors
     /// As [`Snapshot::get`].

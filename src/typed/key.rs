@@ -54,9 +54,21 @@ impl PrefixOf<String> for str {
     }
 }
 
+impl PrefixOf<String> for String {
+    fn encode_prefix(&self, to: &mut Vec<u8>) {
+        self.as_str().encode_prefix(to);
+    }
+}
+
 impl PrefixOf<Vec<u8>> for [u8] {
     fn encode_prefix(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(self);
+    }
+}
+
+impl PrefixOf<Vec<u8>> for Vec<u8> {
+    fn encode_prefix(&self, to: &mut Vec<u8>) {
+        self.as_slice().encode_prefix(to);
     }
 }
 

@@ -44,6 +44,12 @@ impl<K: TypedKey, V: TypedValue> TypedKeyspace<K, V> {
         V::from_bytes(bytes).ok_or_else(|| self.wrong::<V>("value"))
     }
 
+    pub(super) fn unencodable(&self) -> Error {
+        let message =
+            format!("a value for '{}' cannot be encoded as {}", self.keyspace.name(), std::any::type_name::<V>());
+        Error::invalid_input(message)
+    }
+
     fn wrong<T>(&self, what: &str) -> Error {
         let (name, wanted) = (self.keyspace.name(), std::any::type_name::<T>());
         let message = format!(

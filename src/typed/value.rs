@@ -10,8 +10,8 @@ pub trait TypedValue: Sized + Borrow<Self::Borrowed> {
     /// What may be put in its place: `str` for `String`, otherwise the type itself.
     type Borrowed: ?Sized;
 
-    /// Appends its bytes.
-    fn to_bytes(value: &Self::Borrowed, to: &mut Vec<u8>);
+    /// Appends its bytes; `None` if it has none, and then it cannot be put.
+    fn to_bytes(value: &Self::Borrowed, to: &mut Vec<u8>) -> Option<()>;
 
     /// The value that has these bytes; `None` if there is none.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
@@ -22,8 +22,9 @@ macro_rules! numbers {
         impl TypedValue for $type {
             type Borrowed = $type;
 
-            fn to_bytes(value: &$type, to: &mut Vec<u8>) {
+            fn to_bytes(value: &$type, to: &mut Vec<u8>) -> Option<()> {
                 to.extend_from_slice(&value.to_be_bytes());
+                Some(())
             }
 
             fn from_bytes(bytes: &[u8]) -> Option<$type> {
@@ -40,8 +41,9 @@ macro_rules! as_keys {
         impl TypedValue for $type {
             type Borrowed = <$type as super::TypedKey>::Borrowed;
 
-            fn to_bytes(value: &Self::Borrowed, to: &mut Vec<u8>) {
+            fn to_bytes(value: &Self::Borrowed, to: &mut Vec<u8>) -> Option<()> {
                 <$type as super::TypedKey>::encode(value, to);
+                Some(())
             }
 
             fn from_bytes(bytes: &[u8]) -> Option<$type> {
@@ -55,8 +57,9 @@ as_keys!((), bool, char, String, Vec<u8>);
 impl<const N: usize> TypedValue for [u8; N] {
     type Borrowed = [u8; N];
 
-    fn to_bytes(value: &[u8; N], to: &mut Vec<u8>) {
+    fn to_bytes(value: &[u8; N], to: &mut Vec<u8>) -> Option<()> {
         to.extend_from_slice(value);
+        Some(())
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<[u8; N]> {
@@ -83,8 +86,8 @@ impl<const N: usize> TypedValue for [u8; N] {
 /// # Ok(()) }
 /// ```
 ///
-/// # Panics
-/// If it is put and JSON cannot hold it: a map whose keys are no text.
+/// It is what JSON makes of it: a number that is none or infinite becomes `null`, and so do `Some(())` and `Some(None)`. What JSON cannot hold at all, such as
+/// a map whose keys are lists, is refused when it is put.
 #[cfg(feature = "serde")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Json<T>(pub T);
@@ -93,8 +96,8 @@ pub struct Json<T>(pub T);
 impl<T: Serialize + DeserializeOwned> TypedValue for Json<T> {
     type Borrowed = Json<T>;
 
-    fn to_bytes(value: &Json<T>, to: &mut Vec<u8>) {
-        serde_json::to_writer(to, &value.0).expect("a type that JSON can hold");
+    fn to_bytes(value: &Json<T>, to: &mut Vec<u8>) -> Option<()> {
+        serde_json::to_writer(to, &value.0).ok()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Json<T>> {

@@ -147,10 +147,10 @@ impl<S: Writes, K: TypedKey, V: TypedValue> Typed<'_, S, K, V> {
     /// Sets `key` to `value`.
     ///
     /// # Errors
-    /// As [`Transaction::put`].
+    /// As [`Transaction::put`]; [`InvalidInput`](crate::ErrorKind::InvalidInput) if the value has no bytes.
     pub fn put(&mut self, key: &K::Borrowed, value: &V::Borrowed) -> Result<()> {
         let mut bytes = Vec::new();
-        V::to_bytes(value, &mut bytes);
+        V::to_bytes(value, &mut bytes).ok_or_else(|| self.keyspace.unencodable())?;
         self.on.write(self.keyspace.keyspace(), &bytes_of::<K>(key), Some(&bytes))
     }
 

@@ -187,3 +187,24 @@ fn a_failure_is_told() {
     assert!(is_readable(&late));
     assert_eq!(kind_of(late.take()), ErrorKind::Poisoned);
 }
+
+/// A life that has written nothing has no flusher; who waits for its end is told all the same.
+#[test]
+fn a_failure_before_the_first_commit_is_told() {
+    let dir = crashkit::TempDir::new("durable-fd-removed");
+    let path = dir.join("db");
+    let options = || forelog::Options::new().checkpoints(forelog::Checkpoints::OnRequest);
+    let engine = options().open(&path).unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    put(&engine, &keyspace, "key", "value", CommitMode::Sync).unwrap();
+    std::fs::copy(path.join("HISTORY"), dir.join("older")).unwrap();
+    engine.close().unwrap();
+    let engine = options().open(&path).unwrap();
+    let fd = engine.durable_fd().unwrap();
+    // Somebody puts an older HISTORY in its place.
+    std::fs::rename(dir.join("older"), path.join("HISTORY")).unwrap();
+    assert_eq!(kind_of(engine.checkpoint()), ErrorKind::Poisoned);
+    assert!(engine.poisoned().is_some());
+    assert!(is_readable_within(&fd, Duration::from_secs(20)));
+    assert_eq!(kind_of(fd.take()), ErrorKind::Poisoned);
+}

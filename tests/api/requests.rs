@@ -26,7 +26,7 @@ fn add_one(tx: &mut forelog::Transaction, counter: &Keyspace) -> forelog::Result
     Ok(count)
 }
 
-fn open(engine: &Engine, keep: usize) -> (Requests, Keyspace) {
+fn open(engine: &Engine, keep: u64) -> (Requests, Keyspace) {
     (Requests::open(engine, "requests", keep).unwrap(), engine.create_keyspace("counter").unwrap())
 }
 
@@ -121,6 +121,14 @@ fn what_fails_was_not_done() {
     assert_eq!(kind_of(Requests::open(&engine, "none", 0)), ErrorKind::InvalidInput);
 }
 
+/// What is there of each kind: marks, and places in the order.
+fn kept(engine: &Engine) -> (usize, usize) {
+    let keyspace = engine.open_keyspace("requests").unwrap();
+    let snapshot = engine.snapshot().unwrap();
+    let [marks, order] = [1_u8, 2].map(|kind| snapshot.prefix(&keyspace, [kind]).unwrap().count());
+    (marks, order)
+}
+
 /// The newest are remembered, and not many more; also those that come again after they were forgotten.
 #[test]
 fn the_oldest_are_forgotten() {
@@ -134,11 +142,82 @@ fn the_oldest_are_forgotten() {
         let newest = newest.filter(|number| number % 5 != 4);
         newest.for_each(|id| assert!(requests.find(id.to_string()).unwrap().is_some(), "{id} of {number}"));
     }
-    let snapshot = engine.snapshot().unwrap();
-    let [marks, order] = ["requests", "requests.order"].map(|name| engine.open_keyspace(name).unwrap());
-    let [marks, order] = [&marks, &order].map(|keyspace| snapshot.iter(keyspace).unwrap().count());
-    assert!((64..=72).contains(&order), "{order}");
+    let (marks, order) = kept(&engine);
+    assert!((64..=64 + 65).contains(&order), "{order}");
     assert_eq!(marks, order, "each has its place in the order");
+    // Those who open it for one request each forget, too; and a smaller number holds at last.
+    for number in 1_000..1_100_u64 {
+        let requests = Requests::open(&engine, "requests", 10).unwrap();
+        count(&requests, &counter, &number.to_string(), CommitMode::Async).unwrap();
+        assert!(
+            (number.saturating_sub(9).max(1_000)..=number).all(|id| requests.find(id.to_string()).unwrap().is_some())
+        );
+    }
+    assert_eq!(kept(&engine), (10, 10));
+}
+
+/// In a small transaction each, where all together are more than one may be.
+#[test]
+fn the_oldest_are_forgotten_in_small_transactions_too() {
+    let engine = forelog::Options::new().max_transaction_bytes(300).in_memory().unwrap();
+    let (requests, counter) = open(&engine, 5);
+    for number in 0..200 {
+        count(&requests, &counter, &format!("{number:050}"), CommitMode::Async).unwrap();
+    }
+    assert!(kept(&engine).0 <= 5 + 65);
+}
+
+/// Its LSNs begin anew: what comes now is the newest all the same.
+#[test]
+fn a_copy_of_the_database_goes_on() {
+    let dir = TempDir::new("requests-copy");
+    let engine = Engine::open(dir.join("db")).unwrap();
+    let (requests, counter) = open(&engine, 20);
+    let filler = engine.create_keyspace("filler").unwrap();
+    (0..100).for_each(|_| drop(crashkit::put(&engine, &filler, "key", &"x".repeat(4096), CommitMode::Async).unwrap()));
+    for number in 0..20 {
+        count(&requests, &counter, &number.to_string(), CommitMode::Async).unwrap();
+    }
+    engine.save_to(dir.join("copy")).unwrap();
+    let engine = Engine::open(dir.join("copy")).unwrap();
+    let (requests, counter) = open(&engine, 20);
+    assert!(count(&requests, &counter, "19", CommitMode::Async).unwrap().is_repeated);
+    for number in 20..300_u64 {
+        let id = number.to_string();
+        assert!(!count(&requests, &counter, &id, CommitMode::Async).unwrap().is_repeated);
+        assert!(count(&requests, &counter, &(number - 15).max(20).to_string(), CommitMode::Async).unwrap().is_repeated);
+    }
+    assert!(requests.find("5").unwrap().is_none());
+}
+
+/// A user's data are no marks.
+#[test]
+fn a_keyspace_with_something_else_is_refused() {
+    let engine = in_memory();
+    let keyspace = engine.create_keyspace("orders").unwrap();
+    crashkit::put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
+    let refused = Requests::open(&engine, "orders", 10).unwrap_err();
+    assert!(refused.kind() == ErrorKind::InvalidInput && refused.to_string().contains("'orders'"), "{refused}");
+    assert_eq!(get(&engine, &keyspace, "a").unwrap(), "1");
+}
+
+/// A body that begins another transaction, to see the newest, takes the look at the mark away.
+#[test]
+fn a_body_that_replaces_its_transaction_does_not_do_it_twice() {
+    let engine = in_memory();
+    let (requests, counter) = open(&engine, 10);
+    let mut is_first = true;
+    let reply = requests.transact("a", CommitMode::Async, |tx| {
+        if std::mem::take(&mut is_first) {
+            // Another client comes first.
+            count(&requests, &counter, "a", CommitMode::Async)?;
+            *tx = engine.begin()?;
+        }
+        add_one(tx, &counter)
+    });
+    let reply = reply.unwrap();
+    assert!(reply.is_repeated && reply.body == b"1");
+    assert_eq!(get(&engine, &counter, "count").unwrap(), "1");
 }
 
 /// Reading says which commit wrote a value, from memory and from tables.

@@ -88,8 +88,8 @@ fn the_bytes_are_those_of_the_documentation() {
     assert_eq!(bytes(&("a\0b".to_owned(), "c\0".to_owned())), *b"a\0\x01b\0\0c\0");
     assert_eq!(bytes(&(Some(5_u8), 'é')), [1, 5, 0, 0, 0, 0xE9]);
     let mut value = Vec::new();
-    i16::to_bytes(&-2, &mut value);
-    f32::to_bytes(&1.0, &mut value);
+    i16::to_bytes(&-2, &mut value).unwrap();
+    f32::to_bytes(&1.0, &mut value).unwrap();
     assert_eq!(value, [0xFF, 0xFE, 0x3F, 0x80, 0, 0]);
 }
 

@@ -20,12 +20,16 @@ pub struct DurableFd {
 impl DurableFd {
     pub(crate) fn new(log: &Arc<LogInner>) -> Result<Self> {
         log.check_process()?;
+        if log.is_over() && log.poisoned().is_none() {
+            return Err(log.refusal());
+        }
         let descriptor = Descriptor::new().map_err(|error| Error::io("make a descriptor for", log.dir(), error))?;
         let bell = log.flusher.add_bell(descriptor)?;
         Ok(DurableFd { log: Arc::clone(log), bell })
     }
 
-    /// The durable LSN by now. The descriptor is not readable any more, and will be once that moves on.
+    /// The durable LSN by now. The descriptor is not readable any more, and will be once that moves on. (A flush that comes at the same moment may
+    /// leave it readable for an LSN that was taken.)
     ///
     /// It never blocks, and may be called at any time: a loop that does so before its first wait knows where it begins.
     ///

@@ -112,7 +112,9 @@ impl Flusher {
 
     /// Whether the durable LSN moves no more: the log is poisoned, or the last flush is over.
     pub(in crate::log) fn is_over(&self) -> bool {
-        self.appender.failure.poisoned().is_some() || self.sync.lock().closed
+        // In this order: who stops the log takes the lock before it looks whether anybody waits.
+        let is_closed = self.sync.lock().closed;
+        is_closed || self.appender.failure.poisoned().is_some()
     }
 
     /// Returns once everything up to `lsn` is durable; flushes it if no other thread does.
