@@ -69,8 +69,9 @@ fn what_a_tail_shows_makes_the_same_state() {
                 0 => drop(engine.drop_keyspace(&name).unwrap()),
                 1 => batch.delete_range(&keyspace, key..).unwrap(),
                 2..=5 => batch.delete(&keyspace, key).unwrap(),
-                _ => (0..=random.below(3))
-                    .for_each(|n| batch.put(&keyspace, [key[0], n as u8], step.to_be_bytes()).unwrap()),
+                _ => (0..=random.below(3)).for_each(|n| {
+                    batch.put(&keyspace, [[key[0]].as_slice(), &n.to_be_bytes()].concat(), step.to_be_bytes()).unwrap()
+                }),
             }
             let before = engine.visible_lsn();
             // Without operations, or behind the drop, it is no commit.
