@@ -34,6 +34,14 @@ mod linux {
         }
     }
 
+    /// A wait, which a signal or the kernel's own work may end early: then the loop looks again.
+    fn or_early<T>(waited: io::Result<T>) -> io::Result<()> {
+        match waited {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn epoll(durable: &DurableFd, owed: &mut Owed) -> io::Result<()> {
         use rustix::event::epoll;
         let queue = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -41,7 +49,7 @@ mod linux {
         while owed.reply_up_to(durable.take().map_err(io::Error::other)?) {
             let mut events =
                 [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 8];
-            epoll::wait(&queue, &mut events[..], None)?;
+            or_early(epoll::wait(&queue, &mut events[..], None).map_err(io::Error::from))?;
         }
         Ok(())
     }
@@ -63,11 +71,7 @@ mod linux {
             unsafe {
                 ring.submission().push(&poll).map_err(io::Error::other)?;
             }
-            // The kernel ends the wait early now and then: then it is looked at again.
-            let waited = ring.submit_and_wait(1);
-            waited
-                .map(drop)
-                .or_else(|error| if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) })?;
+            or_early(ring.submit_and_wait(1))?;
             ring.completion().for_each(drop);
         }
         Ok(())
@@ -76,7 +80,7 @@ mod linux {
     fn poll_once_more(durable: &DurableFd, owed: &mut Owed) -> io::Result<()> {
         use rustix::event::{PollFd, PollFlags, poll};
         while owed.reply_up_to(durable.take().map_err(io::Error::other)?) {
-            poll(&mut [PollFd::new(durable, PollFlags::IN)], None)?;
+            or_early(poll(&mut [PollFd::new(durable, PollFlags::IN)], None).map_err(io::Error::from))?;
         }
         Ok(())
     }
@@ -88,7 +92,7 @@ mod linux {
         // Edge-triggered, as all of mio: `take` until there is no more is what that asks for, and once is enough here.
         poll.registry().register(&mut SourceFd(&durable.as_raw_fd()), Token(0), Interest::READABLE)?;
         while owed.reply_up_to(durable.take().map_err(io::Error::other)?) {
-            poll.poll(&mut events, None)?;
+            or_early(poll.poll(&mut events, None))?;
         }
         Ok(())
     }
@@ -97,7 +101,9 @@ mod linux {
         use tokio::io::unix::AsyncFd;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
-            let durable = AsyncFd::new(durable)?;
+            // SAFETY: a `DurableFd` owns its descriptor, and gives out the same one for as long as it lives.
+            #[expect(unsafe_code, reason = "tokio has no safe call for this")]
+            let durable = unsafe { AsyncFd::register(durable)? };
             while owed.reply_up_to(durable.get_ref().take().map_err(io::Error::other)?) {
                 durable.readable().await?.clear_ready();
             }
