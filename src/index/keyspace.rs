@@ -55,6 +55,10 @@ impl Catalogue {
         self.next_id
     }
 
+    pub(super) fn by_id(&self, id: u32) -> Option<&Arc<Tree>> {
+        self.by_id.get(&id)
+    }
+
     /// The id of the first keyspace that comes behind `at`.
     pub(super) fn next_id_at(&self, at: Lsn) -> u32 {
         let made = self.made.partition_point(|(lsn, _)| *lsn <= at);

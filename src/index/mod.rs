@@ -265,6 +265,11 @@ impl Index {
         self.catalogue.read().trees().any(|tree| tree.has_ranges())
     }
 
+    /// The keyspace with this id, dropped or not, as long as a reader may see it.
+    pub(crate) fn known_by_id(&self, id: u32) -> Option<Arc<Tree>> {
+        self.catalogue.read().by_id(id).cloned()
+    }
+
     /// The keyspace with this id, unless it was dropped.
     pub(crate) fn keyspace_by_id(&self, id: u32) -> Option<Arc<Tree>> {
         self.catalogue.read().alive(id).cloned()

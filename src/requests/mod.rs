@@ -39,9 +39,10 @@
 //! | Q6 | Each mark has a number: one more than the highest that can be seen when the request is done. So numbers have no gap, and of those that are not more than `keep` below the highest there are `keep` or more; only the others are forgotten. The highest is not read by the transaction: two may have one number | each request conflicts with each other |
 //! | Q7 | The keyspace says by an entry of its own that it holds requests, and is refused if it holds something else | a user's data are taken for marks, and forgotten |
 //!
-//! Numbers are in the data, so that they go on in a copy of the database, whatever its LSNs are. A transaction that took long has an older number: its
-//! request is forgotten as much earlier. At least the last `keep` are remembered, and, where many come at a time, as many more as come at a time. With
-//! several [`Requests`] of one name the smallest `keep` holds.
+//! Numbers are in the data, so that they go on in a copy of the database, whatever its LSNs are. A request gets its number when its transaction runs. One
+//! that then waits long for its place counts as older than it is, by as many as come meanwhile: let `keep` be far above the number of
+//! requests that are under way at a time. Where many come at a time, more than `keep` are remembered. With several [`Requests`] of one name the smallest
+//! `keep` holds.
 //!
 //! | key | value |
 //! |---|---|
@@ -101,7 +102,7 @@ struct Found {
 }
 
 impl Requests {
-    /// Opens the memory of requests in the keyspace `name`, which it makes if it is not there. At least the last `keep` are remembered.
+    /// Opens the memory of requests in the keyspace `name`, which it makes if it is not there. The last `keep` are remembered, by the order in which their transactions ran.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a `keep` of 0, and for a keyspace that holds something else; otherwise as
@@ -152,7 +153,7 @@ impl Requests {
         }
     }
 
-    /// [`Requests::transact`] for an async program: to poll it blocks no thread, but for the body.
+    /// [`Requests::transact`] for an async program: to poll it blocks no thread, but for the body, and for reads of what is not in memory.
     ///
     /// # Errors
     /// As there.
@@ -176,7 +177,7 @@ impl Requests {
             }
             Err(body) => {
                 if let Ok(Some(keys)) = self.due() {
-                    let _ = self.engine.transact_async(CommitMode::Async, |tx| self.remove(tx, &keys)).await;
+                    let _ = self.forget_async(&keys).await;
                 }
                 Ok(Reply { body, receipt, is_repeated: false })
             }
@@ -256,6 +257,18 @@ impl Requests {
             // All of them are more than a transaction may be.
             Err(error) if error.kind() == ErrorKind::InvalidInput && keys.len() > 1 => {
                 keys.chunks(1).try_for_each(|one| self.forget(one))
+            }
+            done => done.map(|_| ()),
+        }
+    }
+
+    async fn forget_async(&self, keys: &[Key]) -> Result<()> {
+        match self.engine.transact_async(CommitMode::Async, |tx| self.remove(tx, keys)).await {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                for one in keys.chunks(1) {
+                    self.engine.transact_async(CommitMode::Async, |tx| self.remove(tx, one)).await?;
+                }
+                Ok(())
             }
             done => done.map(|_| ()),
         }

@@ -20,16 +20,24 @@ pub struct Commit {
     pub changes: Vec<Change>,
 }
 
+/// A keyspace, as a tail knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ChangedKeyspace {
+    /// No other keyspace of the database ever has it.
+    pub id: u32,
+    /// Its name; `None` if it was dropped before the tail began, and no reader can see it any more: then the id tells which of those that were made it is.
+    pub name: Option<Arc<str>>,
+}
+
 /// One write of a transaction.
-///
-/// Its keyspace is by name; `None` if that was dropped since, and no reader can see it any more.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
     /// A key has this value from now on.
     Put {
         /// Its keyspace.
-        keyspace: Option<Arc<str>>,
+        keyspace: ChangedKeyspace,
         /// The key.
         key: Key,
         /// Its value.
@@ -38,14 +46,14 @@ pub enum Change {
     /// A key was removed, if it was there.
     Delete {
         /// Its keyspace.
-        keyspace: Option<Arc<str>>,
+        keyspace: ChangedKeyspace,
         /// The key.
         key: Key,
     },
     /// All keys of a range were removed.
     DeleteRange {
         /// Their keyspace.
-        keyspace: Option<Arc<str>>,
+        keyspace: ChangedKeyspace,
         /// The first key of the range.
         from: Key,
         /// The first key behind the range; `None`: it goes to the end.
@@ -53,14 +61,27 @@ pub enum Change {
     },
     /// A keyspace was made.
     CreateKeyspace {
-        /// Its name.
-        name: Arc<str>,
+        /// The new one.
+        keyspace: ChangedKeyspace,
     },
     /// A keyspace was dropped with all that was in it.
     DropKeyspace {
-        /// Its name.
-        name: Option<Arc<str>>,
+        /// The one that was.
+        keyspace: ChangedKeyspace,
     },
+}
+
+impl Change {
+    /// The keyspace that it is about.
+    pub fn keyspace(&self) -> &ChangedKeyspace {
+        match self {
+            Change::Put { keyspace, .. }
+            | Change::Delete { keyspace, .. }
+            | Change::DeleteRange { keyspace, .. }
+            | Change::CreateKeyspace { keyspace }
+            | Change::DropKeyspace { keyspace } => keyspace,
+        }
+    }
 }
 
 /// Sizes only: what is in it is the user's.
@@ -72,77 +93,55 @@ impl fmt::Debug for Commit {
 
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, keyspace) = match self {
-            Change::Put { keyspace, .. } => ("Put", keyspace.as_deref()),
-            Change::Delete { keyspace, .. } => ("Delete", keyspace.as_deref()),
-            Change::DeleteRange { keyspace, .. } => ("DeleteRange", keyspace.as_deref()),
-            Change::CreateKeyspace { name } => ("CreateKeyspace", Some(&**name)),
-            Change::DropKeyspace { name } => ("DropKeyspace", name.as_deref()),
+        let what = match self {
+            Change::Put { .. } => "Put",
+            Change::Delete { .. } => "Delete",
+            Change::DeleteRange { .. } => "DeleteRange",
+            Change::CreateKeyspace { .. } => "CreateKeyspace",
+            Change::DropKeyspace { .. } => "DropKeyspace",
         };
-        f.debug_struct(what).field("keyspace", &keyspace).finish_non_exhaustive()
+        f.debug_struct(what).field("keyspace", self.keyspace()).finish_non_exhaustive()
     }
 }
 
 /// The names of keyspaces by their ids.
-#[derive(Default)]
-pub(super) struct Names(BTreeMap<u32, Arc<str>>);
+pub(super) struct Names(BTreeMap<u32, Option<Arc<str>>>);
 
 impl Names {
-    fn of(&mut self, id: u32, pipeline: &Pipeline) -> Option<Arc<str>> {
-        if let Some(name) = self.0.get(&id) {
-            return Some(Arc::clone(name));
-        }
-        // No id is used twice.
-        let trees = pipeline.index().trees_from(id);
-        let tree = trees.first().filter(|tree| tree.id() == id)?;
-        Some(Arc::clone(self.0.entry(id).or_insert_with(|| tree.name().into())))
+    /// Those that are known now: one that is dropped before the tail has come so far is known by its name all the same.
+    pub(super) fn known(pipeline: &Pipeline) -> Self {
+        Names(pipeline.index_now().trees_from(0).iter().map(|tree| (tree.id(), Some(tree.name().into()))).collect())
     }
 
-    /// What a record did, each with the id of its keyspace.
-    pub(super) fn read(&mut self, batch: &Batch<'_>, pipeline: &Pipeline) -> Vec<(u32, Change)> {
-        batch.iter().map(|op| (op.keyspace(), self.change(&op, pipeline))).collect()
+    fn of(&mut self, id: u32, pipeline: &Pipeline) -> ChangedKeyspace {
+        let known = || pipeline.index().known_by_id(id).map(|tree| tree.name().into());
+        ChangedKeyspace { id, name: self.0.entry(id).or_insert_with(known).clone() }
+    }
+
+    /// What a record did.
+    pub(super) fn read(&mut self, batch: &Batch<'_>, pipeline: &Pipeline) -> Vec<Change> {
+        batch.iter().map(|op| self.change(&op, pipeline)).collect()
     }
 
     fn change(&mut self, op: &Op<'_>, pipeline: &Pipeline) -> Change {
+        if let Op::CreateKeyspace { keyspace, name } = op {
+            self.0.insert(*keyspace, Some((*name).into()));
+        }
+        let keyspace = self.of(op.keyspace(), pipeline);
         match *op {
-            Op::Put { keyspace, key, value } => {
-                Change::Put { keyspace: self.of(keyspace, pipeline), key: key.into(), value: value.into() }
+            Op::Put { key, value, .. } => Change::Put { keyspace, key: key.into(), value: value.into() },
+            Op::Delete { key, .. } => Change::Delete { keyspace, key: key.into() },
+            Op::DeleteRange { from, to, .. } => {
+                Change::DeleteRange { keyspace, from: from.into(), to: to.map(Key::from) }
             }
-            Op::Delete { keyspace, key } => Change::Delete { keyspace: self.of(keyspace, pipeline), key: key.into() },
-            Op::DeleteRange { keyspace, from, to } => {
-                Change::DeleteRange { keyspace: self.of(keyspace, pipeline), from: from.into(), to: to.map(Key::from) }
-            }
-            Op::CreateKeyspace { keyspace, name } => {
-                let name: Arc<str> = name.into();
-                self.0.insert(keyspace, Arc::clone(&name));
-                Change::CreateKeyspace { name }
-            }
-            Op::DropKeyspace { keyspace } => {
-                let name = self.of(keyspace, pipeline);
-                self.0.remove(&keyspace);
-                Change::DropKeyspace { name }
+            Op::CreateKeyspace { .. } => Change::CreateKeyspace { keyspace },
+            Op::DropKeyspace { .. } => {
+                self.0.remove(&keyspace.id);
+                Change::DropKeyspace { keyspace }
             }
         }
     }
 }
 
-/// A transaction, as it was read.
-pub(super) struct Read {
-    pub(super) receipt: Receipt,
-    pub(super) changes: Vec<(u32, Change)>,
-}
-
-impl Read {
-    /// All of it.
-    pub(super) fn whole(self) -> Commit {
-        self.only(|_, _| true)
-    }
-
-    /// What concerns somebody.
-    pub(super) fn only(self, which: impl Fn(u32, &Change) -> bool) -> Commit {
-        let of_interest = self.changes.into_iter().filter(|(id, change)| which(*id, change));
-        Commit { receipt: self.receipt, changes: of_interest.map(|(_, change)| change).collect() }
-    }
-}
-
-pub(super) type Next = Result<Option<Read>>;
+/// The next one; `None` if there is none in time.
+pub(super) type Next = Result<Option<Commit>>;

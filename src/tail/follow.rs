@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::commit::{Commit, Names, Next, Read};
+use super::commit::{Commit, Names, Next};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::Lsn;
 use crate::format::batch::Batch;
@@ -14,6 +14,7 @@ use crate::log::read::record_end::Position;
 use crate::log::read::scan::{Cursor, Record};
 use crate::log::{LogPin, Receipt};
 use crate::rt::clock::{self, Moment};
+use crate::rt::sleeper::Sleeper;
 use crate::txn::pipeline::Pipeline;
 use crate::txn::watchers::Watching;
 
@@ -35,27 +36,49 @@ pub struct Tail {
     /// What was not read yet.
     pin: LogPin,
     watching: Watching,
-    /// It has said why.
-    is_over: bool,
+    /// What has ended it.
+    failed: Option<Error>,
+    /// As an iterator it has shown that.
+    is_told: bool,
 }
 
+/// How often the begin of the log is looked for again while that moves, and how long in between.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 /// Bytes of log that are read before they are given free: a pin costs a lock.
 const PINNED_AHEAD: u64 = 256 << 10;
 
 impl Tail {
     pub(super) fn new(pipeline: &Arc<Pipeline>, after: Position, horizon: Horizon) -> Result<Self> {
         let log = &pipeline.log;
-        let cursor = Cursor::new(log, after)?;
-        // What is gone between the two lines is told as such.
-        let pin = log.retain_at(cursor.position())?;
+        // A commit may be durable and not visible yet, for as long as it takes to apply it: a snapshot that is taken after this must have what lies before
+        // the tail.
+        pipeline.visible_for_sure();
+        let mut tries = 0..TRIES;
+        let (cursor, pin) = loop {
+            let begun =
+                Cursor::new(log, after).and_then(|cursor| log.retain_at(cursor.position()).map(|pin| (cursor, pin)));
+            match begun {
+                // "The oldest" while a checkpoint moves that on.
+                Err(error)
+                    if error.kind() == ErrorKind::Retired
+                        && after == Position::Lsn(Lsn::ZERO)
+                        && tries.next().is_some() =>
+                {
+                    Sleeper::new().pause(PAUSE);
+                }
+                begun => break begun?,
+            }
+        };
         Ok(Tail {
+            names: Names::known(pipeline),
             pipeline: Arc::clone(pipeline),
             cursor,
             horizon,
-            names: Names::default(),
             pin,
             watching: Watching::default(),
-            is_over: false,
+            failed: None,
+            is_told: false,
         })
     }
 
@@ -68,10 +91,10 @@ impl Tail {
     ///
     /// # Errors
     /// Once all was shown: [`Closed`](ErrorKind::Closed), [`Poisoned`](ErrorKind::Poisoned). [`Retired`](ErrorKind::Retired): it has fallen behind, and what
-    /// it has not shown is gone. [`Damaged`](ErrorKind::Damaged), [`Io`](ErrorKind::Io), [`Forked`](ErrorKind::Forked). Behind an error other than `Io` and `Closed`
-    /// nothing more is shown.
+    /// it has not shown is gone. [`Damaged`](ErrorKind::Damaged); [`Unsupported`](ErrorKind::Unsupported) for a record that is no transaction;
+    /// [`Forked`](ErrorKind::Forked). Each further call fails the same way. After [`Io`](ErrorKind::Io) the next call tries again.
     pub fn next_timeout(&mut self, time: Duration) -> Result<Option<Commit>> {
-        Ok(self.read_until(Some(clock::now().after(time)))?.map(Read::whole))
+        self.read_until(Some(clock::now().after(time)))
     }
 
     /// The next commit, for an async program. To poll it reads files, and at [`Horizon::Visible`] writes to one: give a large backlog a thread
@@ -80,7 +103,7 @@ impl Tail {
     /// # Errors
     /// As [`Tail::next_timeout`].
     pub async fn next_async(&mut self) -> Result<Commit> {
-        poll_fn(|context| self.poll_read(context)).await.map(Read::whole)
+        poll_fn(|context| self.poll_read(context)).await
     }
 
     /// The next one, until `deadline`; without one until there is one, or none will come.
@@ -90,7 +113,7 @@ impl Tail {
             if let Some(read) = self.read_up_to(seen)? {
                 return Ok(Some(read));
             }
-            self.check_end(seen)?;
+            self.prepare_to_wait(seen)?;
             let (watchers, log) = (&self.pipeline.watchers, &self.pipeline.log);
             let is_there = match self.horizon {
                 Horizon::Durable => log.watch_to(seen + 1, deadline),
@@ -102,13 +125,13 @@ impl Tail {
         }
     }
 
-    pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Read>> {
+    pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Commit>> {
         loop {
             let seen = self.bound()?;
             if let Some(read) = self.read_up_to(seen)? {
                 return Poll::Ready(Ok(read));
             }
-            self.check_end(seen)?;
+            self.prepare_to_wait(seen)?;
             let Tail { pipeline, watching, .. } = self;
             let log = &pipeline.log;
             match self.horizon {
@@ -125,59 +148,78 @@ impl Tail {
         let log = &self.pipeline.log;
         log.check_process()?;
         match self.horizon {
-            Horizon::Durable => Ok(log.durable().get()),
+            Horizon::Durable => Ok(self.durable()),
             // What is in doubt is not shown.
-            Horizon::Visible if log.poisoned().is_some() => Ok(log.durable().get()),
+            Horizon::Visible if log.poisoned().is_some() => Ok(self.durable()),
             Horizon::Visible => {
                 let visible = self.pipeline.index_now().visible();
                 match log.write_to(visible) {
                     Ok(()) => Ok(visible.get()),
-                    Err(_) => Ok(log.durable().get()),
+                    Err(_) => Ok(self.durable()),
                 }
             }
         }
     }
 
+    /// What is durable, and can be seen: a large commit may be durable before it is applied, and if it never is, nobody is to see it.
+    fn durable(&self) -> u64 {
+        let durable = self.pipeline.log.durable();
+        let visible = self.pipeline.index().visible();
+        if durable <= visible { durable.get() } else { durable.min(self.pipeline.visible_for_sure()).get() }
+    }
+
     fn read_up_to(&mut self, bound: u64) -> Next {
-        if self.is_over {
-            return Ok(None);
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
         }
         match self.cursor.next(bound) {
             None => Ok(None),
             Some(Ok(record)) => self.take(&record).map(Some),
             Some(Err(error)) => {
-                self.is_over = error.kind() != ErrorKind::Io;
-                Err(if error.kind() == ErrorKind::Retired { fell_behind(&error) } else { error })
+                let error = if error.kind() == ErrorKind::Retired { fell_behind(&error) } else { error };
+                if error.kind() != ErrorKind::Io {
+                    self.failed = Some(error.clone());
+                }
+                Err(error)
             }
         }
     }
 
-    fn take(&mut self, record: &Record) -> Result<Read> {
+    fn take(&mut self, record: &Record) -> Result<Commit> {
+        if record.lsn.get() > self.pin.lsn().get() + PINNED_AHEAD {
+            self.pin_from(record.lsn);
+        }
         let log = &self.pipeline.log;
-        if record.lsn.get() > self.pin.lsn().get() + PINNED_AHEAD && self.pin.is_held() {
-            // The new one first. If it cannot be had, the next read tells what is gone.
-            if let Ok(pin) = log.retain_at(record.lsn) {
-                self.pin = pin;
+        let batch = match Batch::parse(&record.payload) {
+            Ok(batch) => batch,
+            Err(malformed) => {
+                let message = format!("the record at LSN {} is no transaction: {malformed}", record.lsn);
+                return Err(self.failed.insert(Error::new(ErrorKind::Unsupported, message)).clone());
             }
-        }
-        let batch = Batch::parse(&record.payload).map_err(|malformed| {
-            self.is_over = true;
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("the record at LSN {} is no transaction: {malformed}", record.lsn),
-            )
-        })?;
+        };
         let changes = self.names.read(&batch, &self.pipeline);
-        Ok(Read { receipt: Receipt::new(log, record.lsn), changes })
+        Ok(Commit { receipt: Receipt::new(log, record.lsn), changes })
     }
 
-    /// Whether nothing more will come than what is at or below `seen`, all of which was shown.
+    /// Keeps what was not read. Of a pin that was dropped, for want of room, another one keeps what is left.
+    fn pin_from(&mut self, at: Lsn) {
+        if self.pin.lsn() == at && self.pin.is_held() {
+            return;
+        }
+        // The new one first. If it cannot be had, the next read tells what is gone.
+        if let Ok(pin) = self.pipeline.log.retain_at(at) {
+            self.pin = pin;
+        }
+    }
+
+    /// Nothing is left to read at or below `seen`: what lies behind is pinned, for the wait.
     ///
     /// # Errors
-    /// Then.
-    fn check_end(&self, seen: u64) -> Result<()> {
+    /// If nothing more will come.
+    fn prepare_to_wait(&mut self, seen: u64) -> Result<()> {
+        self.pin_from(self.cursor.position());
         let log = &self.pipeline.log;
-        if self.is_over || (log.is_over() && self.bound()? == seen) {
+        if log.is_over() && self.bound()? == seen {
             return Err(log.refusal());
         }
         Ok(())
@@ -191,19 +233,14 @@ fn fell_behind(error: &Error) -> Error {
     Error::new(ErrorKind::Retired, message).with_source(error.clone())
 }
 
-/// `None` after a close, once all was shown.
-pub(super) fn item<T>(next: Result<Option<T>>, is_over: &mut bool) -> Option<Result<T>> {
-    if *is_over {
-        return None;
-    }
+/// As an iterator has it: after a close it ends, and what has ended it is shown once.
+pub(super) fn item(next: Next, is_told: &mut bool) -> Option<Result<Commit>> {
     match next {
         Ok(item) => item.map(Ok),
         Err(error) if error.kind() == ErrorKind::Closed => None,
-        Err(error) => {
-            // One that ends it is said once.
-            *is_over = error.kind() != ErrorKind::Io;
-            Some(Err(error))
-        }
+        // It may go on.
+        Err(error) if error.kind() == ErrorKind::Io => Some(Err(error)),
+        Err(error) => (!std::mem::replace(is_told, true)).then_some(Err(error)),
     }
 }
 
@@ -211,11 +248,8 @@ impl Iterator for Tail {
     type Item = Result<Commit>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
         let next = self.read_until(None);
-        item(next.map(|read| read.map(Read::whole)), &mut self.is_over)
+        item(next, &mut self.is_told)
     }
 }
 

@@ -26,7 +26,7 @@
 //!
 //! | no. | rule |
 //! |---|---|
-//! | L1 | A tail reads the log, which has each transaction as a whole and in the order of the commits. So it shows every one, once, and none in part. It holds no commit up |
+//! | L1 | A tail reads the log, which has each transaction as a whole and in the order of the commits. So it shows every one, once, and none in part. No commit waits for it, but for the locks that any reader takes, and at the visible horizon for the write call that it makes |
 //! | L2 | At the horizon [`Durable`](Horizon::Durable) nothing is shown that a crash can take. At [`Visible`](Horizon::Visible) what is committed is shown at once; a crash may take it, and then another commit may have its position: keep the token, which tells |
 //! | L3 | The log that a tail has not read yet is pinned, up to [`Options::retain_pinned_bytes`](crate::Options::retain_pinned_bytes), or until the disk has no room. A tail that is further behind gets [`Retired`](crate::ErrorKind::Retired), once, and ends: it has fallen behind |
 //! | L4 | Pins do not outlive the engine: who wants to go on after a restart where it was sets [`Options::retain_log_bytes`](crate::Options::retain_log_bytes) |
@@ -41,7 +41,7 @@ mod commit;
 mod follow;
 mod watch;
 
-pub use commit::{Change, Commit};
+pub use commit::{Change, ChangedKeyspace, Commit};
 pub use follow::{Horizon, Tail};
 pub use watch::Watch;
 

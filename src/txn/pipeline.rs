@@ -279,12 +279,15 @@ impl Pipeline {
             self.due.tell();
         }
         if let Some(flush) = flush {
+            let mut told = Vec::new();
             flush.run(|| {
                 self.catch_up();
-                self.watchers.tell();
+                told = self.watchers.tell();
             });
+            // Not within the flush: a task may close the engine, which waits for the right to sync.
+            wake_all(told);
         } else {
-            self.watchers.tell();
+            wake_all(self.watchers.tell());
         }
         Ok(lsn)
     }

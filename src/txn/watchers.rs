@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
-use crate::log::write::flush::NEVER;
-use crate::log::write::waiters::{Signal, Slot, WaiterId};
-use crate::log::{LogInner, wake_all};
+use crate::log::LogInner;
+use crate::log::write::waiters::{NEVER, Signal, Slot, WaiterId};
 use crate::rt::clock::Moment;
 use crate::rt::sync::{AtomicBool, Mutex};
 
@@ -31,15 +30,14 @@ enum Watcher {
 }
 
 impl Watchers {
-    /// A commit has its place. Called without any lock.
-    pub(super) fn tell(&self) {
-        if self.has_any.load(Ordering::Acquire) {
-            self.tell_all();
-        }
+    /// A commit has its place. Called without any lock. Returns the tasks that are to be woken: that runs a user's code, which may wait for whatever
+    /// right this thread has.
+    pub(super) fn tell(&self) -> Vec<Waker> {
+        if self.has_any.load(Ordering::Acquire) { self.tell_all() } else { Vec::new() }
     }
 
     #[cold]
-    fn tell_all(&self) {
+    fn tell_all(&self) -> Vec<Waker> {
         let told = {
             let mut list = self.list.lock();
             self.has_any.store(false, Ordering::Release);
@@ -52,8 +50,7 @@ impl Watchers {
                 Watcher::Task(waker) => wakers.push(waker),
             }
         }
-        // A user's code comes last.
-        wake_all(wakers);
+        wakers
     }
 
     fn add(&self, watcher: Watcher) -> u64 {

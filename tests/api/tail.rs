@@ -1,11 +1,12 @@
 //! Following what is committed.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::thread;
 use std::time::Duration;
 
-use forelog::tail::{Change, Commit, Horizon};
-use forelog::{CommitMode, Engine, ErrorKind, Key, Keyspace, LossBudget, Lsn, Options, Token, Value};
+use forelog::tail::{Change, ChangedKeyspace, Commit, Horizon};
+use forelog::{Checkpoints, CommitMode, Engine, ErrorKind, Key, Keyspace, LossBudget, Lsn, Options, Token, Value};
 
 use crashkit::{Random, TempDir, block_on, in_memory, kind_of, put, seed};
 
@@ -16,20 +17,24 @@ const LONG: Duration = Duration::from_secs(20);
 /// The state that the changes make of a state.
 type State = BTreeMap<(String, Key), Value>;
 
+fn name(keyspace: &ChangedKeyspace) -> String {
+    keyspace.name.as_deref().expect("it is known").to_owned()
+}
+
 fn apply(state: &mut State, commit: &Commit) {
     for change in &commit.changes {
         match change.clone() {
             Change::Put { keyspace, key, value } => {
-                state.insert((keyspace.unwrap().to_string(), key), value);
+                state.insert((name(&keyspace), key), value);
             }
             Change::Delete { keyspace, key } => {
-                state.remove(&(keyspace.unwrap().to_string(), key));
+                state.remove(&(name(&keyspace), key));
             }
-            Change::DeleteRange { keyspace, from, to } => state.retain(|(name, key), _| {
+            Change::DeleteRange { keyspace, from, to } => state.retain(|(of, key), _| {
                 let is_in = *key >= from && to.as_ref().is_none_or(|to| key < to);
-                Some(name.as_str()) != keyspace.as_deref() || !is_in
+                *of != name(&keyspace) || !is_in
             }),
-            Change::DropKeyspace { name } => state.retain(|(of, _), _| Some(of.as_str()) != name.as_deref()),
+            Change::DropKeyspace { keyspace } => state.retain(|(of, _), _| *of != name(&keyspace)),
             other => assert!(matches!(other, Change::CreateKeyspace { .. }), "{other:?}"),
         }
     }
@@ -238,7 +243,21 @@ fn one_that_is_slow_is_told() {
     assert_eq!(error.kind(), ErrorKind::Retired, "{error}");
     assert!(error.to_string().contains("fallen behind"), "{error}");
     assert!(shown < 400);
-    assert!(tail.next().is_none_or(|next| next.is_err()), "it has ended");
+    assert_eq!(kind_of(tail.next_timeout(LONG)), ErrorKind::Retired, "it says so again");
+    assert_eq!(kind_of(tail.next().unwrap()), ErrorKind::Retired);
+    assert!(tail.next().is_none(), "it has ended");
+    // Who begins anew gets on, though checkpoints move the begin.
+    thread::scope(|scope| {
+        let checkpoints = scope.spawn(|| {
+            (0..20).for_each(|number| {
+                write(number);
+                engine.checkpoint().unwrap();
+            })
+        });
+        while !checkpoints.is_finished() {
+            engine.tail(Lsn::ZERO, Horizon::Durable).unwrap();
+        }
+    });
 }
 
 fn watched(watch: &mut forelog::tail::Watch) -> Option<Vec<String>> {
@@ -290,6 +309,8 @@ fn a_watch_shows_what_concerns_its_keys() {
     assert_eq!(watched(&mut watch).unwrap(), ["range b7.."]);
     engine.drop_keyspace("k").unwrap();
     assert_eq!(watched(&mut watch).unwrap().len(), 1);
+    assert_eq!(kind_of(watch.next_timeout(LONG)), ErrorKind::KeyspaceDropped, "nothing more comes");
+    assert_eq!(kind_of(block_on(watch.next_async())), ErrorKind::KeyspaceDropped);
     assert_eq!(kind_of(engine.watch(&keyspace, "")), ErrorKind::KeyspaceDropped);
     engine.close().unwrap();
     assert!(watch.next().is_none());
@@ -314,4 +335,63 @@ fn a_failure_ends_a_tail() {
         assert!(tail.next().is_none());
         assert_eq!(kind_of(tail.next_timeout(Duration::ZERO)), ErrorKind::Poisoned);
     }
+}
+
+/// A follower that has copied a keyspace must know which one is dropped, though nothing was written to it since.
+#[test]
+fn a_keyspace_that_was_there_before_is_dropped_by_its_name() {
+    let engine = in_memory();
+    let old = engine.create_keyspace("old").unwrap();
+    let mut tail = engine.tail(engine.visible_lsn(), Horizon::Durable).unwrap();
+    engine.drop_keyspace("old").unwrap();
+    drop(old);
+    let other = engine.create_keyspace("other").unwrap();
+    // Memory forgets the old one.
+    (0..100).for_each(|number| drop(put(&engine, &other, &number.to_string(), "1", CommitMode::Sync).unwrap()));
+    let commit = tail.next_timeout(LONG).unwrap().unwrap();
+    assert!(
+        matches!(&commit.changes[..], [Change::DropKeyspace { keyspace }] if keyspace.name.as_deref() == Some("old"))
+    );
+    let commit = tail.next_timeout(LONG).unwrap().unwrap();
+    assert!(
+        matches!(&commit.changes[..], [Change::CreateKeyspace { keyspace }] if keyspace.name.as_deref() == Some("other"))
+    );
+}
+
+/// What is of no interest takes time, too.
+#[test]
+fn a_watch_keeps_its_time_among_commits_of_others() {
+    let engine = in_memory();
+    let [keyspace, other] = ["k", "other"].map(|name| engine.create_keyspace(name).unwrap());
+    let mut watch = engine.watch(&keyspace, "").unwrap();
+    (0..2_000).for_each(|number| drop(put(&engine, &other, &number.to_string(), "1", CommitMode::Async).unwrap()));
+    assert!(watch.next_timeout(Duration::ZERO).unwrap().is_none());
+    assert!(watch.lsn() < engine.visible_lsn(), "it has not read all of it");
+    let mut polls = 0;
+    let mut next = std::pin::pin!(watch.next_async());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    put(&engine, &keyspace, "a", "1", CommitMode::Async).unwrap();
+    while next.as_mut().poll(&mut context).is_pending() {
+        polls += 1;
+    }
+    assert!((10..100).contains(&polls), "{polls}");
+}
+
+/// A large commit is durable before it is applied: whoever begins there has it in the snapshot that follows.
+#[test]
+fn a_snapshot_behind_the_begin_of_a_tail_has_what_lies_before() {
+    // No checkpoint retires the begin meanwhile.
+    let engine = Options::new().checkpoints(Checkpoints::Never).in_memory().unwrap();
+    let keyspace = engine.create_keyspace("k").unwrap();
+    let mut batch = engine.batch().unwrap();
+    (0..100_000_u32).for_each(|number| batch.put(&keyspace, number.to_be_bytes(), "value").unwrap());
+    thread::scope(|scope| {
+        let commits = scope.spawn(|| {
+            (0..5).for_each(|_| drop(batch.commit_with(CommitMode::Within(Duration::from_micros(1))).unwrap()));
+        });
+        while !commits.is_finished() {
+            let tail = engine.tail(engine.durable_lsn(), Horizon::Durable).unwrap();
+            assert!(engine.snapshot().unwrap().lsn() >= tail.lsn());
+        }
+    });
 }

@@ -174,8 +174,10 @@ impl Cursor {
     /// Why a segment that was in the catalogue a moment ago cannot be opened.
     fn not_open(&self, info: &SegmentInfo, error: std::io::Error) -> Error {
         let oldest = self.log.incarnations().oldest();
-        if oldest.get() >= info.end {
-            return retired(oldest, Lsn::new(self.position));
+        // After a close another open may have removed it, which nobody tells here.
+        let is_gone = error.kind() == std::io::ErrorKind::NotFound && self.log.is_over();
+        if oldest.get() >= info.end || is_gone {
+            return retired(oldest.max(Lsn::new(if is_gone { info.end } else { 0 })), Lsn::new(self.position));
         }
         Error::unreadable(&info.path, Lsn::new(info.base()), error)
     }

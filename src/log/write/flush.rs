@@ -15,7 +15,7 @@ use super::buffer::Buffer;
 use super::gather::Gathering;
 use super::segment::Segment;
 use super::stall::WaitLimit;
-use super::waiters::{Callback, Signal, Slot, Waited, Waiter, WaiterId, Waiters};
+use super::waiters::{AT_THE_END, Callback, NEVER, Signal, Slot, Waited, Waiter, WaiterId, Waiters};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::{CommitMode, Lsn};
 use crate::disk::{write_all_at, write_and_sync};
@@ -64,11 +64,6 @@ struct SyncState {
     /// The last flush is over.
     closed: bool,
 }
-
-/// Who waits for this waits for the end of the log, and not for its failure: there is no such LSN.
-const AT_THE_END: u64 = u64::MAX;
-/// Who waits for this waits for the end of the log, or for its failure.
-pub(crate) const NEVER: u64 = AT_THE_END - 1;
 
 impl WakeEveryone for Flusher {
     fn wake_everyone(&self) {

@@ -105,6 +105,11 @@ impl WaiterId {
     }
 }
 
+/// Who waits for this waits for the end of the log, and not for its failure: there is no such LSN.
+pub(crate) const AT_THE_END: u64 = u64::MAX;
+/// Who waits for this waits for the end of the log, or for its failure.
+pub(crate) const NEVER: u64 = AT_THE_END - 1;
+
 /// All waiters in LSN order.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
@@ -112,7 +117,7 @@ pub(crate) struct Waiters {
     in_order: VecDeque<(WaiterId, Option<Waiter>)>,
     /// How many of the places are empty.
     empty: usize,
-    /// The waiters that came after one of a higher LSN.
+    /// The waiters that came after one of a higher LSN, and those that wait for no LSN.
     late: BTreeMap<WaiterId, Waiter>,
     serial: u64,
     threads: usize,
@@ -123,7 +128,7 @@ impl Waiters {
         self.serial += 1;
         let id = WaiterId { lsn, serial: self.serial };
         self.threads += usize::from(waiter.is_thread());
-        if self.in_order.back().is_none_or(|(last, _)| *last < id) {
+        if lsn < NEVER && self.in_order.back().is_none_or(|(last, _)| *last < id) {
             self.in_order.push_back((id, Some(waiter)));
         } else {
             self.late.insert(id, waiter);

@@ -3,9 +3,9 @@
 use std::task::Waker;
 use std::time::Duration;
 
-use super::{AT_THE_END, Flusher, NEVER};
+use super::Flusher;
 use crate::base::error::Error;
-use crate::log::write::waiters::{Callback, Signal, Waiter};
+use crate::log::write::waiters::{AT_THE_END, Callback, NEVER, Signal, Waiter};
 use crate::rt::clock::{self, Moment};
 use crate::rt::guard::contain;
 use crate::rt::sync;
