@@ -75,7 +75,7 @@ fn what_a_tail_shows_makes_the_same_state() {
                 1 => batch.delete_range(&keyspace, key..).unwrap(),
                 2..=5 => batch.delete(&keyspace, key).unwrap(),
                 _ => (0..=random.below(3)).for_each(|n| {
-                    batch.put(&keyspace, [[key[0]].as_slice(), &n.to_be_bytes()].concat(), step.to_be_bytes()).unwrap()
+                    batch.put(&keyspace, [[key[0]].as_slice(), &n.to_be_bytes()].concat(), step.to_be_bytes()).unwrap();
                 }),
             }
             let before = engine.visible_lsn();
@@ -252,7 +252,7 @@ fn one_that_is_slow_is_told() {
             (0..20).for_each(|number| {
                 write(number);
                 engine.checkpoint().unwrap();
-            })
+            });
         });
         while !checkpoints.is_finished() {
             engine.tail(Lsn::ZERO, Horizon::Durable).unwrap();

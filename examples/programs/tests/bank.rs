@@ -258,7 +258,7 @@ impl Browser {
         Some(Browser { process, input, output, number: 0, session: None })
     }
 
-    fn call(&mut self, method: &str, parameters: Value) -> Value {
+    fn call(&mut self, method: &str, parameters: &Value) -> Value {
         self.number += 1;
         let mut message = json!({ "id": self.number, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -276,13 +276,13 @@ impl Browser {
     }
 
     fn open(&mut self, address: &str) {
-        let target = self.call("Target.createTarget", json!({ "url": address }))["targetId"].clone();
-        let attached = self.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
+        let target = self.call("Target.createTarget", &json!({ "url": address }))["targetId"].clone();
+        let attached = self.call("Target.attachToTarget", &json!({ "targetId": target, "flatten": true }));
         self.session = attached["sessionId"].as_str().map(str::to_owned);
     }
 
     fn evaluate(&mut self, expression: &str) -> Value {
-        self.call("Runtime.evaluate", json!({ "expression": expression }))["result"]["value"].clone()
+        self.call("Runtime.evaluate", &json!({ "expression": expression }))["result"]["value"].clone()
     }
 
     /// Waits until the page shows a text.
@@ -301,8 +301,8 @@ impl Browser {
     fn picture(&mut self, name: &str, width: u32) {
         let Some(dir) = std::env::var_os("BANK_PICTURES") else { return };
         let size = json!({ "width": width, "height": 700, "deviceScaleFactor": 1, "mobile": false });
-        self.call("Emulation.setDeviceMetricsOverride", size);
-        let taken = self.call("Page.captureScreenshot", json!({ "format": "png" }));
+        self.call("Emulation.setDeviceMetricsOverride", &size);
+        let taken = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
         std::fs::write(Path::new(&dir).join(format!("{name}-{width}.png.base64")), taken["data"].as_str().unwrap())
             .unwrap();
     }
@@ -328,7 +328,7 @@ fn the_page_shows_the_watermark_and_the_fates() {
     browser.wait_for("ms\tdurable");
     // A second in which a crash would take it.
     browser.evaluate(&click("within:1s"));
-    browser.wait_for("A crash now would take 1 commits");
+    browser.wait_for("A crash now would take 1 commit ");
     browser.wait_for("pending");
     for width in [1000, 400] {
         browser.picture("at-risk", width);
