@@ -174,7 +174,7 @@ fn a_failure_is_told() {
     let fd = engine.durable_fd().unwrap();
     let durable = put(&engine, &keyspace, "a", "1", CommitMode::Sync).unwrap();
     let fails = FaultKind::SyncFails { pages: Pages::KeepNew };
-    disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".log"), fails));
+    disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".log.tmp"), fails));
     assert_eq!(kind_of(put(&engine, &keyspace, "b", "2", CommitMode::Sync)), ErrorKind::Indeterminate);
     assert!(is_readable(&fd));
     assert_eq!(fd.take().unwrap(), durable.lsn());

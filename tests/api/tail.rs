@@ -328,7 +328,7 @@ fn a_failure_ends_a_tail() {
         let mut tail = engine.tail(engine.visible_lsn(), horizon).unwrap();
         let durable = put(&engine, &keyspace, "a", "1", CommitMode::Sync).unwrap();
         let fails = FaultKind::SyncFails { pages: Pages::KeepNew };
-        disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".log"), fails));
+        disk.inject(Fault::once(OpSelector::of(OpKind::Sync).on(".log.tmp"), fails));
         assert_eq!(kind_of(put(&engine, &keyspace, "b", "2", CommitMode::Sync)), ErrorKind::Indeterminate);
         assert_eq!(tail.next().unwrap().unwrap().receipt.lsn(), durable.lsn());
         assert_eq!(kind_of(tail.next().unwrap()), ErrorKind::Poisoned);
