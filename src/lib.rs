@@ -33,7 +33,7 @@
 //! | [`Written`](CommitMode::Written) | is in the operating system's hands | the death of the process |
 //! | [`Async`](CommitMode::Async), [`Within(d)`](CommitMode::Within) | has its place in the log | a crash, once its flush has come: within the flush interval, or `d` |
 //!
-//! Modes mix freely: there is one log in one order, so a durable commit proves every earlier one durable. What a crash
+//! Which one to take: [`guide::choosing`]. Modes mix freely: there is one log in one order, so a durable commit proves every earlier one durable. What a crash
 //! could take is bounded at every instant by the [`LossBudget`]; what it took is told by [`Engine::recovery`] and, for
 //! each commit, by [`Engine::outcome`]. What was derived from it, such as the next id, is derived again: see
 //! [`CommitMode`].
@@ -103,6 +103,7 @@ mod disk;
 mod engine;
 #[cfg_attr(not(feature = "unstable"), allow(unreachable_pub, reason = "public behind the feature `unstable`"))]
 mod format;
+pub mod guide;
 mod index;
 pub mod log;
 pub mod requests;

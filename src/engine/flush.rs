@@ -50,13 +50,6 @@ impl Engine {
         Ok(target)
     }
 
-    /// Makes a flush of a commit due.
-    pub(crate) fn hurry(&self, receipt: &Receipt) {
-        if !receipt.is_durable() {
-            self.pipeline().log.ask_for_flush(receipt.lsn());
-        }
-    }
-
     /// Waits until a commit has what `mode` promises, whatever it was committed with.
     pub(crate) fn wait_for_mode(&self, receipt: &Receipt, mode: CommitMode) -> Result<()> {
         self.pipeline().log.wait_for_mode(receipt.lsn(), mode, WaitLimit::Forever)

@@ -141,7 +141,7 @@ impl Requests {
         let (done, receipt) = self.engine.transact(mode, |tx| self.run(tx, id, &mut body))?;
         match done {
             Ok(found) => {
-                self.engine.hurry(&found.receipt);
+                found.receipt.hurry()?;
                 self.engine.wait_for_mode(&found.receipt, mode)?;
                 Ok(found.into())
             }
@@ -167,7 +167,7 @@ impl Requests {
         let (done, receipt) = self.engine.transact_async(mode, |tx| self.run(tx, id, &mut body)).await?;
         match done {
             Ok(found) if matches!(mode, CommitMode::Async | CommitMode::Within(_)) => {
-                self.engine.hurry(&found.receipt);
+                found.receipt.hurry()?;
                 Ok(found.into())
             }
             Ok(found) => {

@@ -8,10 +8,11 @@ use super::entries::Entries;
 use super::keyspace::no_such_keyspace;
 use super::writes::Own;
 use crate::base::error::{Error, Result};
-use crate::base::types::Lsn;
+use crate::base::types::{Lsn, Outcome, Token};
 use crate::disk::LockHeld;
 use crate::index::{Index, SnapshotGuard, Tree, Value};
 use crate::log::Recovery;
+use crate::log::receipts::outcome::Fates;
 use crate::rt::process;
 
 /// What a database held when it was read: see [`Engine::read_only`](crate::Engine::read_only).
@@ -25,6 +26,7 @@ pub struct ReadOnly {
     index: Index,
     hold: SnapshotGuard,
     report: Recovery,
+    fates: Fates,
     /// That of the process that read it: in a child, a thread that is not there may hold the lock of what tables keep.
     generation: u64,
 }
@@ -36,8 +38,8 @@ impl fmt::Debug for ReadOnly {
 }
 
 impl ReadOnly {
-    pub(crate) fn new(index: Index, report: Recovery) -> Self {
-        ReadOnly { hold: index.hold(), index, report, generation: process::generation() }
+    pub(crate) fn new(index: Index, report: Recovery, fates: Fates) -> Self {
+        ReadOnly { hold: index.hold(), index, report, fates, generation: process::generation() }
     }
 
     /// Everything up to here is in it: after a crash, what the next open will keep; beside a writer, what it had written.
@@ -55,6 +57,12 @@ impl ReadOnly {
     /// The account of the reading: whether the database was closed, what an open would drop, and which locks were held.
     pub fn recovery(&self) -> &Recovery {
         &self.report
+    }
+
+    /// What became of the commit that a token names: as [`Engine::outcome`](crate::Engine::outcome) would say of a database that was closed. After a crash
+    /// [`Pending`](Outcome::Pending) is what the next open will keep, and make durable. Beside a writer it is what is not durable yet, as far as can be seen.
+    pub fn outcome(&self, token: &Token) -> Outcome {
+        self.fates.outcome(token)
     }
 
     /// The names of the keyspaces, in order.

@@ -318,6 +318,22 @@ fn output_that_nobody_reads_is_no_error() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
+/// For people: no line is longer than a terminal, what "lost" means is said, and the end is advice. What could not be run is no broken promise.
+#[test]
+fn trial_fits_a_terminal_and_ends_with_advice() {
+    let scratch = Scratch::new("trial-text");
+    let text = printed(forelog().args(["trial", "--seconds", "1", "--dir"]).arg(&scratch.0));
+    // The first line has the path.
+    let longest = text.lines().skip(1).max_by_key(|line| line.chars().count()).unwrap();
+    assert!(longest.chars().count() < 80, "{longest}");
+    for said in ["Lost are commits", "On this disk:", "- Sync if", "- Written if", "- Async if"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    assert!(text.matches("kept").count() >= 4, "{text}");
+    let (code, _, stderr) = run(forelog().args(["trial", "--dir"]).arg(scratch.path("missing")));
+    assert!(code == 4 && stderr.contains("missing"), "{code} {stderr}");
+}
+
 #[test]
 fn trial_measures_every_mode_breaks_nothing_and_cleans_up() {
     let scratch = Scratch::new("trial");

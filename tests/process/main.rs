@@ -8,6 +8,7 @@ mod common;
 mod compact;
 mod import;
 mod limits;
+mod outcome;
 mod reading;
 mod salvage;
 mod table_file;

@@ -1,7 +1,7 @@
-//! `forelog`: try the commit modes on a disk, import, scan, get, info, dump, verify, salvage, backup, restore, compact.
+//! `forelog`: try the commit modes on a disk, import, scan, get, info, outcome, dump, verify, salvage, backup, restore, compact.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong, 3 a sound
-//! database that would not open (`verify`), 130 ended by a signal.
+//! database that would not open (`verify`), 4 could not be run (`trial`), 130 ended by a signal.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -18,6 +18,7 @@ mod get;
 mod import;
 mod info;
 mod memory;
+mod outcome;
 mod output;
 mod reading;
 mod salvage;
@@ -44,6 +45,7 @@ enum Command {
     Scan(scan::Arguments),
     Get(get::Arguments),
     Info(info::Arguments),
+    Outcome(outcome::Arguments),
     Dump(dump::Arguments),
     Verify(verify::Arguments),
     Salvage(salvage::Arguments),
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Scan(arguments) => scan::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
+        Command::Outcome(arguments) => outcome::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Salvage(arguments) => salvage::run(&arguments),

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -46,6 +47,30 @@ fn each_commit_passes_the_back_pressure_once() {
         }
         assert!(waited() > Duration::from_millis(1700), "{:?}", waited());
         assert_eq!(pipeline.throttle.waited().0, 7, "the first one finds nobody before it");
+        engine.close().unwrap();
+    });
+}
+
+/// A callback alone came with the flush that was due anyway.
+#[test]
+fn a_commit_that_is_in_a_hurry_is_durable_soon() {
+    schedule::run(1, || {
+        let engine = Options::new().open_on(Arc::new(SimDisk::new()), "db").unwrap();
+        let keyspace = engine.create_keyspace("k").unwrap();
+        for hurries in [false, true] {
+            let mut batch = engine.batch().unwrap();
+            batch.put(&keyspace, "key", "value").unwrap();
+            let receipt = batch.commit_with(CommitMode::Within(Duration::from_millis(500))).unwrap();
+            let told = Arc::new(AtomicBool::new(false));
+            let tell = Arc::clone(&told);
+            receipt.on_durable(move |verdict| tell.store(verdict.is_ok(), Ordering::Relaxed)).unwrap();
+            if hurries {
+                receipt.hurry().unwrap();
+            }
+            schedule::sleep(Duration::from_millis(100));
+            assert_eq!((receipt.is_durable(), told.load(Ordering::Relaxed)), (hurries, hurries));
+            receipt.wait().unwrap();
+        }
         engine.close().unwrap();
     });
 }

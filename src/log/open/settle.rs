@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use super::decide::{Unfinished, Verdicts, cause_of};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::FIRST_SEGMENT_BYTES;
-use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, write_all_at};
-use crate::format::history::{self, End, History};
+use crate::format::history::{self, History};
 use crate::format::segment::{TEMPORARY_SUFFIX, file_name};
 use crate::log::log_dir::LogDir;
 use crate::log::read::reader::SegmentInfo;
@@ -28,8 +27,7 @@ pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts, names_another: boo
             verdicts.report.rewritten_bytes += rewrite(place, info, &unfinished)?;
         }
         let entry = verdicts.history.entries.last_mut().expect("the open incarnation is listed");
-        let (lsn, prepared) = (Lsn::new(unfinished.end), Lsn::new(unfinished.prepared));
-        entry.end = Some(End { lsn, prepared, clean: false });
+        entry.end = Some(unfinished.end());
     } else if !verdicts.history.entries.is_empty() && verdicts.clean_up.is_empty() {
         if names_another && let Err(error) = place.save(&verdicts.history) {
             // A refusal before the rename has no effect. After another failure nothing may be written any more.

@@ -1,9 +1,9 @@
 //! What became of a commit: the answer to a token, for ever.
 
 use crate::base::error::Result;
-use crate::base::types::{Incarnation, Lsn, Outcome, Token};
+use crate::base::types::{Incarnation, LogId, Lsn, Outcome, Token};
 use crate::format::WORD;
-use crate::format::history::History;
+use crate::format::history::{End, History};
 use crate::log::inner::LogInner;
 use crate::log::read::record_end::first_end;
 
@@ -11,12 +11,8 @@ impl LogInner {
     /// What became of the commit that `token` names (promise 4).
     pub(crate) fn outcome(&self, token: &Token) -> Result<Outcome> {
         self.check_process()?;
-        if token.log_id != self.incarnations().log_id() {
-            return Ok(Outcome::Foreign);
-        }
-        if token.lsn == Lsn::ZERO {
-            // The token of a transaction that wrote nothing and read an empty log.
-            return Ok(if token.incarnation == Incarnation::NONE { Outcome::Durable } else { Outcome::Invalid });
+        if let Some(outcome) = without_history(self.incarnations().log_id(), token) {
+            return Ok(outcome);
         }
         if self.incarnations().current() == Some(token.incarnation) {
             return Ok(self.outcome_in_this_incarnation(token.lsn.get(), self.incarnations().begin()));
@@ -38,6 +34,55 @@ impl LogInner {
             Outcome::Indeterminate
         } else {
             Outcome::Pending
+        }
+    }
+}
+
+/// What the database of a token, or its lack of a position, says of it.
+fn without_history(log_id: LogId, token: &Token) -> Option<Outcome> {
+    if token.log_id != log_id {
+        return Some(Outcome::Foreign);
+    }
+    // The token of a transaction that wrote nothing and read an empty log.
+    let is_of_nothing = || if token.incarnation == Incarnation::NONE { Outcome::Durable } else { Outcome::Invalid };
+    (token.lsn == Lsn::ZERO).then(is_of_nothing)
+}
+
+/// The answers to tokens of a database that was read and not opened.
+#[derive(Debug)]
+pub(crate) struct Fates {
+    /// Its last incarnation ends as the next open will have it.
+    history: History,
+    /// The number of that incarnation if it has not ended, and what of it is proven durable.
+    open: Option<(u64, Lsn)>,
+    /// There is a writer: what is not durable may still become so.
+    has_writer: bool,
+}
+
+impl Fates {
+    /// `end` is how the next open will end the last incarnation, if that has not ended.
+    pub(crate) fn new(mut history: History, end: Option<End>, proven: Lsn, has_writer: bool) -> Self {
+        let mut open = None;
+        if let (Some(last), Some(end)) = (history.entries.last_mut(), end) {
+            last.end = Some(end);
+            open = Some((last.incarnation.number, proven));
+        }
+        Fates { history, open, has_writer }
+    }
+
+    pub(crate) fn outcome(&self, token: &Token) -> Outcome {
+        if let Some(outcome) = without_history(self.history.log_id, token) {
+            return outcome;
+        }
+        let outcome = outcome_in_history(&self.history, token);
+        match (outcome, self.open) {
+            (Outcome::Durable, Some((number, proven))) if number == token.incarnation.number && token.lsn > proven => {
+                Outcome::Pending
+            }
+            (Outcome::Lost, Some((number, _))) if number == token.incarnation.number && self.has_writer => {
+                Outcome::Pending
+            }
+            _ => outcome,
         }
     }
 }
