@@ -321,6 +321,16 @@ impl Log {
         Scan::new(self.inner(), after.into())
     }
 
+    /// As [`Log::scan`], with what was appended and is not durable yet: of that a crash may take some. Has it written, as a `Written` commit is, and waits
+    /// for no fsync.
+    ///
+    /// # Errors
+    /// As [`Log::scan`]; [`ErrorKind::Indeterminate`] if a write fails.
+    pub fn scan_appended(&self, after: impl Into<Position>) -> Result<Scan> {
+        self.inner().check_process()?;
+        Scan::of_appended(self.inner(), after.into())
+    }
+
     /// Follows the log from `after` on: each record as soon as it is durable.
     ///
     /// # Errors

@@ -520,3 +520,19 @@ fn tokens_are_pruned_by_an_explicit_call_only() {
     drop(log);
     assert_eq!(outcomes(&open_log(&disk, LogOptions::new())), expected);
 }
+
+/// Raft reads what it has appended before that is durable.
+#[test]
+fn what_is_appended_can_be_read_before_it_is_durable() {
+    let dir = TempDir::new("scan-appended");
+    let options = small_segments().flush_interval(LONG).loss_budget(LossBudget::default().max_age(LONG));
+    let log = open_log(&dir, options);
+    let lsns: Vec<Lsn> = (0..20).map(|number| log.append(&payload(number), CommitMode::Async).unwrap().lsn()).collect();
+    assert!(log.durable_lsn() < lsns[19]);
+    let records: Vec<Record> = log.scan_appended(Lsn::ZERO).unwrap().map(Result::unwrap).collect();
+    check(&records, &lsns, 0);
+    let records: Vec<Record> = log.scan_appended(lsns[9]).unwrap().map(Result::unwrap).collect();
+    check(&records, &lsns, 10);
+    assert!(log.durable_lsn() < lsns[19], "it makes no flush due");
+    log.close().unwrap();
+}

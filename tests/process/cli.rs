@@ -318,6 +318,20 @@ fn output_that_nobody_reads_is_no_error() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
+#[test]
+fn shells_and_readers_of_manuals_are_served() {
+    for shell in ["bash", "zsh", "fish"] {
+        let text = printed(forelog().args(["completions", shell]));
+        assert!(text.contains("salvage") && !text.contains("trial-child"), "{shell}");
+    }
+    let scratch = Scratch::new("manual");
+    printed(forelog().arg("manual").arg(&scratch.0));
+    let page = fs::read_to_string(scratch.path("forelog-import.1")).unwrap();
+    assert!(page.contains("keyspace"), "{page}");
+    let error = refused(forelog().arg("manual").arg(scratch.path("missing")));
+    assert!(error.contains("missing"), "{error}");
+}
+
 /// For people: no line is longer than a terminal, what "lost" means is said, and the end is advice. What could not be run is no broken promise.
 #[test]
 fn trial_fits_a_terminal_and_ends_with_advice() {

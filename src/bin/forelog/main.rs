@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use signal_hook::consts::SIGXFSZ;
 
 mod backup;
@@ -23,6 +23,7 @@ mod output;
 mod reading;
 mod salvage;
 mod scan;
+mod shell;
 mod table_file;
 mod trial;
 mod verify;
@@ -52,6 +53,8 @@ enum Command {
     Backup(backup::Arguments),
     Restore(backup::RestoreArguments),
     Compact(compact::Arguments),
+    Completions(shell::CompletionsArguments),
+    Manual(shell::ManualArguments),
 }
 
 /// The command line, or the end of the process with what is wrong with it.
@@ -85,6 +88,8 @@ fn main() -> ExitCode {
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => backup::run_restore(&arguments),
         Command::Compact(arguments) => compact::run(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments, CommandLine::command()),
+        Command::Manual(arguments) => shell::manual(&arguments, CommandLine::command()),
     };
     if workspace::is_interrupted() {
         return workspace::INTERRUPTED.into();

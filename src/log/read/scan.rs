@@ -183,7 +183,7 @@ impl Cursor {
     }
 }
 
-/// The records that were durable when the scan began, in order. After an error it ends.
+/// The records that were durable when the scan began, or written, in order. After an error it ends.
 pub struct Scan {
     cursor: Cursor,
     bound: u64,
@@ -193,6 +193,14 @@ pub struct Scan {
 impl Scan {
     pub(crate) fn new(log: &Arc<LogInner>, after: Position) -> Result<Self> {
         Ok(Scan { cursor: Cursor::new(log, after)?, bound: log.positions().durable(), is_over: false })
+    }
+
+    /// Also what is not durable yet: has it written.
+    pub(crate) fn of_appended(log: &Arc<LogInner>, after: Position) -> Result<Self> {
+        let cursor = Cursor::new(log, after)?;
+        let bound = log.positions().appended();
+        log.write_to(Lsn::new(bound))?;
+        Ok(Scan { cursor, bound, is_over: false })
     }
 }
 
