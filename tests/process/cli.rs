@@ -319,6 +319,21 @@ fn output_that_nobody_reads_is_no_error() {
 }
 
 #[test]
+fn a_bench_draws_its_latencies_and_leaves_nothing() {
+    let scratch = Scratch::new("bench");
+    let args = ["bench", "--seconds", "1", "--mode", "within:2ms", "--threads", "2", "--dir"];
+    let text = printed(forelog().args(args).arg(&scratch.0));
+    assert!(text.lines().all(|line| line.chars().count() < 80), "{text}");
+    assert!(text.contains("within:2ms") && text.contains("raw limit") && text.contains('#'), "{text}");
+    let json: Value = serde_json::from_str(&printed(forelog().args(args).arg(&scratch.0).arg("--json"))).unwrap();
+    let counts = json["histogram"].as_array().unwrap().iter().map(|row| row["count"].as_u64().unwrap());
+    assert!(counts.sum::<u64>() > 0 && json["figures"]["per_second"].as_f64() > Some(0.0), "{json}");
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
+    let (code, _, stderr) = run(forelog().args(["bench", "--dir"]).arg(scratch.path("missing")));
+    assert!(code == 4 && stderr.contains("missing"), "{code} {stderr}");
+}
+
+#[test]
 fn shells_and_readers_of_manuals_are_served() {
     for shell in ["bash", "zsh", "fish"] {
         let text = printed(forelog().args(["completions", shell]));

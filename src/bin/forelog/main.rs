@@ -1,7 +1,7 @@
-//! `forelog`: try the commit modes on a disk, import, scan, get, info, outcome, dump, verify, salvage, backup, restore, compact.
+//! `forelog`: try and measure the commit modes on a disk, import, scan, get, info, outcome, dump, verify, salvage, backup, restore, compact.
 //!
 //! Exit codes: 0 done, 1 an error (one line on stderr), a broken promise or damage, 2 the command line is wrong, 3 a sound
-//! database that would not open (`verify`), 4 could not be run (`trial`), 130 ended by a signal.
+//! database that would not open (`verify`), 4 could not be run (`trial`, `bench`), 130 ended by a signal.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -42,6 +42,7 @@ enum Command {
     Trial(trial::Arguments),
     #[command(hide = true)]
     TrialChild(trial::ChildArguments),
+    Bench(trial::bench::Arguments),
     Import(import::Arguments),
     Scan(scan::Arguments),
     Get(get::Arguments),
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
     let done = match command_line().command {
         Command::Trial(arguments) => trial::run(&arguments),
         Command::TrialChild(arguments) => trial::run_child(&arguments),
+        Command::Bench(arguments) => trial::bench::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Scan(arguments) => scan::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),

@@ -33,6 +33,23 @@ impl Histogram {
         self.count
     }
 
+    /// The counts by powers of two, each with the latency that it lies below, from the first that has any to the last.
+    pub(super) fn octaves(&self) -> Vec<(Duration, u64)> {
+        let octave_of = |bucket: usize| if bucket < 2 * PER_OCTAVE { 5 } else { bucket / PER_OCTAVE + 4 };
+        let power = |octave: usize| u32::try_from(octave).ok().and_then(|octave| 2_u64.checked_pow(octave));
+        let mut octaves: Vec<(Duration, u64)> = Vec::new();
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            let below = Duration::from_nanos(power(octave_of(bucket) + 1).unwrap_or(u64::MAX));
+            match octaves.last_mut() {
+                Some((known, sum)) if *known == below => *sum += count,
+                _ => octaves.push((below, *count)),
+            }
+        }
+        let has_any = |(_, count): &(Duration, u64)| *count > 0;
+        let (first, last) = (octaves.iter().position(has_any), octaves.iter().rposition(has_any));
+        first.zip(last).map_or(Vec::new(), |(first, last)| octaves[first..=last].to_vec())
+    }
+
     /// The latency that the fraction `of` of all operations did not exceed; zero if there are none.
     pub(super) fn quantile(&self, of: f64) -> Duration {
         let rank = (self.count as f64 * of).ceil().max(1.0);
@@ -77,6 +94,18 @@ mod tests {
             let back = histogram.quantile(0.5).as_nanos() as f64;
             assert!((back - nanos as f64).abs() <= nanos as f64 / 50.0, "{nanos} came back as {back}");
         }
+    }
+
+    #[test]
+    fn octaves_have_all_of_it() {
+        let mut histogram = Histogram::new();
+        for nanos in [3, 63, 64, 127, 128, 1_000, 1_023, 1_024] {
+            histogram.record(Duration::from_nanos(nanos));
+        }
+        let octaves = histogram.octaves();
+        let counts: Vec<(u128, u64)> = octaves.iter().map(|(below, count)| (below.as_nanos(), *count)).collect();
+        assert_eq!(counts, [(64, 2), (128, 2), (256, 1), (512, 0), (1_024, 2), (2_048, 1)]);
+        assert!(Histogram::new().octaves().is_empty());
     }
 
     #[test]

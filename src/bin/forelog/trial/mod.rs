@@ -14,6 +14,7 @@ use measure::{Bench, RawBench};
 use report::Report;
 
 mod advice;
+pub(crate) mod bench;
 mod child;
 mod histogram;
 mod kill;
