@@ -12,7 +12,7 @@ use crate::disk::{DirHandle, Disk, Layered, LockHeld, OsDisk};
 use crate::engine::Engine;
 use crate::log::log_dir::LogDir;
 use crate::log::open::beside::{Read, View, read_beside};
-use crate::log::open::decide::Unfinished;
+use crate::log::open::settle::end_of;
 use crate::log::open::{account, obstacles, unless_unlocked};
 use crate::log::receipts::outcome::Fates;
 use crate::log::{Files, Recovery};
@@ -132,7 +132,7 @@ impl ReadOnlyOptions {
     fn read(self, disk: Arc<dyn Disk>, dir: &Path) -> Result<ReadOnly> {
         let started = clock::now();
         let (handle, Looked { index, verdicts, .. }) = self.look(disk, dir)?;
-        let end = verdicts.unfinished.as_ref().map(Unfinished::end);
+        let end = verdicts.unfinished.as_ref().map(end_of);
         let report = account(&handle, verdicts.report, started);
         let has_writer = report.lock == LockHeld::Beside;
         let fates = Fates::new(verdicts.history, end, report.proven_durable, has_writer);

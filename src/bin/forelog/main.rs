@@ -90,8 +90,8 @@ fn main() -> ExitCode {
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => backup::run_restore(&arguments),
         Command::Compact(arguments) => compact::run(&arguments),
-        Command::Completions(arguments) => shell::completions(&arguments, CommandLine::command()),
-        Command::Manual(arguments) => shell::manual(&arguments, CommandLine::command()),
+        Command::Completions(arguments) => shell::completions(&arguments, &CommandLine::command()),
+        Command::Manual(arguments) => shell::manual(&arguments, &CommandLine::command()),
     };
     if workspace::is_interrupted() {
         return workspace::INTERRUPTED.into();

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     if arguments.json {
         print_json(json!({ "token": token.to_string(), "lsn": token.lsn.get(), "outcome": outcome }))?;
     } else {
-        print(format_args!("{outcome}\n"))?;
+        print(outcome)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -27,15 +27,22 @@ pub(crate) struct ManualArguments {
     dir: PathBuf,
 }
 
-pub(crate) fn completions(arguments: &CompletionsArguments, mut command: Command) -> Done {
+/// The command line without what is none of a user's.
+fn visible(command: &Command) -> Command {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let commands = command.get_subcommands().filter(|one| !one.is_hide_set()).cloned();
+    Command::new("forelog").version(env!("CARGO_PKG_VERSION")).about(about).subcommands(commands)
+}
+
+pub(crate) fn completions(arguments: &CompletionsArguments, command: &Command) -> Done {
     let mut text = Vec::new();
-    clap_complete::generate(arguments.shell, &mut command, "forelog", &mut text);
+    clap_complete::generate(arguments.shell, &mut visible(command), "forelog", &mut text);
     print(String::from_utf8_lossy(&text))?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn manual(arguments: &ManualArguments, command: Command) -> Done {
-    let written = clap_mangen::generate_to(command, &arguments.dir);
+pub(crate) fn manual(arguments: &ManualArguments, command: &Command) -> Done {
+    let written = clap_mangen::generate_to(visible(command), &arguments.dir);
     written.map_err(|error| Failure::io(format_args!("write the manual to {}", arguments.dir.display()), &error))?;
     Ok(ExitCode::SUCCESS)
 }

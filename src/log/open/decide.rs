@@ -8,7 +8,7 @@ use crate::base::error::{DamageCause, Error, Result};
 use crate::base::types::{Incarnation, Lsn};
 use crate::disk::LockHeld;
 use crate::format::frame::Header;
-use crate::format::history::{self, End, Entry, History};
+use crate::format::history::{self, Entry, History};
 use crate::format::segment::file_name;
 use crate::format::verdict::{FrameState, Verdict, verdict};
 use crate::log::clean_up::CleanUp;
@@ -66,13 +66,6 @@ pub(crate) struct Unfinished {
     pub(crate) end: u64,
     /// End of its highest segment.
     pub(crate) prepared: u64,
-}
-
-impl Unfinished {
-    /// How the open ends the incarnation.
-    pub(crate) fn end(&self) -> End {
-        End { lsn: Lsn::new(self.end), prepared: Lsn::new(self.prepared), clean: false }
-    }
 }
 
 /// The verdict on a directory.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::decide::{Unfinished, Verdicts, cause_of};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::FIRST_SEGMENT_BYTES;
+use crate::base::types::Lsn;
 use crate::disk::{Access, Dir, write_all_at};
-use crate::format::history::{self, History};
+use crate::format::history::{self, End, History};
 use crate::format::segment::{TEMPORARY_SUFFIX, file_name};
 use crate::log::log_dir::LogDir;
 use crate::log::read::reader::SegmentInfo;
@@ -14,6 +15,11 @@ use crate::log::read::walk::Frames;
 
 /// Bytes written again per call, at most.
 const PIECE: usize = 1 << 20;
+
+/// How an open ends the incarnation.
+pub(crate) fn end_of(unfinished: &Unfinished) -> End {
+    End { lsn: Lsn::new(unfinished.end), prepared: Lsn::new(unfinished.prepared), clean: false }
+}
 
 /// Makes the verdict durable: rewrite, HISTORY, cut, remove, in this order. Writes nothing after a clean close, which leaves
 /// nothing to remove either.
@@ -27,7 +33,7 @@ pub(crate) fn settle(place: &LogDir, verdicts: &mut Verdicts, names_another: boo
             verdicts.report.rewritten_bytes += rewrite(place, info, &unfinished)?;
         }
         let entry = verdicts.history.entries.last_mut().expect("the open incarnation is listed");
-        entry.end = Some(unfinished.end());
+        entry.end = Some(end_of(&unfinished));
     } else if !verdicts.history.entries.is_empty() && verdicts.clean_up.is_empty() {
         if names_another && let Err(error) = place.save(&verdicts.history) {
             // A refusal before the rename has no effect. After another failure nothing may be written any more.

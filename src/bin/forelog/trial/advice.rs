@@ -13,7 +13,7 @@ const WIDTH: usize = 79;
 pub(super) fn text(report: &Report<'_>) -> String {
     let of = |mode: fn(CommitMode) -> bool| report.benches.iter().filter(move |bench| mode(bench.contender.mode));
     let alone = of(|mode| mode == CommitMode::Sync).next();
-    let together = of(|mode| mode == CommitMode::Sync).last();
+    let together = of(|mode| mode == CommitMode::Sync).next_back();
     let (written, async_) =
         (of(|mode| mode == CommitMode::Written).next(), of(|mode| mode == CommitMode::Async).next());
     let (Some(alone), Some(together), Some(written), Some(async_)) = (alone, together, written, async_) else {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::histogram::Histogram;
 use super::measure::{Bench, Figures, RawBench, median};
 use super::{Contender, NOT_RUN};
-use crate::output::{Done, Failure, grouped, print, print_json, progress_bar, rate, short};
+use crate::output::{Done, grouped, print, print_json, progress_bar, rate, short};
 use crate::workspace::{self, Workspace};
 
 /// Measure one commit mode on this disk, and draw its latencies
@@ -70,9 +70,9 @@ fn measure(arguments: &Arguments) -> Done {
     workspace::check()?;
     let raw = if arguments.mode == CommitMode::Sync { &raw.synced } else { &raw.written };
     if arguments.json {
-        print_json(as_json(arguments, &bench, raw))?
+        print_json(as_json(arguments, &bench, raw))?;
     } else {
-        print(as_text(arguments, &bench, raw))?
+        print(as_text(arguments, &bench, raw).trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -87,7 +87,7 @@ fn as_text(arguments: &Arguments, bench: &Bench, raw: &Figures) -> String {
     let threads = arguments.threads;
     let _ = writeln!(
         text,
-        "\n{threads} thread{}, {} commits, {:.1} for each fsync; {:.2} of the raw limit (median of {} turns)\n",
+        "\n{threads} thread{}, {} commits, {:.1} for each fsync;\n{:.2} of the raw limit (median of {} turns)\n",
         if threads == 1 { "" } else { "s" },
         grouped(bench.commits),
         bench.commits as f64 / bench.fsyncs.max(1) as f64,

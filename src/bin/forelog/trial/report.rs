@@ -57,10 +57,10 @@ impl Report<'_> {
         text.push_str("\nA process that writes in each mode is killed, and its database opened again.\n\n");
         text.push_str(&table(&self.kill_rows()));
         text.push_str(
-            "\nLost are commits that were acknowledged and not durable yet. A promise is kept if\n\
-             they are no more than may be lost, and each of their tokens says \"lost\". A killed\n\
-             process is not a power cut: that one only Sync survives, or a receipt that says\n\
-             durable.\n\n",
+            "\nLost are commits that were acknowledged and not durable yet. A promise is kept\n\
+             if they are no more than may be lost, and each of their tokens says \"lost\".\n\
+             A killed process is not a power cut: what survives that one is Sync, and what a\n\
+             receipt calls durable.\n\n",
         );
         text.push_str(&advice::text(self));
         for kill in self.kills {
