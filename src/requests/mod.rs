@@ -321,3 +321,7 @@ impl fmt::Debug for Requests {
         f.debug_struct("Requests").field("keyspace", &self.keyspace).field("keep", &self.keep).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -102,6 +102,25 @@ fn all_of_a_range_is_read_while_its_iterator_is_there() {
     assert_eq!(entries.nth(74).unwrap().unwrap().0[0], 151, "as of its snapshot");
 }
 
+/// Of several looks from one begin the farthest counts, whatever came later; from the end as well.
+#[test]
+fn the_farthest_of_several_looks_counts() {
+    for (is_backward, key) in [(false, 9), (true, 31)] {
+        let (engine, keyspace) = odd(20);
+        let mut tx = engine.begin().unwrap();
+        for shown in [2, 5, 1, 3] {
+            let mut entries = tx.iter(&keyspace).unwrap();
+            for _ in 0..shown {
+                let next = if is_backward { entries.next_back() } else { entries.next() };
+                next.unwrap().unwrap();
+            }
+        }
+        tx.put(&keyspace, "own", "1").unwrap();
+        change(&engine, &keyspace, key, Change::Delete);
+        assert_eq!(kind_of(tx.commit()), ErrorKind::Conflict, "the fifth was shown: {key}");
+    }
+}
+
 /// Random ranges, own writes and walks from both ends; then one change of another transaction. What was learned is a conflict, and
 /// what lies beyond what was shown is none.
 #[test]

@@ -389,9 +389,18 @@ fn a_snapshot_behind_the_begin_of_a_tail_has_what_lies_before() {
         let commits = scope.spawn(|| {
             (0..5).for_each(|_| drop(batch.commit_with(CommitMode::Within(Duration::from_micros(1))).unwrap()));
         });
+        // And whoever is shown it can look it up.
+        let shown = scope.spawn(|| {
+            let mut tail = engine.tail(Lsn::ZERO, Horizon::Durable).unwrap();
+            for _ in 0..6 {
+                let commit = tail.next_timeout(LONG).unwrap().expect("there is more");
+                assert!(engine.snapshot().unwrap().lsn() >= commit.receipt.lsn());
+            }
+        });
         while !commits.is_finished() {
             let tail = engine.tail(engine.durable_lsn(), Horizon::Durable).unwrap();
             assert!(engine.snapshot().unwrap().lsn() >= tail.lsn());
         }
+        shown.join().unwrap();
     });
 }
