@@ -9,11 +9,11 @@
 //!
 //! Without a part all of them run. Each can be run apart: it appends a line to FILE, with the commit, whether the tree
 //! was clean, the seed, and when it began and ended; a FILE with figures of another commit is refused. `--table` prints
-//! what the parts wrote. `--plant` tries one planted bug alone. Planned for two cores, two and a half hours in all:
+//! what the parts wrote. `--plant` tries one planted bug alone. Planned for two cores that do nothing else, three and a half hours in all:
 //!
 //! | part | by itself does | minutes |
 //! |---|---|---:|
-//! | `tier1` | `--states` 10,000,000, at 25,000 a second on two busy cores | 10 |
+//! | `tier1` | `--states` 10,000,000, at 1,000 to 25,000 a second: those of forgetting and backups take longest | 60 |
 //! | `history` | `--operations` 10,000,000 | 10 |
 //! | `faults` | everything, at 10,000,000 states or more | 20 |
 //! | `tables` | every bit of tables, at 250,000 states or more | 20 |

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::histogram::Histogram;
 use super::measure::{Bench, Figures, RawBench, median};
-use super::{Contender, NOT_RUN};
+use super::{Contender, or_not_run};
 use crate::output::{Done, grouped, print, print_json, progress_bar, rate, short};
 use crate::workspace::{self, Workspace};
 
@@ -44,12 +44,7 @@ const TURNS: u64 = 5;
 const BAR: usize = 40;
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    measure(arguments).or_else(|failure| {
-        Ok(match failure.report() {
-            0 => ExitCode::SUCCESS,
-            _ => ExitCode::from(NOT_RUN),
-        })
-    })
+    or_not_run(measure(arguments))
 }
 
 fn measure(arguments: &Arguments) -> Done {

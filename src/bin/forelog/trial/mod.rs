@@ -95,7 +95,12 @@ impl Plan {
 const NOT_RUN: u8 = 4;
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    try_all(arguments).or_else(|failure| {
+    or_not_run(try_all(arguments))
+}
+
+/// A failure as the exit code of its own.
+fn or_not_run(done: Done) -> Done {
+    done.or_else(|failure| {
         Ok(match failure.report() {
             0 => ExitCode::SUCCESS,
             _ => ExitCode::from(NOT_RUN),
