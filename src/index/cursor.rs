@@ -8,7 +8,7 @@ use crate::base::types::Lsn;
 use crate::rt::process;
 
 use super::key::Key;
-use super::map::KeyRange;
+use super::map::{KeyRange, between};
 use super::scan::{Piece, Scanned};
 use super::through::{Reads, Through};
 use super::tree::Tree;
@@ -127,7 +127,7 @@ impl End {
         at: Lsn,
         direction: Direction,
     ) -> Result<Option<Bound<Key>>> {
-        let range = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
+        let range = between(low, high);
         let limit = self.piece;
         let before = self.through.take();
         let unknown = match tree.scan(&Piece { range, at, direction, limit }, |key, value| self.keep(key, value))? {

@@ -67,7 +67,7 @@ pub use key::Key;
 pub use load::fault::load_dies_after;
 pub(crate) use load::{Limits, Loader, Panicked};
 use map::AT_ONCE;
-pub(crate) use map::{KeyRange, is_empty};
+pub(crate) use map::{KeyRange, between, is_empty};
 pub(crate) use meter::Bytes;
 pub(crate) use snapshot::SnapshotGuard;
 pub(crate) use tree::Tree;

@@ -95,12 +95,6 @@ pub struct Reply {
     pub is_repeated: bool,
 }
 
-/// A mark that was found.
-struct Found {
-    reply: Value,
-    receipt: Receipt,
-}
-
 impl Requests {
     /// Opens the memory of requests in the keyspace `name`, which it makes if it is not there. The last `keep` are remembered, by the order in which their transactions ran.
     ///
@@ -143,7 +137,7 @@ impl Requests {
             Ok(found) => {
                 found.receipt.hurry()?;
                 self.engine.wait_for_mode(&found.receipt, mode)?;
-                Ok(found.into())
+                Ok(found)
             }
             Err(body) => {
                 // The request is done: an error of this is none of it, and the next one tries again.
@@ -168,12 +162,12 @@ impl Requests {
         match done {
             Ok(found) if matches!(mode, CommitMode::Async | CommitMode::Within(_)) => {
                 found.receipt.hurry()?;
-                Ok(found.into())
+                Ok(found)
             }
             Ok(found) => {
                 // Durable is what `Written` promises, and more.
                 found.receipt.clone().await?;
-                Ok(found.into())
+                Ok(found)
             }
             Err(body) => {
                 if let Ok(Some(keys)) = self.due() {
@@ -191,8 +185,9 @@ impl Requests {
     pub fn find(&self, id: impl AsRef<[u8]>) -> Result<Option<Reply>> {
         let key = mark(checked(id.as_ref())?);
         let snapshot = self.engine.snapshot()?;
-        let (mark, receipt) = (snapshot.get(&self.keyspace, &key)?, snapshot.written_by(&self.keyspace, &key)?);
-        Ok(mark.zip(receipt).map(|(mark, receipt)| Found { reply: reply_of(&mark), receipt }.into()))
+        let Some(mark) = snapshot.get(&self.keyspace, &key)? else { return Ok(None) };
+        let receipt = snapshot.written_by(&self.keyspace, &key)?;
+        Ok(receipt.map(|receipt| Reply::again(&mark, receipt)))
     }
 
     /// What is committed for a request: nothing, if it was done before; else its reply.
@@ -201,7 +196,7 @@ impl Requests {
         tx: &mut Transaction,
         id: &[u8],
         body: &mut impl FnMut(&mut Transaction) -> Result<R>,
-    ) -> Result<std::result::Result<Found, Value>> {
+    ) -> Result<std::result::Result<Reply, Value>> {
         let key = mark(id);
         if let Some(found) = self.look(tx, &key)? {
             return Ok(Ok(found));
@@ -222,9 +217,10 @@ impl Requests {
         Ok(Err(reply.as_ref().into()))
     }
 
-    fn look(&self, tx: &mut Transaction, key: &[u8]) -> Result<Option<Found>> {
-        let (mark, receipt) = (tx.get(&self.keyspace, key)?, tx.written_by(&self.keyspace, key)?);
-        Ok(mark.zip(receipt).map(|(mark, receipt)| Found { reply: reply_of(&mark), receipt }))
+    fn look(&self, tx: &mut Transaction, key: &[u8]) -> Result<Option<Reply>> {
+        let Some(mark) = tx.get(&self.keyspace, key)? else { return Ok(None) };
+        let receipt = tx.written_by(&self.keyspace, key)?;
+        Ok(receipt.map(|receipt| Reply::again(&mark, receipt)))
     }
 
     /// The highest number.
@@ -287,9 +283,11 @@ impl Requests {
     }
 }
 
-impl From<Found> for Reply {
-    fn from(found: Found) -> Self {
-        Reply { body: found.reply, receipt: found.receipt, is_repeated: true }
+impl Reply {
+    /// Of a request whose mark was found.
+    fn again(mark: &[u8], receipt: Receipt) -> Self {
+        // Behind its number.
+        Reply { body: mark.get(NUMBER..).unwrap_or_default().into(), receipt, is_repeated: true }
     }
 }
 
@@ -304,11 +302,6 @@ fn checked(id: &[u8]) -> Result<&[u8]> {
 
 fn mark(id: &[u8]) -> Vec<u8> {
     [&[MARK], id].concat()
-}
-
-/// What a mark has behind its number.
-fn reply_of(mark: &[u8]) -> Value {
-    mark.get(NUMBER..).unwrap_or_default().into()
 }
 
 /// The number in a key of the order.

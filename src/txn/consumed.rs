@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::base::error::Result;
-use crate::index::{Key, KeyRange};
+use crate::index::{Key, KeyRange, between};
 use crate::rt::sync::Mutex;
 
 /// What an iterator has shown in all. It says so when it goes; its transaction keeps this, too, and looks at its commit.
@@ -88,13 +88,13 @@ impl RangesRead {
     /// Whether `is_so` of one of those that were read so far.
     pub(super) fn any(&self, mut is_so: impl FnMut(KeyRange<'_>) -> Result<bool>) -> Result<bool> {
         for (low, high) in self.forward.iter().chain(self.backward.iter().map(|(high, low)| (low, high))) {
-            if is_so((low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice)))? {
+            if is_so(between(low, high))? {
                 return Ok(true);
             }
         }
         for (front, back) in self.watched.iter().map(Watched::ranges) {
             for (low, high) in front.into_iter().chain(back) {
-                if is_so((low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice)))? {
+                if is_so(between(&low, &high))? {
                     return Ok(true);
                 }
             }

@@ -3,7 +3,6 @@
 use super::{Keyspace, Transaction};
 use crate::base::error::Result;
 use crate::index::{Key, Value};
-use crate::log::Receipt;
 
 impl Transaction {
     /// The entry with the smallest key. Only a key up to it that appears, changes or goes is a conflict.
@@ -74,14 +73,6 @@ impl Transaction {
     /// As [`Transaction::get`].
     pub fn contains(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.get(keyspace, key)?.is_some())
-    }
-
-    /// The commit that wrote the value of `key`, as [`Snapshot::written_by`](crate::Snapshot::written_by); `None` for an own write, too. The key counts as read.
-    ///
-    /// # Errors
-    /// As [`Transaction::get`].
-    pub fn written_by(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Receipt>> {
-        self.find_commit(keyspace, key.as_ref())
     }
 
     /// The values of these keys, in their order.

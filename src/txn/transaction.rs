@@ -100,8 +100,12 @@ impl Transaction {
         tree.get(key, self.hold.lsn())
     }
 
-    pub(super) fn find_commit(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Receipt>> {
-        let tree = self.tree(keyspace)?;
+    /// The commit that wrote the value of `key`, as [`Snapshot::written_by`](crate::Snapshot::written_by); `None` for an own write, too. The key counts as read.
+    ///
+    /// # Errors
+    /// As [`Transaction::get`].
+    pub fn written_by(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Receipt>> {
+        let (tree, key) = (self.tree(keyspace)?, key.as_ref());
         if self.writes.get(tree, key).is_some() {
             return Ok(None);
         }

@@ -242,59 +242,42 @@ impl<S, K, V> fmt::Debug for Typed<'_, S, K, V> {
     }
 }
 
-impl Reads for &mut Transaction {
-    fn read(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Value>> {
-        self.get(keyspace, key)
-    }
+macro_rules! reads {
+    ($($on:ty),+) => {$(
+        impl Reads for $on {
+            fn read(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Value>> {
+                self.get(keyspace, key)
+            }
 
-    fn read_range(&mut self, keyspace: &Keyspace, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<Entries> {
-        self.range(keyspace, range)
-    }
+            fn read_range(&mut self, keyspace: &Keyspace, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<Entries> {
+                self.range(keyspace, range)
+            }
 
-    fn read_prefix(&mut self, keyspace: &Keyspace, prefix: &[u8]) -> Result<Entries> {
-        self.prefix(keyspace, prefix)
-    }
-}
-
-impl Reads for &Snapshot {
-    fn read(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Value>> {
-        self.get(keyspace, key)
-    }
-
-    fn read_range(&mut self, keyspace: &Keyspace, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<Entries> {
-        self.range(keyspace, range)
-    }
-
-    fn read_prefix(&mut self, keyspace: &Keyspace, prefix: &[u8]) -> Result<Entries> {
-        self.prefix(keyspace, prefix)
-    }
-}
-
-impl Writes for &mut Transaction {
-    fn write(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        match value {
-            Some(value) => self.put(keyspace, key, value),
-            None => self.delete(keyspace, key),
+            fn read_prefix(&mut self, keyspace: &Keyspace, prefix: &[u8]) -> Result<Entries> {
+                self.prefix(keyspace, prefix)
+            }
         }
-    }
-
-    fn write_range(&mut self, keyspace: &Keyspace, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<()> {
-        self.delete_range(keyspace, range)
-    }
+    )+};
 }
+reads!(&mut Transaction, &Snapshot);
 
-impl Writes for &mut WriteBatch {
-    fn write(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        match value {
-            Some(value) => self.put(keyspace, key, value),
-            None => self.delete(keyspace, key),
+macro_rules! writes {
+    ($($on:ty),+) => {$(
+        impl Writes for $on {
+            fn write(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+                match value {
+                    Some(value) => self.put(keyspace, key, value),
+                    None => self.delete(keyspace, key),
+                }
+            }
+
+            fn write_range(&mut self, keyspace: &Keyspace, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<()> {
+                self.delete_range(keyspace, range)
+            }
         }
-    }
-
-    fn write_range(&mut self, keyspace: &Keyspace, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<()> {
-        self.delete_range(keyspace, range)
-    }
+    )+};
 }
+writes!(&mut Transaction, &mut WriteBatch);
 
 /// The entries of a range with their types, in the order of the keys: see [`Entries`].
 #[derive(Debug)]

@@ -33,6 +33,19 @@ impl Database {
     }
 }
 
+/// A descriptor that tokio waits for.
+///
+/// # Errors
+/// If the runtime cannot wait for one.
+#[cfg(unix)]
+pub fn async_fd(durable: forelog::DurableFd) -> std::io::Result<tokio::io::unix::AsyncFd<forelog::DurableFd>> {
+    // SAFETY: a `DurableFd` owns its descriptor, and gives out the same one for as long as it lives.
+    #[expect(unsafe_code, reason = "tokio has no safe call for this")]
+    unsafe {
+        tokio::io::unix::AsyncFd::register(durable).map_err(Into::into)
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         let _ = self.engine.close();

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::super::key::Key;
-use super::super::map::{Builder, KeyRange, SharedLeaf};
+use super::super::map::{Builder, SharedLeaf, between};
 use super::super::tree::{Loaded, Tree};
 use super::super::version::{LONGEST_KEY, MOST_IN_PLACE, Seq, Version, content, outside_len, share};
 use super::Panicked;
@@ -245,7 +245,7 @@ impl Part {
             resume_unwind(Box::new("on purpose"));
         }
         let Part { tree, writes, old, low, high, is_away, .. } = self;
-        let range: KeyRange<'_> = (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice));
+        let range = between(&low, &high);
         let newest = newest(bundles, &writes);
         let last = writes.iter().flat_map(|run| run.of(bundles).1).map(|write| write.lsn).max().unwrap_or_default();
         let stays = |value: Option<&[u8]>| is_away || value.is_some();

@@ -33,6 +33,11 @@ pub(super) use residency::{Keys, Stretch};
 /// A range of keys.
 pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
+/// The range between two bounds.
+pub(crate) fn between<'k>(low: &'k Bound<Key>, high: &'k Bound<Key>) -> KeyRange<'k> {
+    (low.as_ref().map(Key::as_slice), high.as_ref().map(Key::as_slice))
+}
+
 /// Whether no key can be in `range`; `BTreeMap::range` panics on some of these.
 pub(crate) fn is_empty(range: KeyRange<'_>) -> bool {
     match range {

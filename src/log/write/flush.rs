@@ -107,9 +107,12 @@ impl Flusher {
 
     /// Whether the durable LSN moves no more: the log is poisoned, or the last flush is over.
     pub(in crate::log) fn is_over(&self) -> bool {
-        // In this order: who stops the log takes the lock before it looks whether anybody waits.
-        let is_closed = self.sync.lock().closed;
-        is_closed || self.appender.failure.poisoned().is_some()
+        // Under the lock: who stops the log takes it before it looks whether anybody waits.
+        self.has_ended(&self.sync.lock())
+    }
+
+    fn has_ended(&self, state: &SyncState) -> bool {
+        state.closed || self.appender.failure.poisoned().is_some()
     }
 
     /// Returns once everything up to `lsn` is durable; flushes it if no other thread does.
@@ -245,8 +248,7 @@ impl Flusher {
             let mut state = self.sync.lock();
             let replaced = waiting.take().and_then(|id| state.waiters.remove(id));
             // Decided under the lock: a flusher that moves the durable LSN takes it afterwards to look for waiters.
-            let is_over = state.closed || self.appender.failure.poisoned().is_some();
-            if self.appender.positions.durable() >= lsn || is_over {
+            if self.appender.positions.durable() >= lsn || self.has_ended(&state) {
                 drop(state);
                 return Poll::Ready(self.appender.verdict_on(lsn));
             }
@@ -259,8 +261,7 @@ impl Flusher {
     /// Has `slot` told to look once nothing becomes durable any more; `None` if that is so.
     pub(crate) fn watch_end(&self, slot: &Arc<Slot>) -> Option<WaiterId> {
         let mut state = self.sync.lock();
-        let is_over = state.closed || self.appender.failure.poisoned().is_some();
-        (!is_over).then(|| state.waiters.add(NEVER, Waiter::Watcher(Arc::clone(slot))))
+        (!self.has_ended(&state)).then(|| state.waiters.add(NEVER, Waiter::Watcher(Arc::clone(slot))))
     }
 
     /// Has `waker` woken when nothing is waited for any more.

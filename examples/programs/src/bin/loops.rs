@@ -9,7 +9,7 @@ mod linux {
     use std::os::fd::AsRawFd;
 
     use forelog::{CommitMode, DurableFd, Lsn, Receipt};
-    use forelog_programs::Database;
+    use forelog_programs::{Database, async_fd};
 
     /// Commits that are not durable yet, oldest first: what a server owes replies for.
     struct Owed(VecDeque<Receipt>);
@@ -98,12 +98,9 @@ mod linux {
     }
 
     fn tokio(durable: DurableFd, owed: &mut Owed) -> io::Result<()> {
-        use tokio::io::unix::AsyncFd;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
-            // SAFETY: a `DurableFd` owns its descriptor, and gives out the same one for as long as it lives.
-            #[expect(unsafe_code, reason = "tokio has no safe call for this")]
-            let durable = unsafe { AsyncFd::register(durable)? };
+            let durable = async_fd(durable)?;
             while owed.reply_up_to(durable.get_ref().take().map_err(io::Error::other)?) {
                 durable.readable().await?.clear_ready();
             }

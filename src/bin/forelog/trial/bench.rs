@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::histogram::Histogram;
 use super::measure::{Bench, Figures, RawBench, median};
+use super::report::per_fsync;
 use super::{Contender, or_not_run};
 use crate::output::{Done, grouped, print, print_json, progress_bar, rate, short};
 use crate::workspace::{self, Workspace};
@@ -63,7 +64,7 @@ fn measure(arguments: &Arguments) -> Done {
     bar.finish_and_clear();
     bench.finish()?;
     workspace::check()?;
-    let raw = if arguments.mode == CommitMode::Sync { &raw.synced } else { &raw.written };
+    let raw = raw.limit_of(arguments.mode);
     if arguments.json {
         print_json(as_json(arguments, &bench, raw))?;
     } else {
@@ -85,7 +86,7 @@ fn as_text(arguments: &Arguments, bench: &Bench, raw: &Figures) -> String {
         "\n{threads} thread{}, {} commits, {:.1} for each fsync;\n{:.2} of the raw limit (median of {} turns)\n",
         if threads == 1 { "" } else { "s" },
         grouped(bench.commits),
-        bench.commits as f64 / bench.fsyncs.max(1) as f64,
+        per_fsync(bench),
         median(&bench.figures.ratios(raw)),
         raw.rates.len()
     );

@@ -8,7 +8,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
-use forelog::{Engine, Keyspace, LossWindow};
+use forelog::{CommitMode, Engine, Keyspace, LossWindow};
 
 use super::Contender;
 use super::histogram::Histogram;
@@ -87,6 +87,11 @@ impl RawBench {
         let file =
             RawFile::create(path).map_err(|error| Failure::io(format_args!("prepare {}", path.display()), &error))?;
         Ok(RawBench { file, synced: Figures::new(), written: Figures::new() })
+    }
+
+    /// The limit of a mode: with fsync only if each commit waits for one.
+    pub(super) fn limit_of(&self, mode: CommitMode) -> &Figures {
+        if mode == CommitMode::Sync { &self.synced } else { &self.written }
     }
 
     /// One slice of each.

@@ -5,11 +5,11 @@ use std::fmt::Write;
 use forelog::LossBudget;
 use serde_json::{Value, json};
 
+use super::Plan;
 use super::advice;
 use super::kill::Kill;
 use super::measure::{Bench, Figures, RawBench, median};
 use super::raw::RECORD_BYTES;
-use super::{CommitMode, Plan};
 use crate::output::{grouped, rate, short, size};
 use crate::workspace::Workspace;
 
@@ -28,11 +28,6 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// The raw limit for a mode: with fsync only if each commit waits for one.
-    fn raw_for(&self, mode: CommitMode) -> &Figures {
-        if mode == CommitMode::Sync { &self.raw.synced } else { &self.raw.written }
-    }
-
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let file_system = self.workspace.file_system.as_deref().unwrap_or("unknown file system");
@@ -103,7 +98,7 @@ impl Report<'_> {
 
     /// How many times the raw limit it came to, where the disk was steady enough for that to say something.
     fn of_raw(&self, bench: &Bench) -> String {
-        let ratios = bench.figures.ratios(self.raw_for(bench.contender.mode));
+        let ratios = bench.figures.ratios(self.raw.limit_of(bench.contender.mode));
         let is_steady = most(&ratios) <= STEADY * least(&ratios);
         if is_steady { format!("{:.2}x", median(&ratios)) } else { "unsteady".to_owned() }
     }
@@ -162,7 +157,7 @@ impl Report<'_> {
     }
 
     fn bench_json(&self, bench: &Bench) -> Value {
-        let ratios = bench.figures.ratios(self.raw_for(bench.contender.mode));
+        let ratios = bench.figures.ratios(self.raw.limit_of(bench.contender.mode));
         let mut value = figures_json(&bench.figures);
         value["mode"] = bench.contender.name.into();
         value["threads"] = bench.contender.threads.into();
@@ -190,7 +185,7 @@ fn most(ratios: &[f64]) -> f64 {
     ratios.iter().copied().fold(0.0, f64::max)
 }
 
-fn per_fsync(bench: &Bench) -> f64 {
+pub(super) fn per_fsync(bench: &Bench) -> f64 {
     bench.commits as f64 / bench.fsyncs.max(1) as f64
 }
 

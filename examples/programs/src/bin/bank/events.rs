@@ -8,7 +8,6 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use forelog::{Engine, Outcome, Token};
 use serde_json::json;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -25,9 +24,7 @@ pub(crate) type Status = watch::Receiver<()>;
 
 /// Follows the durable LSN by its descriptor.
 pub(crate) fn follow(engine: &Engine) -> Result<Status, Box<dyn std::error::Error>> {
-    // SAFETY: a `DurableFd` owns its descriptor, and gives out the same one for as long as it lives.
-    #[expect(unsafe_code, reason = "tokio has no safe call for this")]
-    let durable = unsafe { AsyncFd::register(engine.durable_fd()?)? };
+    let durable = forelog_programs::async_fd(engine.durable_fd()?)?;
     let (tell, status) = watch::channel(());
     tokio::spawn(async move {
         loop {
